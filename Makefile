@@ -1,0 +1,72 @@
+# The front door. Everything sets itself up in .venv first, with the Python named by PYTHON (3.11 or later).
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --quiet --disable-pip-version-check
+BUILD_REQUIREMENTS := import tomllib; \
+  print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
+WASM = $(MAKE) --no-print-directory -C wasm -j2 PYTHON=$(CURDIR)/$(RUN)
+CHECKED_PYTHON = hatch_build.py $(wildcard tcpip_wasm tests examples benchmarks wasm/*.py third_party/*/*.py)
+
+.PHONY: help demo test bench wasm golden lint reproducible wheel setup clean distclean
+
+help:
+	@echo "make demo     two virtual hosts on a cable: one serves a file, the other fetches it"
+	@echo "make test     everything: C tests, generated files, Python tests"
+	@echo "make bench    our figures beside asyncio over the kernel's loopback"
+	@echo "make wasm     build tcpip_wasm/lwip.wasm (make golden: and accept its new interface and SHA-256)"
+	@echo "make lint     ruff, mypy, layers, generated and golden files"
+	@echo "make wheel    dist/*.whl;  make reproducible: the module twice, compared;  make clean, make distclean"
+
+demo: wasm
+	@$(RUN) examples/demo.py
+
+test: wasm
+	$(WASM) native-tests abi-check check
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+bench: wasm
+	$(RUN) -m benchmarks
+
+wasm: setup
+	@$(WASM)
+
+golden: setup
+	@$(WASM) golden
+
+lint: wasm
+	$(VENV)/bin/ruff check .
+	$(RUN) -m mypy $(CHECKED_PYTHON)
+	$(VENV)/bin/lint-imports
+	$(WASM) abi-check check
+
+reproducible: setup
+	$(WASM) reproducible
+
+wheel: setup
+	$(RUN) -m build --no-isolation
+
+setup: $(VENV)/stamp
+
+# The build requirements go into the environment, so that no build has to fetch the toolchain again.
+# The module is built before the package is installed: a compiler's message should not come through pip.
+$(VENV)/stamp: pyproject.toml hatch_build.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) must be Python 3.11 or later; name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@$(RUN) -c '$(BUILD_REQUIREMENTS)' > $(VENV)/build-requirements.txt
+	$(PIP) install -r $(VENV)/build-requirements.txt
+	$(WASM)
+	$(PIP) install --no-build-isolation --editable '.[test,dev]'
+	@touch $@
+
+clean:
+	$(MAKE) -C wasm clean
+	rm -rf dist htmlcov .coverage .*_cache .hypothesis .benchmarks
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,64 @@
+"""tcpip_wasm: a complete virtual TCP/IP host inside a Python process.
+
+lwIP, compiled to one WebAssembly module that imports nothing, is driven from asyncio. The layers, each of which imports
+only from those before it:
+
+    errors       the exception tree
+    engine       the module, its memory and calls, and the sans-I/O core
+    streams      readable and writable streams
+    driver       polls cores on an event loop
+    interfaces   loopback, tun, tap, cables
+    sockets      TCP as asyncio transports and as streams
+    stack        `NetworkStack`, the façade
+    links        the outside world: devices of the host
+
+Start with `create_stack`.
+"""
+
+from tcpip_wasm import errors as _errors
+from tcpip_wasm.errors import *  # noqa: F403
+from tcpip_wasm.interfaces import (
+    Cable,
+    Interface,
+    InterfaceStatistics,
+    LoopbackInterface,
+    Port,
+    TapInterface,
+    TunInterface,
+    connect,
+)
+from tcpip_wasm.sockets import TcpConnection, TcpListener, TcpServer, TcpTransport
+from tcpip_wasm.stack import NetworkStack, StackStatistics, create_stack
+from tcpip_wasm.streams import (
+    ReadableStream,
+    ReadableStreamReader,
+    TransformStream,
+    WritableStream,
+    WritableStreamWriter,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cable",
+    "Interface",
+    "InterfaceStatistics",
+    "LoopbackInterface",
+    "NetworkStack",
+    "Port",
+    "ReadableStream",
+    "ReadableStreamReader",
+    "StackStatistics",
+    "TapInterface",
+    "TcpConnection",
+    "TcpListener",
+    "TcpServer",
+    "TcpTransport",
+    "TransformStream",
+    "TunInterface",
+    "WritableStream",
+    "WritableStreamWriter",
+    "connect",
+    "create_stack",
+    *_errors.__all__,
+]

@@ -1,0 +1,36 @@
+"""The engine: one instance of ``lwip.wasm``, driven from Python, without I/O.
+
+    module     the binary, compiled once a process and cached between processes
+    calls      calls into an instance, the fast way and the public way
+    instance   one instance: calls, memory, death
+    core       the sans-I/O core: frames in, frames out, socket calls, events, deadlines; `now` comes from the caller
+    abi        generated: what crosses the boundary
+
+Only this package imports wasmtime, and it imports neither asyncio nor a clock.
+"""
+
+from tcpip_wasm.engine.core import (
+    Address,
+    Core,
+    Event,
+    FrameBuffers,
+    Statistics,
+    decode_endpoint,
+    error_for,
+    record_size,
+    seed_bytes,
+    split_records,
+)
+
+__all__ = [
+    "Address",
+    "Core",
+    "Event",
+    "FrameBuffers",
+    "Statistics",
+    "decode_endpoint",
+    "error_for",
+    "record_size",
+    "seed_bytes",
+    "split_records",
+]

@@ -1,0 +1,459 @@
+"""The sans-I/O core: one virtual host as a state machine. Whoever drives it brings the time, the frames and the wake-ups.
+
+Owns the layout of records, events and addresses on the Python side, and turns error codes into exceptions. It imports
+neither asyncio nor a clock, and keeps no frame: they wait in the module's own buffers. A driver's loop is
+
+    core.poll(now)                      # written data leaves, received frames are taken in, timers run
+    for kind, handle, value, payload in core.events(): ...
+    core.more                           # poll again before waiting
+    core.deadline                       # else at this time at the latest
+
+Times are seconds of any monotonic clock; the core counts in microseconds. Handles are what the module hands out.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from struct import Struct
+from typing import Final
+
+import wasmtime
+
+from tcpip_wasm.engine import abi
+from tcpip_wasm.engine.instance import Instance
+from tcpip_wasm.errors import StackClosedError, network_error
+
+Address = IPv4Address | IPv6Address
+Event = tuple[int, int, int, bytes]
+"""Kind, handle, value, payload: see the events of the ABI."""
+
+_EVENT: Final = Struct("<IIII")
+_LENGTH: Final = Struct("<I")
+_ADDRESS: Final = Struct("<III16s")
+_SEED: Final = Struct("<qq")
+
+_ERRNO: Final = {
+    abi.ERROR_BAD_HANDLE: errno.EBADF,
+    abi.ERROR_NO_MEMORY: errno.ENOBUFS,
+    abi.ERROR_NO_ROUTE: errno.ENETUNREACH,
+    abi.ERROR_ADDRESS_IN_USE: errno.EADDRINUSE,
+    abi.ERROR_ADDRESS_NOT_AVAILABLE: errno.EADDRNOTAVAIL,
+    abi.ERROR_REFUSED: errno.ECONNREFUSED,
+    abi.ERROR_RESET: errno.ECONNRESET,
+    abi.ERROR_TIMED_OUT: errno.ETIMEDOUT,
+    abi.ERROR_NOT_CONNECTED: errno.ENOTCONN,
+    abi.ERROR_INVALID: errno.EINVAL,
+    abi.ERROR_LIMIT: errno.ENOSPC,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a stack counts; frames and drops of an interface are counted by the interface.
+
+    Attributes:
+        tcp_segments_in, tcp_segments_out: TCP segments; the second without retransmissions.
+        tcp_retransmissions: segments sent again.
+        checksum_errors, malformed, protocol_drops: packets dropped, by cause.
+        memory_errors: packets dropped because the heap was full.
+        heap_used: bytes allocated inside the module.
+        connections: TCP connections, those that only finish among them.
+        time_wait: those of them in TIME-WAIT.
+        handles: interfaces, listeners and connections that this host still holds.
+        memory: bytes of linear memory.
+    """
+
+    tcp_segments_in: int
+    tcp_segments_out: int
+    tcp_retransmissions: int
+    checksum_errors: int
+    malformed: int
+    protocol_drops: int
+    memory_errors: int
+    heap_used: int
+    connections: int
+    time_wait: int
+    handles: int
+    memory: int
+
+
+def error_for(code: int, detail: str = "") -> OSError:
+    """Return the exception for an error code of the ABI."""
+    return network_error(_ERRNO.get(code, errno.EIO), detail)
+
+
+def seed_bytes(seed: bytes | int | None) -> bytes:
+    """Return 16 bytes of seed: the operating system's if None, else a digest of what is given.
+
+    Raises:
+        TypeError: the seed is neither bytes nor int.
+    """
+    if seed is None:
+        return os.urandom(16)
+    if isinstance(seed, int):
+        seed = b"%d" % seed
+    if not isinstance(seed, (bytes, bytearray)):
+        raise TypeError(f"seed must be bytes, int or None, not {type(seed).__name__}")
+    return hashlib.sha256(seed).digest()[:16]
+
+
+def decode_endpoint(record: bytes, at: int = 0) -> tuple[Address, int, int]:
+    """Return (address, port, handle of the interface a link-local address belongs to, or 0)."""
+    family, port, scope, packed = _ADDRESS.unpack_from(record, at)
+    if family == abi.FAMILY_IPV4:
+        return IPv4Address(packed[:4]), port, 0
+    return IPv6Address(packed), port, scope
+
+
+class Core:
+    """A virtual host.
+
+    Args:
+        now: the time, in seconds.
+        seed: 16 bytes from which every random choice derives; see `seed_bytes`.
+        memory_limit: bytes that the module's memory may grow to.
+        instance: an instance of the module; None makes one.
+
+    Raises:
+        ModuleMismatchError: there is no module, or it does not fit this package.
+
+    Attributes:
+        more: after `poll`: there is more to do at once.
+        deadline: after `poll`: the time at which `poll` is due again, or None.
+    """
+
+    def __init__(
+        self, *, now: float, seed: bytes, memory_limit: int | None = None, instance: Instance | None = None
+    ) -> None:
+        self._instance = instance = instance or Instance(memory_limit=memory_limit)
+        calls = instance.calls
+        control = calls["start"](int(now * 1e6), *_SEED.unpack(seed)) // 4
+        instance.refresh()
+        words = instance.words
+        self._event_length = control + abi.CONTROL_EVENT_LENGTH
+        self._more = control + abi.CONTROL_MORE
+        self._memory_bytes = control + abi.CONTROL_MEMORY_BYTES
+        self._event_buffer = words[control + abi.CONTROL_EVENT_BUFFER]
+        self._staging = words[control + abi.CONTROL_STAGING]
+        self._scratch = words[control + abi.CONTROL_SCRATCH]
+        self._statistics = words[control + abi.CONTROL_STATISTICS] // 4
+        self._poll = calls["poll"]
+        self._send = calls["tcp_send"]
+        self._received = calls["tcp_received"]
+        self._closed: StackClosedError | None = None
+        self._mac_seed = hashlib.sha256(b"mac" + seed)
+        self.more = False
+        self.deadline: float | None = None
+
+    # --- The loop ---------------------------------------------------------------------------------------------
+
+    def poll(self, now: float) -> None:
+        """Do what is due: send what was written, take in what arrived, run timers.
+
+        Args:
+            now: the time, in seconds. A clock that steps back stands still instead.
+
+        Raises:
+            StackError: the stack is closed, or its module trapped now or before.
+        """
+        instance = self._instance
+        try:
+            deadline = self._poll(int(now * 1e6))
+        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+            raise instance.die(error) from error
+        words = instance.words
+        if words[self._memory_bytes] != len(instance.memory):
+            instance.refresh()
+            words = instance.words
+        self.more = words[self._more] != 0
+        self.deadline = deadline / 1e6 if deadline >= 0 else None
+
+    def events(self) -> Iterator[Event]:
+        """Yield the events of the latest `poll`, in order. Other calls may be made in between, but not `poll`."""
+        instance = self._instance
+        unpack = _EVENT.unpack_from
+        at = self._event_buffer
+        end = at + instance.words[self._event_length]
+        while at < end:
+            memory = instance.memory
+            size, kind, handle, value = unpack(memory, at)
+            if size == abi.EVENT_HEADER:
+                payload = b""
+            elif kind == abi.EVENT_DATA:
+                payload = bytes(memory[at + abi.EVENT_HEADER : at + abi.EVENT_HEADER + value])
+            else:
+                payload = bytes(memory[at + abi.EVENT_HEADER : at + size])
+            at += size
+            yield kind, handle, value, payload
+
+    def close(self) -> None:
+        """Let go of the instance. Later calls raise `StackClosedError`."""
+        if self._closed is None:
+            self._closed = StackClosedError(errno.ECONNABORTED, "the stack was closed")
+            self._instance.close()
+            self._poll = self._send = self._received = self._refuse
+
+    def _refuse(self, *_: int) -> int:
+        raise self._closed or StackClosedError(errno.ECONNABORTED, "the stack was closed")
+
+    def _call(self, name: str, *arguments: int, detail: str = "") -> int:
+        """Make a call of the ABI, and raise what its error code means."""
+        instance = self._instance
+        if instance.death is not None:
+            raise instance.death
+        if self._closed is not None:
+            raise self._closed
+        try:
+            result = instance.calls[name](*arguments)
+        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+            raise instance.die(error) from error
+        if result < 0:
+            raise error_for(result, detail)
+        return result
+
+    def _put_scratch(self, data: bytes, at: int = 0) -> None:
+        start = self._scratch + at
+        self._instance.memory[start : start + len(data)] = data
+
+    def statistics(self) -> Statistics:
+        """Return what the stack has counted so far."""
+        self._call("statistics")
+        at = self._statistics
+        return Statistics(*self._instance.words[at : at + abi.STATISTIC_WORDS], memory=len(self._instance.memory))
+
+    # --- Interfaces -------------------------------------------------------------------------------------------
+
+    def add_interface(self, kind: int, mtu: int, mac: bytes = b"") -> FrameBuffers:
+        """Add an interface and return its buffers.
+
+        Args:
+            kind: one of the ABI's ``KIND_`` constants.
+            mtu: bytes of the largest IP packet, 68 to 65,535.
+            mac: six bytes, for a tap.
+
+        Raises:
+            OSError: ``ENOBUFS`` without memory, ``ENOSPC`` where there are too many.
+        """
+        self._put_scratch(mac)
+        handle = self._call("interface_add", kind, mtu)
+        block = self._call("interface_block", handle)
+        self._instance.refresh()
+        return FrameBuffers(self._instance, handle, block // 4)
+
+    def remove_interface(self, handle: int) -> None:
+        """Remove an interface. Its buffers must not be used again."""
+        self._call("interface_remove", handle)
+
+    def add_address(self, handle: int, address: Address, prefix: int) -> None:
+        """Give an interface an address. An IPv4 address replaces the one before; IPv6 addresses add up to eight."""
+        self._put_scratch(address.packed)
+        self._call("interface_address", handle, address.version, prefix, detail=str(address))
+
+    def random_mac(self) -> bytes:
+        """Return a locally administered unicast MAC that derives from the seed; each call gives another."""
+        self._mac_seed.update(b".")
+        digest = self._mac_seed.digest()
+        return bytes([digest[0] & 0xFC | 0x02]) + digest[1:6]
+
+    def set_checksums(self, handle: int, enabled: bool) -> None:
+        """Switch on or off whether the interface generates and verifies checksums."""
+        self._call("interface_checksums", handle, enabled)
+
+    # --- TCP --------------------------------------------------------------------------------------------------
+
+    def tcp_connect(
+        self, remote: Address, port: int, *, local: Address | None = None, local_port: int = 0, scope: int = 0
+    ) -> int:
+        """Begin to connect, and return the connection's handle. CONNECTED or CLOSED follows as an event.
+
+        Args:
+            remote: address of the peer.
+            port: its port.
+            local: own address, or None for the one the route suggests.
+            local_port: own port, or 0 for an unpredictable one (RFC 6056).
+            scope: handle of the interface that a link-local address belongs to.
+
+        Raises:
+            OSError: ``ENETUNREACH``, ``EADDRNOTAVAIL``, ``EADDRINUSE`` or ``ENOBUFS``.
+        """
+        own = local or type(remote)(0)
+        self._put_scratch(remote.packed.ljust(16, b"\0") + own.packed.ljust(16, b"\0"))
+        return self._call("tcp_connect", remote.version, port, local_port, scope, detail=f"connect to {remote}:{port}")
+
+    def tcp_listen(self, local: Address | None, port: int, backlog: int) -> int:
+        """Listen, and return the listener's handle. Each connection is an ACCEPTED event.
+
+        Args:
+            local: own address; None listens on all, IPv4 and IPv6.
+            port: own port, or 0 for a free one; `tcp_local_port` tells.
+            backlog: connections that may wait, 1 to 255.
+        """
+        family = local.version if local is not None else abi.FAMILY_ANY
+        self._put_scratch(local.packed if local is not None else b"\0" * 16)
+        detail = f"listen on {local if local is not None else '*'}:{port}"
+        return self._call("tcp_listen", family, port, backlog, detail=detail)
+
+    def tcp_local_port(self, handle: int) -> int:
+        """Return the port of a listener."""
+        return self._call("tcp_local_port", handle)
+
+    def tcp_send(self, handle: int, data: memoryview) -> int:
+        """Hand over data, and return how many bytes were taken. After a short count, WRITABLE follows.
+
+        Args:
+            handle: a connection.
+            data: bytes, one-dimensional.
+
+        Raises:
+            OSError: ``ENOTCONN`` where the connection is not open for writing.
+        """
+        start, sent, size = self._staging, 0, len(data)
+        memory = self._instance.memory
+        while sent < size:
+            piece = data[sent : sent + abi.STAGING_CAPACITY] if size > abi.STAGING_CAPACITY else data
+            length = len(piece)
+            memory[start : start + length] = piece
+            try:
+                taken = self._send(handle, length)
+            except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+                raise self._instance.die(error) from error
+            if taken < 0:
+                raise error_for(taken, "send")
+            sent += taken
+            if taken < length:
+                break
+        return sent
+
+    def tcp_received(self, handle: int, length: int) -> None:
+        """Report that the application has read so many bytes, which opens the receive window again."""
+        self._call("tcp_received", handle, length)
+
+    def tcp_shutdown(self, handle: int) -> None:
+        """Say FIN after what was written; receiving goes on."""
+        self._call("tcp_shutdown", handle)
+
+    def tcp_close(self, handle: int) -> None:
+        """Let go of a connection or listener. What a connection has taken is still delivered."""
+        self._call("tcp_close", handle)
+
+    def tcp_abort(self, handle: int) -> None:
+        """Reset a connection and let go of it."""
+        self._call("tcp_abort", handle)
+
+    def tcp_accepted(self, handle: int) -> None:
+        """Report that the application has taken a connection, which frees its place in the backlog."""
+        self._call("tcp_accepted", handle)
+
+    def tcp_option(self, handle: int, option: int, value: int) -> None:
+        """Set one of the ABI's ``OPTION_`` values; times are in milliseconds."""
+        self._call("tcp_option", handle, option, value)
+
+
+class FrameBuffers:
+    """The two buffers through which frames enter and leave an interface.
+
+    Both hold *records*: a 32-bit little-endian length, the frame, padding to a multiple of four. What leaves one stack
+    enters another as it is. Views are valid until the next call into the stack.
+    """
+
+    def __init__(self, instance: Instance, handle: int, block: int) -> None:
+        self._instance = instance
+        self._block = block
+        self.handle = handle
+
+    def _word(self, index: int) -> int:
+        return self._instance.words[self._block + index]
+
+    @property
+    def transmit_length(self) -> int:
+        """Bytes of records that wait to be sent."""
+        return self._instance.words[self._block + abi.BLOCK_TRANSMIT_LENGTH]
+
+    def transmit_view(self) -> memoryview:
+        """Return the records that wait to be sent."""
+        words, block = self._instance.words, self._block
+        start = words[block + abi.BLOCK_TRANSMIT_BUFFER]
+        return self._instance.memory[start : start + words[block + abi.BLOCK_TRANSMIT_LENGTH]]
+
+    def transmitted(self, count: int) -> None:
+        """Take so many bytes of whole records off the front of the transmit buffer."""
+        words, block = self._instance.words, self._block
+        length = words[block + abi.BLOCK_TRANSMIT_LENGTH]
+        if count < length:
+            start = words[block + abi.BLOCK_TRANSMIT_BUFFER]
+            memory = self._instance.memory
+            memory[start : start + length - count] = memory[start + count : start + length]
+        words[block + abi.BLOCK_TRANSMIT_LENGTH] = length - count
+
+    @property
+    def receive_length(self) -> int:
+        """Bytes of records that wait to be taken in by `Core.poll`."""
+        return self._instance.words[self._block + abi.BLOCK_RECEIVE_LENGTH]
+
+    def receive_view(self) -> memoryview:
+        """Return the free space behind the records that wait, at most the buffer's capacity."""
+        words, block = self._instance.words, self._block
+        start = words[block + abi.BLOCK_RECEIVE_BUFFER]
+        used = words[block + abi.BLOCK_RECEIVE_LENGTH]
+        return self._instance.memory[start + used : start + abi.RECEIVE_CAPACITY]
+
+    def received(self, count: int) -> None:
+        """Add so many bytes of whole records, just written to `receive_view`."""
+        words, block = self._instance.words, self._block
+        words[block + abi.BLOCK_RECEIVE_LENGTH] += count
+
+    def receive_records(self, records: memoryview) -> bool:
+        """Append whole records and return True, or return False if they do not fit now."""
+        words, block = self._instance.words, self._block
+        used = words[block + abi.BLOCK_RECEIVE_LENGTH]
+        end = used + len(records)
+        if end > abi.RECEIVE_CAPACITY:
+            return False
+        start = words[block + abi.BLOCK_RECEIVE_BUFFER]
+        self._instance.memory[start + used : start + end] = records
+        words[block + abi.BLOCK_RECEIVE_LENGTH] = end
+        return True
+
+    def receive_frame(self, frame: bytes) -> bool:
+        """Append one frame and return True, or return False if it does not fit now."""
+        words, block = self._instance.words, self._block
+        used = words[block + abi.BLOCK_RECEIVE_LENGTH]
+        length = len(frame)
+        end = used + record_size(length)
+        if end > abi.RECEIVE_CAPACITY:
+            return False
+        start = words[block + abi.BLOCK_RECEIVE_BUFFER] + used
+        memory = self._instance.memory
+        _LENGTH.pack_into(memory, start, length)
+        memory[start + abi.RECORD_HEADER : start + abi.RECORD_HEADER + length] = frame
+        words[block + abi.BLOCK_RECEIVE_LENGTH] = end
+        return True
+
+    def counters(self) -> tuple[int, int, int, int]:
+        """Return frames received, frames transmitted, malformed frames dropped, frames refused by a full buffer."""
+        return (
+            self._word(abi.BLOCK_RECEIVED_FRAMES),
+            self._word(abi.BLOCK_TRANSMITTED_FRAMES),
+            self._word(abi.BLOCK_DROPPED_MALFORMED),
+            self._word(abi.BLOCK_DROPPED_TRANSMIT_FULL),
+        )
+
+
+def record_size(length: int) -> int:
+    """Return the bytes that a frame of so many bytes takes as a record."""
+    return (abi.RECORD_HEADER + length + abi.RECORD_ALIGNMENT - 1) & -abi.RECORD_ALIGNMENT
+
+
+def split_records(records: memoryview) -> Iterator[memoryview]:
+    """Yield the frames of a run of records, as views into it."""
+    at, end = 0, len(records)
+    while at < end:
+        (length,) = _LENGTH.unpack_from(records, at)
+        start = at + abi.RECORD_HEADER
+        yield records[start : start + length]
+        at += record_size(length)

@@ -1,0 +1,125 @@
+"""``lwip.wasm`` as a compiled module: found, compiled once a process, kept precompiled between processes.
+
+Owns the wasmtime engine and the cache folder; knows nothing of what the module does. A precompiled module is machine
+code, and whoever can write it can run code as us, so an entry counts only if it and its folder belong to this user and
+nobody else may write there. A damaged entry is rebuilt.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import wasmtime
+
+from tcpip_wasm.errors import ModuleMismatchError
+
+MODULE_PATH: Final = Path(__file__).resolve().parent.parent / "lwip.wasm"
+CACHE_VARIABLE: Final = "TCPIP_WASM_CACHE_DIR"
+"""Environment variable: another folder for precompiled modules, or empty for none."""
+
+
+@functools.cache
+def engine() -> wasmtime.Engine:
+    """Return the process's engine. Its memories never move, so a view over one stays valid while it grows."""
+    config = wasmtime.Config()
+    config.cranelift_opt_level = "speed"
+    config.memory_may_move = False
+    return wasmtime.Engine(config)
+
+
+@functools.cache
+def load() -> wasmtime.Module:
+    """Return the compiled module of this package.
+
+    Raises:
+        ModuleMismatchError: it has not been built.
+    """
+    try:
+        binary = MODULE_PATH.read_bytes()
+    except FileNotFoundError:
+        raise ModuleMismatchError(
+            f"{MODULE_PATH.name} has not been built; in a checkout, run `make wasm`"
+        ) from None
+    return compile_cached(binary, cache_folder())
+
+
+def cache_folder() -> Path | None:
+    """Return the folder for precompiled modules, or None where there is to be none."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen is not None:
+        return Path(chosen) if chosen else None
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "tcpip_wasm" if base and os.path.isabs(base) else None
+
+
+def compile_cached(binary: bytes, folder: Path | None) -> wasmtime.Module:
+    """Return the module for a binary, from the cache where it holds a sound entry.
+
+    Args:
+        binary: the WebAssembly binary.
+        folder: where precompiled modules are kept; None compiles without a cache.
+    """
+    if folder is None:
+        return wasmtime.Module(engine(), binary)
+    name = hashlib.sha256(binary).hexdigest()[:32]
+    path = folder / f"{name}-wasmtime-{version('wasmtime')}"
+    precompiled = _read(path)
+    if precompiled is not None:
+        try:
+            return wasmtime.Module.deserialize(engine(), precompiled)
+        except wasmtime.WasmtimeError:
+            pass  # of another machine or another wasmtime: rebuilt below
+    module = wasmtime.Module(engine(), binary)
+    _write(path, bytes(module.serialize()))
+    return module
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    if sys.platform == "win32":
+        return True  # the profile's access list decides there
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _read(path: Path) -> bytes | None:
+    """Return the payload of an entry, or None if it is absent, not ours, or damaged."""
+    try:
+        if not _is_ours(os.stat(path.parent)):
+            return None
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        with open(descriptor, "rb") as file:
+            if not _is_ours(os.fstat(descriptor)):
+                return None
+            digest, payload = file.read(32), file.read()
+    except OSError:
+        return None
+    return payload if hashlib.sha256(payload).digest() == digest else None
+
+
+def _write(path: Path, payload: bytes) -> None:
+    """Put an entry in place whole, or not at all: a cache that cannot be written is no error."""
+    temporary = None
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_ours(os.stat(path.parent)):
+            return
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent)
+        with open(descriptor, "wb") as file:
+            file.write(hashlib.sha256(payload).digest() + payload)
+        os.replace(temporary, path)
+    except OSError:
+        if temporary is not None:
+            try:
+                os.unlink(temporary)
+            except OSError:
+                pass

@@ -1,0 +1,24 @@
+"""Interfaces: loopback, tun, tap, and what can be attached to them.
+
+    addresses   reading addresses, MACs and MTUs
+    interface   what all have in common; the `Port` that listens
+    frames      an interface's frames as streams
+    kinds       loopback, tun, tap
+    cable       two interfaces joined
+"""
+
+from tcpip_wasm.interfaces.cable import Cable, connect
+from tcpip_wasm.interfaces.interface import Interface, InterfaceStatistics, Port
+from tcpip_wasm.interfaces.kinds import LoopbackInterface, StreamInterface, TapInterface, TunInterface
+
+__all__ = [
+    "Cable",
+    "Interface",
+    "InterfaceStatistics",
+    "LoopbackInterface",
+    "Port",
+    "StreamInterface",
+    "TapInterface",
+    "TunInterface",
+    "connect",
+]

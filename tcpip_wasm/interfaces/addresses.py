@@ -1,0 +1,84 @@
+"""Reading what callers write: addresses with prefixes, MACs, MTUs, ports. Wrong input gets an error that names it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Final
+
+IPInterface = IPv4Interface | IPv6Interface
+InterfaceAddresses = str | IPInterface | Iterable[str | IPInterface] | None
+
+_MAC: Final = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
+
+MIN_MTU: Final = 68
+"""Bytes: RFC 791, section 3.2."""
+MAX_MTU: Final = 65535
+"""Bytes: the length field of IPv4 (RFC 791, section 3.1)."""
+
+
+def parse_addresses(ip: InterfaceAddresses) -> list[IPInterface]:
+    """Return interface addresses from text such as ``"192.168.1.1/24"``, an object, a list of either, or None.
+
+    Raises:
+        TypeError: something else.
+        ValueError: malformed text, or an address given twice.
+    """
+    if ip is None:
+        return []
+    given = [ip] if isinstance(ip, (str, IPv4Interface, IPv6Interface)) else ip
+    if isinstance(given, (bytes, int)) or not isinstance(given, Iterable):
+        raise TypeError(f"ip must be text, an interface object, a list of them or None, not {type(ip).__name__}")
+    parsed: list[IPInterface] = []
+    for one in given:
+        if isinstance(one, (IPv4Interface, IPv6Interface)):
+            address: IPInterface = one
+        elif isinstance(one, str):
+            try:
+                address = ipaddress.ip_interface(one)
+            except ValueError as error:
+                raise ValueError(f"ip: {error}") from None
+        else:
+            raise TypeError(f"ip must be text or an interface object, not {type(one).__name__}")
+        if address.is_multicast or (address.version == 6 and address.is_unspecified):
+            raise ValueError(f"ip: {one!s} is no address that an interface can have")
+        parsed.append(address)
+    if sum(address.version == 4 for address in parsed) > 1:
+        raise ValueError(f"ip: an interface has at most one IPv4 address, got {[str(a) for a in parsed]}")
+    return parsed
+
+
+def parse_mac(mac: str | bytes | None) -> bytes:
+    """Return the six bytes of a MAC written as ``02:00:00:00:00:01``, or given as bytes.
+
+    Raises:
+        TypeError: neither text nor bytes.
+        ValueError: malformed, or a group address (IEEE 802, the lowest bit of the first byte).
+    """
+    if isinstance(mac, (bytes, bytearray)):
+        packed = bytes(mac)
+    elif isinstance(mac, str):
+        packed = bytes.fromhex(re.sub("[:-]", "", mac)) if _MAC.fullmatch(mac) else b""
+    else:
+        raise TypeError(f"mac must be text or bytes, not {type(mac).__name__}")
+    if len(packed) != 6:
+        raise ValueError(f"mac: {mac!r} is not six bytes such as '02:00:00:00:00:01'")
+    if packed[0] & 1 or not any(packed):
+        raise ValueError(f"mac: {mac!r} is not the address of one station")
+    return packed
+
+
+def parse_mtu(mtu: int) -> int:
+    """Return an MTU in bytes, 68 to 65,535.
+
+    Raises:
+        TypeError: not an int.
+        ValueError: out of range.
+    """
+    if not isinstance(mtu, int) or isinstance(mtu, bool):
+        raise TypeError(f"mtu must be an int, not {type(mtu).__name__}")
+    if not MIN_MTU <= mtu <= MAX_MTU:
+        raise ValueError(f"mtu: {mtu} is not within {MIN_MTU} to {MAX_MTU}")
+    return mtu

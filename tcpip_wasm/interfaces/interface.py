@@ -1,0 +1,219 @@
+"""What all interfaces have in common: an address or several, counters, and one place where something listens.
+
+Owns the way of frames between the module's buffers and a `Port`: a cable, a frame stream, a device of the host. It must
+not know which. Until something is attached, frames that leave are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import ClassVar, Protocol
+
+from tcpip_wasm.driver import Driver
+from tcpip_wasm.engine import FrameBuffers, abi, split_records
+from tcpip_wasm.errors import NetworkError, StackError
+from tcpip_wasm.interfaces.addresses import IPInterface
+
+
+class Port(Protocol):
+    """What an interface's frames go to. Records are explained in `engine.FrameBuffers`."""
+
+    def transmit(self, records: memoryview) -> int:
+        """Take whole records off the front and return how many bytes they had; fewer than all is backpressure.
+
+        Who took fewer calls the interface's `resume_transmit` when it can take more. The view is valid only during
+        this call.
+        """
+
+    def detached(self, error: Exception | None) -> None:
+        """The interface has let go of this port: it was removed, or its stack is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceStatistics:
+    """Counters of one interface.
+
+    Attributes:
+        frames_in, frames_out: frames that the stack took in and sent.
+        malformed: frames dropped because their lengths or addresses are impossible.
+        transmit_full: frames that a full transmit buffer refused; TCP sends its own again, others are lost.
+        unheard: frames dropped because nothing was attached.
+        oversized: frames dropped on the way in because they are longer than any the interface could take.
+    """
+
+    frames_in: int
+    frames_out: int
+    malformed: int
+    transmit_full: int
+    unheard: int
+    oversized: int
+
+
+class Interface:
+    """An interface of a stack; `NetworkStack` makes them.
+
+    Attributes:
+        name: such as ``tap0``; the scope of its link-local addresses.
+        addresses: all addresses with their prefixes.
+        mtu: bytes of the largest IP packet.
+    """
+
+    type: ClassVar[str]
+    kind: ClassVar[int]
+    overhead: ClassVar[int] = 0
+    """Bytes of a frame beyond its IP packet."""
+
+    def __init__(self, driver: Driver, name: str, mtu: int, addresses: list[IPInterface], mac: bytes = b"") -> None:
+        self.driver = driver
+        self.name = name
+        self.mtu = mtu
+        self.addresses = tuple(addresses)
+        self.buffers: FrameBuffers = driver.core.add_interface(self.kind, mtu, mac)
+        self.handle = self.buffers.handle
+        self._port: Port | None = None
+        self._removed = False
+        self._unheard = 0
+        self._oversized = 0
+        driver.handlers[self.handle] = self
+        try:
+            for address in addresses:
+                driver.core.add_address(self.handle, address.ip, address.network.prefixlen)
+        except BaseException:
+            self.remove()
+            raise
+        driver.wake()
+
+    def __repr__(self) -> str:
+        return f"<{self.type} {self.name} {', '.join(map(str, self.addresses)) or 'no address'}>"
+
+    @property
+    def ip(self) -> IPv4Address | IPv6Address | None:
+        """The first address, IPv4 before IPv6, or None."""
+        first = min(self.addresses, key=lambda a: a.version, default=None)
+        return first.ip if first else None
+
+    @property
+    def netmask(self) -> IPv4Address | IPv6Address | None:
+        """The netmask of `ip`, or None."""
+        first = min(self.addresses, key=lambda a: a.version, default=None)
+        return first.netmask if first else None
+
+    @property
+    def checksums(self) -> bool:
+        """Whether checksums are generated and verified; to be set on both ends of a cable."""
+        return self._checksums
+
+    @checksums.setter
+    def checksums(self, enabled: bool) -> None:
+        self.driver.core.set_checksums(self.handle, bool(enabled))
+        self._checksums = bool(enabled)
+
+    _checksums = True
+
+    def statistics(self) -> InterfaceStatistics:
+        """Return what the interface has counted so far."""
+        return InterfaceStatistics(*self.buffers.counters(), self._unheard, self._oversized)
+
+    # --- Frames out ---------------------------------------------------------------------------------------------
+
+    def attach(self, port: Port) -> None:
+        """Send this interface's frames to a port from now on.
+
+        Raises:
+            OSError: ``EBUSY`` where something is attached already, ``ENODEV`` where the interface was removed.
+            StackError: the stack is gone.
+        """
+        self.check()
+        if self._port is not None:
+            raise NetworkError(errno.EBUSY, f"{self.name} has a listener already")
+        self._port = port
+
+    def detach(self) -> None:
+        """Attach nothing. Without effect when nothing is attached."""
+        self._port = None
+
+    @property
+    def attached(self) -> bool:
+        """Whether something listens."""
+        return self._port is not None
+
+    def resume_transmit(self) -> None:
+        """Offer the port what it had no room for."""
+        self.driver.wake()
+
+    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+        """Frames wait to be sent."""
+        buffers, port = self.buffers, self._port
+        if port is None:
+            self._unheard += sum(1 for _ in split_records(buffers.transmit_view()))
+            taken = value
+        else:
+            taken = port.transmit(buffers.transmit_view())
+        if taken:
+            buffers.transmitted(taken)
+            if value > abi.TRANSMIT_CAPACITY - 2 * abi.MAX_FRAME:
+                self.driver.wake()  # the buffer may have refused segments, which can leave now
+
+    # --- Frames in ----------------------------------------------------------------------------------------------
+
+    def receive_buffer(self) -> memoryview:
+        """Return writable space for records, or an empty view where the largest frame does not fit now.
+
+        It is valid until the next call into the stack. Then `commit_received` says what was written.
+        """
+        view = self.buffers.receive_view()
+        return view if len(view) >= self.mtu + self.overhead + 8 else view[:0]
+
+    def commit_received(self, count: int) -> None:
+        """Take in so many bytes of whole records, written to the front of `receive_buffer`."""
+        self.buffers.received(count)
+        self.driver.wake()
+
+    def inject(self, frame: bytes) -> bool:
+        """Take in one frame and return True, or return False where there is no room now (see `Driver.when_room`).
+
+        A frame longer than any this interface could take is dropped and counted.
+        """
+        if len(frame) > abi.MAX_FRAME:
+            self._oversized += 1
+            return True
+        taken = self.buffers.receive_frame(frame)
+        self.driver.wake()
+        return taken
+
+    # --- The end ------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise if the interface or its stack is gone.
+
+        Raises:
+            OSError: ``ENODEV``.
+            StackError: the stack was closed or has trapped.
+        """
+        self.driver.check()
+        if self._removed:
+            raise NetworkError(errno.ENODEV, f"{self.name} was removed")
+
+    def remove(self) -> None:
+        """Take the interface out of its stack; what is attached to it hears of it."""
+        if self._removed:
+            return
+        self._removed = True
+        if self.driver.error is None:
+            self.driver.handlers.pop(self.handle, None)
+            self.driver.core.remove_interface(self.handle)
+        self._let_go(None)
+
+    def on_stack_gone(self, error: StackError) -> None:
+        """The stack is gone, and so is this interface."""
+        self._removed = True
+        self._let_go(error)
+
+    def _let_go(self, error: Exception | None) -> None:
+        port, self._port = self._port, None
+        if port is not None:
+            port.detached(error)
+
+

@@ -1,0 +1,101 @@
+"""The interfaces a stack can have: loopback, tun (IP packets) and tap (Ethernet frames)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tcpip_wasm.driver import Driver
+from tcpip_wasm.engine import abi
+from tcpip_wasm.errors import StackError, StreamLockedError
+from tcpip_wasm.interfaces.addresses import IPInterface
+from tcpip_wasm.interfaces.frames import FrameSink, FrameSource
+from tcpip_wasm.interfaces.interface import Interface
+from tcpip_wasm.streams import ReadableStream, WritableStream
+
+LOOPBACK_MTU: Final = 65535
+
+
+class LoopbackInterface(Interface):
+    """The host's way to itself. Its packets never leave the module and carry no checksums."""
+
+    type = "loopback"
+    kind = abi.KIND_LOOPBACK
+
+    def __init__(self, driver: Driver, name: str, addresses: list[IPInterface]) -> None:
+        super().__init__(driver, name, LOOPBACK_MTU, addresses)
+
+
+class StreamInterface(Interface):
+    """An interface whose frames the outside world sees: by a cable, by a device, or as streams."""
+
+    _source: FrameSource | None = None
+    _readable: ReadableStream[bytes] | None = None
+    _sink: FrameSink | None = None
+    _writable: WritableStream[bytes] | None = None
+
+    @property
+    def readable(self) -> ReadableStream[bytes]:
+        """The frames that leave, from the first use of this attribute on: nothing is kept until somebody listens.
+
+        Raises:
+            OSError: ``EBUSY`` where a cable or something else listens.
+        """
+        if self._readable is None or self._source is None or (self._port is not self._source and not self._removed):
+            self._source = FrameSource(self)
+            self._readable = ReadableStream(self._source)
+        return self._readable
+
+    @property
+    def writable(self) -> WritableStream[bytes]:
+        """The way in for frames."""
+        if self._writable is None:
+            self._sink = FrameSink(self)
+            self._writable = WritableStream(self._sink)
+        return self._writable
+
+    def listen(self) -> ReadableStream[bytes]:
+        """Return `readable`, for ``async for frame in tap.listen()``.
+
+        Raises:
+            OSError: ``EBUSY`` where a cable or something else listens.
+            StreamLockedError: somebody iterates already.
+        """
+        readable = self.readable
+        if readable.locked:
+            raise StreamLockedError(f"{self.name} has a listener already")
+        return readable
+
+    def __aiter__(self):  # type: ignore[no-untyped-def]
+        return self.listen().__aiter__()
+
+    def _let_go(self, error: Exception | None) -> None:
+        super()._let_go(error)
+        if self._sink is not None:
+            self._sink.on_interface_gone()
+
+    def on_stack_gone(self, error: StackError) -> None:
+        """The stack is gone: the streams end."""
+        super().on_stack_gone(error)
+
+
+class TunInterface(StreamInterface):
+    """A point-to-point interface of IP packets, as a VPN or a tunnel carries them."""
+
+    type = "tun"
+    kind = abi.KIND_TUN
+
+
+class TapInterface(StreamInterface):
+    """An Ethernet interface.
+
+    Attributes:
+        mac: its address, as ``02:00:00:00:00:01``.
+    """
+
+    type = "tap"
+    kind = abi.KIND_TAP
+    overhead = 14
+
+    def __init__(self, driver: Driver, name: str, mtu: int, addresses: list[IPInterface], mac: bytes) -> None:
+        super().__init__(driver, name, mtu, addresses, mac)
+        self.mac = mac.hex(":")

@@ -1,0 +1,446 @@
+"""TCP connections as `asyncio.Transport`s.
+
+Owns a connection's handle, what its protocol has not let us send or receive yet, and the order of a protocol's
+callbacks. It knows the core's verbs and the driver, and nothing of interfaces, addresses as text, or streams.
+
+Flow control, end to end: data is handed up only while reading is not paused, and only what was handed up opens the
+receive window again. What the core does not take at once waits here, and above the high-water mark the protocol is told
+to pause. Data that the core took is delivered even if the transport is closed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import warnings
+from collections import deque
+from typing import Any, Final
+
+from tcpip_wasm.driver import Driver
+from tcpip_wasm.engine import abi, decode_endpoint, error_for
+from tcpip_wasm.errors import StackError, network_error
+
+HIGH_WATER: Final = 64 * 1024
+"""Bytes: asyncio's default for its own sockets. The low-water mark is a quarter of it."""
+
+CREDIT: Final = 64 * 1024
+"""Bytes handed up before the core hears of it: one call for a large piece, none for a request and its answer."""
+
+
+class TcpTransport(asyncio.Transport):
+    """One TCP connection.
+
+    Args:
+        driver: the driver of the stack it belongs to.
+        handle: the connection's handle; this object answers for it from now on.
+        protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
+        endpoints: local and remote address as the ABI tells them, or empty until CONNECTED tells.
+        scope_name: turns the handle of an interface into its name, for link-local addresses.
+        extra: further answers of `get_extra_info`.
+
+    Attributes:
+        connected: a future that is done once the connection is open, or fails; only for connections made here.
+        auto_credit: whether data counts as read once the protocol has it. A consumer that queues it sets this to
+            False and calls `credit` when somebody has read.
+    """
+
+    _start_tls_compatible = True
+
+    def __init__(
+        self,
+        driver: Driver,
+        handle: int,
+        protocol: asyncio.BaseProtocol,
+        *,
+        endpoints: bytes = b"",
+        scope_name: Any = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(extra)
+        self._driver = driver
+        self._core = driver.core
+        self._loop = driver.loop
+        self._handle = handle
+        self._endpoints = endpoints
+        self._scope_name = scope_name
+        self._waiting: deque[bytes] = deque()  # to be sent, once the core has room
+        self._waiting_size = 0
+        self._arrived: deque[bytes] = deque()  # received while reading was paused
+        self._uncredited = 0
+        self._high = HIGH_WATER
+        self._low = HIGH_WATER // 4
+        self._protocol_paused = False
+        self._reading_paused = False
+        self._closing = False
+        self._lost = False
+        self._eof_wanted = False  # write_eof was called
+        self._eof_arrived = False
+        self._writes_after_loss = 0
+        self.connected: asyncio.Future[None] | None = None
+        self.auto_credit = True
+        self.on_lost: Any = None
+        self.set_protocol(protocol)
+        driver.handlers[handle] = self
+
+    def __repr__(self) -> str:
+        state = "closed" if self._lost else "closing" if self._closing else "open"
+        names = {name: self.get_extra_info(name) for name in ("sockname", "peername")}
+        return f"<TcpTransport {state} {names['sockname']} -> {names['peername']}>"
+
+    # --- Events of the core ---------------------------------------------------------------------------------------
+
+    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+        """Take an event that concerns this connection."""
+        if kind == abi.EVENT_DATA:
+            if self._reading_paused or self._arrived:
+                self._arrived.append(payload)
+            elif not self._closing:
+                self._deliver(payload)
+        elif kind == abi.EVENT_WRITABLE:
+            self._flush()
+        elif kind == abi.EVENT_EOF:
+            self._eof_arrived = True
+            if not self._reading_paused and not self._arrived:
+                self._deliver_eof()
+        elif kind == abi.EVENT_CLOSED:
+            self._end(error_for(-value, self._what()) if value else None)
+        elif kind == abi.EVENT_CONNECTED:
+            self._endpoints = payload
+            self.begin()
+
+    def _what(self) -> str:
+        peer = self.get_extra_info("peername")
+        return f"connection with {peer[0]} port {peer[1]}" if peer else "connection"
+
+    def begin(self) -> None:
+        """The connection is open: its protocol hears `connection_made`."""
+        try:
+            self._protocol.connection_made(self)
+        except BaseException as error:
+            if self.connected is not None and not self.connected.done():
+                self.connected.set_exception(error)
+            self.abort()
+            raise
+        if self.connected is not None and not self.connected.done():
+            self.connected.set_result(None)
+
+    def leave_backlog(self) -> None:
+        """The application has accepted it: its place in the listener's backlog is free."""
+        if not self._lost:
+            self._core.tcp_accepted(self._handle)
+
+    def on_stack_gone(self, error: StackError) -> None:
+        """The stack is gone: the protocol loses its connection."""
+        self._end(error)
+
+    # --- Receiving ------------------------------------------------------------------------------------------------
+
+    def _deliver(self, data: bytes) -> None:
+        protocol = self._protocol
+        try:
+            if self._buffered:
+                self._fill(protocol, data)
+            else:
+                protocol.data_received(data)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal(error, "protocol.data_received() failed")
+            return
+        if self.auto_credit:
+            self.credit(len(data))
+
+    def _fill(self, protocol: Any, data: bytes) -> None:
+        """Hand data to a `BufferedProtocol`, in pieces of the sizes it offers."""
+        left = memoryview(data)
+        while left and not self._lost:
+            buffer = protocol.get_buffer(len(left))
+            count = min(len(buffer), len(left))
+            if count == 0:
+                raise RuntimeError("get_buffer() returned an empty buffer")
+            memoryview(buffer)[:count] = left[:count]
+            protocol.buffer_updated(count)
+            left = left[count:]
+
+    def credit(self, count: int) -> None:
+        """Count so many bytes as read; the peer may send as many more."""
+        self._uncredited += count
+        if self._uncredited >= CREDIT and not self._closing:
+            self._core.tcp_received(self._handle, self._uncredited)
+            self._uncredited = 0
+            self._driver.wake()  # a window update may have to leave
+
+    def _deliver_eof(self) -> None:
+        if self._closing:
+            return
+        try:
+            keep_open = self._protocol.eof_received()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal(error, "protocol.eof_received() failed")
+            return
+        if not keep_open:
+            self.close()
+
+    def is_reading(self) -> bool:
+        """Whether data is handed up."""
+        return not self._reading_paused and not self._closing
+
+    def pause_reading(self) -> None:
+        """Hand up nothing until `resume_reading`; the receive window closes as it fills."""
+        if not self._closing:
+            self._reading_paused = True
+
+    def resume_reading(self) -> None:
+        """Hand data up again, what has arrived meanwhile first."""
+        if self._closing or not self._reading_paused:
+            return
+        self._reading_paused = False
+        if self._arrived or self._eof_arrived:
+            self._loop.call_soon(self._deliver_arrived)
+
+    def _deliver_arrived(self) -> None:
+        while self._arrived and not self._reading_paused and not self._closing:
+            self._deliver(self._arrived.popleft())
+        if self._eof_arrived and not self._arrived and not self._reading_paused:
+            self._deliver_eof()
+
+    # --- Sending --------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send data; it is copied before this returns. Raises TypeError for anything but bytes."""
+        if type(data) is not bytes and not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
+        if self._eof_wanted:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if self._lost or self._closing:
+            self._writes_after_loss += 1
+            if self._writes_after_loss == 5:  # as asyncio: a protocol may miss the news a few times
+                warnings.warn("write to a closed transport", ResourceWarning, stacklevel=2)
+            return
+        view = memoryview(data)
+        if view.format != "B" or view.ndim != 1 or not view.c_contiguous:
+            view = memoryview(view.tobytes())
+        size = len(view)
+        if size == 0:
+            return
+        taken = 0
+        if not self._waiting:
+            taken = self._send(view)
+            if taken == size or self._lost or self._closing:
+                return
+        self._waiting.append(bytes(view[taken:]) if taken or type(data) is not bytes else data)
+        self._waiting_size += size - taken
+        if self._waiting_size > self._high and not self._protocol_paused:
+            self._pause_protocol()
+
+    def writelines(self, list_of_data: Any) -> None:
+        """Send several pieces as one."""
+        self.write(b"".join(list_of_data))
+
+    def _send(self, view: memoryview) -> int:
+        """Offer data to the core, and return how many bytes it took."""
+        try:
+            taken = self._core.tcp_send(self._handle, view)
+        except OSError as error:
+            if not isinstance(error, StackError):
+                # lwIP has ended the connection in this turn: its CLOSED event is on the way and says why.
+                self._driver.wake()
+            return 0
+        self._driver.wake()
+        return taken
+
+    def _flush(self) -> None:
+        waiting = self._waiting
+        while waiting:
+            data = waiting[0]
+            taken = self._send(memoryview(data))
+            self._waiting_size -= taken
+            if taken < len(data):
+                if taken:
+                    waiting[0] = data[taken:]
+                break
+            waiting.popleft()
+        if self._protocol_paused and self._waiting_size <= self._low:
+            self._resume_protocol()
+        if not waiting:
+            if self._closing:
+                self._let_go()
+            elif self._eof_wanted:
+                self._shutdown()
+
+    def _pause_protocol(self) -> None:
+        self._protocol_paused = True
+        self._tell_protocol("pause_writing")
+
+    def _resume_protocol(self) -> None:
+        self._protocol_paused = False
+        self._tell_protocol("resume_writing")
+
+    def _tell_protocol(self, callback: str) -> None:
+        try:
+            getattr(self._protocol, callback)()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._report(error, f"protocol.{callback}() failed")
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the marks, in bytes waiting here, at which the protocol pauses and resumes; see asyncio.
+
+        Raises:
+            ValueError: not ``high >= low >= 0``.
+        """
+        if high is None:
+            high = HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high, self._low = high, low
+        if not self._protocol_paused and self._waiting_size > high:
+            self._pause_protocol()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Return the low-water and the high-water mark in bytes."""
+        return self._low, self._high
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes wait here; what the core has taken is not counted."""
+        return self._waiting_size
+
+    def can_write_eof(self) -> bool:
+        """TCP can close one direction."""
+        return True
+
+    def write_eof(self) -> None:
+        """Say FIN after what was written. Receiving goes on."""
+        if self._eof_wanted or self._closing:
+            return
+        self._eof_wanted = True
+        if not self._waiting:
+            self._shutdown()
+
+    def _shutdown(self) -> None:
+        try:
+            self._core.tcp_shutdown(self._handle)
+        except OSError:
+            pass  # the connection is ending already; its CLOSED event says how
+        self._driver.wake()
+
+    # --- The end --------------------------------------------------------------------------------------------------
+
+    def is_closing(self) -> bool:
+        """Whether the transport is closing or closed."""
+        return self._closing
+
+    def close(self) -> None:
+        """Send what was written, then close. `connection_lost(None)` follows."""
+        if self._closing:
+            return
+        self._closing = True
+        self._arrived.clear()
+        if not self._waiting:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Everything was handed to the core: it delivers the rest by itself."""
+        if not self._lost:
+            self._lost = True
+            self._driver.handlers.pop(self._handle, None)
+            self._core.tcp_close(self._handle)
+            self._driver.wake()
+            self._loop.call_soon(self._tell_lost, None)
+
+    def abort(self) -> None:
+        """Reset the connection at once. `connection_lost(None)` follows."""
+        self._reset(None)
+
+    def abort_silently(self) -> None:
+        """Give up a connection that is not open yet; its protocol, which was told nothing, is told nothing."""
+        if not self._lost:
+            self._closing = self._lost = True
+            if self._driver.error is None:
+                self._driver.handlers.pop(self._handle, None)
+                self._core.tcp_abort(self._handle)
+                self._driver.wake()
+
+    def _reset(self, error: BaseException | None) -> None:
+        if self._lost:
+            return
+        self._closing = self._lost = True
+        if self._driver.error is None:
+            self._driver.handlers.pop(self._handle, None)
+            self._core.tcp_abort(self._handle)
+            self._driver.wake()
+        self._drop_buffers()
+        self._loop.call_soon(self._tell_lost, error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """The connection is gone: by the peer, by a time-out, with the stack, or in order."""
+        if self._lost:
+            return
+        if error is None and self._arrived:
+            # All was received and the peer is done; the protocol reads on at its own pace.
+            return
+        self._closing = self._lost = True
+        if self._driver.error is None:
+            self._driver.handlers.pop(self._handle, None)
+            self._core.tcp_close(self._handle)
+        self._drop_buffers()
+        if self.connected is not None and not self.connected.done():
+            self.connected.set_exception(
+                error or network_error(errno.ECONNABORTED, "closed before it was open")
+            )
+        else:
+            self._loop.call_soon(self._tell_lost, error)
+
+    def _drop_buffers(self) -> None:
+        self._waiting.clear()
+        self._waiting_size = 0
+        self._arrived.clear()
+
+    def _tell_lost(self, error: BaseException | None) -> None:
+        protocol = self._protocol
+        try:
+            protocol.connection_lost(error)  # type: ignore[arg-type]
+        finally:
+            if self.on_lost is not None:
+                self.on_lost(self)
+                self.on_lost = None
+
+    def _fatal(self, error: BaseException, message: str) -> None:
+        self._report(error, message)
+        self._reset(error)
+
+    def _report(self, error: BaseException, message: str) -> None:
+        self._loop.call_exception_handler(
+            {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
+        )
+
+    # --- What it is -----------------------------------------------------------------------------------------------
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Hand further callbacks to another protocol."""
+        self._protocol: Any = protocol
+        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Return the protocol."""
+        return self._protocol  # type: ignore[no-any-return]
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return ``sockname`` or ``peername`` as asyncio does, or what else was given; there is no ``socket``."""
+        if name in ("sockname", "peername") and self._endpoints:
+            at = 0 if name == "sockname" else abi.ADDRESS_SIZE
+            address, port, scope = decode_endpoint(self._endpoints, at)
+            if address.version == 4:
+                return str(address), port
+            suffix = f"%{self._scope_name(scope)}" if scope and self._scope_name else ""
+            return str(address) + suffix, port, 0, scope
+        return super().get_extra_info(name, default)
+
+    def set_option(self, option: int, value: int) -> None:
+        """Set one of the ABI's ``OPTION_`` values on this connection; times are in milliseconds."""
+        self._core.tcp_option(self._handle, option, value)

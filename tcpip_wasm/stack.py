@@ -1,0 +1,419 @@
+"""`NetworkStack`, the façade that users meet first: it makes interfaces, connections and listeners of one virtual host.
+
+Owns the list of interfaces, and the reading of hosts and ports. The work is done below: `driver` polls the core,
+`interfaces` carry frames, `sockets` are the connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from tcpip_wasm.driver import Driver
+from tcpip_wasm.engine import Address, Core, Statistics, abi, seed_bytes
+from tcpip_wasm.errors import StackClosedError, network_error
+from tcpip_wasm.interfaces import (
+    Interface,
+    InterfaceStatistics,
+    LoopbackInterface,
+    TapInterface,
+    TunInterface,
+)
+from tcpip_wasm.interfaces.addresses import InterfaceAddresses, parse_addresses, parse_mac, parse_mtu
+from tcpip_wasm.sockets import TcpConnection, TcpListener, TcpServer, TcpTransport
+from tcpip_wasm.sockets.connection import StreamEnds
+
+Host = str | Address
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
+ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
+MakeInterface = TypeVar("MakeInterface", bound=Interface)
+
+STREAM_LIMIT = 2**16
+"""Bytes: asyncio's own default for `StreamReader`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackStatistics:
+    """Figures of a stack: its core's, and those of each interface by name.
+
+    Attributes:
+        core: what the module counts.
+        interfaces: what each interface counts.
+        turns: how often the stack was woken.
+    """
+
+    core: Statistics
+    interfaces: dict[str, InterfaceStatistics]
+    turns: int
+
+
+class NetworkStack:
+    """A virtual host. `create_stack` makes it; as an asynchronous context manager it closes itself.
+
+    Args:
+        driver: drives the host's core.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._interfaces: list[Interface] = []
+        self._names: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<NetworkStack {'closed' if self._driver.error else self._interfaces}>"
+
+    async def __aenter__(self) -> NetworkStack:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the stack: every pending call on it raises `StackClosedError`, transports lose their connection.
+
+        What TCP had not yet delivered is lost; close connections first where that matters. Idempotent.
+        """
+        self._driver.end(StackClosedError(errno.ECONNABORTED, "the stack was closed"))
+        await asyncio.sleep(0)  # protocols hear of it before this returns
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stack is closed or has trapped."""
+        return self._driver.error is not None
+
+    def stats(self) -> StackStatistics:
+        """Return what the stack and its interfaces have counted so far.
+
+        Raises:
+            StackError: the stack is gone.
+        """
+        self._driver.check()
+        interfaces = {interface.name: interface.statistics() for interface in self._interfaces}
+        return StackStatistics(self._driver.core.statistics(), interfaces, self._driver.turns)
+
+    # --- Interfaces -----------------------------------------------------------------------------------------------
+
+    @property
+    def interfaces(self) -> Sequence[Interface]:
+        """The interfaces, in order of their creation."""
+        return tuple(self._interfaces)
+
+    def _add(self, kind: str, make: Callable[[str], MakeInterface]) -> MakeInterface:
+        self._driver.check()
+        number = self._names.get(kind, 0)
+        interface = make(f"{kind}{number}")
+        self._names[kind] = number + 1
+        self._interfaces.append(interface)
+        return interface
+
+    async def create_loopback_interface(self, ip: InterfaceAddresses = "127.0.0.1/8") -> LoopbackInterface:
+        """Give the host a way to itself. A stack has at most one.
+
+        Args:
+            ip: see `create_tap_interface`.
+
+        Raises:
+            ValueError, TypeError: a malformed address.
+            OSError: ``ENOSPC`` where there is one already.
+        """
+        addresses = parse_addresses(ip)
+        return self._add("lo", lambda name: LoopbackInterface(self._driver, name, addresses))
+
+    async def create_tun_interface(
+        self, ip: InterfaceAddresses = None, *, mtu: int = 1500, checksums: bool = True
+    ) -> TunInterface:
+        """Give the host a point-to-point interface of IP packets.
+
+        Args: as for `create_tap_interface`.
+        """
+        addresses, mtu = parse_addresses(ip), parse_mtu(mtu)
+        interface = self._add("tun", lambda name: TunInterface(self._driver, name, mtu, addresses))
+        interface.checksums = checksums
+        return interface
+
+    async def create_tap_interface(
+        self,
+        mac: str | bytes | None = None,
+        ip: InterfaceAddresses = None,
+        *,
+        mtu: int = 1500,
+        checksums: bool = True,
+    ) -> TapInterface:
+        """Give the host an Ethernet interface.
+
+        Args:
+            mac: its address; None takes a locally administered one from the stack's seed.
+            ip: text such as ``"192.168.1.1/24"``, an `ipaddress` interface object, a list of them, or None. At most
+                one of them is IPv4.
+            mtu: bytes of the largest IP packet, 68 to 65,535; IPv6 needs 1,280.
+            checksums: whether checksums are generated and verified. False must be the same at the far end.
+
+        Raises:
+            ValueError: a malformed argument, which the message names.
+            TypeError: an argument of the wrong type.
+            OSError: ``ENOSPC`` where there are too many interfaces or addresses, ``ENOBUFS`` without memory.
+        """
+        addresses, mtu = parse_addresses(ip), parse_mtu(mtu)
+        packed = parse_mac(mac) if mac is not None else self._driver.core.random_mac()
+        interface = self._add("tap", lambda name: TapInterface(self._driver, name, mtu, addresses, packed))
+        interface.checksums = checksums
+        return interface
+
+    async def remove_interface(self, interface: Interface) -> None:
+        """Remove an interface; what is attached to it ends. TCP connections over it run into their time-outs.
+
+        Raises:
+            ValueError: it is no interface of this stack.
+        """
+        if interface not in self._interfaces:
+            raise ValueError(f"interface: {interface!r} is none of this stack's")
+        self._interfaces.remove(interface)
+        interface.remove()
+
+    def _scope_name(self, handle: int) -> str:
+        return next((i.name for i in self._interfaces if i.handle == handle), str(handle))
+
+    # --- Hosts and ports ------------------------------------------------------------------------------------------
+
+    def _address(self, host: Host) -> tuple[Address, int]:
+        """Return the address of a host and the handle of its scope, or 0."""
+        if isinstance(host, str):
+            text = {"localhost": "127.0.0.1"}.get(host.lower(), host)
+            try:
+                address: Address = ipaddress.ip_address(text.strip("[]"))
+            except ValueError:
+                raise ValueError(f"host: {host!r} is not an IP address") from None
+        elif isinstance(host, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
+            address = host
+        else:
+            raise TypeError(f"host must be text or an ipaddress object, not {type(host).__name__}")
+        if isinstance(address, ipaddress.IPv4Address) or address.scope_id is None:
+            return address, 0
+        for interface in self._interfaces:
+            if address.scope_id in (interface.name, str(interface.handle)):
+                return ipaddress.IPv6Address(int(address)), interface.handle
+        raise ValueError(f"host: {host!s} names no interface of this stack")
+
+    @staticmethod
+    def _port(port: int, lowest: int, name: str = "port") -> int:
+        if not isinstance(port, int) or isinstance(port, bool):
+            raise TypeError(f"{name} must be an int, not {type(port).__name__}")
+        if not lowest <= port <= 65535:
+            raise ValueError(f"{name}: {port} is not within {lowest} to 65535")
+        return port
+
+    # --- TCP, asyncio's way ---------------------------------------------------------------------------------------
+
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], ProtocolT],
+        host: Host,
+        port: int,
+        *,
+        ssl: Any = None,
+        local_addr: tuple[Host, int] | None = None,
+    ) -> tuple[TcpTransport, ProtocolT]:
+        """Connect, as `asyncio.loop.create_connection` does.
+
+        Args:
+            protocol_factory: makes the protocol.
+            host: address of the peer.
+            port: its port.
+            ssl: must be None.
+            local_addr: own (host, port); port 0 is an unpredictable one.
+
+        Returns:
+            The transport and the protocol, once `connection_made` was called.
+
+        Raises:
+            ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`.
+            ValueError, TypeError: a malformed argument.
+
+        Cancelled, it leaves no connection behind.
+        """
+        _no_ssl(ssl)
+        self._driver.check()
+        remote, scope = self._address(host)
+        self._port(port, 1)
+        local, local_port = None, 0
+        if local_addr is not None:
+            local, _ = self._address(local_addr[0])
+            local_port = self._port(local_addr[1], 0, "local port")
+            if local.version != remote.version:
+                raise ValueError(f"local_addr: {local} and {remote} are of different families")
+        protocol = protocol_factory()
+        handle = self._driver.core.tcp_connect(
+            remote, port, local=local, local_port=local_port, scope=scope
+        )
+        transport = TcpTransport(self._driver, handle, protocol, scope_name=self._scope_name)
+        transport.connected = self._driver.loop.create_future()
+        self._driver.wake()
+        try:
+            await transport.connected
+        except asyncio.CancelledError:
+            transport.abort_silently()
+            raise
+        return transport, protocol
+
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: Host | Iterable[Host] | None = None,
+        port: int = 0,
+        *,
+        ssl: Any = None,
+        backlog: int = 100,
+        start_serving: bool = True,
+    ) -> TcpServer:
+        """Listen, as `asyncio.loop.create_server` does.
+
+        Args:
+            protocol_factory: makes a protocol for each connection.
+            host: own address, several of them, or None or ``""`` for all.
+            port: the port, or 0 for a free one.
+            ssl: must be None.
+            backlog: connections that may wait, 1 to 255; more is taken as 255.
+            start_serving: must be True.
+
+        Raises:
+            OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
+            ValueError, TypeError: a malformed argument.
+        """
+        _no_ssl(ssl)
+        if not start_serving:
+            raise ValueError("start_serving: a server of a virtual stack serves from the start")
+        return self._serve(protocol_factory, host, port, backlog, hold_backlog=False)
+
+    def _serve(
+        self,
+        factory: Callable[[], asyncio.BaseProtocol],
+        host: Host | Iterable[Host] | None,
+        port: int,
+        backlog: int,
+        *,
+        hold_backlog: bool,
+    ) -> TcpServer:
+        self._driver.check()
+        hosts: list[Any] = [host] if isinstance(host, str) or not isinstance(host, Iterable) else list(host)
+        addresses = [None if one in (None, "", "*") else self._address(one)[0] for one in hosts]
+        self._port(port, 0)
+        if not isinstance(backlog, int):
+            raise TypeError(f"backlog must be an int, not {type(backlog).__name__}")
+        if backlog < 1:
+            raise ValueError(f"backlog: {backlog} is not at least 1")
+        return TcpServer(
+            self._driver,
+            factory,
+            addresses,
+            port,
+            min(backlog, abi.MAX_BACKLOG),
+            scope_name=self._scope_name,
+            hold_backlog=hold_backlog,
+        )
+
+    async def open_connection(
+        self, host: Host, port: int, *, limit: int = STREAM_LIMIT, **options: Any
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect, as `asyncio.open_connection` does; see `create_connection` for options and errors.
+
+        Args:
+            limit: bytes that the reader buffers before it holds the peer back; half of what it holds at most.
+        """
+        loop = self._driver.loop
+        reader = asyncio.StreamReader(limit=limit, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _ = await self.create_connection(lambda: protocol, host, port, **options)
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def start_server(
+        self,
+        client_connected: ClientConnected,
+        host: Host | Iterable[Host] | None = None,
+        port: int = 0,
+        *,
+        limit: int = STREAM_LIMIT,
+        **options: Any,
+    ) -> TcpServer:
+        """Listen, as `asyncio.start_server` does; see `create_server` for options and errors."""
+        loop = self._driver.loop
+
+        def factory() -> asyncio.StreamReaderProtocol:
+            reader = asyncio.StreamReader(limit=limit, loop=loop)
+            return asyncio.StreamReaderProtocol(reader, cast(Any, client_connected), loop=loop)
+
+        return await self.create_server(factory, host, port, **options)
+
+    # --- TCP, the streams' way ------------------------------------------------------------------------------------
+
+    async def connect_tcp(self, host: Host, port: int, *, timeout: float | None = None) -> TcpConnection:
+        """Connect.
+
+        Args:
+            host: address of the peer.
+            port: its port.
+            timeout: seconds to wait at most; None leaves it to TCP, which gives up after about seven seconds.
+
+        Raises:
+            ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`.
+            ValueError, TypeError: a malformed argument.
+
+        Cancelled, it leaves no connection behind.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                _, ends = await self.create_connection(StreamEnds, host, port)
+        except TimeoutError as error:
+            if error.errno is None:
+                raise network_error(errno.ETIMEDOUT, f"connect to {host}:{port}") from None
+            raise
+        return TcpConnection(ends)
+
+    async def listen_tcp(self, port: int, host: Host | None = None, *, backlog: int = 128) -> TcpListener:
+        """Listen.
+
+        Args:
+            port: the port, or 0 for a free one, which the listener's `port` tells.
+            host: own address, or None for all.
+            backlog: connections that may wait to be accepted, 1 to 255; more is taken as 255.
+
+        Raises:
+            OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
+            ValueError, TypeError: a malformed argument.
+        """
+        return TcpListener(lambda factory: self._serve(factory, host, port, backlog, hold_backlog=True))
+
+
+def _no_ssl(ssl: Any) -> None:
+    if ssl is not None and ssl is not False:
+        raise ValueError("ssl: TLS is not supported yet; wrap the transport with loop.start_tls")
+
+
+async def create_stack(
+    *,
+    initialize_loopback: bool = True,
+    seed: bytes | int | None = None,
+    name_server: tuple[str, int] | None = None,
+    memory_limit: int | None = None,
+) -> NetworkStack:
+    """Make a virtual host.
+
+    Args:
+        initialize_loopback: give it 127.0.0.1/8 and ::1/128.
+        seed: what every random choice of the host derives from; None takes it from the operating system.
+        name_server: (host, port) of a DNS server. Not used yet: hosts are addresses.
+        memory_limit: bytes that the host's memory may grow to; None is 1 GiB.
+
+    Raises:
+        ModuleMismatchError: ``lwip.wasm`` was not built, or does not fit this package.
+        TypeError: a seed that is neither bytes nor int.
+    """
+    loop = asyncio.get_running_loop()
+    core = Core(now=loop.time(), seed=seed_bytes(seed), memory_limit=memory_limit)
+    stack = NetworkStack(Driver(core, loop))
+    if initialize_loopback:
+        await stack.create_loopback_interface(["127.0.0.1/8", "::1/128"])
+    return stack

@@ -1,0 +1,55 @@
+"""What a peer needs of the machine, and what happens where it is missing: the test skips and says why.
+
+With `TCPIP_WASM_REQUIRE_PEERS=1` a missing peer fails instead, so that a continuous run that claims to have
+real peers cannot quietly have none.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+__all__ = ["require_kernel_peer", "require_programs", "require_user_mode_linux"]
+
+
+def require_kernel_peer(*programs: str) -> None:
+    """Skip unless namespaces and TUN/TAP devices can be made here, and the named programs are installed."""
+    _require_linux()
+    if os.geteuid() != 0:
+        _missing("root is needed for network namespaces")
+    if not Path("/dev/net/tun").exists():
+        _missing("no /dev/net/tun on this machine")
+    require_programs("ip", *programs)
+
+
+def require_user_mode_linux() -> None:
+    """Skip unless Debian's user-mode-linux and what the guest runs are installed."""
+    _require_linux()
+    if os.uname().machine != "x86_64":
+        _missing(f"user-mode-linux runs on x86_64, not on {os.uname().machine}")
+    require_programs("linux.uml", "busybox", "ip", "tc", "curl")
+    if not any(Path("/usr/lib/uml/modules").glob("*/kernel/net/sched/sch_netem.ko")):
+        _missing("the modules of user-mode-linux are not installed")
+
+
+def require_programs(*programs: str) -> None:
+    """Skip unless each program is on the path."""
+    for program in programs:
+        if shutil.which(program) is None:
+            _missing(f"the program {program} is not installed")
+
+
+def _require_linux() -> None:
+    if sys.platform != "linux":
+        _missing(f"Linux is needed, this is {sys.platform}")
+
+
+def _missing(reason: str) -> NoReturn:
+    if os.environ.get("TCPIP_WASM_REQUIRE_PEERS") == "1":
+        pytest.fail(f"a real peer is required: {reason}", pytrace=False)
+    pytest.skip(reason)

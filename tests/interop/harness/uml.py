@@ -1,0 +1,195 @@
+"""A user-mode Linux guest: a second kernel, of another version, with a network emulator the host's kernel
+lacks.
+
+Owns the guest's process group, its console and the socket that carries its Ethernet frames. The guest sees
+the host's file system read-only, so that its programs are the host's and a file made here is a file there; it
+runs one script as its first process, and ends when the context ends, whatever state it is in.
+
+The frames: the guest's `bess` transport connects an AF_UNIX *seqpacket* socket to a path on which the test
+listens when the guest brings its device up; then one message is one frame, either way, without any header.
+
+The impairments: netem acts on what leaves a device. What the guest sends passes the netem of its network
+device; what it receives is redirected to an `ifb` device and passes the netem there. So one rule impairs both
+directions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from .fxsave_only import ENVIRONMENT
+
+__all__ = ["Guest", "user_mode_linux"]
+
+_MEMORY = "256M"
+_BOOT_SECONDS = 30.0  # it takes 1 to 3; a busy machine gets the benefit of the doubt
+
+_MODULES = (
+    "kernel/lib/crc-ccitt.ko",  # IPv6 needs it
+    "kernel/net/ipv6/ipv6.ko",
+    "kernel/net/sched/sch_netem.ko",
+    "kernel/net/sched/sch_ingress.ko",
+    "kernel/net/sched/cls_matchall.ko",
+    "kernel/net/sched/act_mirred.ko",
+    "kernel/drivers/net/ifb.ko",
+)
+
+
+class Guest:
+    """A running guest.
+
+    Attributes:
+        socket: carries its Ethernet frames, one a message; of type SOCK_SEQPACKET.
+    """
+
+    def __init__(self, frames: socket.socket, console: asyncio.StreamReader) -> None:
+        self.socket = frames
+        self._console = console
+        self._recent: deque[str] = deque(maxlen=60)
+
+    async def line(self, prefix: str, timeout: float) -> str:
+        """Wait for the guest to print a line that begins with `prefix`; returns the rest of it.
+
+        Lines before it are passed over.
+
+        Raises:
+            RuntimeError: it did not come within `timeout` seconds, or the guest ended; the message holds the
+            console.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while raw := await self._console.readline():
+                    text = raw.decode(errors="replace").rstrip()
+                    self._recent.append(text)
+                    if text.startswith(prefix):
+                        return text.removeprefix(prefix).strip()
+                reason = "the guest ended"
+        except TimeoutError:
+            reason = f"{timeout} seconds were not enough"
+        raise RuntimeError(f"no line {prefix!r} on the console: {reason}\n" + "\n".join(self._recent))
+
+
+@asynccontextmanager
+async def user_mode_linux(
+    script: str, *, addresses: Sequence[str], netem: str | None = None
+) -> AsyncIterator[Guest]:
+    """Start a guest, wait until its network device is up, and end it with the context.
+
+    Args:
+        script: what the guest runs (sh, as root, in an empty writable folder) once its network is set up.
+        What it
+            prints appears in `Guest.line`.
+        addresses: of the guest's device vec0, with prefix lengths; IPv4 and IPv6.
+        netem: netem's options, applied to both directions, such as "loss 1% delay 20ms".
+    """
+    folder = Path(tempfile.mkdtemp(prefix="tcpip-uml-"))
+    process: asyncio.subprocess.Process | None = None
+    frames: socket.socket | None = None
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.setblocking(False)
+            listening.bind(str(folder / "wire"))
+            listening.listen(1)
+            first = folder / "init"
+            first.write_text(_init(script, addresses, netem))
+            first.chmod(0o755)
+            process = await asyncio.create_subprocess_exec(
+                *_command(folder, first),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+            assert process.stdout is not None
+            frames = await _accept(listening, process)
+        yield Guest(frames, process.stdout)
+    finally:
+        if frames is not None:
+            frames.close()
+        if process is not None:
+            await _kill(process)
+        shutil.rmtree(folder)
+
+
+async def _accept(listening: socket.socket, process: asyncio.subprocess.Process) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    accepting = asyncio.create_task(loop.sock_accept(listening))
+    exiting = asyncio.create_task(process.wait())
+    try:
+        await asyncio.wait({accepting, exiting}, timeout=_BOOT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if accepting.done():
+            return accepting.result()[0]
+    finally:
+        accepting.cancel()
+        exiting.cancel()
+    await _kill(process)
+    assert process.stdout is not None
+    console = (await process.stdout.read()).decode(errors="replace")
+    raise RuntimeError(f"the guest did not bring its network up:\n{console[-4000:]}")
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    # The guest's processes are processes of the host, all in the group of the first one.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _command(folder: Path, first: Path) -> list[str]:
+    program = shutil.which("linux.uml")
+    if program is None:
+        raise FileNotFoundError("linux.uml")
+    return [
+        sys.executable,
+        str(Path(__file__).with_name("fxsave_only.py")),
+        program,
+        f"mem={_MEMORY}",
+        "root=/dev/root",
+        "rootfstype=hostfs",
+        "ro",
+        "quiet",
+        "panic=1",
+        f"uml_dir={folder}",
+        "con=null",
+        "con0=null,fd:1",
+        f"vec0:transport=bess,dst={folder / 'wire'},src={folder / 'guest'}",
+        f"init={first}",
+        *(f"{name}={value}" for name, value in ENVIRONMENT.items()),
+    ]
+
+
+def _init(script: str, addresses: Sequence[str], netem: str | None) -> str:
+    lines = [
+        "#!/bin/sh",
+        "export PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        "mount -t proc none /proc && mount -t sysfs none /sys && mount -t tmpfs none /mnt && cd /mnt",
+        'modules="/usr/lib/uml/modules/$(uname -r)"',
+        f'for each in {" ".join(_MODULES)}; do busybox insmod "$modules/$each"; done',
+        "ip link set lo up",
+        *(
+            f"ip address add {address} dev vec0" + (" nodad" if ":" in address else "")
+            for address in addresses
+        ),
+    ]
+    if netem is not None:
+        # The limit is in packets: the default of 1000 would drop more than the rule asks for.
+        lines += [
+            f"tc qdisc add dev vec0 root netem {netem} limit 20000",
+            "ip link set ifb0 up",
+            f"tc qdisc add dev ifb0 root netem {netem} limit 20000",
+            "tc qdisc add dev vec0 handle ffff: ingress",
+            "tc filter add dev vec0 parent ffff: matchall action mirred egress redirect dev ifb0",
+        ]
+    # The first process must never end: the kernel would panic. The context's end kills it.
+    lines += ["ip link set vec0 up", script, "while :; do sleep 3600; done", ""]
+    return "\n".join(lines)

@@ -1,0 +1,66 @@
+"""A stack and the machine's own kernel, joined by a TAP device in a network namespace.
+
+Ethernet, so ARP and neighbour discovery have a part in it. Throughput is printed (`pytest -s`), not asserted:
+it is the benchmark's business, and a busy machine must not fail what works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from .harness.payload import make_payload
+from .harness.requirements import require_kernel_peer
+from .scenarios import KernelPeer, kernel_peer
+
+_MEGABYTES = 100
+
+pytestmark = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
+
+
+def _with_peer(work: Callable[[KernelPeer], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with kernel_peer("tap") as peer:
+            await work(peer)
+
+    require_kernel_peer("curl", "ping")
+    asyncio.run(run())
+
+
+def test_the_kernel_fetches_from_the_stack(version: int, tmp_path: Path) -> None:
+    payload = make_payload(_MEGABYTES)
+
+    async def work(peer: KernelPeer) -> None:
+        rate = await peer.curl_from_stack(payload, version, tmp_path)
+        print(f"tap, IPv{version}: stack to kernel {rate:.2f} Gbit/s; {peer.link.counters}")
+        assert peer.link.counters.bytes_sent > len(payload.data)
+        assert peer.link.counters.send_dropped == 0
+
+    _with_peer(work)
+
+
+def test_the_stack_fetches_from_the_kernel(version: int, tmp_path: Path) -> None:
+    payload = make_payload(_MEGABYTES)
+
+    async def work(peer: KernelPeer) -> None:
+        rate = await peer.stack_from_server(payload, version, tmp_path)
+        print(f"tap, IPv{version}: kernel to stack {rate:.2f} Gbit/s; {peer.link.counters}")
+        assert peer.link.counters.bytes_received > len(payload.data)
+        assert peer.link.counters.receive_truncated == 0
+
+    _with_peer(work)
+
+
+def test_the_kernel_pings_the_stack(version: int) -> None:
+    _with_peer(lambda peer: peer.ping_from_kernel(version))
+
+
+def test_a_closed_port_of_the_kernel_refuses(version: int) -> None:
+    _with_peer(lambda peer: peer.refused_by_kernel(version))
+
+
+def test_a_closed_port_of_the_stack_refuses(version: int) -> None:
+    _with_peer(lambda peer: peer.refused_by_stack(version))

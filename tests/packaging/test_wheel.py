@@ -1,0 +1,130 @@
+"""The wheel: what it is called, what it holds, and that it runs where there is no C toolchain."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+INSTALL_TIMEOUT_S = 300
+
+pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_S)
+
+
+def run(*command: str | Path, cwd: Path, path: str | None = None) -> str:
+    """Run a program and return its output; its whole output is the message if it fails."""
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))
+    }
+    if path is not None:
+        environment["PATH"] = path
+    result = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=INSTALL_TIMEOUT_S,
+    )
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+def build(kind: str, output: Path) -> Path:
+    # Without isolation: the environment of the tests has the build requirements, a fresh one fetches them.
+    run(sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", output, ROOT, cwd=ROOT)
+    (built,) = output.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("sdist", tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a fresh environment that holds the wheel and what it depends on."""
+    folder = tmp_path_factory.mktemp("installed")
+    venv.create(folder, with_pip=True, symlinks=True)
+    python = folder / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, cwd=folder)
+    return python
+
+
+def test_wheel_is_pure(wheel: Path) -> None:
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as pack:
+        (name,) = (name for name in pack.namelist() if name.endswith(".dist-info/WHEEL"))
+        assert "Root-Is-Purelib: true" in pack.read(name).decode()
+
+
+def test_wheel_contents(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as pack:
+        names = pack.namelist()
+        assert pack.read("tcpip_wasm/lwip.wasm") == (ROOT / "tcpip_wasm" / "lwip.wasm").read_bytes()
+        (licence,) = (name for name in names if name.endswith("/licenses/LICENSE"))
+        (notice,) = (name for name in names if name.endswith("/licenses/third_party/lwip/COPYING"))
+        assert b"tcpip_wasm contributors" in pack.read(licence)
+        assert pack.read(notice) == (ROOT / "third_party" / "lwip" / "COPYING").read_bytes()
+    assert "tcpip_wasm/py.typed" in names
+    strangers = [name for name in names if not name.startswith(("tcpip_wasm/", "tcpip_wasm-"))]
+    assert strangers == []
+    assert [name for name in names if name.endswith((".c", ".h", ".pyc", ".o", ".toml"))] == []
+
+
+def test_sdist_contents(sdist: Path) -> None:
+    with tarfile.open(sdist) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    assert {
+        "wasm/Makefile",
+        "wasm/abi.toml",
+        "third_party/lwip/manifest.toml",
+        "hatch_build.py",
+        "LICENSE",
+    } <= names
+    built = [
+        name
+        for name in names
+        if name.endswith((".wasm", ".o", ".a")) or name.startswith(("third_party/lwip/build", "wasm/build"))
+    ]
+    assert built == []
+
+
+def test_wheel_runs_without_a_toolchain(installed: Path, tmp_path: Path) -> None:
+    # The path holds nothing but this Python, so there is neither a compiler nor make to fall back on.
+    program = (
+        "import importlib.metadata, pathlib, shutil, tcpip_wasm\n"
+        "assert not any(map(shutil.which, ('cc', 'gcc', 'clang', 'make', 'zig')))\n"
+        "module = pathlib.Path(tcpip_wasm.__file__).with_name('lwip.wasm')\n"
+        "print(importlib.metadata.version('tcpip_wasm'), module.stat().st_size, tcpip_wasm.__file__)\n"
+    )
+    version, size, place = run(installed, "-c", program, cwd=tmp_path, path=str(installed.parent)).split()
+    assert version == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert 0 < int(size) < 100_000
+    assert Path(place).is_relative_to(installed.parents[1])
+
+
+def test_import_takes_nothing_but_wasmtime(installed: Path, tmp_path: Path) -> None:
+    listed = run(
+        installed, "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check", cwd=tmp_path
+    )
+    names = {line.partition("==")[0].lower().replace("-", "_") for line in listed.split() if "==" in line}
+    assert {"tcpip_wasm", "wasmtime"} <= names
+    assert not names & {"ziglang", "patch_ng", "hatchling"}
+    run(installed, "-c", "import tcpip_wasm", cwd=tmp_path)

@@ -1,0 +1,93 @@
+"""Writes the file list of `manifest.toml` from an unpacked lwIP release. Run by hand when lwIP is upgraded.
+
+Owns: which C files of lwIP we use; the headers follow from their #include lines, whatever the options. Must
+not know where the release came from: whoever runs this vouches for it.
+
+Program: ``python pin.py FOLDER``, FOLDER being the release's top folder. Everything in the manifest above its
+[files] table is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+SOURCES = [
+    "src/api/err.c",
+    "src/core/def.c",
+    "src/core/inet_chksum.c",
+    "src/core/init.c",
+    "src/core/ip.c",
+    "src/core/mem.c",
+    "src/core/memp.c",
+    "src/core/netif.c",
+    "src/core/pbuf.c",
+    "src/core/raw.c",
+    "src/core/stats.c",
+    "src/core/sys.c",
+    "src/core/tcp.c",
+    "src/core/tcp_in.c",
+    "src/core/tcp_out.c",
+    "src/core/timeouts.c",
+    "src/core/udp.c",
+    "src/core/ipv4/acd.c",
+    "src/core/ipv4/dhcp.c",
+    "src/core/ipv4/etharp.c",
+    "src/core/ipv4/icmp.c",
+    "src/core/ipv4/igmp.c",
+    "src/core/ipv4/ip4.c",
+    "src/core/ipv4/ip4_addr.c",
+    "src/core/ipv4/ip4_frag.c",
+    "src/core/ipv6/ethip6.c",
+    "src/core/ipv6/icmp6.c",
+    "src/core/ipv6/inet6.c",
+    "src/core/ipv6/ip6.c",
+    "src/core/ipv6/ip6_addr.c",
+    "src/core/ipv6/ip6_frag.c",
+    "src/core/ipv6/mld6.c",
+    "src/core/ipv6/nd6.c",
+    "src/netif/bridgeif.c",
+    "src/netif/bridgeif_fdb.c",
+    "src/netif/ethernet.c",
+]
+
+INCLUDE = re.compile(rb'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+
+
+def closure(release: Path) -> list[str]:
+    """The C files, and every header of the release that they include, directly or not."""
+    pending = list(SOURCES)
+    found: set[str] = set()
+    while pending:
+        name = pending.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for include in INCLUDE.findall((release / name).read_bytes()):
+            header = f"src/include/{include.decode()}"
+            # What is not in the release is the port's own: lwipopts.h, arch/cc.h.
+            if (release / header).is_file():
+                pending.append(header)
+    return sorted(found)
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: pin.py FOLDER")
+    release = Path(sys.argv[1])
+    manifest = HERE / "manifest.toml"
+    head, table, _ = manifest.read_text(encoding="utf-8").partition("[files]\n")
+    lines = [
+        f'"{name}" = "{hashlib.sha256((release / name).read_bytes()).hexdigest()}"'
+        for name in closure(release)
+    ]
+    manifest.write_text(head + table + "\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{manifest.name}: {len(lines)} files")
+
+
+if __name__ == "__main__":
+    main()

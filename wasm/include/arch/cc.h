@@ -1,0 +1,33 @@
+/* What lwIP wants to know of the compiler and the machine. */
+#ifndef ARCH_CC_H
+#define ARCH_CC_H
+
+#include <stdint.h>
+
+#define LWIP_NO_INTTYPES_H 0
+#define LWIP_NO_UNISTD_H 0 /* ssize_t */
+#define LWIP_ERRNO_STDINCLUDE 1
+
+/* One instruction each, where lwIP would call a function. */
+#define LWIP_DONT_PROVIDE_BYTEORDER_FUNCTIONS
+#define lwip_htons(x) __builtin_bswap16(x)
+#define lwip_ntohs(x) __builtin_bswap16(x)
+#define lwip_htonl(x) __builtin_bswap32(x)
+#define lwip_ntohl(x) __builtin_bswap32(x)
+
+/* A failed assertion is a state that must not be reached: this one stack stops there, in a trap that names its cause
+   in the backtrace. No text is kept: it would be a tenth of the module. */
+#ifdef __wasm__
+#define LWIP_PLATFORM_ASSERT(message) __builtin_trap()
+#else
+#include <stdio.h>
+#include <stdlib.h>
+#define LWIP_PLATFORM_ASSERT(message) (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, message), abort())
+#endif
+#define LWIP_PLATFORM_DIAG(message) ((void)0)
+
+/* Every random choice of lwIP comes from the seed that the host handed in. */
+uint32_t random_u32(void);
+#define LWIP_RAND() random_u32()
+
+#endif

@@ -1,0 +1,32 @@
+/* The functions of ours that lwIP calls, declared with nothing but what every lwIP source file already knows. */
+#ifndef LWIP_HOOKS_H
+#define LWIP_HOOKS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct netif;
+struct tcp_pcb;
+struct ip4_addr;
+struct ip6_addr;
+struct ip_addr;
+
+void *heap_allocate(size_t size);
+void *heap_allocate_zeroed(size_t count, size_t size);
+void heap_free(void *memory);
+
+uint16_t checksum(const void *data, int length);
+uint16_t checksum_copy(void *to, const void *from, uint16_t length);
+
+struct netif *interface_route4(const struct ip4_addr *source, const struct ip4_addr *destination);
+struct netif *interface_route6(const struct ip6_addr *source, const struct ip6_addr *destination);
+
+uint32_t tcp_initial_sequence_number(const struct ip_addr *local, uint16_t local_port,
+                                     const struct ip_addr *remote, uint16_t remote_port);
+struct tcp_pcb *tcp_lookup(const struct ip_addr *local, uint16_t local_port, const struct ip_addr *remote,
+                           uint16_t remote_port);
+void tcp_lookup_registered(struct tcp_pcb **list, struct tcp_pcb *pcb);
+void tcp_lookup_freed(struct tcp_pcb *pcb);
+void tcp_output_later(struct tcp_pcb *pcb);
+
+#endif

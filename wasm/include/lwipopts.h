@@ -1,0 +1,141 @@
+/* How lwIP is configured, with the reason for each option. What is not here keeps lwIP's default. */
+#ifndef LWIPOPTS_H
+#define LWIPOPTS_H
+
+#include "abi.h"
+
+/* --- System: one thread, no operating system, callbacks only. ------------------------------------------------- */
+#define NO_SYS 1
+#define SYS_LIGHTWEIGHT_PROT 0
+#define LWIP_NETCONN 0
+#define LWIP_SOCKET 0
+/* Our own ticker (src/timers.c): it sleeps while no table has anything urgent, where lwIP's would tick for ever. */
+#define LWIP_TIMERS 1
+#define LWIP_TIMERS_CUSTOM 1
+/* What is impossible stops this one stack; what is merely wrong is counted and dropped without a word. */
+#define LWIP_STATS 1
+#define LWIP_STATS_LARGE 1
+#define MIB2_STATS 1
+#define LWIP_STATS_DISPLAY 0
+
+/* --- Memory: the C library's allocator, so that no pool has to be sized in advance. ------------------------------ */
+#define MEM_LIBC_MALLOC 1
+#define mem_clib_malloc heap_allocate
+#define mem_clib_calloc heap_allocate_zeroed
+#define mem_clib_free heap_free
+#define MEMP_MEM_MALLOC 1
+#define MEM_ALIGNMENT 8
+#define PBUF_POOL_SIZE 0
+#define LWIP_SUPPORT_CUSTOM_PBUF 1 /* received TCP frames are read where the host put them */
+#define PBUF_LINK_ENCAPSULATION_HLEN 0
+#define ETH_PAD_SIZE 0 /* a record must have the same layout on its way out and in */
+
+/* --- Interfaces ---------------------------------------------------------------------------------------------- */
+#define LWIP_ARP 1
+#define LWIP_ETHERNET 1
+#define LWIP_SINGLE_NETIF 0
+#define LWIP_NETIF_HOSTNAME 0
+#define LWIP_NETIF_LOOPBACK 0 /* our loopback interface swaps its two buffers instead of copying each packet */
+#define LWIP_HAVE_LOOPIF 0
+#define LWIP_NETIF_TX_SINGLE_PBUF 0
+#define LWIP_CHECKSUM_CTRL_PER_NETIF 1 /* without it, switching sums off for one interface does nothing */
+#define LWIP_NETIF_EXT_STATUS_CALLBACK 0
+#define ARP_TABLE_SIZE 127 /* the largest that lwIP's signed 8-bit index allows: a full bridge of hosts */
+#define ARP_QUEUEING 1     /* with 0 the SYN that caused the ARP request is lost and the connect waits a second */
+#define ARP_QUEUE_LEN 16   /* packets kept for each unresolved neighbour */
+#define ETHARP_SUPPORT_STATIC_ENTRIES 1
+#define ETHARP_TRUST_IP_MAC 0 /* RFC 826 learns from ARP only; learning from IP packets invites spoofing */
+
+/* --- IPv4 ------------------------------------------------------------------------------------------------------ */
+#define LWIP_IPV4 1
+#define IP_FORWARD 0
+#define IP_REASSEMBLY 1
+#define IP_FRAG 1
+#define IP_REASS_MAX_PBUFS 128 /* one 65,535-byte datagram at MTU 1500 is 45 fragments; this bounds an attacker */
+#define IP_REASS_FREE_OLDEST 1
+#define LWIP_ICMP 1
+#define LWIP_BROADCAST_PING 0
+#define LWIP_MULTICAST_PING 0
+#define LWIP_RAW 1
+#define LWIP_IGMP 1
+#define LWIP_DHCP 0
+#define LWIP_AUTOIP 0
+#define LWIP_ACD 0
+#define LWIP_DNS 0 /* names are resolved by the host, over the stack's own UDP */
+#define LWIP_HOOK_IP4_ROUTE_SRC(src, dest) interface_route4(src, dest)
+
+/* --- IPv6 ------------------------------------------------------------------------------------------------------ */
+#define LWIP_IPV6 1
+#define LWIP_IPV6_SCOPES 1
+#define LWIP_IPV6_NUM_ADDRESSES 8 /* link-local, a few prefixes, a few static ones */
+#define LWIP_IPV6_FORWARD 0
+#define LWIP_IPV6_FRAG 1
+#define LWIP_IPV6_REASS 1
+#define IPV6_FRAG_COPYHEADER 1 /* the header of a fragment must survive lwIP's overlay when pointers are 8 bytes wide */
+#define LWIP_IPV6_SEND_ROUTER_SOLICIT 1
+#define LWIP_IPV6_AUTOCONFIG 1
+#define LWIP_IPV6_DUP_DETECT_ATTEMPTS 1 /* RFC 4862, section 5.1 */
+#define LWIP_IPV6_DHCP6 0
+#define LWIP_ICMP6 1
+#define LWIP_IPV6_MLD 1
+#define LWIP_ND6_QUEUEING 1
+#define MEMP_NUM_ND6_QUEUE 64
+#define LWIP_ND6_NUM_NEIGHBORS 127
+#define LWIP_ND6_NUM_DESTINATIONS 127
+#define LWIP_ND6_TCP_REACHABILITY_HINTS 1
+#define LWIP_HOOK_IP6_ROUTE(src, dest) interface_route6(src, dest)
+
+/* --- UDP ------------------------------------------------------------------------------------------------------- */
+#define LWIP_UDP 1
+#define LWIP_UDPLITE 0
+
+/* --- TCP ------------------------------------------------------------------------------------------------------- */
+#define LWIP_TCP 1
+#define TCP_MSS 65495 /* the most an interface can carry; each connection takes what its MTU leaves */
+#define LWIP_DISABLE_TCP_SANITY_CHECKS 1 /* lwIP's checks are written for an MSS of some 1,460 bytes */
+#define TCP_CALCULATE_EFF_SEND_MSS 1
+#define LWIP_WND_SCALE 1
+#define TCP_RCV_SCALE 5 /* 65,535 << 5 holds the window below */
+#define TCP_WND ABI_TCP_WINDOW
+#define TCP_SND_BUF ABI_TCP_SEND_BUFFER
+#define TCP_SND_QUEUELEN 16384 /* segments; the buffer in bytes is the bound that counts, even at an MSS of 64 */
+#define TCP_OVERSIZE 1460 /* room behind a short write, so that further writes join its segment */
+#define TCP_WND_UPDATE_THRESHOLD (TCP_WND / 8) /* an update opens the window by a useful amount, and none goes out for less */
+#define LWIP_TCP_TIMESTAMPS 1
+#define LWIP_TCP_SACK_OUT 1
+#define LWIP_TCP_MAX_SACK_NUM 3 /* what fits beside a timestamp, RFC 2018, section 3 */
+#define TCP_QUEUE_OOSEQ 1
+#define TCP_OOSEQ_MAX_BYTES TCP_WND
+#define TCP_OOSEQ_MAX_PBUFS 1024 /* a peer that sends one byte a segment must not turn a window into 100 MB */
+#define TCP_OOSEQ_BYTES_LIMIT(pcb) TCP_OOSEQ_MAX_BYTES
+#define TCP_OOSEQ_PBUFS_LIMIT(pcb) TCP_OOSEQ_MAX_PBUFS
+#define TCP_LISTEN_BACKLOG 1
+#define LWIP_TCP_KEEPALIVE 1
+#define LWIP_TCP_PCB_NUM_EXT_ARGS 1 /* its destructor tells when lwIP frees a connection, however that came about */
+#define TCP_CHECKSUM_ON_COPY 1 /* the sum of the payload costs nothing while it is copied anyway */
+#define LWIP_CHECKSUM_ON_COPY 1
+#define SO_REUSE 1
+/* One tick. Delayed ACKs wait at most one (RFC 1122 allows 500 ms, Linux waits 40); retransmission timers run in steps of two. */
+#define TCP_TMR_INTERVAL 25
+#define LWIP_TCP_RTO_TIME 1000 /* RFC 6298, section 2.1 */
+#define LWIP_TCP_RTO_MIN 200   /* as Linux; RFC 6298's whole second is long for a virtual network */
+#define TCP_SYNMAXRTX 6
+#define TCP_MSL 30000 /* TIME-WAIT of 60 s as Linux keeps it; RFC 9293's two minutes fill tables for nothing */
+#define LWIP_HOOK_TCP_ISN tcp_initial_sequence_number
+/* Connections are found by a hash table beside lwIP's lists (src/tcp_lookup.c). */
+#define LWIP_TCP_PCB_LOOKUP_FIELDS            \
+  struct tcp_pcb *lookup_next, **lookup_link; \
+  uint8_t lookup_time_wait;
+#define LWIP_HOOK_TCP_REGISTERED(list, pcb) tcp_lookup_registered(list, pcb)
+#define LWIP_HOOK_TCP_FREED(pcb) tcp_lookup_freed(pcb)
+#define LWIP_HOOK_TCP_FIND(local, local_port, remote, remote_port) tcp_lookup(local, local_port, remote, remote_port)
+/* The answer to a whole batch of segments leaves once, after the batch (src/tcp_output.c). */
+#define LWIP_HOOK_TCP_OUTPUT(pcb) tcp_output_later(pcb)
+
+/* --- Checksums ------------------------------------------------------------------------------------------------- */
+#define LWIP_CHKSUM checksum
+#define LWIP_CHKSUM_COPY(to, from, length) checksum_copy(to, from, length)
+
+#include "lwip_hooks.h"
+
+#endif

@@ -1,0 +1,134 @@
+/* The life of a connection: what lwIP tells about it becomes events; when both sides are done with it, it is freed. */
+#include "connection.h"
+
+static uint32_t count;
+
+uint32_t tcp_connections(void) { return count; }
+
+/* lwIP is freeing the control block, for whatever reason; an error callback, if any, comes after this. */
+static void on_destroyed(u8_t id, void *argument) {
+  (void)id;
+  struct connection *connection = argument;
+  connection->pcb = NULL;
+  count--;
+  connection_release(connection);
+}
+
+static err_t on_received(void *argument, struct tcp_pcb *pcb, struct pbuf *data, err_t error) {
+  struct connection *connection = argument;
+  (void)pcb;
+  (void)error;
+  if (data == NULL) {
+    event_add(ABI_EVENT_EOF, connection->handle, 0);
+  } else {
+    connection->unread += data->tot_len;
+    event_add_data(connection->handle, data);
+    pbuf_free(data);
+  }
+  return ERR_OK;
+}
+
+static void on_error(void *argument, err_t error) {
+  struct connection *connection = argument;
+  if (error == ERR_RST) {
+    connection->error = connection->flags & CONNECTION_ESTABLISHED ? ABI_ERROR_RESET : ABI_ERROR_REFUSED;
+  } else {
+    connection->error = error == ERR_CLSD ? 0 : ABI_ERROR_TIMED_OUT;
+  }
+  connection_report(connection, CONNECTION_ENDED);
+}
+
+struct connection *connection_new(struct tcp_pcb *pcb) {
+  static const struct tcp_ext_arg_callbacks callbacks = {.destroy = on_destroyed};
+  struct connection *connection = heap_allocate_zeroed(1, sizeof *connection);
+  if (connection == NULL) {
+    return NULL;
+  }
+  connection->handle = handle_open(HANDLE_CONNECTION, connection);
+  if (connection->handle < 0) {
+    heap_free(connection);
+    return NULL;
+  }
+  connection->pcb = pcb;
+  count++;
+  tcp_ext_arg_set(pcb, 0, connection);
+  tcp_ext_arg_set_callbacks(pcb, 0, &callbacks);
+  tcp_arg(pcb, connection);
+  tcp_recv(pcb, on_received);
+  tcp_err(pcb, on_error);
+  tcp_nagle_disable(pcb); /* as asyncio does for its sockets */
+  return connection;
+}
+
+struct connection *connection_of(const struct tcp_pcb *pcb) { return tcp_ext_arg_get(pcb, 0); }
+
+void connection_release(struct connection *connection) {
+  if (connection->pcb == NULL && connection->handle == 0 &&
+      (connection->flags & (CONNECTION_PENDING | CONNECTION_REPORT)) == 0) {
+    heap_free(connection);
+  }
+}
+
+static bool owes_data(const struct tcp_pcb *pcb) {
+  for (const struct tcp_seg *segment = pcb->unacked; segment != NULL; segment = segment->next) {
+    if (segment->len != 0) {
+      return true;
+    }
+  }
+  for (const struct tcp_seg *segment = pcb->unsent; segment != NULL; segment = segment->next) {
+    if (segment->len != 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/* Data for a connection that the host has closed: a reset tells the peer that nobody reads it (RFC 1122, section
+   4.2.2.13), but not before all that the host wrote has arrived. */
+static err_t on_received_by_orphan(void *argument, struct tcp_pcb *pcb, struct pbuf *data, err_t error) {
+  (void)argument;
+  (void)error;
+  if (data == NULL) {
+    return ERR_OK;
+  }
+  uint16_t length = data->tot_len;
+  pbuf_free(data);
+  if (owes_data(pcb)) {
+    tcp_recved(pcb, length);
+    return ERR_OK;
+  }
+  tcp_abort(pcb);
+  return ERR_ABRT;
+}
+
+/* The host has let go: lwIP delivers what was written, says FIN and frees the rest by itself. */
+void connection_orphan(struct connection *connection) {
+  struct tcp_pcb *pcb = connection->pcb;
+  connection->handle = 0;
+  connection->flags &= ~(uint32_t)(CONNECTION_WANTS_ROOM | CONNECTION_ENDED);
+  if (pcb == NULL) {
+    connection_release(connection);
+    return;
+  }
+  tcp_err(pcb, NULL);
+  tcp_recv(pcb, on_received_by_orphan);
+  for (uint32_t left = connection->unread, step; left > 0; left -= step) {
+    step = LWIP_MIN(left, 0xffff);
+    tcp_recved(pcb, (u16_t)step);
+  }
+  if (pcb->state == SYN_SENT) {
+    tcp_abort(pcb);
+  } else {
+    tcp_shutdown(pcb, 0, 1);
+  }
+}
+
+/* A peer that never says FIN must not keep our half for ever: with this flag lwIP gives it TCP_FIN_WAIT_TIMEOUT. */
+void tcp_tick(void) {
+  for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
+    const struct connection *connection = connection_of(pcb);
+    if (pcb->state == FIN_WAIT_2 && connection != NULL && connection->handle == 0) {
+      tcp_set_flags(pcb, TF_RXCLOSED);
+    }
+  }
+}

@@ -1,0 +1,38 @@
+/* One TCP connection as the host knows it, for the files that work on it. It lives until both the host has closed its
+   handle and lwIP has freed its control block, in whichever order. */
+#ifndef CONNECTION_H
+#define CONNECTION_H
+
+#include "host.h"
+#include "lwip/priv/tcp_priv.h"
+
+enum {
+  CONNECTION_ESTABLISHED = 1, /* a reset is "refused" before, "reset" after */
+  CONNECTION_PENDING = 2,     /* in the list of those with something to send */
+  CONNECTION_REPORT = 4,      /* in the list of those with something to report */
+  CONNECTION_WANTS_ROOM = 8,  /* the host waits for WRITABLE */
+  CONNECTION_ENDED = 16,      /* the host is to hear CLOSED, with `error` */
+};
+
+struct connection {
+  struct tcp_pcb *pcb; /* NULL once lwIP has freed it */
+  int32_t handle;      /* 0 once the host has closed it */
+  int32_t error;
+  uint32_t unread; /* bytes handed to the host that it has not reported as read */
+  uint32_t flags;
+  struct connection *next_pending, *next_report;
+};
+
+struct connection *connection_new(struct tcp_pcb *pcb); /* or NULL */
+struct connection *connection_of(const struct tcp_pcb *pcb); /* or NULL: before accept, and for listeners */
+void connection_release(struct connection *connection);
+void connection_orphan(struct connection *connection);
+
+void connection_send_later(struct connection *connection);
+void connection_report(struct connection *connection, uint32_t flag);
+
+/* tcp_lookup.c */
+bool tcp_tuple_in_use(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port);
+uint32_t tcp_time_wait_count(void);
+
+#endif

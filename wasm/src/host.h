@@ -1,0 +1,76 @@
+/* What the files of this module know of one another. One host is one instance: all state is static. */
+#ifndef HOST_H
+#define HOST_H
+
+#include "abi.h"
+#include "lwip/err.h"
+#include "lwip/ip_addr.h"
+#include "lwip/netif.h"
+#include "lwip/pbuf.h"
+#include "lwip_hooks.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* host.c: the control block and the areas that the host reads and writes between calls. */
+extern uint32_t control[ABI_CONTROL_WORDS];
+extern uint8_t staging[ABI_STAGING_CAPACITY];
+extern uint8_t scratch[ABI_SCRATCH_CAPACITY];
+extern uint64_t now; /* microseconds, as of the latest call that carried the time */
+int32_t error_from_lwip(err_t error);
+
+/* heap.c: heap_allocate and its kin are declared in lwip_hooks.h */
+uint32_t heap_used(void);
+
+/* handles.c: indices with a generation, so that what the host holds can be stale but never dangling. */
+enum handle_kind { HANDLE_FREE, HANDLE_INTERFACE, HANDLE_LISTENER, HANDLE_CONNECTION };
+int32_t handle_open(enum handle_kind kind, void *object); /* or ABI_ERROR_NO_MEMORY */
+void *handle_object(int32_t handle, enum handle_kind kind); /* or NULL */
+void handle_close(int32_t handle);
+uint32_t handle_count(void);
+
+/* events.c: what the host has to hear of, in order. */
+void events_reset(void);
+bool events_have_room(void); /* for all that one received frame can cause */
+bool events_hold_data(void);
+void event_add(uint32_t kind, int32_t handle, int32_t value);
+void event_add_addresses(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *local, uint16_t local_port,
+                         const ip_addr_t *remote, uint16_t remote_port);
+void event_add_data(int32_t handle, const struct pbuf *data);
+
+/* random.c: everything that must not be predictable, from the seed. */
+void random_seed(uint64_t low, uint64_t high);
+uint64_t random_keyed(const void *message, uint32_t length);
+
+/* interface.c: loopback, tun and tap. */
+struct netif *interface_netif(int32_t handle);
+int32_t interface_handle(const struct netif *netif);
+bool interface_owns(const ip_addr_t *address);
+
+/* receive.c */
+bool interfaces_receive(void);  /* hands waiting frames to lwIP; true if some are left */
+bool interfaces_announce(void); /* a TRANSMIT event for each interface with frames to send; true if one loops */
+
+/* frame.c: is what arrived well-formed enough for lwIP? */
+enum frame_verdict { FRAME_DROP, FRAME_COPY, FRAME_IN_PLACE };
+enum frame_verdict frame_check_ethernet(const uint8_t *frame, uint32_t length);
+enum frame_verdict frame_check_packet(const uint8_t *packet, uint32_t length, bool inside);
+
+/* connection.c, tcp_output.c */
+void tcp_flush(void);        /* sends what is ready */
+bool tcp_has_pending(void);  /* something is ready to be sent */
+bool tcp_report(void);       /* adds the events of connections that ended or have room again; true if some are left */
+bool tcp_reports_wait(void); /* somebody waits for room */
+void tcp_tick(void);
+uint32_t tcp_connections(void);
+
+/* address.c */
+bool address_read(ip_addr_t *address, int32_t family, const uint8_t *bytes, int32_t scope);
+void address_write(uint8_t *record, const ip_addr_t *address, uint16_t port);
+
+/* timers.c: lwIP's clocks, run late where nobody can tell. */
+void timers_start(void);
+void timers_run(void);
+int64_t timers_deadline(void); /* microseconds, or -1 */
+
+#endif

@@ -1,0 +1,129 @@
+/* The way in: records that the host put into an interface's receive buffer become pbufs and go to lwIP. A TCP segment is
+   read where it lies; everything else, which lwIP may keep, is copied first. */
+#include "interface.h"
+#include "lwip/pbuf.h"
+#include "lwip/stats.h"
+
+#include <string.h>
+
+/* A pbuf whose payload is a record; they are few, and used again. */
+struct in_place {
+  struct pbuf_custom pbuf;
+  struct in_place *next;
+};
+
+static struct in_place *unused;
+static uint32_t in_use;
+
+static void release(struct pbuf *pbuf) {
+  struct in_place *frame = (struct in_place *)(void *)pbuf;
+  frame->next = unused;
+  unused = frame;
+  in_use--;
+}
+
+static struct pbuf *borrow(uint8_t *bytes, uint32_t length) {
+  struct in_place *frame = unused;
+  if (frame != NULL) {
+    unused = frame->next;
+  } else if ((frame = heap_allocate(sizeof *frame)) == NULL) {
+    return NULL;
+  }
+  frame->pbuf.custom_free_function = release;
+  in_use++;
+  return pbuf_alloced_custom(PBUF_RAW, (u16_t)length, PBUF_REF, &frame->pbuf, bytes, (u16_t)length);
+}
+
+static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t length) {
+  enum frame_verdict verdict;
+  if (length > ABI_MAX_FRAME) {
+    verdict = FRAME_DROP;
+  } else if (interface->kind == ABI_KIND_TAP) {
+    verdict = frame_check_ethernet(frame, length);
+  } else {
+    verdict = frame_check_packet(frame, length, interface->kind == ABI_KIND_LOOPBACK);
+  }
+  struct pbuf *packet = NULL;
+  if (verdict == FRAME_DROP) {
+    interface->block[ABI_BLOCK_DROPPED_MALFORMED]++;
+    return;
+  }
+  if (verdict == FRAME_IN_PLACE) {
+    packet = borrow(frame, length);
+  } else if ((packet = pbuf_alloc(PBUF_RAW, (u16_t)length, PBUF_RAM)) != NULL) {
+    memcpy(packet->payload, frame, length);
+  }
+  if (packet == NULL) {
+    LINK_STATS_INC(link.memerr);
+    return;
+  }
+  if (interface->netif.input(packet, &interface->netif) != ERR_OK) {
+    pbuf_free(packet);
+  }
+  /* The record is overwritten next: nobody may still hold it. third_party/lwip/patches sees to it that lwIP's queue of
+     early segments, the one place that would, takes a copy. */
+  LWIP_ASSERT("no frame outlives its record", in_use == 0);
+}
+
+/* Returns true if frames are left because the event buffer is full. */
+static bool receive_from(struct interface *interface) {
+  uint32_t *block = interface->block;
+  uint32_t length;
+  /* The host writes this word: what it says is bounded before it is believed. */
+  uint32_t end = LWIP_MIN(block[ABI_BLOCK_RECEIVE_LENGTH], ABI_RECEIVE_CAPACITY);
+  while (interface->received + ABI_RECORD_HEADER <= end) {
+    if (!events_have_room()) {
+      return true;
+    }
+    uint8_t *record = interface->receive + interface->received;
+    memcpy(&length, record, sizeof length);
+    if (length > end - interface->received - ABI_RECORD_HEADER) {
+      block[ABI_BLOCK_DROPPED_MALFORMED]++;
+      break;
+    }
+    interface->received += record_size(length);
+    block[ABI_BLOCK_RECEIVED_FRAMES]++;
+    receive_frame(interface, record + ABI_RECORD_HEADER, length);
+  }
+  interface->received = 0;
+  block[ABI_BLOCK_RECEIVE_LENGTH] = 0;
+  return false;
+}
+
+/* What a loopback interface sent is what it receives: its two buffers change places. */
+static void loop(struct interface *interface) {
+  uint32_t *block = interface->block;
+  if (block[ABI_BLOCK_RECEIVE_LENGTH] != 0 || block[ABI_BLOCK_TRANSMIT_LENGTH] == 0) {
+    return;
+  }
+  uint8_t *sent = interface->transmit;
+  interface->transmit = interface->receive;
+  interface->receive = sent;
+  block[ABI_BLOCK_RECEIVE_LENGTH] = block[ABI_BLOCK_TRANSMIT_LENGTH];
+  block[ABI_BLOCK_TRANSMIT_LENGTH] = 0;
+}
+
+bool interfaces_receive(void) {
+  bool left = false;
+  for (struct interface *interface = interface_first(); interface != NULL; interface = interface->next) {
+    if (interface->kind == ABI_KIND_LOOPBACK) {
+      loop(interface);
+    }
+    left |= receive_from(interface);
+  }
+  return left;
+}
+
+/* Tells the host which interfaces have frames to send; true if a loopback interface has some for itself. */
+bool interfaces_announce(void) {
+  bool looped = false;
+  for (struct interface *interface = interface_first(); interface != NULL; interface = interface->next) {
+    uint32_t length = interface->block[ABI_BLOCK_TRANSMIT_LENGTH];
+    if (interface->kind == ABI_KIND_LOOPBACK) {
+      looped |= length != 0;
+    } else if (length != 0) {
+      event_add(ABI_EVENT_TRANSMIT, interface->handle, (int32_t)length);
+    }
+  }
+  return looped;
+}

@@ -1,0 +1,81 @@
+/* When segments leave, and when the host hears of room and of ends. lwIP would answer each segment as it comes; here
+   the answer to a batch, one acknowledgement and what it made room for, leaves once, at the next poll. */
+#include "connection.h"
+
+static struct connection *pending, *report;
+
+void connection_send_later(struct connection *connection) {
+  if ((connection->flags & CONNECTION_PENDING) == 0) {
+    connection->flags |= CONNECTION_PENDING;
+    connection->next_pending = pending;
+    pending = connection;
+  }
+}
+
+/* lwIP calls this where it would call tcp_output at the end of an incoming segment. */
+void tcp_output_later(struct tcp_pcb *pcb) {
+  struct connection *connection = connection_of(pcb);
+  if (connection == NULL) {
+    tcp_output(pcb);
+  } else if (pcb->unsent != NULL || (pcb->flags & TF_ACK_NOW) != 0) {
+    connection_send_later(connection);
+  }
+}
+
+bool tcp_has_pending(void) { return pending != NULL; }
+
+/* Sends what is ready. What a full transmit buffer refused stays pending, and is tried again at the next poll. */
+void tcp_flush(void) {
+  struct connection *connection = pending, *next;
+  pending = NULL;
+  for (; connection != NULL; connection = next) {
+    next = connection->next_pending;
+    connection->flags &= ~(uint32_t)CONNECTION_PENDING;
+    if (connection->pcb == NULL) {
+      connection_release(connection);
+    } else if (tcp_output(connection->pcb) != ERR_OK) {
+      connection_send_later(connection);
+    }
+  }
+}
+
+void connection_report(struct connection *connection, uint32_t flag) {
+  connection->flags |= flag;
+  if ((connection->flags & CONNECTION_REPORT) == 0) {
+    connection->flags |= CONNECTION_REPORT;
+    connection->next_report = report;
+    report = connection;
+  }
+}
+
+static bool has_room(const struct tcp_pcb *pcb) {
+  return pcb->snd_buf >= TCP_SND_BUF / 4 && tcp_sndqueuelen(pcb) < TCP_SND_QUEUELEN / 2;
+}
+
+/* Tells the host of connections that ended and of room for those that wait for it; true if events are left to add. */
+bool tcp_report(void) {
+  struct connection **link = &report;
+  while (*link != NULL) {
+    struct connection *connection = *link;
+    if (!events_have_room()) {
+      return true;
+    }
+    if ((connection->flags & CONNECTION_ENDED) != 0) {
+      event_add(ABI_EVENT_CLOSED, connection->handle, -connection->error);
+      connection->flags &= ~(uint32_t)(CONNECTION_ENDED | CONNECTION_WANTS_ROOM);
+    } else if ((connection->flags & CONNECTION_WANTS_ROOM) != 0 && connection->pcb != NULL && has_room(connection->pcb)) {
+      event_add(ABI_EVENT_WRITABLE, connection->handle, (int32_t)connection->pcb->snd_buf);
+      connection->flags &= ~(uint32_t)CONNECTION_WANTS_ROOM;
+    }
+    if ((connection->flags & CONNECTION_WANTS_ROOM) != 0) {
+      link = &connection->next_report;
+      continue;
+    }
+    *link = connection->next_report;
+    connection->flags &= ~(uint32_t)CONNECTION_REPORT;
+    connection_release(connection);
+  }
+  return false;
+}
+
+bool tcp_reports_wait(void) { return report != NULL; }

@@ -1,0 +1,187 @@
+/* lwIP's clocks. Its own timers tick for ever; here a tick that could only age a table in silence is not worth waking
+   the host for: it is made up for at the next poll, before anything else happens, so that nobody can tell. */
+#include "host.h"
+#include "lwip/etharp.h"
+#include "lwip/igmp.h"
+#include "lwip/ip4_frag.h"
+#include "lwip/ip6_frag.h"
+#include "lwip/mld6.h"
+#include "lwip/nd6.h"
+#include "lwip/priv/nd6_priv.h"
+#include "lwip/priv/tcp_priv.h"
+#include "lwip/stats.h"
+#include "lwip/timeouts.h"
+
+int etharp_is_busy(void);
+int ip_reass_is_busy(void);
+int ip6_reass_is_busy(void);
+
+enum {
+  MOST_TICKS = 100000,  /* missed ticks that are made up for one by one: a day of seconds */
+  WALK_INTERVAL = 5000, /* us */
+};
+
+struct clock {
+  uint32_t interval; /* ms */
+  void (*tick)(void);
+  uint32_t (*idle)(void); /* for how many more ticks nothing would be sent and nobody told; NEVER for all of them */
+  uint64_t next;          /* us: when the next tick is due */
+};
+
+#define NEVER UINT32_MAX
+
+u32_t sys_now(void) { return (u32_t)(now / 1000); }
+
+static uint32_t arp_idle(void) { return etharp_is_busy() ? 0 : NEVER; }
+
+static uint32_t reassembly4_idle(void) { return ip_reass_is_busy() ? 0 : NEVER; }
+
+static uint32_t reassembly6_idle(void) { return ip6_reass_is_busy() ? 0 : NEVER; }
+
+static uint32_t igmp_idle(void) {
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    for (const struct igmp_group *group = netif_igmp_data(netif); group != NULL; group = group->next) {
+      if (group->timer > 0) {
+        return 0;
+      }
+    }
+  }
+  return NEVER;
+}
+
+static uint32_t mld_idle(void) {
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    for (const struct mld_group *group = netif_mld6_data(netif); group != NULL; group = group->next) {
+      if (group->timer > 0) {
+        return 0;
+      }
+    }
+  }
+  return NEVER;
+}
+
+static uint32_t nd_idle(void) {
+  for (int i = 0; i < LWIP_ND6_NUM_NEIGHBORS; i++) {
+    uint8_t state = neighbor_cache[i].state;
+    if (state == ND6_INCOMPLETE || state == ND6_DELAY || state == ND6_PROBE) {
+      return 0;
+    }
+  }
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    if (netif->ip6_autoconfig_enabled && netif->rs_count > 0) {
+      return 0;
+    }
+    for (int i = 0; i < LWIP_IPV6_NUM_ADDRESSES; i++) {
+      if (ip6_addr_istentative(netif_ip6_addr_state(netif, i))) {
+        return 0;
+      }
+    }
+  }
+  return NEVER;
+}
+
+static void tick_tcp(void) {
+  tcp_tick();
+  tcp_tmr();
+}
+
+static bool connection_is_busy(const struct tcp_pcb *pcb) {
+  return pcb->rtime >= 0 || pcb->persist_backoff > 0 || pcb->unsent != NULL || pcb->refused_data != NULL ||
+         (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND)) != 0;
+}
+
+/* An open connection that waits for nothing costs no ticks; one with keep-alive, none until its next probe. TIME-WAIT
+   and FIN-WAIT-2 end in silence, so that nobody has to wake for them. */
+static uint32_t tcp_idle(void) {
+  uint32_t idle = tcp_reports_wait() ? 0 : NEVER;
+  for (const struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL && idle > 0; pcb = pcb->next) {
+    if (connection_is_busy(pcb)) {
+      return 0;
+    }
+    if (ip_get_option(pcb, SOF_KEEPALIVE)) {
+      uint32_t due = (pcb->keep_idle + pcb->keep_cnt_sent * pcb->keep_intvl) / TCP_SLOW_INTERVAL + 1;
+      uint32_t passed = tcp_ticks - pcb->tmr;
+      idle = LWIP_MIN(idle, due > passed ? 2 * (due - passed) - 1 : 0);
+    }
+  }
+  return idle;
+}
+
+static struct clock clocks[] = {
+    {.interval = IP_TMR_INTERVAL, .tick = ip_reass_tmr, .idle = reassembly4_idle},
+    {.interval = IP6_REASS_TMR_INTERVAL, .tick = ip6_reass_tmr, .idle = reassembly6_idle},
+    {.interval = ARP_TMR_INTERVAL, .tick = etharp_tmr, .idle = arp_idle},
+    {.interval = ND6_TMR_INTERVAL, .tick = nd6_tmr, .idle = nd_idle},
+    {.interval = IGMP_TMR_INTERVAL, .tick = igmp_tmr, .idle = igmp_idle},
+    {.interval = MLD6_TMR_INTERVAL, .tick = mld6_tmr, .idle = mld_idle},
+    {.interval = TCP_TMR_INTERVAL, .tick = tick_tcp, .idle = tcp_idle},
+};
+
+enum { CLOCKS = sizeof clocks / sizeof *clocks };
+static struct clock *const tcp_clock = &clocks[CLOCKS - 1];
+
+static void run(struct clock *clock) {
+  if (now < clock->next) {
+    return;
+  }
+  uint64_t interval = (uint64_t)clock->interval * 1000;
+  uint64_t missed = (now - clock->next) / interval + 1;
+  clock->next += missed * interval;
+  if (clock == tcp_clock && missed > 2) {
+    /* Ticks that nobody waited for: time has passed, and that is all. Two are left to run. */
+    tcp_ticks += (uint32_t)((missed - 2) / 2);
+    missed = 2;
+  }
+  for (missed = LWIP_MIN(missed, MOST_TICKS); missed > 0; missed--) {
+    clock->tick();
+  }
+}
+
+void timers_start(void) {
+  tcp_ticks = 1; /* lwIP takes 0 for "no measurement under way" */
+  for (int i = 0; i < CLOCKS; i++) {
+    clocks[i].next = now + (uint64_t)clocks[i].interval * 1000;
+  }
+}
+
+void timers_run(void) {
+  for (int i = 0; i < CLOCKS; i++) {
+    run(&clocks[i]);
+  }
+}
+
+static int64_t due(const struct clock *clock) {
+  uint32_t idle = clock->idle();
+  return idle == NEVER ? INT64_MAX : (int64_t)(clock->next + (uint64_t)idle * clock->interval * 1000);
+}
+
+/* The tables behind the slow clocks are walked only when they may have changed: when something was exchanged that
+   changes them, or some milliseconds have passed. */
+static int64_t slow_deadline(void) {
+  static uint64_t walked;
+  static uint32_t exchanged;
+  static int64_t earliest;
+  uint32_t exchanges = lwip_stats.etharp.xmit + lwip_stats.etharp.recv + lwip_stats.nd6.xmit + lwip_stats.nd6.recv +
+                       lwip_stats.ip_frag.recv + lwip_stats.ip6_frag.recv + lwip_stats.igmp.recv +
+                       lwip_stats.igmp.xmit + lwip_stats.mld6.recv + lwip_stats.mld6.xmit;
+  if (now >= walked + WALK_INTERVAL || exchanges != exchanged) {
+    walked = now;
+    exchanged = exchanges;
+    earliest = INT64_MAX;
+    for (int i = 0; &clocks[i] != tcp_clock; i++) {
+      earliest = LWIP_MIN(earliest, due(&clocks[i]));
+    }
+  }
+  return earliest;
+}
+
+int64_t timers_deadline(void) {
+  int64_t earliest = LWIP_MIN(slow_deadline(), due(tcp_clock));
+  return earliest == INT64_MAX ? -1 : earliest;
+}
+
+/* lwIP would start its own timers here. */
+void sys_timeouts_init(void) {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,9 @@ from tcpip_wasm.errors import StackError
 
 SLICE: Final = 0.002
 """Seconds of work after which the loop gets its turn: what a saturating transfer may delay everybody else."""
+
+TURNS_A_LOOK: Final = 4
+"""Turns between two looks at the clock."""
 
 
 class Handler(Protocol):
@@ -35,26 +39,30 @@ class _Scheduler:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._ready: deque[Driver] = deque()
-        self._scheduled = False
+        self.ready: deque[Driver] = deque()
+        self.later: list[Driver] = []  # to be polled in the next turn of the loop, unless they are before
+        self.scheduled = False
 
-    def add(self, driver: Driver) -> None:
-        self._ready.append(driver)
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._run)
+    def begin(self) -> None:
+        """Run soon: a stack was put into `ready`."""
+        self.scheduled = True
+        self._loop.call_soon(self._run)
 
     def _run(self) -> None:
-        ready, time = self._ready, self._loop.time
+        ready, time = self.ready, self._loop.time
+        later, self.later = self.later, []
         now = time()
         until = now + SLICE
         while ready and now < until:
-            driver = ready.popleft()
-            driver.turn(now)
+            for _ in range(min(len(ready), TURNS_A_LOOK)):
+                ready.popleft().turn(now)
             now = time()
-        self._scheduled = bool(ready)
-        if ready:
-            self._loop.call_soon(self._run)
+        for driver in later:
+            if driver.is_late:
+                driver.turn(now)
+        self.scheduled = False
+        if ready or self.later:
+            self.begin()
 
 
 _schedulers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Scheduler] = WeakKeyDictionary()
@@ -77,6 +85,7 @@ class Driver:
     Attributes:
         turns: how often the core was polled.
         handlers: what stands behind each handle.
+        is_late: whether it only has acknowledgements to send, which can wait for what the application does next.
         error: why the stack is gone, or None.
     """
 
@@ -88,14 +97,28 @@ class Driver:
         self.error: StackError | None = None
         self._scheduler = _scheduler_of(loop)
         self._awake = False
+        self.is_late = False
         self._timer: asyncio.TimerHandle | None = None
+        self._due = inf  # when it fires
         self._waiting: list[tuple[FrameBuffers, Callable[[], None]]] = []
 
     def wake(self) -> None:
         """See to it that the core is polled soon. Cheap when it is already awake."""
         if not self._awake and self.error is None:
             self._awake = True
-            self._scheduler.add(self)
+            scheduler = self._scheduler
+            scheduler.ready.append(self)
+            if not scheduler.scheduled:
+                scheduler.begin()
+
+    def wake_soon(self) -> None:
+        """See to it that the core is polled in the loop's next turn, when the application may have more to send."""
+        if not self._awake and not self.is_late and self.error is None:
+            self.is_late = True
+            scheduler = self._scheduler
+            scheduler.later.append(self)
+            if not scheduler.scheduled:
+                scheduler.begin()
 
     def when_room(self, buffers: FrameBuffers, callback: Callable[[], None]) -> None:
         """Call back once the core has emptied an interface's receive buffer."""
@@ -104,7 +127,7 @@ class Driver:
 
     def turn(self, now: float) -> None:
         """Poll the core once and hand out its events. Only the scheduler calls this."""
-        self._awake = False
+        self._awake = self.is_late = False
         if self.error is not None:
             return
         self.turns += 1
@@ -137,25 +160,29 @@ class Driver:
                     self._waiting.append((buffers, callback))
         if core.more or self._waiting:
             self.wake()
+        elif core.soon:
+            self.wake_soon()
         deadline = core.deadline
-        if deadline is not None:
-            timer = self._timer
-            if timer is None or deadline < timer.when():
-                if timer is not None:
-                    timer.cancel()
-                # A microsecond later, so that the truncated time the core sees is not before its deadline.
-                self._timer = self.loop.call_at(deadline + 1e-6, self._on_timer)
+        if deadline < self._due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._arm(deadline)
 
     def _on_timer(self) -> None:
         # A timer that has become too early is left to fire: re-arming it for each segment would cost more.
         self._timer = None
+        self._due = inf
         deadline = self.core.deadline
-        if deadline is None:
+        if deadline == inf:
             return
         if deadline > self.loop.time():
-            self._timer = self.loop.call_at(deadline + 1e-6, self._on_timer)
+            self._arm(deadline)
         else:
             self.wake()
+
+    def _arm(self, deadline: float) -> None:
+        self._due = deadline
+        self._timer = self.loop.call_at(deadline, self._on_timer)
 
     def report(self, error: BaseException, message: str) -> None:
         """Hand an exception that nobody can catch to the loop's exception handler."""

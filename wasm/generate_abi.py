@@ -17,7 +17,7 @@ SOURCE = HERE / "abi.toml"
 HEADER = HERE / "include" / "abi.h"
 MODULE = HERE.parent / "tcpip_wasm" / "engine" / "abi.py"
 
-C_TYPES = {"i": "int32_t", "I": "int64_t"}
+C_TYPES = {"i": "int32_t", "I": "int64_t", "d": "double"}
 
 
 def constants(abi: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
@@ -31,7 +31,12 @@ def constants(abi: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
     yield "EVENT_HEADER", abi["event"]["HEADER"], ""
     for name, value in abi["errors"].items():
         yield f"ERROR_{name}", value, ""
-    for section, prefix in (("interface_kind", "KIND"), ("family", "FAMILY"), ("option", "OPTION")):
+    for section, prefix in (
+        ("interface_kind", "KIND"),
+        ("family", "FAMILY"),
+        ("option", "OPTION"),
+        ("more", "MORE"),
+    ):
         for name, value in abi[section].items():
             yield f"{prefix}_{name}", value, ""
     for name, entry in abi["events"].items():
@@ -84,7 +89,7 @@ def python_module(abi: dict[str, Any]) -> str:
         if comment:
             lines.append(f"#: {comment}")
         lines.append(f"{name}: Final = {value}")
-    lines += ["", "#: name -> (parameter types, result type); ``i`` is i32, ``I`` is i64"]
+    lines += ["", "#: name -> (parameter types, result type); ``i`` is i32, ``I`` is i64, ``d`` is f64"]
     lines.append("EXPORTS: Final[dict[str, tuple[str, str]]] = {")
     lines.append('    "abi_version": ("", "i"),')
     for name, (parameters, result) in abi["exports"].items():

@@ -56,6 +56,9 @@ OPTION_KEEPALIVE: Final = 2
 OPTION_KEEPALIVE_IDLE: Final = 3
 OPTION_KEEPALIVE_INTERVAL: Final = 4
 OPTION_KEEPALIVE_COUNT: Final = 5
+MORE_NOW: Final = 1
+MORE_SOON: Final = 2
+MORE_MEMORY: Final = 4
 #: interface: value bytes of records wait in the transmit buffer
 EVENT_TRANSMIT: Final = 1
 #: connection: the handshake is complete; payload: local and remote address
@@ -70,14 +73,13 @@ EVENT_EOF: Final = 5
 EVENT_WRITABLE: Final = 6
 #: connection: the connection is gone; value is the error, negated, or 0
 EVENT_CLOSED: Final = 7
-CONTROL_EVENT_BUFFER: Final = 0
-CONTROL_EVENT_LENGTH: Final = 1
-CONTROL_STAGING: Final = 2
-CONTROL_SCRATCH: Final = 3
-CONTROL_MORE: Final = 4
-CONTROL_MEMORY_BYTES: Final = 5
-CONTROL_STATISTICS: Final = 6
-CONTROL_WORDS: Final = 7
+CONTROL_EVENT_LENGTH: Final = 0
+CONTROL_MORE: Final = 1
+CONTROL_EVENT_BUFFER: Final = 2
+CONTROL_STAGING: Final = 3
+CONTROL_SCRATCH: Final = 4
+CONTROL_STATISTICS: Final = 5
+CONTROL_WORDS: Final = 6
 BLOCK_RECEIVE_BUFFER: Final = 0
 BLOCK_RECEIVE_LENGTH: Final = 1
 BLOCK_TRANSMIT_BUFFER: Final = 2
@@ -100,11 +102,11 @@ STATISTIC_TIME_WAIT: Final = 9
 STATISTIC_HANDLES: Final = 10
 STATISTIC_WORDS: Final = 11
 
-#: name -> (parameter types, result type); ``i`` is i32, ``I`` is i64
+#: name -> (parameter types, result type); ``i`` is i32, ``I`` is i64, ``d`` is f64
 EXPORTS: Final[dict[str, tuple[str, str]]] = {
     "abi_version": ("", "i"),
-    "start": ("III", "i"),
-    "poll": ("I", "I"),
+    "start": ("dII", "i"),
+    "poll": ("d", "d"),
     "statistics": ("", "i"),
     "interface_add": ("ii", "i"),
     "interface_remove": ("i", "i"),

@@ -35,9 +35,10 @@ def make_call(
     """Return a Python function of integers that calls a WebAssembly function.
 
     Args:
-        store: what the function lives in; the caller keeps it alive.
+        store: what the function lives in.
         function: the exported function.
-        signature: parameter and result types, ``i`` for i32 and ``I`` for i64, such as ``("iI", "i")``.
+        signature: parameter and result types, ``i`` for i32, ``I`` for i64 and ``d`` for f64, such as ``("iI", "i")``; a
+            function that takes an f64 takes it first.
         fast: False takes wasmtime's public way.
 
     Raises of the returned function:
@@ -57,11 +58,12 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
     values = ctypes.create_string_buffer(count * _VALUE_BYTES)
     trap = ctypes.c_void_p()
     arguments = memoryview(values).cast("B").cast("q")
-    answer: Any = arguments if result == "I" else memoryview(values).cast("B").cast("i")
+    first: Any = memoryview(values).cast("B").cast("d") if parameters[:1] == "d" else arguments
+    answer: Any = memoryview(values).cast("B").cast({"i": "i", "I": "q", "d": "d"}[result])
     call, context, target = _unchecked, _address(store._context()), ctypes.addressof(function._func)
     buffer, trap_pointer = ctypes.addressof(values), ctypes.addressof(trap)
-    # The closures below must keep alive what they hold only as an address.
-    held = (function, values, trap)
+    # The closures below keep alive what they hold only as an address.
+    held = (store, function, values, trap)
 
     def failed(error: int | None) -> BaseException:
         if error:
@@ -78,14 +80,14 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
         return answer[0]  # type: ignore[no-any-return]
 
     def call1(a: int, _held: Any = held) -> int:
-        arguments[0] = a
+        first[0] = a
         error = call(context, target, buffer, count, trap_pointer)
         if error or trap:
             raise failed(error)
         return answer[0]  # type: ignore[no-any-return]
 
     def call2(a: int, b: int, _held: Any = held) -> int:
-        arguments[0] = a
+        first[0] = a
         arguments[2] = b
         error = call(context, target, buffer, count, trap_pointer)
         if error or trap:
@@ -93,8 +95,9 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
         return answer[0]  # type: ignore[no-any-return]
 
     def call_any(*given: int, _held: Any = held) -> int:
-        for index, value in enumerate(given):
-            arguments[2 * index] = value
+        first[0] = given[0]
+        for index in range(1, len(given)):
+            arguments[2 * index] = given[index]
         error = call(context, target, buffer, count, trap_pointer)
         if error or trap:
             raise failed(error)

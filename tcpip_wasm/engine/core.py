@@ -5,10 +5,10 @@ neither asyncio nor a clock, and keeps no frame: they wait in the module's own b
 
     core.poll(now)                      # written data leaves, received frames are taken in, timers run
     for kind, handle, value, payload in core.events(): ...
-    core.more                           # poll again before waiting
+    core.more or core.soon              # poll again before waiting
     core.deadline                       # else at this time at the latest
 
-Times are seconds of any monotonic clock; the core counts in microseconds. Handles are what the module hands out.
+Times are seconds of any monotonic clock; the module counts in microseconds. Handles are what the module hands out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from math import inf
 from struct import Struct
 from typing import Final
 
@@ -36,6 +37,11 @@ _EVENT: Final = Struct("<IIII")
 _LENGTH: Final = Struct("<I")
 _ADDRESS: Final = Struct("<III16s")
 _SEED: Final = Struct("<qq")
+
+# The bits of MORE, where they lie in the word that also holds EVENT_LENGTH.
+_MORE_NOW: Final = abi.MORE_NOW << 32
+_MORE_SOON: Final = abi.MORE_SOON << 32
+_MORE_MEMORY: Final = abi.MORE_MEMORY << 32
 
 _ERRNO: Final = {
     abi.ERROR_BAD_HANDLE: errno.EBADF,
@@ -57,7 +63,7 @@ class Statistics:
     """What a stack counts; frames and drops of an interface are counted by the interface.
 
     Attributes:
-        tcp_segments_in, tcp_segments_out: TCP segments; the second without retransmissions.
+        tcp_segments_in, tcp_segments_out: TCP segments, retransmissions among them.
         tcp_retransmissions: segments sent again.
         checksum_errors, malformed, protocol_drops: packets dropped, by cause.
         memory_errors: packets dropped because the heap was full.
@@ -124,7 +130,9 @@ class Core:
 
     Attributes:
         more: after `poll`: there is more to do at once.
-        deadline: after `poll`: the time at which `poll` is due again, or None.
+        soon: after `poll`: acknowledgements are to be sent. Whoever polls again a little later, when the application
+            has read what came and perhaps written, sends them together with that.
+        deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
     """
 
     def __init__(
@@ -132,23 +140,23 @@ class Core:
     ) -> None:
         self._instance = instance = instance or Instance(memory_limit=memory_limit)
         calls = instance.calls
-        control = calls["start"](int(now * 1e6), *_SEED.unpack(seed)) // 4
+        control = calls["start"](now, *_SEED.unpack(seed))
         instance.refresh()
-        words = instance.words
-        self._event_length = control + abi.CONTROL_EVENT_LENGTH
-        self._more = control + abi.CONTROL_MORE
-        self._memory_bytes = control + abi.CONTROL_MEMORY_BYTES
-        self._event_buffer = words[control + abi.CONTROL_EVENT_BUFFER]
-        self._staging = words[control + abi.CONTROL_STAGING]
-        self._scratch = words[control + abi.CONTROL_SCRATCH]
-        self._statistics = words[control + abi.CONTROL_STATISTICS] // 4
+        words = instance.words[control // 4 : control // 4 + abi.CONTROL_WORDS]
+        self._state = control // 8  # EVENT_LENGTH and MORE
+        self._event_buffer = words[abi.CONTROL_EVENT_BUFFER]
+        self._staging = words[abi.CONTROL_STAGING]
+        self._scratch = words[abi.CONTROL_SCRATCH]
+        self._statistics = words[abi.CONTROL_STATISTICS] // 4
         self._poll = calls["poll"]
         self._send = calls["tcp_send"]
         self._received = calls["tcp_received"]
         self._closed: StackClosedError | None = None
         self._mac_seed = hashlib.sha256(b"mac" + seed)
+        self._event_length = 0
         self.more = False
-        self.deadline: float | None = None
+        self.soon = False
+        self.deadline = inf
 
     # --- The loop ---------------------------------------------------------------------------------------------
 
@@ -163,22 +171,25 @@ class Core:
         """
         instance = self._instance
         try:
-            deadline = self._poll(int(now * 1e6))
+            self.deadline = self._poll(now)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
             raise instance.die(error) from error
-        words = instance.words
-        if words[self._memory_bytes] != len(instance.memory):
-            instance.refresh()
-            words = instance.words
-        self.more = words[self._more] != 0
-        self.deadline = deadline / 1e6 if deadline >= 0 else None
+        state = instance.longs[self._state]
+        self._event_length = state & 0xFFFFFFFF
+        if state >> 32:
+            self.more = state & _MORE_NOW != 0
+            self.soon = state & _MORE_SOON != 0
+            if state & _MORE_MEMORY:
+                instance.refresh()
+        else:
+            self.more = self.soon = False
 
     def events(self) -> Iterator[Event]:
         """Yield the events of the latest `poll`, in order. Other calls may be made in between, but not `poll`."""
         instance = self._instance
         unpack = _EVENT.unpack_from
         at = self._event_buffer
-        end = at + instance.words[self._event_length]
+        end = at + self._event_length
         while at < end:
             memory = instance.memory
             size, kind, handle, value = unpack(memory, at)
@@ -217,6 +228,8 @@ class Core:
         return result
 
     def _put_scratch(self, data: bytes, at: int = 0) -> None:
+        if self._closed is not None:
+            raise self._closed
         start = self._scratch + at
         self._instance.memory[start : start + len(data)] = data
 
@@ -302,7 +315,7 @@ class Core:
         """Return the port of a listener."""
         return self._call("tcp_local_port", handle)
 
-    def tcp_send(self, handle: int, data: memoryview) -> int:
+    def tcp_send(self, handle: int, data: bytes | memoryview) -> int:
         """Hand over data, and return how many bytes were taken. After a short count, WRITABLE follows.
 
         Args:
@@ -312,22 +325,30 @@ class Core:
         Raises:
             OSError: ``ENOTCONN`` where the connection is not open for writing.
         """
-        start, sent, size = self._staging, 0, len(data)
-        memory = self._instance.memory
+        size = len(data)
+        if size <= abi.STAGING_CAPACITY:
+            return self._send_piece(handle, data, size)
+        sent = 0
         while sent < size:
-            piece = data[sent : sent + abi.STAGING_CAPACITY] if size > abi.STAGING_CAPACITY else data
-            length = len(piece)
-            memory[start : start + length] = piece
-            try:
-                taken = self._send(handle, length)
-            except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
-                raise self._instance.die(error) from error
-            if taken < 0:
-                raise error_for(taken, "send")
+            piece = data[sent : sent + abi.STAGING_CAPACITY]
+            taken = self._send_piece(handle, piece, len(piece))
             sent += taken
-            if taken < length:
+            if taken < len(piece):
                 break
         return sent
+
+    def _send_piece(self, handle: int, data: bytes | memoryview, size: int) -> int:
+        if self._closed is not None:
+            raise self._closed
+        start = self._staging
+        self._instance.memory[start : start + size] = data
+        try:
+            taken = self._send(handle, size)
+        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+            raise self._instance.die(error) from error
+        if taken < 0:
+            raise error_for(taken, "send")
+        return taken
 
     def tcp_received(self, handle: int, length: int) -> None:
         """Report that the application has read so many bytes, which opens the receive window again."""
@@ -354,6 +375,14 @@ class Core:
         self._call("tcp_option", handle, option, value)
 
 
+class _Gone:
+    """Stands in for the instance when an interface is gone: its last counters, and buffers that lead nowhere."""
+
+    def __init__(self, words: memoryview) -> None:
+        self.words = words
+        self.memory = memoryview(bytearray(abi.RECEIVE_CAPACITY))
+
+
 class FrameBuffers:
     """The two buffers through which frames enter and leave an interface.
 
@@ -362,85 +391,101 @@ class FrameBuffers:
     """
 
     def __init__(self, instance: Instance, handle: int, block: int) -> None:
-        self._instance = instance
+        self._instance: Instance | _Gone = instance
         self._block = block
+        self._receive_length = block + abi.BLOCK_RECEIVE_LENGTH
+        self._transmit_length = block + abi.BLOCK_TRANSMIT_LENGTH
+        # These do not move while the interface exists; only a loopback's, which the host never uses, change places.
+        self._receive_start = instance.words[block + abi.BLOCK_RECEIVE_BUFFER]
+        self._transmit_start = instance.words[block + abi.BLOCK_TRANSMIT_BUFFER]
         self.handle = handle
-
-    def _word(self, index: int) -> int:
-        return self._instance.words[self._block + index]
 
     @property
     def transmit_length(self) -> int:
         """Bytes of records that wait to be sent."""
-        return self._instance.words[self._block + abi.BLOCK_TRANSMIT_LENGTH]
+        return self._instance.words[self._transmit_length]
 
     def transmit_view(self) -> memoryview:
         """Return the records that wait to be sent."""
-        words, block = self._instance.words, self._block
-        start = words[block + abi.BLOCK_TRANSMIT_BUFFER]
-        return self._instance.memory[start : start + words[block + abi.BLOCK_TRANSMIT_LENGTH]]
+        start = self._transmit_start
+        return self._instance.memory[start : start + self._instance.words[self._transmit_length]]
 
     def transmitted(self, count: int) -> None:
         """Take so many bytes of whole records off the front of the transmit buffer."""
-        words, block = self._instance.words, self._block
-        length = words[block + abi.BLOCK_TRANSMIT_LENGTH]
+        words = self._instance.words
+        length = words[self._transmit_length]
         if count < length:
-            start = words[block + abi.BLOCK_TRANSMIT_BUFFER]
-            memory = self._instance.memory
+            start, memory = self._transmit_start, self._instance.memory
             memory[start : start + length - count] = memory[start + count : start + length]
-        words[block + abi.BLOCK_TRANSMIT_LENGTH] = length - count
+        words[self._transmit_length] = length - count
 
     @property
     def receive_length(self) -> int:
         """Bytes of records that wait to be taken in by `Core.poll`."""
-        return self._instance.words[self._block + abi.BLOCK_RECEIVE_LENGTH]
+        return self._instance.words[self._receive_length]
 
     def receive_view(self) -> memoryview:
         """Return the free space behind the records that wait, at most the buffer's capacity."""
-        words, block = self._instance.words, self._block
-        start = words[block + abi.BLOCK_RECEIVE_BUFFER]
-        used = words[block + abi.BLOCK_RECEIVE_LENGTH]
+        start = self._receive_start
+        used = self._instance.words[self._receive_length]
         return self._instance.memory[start + used : start + abi.RECEIVE_CAPACITY]
 
     def received(self, count: int) -> None:
         """Add so many bytes of whole records, just written to `receive_view`."""
-        words, block = self._instance.words, self._block
-        words[block + abi.BLOCK_RECEIVE_LENGTH] += count
+        self._instance.words[self._receive_length] += count
 
-    def receive_records(self, records: memoryview) -> bool:
-        """Append whole records and return True, or return False if they do not fit now."""
-        words, block = self._instance.words, self._block
-        used = words[block + abi.BLOCK_RECEIVE_LENGTH]
-        end = used + len(records)
+    def move_to(self, other: FrameBuffers, length: int) -> bool:
+        """Move what waits to be sent into another interface's receive buffer; return False if it does not fit now.
+
+        Args:
+            other: the buffers of an interface of this or another stack.
+            length: all of `transmit_length`.
+        """
+        instance, far = self._instance, other._instance
+        words, at = far.words, other._receive_length
+        used = words[at]
+        end = used + length
         if end > abi.RECEIVE_CAPACITY:
             return False
-        start = words[block + abi.BLOCK_RECEIVE_BUFFER]
-        self._instance.memory[start + used : start + end] = records
-        words[block + abi.BLOCK_RECEIVE_LENGTH] = end
+        start, source = other._receive_start, self._transmit_start
+        far.memory[start + used : start + end] = instance.memory[source : source + length]
+        words[at] = end
+        instance.words[self._transmit_length] = 0
         return True
 
     def receive_frame(self, frame: bytes) -> bool:
         """Append one frame and return True, or return False if it does not fit now."""
-        words, block = self._instance.words, self._block
-        used = words[block + abi.BLOCK_RECEIVE_LENGTH]
+        words = self._instance.words
+        used = words[self._receive_length]
         length = len(frame)
         end = used + record_size(length)
         if end > abi.RECEIVE_CAPACITY:
             return False
-        start = words[block + abi.BLOCK_RECEIVE_BUFFER] + used
+        start = self._receive_start + used
         memory = self._instance.memory
         _LENGTH.pack_into(memory, start, length)
         memory[start + abi.RECORD_HEADER : start + abi.RECORD_HEADER + length] = frame
-        words[block + abi.BLOCK_RECEIVE_LENGTH] = end
+        words[self._receive_length] = end
         return True
+
+    def close(self) -> None:
+        """The interface is about to go: keep its counters, and let go of its memory, which somebody else will have."""
+        words = memoryview(bytearray(4 * abi.BLOCK_WORDS)).cast("I")
+        words[:] = self._instance.words[self._block : self._block + abi.BLOCK_WORDS]
+        words[abi.BLOCK_RECEIVE_LENGTH] = words[abi.BLOCK_TRANSMIT_LENGTH] = 0
+        self._instance = _Gone(words)
+        self._block = self._receive_start = self._transmit_start = 0
+        self._receive_length = abi.BLOCK_RECEIVE_LENGTH
+        self._transmit_length = abi.BLOCK_TRANSMIT_LENGTH
 
     def counters(self) -> tuple[int, int, int, int]:
         """Return frames received, frames transmitted, malformed frames dropped, frames refused by a full buffer."""
+        words = self._instance.words
         return (
-            self._word(abi.BLOCK_RECEIVED_FRAMES),
-            self._word(abi.BLOCK_TRANSMITTED_FRAMES),
-            self._word(abi.BLOCK_DROPPED_MALFORMED),
-            self._word(abi.BLOCK_DROPPED_TRANSMIT_FULL),
+            words[self._block + abi.BLOCK_RECEIVED_FRAMES],
+            words[self._block + abi.BLOCK_TRANSMITTED_FRAMES],
+            words[self._block + abi.BLOCK_DROPPED_MALFORMED],
+            words[self._block + abi.BLOCK_DROPPED_TRANSMIT_FULL],
         )
 
 

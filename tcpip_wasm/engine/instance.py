@@ -7,7 +7,7 @@ trap is final: from then on every call raises the same error, and other instance
 from __future__ import annotations
 
 import ctypes
-from typing import Final
+from typing import Any, Final
 
 import wasmtime
 
@@ -17,6 +17,22 @@ from tcpip_wasm.engine.module import engine, load
 from tcpip_wasm.errors import ModuleMismatchError, StackTrappedError
 
 PAGE: Final = 65536
+
+
+class _Calls(dict[str, Call]):
+    """The exported calls by name, each made when it is first used: a stack rarely uses all of them."""
+
+    def __init__(self, store: wasmtime.Store, exports: Any, fast: bool) -> None:
+        super().__init__()
+        self._store = store
+        self._exports = exports
+        self._fast = fast
+
+    def __missing__(self, name: str) -> Call:
+        function = self._exports[name]
+        assert isinstance(function, wasmtime.Func)
+        call = self[name] = make_call(self._store, function, abi.EXPORTS[name], fast=self._fast)
+        return call
 
 
 class Instance:
@@ -33,6 +49,7 @@ class Instance:
     Attributes:
         memory: linear memory as bytes. Taken anew by `refresh`; nobody else may keep it.
         words: the same as unsigned 32-bit words.
+        longs: the same as unsigned 64-bit words.
         death: why the instance can no longer be called, or None.
     """
 
@@ -47,14 +64,10 @@ class Instance:
             exports = wasmtime.Instance(self._store, module or load(), []).exports(self._store)
         except wasmtime.WasmtimeError as error:
             raise ModuleMismatchError(f"lwip.wasm cannot be instantiated: {error}") from error
-        self.calls: dict[str, Call] = {}
-        missing = [name for name in ("memory", "abi_version", *abi.EXPORTS) if name not in exports]
+        missing = [name for name in ("memory", *abi.EXPORTS) if name not in exports]
         if missing:
             raise ModuleMismatchError(f"lwip.wasm lacks {', '.join(missing)}; run `make wasm`")
-        for name, signature in abi.EXPORTS.items():
-            function = exports[name]
-            assert isinstance(function, wasmtime.Func)
-            self.calls[name] = make_call(self._store, function, signature, fast=fast)
+        self.calls: dict[str, Call] = _Calls(self._store, exports, fast)
         memory = exports["memory"]
         assert isinstance(memory, wasmtime.Memory)
         self._memory = memory
@@ -75,6 +88,7 @@ class Instance:
         assert address is not None
         self.memory = memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
         self.words = self.memory.cast("I")
+        self.longs = self.memory.cast("Q")
 
     def die(self, cause: BaseException) -> StackTrappedError:
         """Record that a call did not return, and return the error that every later call raises."""
@@ -88,4 +102,5 @@ class Instance:
         """Let go of linear memory. No call may follow."""
         self.memory = memoryview(b"")
         self.words = self.memory.cast("I")
+        self.longs = self.memory.cast("Q")
         self.calls = {}

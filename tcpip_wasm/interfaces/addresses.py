@@ -42,7 +42,7 @@ def parse_addresses(ip: InterfaceAddresses) -> list[IPInterface]:
                 raise ValueError(f"ip: {error}") from None
         else:
             raise TypeError(f"ip must be text or an interface object, not {type(one).__name__}")
-        if address.is_multicast or (address.version == 6 and address.is_unspecified):
+        if address.ip.is_multicast or (address.version == 6 and address.ip.is_unspecified):
             raise ValueError(f"ip: {one!s} is no address that an interface can have")
         parsed.append(address)
     if sum(address.version == 4 for address in parsed) > 1:

@@ -12,38 +12,18 @@ from tcpip_wasm.interfaces.kinds import StreamInterface, TapInterface
 __all__ = ["Cable", "connect"]
 
 
-class _End:
-    """One end: the port of one interface, whose frames go to the other."""
-
-    def __init__(self, cable: Cable, near: Interface, far: Interface) -> None:
-        self._cable = cable
-        self._near = near
-        self._buffers = far.buffers
-        self._driver = far.driver
-
-    def transmit(self, records: memoryview) -> int:
-        if self._buffers.receive_records(records):
-            self._driver.wake()
-            return len(records)
-        self._driver.when_room(self._buffers, self._near.resume_transmit)
-        return 0
-
-    def detached(self, error: Exception | None) -> None:
-        self._cable.close()
-
-
 class Cable:
-    """A cable between two interfaces; made by `connect`."""
+    """A cable between two interfaces; made by `connect`. It is the port of both."""
 
     def __init__(self, a: Interface, b: Interface) -> None:
+        self.closed = False
         self._ends = (a, b)
-        a.attach(_End(self, a, b))
+        a.attach(self, far=b)
         try:
-            b.attach(_End(self, b, a))
+            b.attach(self, far=a)
         except BaseException:
             a.detach()
             raise
-        self.closed = False
 
     def close(self) -> None:
         """Unplug both ends. Frames that have left one end still arrive; later ones are dropped. Idempotent."""
@@ -51,6 +31,14 @@ class Cable:
             self.closed = True
             for interface in self._ends:
                 interface.detach()
+
+    def transmit(self, records: memoryview) -> int:
+        """Not called: frames move from interface to interface."""
+        return len(records)
+
+    def detached(self, error: Exception | None) -> None:
+        """One end is gone: the other is unplugged."""
+        self.close()
 
 
 def connect(a: StreamInterface, b: StreamInterface) -> Cable:

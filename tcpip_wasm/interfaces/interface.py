@@ -9,12 +9,15 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import FrameBuffers, abi, split_records
 from tcpip_wasm.errors import NetworkError, StackError
 from tcpip_wasm.interfaces.addresses import IPInterface
+
+
+_NEARLY_FULL: Final = abi.TRANSMIT_CAPACITY - 2 * abi.MAX_FRAME
 
 
 class Port(Protocol):
@@ -73,6 +76,7 @@ class Interface:
         self.buffers: FrameBuffers = driver.core.add_interface(self.kind, mtu, mac)
         self.handle = self.buffers.handle
         self._port: Port | None = None
+        self._far: Interface | None = None
         self._removed = False
         self._unheard = 0
         self._oversized = 0
@@ -118,8 +122,13 @@ class Interface:
 
     # --- Frames out ---------------------------------------------------------------------------------------------
 
-    def attach(self, port: Port) -> None:
+    def attach(self, port: Port, *, far: Interface | None = None) -> None:
         """Send this interface's frames to a port from now on.
+
+        Args:
+            port: what takes them.
+            far: where the port would do nothing but hand the frames to another interface, that interface: they move
+                there in one step, and the port only hears of the end.
 
         Raises:
             OSError: ``EBUSY`` where something is attached already, ``ENODEV`` where the interface was removed.
@@ -128,11 +137,11 @@ class Interface:
         self.check()
         if self._port is not None:
             raise NetworkError(errno.EBUSY, f"{self.name} has a listener already")
-        self._port = port
+        self._port, self._far = port, far
 
     def detach(self) -> None:
         """Attach nothing. Without effect when nothing is attached."""
-        self._port = None
+        self._port = self._far = None
 
     @property
     def attached(self) -> bool:
@@ -145,16 +154,19 @@ class Interface:
 
     def on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Frames wait to be sent."""
-        buffers, port = self.buffers, self._port
-        if port is None:
-            self._unheard += sum(1 for _ in split_records(buffers.transmit_view()))
-            taken = value
+        buffers, far = self.buffers, self._far
+        if far is not None:
+            if buffers.move_to(far.buffers, value):
+                far.driver.wake()
+            else:
+                far.driver.when_room(far.buffers, self.resume_transmit)
+        elif self._port is not None:
+            buffers.transmitted(self._port.transmit(buffers.transmit_view()))
         else:
-            taken = port.transmit(buffers.transmit_view())
-        if taken:
-            buffers.transmitted(taken)
-            if value > abi.TRANSMIT_CAPACITY - 2 * abi.MAX_FRAME:
-                self.driver.wake()  # the buffer may have refused segments, which can leave now
+            self._unheard += sum(1 for _ in split_records(buffers.transmit_view()))
+            buffers.transmitted(value)
+        if value > _NEARLY_FULL and buffers.transmit_length < value:
+            self.driver.wake()  # the buffer may have refused segments, which can leave now
 
     # --- Frames in ----------------------------------------------------------------------------------------------
 
@@ -201,18 +213,20 @@ class Interface:
         if self._removed:
             return
         self._removed = True
-        if self.driver.error is None:
-            self.driver.handlers.pop(self.handle, None)
-            self.driver.core.remove_interface(self.handle)
+        self.buffers.close()
+        self.driver.handlers.pop(self.handle, None)
+        self.driver.core.remove_interface(self.handle)
         self._let_go(None)
 
     def on_stack_gone(self, error: StackError) -> None:
         """The stack is gone, and so is this interface."""
         self._removed = True
+        self.buffers.close()
         self._let_go(error)
 
     def _let_go(self, error: Exception | None) -> None:
-        port, self._port = self._port, None
+        port = self._port
+        self.detach()
         if port is not None:
             port.detached(error)
 

@@ -23,7 +23,7 @@ from tcpip_wasm.errors import StackError, network_error
 HIGH_WATER: Final = 64 * 1024
 """Bytes: asyncio's default for its own sockets. The low-water mark is a quarter of it."""
 
-CREDIT: Final = 64 * 1024
+CREDIT: Final = 128 * 1024
 """Bytes handed up before the core hears of it: one call for a large piece, none for a request and its answer."""
 
 
@@ -168,7 +168,7 @@ class TcpTransport(asyncio.Transport):
         if self._uncredited >= CREDIT and not self._closing:
             self._core.tcp_received(self._handle, self._uncredited)
             self._uncredited = 0
-            self._driver.wake()  # a window update may have to leave
+            self._driver.wake_soon()  # a window update may have to leave
 
     def _deliver_eof(self) -> None:
         if self._closing:
@@ -219,18 +219,19 @@ class TcpTransport(asyncio.Transport):
             if self._writes_after_loss == 5:  # as asyncio: a protocol may miss the news a few times
                 warnings.warn("write to a closed transport", ResourceWarning, stacklevel=2)
             return
-        view = memoryview(data)
-        if view.format != "B" or view.ndim != 1 or not view.c_contiguous:
-            view = memoryview(view.tobytes())
-        size = len(view)
+        if type(data) is not bytes:
+            data = memoryview(data)
+            if data.format != "B" or data.ndim != 1 or not data.c_contiguous:
+                data = data.tobytes()
+        size = len(data)
         if size == 0:
             return
         taken = 0
         if not self._waiting:
-            taken = self._send(view)
+            taken = self._send(data)
             if taken == size or self._lost or self._closing:
                 return
-        self._waiting.append(bytes(view[taken:]) if taken or type(data) is not bytes else data)
+        self._waiting.append(bytes(memoryview(data)[taken:]) if taken or type(data) is not bytes else data)
         self._waiting_size += size - taken
         if self._waiting_size > self._high and not self._protocol_paused:
             self._pause_protocol()
@@ -239,10 +240,10 @@ class TcpTransport(asyncio.Transport):
         """Send several pieces as one."""
         self.write(b"".join(list_of_data))
 
-    def _send(self, view: memoryview) -> int:
+    def _send(self, data: bytes | memoryview) -> int:
         """Offer data to the core, and return how many bytes it took."""
         try:
-            taken = self._core.tcp_send(self._handle, view)
+            taken = self._core.tcp_send(self._handle, data)
         except OSError as error:
             if not isinstance(error, StackError):
                 # lwIP has ended the connection in this turn: its CLOSED event is on the way and says why.
@@ -255,7 +256,7 @@ class TcpTransport(asyncio.Transport):
         waiting = self._waiting
         while waiting:
             data = waiting[0]
-            taken = self._send(memoryview(data))
+            taken = self._send(data)
             self._waiting_size -= taken
             if taken < len(data):
                 if taken:

@@ -49,6 +49,9 @@
 #define ABI_OPTION_KEEPALIVE_IDLE 3
 #define ABI_OPTION_KEEPALIVE_INTERVAL 4
 #define ABI_OPTION_KEEPALIVE_COUNT 5
+#define ABI_MORE_NOW 1
+#define ABI_MORE_SOON 2
+#define ABI_MORE_MEMORY 4
 #define ABI_EVENT_TRANSMIT 1 /* interface: value bytes of records wait in the transmit buffer */
 #define ABI_EVENT_CONNECTED 2 /* connection: the handshake is complete; payload: local and remote address */
 #define ABI_EVENT_ACCEPTED 3 /* listener: value is the new connection; payload: local and remote address */
@@ -56,14 +59,13 @@
 #define ABI_EVENT_EOF 5 /* connection: the peer sends no more */
 #define ABI_EVENT_WRITABLE 6 /* connection: after a short tcp_send: there is room again */
 #define ABI_EVENT_CLOSED 7 /* connection: the connection is gone; value is the error, negated, or 0 */
-#define ABI_CONTROL_EVENT_BUFFER 0
-#define ABI_CONTROL_EVENT_LENGTH 1
-#define ABI_CONTROL_STAGING 2
-#define ABI_CONTROL_SCRATCH 3
-#define ABI_CONTROL_MORE 4
-#define ABI_CONTROL_MEMORY_BYTES 5
-#define ABI_CONTROL_STATISTICS 6
-#define ABI_CONTROL_WORDS 7
+#define ABI_CONTROL_EVENT_LENGTH 0
+#define ABI_CONTROL_MORE 1
+#define ABI_CONTROL_EVENT_BUFFER 2
+#define ABI_CONTROL_STAGING 3
+#define ABI_CONTROL_SCRATCH 4
+#define ABI_CONTROL_STATISTICS 5
+#define ABI_CONTROL_WORDS 6
 #define ABI_BLOCK_RECEIVE_BUFFER 0
 #define ABI_BLOCK_RECEIVE_LENGTH 1
 #define ABI_BLOCK_TRANSMIT_BUFFER 2
@@ -86,8 +88,8 @@
 #define ABI_STATISTIC_HANDLES 10
 #define ABI_STATISTIC_WORDS 11
 
-ABI_EXPORT("start") int32_t abi_start(int64_t, int64_t, int64_t);
-ABI_EXPORT("poll") int64_t abi_poll(int64_t);
+ABI_EXPORT("start") int32_t abi_start(double, int64_t, int64_t);
+ABI_EXPORT("poll") double abi_poll(double);
 ABI_EXPORT("statistics") int32_t abi_statistics(void);
 ABI_EXPORT("interface_add") int32_t abi_interface_add(int32_t, int32_t);
 ABI_EXPORT("interface_remove") int32_t abi_interface_remove(int32_t);

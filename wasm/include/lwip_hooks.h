@@ -28,5 +28,6 @@ struct tcp_pcb *tcp_lookup(const struct ip_addr *local, uint16_t local_port, con
 void tcp_lookup_registered(struct tcp_pcb **list, struct tcp_pcb *pcb);
 void tcp_lookup_freed(struct tcp_pcb *pcb);
 void tcp_output_later(struct tcp_pcb *pcb);
+extern uint32_t tcp_retransmissions;
 
 #endif

@@ -15,14 +15,15 @@
 /* What is impossible stops this one stack; what is merely wrong is counted and dropped without a word. */
 #define LWIP_STATS 1
 #define LWIP_STATS_LARGE 1
-#define MIB2_STATS 1
+#define MIB2_STATS 0
+#define LWIP_HOOK_TCP_RETRANSMITTED() (tcp_retransmissions++)
 #define LWIP_STATS_DISPLAY 0
 
-/* --- Memory: the C library's allocator, so that no pool has to be sized in advance. ------------------------------ */
-#define MEM_LIBC_MALLOC 1
-#define mem_clib_malloc heap_allocate
-#define mem_clib_calloc heap_allocate_zeroed
-#define mem_clib_free heap_free
+/* --- Memory: our heap (src/heap.c), so that no pool has to be sized in advance. ------------------------------ */
+#define MEM_CUSTOM_ALLOCATOR 1
+#define MEM_CUSTOM_MALLOC heap_allocate
+#define MEM_CUSTOM_CALLOC heap_allocate_zeroed
+#define MEM_CUSTOM_FREE heap_free
 #define MEMP_MEM_MALLOC 1
 #define MEM_ALIGNMENT 8
 #define PBUF_POOL_SIZE 0

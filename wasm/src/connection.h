@@ -20,6 +20,8 @@ struct connection {
   int32_t error;
   uint32_t unread; /* bytes handed to the host that it has not reported as read */
   uint32_t flags;
+  uint32_t send_limit; /* bytes that may wait for their acknowledgement */
+  uint64_t stalled;    /* us: when the host last had to wait for room */
   struct connection *next_pending, *next_report;
 };
 
@@ -30,6 +32,8 @@ void connection_orphan(struct connection *connection);
 
 void connection_send_later(struct connection *connection);
 void connection_report(struct connection *connection, uint32_t flag);
+
+uint32_t connection_send_room(const struct connection *connection);
 
 /* tcp_lookup.c */
 bool tcp_tuple_in_use(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port);

@@ -7,6 +7,7 @@ enum {
   ARP_SIZE = 28,
   IPV4_HEADER = 20, IPV6_HEADER = 40, TCP_HEADER = 20,
   PROTOCOL_TCP = 6, PROTOCOL_ICMPV6 = 58,
+  EXTENSION_HOP_BY_HOP = 0, EXTENSION_ROUTING = 43, EXTENSION_FRAGMENT = 44, EXTENSION_DESTINATION = 60,
 };
 
 static uint32_t get16(const uint8_t *bytes) { return (uint32_t)bytes[0] << 8 | bytes[1]; }
@@ -82,6 +83,26 @@ static enum frame_verdict check_ipv4(const uint8_t *packet, uint32_t length, boo
   return tcp_well_formed(packet + header, total - header) ? FRAME_IN_PLACE : FRAME_DROP;
 }
 
+/* RFC 8200, section 4: moves `at` behind the extension headers and returns what follows. Where a header does not fit, or
+   what follows is a piece of something larger, that is the header itself: lwIP checks it, and what it puts together. */
+static uint8_t skip_extensions(const uint8_t *packet, uint32_t *at, uint32_t end) {
+  uint8_t next = packet[6];
+  while (*at + 8 <= end) {
+    bool fragment = next == EXTENSION_FRAGMENT;
+    if ((!fragment && next != EXTENSION_HOP_BY_HOP && next != EXTENSION_ROUTING && next != EXTENSION_DESTINATION) ||
+        (fragment && (get16(packet + *at + 2) & 0xfff9) != 0)) {
+      break;
+    }
+    uint32_t size = fragment ? 8 : (packet[*at + 1] + 1u) * 8;
+    if (size > end - *at) {
+      break;
+    }
+    next = packet[*at];
+    *at += size;
+  }
+  return next;
+}
+
 static enum frame_verdict check_ipv6(const uint8_t *packet, uint32_t length, bool inside) {
   if (length < IPV6_HEADER || packet[0] >> 4 != 6) {
     return FRAME_DROP;
@@ -96,10 +117,13 @@ static enum frame_verdict check_ipv6(const uint8_t *packet, uint32_t length, boo
       return FRAME_DROP;
     }
   }
-  if (packet[6] == PROTOCOL_TCP) {
-    return tcp_well_formed(packet + IPV6_HEADER, payload) ? FRAME_IN_PLACE : FRAME_DROP;
+  uint32_t at = IPV6_HEADER, end = IPV6_HEADER + payload;
+  uint8_t next = skip_extensions(packet, &at, end);
+  if (next == PROTOCOL_TCP && at == IPV6_HEADER) {
+    return tcp_well_formed(packet + at, payload) ? FRAME_IN_PLACE : FRAME_DROP;
   }
-  if (packet[6] == PROTOCOL_ICMPV6 && !icmpv6_well_formed(packet + IPV6_HEADER, payload)) {
+  if ((next == PROTOCOL_TCP && !tcp_well_formed(packet + at, end - at)) ||
+      (next == PROTOCOL_ICMPV6 && !icmpv6_well_formed(packet + at, end - at))) {
     return FRAME_DROP;
   }
   return FRAME_COPY;

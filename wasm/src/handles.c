@@ -2,7 +2,7 @@
    it is freed, so a handle from before is refused instead of reaching somebody else's object. */
 #include "host.h"
 
-#include <stdlib.h>
+#include <string.h>
 
 enum { INDEX_BITS = 16, MAX_SLOTS = 1 << INDEX_BITS, GENERATION_MASK = 0x7fff };
 
@@ -33,9 +33,13 @@ static bool grow(void) {
   if (larger > MAX_SLOTS) {
     return false;
   }
-  struct slot *moved = realloc(slots, (size_t)larger * sizeof *slots);
+  struct slot *moved = heap_allocate((size_t)larger * sizeof *slots);
   if (moved == NULL) {
     return false;
+  }
+  if (slots != NULL) {
+    memcpy(moved, slots, (size_t)capacity * sizeof *slots);
+    heap_free(slots);
   }
   slots = moved;
   for (int32_t index = capacity; index < larger; index++) {

@@ -3,7 +3,7 @@
 #include "lwip/init.h"
 #include "lwip/stats.h"
 
-uint32_t control[ABI_CONTROL_WORDS];
+uint32_t control[ABI_CONTROL_WORDS] __attribute__((aligned(8)));
 uint8_t staging[ABI_STAGING_CAPACITY] __attribute__((aligned(16)));
 uint8_t scratch[ABI_SCRATCH_CAPACITY] __attribute__((aligned(16)));
 uint64_t now;
@@ -31,14 +31,26 @@ int32_t error_from_lwip(err_t error) {
   }
 }
 
-static void note_memory(void) {
+/* ABI_MORE_MEMORY if linear memory has grown since the last call. */
+static uint32_t memory_grown(void) {
 #ifdef __wasm__
-  control[ABI_CONTROL_MEMORY_BYTES] = (uint32_t)__builtin_wasm_memory_size(0) * 65536u;
+  static uint32_t pages;
+  uint32_t before = pages;
+  pages = (uint32_t)__builtin_wasm_memory_size(0);
+  return pages != before ? ABI_MORE_MEMORY : 0;
+#else
+  return 0;
 #endif
 }
 
-int32_t abi_start(int64_t time, int64_t seed_low, int64_t seed_high) {
-  now = (uint64_t)time;
+/* A clock that steps back stands still instead; what no clock shows counts as 0. */
+static void set_now(double seconds) {
+  uint64_t time = seconds > 0 && seconds < 1e12 ? (uint64_t)(seconds * 1e6) : 0;
+  now = LWIP_MAX(now, time);
+}
+
+int32_t abi_start(double time, int64_t seed_low, int64_t seed_high) {
+  set_now(time);
   random_seed((uint64_t)seed_low, (uint64_t)seed_high);
   control[ABI_CONTROL_STAGING] = (uint32_t)(uintptr_t)staging;
   control[ABI_CONTROL_SCRATCH] = (uint32_t)(uintptr_t)scratch;
@@ -46,17 +58,14 @@ int32_t abi_start(int64_t time, int64_t seed_low, int64_t seed_high) {
   events_reset();
   lwip_init();
   timers_start();
-  note_memory();
   return (int32_t)(uintptr_t)control;
 }
 
 /* One turn: what was written leaves, what arrived is taken in, timers that are due run. The answer to data waits for
    the next poll, which the host makes after it has handed the data up: one segment then acknowledges it, opens the
    window and carries the reply. */
-int64_t abi_poll(int64_t time) {
-  if ((uint64_t)time > now) { /* a clock that steps back stands still instead */
-    now = (uint64_t)time;
-  }
+double abi_poll(double time) {
+  set_now(time);
   events_reset();
   timers_run();
   tcp_flush();
@@ -66,16 +75,15 @@ int64_t abi_poll(int64_t time) {
   }
   more |= tcp_report();
   more |= interfaces_announce();
-  more |= tcp_has_pending() && events_hold_data();
-  control[ABI_CONTROL_MORE] = more;
-  note_memory();
+  control[ABI_CONTROL_MORE] = (more ? ABI_MORE_NOW : 0) | (tcp_has_pending() && events_hold_data() ? ABI_MORE_SOON : 0) |
+                              memory_grown();
   return timers_deadline();
 }
 
 int32_t abi_statistics(void) {
-  figures[ABI_STATISTIC_TCP_SEGMENTS_IN] = lwip_stats.mib2.tcpinsegs;
-  figures[ABI_STATISTIC_TCP_SEGMENTS_OUT] = lwip_stats.mib2.tcpoutsegs;
-  figures[ABI_STATISTIC_TCP_RETRANSMISSIONS] = lwip_stats.mib2.tcpretranssegs;
+  figures[ABI_STATISTIC_TCP_SEGMENTS_IN] = lwip_stats.tcp.recv;
+  figures[ABI_STATISTIC_TCP_SEGMENTS_OUT] = lwip_stats.tcp.xmit;
+  figures[ABI_STATISTIC_TCP_RETRANSMISSIONS] = tcp_retransmissions;
   figures[ABI_STATISTIC_CHECKSUM_ERRORS] = lwip_stats.ip.chkerr + lwip_stats.tcp.chkerr + lwip_stats.udp.chkerr +
                                            lwip_stats.icmp.chkerr + lwip_stats.icmp6.chkerr;
   figures[ABI_STATISTIC_MALFORMED] = lwip_stats.ip.lenerr + lwip_stats.ip6.lenerr + lwip_stats.tcp.lenerr +

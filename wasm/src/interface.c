@@ -92,6 +92,8 @@ int32_t abi_interface_add(int32_t kind, int32_t mtu) {
   netif_add_noaddr(&interface->netif, interface, netif_start,
                    kind == ABI_KIND_TAP ? ethernet_input : ip_input);
   uint32_t most = kind == ABI_KIND_TAP ? ABI_MAX_FRAME - SIZEOF_ETH_HDR : ABI_MAX_FRAME;
+  interface->netif.ip6_autoconfig_enabled = 0; /* addresses are those that the host gives */
+  interface->netif.rs_count = 0;
   interface->netif.mtu = interface->netif.mtu6 = (u16_t)LWIP_MIN((uint32_t)mtu, most);
   if (kind == ABI_KIND_LOOPBACK) {
     loopback = interface;

@@ -51,8 +51,19 @@ static uint16_t ephemeral_port(const ip_addr_t *local, const ip_addr_t *remote, 
   return 0;
 }
 
+/* RFC 1122, section 4.2.3.10: TCP connects to one host. lwIP would send the SYN to everybody, or ::1 to the wire. */
+static bool is_one_host(const ip_addr_t *remote) {
+  struct netif *netif = IP_IS_V4(remote) ? ip_route(IP4_ADDR_ANY, remote) : NULL;
+  return !ip_addr_isany(remote) && !ip_addr_ismulticast(remote) &&
+         !(netif != NULL && ip4_addr_isbroadcast(ip_2_ip4(remote), netif)) &&
+         !(IP_IS_V6(remote) && ip_addr_isloopback(remote) && !interface_owns(remote));
+}
+
 /* Chooses the local end: what the caller named, or what the route suggests. */
 static int32_t choose_local(struct tcp_pcb *pcb, const ip_addr_t *remote, uint16_t remote_port, uint16_t local_port) {
+  if (!is_one_host(remote)) {
+    return ABI_ERROR_NO_ROUTE;
+  }
   if (!ip_addr_isany(&pcb->local_ip)) {
     if (!interface_owns(&pcb->local_ip)) {
       return ABI_ERROR_ADDRESS_NOT_AVAILABLE;
@@ -187,7 +198,7 @@ int32_t abi_tcp_send(int32_t handle, int32_t length) {
   int32_t taken = 0;
   err_t error = ERR_OK;
   while (taken < length && error == ERR_OK) {
-    uint32_t piece = LWIP_MIN((uint32_t)(length - taken), LWIP_MIN(pcb->snd_buf, PIECE));
+    uint32_t piece = LWIP_MIN((uint32_t)(length - taken), LWIP_MIN(connection_send_room(connection), PIECE));
     if (piece == 0) {
       break;
     }
@@ -201,6 +212,7 @@ int32_t abi_tcp_send(int32_t handle, int32_t length) {
     connection_send_later(connection);
   }
   if (taken < length) {
+    connection->stalled = now;
     connection_report(connection, CONNECTION_WANTS_ROOM);
   }
   return taken;
@@ -215,9 +227,16 @@ int32_t abi_tcp_received(int32_t handle, int32_t length) {
     return ABI_ERROR_INVALID;
   }
   connection->unread -= (uint32_t)length;
-  for (int32_t step; connection->pcb != NULL && length > 0; length -= step) {
-    step = LWIP_MIN(length, 0xffff);
-    tcp_recved(connection->pcb, (u16_t)step);
+  if (connection->pcb != NULL) {
+    /* lwIP would send a window update at once. As during input, it leaves with the next flush, and with it what else
+       there is to acknowledge. */
+    tcp_input_pcb = connection->pcb;
+    for (int32_t step; length > 0; length -= step) {
+      step = LWIP_MIN(length, 0xffff);
+      tcp_recved(connection->pcb, (u16_t)step);
+    }
+    tcp_input_pcb = NULL;
+    tcp_output_later(connection->pcb);
   }
   return 0;
 }
@@ -287,6 +306,7 @@ int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value) {
   if (pcb == NULL) {
     return ABI_ERROR_NOT_CONNECTED;
   }
+  timers_tcp_changed();
   if (value < 0 || (option >= ABI_OPTION_KEEPALIVE_IDLE && value == 0)) {
     return ABI_ERROR_INVALID;
   }

@@ -2,7 +2,10 @@
    the answer to a batch, one acknowledgement and what it made room for, leaves once, at the next poll. */
 #include "connection.h"
 
+enum { GROW_AFTER = 1000 }; /* us */
+
 static struct connection *pending, *report;
+uint32_t tcp_retransmissions;
 
 void connection_send_later(struct connection *connection) {
   if ((connection->flags & CONNECTION_PENDING) == 0) {
@@ -48,8 +51,22 @@ void connection_report(struct connection *connection, uint32_t flag) {
   }
 }
 
-static bool has_room(const struct tcp_pcb *pcb) {
-  return pcb->snd_buf >= TCP_SND_BUF / 4 && tcp_sndqueuelen(pcb) < TCP_SND_QUEUELEN / 2;
+uint32_t connection_send_room(const struct connection *connection) {
+  uint32_t waiting = TCP_SND_BUF - connection->pcb->snd_buf;
+  return waiting < connection->send_limit ? connection->send_limit - waiting : 0;
+}
+
+/* Half the buffer is free again. Where that took so long that the network, not the host, must have been waited for, the
+   limit doubles: the buffer grows towards twice what is under way. */
+static bool has_room(struct connection *connection) {
+  if (connection_send_room(connection) < connection->send_limit / 2 ||
+      tcp_sndqueuelen(connection->pcb) >= TCP_SND_QUEUELEN / 2) {
+    return false;
+  }
+  if (now - connection->stalled >= GROW_AFTER && connection->send_limit < TCP_SND_BUF) {
+    connection->send_limit *= 2;
+  }
+  return true;
 }
 
 /* Tells the host of connections that ended and of room for those that wait for it; true if events are left to add. */
@@ -63,8 +80,8 @@ bool tcp_report(void) {
     if ((connection->flags & CONNECTION_ENDED) != 0) {
       event_add(ABI_EVENT_CLOSED, connection->handle, -connection->error);
       connection->flags &= ~(uint32_t)(CONNECTION_ENDED | CONNECTION_WANTS_ROOM);
-    } else if ((connection->flags & CONNECTION_WANTS_ROOM) != 0 && connection->pcb != NULL && has_room(connection->pcb)) {
-      event_add(ABI_EVENT_WRITABLE, connection->handle, (int32_t)connection->pcb->snd_buf);
+    } else if ((connection->flags & CONNECTION_WANTS_ROOM) != 0 && connection->pcb != NULL && has_room(connection)) {
+      event_add(ABI_EVENT_WRITABLE, connection->handle, (int32_t)connection_send_room(connection));
       connection->flags &= ~(uint32_t)CONNECTION_WANTS_ROOM;
     }
     if ((connection->flags & CONNECTION_WANTS_ROOM) != 0) {

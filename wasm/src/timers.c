@@ -12,6 +12,8 @@
 #include "lwip/stats.h"
 #include "lwip/timeouts.h"
 
+#include <math.h>
+
 int etharp_is_busy(void);
 int ip_reass_is_busy(void);
 int ip6_reass_is_busy(void);
@@ -123,6 +125,12 @@ static struct clock clocks[] = {
 enum { CLOCKS = sizeof clocks / sizeof *clocks };
 static struct clock *const tcp_clock = &clocks[CLOCKS - 1];
 
+/* What the walk over the connections found, and the segments exchanged by then: as long as that number grows, the next
+   tick is due anyway, and nobody has to walk. */
+static uint32_t tcp_idle_ticks = NEVER, tcp_exchanged;
+
+static uint32_t tcp_exchanges(void) { return lwip_stats.tcp.recv + lwip_stats.tcp.xmit; }
+
 static void run(struct clock *clock) {
   if (now < clock->next) {
     return;
@@ -138,7 +146,13 @@ static void run(struct clock *clock) {
   for (missed = LWIP_MIN(missed, MOST_TICKS); missed > 0; missed--) {
     clock->tick();
   }
+  if (clock == tcp_clock) {
+    tcp_exchanged = tcp_exchanges();
+    tcp_idle_ticks = tcp_idle();
+  }
 }
+
+void timers_tcp_changed(void) { tcp_exchanged--; }
 
 void timers_start(void) {
   tcp_ticks = 1; /* lwIP takes 0 for "no measurement under way" */
@@ -153,34 +167,35 @@ void timers_run(void) {
   }
 }
 
-static int64_t due(const struct clock *clock) {
-  uint32_t idle = clock->idle();
-  return idle == NEVER ? INT64_MAX : (int64_t)(clock->next + (uint64_t)idle * clock->interval * 1000);
+static uint64_t due(const struct clock *clock, uint32_t idle) {
+  return idle == NEVER ? UINT64_MAX : clock->next + (uint64_t)idle * clock->interval * 1000;
 }
 
 /* The tables behind the slow clocks are walked only when they may have changed: when something was exchanged that
-   changes them, or some milliseconds have passed. */
-static int64_t slow_deadline(void) {
+   changes them, some milliseconds have passed, or what the last walk found has come. */
+static uint64_t slow_deadline(void) {
   static uint64_t walked;
   static uint32_t exchanged;
-  static int64_t earliest;
+  static uint64_t earliest;
   uint32_t exchanges = lwip_stats.etharp.xmit + lwip_stats.etharp.recv + lwip_stats.nd6.xmit + lwip_stats.nd6.recv +
                        lwip_stats.ip_frag.recv + lwip_stats.ip6_frag.recv + lwip_stats.igmp.recv +
                        lwip_stats.igmp.xmit + lwip_stats.mld6.recv + lwip_stats.mld6.xmit;
-  if (now >= walked + WALK_INTERVAL || exchanges != exchanged) {
+  if (now >= walked + WALK_INTERVAL || exchanges != exchanged || now >= earliest) {
     walked = now;
     exchanged = exchanges;
-    earliest = INT64_MAX;
+    earliest = UINT64_MAX;
     for (int i = 0; &clocks[i] != tcp_clock; i++) {
-      earliest = LWIP_MIN(earliest, due(&clocks[i]));
+      earliest = LWIP_MIN(earliest, due(&clocks[i], clocks[i].idle()));
     }
   }
   return earliest;
 }
 
-int64_t timers_deadline(void) {
-  int64_t earliest = LWIP_MIN(slow_deadline(), due(tcp_clock));
-  return earliest == INT64_MAX ? -1 : earliest;
+double timers_deadline(void) {
+  uint32_t idle = tcp_exchanges() != tcp_exchanged || tcp_reports_wait() ? 0 : tcp_idle_ticks;
+  uint64_t earliest = LWIP_MIN(slow_deadline(), due(tcp_clock, idle));
+  /* Half a microsecond more, so that the host's clock, cut to microseconds, is not before the deadline it was told. */
+  return earliest == UINT64_MAX ? INFINITY : ((double)earliest + 0.5) / 1e6;
 }
 
 /* lwIP would start its own timers here. */

@@ -1,0 +1,11 @@
+"""Benchmarks: our figures beside asyncio's over the kernel's loopback, taken in one run on one machine.
+
+    python -m benchmarks               everything, about two minutes
+    python -m benchmarks --quick       a smoke test of a few seconds per part; its figures mean little
+    python -m benchmarks --long        and ten gigabytes over one connection
+    python -m benchmarks --readme      and the table of README.md is written anew
+
+Each module measures one noun and knows only `networks`, `payload` and `report`. What is compared takes turns,
+so that a machine that slows down slows down both sides. Whether a goal is met is printed and never decides
+the exit status.
+"""

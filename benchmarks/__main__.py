@@ -1,0 +1,89 @@
+"""`python -m benchmarks`: runs the parts one after the other in this process, and prints what came out."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import bulk, connects, echo, idle, kernel, report, startup, timer
+from benchmarks.report import Measure
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+OUTPUT: Final = ROOT / ".benchmarks" / "latest.jsonl"
+MIB: Final = 2**20
+
+Part = Callable[[], Coroutine[Any, Any, list[Measure]]]
+
+
+def parts(quick: bool) -> dict[str, Part]:
+    """Return the parts in order; new stacks are measured before old ones have filled the process's memory."""
+    if quick:
+        return {
+            "startup": lambda: startup.measure(10),
+            "echo": lambda: echo.measure(500, 1),
+            "connects": lambda: connects.measure(100, 1),
+            "bulk": lambda: bulk.measure(32 * MIB, 1),
+            "timer": lambda: timer.measure(128 * MIB, 1),
+            "idle": lambda: idle.measure(1.0),
+            "kernel": lambda: kernel.measure(16 * MIB, 1),
+        }
+    return {
+        "startup": lambda: startup.measure(100),
+        "echo": lambda: echo.measure(10_000, 5),
+        "connects": lambda: connects.measure(1_000, 5),
+        "bulk": lambda: bulk.measure(512 * MIB, 5),
+        "timer": lambda: timer.measure(1024 * MIB, 3),
+        "idle": lambda: idle.measure(10.0),
+        "kernel": lambda: kernel.measure(256 * MIB, 5),
+    }
+
+
+def micro(quick: bool) -> int:
+    """Run the micro-costs under pytest-benchmark, and return pytest's exit status."""
+    command = [sys.executable, "-m", "pytest", "benchmarks/test_micro.py", "--benchmark-only", "--quiet"]
+    command += ["--benchmark-columns=median,iqr,ops,rounds", "--benchmark-sort=name", "--benchmark-warmup=on"]
+    command += ["--benchmark-max-time=0.1", "--benchmark-min-rounds=3"] if quick else []
+    command += [f"--benchmark-json={OUTPUT.with_name('micro.json')}"]
+    return subprocess.run(command, cwd=ROOT, timeout=300).returncode
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a smoke test; its figures mean little")
+    parser.add_argument("--long", action="store_true", help="also ten gigabytes over one connection")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    names = ", ".join([*parts(quick=True), "long", "micro"])
+    parser.add_argument("--only", metavar="PART,…", help=f"some of: {names}")
+    options = parser.parse_args()
+    chosen = parts(options.quick)
+    if options.long or (options.only and "long" in options.only):
+        chosen["long"] = bulk.measure_long
+    wanted = options.only.split(",") if options.only else [*chosen, "micro"]
+    if unknown := set(wanted) - {*chosen, "micro"}:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    measures: list[Measure] = []
+    for name, part in chosen.items():
+        if name in wanted:
+            report.progress(f"{name}:")
+            gc.collect()
+            measures += asyncio.run(part())
+    OUTPUT.parent.mkdir(exist_ok=True)
+    if measures:
+        print(report.table(measures), end="\n\n", flush=True)
+        lines = report.json_lines(measures)
+        OUTPUT.write_text(lines, encoding="utf-8")
+        print(lines, flush=True)
+    if options.readme:
+        report.write_readme(measures)
+    return micro(options.quick) if "micro" in wanted else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

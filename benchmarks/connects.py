@@ -1,0 +1,69 @@
+"""Connections opened and closed one after the other: the price of a connection that does nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from time import perf_counter
+from typing import Final
+
+from benchmarks.networks import Place, kernel_loopback, stack_loopback, two_stacks
+from benchmarks.report import Goal, Measure, compared, take_turns
+
+GROUP: Final = "connect and close"
+UNIT: Final = "1/s"
+BOUND: Final = 60.0
+
+
+async def connects(place: Place, count: int) -> float:
+    """Open and close so many connections in turn, and return how many a second.
+
+    The client closes first; the server answers the end with a byte of its own and closes; the client reads to the
+    end, so that every connection has lived and died at both ends before the next one.
+
+    Raises:
+        ValueError: a server's byte was wrong.
+    """
+    served = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        await reader.read()
+        writer.write(bytes([served % 256]))
+        served += 1
+        writer.close()
+
+    async with place() as network, asyncio.timeout(BOUND):
+        server = await network.start_server(serve)
+        started = perf_counter()
+        for number in range(count):
+            reader, writer = await network.open_connection()
+            writer.write_eof()
+            if await reader.read() != bytes([number % 256]):
+                raise ValueError(f"connection {number} did not get its byte")
+            writer.close()
+            await writer.wait_closed()
+        seconds = perf_counter() - started
+        server.close()
+    return count / seconds
+
+
+_PLACES: Final[dict[str, Place]] = {
+    "asyncio over the kernel's loopback": kernel_loopback,
+    "tap cable": two_stacks,
+    "a stack's own loopback": stack_loopback,
+}
+
+
+async def measure(count: int, rounds: int) -> list[Measure]:
+    """Compare the networks.
+
+    Args:
+        count: connections of each network a round. The kernel keeps the ports of closed ones for a minute.
+        rounds: how often each takes its turn.
+    """
+    contenders = {name: partial(connects, place, count) for name, place in _PLACES.items()}
+    figures = await take_turns(contenders, rounds)
+    reference, *ours = _PLACES
+    goals = {"tap cable": Goal(1.0)}
+    return [compared(GROUP, name, UNIT, figures[name], figures[reference], goals.get(name)) for name in ours]

@@ -1,0 +1,137 @@
+"""Bulk transfer between a stack and the machine's own kernel, over a TAP device, in each direction.
+
+The kernel's end is a process of its own inside the namespace (`kernel_peer`), so that what is measured is the
+stack, the link and the device, and not two event loops on one core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Final
+
+from benchmarks.bulk import BOUND, rate
+from benchmarks.payload import READ, Check, writes
+from benchmarks.report import Goal, Measure, take_turns
+from tcpip_wasm import NetworkStack, create_stack
+from tcpip_wasm.links import open_tuntap
+
+GROUP: Final = "TAP, the kernel"
+UNIT: Final = "Gbit/s"
+_ROOT: Final = Path(__file__).resolve().parent.parent
+_STACK, _KERNEL, _DEVICE, _PORT = "10.99.0.1", "10.99.0.2", "bench0", 9000
+
+
+def what_is_missing() -> str | None:
+    """Return why this machine cannot run it, or None."""
+    if sys.platform != "linux":
+        return "it needs Linux"
+    if os.geteuid() != 0:
+        return "it needs root, to make a network namespace"
+    if not Path("/dev/net/tun").exists():
+        return "it needs /dev/net/tun"
+    if shutil.which("ip") is None:
+        return "it needs iproute2"
+    return None
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, timeout=10)
+
+
+@asynccontextmanager
+async def _joined() -> AsyncIterator[tuple[NetworkStack, str]]:
+    """Yield a stack on a TAP device, and the name of the namespace at the other end."""
+    name = f"tcpip-{secrets.token_hex(4)}"
+    _ip("netns", "add", name)
+    try:
+        with open_tuntap(_DEVICE, kind="tap", namespace=name) as device:
+            _ip("-n", name, "address", "add", f"{_KERNEL}/24", "dev", _DEVICE)
+            _ip("-n", name, "link", "set", _DEVICE, "up")
+            # Which congestion control is the default differs from machine to machine.
+            route = ("10.99.0.0/24", "dev", _DEVICE, "src", _KERNEL, "congctl", "cubic")
+            _ip("-n", name, "route", "change", *route)
+            async with await create_stack() as stack:
+                link = device.attach(await stack.create_tap_interface(ip=f"{_STACK}/24"))
+                yield stack, name
+                link.close()
+    finally:
+        _ip("netns", "delete", name)
+
+
+async def _peer(namespace: str, role: str, size: int) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *("ip", "netns", "exec", namespace, sys.executable, "-m", "benchmarks.kernel_peer"),
+        *(role, _STACK, str(_PORT), str(size)),
+        cwd=_ROOT,
+    )
+
+
+async def _carry(role: str, size: int) -> float:
+    """Move so many bytes to (``receive``) or from (``send``) the kernel's end, and return Gbit/s."""
+    done: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            started = perf_counter()
+            if role == "receive":
+                for data in writes(size):
+                    writer.write(data)
+                    await writer.drain()
+                writer.write_eof()
+                # The peer's byte says that all of it arrived and was right.
+                if await reader.read() != b"!":
+                    raise ValueError("the kernel's end did not get what was sent")
+            else:
+                check = Check()
+                while piece := await reader.read(READ):
+                    check.take(piece)
+                check.finish(size)
+            done.set_result(perf_counter() - started)
+        except (OSError, ValueError) as error:
+            done.set_exception(error)
+        writer.close()
+
+    async with _joined() as (stack, namespace), asyncio.timeout(BOUND):
+        server = await stack.start_server(serve, _STACK, _PORT)
+        peer = await _peer(namespace, role, size)
+        try:
+            seconds = await done
+            if await peer.wait() != 0:
+                raise ValueError(f"the kernel's end failed with status {peer.returncode}")
+        finally:
+            if peer.returncode is None:
+                peer.kill()
+                await peer.wait()
+        server.close()
+    return rate(size, seconds)
+
+
+async def measure(size: int, rounds: int) -> list[Measure]:
+    """Measure both directions, MTU 1500, with checksums.
+
+    Args:
+        size: bytes of one transfer.
+        rounds: how often each direction takes its turn.
+    """
+    names = {"receive": "from the stack to the kernel", "send": "from the kernel to the stack"}
+    goal = Goal(1.0, "value")
+    reason = what_is_missing()
+    if reason is not None:
+        note = f"skipped: {reason}"
+        return [Measure(GROUP, name, None, UNIT, goal=goal, note=note) for name in names.values()]
+    figures = await take_turns({name: partial(_carry, role, size) for role, name in names.items()}, rounds)
+    return [
+        Measure(GROUP, name, median(each), UNIT, goal=goal, note=f"{min(each):.3g} to {max(each):.3g}")
+        for name, each in figures.items()
+    ]

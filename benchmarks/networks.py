@@ -1,0 +1,101 @@
+"""The networks that are compared: the kernel's loopback, two stacks on a cable, one stack's own loopback.
+
+All of them offer the same two verbs with asyncio's own stream classes behind them, so that a measure is
+written once. Both ends always live on the one event loop of the benchmark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Literal, Protocol
+
+from tcpip_wasm import NetworkStack, connect, create_stack
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Network(Protocol):
+    """A place where one server can be reached."""
+
+    async def start_server(self, serve: Serve) -> asyncio.AbstractServer:
+        """Serve on a free port, which `open_connection` then connects to."""
+
+    async def open_connection(self) -> Streams:
+        """Connect to the server."""
+
+
+Place = Callable[[], AbstractAsyncContextManager[Network]]
+
+
+class KernelLoopback:
+    """asyncio's own sockets over 127.0.0.1: what everything else is compared with."""
+
+    def __init__(self) -> None:
+        self._port = 0
+
+    async def start_server(self, serve: Serve) -> asyncio.AbstractServer:
+        """See `Network`."""
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, family=socket.AF_INET, backlog=255)
+        self._port = server.sockets[0].getsockname()[1]
+        return server
+
+    async def open_connection(self) -> Streams:
+        """See `Network`."""
+        return await asyncio.open_connection("127.0.0.1", self._port)
+
+
+class VirtualNetwork:
+    """A client and a server, each on a stack; for a stack's loopback both are the same.
+
+    Args:
+        client: the stack that connects.
+        server: the stack that serves.
+        host: the server's address, as the client sees it.
+    """
+
+    def __init__(self, client: NetworkStack, server: NetworkStack, host: str) -> None:
+        self.client = client
+        self.server = server
+        self.host = host
+        self._port = 0
+
+    async def start_server(self, serve: Serve) -> asyncio.AbstractServer:
+        """See `Network`."""
+        server = await self.server.start_server(serve, self.host, 0, backlog=255)
+        self._port = server.port
+        return server
+
+    async def open_connection(self) -> Streams:
+        """See `Network`."""
+        return await self.client.open_connection(self.host, self._port)
+
+
+@asynccontextmanager
+async def kernel_loopback() -> AsyncIterator[Network]:
+    """The kernel's loopback."""
+    yield KernelLoopback()
+
+
+@asynccontextmanager
+async def two_stacks(
+    kind: Literal["tap", "tun"] = "tap", *, mtu: int = 1500, checksums: bool = True
+) -> AsyncIterator[VirtualNetwork]:
+    """Two new stacks, joined by a cable."""
+    async with await create_stack() as client, await create_stack() as server:
+        ends = []
+        for stack, ip in ((client, "10.0.0.1/24"), (server, "10.0.0.2/24")):
+            create = stack.create_tap_interface if kind == "tap" else stack.create_tun_interface
+            ends.append(await create(ip=ip, mtu=mtu, checksums=checksums))
+        connect(ends[0], ends[1])
+        yield VirtualNetwork(client, server, "10.0.0.2")
+
+
+@asynccontextmanager
+async def stack_loopback() -> AsyncIterator[VirtualNetwork]:
+    """One new stack, which talks to itself."""
+    async with await create_stack() as stack:
+        yield VirtualNetwork(stack, stack, "127.0.0.1")

@@ -1,0 +1,61 @@
+"""What bulk transfers carry, and how a receiver checks it at the price of one comparison of memory.
+
+The stream repeats a block of random bytes whose length is no multiple of the size of a write, so that bytes
+which are lost, doubled or swapped do not match, wherever pieces are cut.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import cycle, islice
+from typing import Final
+
+WRITE: Final = 65536
+"""Bytes of each write."""
+
+READ: Final = 65536
+"""Bytes asked for by each read."""
+
+_PERIOD: Final = 5 * WRITE // 4
+_BLOCK: Final = random.Random(20240229).randbytes(_PERIOD)
+# Long enough for a piece of any size that a transport hands up, wherever in the block it begins.
+_UNROLLED: Final = _BLOCK * 14
+_WRITES: Final = [_UNROLLED[WRITE * i % _PERIOD :][:WRITE] for i in range(5)]
+
+
+def writes(size: int) -> Iterator[bytes]:
+    """Yield the writes of a stream of so many bytes, which must be a multiple of `WRITE`."""
+    if size % WRITE:
+        raise ValueError(f"size: {size} is no multiple of {WRITE}")
+    return islice(cycle(_WRITES), size // WRITE)
+
+
+class Check:
+    """Follows a stream and compares each piece with what was sent.
+
+    Attributes:
+        received: bytes that arrived and were right.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def take(self, piece: bytes) -> None:
+        """Compare the next piece.
+
+        Raises:
+            ValueError: it is not what was sent.
+        """
+        if not _UNROLLED.startswith(piece, self.received % _PERIOD):
+            raise ValueError(f"wrong bytes within {len(piece)} after byte {self.received} of the stream")
+        self.received += len(piece)
+
+    def finish(self, size: int) -> None:
+        """Check that the whole stream arrived.
+
+        Raises:
+            ValueError: it did not.
+        """
+        if self.received != size:
+            raise ValueError(f"{self.received} bytes arrived of {size}")

@@ -1,0 +1,191 @@
+"""What was measured, beside what was wanted: a table for people, JSON lines for programs, and README.md.
+
+Owns the form of a measure and of a goal, and the taking of turns. It must not know what is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, Literal
+
+README: Final = Path(__file__).resolve().parent.parent / "README.md"
+BEGIN: Final = "<!-- figures: written by `python -m benchmarks --readme` -->"
+END: Final = "<!-- end of figures -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A bound on a measure's value, or on its ratio to the reference.
+
+    Attributes:
+        bound: the figure that must be reached, or not be passed.
+        of: what is bounded.
+        most: whether it is an upper bound.
+    """
+
+    bound: float
+    of: Literal["value", "ratio"] = "ratio"
+    most: bool = False
+
+    def __str__(self) -> str:
+        text = f"{'≤' if self.most else '≥'} {self.bound:g}"
+        return f"{text} ×" if self.of == "ratio" else text
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One figure.
+
+    Attributes:
+        group: what kind of measure, such as ``bulk``.
+        name: what was measured.
+        value: the figure, a median where there were rounds; None where it could not be taken.
+        unit: its unit.
+        reference: the same of asyncio over the kernel's loopback, in the same run.
+        ratio: the median of the rounds' ratios to the reference of the same round.
+        goal: what was wanted.
+        note: why there is no figure, or what belongs to it.
+    """
+
+    group: str
+    name: str
+    value: float | None
+    unit: str
+    reference: float | None = None
+    ratio: float | None = None
+    goal: Goal | None = None
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is reached; None without a goal or a figure."""
+        if self.goal is None:
+            return None
+        figure = self.value if self.goal.of == "value" else self.ratio
+        if figure is None:
+            return None
+        return figure <= self.goal.bound if self.goal.most else figure >= self.goal.bound
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what a JSON line holds."""
+        return {
+            "group": self.group,
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit,
+            "reference": self.reference,
+            "ratio": self.ratio,
+            "goal": str(self.goal) if self.goal else None,
+            "met": self.met,
+            "note": self.note,
+        }
+
+
+async def take_turns(
+    contenders: Mapping[str, Callable[[], Awaitable[float]]], rounds: int
+) -> dict[str, list[float]]:
+    """Run all contenders once a round, every other round in reverse; return each one's figures by round."""
+    figures: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        names = list(contenders)
+        for name in reversed(names) if number % 2 else names:
+            figures[name].append(await contenders[name]())
+            progress(f"round {number + 1} of {rounds}: {name}: {figures[name][-1]:.3g}")
+    return figures
+
+
+def compared(
+    group: str, name: str, unit: str, figures: list[float], reference: list[float], goal: Goal | None = None
+) -> Measure:
+    """Return the measure of a contender beside its reference of the same rounds."""
+    ratios = [ours / theirs for ours, theirs in zip(figures, reference, strict=True)]
+    spread = f"{min(figures):.3g} to {max(figures):.3g}"
+    return Measure(group, name, median(figures), unit, median(reference), median(ratios), goal, spread)
+
+
+def progress(text: str) -> None:
+    """Tell people what is going on, where no program reads."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def circumstances() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    return {
+        "python": platform.python_version(),
+        "wasmtime": version("wasmtime"),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": os.cpu_count(),
+    }
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+_HEADINGS: Final = ("", "figure", "unit", "asyncio, kernel", "ratio", "goal", "met")
+
+
+def _cells(measure: Measure) -> tuple[str, ...]:
+    return (
+        f"{measure.group}: {measure.name}",
+        _figure(measure.value),
+        measure.unit,
+        _figure(measure.reference) if measure.reference is not None else "",
+        f"{measure.ratio:.2f}" if measure.ratio is not None else "",
+        str(measure.goal) if measure.goal else "",
+        {None: "", True: "yes", False: "NO"}[measure.met],
+    )
+
+
+def table(measures: Iterable[Measure]) -> str:
+    """Return the table for a terminal; notes follow where a figure is missing."""
+    measures = list(measures)
+    rows = [_HEADINGS, *map(_cells, measures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    left = {0, 2}
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    missing = [f"{m.group}: {m.name}: {m.note}" for m in measures if m.value is None]
+    return "\n".join([*lines, *missing])
+
+
+def json_lines(measures: Iterable[Measure]) -> str:
+    """Return one JSON object a line; the first tells the circumstances."""
+    objects = [{"circumstances": circumstances()}, *(measure.as_dict() for measure in measures)]
+    return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in objects)
+
+
+def write_readme(measures: Iterable[Measure], path: Path = README) -> None:
+    """Put the table between its marks in README.md.
+
+    Raises:
+        ValueError: the marks are not there.
+    """
+    text = path.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path.name} lacks the marks between which the figures go")
+    where = circumstances()
+    header = ("measure", *_HEADINGS[1:])
+    lines = ["| " + " | ".join(header) + " |", "|---|--:|---|--:|--:|--:|---|"]
+    lines += ["| " + " | ".join(_cells(measure)) + " |" for measure in measures if measure.value is not None]
+    software = f"CPython {where['python']}, wasmtime {where['wasmtime']}"
+    under = f"{software}, {where['system']}, {where['cores']} cores."
+    block = "\n".join([begin, *lines, "", under, end])
+    path.write_text(before + block + after, encoding="utf-8")

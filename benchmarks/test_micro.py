@@ -1,0 +1,177 @@
+"""What the single steps cost, by pytest-benchmark: crossings, polls, frames in and out, copies.
+
+They stand on the sans-I/O core alone: no event loop takes part. Each checks once that the step does what it
+is said to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from itertools import count
+from typing import Any, Final
+
+import pytest
+
+from tcpip_wasm.engine import Core, FrameBuffers, abi, record_size, seed_bytes
+from tcpip_wasm.engine.instance import Instance
+
+Benchmark = Callable[..., Any]
+
+OURS, PEER = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
+PEER_MAC: Final = bytes.fromhex("020000000002")
+OUR_MAC: Final = bytes.fromhex("020000000001")
+BATCH: Final = 64
+
+
+class Host:
+    """A core with one tap, and a clock that never stands still."""
+
+    def __init__(self) -> None:
+        self._ticks = count(1)
+        self.core = Core(now=0.0, seed=seed_bytes(1))
+        self.buffers: FrameBuffers = self.core.add_interface(abi.KIND_TAP, 1500, OUR_MAC)
+        self.core.add_address(self.buffers.handle, OURS, 24)
+        self.poll()
+        # The stack learns the peer's MAC from its request, so that answers need no resolution.
+        self.buffers.receive_frame(arp_request())
+        self.poll()
+        self.empty()
+
+    def poll(self) -> None:
+        """Poll a microsecond later, and forget the events."""
+        self.core.poll(next(self._ticks) * 1e-6)
+
+    def empty(self) -> int:
+        """Take all frames that wait, and return how many bytes of records they were."""
+        length = self.buffers.transmit_length
+        self.buffers.transmitted(length)
+        return length
+
+
+def arp_request() -> bytes:
+    """A request of the peer for our address: RFC 826."""
+    body = bytes.fromhex("0001080006040001") + PEER_MAC + PEER.packed + bytes(6) + OURS.packed
+    return b"\xff" * 6 + PEER_MAC + b"\x08\x06" + body
+
+
+def checksum(data: bytes) -> bytes:
+    """RFC 1071."""
+    total = sum(int.from_bytes(data[at : at + 2]) for at in range(0, len(data), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return (total ^ 0xFFFF).to_bytes(2)
+
+
+def echo_request(target: IPv4Address) -> bytes:
+    """An Ethernet frame of 1,514 bytes with an ICMP echo request: RFC 792."""
+    payload = bytes(range(256)) * 6
+    icmp = bytes.fromhex("08000000") + bytes.fromhex("12340001") + payload[:1472]
+    icmp = icmp[:2] + checksum(icmp) + icmp[4:]
+    header = bytes.fromhex("450005dc00004000400100 00".replace(" ", "")) + PEER.packed + target.packed
+    header = header[:10] + checksum(header) + header[12:]
+    return OUR_MAC + PEER_MAC + b"\x08\x00" + header + icmp
+
+
+def records(frame: bytes, number: int) -> bytes:
+    """A run of records."""
+    return (len(frame).to_bytes(4, "little") + frame).ljust(record_size(len(frame)), b"\0") * number
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "public"])
+def test_crossing(benchmark: Benchmark, fast: bool) -> None:
+    instance = Instance(fast=fast)
+    assert benchmark(instance.calls["abi_version"]) == abi.VERSION
+
+
+def test_poll_with_nothing_to_do(benchmark: Benchmark, host: Host) -> None:
+    benchmark(host.poll)
+    assert list(host.core.events()) == []
+    assert not host.core.more
+
+
+def test_frame_in_for_another_host(benchmark: Benchmark, host: Host) -> None:
+    frame = echo_request(IPv4Address("10.0.0.3"))
+
+    def step() -> None:
+        host.buffers.receive_frame(frame)
+        host.poll()
+
+    before = host.buffers.counters()[0]
+    benchmark(step)
+    assert host.buffers.counters()[0] > before
+    assert host.buffers.transmit_length == 0
+
+
+def test_frame_in_and_its_answer_out(benchmark: Benchmark, host: Host) -> None:
+    frame = echo_request(OURS)
+
+    def step() -> int:
+        host.buffers.receive_frame(frame)
+        host.poll()
+        return host.empty()
+
+    assert benchmark(step) == record_size(len(frame))
+
+
+def test_64_frames_in_and_their_answers_out(benchmark: Benchmark, host: Host) -> None:
+    batch = memoryview(records(echo_request(OURS), BATCH))
+
+    def step() -> int:
+        assert host.buffers.receive_records(batch)
+        host.poll()
+        return host.empty()
+
+    assert benchmark(step) == len(batch)
+
+
+def test_cable_copies_64_records(benchmark: Benchmark) -> None:
+    one, other = Host(), Host()
+    batch = memoryview(records(echo_request(OURS), BATCH))
+    one.buffers.receive_records(batch)
+    one.poll()
+    assert one.buffers.transmit_length == len(batch)
+    used = other.buffers.receive_length
+
+    def step() -> bool:
+        taken = other.buffers.receive_records(one.buffers.transmit_view())
+        other.buffers.received(used - other.buffers.receive_length)
+        return taken
+
+    assert benchmark(step)
+
+
+def test_tcp_send_64_kib_over_loopback(benchmark: Benchmark) -> None:
+    """64 KiB from `tcp_send` of one connection to the DATA events of the other."""
+    core = Core(now=0.0, seed=seed_bytes(1))
+    lo = core.add_interface(abi.KIND_LOOPBACK, 65535)
+    core.add_address(lo.handle, IPv4Address("127.0.0.1"), 8)
+    listener = core.tcp_listen(None, 80, 1)
+    client = core.tcp_connect(IPv4Address("127.0.0.1"), 80)
+    ticks = count(1)
+    server = 0
+    for _ in range(10):
+        core.poll(next(ticks) * 1e-6)
+        for kind, handle, value, _payload in core.events():
+            if kind == abi.EVENT_ACCEPTED and handle == listener:
+                server = value
+    assert server
+    payload = memoryview(bytes(range(256)) * 256)
+
+    def step() -> bytes:
+        assert core.tcp_send(client, payload) == len(payload)
+        arrived = b""
+        while len(arrived) < len(payload):
+            core.poll(next(ticks) * 1e-6)
+            for kind, handle, value, data in core.events():
+                if kind == abi.EVENT_DATA and handle == server:
+                    core.tcp_received(handle, value)
+                    arrived += data
+        return arrived
+
+    assert benchmark(step) == payload

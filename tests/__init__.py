@@ -1,0 +1,1 @@
+"""Tests of the package. Folders mirror its layers; `support*` modules hold what several of them share."""

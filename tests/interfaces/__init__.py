@@ -1,0 +1,1 @@
+"""Tests of interfaces, cables and frame streams, on real stacks."""

@@ -1,0 +1,1 @@
+"""Tests of TCP sockets, on real stacks."""

@@ -1,0 +1,701 @@
+"""TCP as asyncio's transports and protocols: order of callbacks, half-close, flow control, `get_extra_info`."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import Any
+
+import pytest
+
+from tcpip_wasm import ConnectionReset, TcpTransport
+from tcpip_wasm.engine import abi
+from tests.support import payload
+from tests.support_stacks import (
+    WAYS,
+    Recorder,
+    pair,
+    recorders,
+    run,
+    run_with_reports,
+    turns,
+    until,
+)
+
+ways = pytest.mark.parametrize("way", WAYS)
+
+
+@ways
+def test_bytes_both_ways(way: str) -> None:
+    async def main() -> None:
+        async with pair(way) as two:
+            client, server = await recorders(two, client_keeps=True, server_keeps=True)
+            client.transport.write(payload(400_000, 1))
+            server.transport.write(payload(300_000, 2))
+            await until(lambda: len(server.data) == 400_000 and len(client.data) == 300_000)
+            assert server.data == payload(400_000, 1)
+            assert client.data == payload(300_000, 2)
+            client.transport.close()
+            assert await client.lost is None
+            await server.eof
+            server.transport.close()
+            assert await server.lost is None
+            assert client.calls[0] == server.calls[0] == "made"
+            assert client.calls[-1] == server.calls[-1] == "lost"
+            assert [call for call in client.calls if call in ("made", "eof", "lost")] == ["made", "lost"]
+            assert [call for call in server.calls if call in ("made", "eof", "lost")] == ["made", "eof", "lost"]
+
+    run(main())
+
+
+@ways
+def test_open_connection_and_start_server(way: str) -> None:
+    async def main() -> None:
+        async with pair(way) as two:
+
+            async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                while line := await reader.readline():
+                    writer.write(line.upper())
+                    await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+
+            server = await two.b.start_server(answer, two.host, 7)
+            async with server:
+                reader, writer = await two.a.open_connection(two.host, 7)
+                for word in (b"one\n", b"two\n", b"three\n"):
+                    writer.write(word)
+                    await writer.drain()
+                    assert await reader.readline() == word.upper()
+                writer.write_eof()
+                assert await reader.read() == b""
+                assert reader.at_eof()
+                writer.close()
+                await writer.wait_closed()
+            await server.wait_closed()
+
+    run(main())
+
+
+@pytest.mark.parametrize("way", ["tap4", "loopback6"])
+def test_five_megabytes_through_asyncio_streams(way: str) -> None:
+    data = payload(5_000_000)
+
+    async def main() -> None:
+        async with pair(way) as two:
+
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                for at in range(0, len(data), 65536):
+                    writer.write(data[at : at + 65536])
+                    await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+
+            server = await two.b.start_server(serve, two.host, 80)
+            reader, writer = await two.a.open_connection(two.host, 80)
+            assert await reader.read() == data
+            writer.close()
+            await writer.wait_closed()
+            server.close()
+            await server.wait_closed()
+
+    run(main())
+
+
+@pytest.mark.parametrize("first", ["client", "server"])
+@ways
+def test_half_close(way: str, first: str) -> None:
+    """One side says that it sends no more, and the other goes on sending."""
+
+    async def main() -> None:
+        async with pair(way) as two:
+            ends = await recorders(two, client_keeps=True, server_keeps=True)
+            early, late = ends if first == "client" else ends[::-1]
+            assert early.transport.can_write_eof()
+            early.transport.write(b"last words")
+            early.transport.write_eof()
+            await late.eof
+            assert late.data == b"last words"
+            assert not late.transport.is_closing()
+            late.transport.write(payload(200_000))
+            await until(lambda: len(early.data) == 200_000)
+            assert early.data == payload(200_000)
+            assert not early.eof.done()
+            late.transport.write_eof()
+            await early.eof
+            for end in ends:
+                end.transport.close()
+                assert await end.lost is None
+            assert ends[0].calls.count("eof") == ends[1].calls.count("eof") == 1
+
+    run(main())
+
+
+def test_write_after_write_eof() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two, client_keeps=True, server_keeps=True)
+            client.transport.write_eof()
+            client.transport.write_eof()
+            with pytest.raises(RuntimeError, match="write_eof"):
+                client.transport.write(b"more")
+            await server.eof
+            client.transport.close()
+            server.transport.close()
+            await client.lost
+            await server.lost
+
+    run(main())
+
+
+def test_eof_closes_unless_it_is_kept() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two, client_keeps=True, server_keeps=False)
+            server.transport.write(b"answer")
+            client.transport.write_eof()
+            assert await server.lost is None
+            await client.eof
+            assert client.data == b"answer"
+            client.transport.close()
+            assert await client.lost is None
+
+    run(main())
+
+
+def test_close_delivers_what_was_written() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two, server_keeps=True)
+            client.transport.write(payload(3_000_000))
+            client.transport.close()
+            client.transport.close()
+            assert client.transport.is_closing()
+            await server.eof
+            assert server.data == payload(3_000_000)
+            assert await client.lost is None
+            server.transport.close()
+            assert await server.lost is None
+
+    run(main())
+
+
+@pytest.mark.parametrize("aborts", ["client", "server"])
+@ways
+def test_abort(way: str, aborts: str) -> None:
+    async def main() -> None:
+        async with pair(way) as two:
+            ends = await recorders(two)
+            one, other = ends if aborts == "client" else ends[::-1]
+            one.transport.write(b"never mind")
+            one.transport.abort()
+            one.transport.abort()
+            assert await one.lost is None
+            error = await other.lost
+            assert isinstance(error, ConnectionReset)
+            assert isinstance(error, ConnectionResetError)
+            assert other.transport.is_closing()
+            assert "eof" not in other.calls
+
+    run(main())
+
+
+def test_reset_in_the_middle_of_a_transfer() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two)
+            client.transport.write(payload(5_000_000))
+            await until(lambda: len(server.data) > 100_000)
+            server.transport.abort()
+            assert isinstance(await client.lost, ConnectionReset)
+            assert client.transport.get_write_buffer_size() == 0
+            assert server.data == payload(5_000_000)[: len(server.data)]
+            assert await server.lost is None
+
+    run(main())
+
+
+def test_close_with_unread_data_resets_the_writer() -> None:
+    """RFC 1122, section 4.2.2.13: who is told that nobody reads stops writing."""
+
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two)
+            server.transport.pause_reading()
+            client.transport.write(payload(4_000_000))
+            await turns(100)
+            server.transport.close()
+            assert isinstance(await client.lost, ConnectionReset)
+
+    run(main())
+
+
+def test_writes_after_the_end() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two)
+            client.transport.close()
+            await client.lost
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always")
+                for _ in range(4):
+                    client.transport.write(b"x")
+                assert not seen
+                client.transport.write(b"x")
+            assert [warning.category for warning in seen] == [ResourceWarning]
+            await server.lost
+            assert server.data == b""
+
+    run(main())
+
+
+@pytest.mark.parametrize("data", ["text", 5, None, [1, 2]])
+def test_write_of_a_wrong_type(data: Any) -> None:
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two)
+            with pytest.raises(TypeError, match=type(data).__name__):
+                client.transport.write(data)
+            client.transport.write(b"right")
+            await until(lambda: server.data == b"right")
+
+    run(main())
+
+
+def test_every_kind_of_buffer() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two)
+            changing = bytearray(b"bytearray ")
+            client.transport.write(changing)
+            changing[:] = b"overwritten"[:10]
+            client.transport.write(b"")
+            client.transport.write(memoryview(b"-a-view-")[::2])
+            client.transport.write(memoryview(bytearray(8)).cast("I"))
+            client.transport.writelines([b" lines", bytearray(b" of"), memoryview(b" three")])
+            expected = b"bytearray --iw" + bytes(8) + b" lines of three"
+            await until(lambda: len(server.data) == len(expected))
+            assert server.data == expected
+
+    run(main())
+
+
+def test_large_changing_buffer() -> None:
+    """What the stack does not take at once is copied before `write` returns."""
+
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two)
+            data = bytearray(payload(3_000_000))
+            client.transport.write(data)
+            data[:] = bytes(len(data))
+            await until(lambda: len(server.data) == 3_000_000)
+            assert server.data == payload(3_000_000)
+
+    run(main())
+
+
+def test_paused_reading_holds_the_writer_back() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two, server_keeps=True)
+            server.transport.pause_reading()
+            assert not server.transport.is_reading()
+            client.transport.write(payload(8_000_000))
+            await turns(500)
+            assert server.data == b""
+            held = client.transport.get_write_buffer_size()
+            assert held >= 8_000_000 - abi.TCP_WINDOW - abi.TCP_SEND_BUFFER
+            assert sum(map(len, server.transport._arrived)) <= abi.TCP_WINDOW
+            assert two.a.stats().core.heap_used < 8 << 20
+            assert two.b.stats().core.heap_used < 8 << 20
+            assert client.calls[-1] == "pause"
+            server.transport.resume_reading()
+            assert server.transport.is_reading()
+            await until(lambda: len(server.data) == 8_000_000)
+            assert server.data == payload(8_000_000)
+            await until(lambda: client.calls[-1] == "resume")
+            assert client.transport.get_write_buffer_size() == 0
+
+    run(main())
+
+
+def test_pausing_and_resuming_all_the_time() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two, server_keeps=True)
+            client.transport.write(payload(2_000_000))
+            client.transport.write_eof()
+            while not server.eof.done():
+                before = len(server.data)
+                server.transport.pause_reading()
+                await turns(2)
+                assert len(server.data) == before
+                server.transport.resume_reading()
+                await turns(1)
+            assert server.data == payload(2_000_000)
+            assert server.calls == ["made", "eof"]
+            server.transport.close()
+            await server.lost
+            client.transport.abort()
+
+    run(main())
+
+
+def test_eof_waits_for_who_paused() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two, server_keeps=True)
+            server.transport.pause_reading()
+            client.transport.write(b"data, then the end")
+            client.transport.write_eof()
+            await turns(50)
+            assert server.calls == ["made"]
+            server.transport.resume_reading()
+            server.transport.pause_reading()
+            await turns(5)
+            assert server.data == b""
+            server.transport.resume_reading()
+            await server.eof
+            assert server.data == b"data, then the end"
+            client.transport.abort()
+            await server.lost
+
+    run(main())
+
+
+@pytest.mark.parametrize("data", [b"", b"data"])
+def test_eof_comes_once(data: bytes) -> None:
+    """However often reading is paused and resumed around it."""
+
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two, client_keeps=True, server_keeps=True)
+            server.transport.pause_reading()
+            client.transport.write(data)
+            client.transport.write_eof()
+            await turns(50)
+            for _ in range(3):
+                server.transport.resume_reading()
+                server.transport.pause_reading()
+            server.transport.resume_reading()
+            await server.eof
+            await turns(5)
+            server.transport.pause_reading()
+            server.transport.resume_reading()
+            await turns(5)
+            assert server.calls == ["made", "eof"]
+            assert server.data == data
+            server.transport.close()
+            client.transport.close()
+            await server.lost
+            await client.lost
+
+    run(main())
+
+
+def test_close_while_paused() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two)
+            server.transport.pause_reading()
+            client.transport.write(b"unread")
+            await turns(20)
+            server.transport.close()
+            assert await server.lost is None
+            assert server.data == b""
+            await client.lost
+
+    run(main())
+
+
+def test_water_marks() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two)
+            transport = client.transport
+            assert transport.get_write_buffer_limits() == (16384, 65536)
+            transport.set_write_buffer_limits(high=1000)
+            assert transport.get_write_buffer_limits() == (250, 1000)
+            transport.set_write_buffer_limits(low=100)
+            assert transport.get_write_buffer_limits() == (100, 400)
+            transport.set_write_buffer_limits(high=0)
+            assert transport.get_write_buffer_limits() == (0, 0)
+            with pytest.raises(ValueError, match="high"):
+                transport.set_write_buffer_limits(high=1, low=2)
+            with pytest.raises(ValueError, match="low"):
+                transport.set_write_buffer_limits(high=1, low=-1)
+            transport.set_write_buffer_limits(high=100_000, low=50_000)
+            server.transport.pause_reading()
+            while "pause" not in client.calls:
+                before = transport.get_write_buffer_size()
+                transport.write(bytes(10_000))
+                await turns(3)
+            assert before <= 100_000 < transport.get_write_buffer_size() <= before + 10_000
+            server.transport.resume_reading()
+            await until(lambda: client.calls[-1] == "resume")
+            assert transport.get_write_buffer_size() <= 50_000
+            assert client.calls == ["made", "pause", "resume"]
+
+    run(main())
+
+
+def test_drain_waits() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            readers: list[asyncio.StreamReader] = []
+
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                readers.append(reader)
+                await finished.wait()
+                writer.close()
+                await writer.wait_closed()
+
+            finished = asyncio.Event()
+            server = await two.b.start_server(serve, two.host, 80)
+            reader, writer = await two.a.open_connection(two.host, 80)
+            writer.write(payload(4_000_000))
+            draining = asyncio.create_task(writer.drain())
+            await turns(300)
+            assert not draining.done()
+            received = await readers[0].readexactly(4_000_000)
+            assert received == payload(4_000_000)
+            await draining
+            finished.set()
+            assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+            server.close()
+            await server.wait_closed()
+
+    run(main())
+
+
+class Buffered(asyncio.BufferedProtocol):
+    """Takes data in a buffer of its own."""
+
+    def __init__(self, size: int) -> None:
+        self.buffer = bytearray(size)
+        self.data = bytearray()
+        self.eof = asyncio.get_running_loop().create_future()
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        assert sizehint == -1 or sizehint > 0
+        return memoryview(self.buffer)
+
+    def buffer_updated(self, count: int) -> None:
+        assert 0 < count <= len(self.buffer)
+        self.data += self.buffer[:count]
+
+    def eof_received(self) -> bool:
+        self.eof.set_result(None)
+        return False
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.lost.set_result(error)
+
+
+@pytest.mark.parametrize("size", [1000, 65536, 1_000_000])
+def test_buffered_protocol(size: int) -> None:
+    async def main() -> None:
+        async with pair() as two:
+            made: list[Buffered] = []
+
+            def accept() -> Buffered:
+                made.append(Buffered(size))
+                return made[0]
+
+            server = await two.b.create_server(accept, two.host, 80)
+            transport, _ = await two.a.create_connection(Recorder, two.host, 80)
+            transport.write(payload(300_000))
+            transport.close()
+            await until(lambda: bool(made))
+            await made[0].eof
+            assert made[0].data == payload(300_000)
+            assert await made[0].lost is None
+            server.close()
+            await server.wait_closed()
+
+    run(main())
+
+
+def test_empty_buffer_is_an_error() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            made: list[Buffered] = []
+
+            def accept() -> Buffered:
+                made.append(Buffered(0))
+                return made[0]
+
+            server = await two.b.create_server(accept, two.host, 80)
+            _, client = await two.a.create_connection(Recorder, two.host, 80)
+            client.transport.write(b"x")
+            assert isinstance(await client.lost, ConnectionReset)
+            assert isinstance(await made[0].lost, RuntimeError)
+            server.close()
+            await server.wait_closed()
+
+    _, reports = run_with_reports(main())
+    assert len(reports) == 1
+    assert "empty buffer" in str(reports[0]["exception"])
+
+
+@pytest.mark.parametrize("callback", ["data_received", "eof_received"])
+def test_protocol_that_raises(callback: str) -> None:
+    """It loses its connection with its own error, the peer is reset, everybody else goes on."""
+
+    class Failing(Recorder):
+        pass
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError(callback)
+
+    setattr(Failing, callback, fail)
+
+    async def main() -> None:
+        async with pair() as two:
+            made: list[Failing] = []
+
+            def accept() -> Failing:
+                made.append(Failing())
+                return made[-1]
+
+            server = await two.b.create_server(accept, two.host, 80)
+            _, client = await two.a.create_connection(lambda: Recorder(keep_open=True), two.host, 80)
+            client.transport.write(b"x")
+            client.transport.write_eof()
+            assert isinstance(await client.lost, ConnectionReset)
+            assert isinstance(await made[0].lost, ZeroDivisionError)
+            server.close()
+            await server.wait_closed()
+            one, other = await recorders(two)
+            one.transport.write(b"unharmed")
+            await until(lambda: other.data == b"unharmed")
+
+    _, reports = run_with_reports(main())
+    assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+    assert callback in reports[0]["message"]
+
+
+def test_connection_made_that_raises() -> None:
+    class Failing(Recorder):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        async with pair() as two:
+            server = await two.b.create_server(Failing, two.host, 80)
+            _, client = await two.a.create_connection(Recorder, two.host, 80)
+            assert isinstance(await client.lost, ConnectionReset)
+            server.close()
+            await server.wait_closed()
+
+    _, reports = run_with_reports(main())
+    assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+
+
+def test_factory_that_raises() -> None:
+    def fail() -> asyncio.Protocol:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with pair() as two:
+            server = await two.b.create_server(fail, two.host, 80)
+            _, client = await two.a.create_connection(Recorder, two.host, 80)
+            assert isinstance(await client.lost, ConnectionReset)
+            handles = two.a.stats().core.handles
+            with pytest.raises(ZeroDivisionError):
+                await two.a.create_connection(fail, two.host, 80)
+            assert two.a.stats().core.handles == handles
+            server.close()
+            await server.wait_closed()
+
+    _, reports = run_with_reports(main())
+    assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+
+
+@ways
+def test_extra_info(way: str) -> None:
+    async def main() -> None:
+        async with pair(way) as two:
+            client, server = await recorders(two, port=8080)
+            sock, peer = (client.transport.get_extra_info(name) for name in ("sockname", "peername"))
+            assert server.transport.get_extra_info("sockname") == peer
+            assert server.transport.get_extra_info("peername") == sock
+            assert peer[:2] == (two.host, 8080)
+            assert sock[0] == two.own
+            assert 49152 <= sock[1] <= 65535
+            assert len(sock) == (2 if way.endswith("4") else 4)
+            assert client.transport.get_extra_info("socket") is None
+            assert client.transport.get_extra_info("nothing", "default") == "default"
+            assert isinstance(client.transport, TcpTransport)
+            assert "open" in repr(client.transport)
+            client.transport.close()
+            await client.lost
+            assert client.transport.get_extra_info("peername") == peer
+            assert "closed" in repr(client.transport)
+            await server.lost
+
+    run(main())
+
+
+def test_another_protocol_takes_over() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two)
+            client.transport.write(b"for the first")
+            await until(lambda: server.data == b"for the first")
+            second = Buffered(100)
+            server.transport.set_protocol(second)
+            assert server.transport.get_protocol() is second
+            client.transport.write(b"for the second")
+            await until(lambda: second.data == b"for the second")
+            assert server.data == b"for the first"
+            client.transport.close()
+            assert await second.lost is None
+            await client.lost
+
+    run(main())
+
+
+def test_local_address_and_port_of_choice() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            server = await two.b.create_server(Recorder, two.host, 80)
+            _, client = await two.a.create_connection(Recorder, two.host, 80, local_addr=("10.0.0.1", 5555))
+            assert client.transport.get_extra_info("sockname") == ("10.0.0.1", 5555)
+            with pytest.raises(OSError, match="in use"):
+                await two.a.create_connection(Recorder, two.host, 80, local_addr=("10.0.0.1", 5555))
+            _, other = await two.a.create_connection(Recorder, two.host, 80, local_addr=("10.0.0.1", 0))
+            assert other.transport.get_extra_info("sockname")[1] >= 49152
+            client.transport.close()
+            other.transport.close()
+            await client.lost
+            await other.lost
+            server.close()
+            await server.wait_closed()
+
+    run(main())
+
+
+@pytest.mark.parametrize("way", ["tap4", "loopback4"])
+def test_one_byte_at_a_time_is_prompt(way: str) -> None:
+    """No delayed acknowledgement and no timer in a request-response exchange: a poll a message is what it takes."""
+
+    async def main() -> None:
+        async with pair(way) as two:
+            client, server = await recorders(two)
+            before = two.a.stats().turns
+            for number in range(1, 201):
+                client.transport.write(b"q")
+                await until(lambda number=number: len(server.data) == number, limit=50)  # type: ignore[misc]
+                server.transport.write(b"a")
+                await until(lambda number=number: len(client.data) == number, limit=50)  # type: ignore[misc]
+            assert two.a.stats().turns - before <= 200 * 6
+
+    run(main())

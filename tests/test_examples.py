@@ -1,0 +1,94 @@
+"""The examples do what they say: each runs as a program, warnings are errors, its output is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+SKIPPED = 77
+"""Exit status of an example that cannot run on this machine, after a line that says why."""
+
+SECONDS = 100.0
+
+
+def run(name: str, *arguments: str) -> list[str]:
+    """Run an example, and return the lines of its output."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
+        cwd=EXAMPLES.parent,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},  # this checkout, whatever else is installed
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    if done.returncode == SKIPPED and os.environ.get("TCPIP_WASM_REQUIRE_PEERS") != "1":
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_every_example_is_tested_here() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    names = [path.name for path in EXAMPLES.glob("*.py")]
+    assert "demo.py" in names
+    assert [name for name in names if f'run("{name}"' not in text] == []
+
+
+def test_demo() -> None:
+    lines = run("demo.py", "8")
+    source = random.Random(1)
+    file = b"".join(source.randbytes(1_000_000) for _ in range(8))
+    assert f"same SHA-256 at both ends: {hashlib.sha256(file).hexdigest()}" in lines
+    text = "\n".join(lines)
+    assert re.search(r"^round trip of one byte: \d+ µs$", text, re.MULTILINE)
+    assert re.search(r"^GET http://\S+: 8 MB in [\d.]+ s, [\d.]+ Gbit/s with SHA-256$", text, re.MULTILINE)
+    # What each layer did: the file alone is more than five thousand segments of 1,500 bytes.
+    sent = [int(number.replace(",", "")) for number in re.findall(r"TCP +([\d,]+) segments sent", text)]
+    assert len(sent) == 2
+    assert max(sent) > 8_000_000 // 1500
+
+
+def test_loopback_echo() -> None:
+    assert run("loopback_echo.py") == ["127.0.0.1 port 7: hello, myself", "::1 port 7: hello, myself"]
+
+
+def test_two_hosts() -> None:
+    assert run("two_hosts.py") == [
+        "server: Alice called from 10.0.0.1",
+        "client: good day, Alice",
+        "server: Alice called from fd00::1",
+        "client: good day, Alice",
+        "client: nobody listens any more",
+    ]
+
+
+def test_streams_pipe() -> None:
+    (line,) = run("streams_pipe.py")
+    found = re.fullmatch(r"([\d,]+) bytes sent, ([\d,]+) came back; decompressed they are the same", line)
+    assert found
+    sent, came_back = (int(number.replace(",", "")) for number in found.groups())
+    assert 0 < came_back < sent
+
+
+def test_raw_frames() -> None:
+    lines = run("raw_frames.py")
+    frames = [line for line in lines if not line.startswith("frame: IPv6, ")]
+    assert frames[:2] == ["frame: ARP: who has 10.0.0.2?", "frame: TCP: SYN to port 80"]
+    assert frames[2].startswith("refused, as it should be: ")
+    assert len(frames) == 3
+
+
+def test_kernel_tap() -> None:
+    lines = run("kernel_tap.py", "10")
+    assert sum(bool(re.match(r"10 MB .*: same SHA-256, [\d.]+ Gbit/s", line)) for line in lines) == 4

@@ -1,0 +1,139 @@
+/* What the native tests share. One program is one host, as one module is: support.c drives it through the calls a host
+   makes and a clock of its own, support_packets.c builds and takes apart what crosses its interfaces, and
+   support_peer.c is the other end of a TCP connection, which does only what a test tells it to do. */
+#ifndef SUPPORT_H
+#define SUPPORT_H
+
+#include "host.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CHECK(condition) ((condition) ? (void)0 : check_failed(__FILE__, __LINE__, #condition))
+#define CHECK_EQUAL(actual, expected) check_equal(__FILE__, __LINE__, #actual, (int64_t)(actual), (int64_t)(expected))
+_Noreturn void check_failed(const char *file, int line, const char *what);
+void check_equal(const char *file, int line, const char *what, int64_t actual, int64_t expected);
+
+#define RUN(test) test_run(#test, test)
+void test_run(const char *name, void (*test)(void)); /* and checks that it left nothing behind */
+
+enum { SECOND = 1000000, MILLISECOND = 1000 };
+
+/* --- The host (support.c) --------------------------------------------------------------------------------------- */
+
+struct event {
+  uint32_t kind;
+  int32_t handle, value;
+  uint32_t length;
+  const uint8_t *payload;
+};
+
+struct frame {
+  uint32_t length;
+  const uint8_t *bytes;
+};
+
+void host_start(void);
+void host_poll(void);               /* until nothing is left to do at this time; events and frames are kept */
+void host_turn(int64_t duration);   /* once only, after that time */
+int64_t host_deadline(void);        /* what the latest poll answered */
+void host_advance(int64_t duration); /* moves the clock to each deadline on the way, and polls there */
+void host_jump(int64_t duration);    /* moves the clock at once, as after a suspended process, and polls */
+void host_expect_clean(void);
+
+/* Frames that are not fetched stay in the transmit buffer, as with a host that does not keep up. */
+void host_fetch_frames(bool fetch);
+
+struct event event_next(void); /* the oldest that no test has taken; kind 0 if there is none */
+struct event event_expect(uint32_t kind, int32_t handle);
+void event_expect_none(void);
+uint32_t event_expect_data(int32_t handle, void *bytes, uint32_t capacity); /* all DATA events in a row, joined */
+struct frame frame_next(void); /* of whichever interface; length 0 if there is none */
+void frames_forget(void);
+
+int32_t interface_open(int32_t kind, int32_t mtu);
+void interface_receive(int32_t interface, const void *frame, uint32_t length); /* queued until the next poll */
+uint32_t *interface_words(int32_t interface);
+int32_t interface_set_ipv4(int32_t interface, const uint8_t address[4], int32_t prefix);
+int32_t interface_set_ipv6(int32_t interface, const uint8_t address[16]);
+
+int32_t tcp_open(int32_t family, const uint8_t *remote, int32_t port);
+int32_t tcp_listener(int32_t family, const uint8_t *address, int32_t port, int32_t backlog);
+int32_t tcp_put(int32_t handle, const void *bytes, int32_t length);
+
+uint32_t random_next(void); /* reproducible, and none of the host's */
+void random_restart(uint32_t seed);
+void pattern_fill(uint8_t *bytes, uint32_t length, uint32_t offset); /* a stream whose every part is recognisable */
+void pattern_check(const uint8_t *bytes, uint32_t length, uint32_t offset);
+
+/* How many allocations still succeed; negative for all. Then one fails, or all that follow do. */
+extern int64_t allocations_left;
+extern bool allocations_fail_once;
+
+/* --- Packets (support_packets.c) -------------------------------------------------------------------------------- */
+
+enum { PACKET_CAPACITY = 66000 };
+enum { PROTOCOL_ICMP = 1, PROTOCOL_TCP = 6, PROTOCOL_UDP = 17, PROTOCOL_ICMPV6 = 58 };
+enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16 };
+
+extern const uint8_t HOST4[4], PEER4[4], LOCAL4[4], HOST6[16], PEER6[16], LOCAL6[16];
+extern const uint8_t HOST_MAC[6], PEER_MAC[6];
+
+struct packet {
+  uint32_t length;
+  uint8_t bytes[PACKET_CAPACITY];
+};
+
+uint16_t reference_checksum(const uint8_t *bytes, uint32_t length, uint32_t start); /* the plainest way there is */
+void put16(uint8_t *bytes, uint32_t value);
+void put32(uint8_t *bytes, uint32_t value);
+uint32_t get16(const uint8_t *bytes);
+uint32_t get32(const uint8_t *bytes);
+
+/* Each begins a packet anew, around a payload whose checksum, if its protocol has one, is set here. */
+void packet_ip(struct packet *packet, int32_t family, const uint8_t *from, const uint8_t *to, uint8_t protocol,
+               const void *payload, uint32_t length);
+/* IPv6 with one extension header of eight bytes of padding between its header and the payload. */
+void packet_ip_extended(struct packet *packet, const uint8_t *from, const uint8_t *to, uint8_t extension,
+                        uint8_t protocol, const void *payload, uint32_t length);
+void packet_arp(struct packet *packet, uint16_t operation, const uint8_t *mac, const uint8_t *from, const uint8_t *to);
+void packet_ethernet(struct packet *packet, const uint8_t *to, uint16_t type); /* puts the header in front */
+void packet_icmp_echo(struct packet *packet, int32_t family, const void *data, uint32_t length);
+void packet_neighbour_solicitation(struct packet *packet, const uint8_t *target, const uint8_t *mac);
+
+struct segment {
+  int32_t family;
+  const uint8_t *from, *to;
+  uint16_t from_port, to_port, window, urgent;
+  uint32_t sequence, acknowledgement, flags;
+  const uint8_t *options, *data;
+  uint32_t options_length, length;
+};
+
+void packet_tcp(struct packet *packet, const struct segment *segment);
+bool segment_parse(struct segment *segment, const uint8_t *packet, uint32_t length); /* false: not TCP; checks sums */
+
+/* --- The other end of a connection (support_peer.c) ------------------------------------------------------------- */
+
+struct peer {
+  int32_t family, interface, handle;
+  const uint8_t *from, *to;
+  uint16_t from_port, to_port, window;
+  uint32_t sequence, acknowledgement, start; /* start: the host's initial sequence number */
+  uint8_t options[40];
+  uint32_t options_length; /* of its SYN */
+};
+
+struct peer peer_new(int32_t interface, int32_t family, uint16_t port);
+void peer_option(struct peer *peer, const void *option, uint32_t length);
+void peer_send(struct peer *peer, uint32_t flags, const void *data, uint32_t length); /* and moves on behind it */
+void peer_send_at(const struct peer *peer, uint32_t flags, int32_t offset, const void *data, uint32_t length);
+struct segment peer_expect(struct peer *peer, uint32_t flags); /* the next segment; takes note of what it carries */
+struct segment peer_peek(const struct peer *peer);             /* the next segment, flags 0 if there is none */
+void peer_expect_silence(const struct peer *peer);
+void peer_open(struct peer *peer, int32_t listener);   /* connects to the host */
+void peer_answer(struct peer *peer);                   /* lets the host connect, by tcp_open before */
+void peer_finish(struct peer *peer);                   /* both say FIN, the host first and already closed */
+
+#endif

@@ -1,0 +1,349 @@
+/* Frames that lwIP must not see, or must survive: every truncation of valid ones, options that overrun or have no
+   length, lengths that lie, loopback addresses from outside. The receive buffer is poisoned behind what was written and
+   a copied frame has its own allocation, so that the sanitizer sees each byte read too many. */
+#include "support.h"
+
+#include <string.h>
+
+static int32_t interface;
+
+static uint32_t dropped(void) { return interface_words(interface)[ABI_BLOCK_DROPPED_MALFORMED]; }
+
+static uint32_t received(void) { return interface_words(interface)[ABI_BLOCK_RECEIVED_FRAMES]; }
+
+static void open_interface(int32_t kind) {
+  interface = interface_open(kind, 1500);
+  CHECK(interface > 0);
+  CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
+  CHECK_EQUAL(interface_set_ipv6(interface, HOST6), 0);
+  host_poll();
+  frames_forget();
+}
+
+static void close_interface(void) { CHECK_EQUAL(abi_interface_remove(interface), 0); }
+
+static void deliver(const struct packet *packet) {
+  interface_receive(interface, packet->bytes, packet->length);
+  host_poll();
+}
+
+static bool delivered_is_dropped(const struct packet *packet) {
+  uint32_t before = dropped();
+  deliver(packet);
+  return dropped() != before;
+}
+
+/* Does the stack still answer? Frames from before are forgotten. */
+static void expect_alive(void) {
+  static struct packet echo;
+  uint8_t data[] = "still there?";
+  frames_forget();
+  packet_icmp_echo(&echo, ABI_FAMILY_IPV4, data, sizeof data);
+  deliver(&echo);
+  struct frame reply = frame_next();
+  CHECK_EQUAL(reply.length, 20 + 8 + sizeof data);
+  CHECK_EQUAL(reply.bytes[20], 0);
+  CHECK(memcmp(reply.bytes + 28, data, sizeof data) == 0);
+  packet_icmp_echo(&echo, ABI_FAMILY_IPV6, data, sizeof data);
+  deliver(&echo);
+  reply = frame_next();
+  CHECK_EQUAL(reply.length, 40 + 8 + sizeof data);
+  CHECK_EQUAL(reply.bytes[40], 129);
+  CHECK(memcmp(reply.bytes + 48, data, sizeof data) == 0);
+}
+
+static const uint8_t SYN_OPTIONS[] = {2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7};
+
+static void build_syn(struct packet *packet, int32_t family) {
+  bool four = family == ABI_FAMILY_IPV4;
+  struct segment segment = {
+      .family = family, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6, .from_port = 40000, .to_port = 80,
+      .flags = SYN, .window = 1000, .options = SYN_OPTIONS, .options_length = sizeof SYN_OPTIONS,
+  };
+  packet_tcp(packet, &segment);
+}
+
+/* Cut short as it is, and cut short with a header that admits it, which gets further. */
+static void truncations(const struct packet *whole, uint32_t link_header) {
+  static struct packet part;
+  for (uint32_t length = 0; length <= whole->length; length++) {
+    memcpy(part.bytes, whole->bytes, length);
+    part.length = length;
+    uint32_t before = received();
+    bool refused = delivered_is_dropped(&part);
+    CHECK_EQUAL(received(), before + 1);
+    CHECK_EQUAL(refused, length < whole->length);
+    uint8_t *packet = part.bytes + link_header;
+    if (length >= link_header + 20 && packet[0] >> 4 == 4) {
+      put16(packet + 2, length - link_header);
+      put16(packet + 10, 0);
+      put16(packet + 10, (uint16_t)~reference_checksum(packet, 20, 0));
+      deliver(&part);
+    } else if (length >= link_header + 40 && packet[0] >> 4 == 6) {
+      put16(packet + 4, length - link_header - 40);
+      deliver(&part);
+    }
+  }
+  frames_forget();
+}
+
+static void truncated_packets_on_a_tun(void) {
+  static struct packet packet;
+  const uint8_t data[] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+  open_interface(ABI_KIND_TUN);
+  int32_t listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 100);
+  packet_icmp_echo(&packet, ABI_FAMILY_IPV4, data, sizeof data);
+  truncations(&packet, 0);
+  packet_icmp_echo(&packet, ABI_FAMILY_IPV6, data, sizeof data);
+  truncations(&packet, 0);
+  packet_neighbour_solicitation(&packet, HOST6, PEER_MAC);
+  truncations(&packet, 0);
+  for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
+    build_syn(&packet, family);
+    truncations(&packet, 0);
+  }
+  expect_alive();
+  CHECK_EQUAL(abi_tcp_close(listener), 0);
+  close_interface();
+}
+
+static void truncated_frames_on_a_tap(void) {
+  static struct packet packet;
+  open_interface(ABI_KIND_TAP);
+  packet_arp(&packet, 1, PEER_MAC, PEER4, HOST4);
+  packet_ethernet(&packet, HOST_MAC, 0x0806);
+  truncations(&packet, 14);
+  packet_neighbour_solicitation(&packet, HOST6, PEER_MAC);
+  packet_ethernet(&packet, HOST_MAC, 0x86dd);
+  truncations(&packet, 14);
+  build_syn(&packet, ABI_FAMILY_IPV4);
+  packet_ethernet(&packet, HOST_MAC, 0x0800);
+  truncations(&packet, 14);
+  packet_arp(&packet, 1, PEER_MAC, PEER4, HOST4);
+  packet_ethernet(&packet, HOST_MAC, 0x0806);
+  deliver(&packet);
+  struct frame reply = frame_next();
+  CHECK_EQUAL(reply.length, 42);
+  CHECK_EQUAL(get16(reply.bytes + 20), 2);
+  CHECK(memcmp(reply.bytes + 22, HOST_MAC, 6) == 0);
+  close_interface();
+}
+
+/* One option field after another, in a header of every size: each kind and each length at each place. */
+static void tcp_options_that_overrun(void) {
+  static struct packet packet;
+  open_interface(ABI_KIND_TUN);
+  int32_t listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 100);
+  for (uint32_t size = 4; size <= 40; size += 4) {
+    for (uint32_t at = 0; at < size; at++) {
+      for (uint32_t kind = 0; kind <= 9; kind++) {
+        for (uint32_t length = 0; length <= 12; length++) {
+          uint8_t options[40];
+          memset(options, 1, sizeof options);
+          options[at] = (uint8_t)kind;
+          if (at + 1 < size) {
+            options[at + 1] = (uint8_t)length;
+          }
+          struct segment segment = {
+              .family = ABI_FAMILY_IPV4, .from = PEER4, .to = HOST4, .from_port = 40000, .to_port = 80, .flags = SYN,
+              .options = options, .options_length = size,
+          };
+          packet_tcp(&packet, &segment);
+          bool refused = delivered_is_dropped(&packet);
+          if (kind > 1) {
+            bool valid = at + 1 < size && length >= 2 && at + length <= size;
+            CHECK_EQUAL(refused, !valid);
+          }
+          segment.flags = RST;
+          segment.sequence = 1;
+          segment.options_length = 0;
+          packet_tcp(&packet, &segment);
+          deliver(&packet);
+          frames_forget();
+        }
+      }
+    }
+  }
+  expect_alive();
+  CHECK_EQUAL(abi_tcp_close(listener), 0);
+  close_interface();
+}
+
+enum { HOP_BY_HOP = 0, FRAGMENT = 44, DESTINATION_OPTIONS = 60 };
+
+/* Solicitation, advertisement, router advertisement and redirect with an option of each kind and length, cut at each
+   place: as they are, and behind headers that hide them from a check of the first header alone. */
+static void neighbour_discovery_options(void) {
+  static struct packet packet;
+  uint8_t router[16] = {0xfe, 0x80};
+  static const uint8_t types[] = {133, 134, 135, 136, 137}, fixed[] = {8, 16, 24, 24, 40};
+  static const uint8_t headers[] = {PROTOCOL_ICMPV6, HOP_BY_HOP, DESTINATION_OPTIONS};
+  open_interface(ABI_KIND_TAP);
+  for (unsigned type = 0; type < sizeof types; type++) {
+    for (unsigned header = 0; header < sizeof headers; header++) {
+      for (uint8_t kind = 1; kind <= 5; kind++) {
+        for (uint32_t units = 0; units <= 5; units++) {
+          for (uint32_t extra = 0; extra <= 40; extra++) {
+            uint8_t message[96] = {types[type]};
+            memcpy(message + 8, HOST6, fixed[type] > 24 ? 16 : 0);
+            if (fixed[type] == 24) {
+              memcpy(message + 8, HOST6, 16);
+            }
+            message[fixed[type]] = kind;
+            put16(router + 14, get16(router + 14) + 1); /* of a stranger: a neighbour's address is known already */
+            message[fixed[type] + 1] = (uint8_t)units;
+            if (headers[header] == PROTOCOL_ICMPV6) {
+              packet_ip(&packet, ABI_FAMILY_IPV6, router, HOST6, PROTOCOL_ICMPV6, message, fixed[type] + extra);
+            } else {
+              packet_ip_extended(&packet, router, HOST6, headers[header], PROTOCOL_ICMPV6, message,
+                                 fixed[type] + extra);
+            }
+            packet_ethernet(&packet, HOST_MAC, 0x86dd);
+            bool refused = delivered_is_dropped(&packet);
+            bool valid = extra == 0 || (extra >= 2 && units > 0 && units * 8 <= extra);
+            if (!valid) {
+              CHECK(refused);
+            }
+          }
+        }
+      }
+    }
+  }
+  frames_forget();
+  close_interface();
+}
+
+static void deliver_fragment(const uint8_t *message, uint32_t from, uint32_t length, bool more, uint32_t identification) {
+  static struct packet packet;
+  uint8_t piece[128] = {PROTOCOL_ICMPV6};
+  put16(piece + 2, from | more);
+  put32(piece + 4, identification);
+  memcpy(piece + 8, message + from, length);
+  packet_ip(&packet, ABI_FAMILY_IPV6, PEER6, HOST6, FRAGMENT, piece, 8 + length);
+  deliver(&packet);
+}
+
+/* The same in two fragments: such a message is whole only inside lwIP. */
+static void icmpv6_in_fragments(void) {
+  static struct packet packet;
+  static const uint8_t types[] = {128, 133, 134, 135, 136, 137};
+  uint32_t identification = 0;
+  open_interface(ABI_KIND_TUN);
+  for (unsigned type = 0; type < sizeof types; type++) {
+    for (uint32_t first = 8; first <= 48; first += 8) {
+      for (uint32_t length = first + 1; length <= 72; length++) {
+        for (uint32_t units = 0; units <= 3; units++) {
+          uint8_t message[96] = {types[type]};
+          memcpy(message + 8, HOST6, 16);
+          message[24] = 1;
+          message[25] = (uint8_t)units;
+          packet_ip(&packet, ABI_FAMILY_IPV6, PEER6, HOST6, PROTOCOL_ICMPV6, message, length);
+          memcpy(message, packet.bytes + 40, length);
+          bool swapped = units % 2 != 0;
+          deliver_fragment(message, swapped ? first : 0, swapped ? length - first : first, !swapped, identification);
+          deliver_fragment(message, swapped ? 0 : first, swapped ? first : length - first, swapped, identification++);
+          if (types[type] == 128) {
+            struct frame reply = frame_next();
+            CHECK_EQUAL(reply.length, 40 + length);
+            CHECK(memcmp(reply.bytes + 44, message + 4, length - 4) == 0);
+          }
+          frames_forget();
+        }
+      }
+    }
+  }
+  expect_alive();
+  close_interface();
+}
+
+/* A SYN whose options overrun, behind extension headers. */
+static void tcp_behind_extension_headers(void) {
+  static struct packet packet;
+  static const uint8_t headers[] = {HOP_BY_HOP, DESTINATION_OPTIONS};
+  open_interface(ABI_KIND_TUN);
+  int32_t listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 100);
+  for (unsigned header = 0; header < sizeof headers; header++) {
+    for (uint32_t offset = 0; offset < 16; offset++) {
+      for (uint32_t length = 0; length <= 40; length++) {
+        uint8_t segment[64] = {0x9c, 0x40, 0, 80, [12] = (uint8_t)(offset << 4), [13] = SYN, [20] = 2, [21] = 40};
+        packet_ip_extended(&packet, PEER6, HOST6, headers[header], PROTOCOL_TCP, segment, length);
+        deliver(&packet);
+      }
+    }
+  }
+  expect_alive();
+  event_expect_none();
+  CHECK_EQUAL(abi_tcp_close(listener), 0);
+  close_interface();
+}
+
+static void loopback_addresses_stay_inside(void) {
+  static struct packet packet;
+  const uint8_t message[8] = {8}, message6[8] = {128};
+  open_interface(ABI_KIND_TUN);
+  packet_ip(&packet, ABI_FAMILY_IPV4, LOCAL4, HOST4, PROTOCOL_ICMP, message, sizeof message);
+  CHECK(delivered_is_dropped(&packet));
+  packet_ip(&packet, ABI_FAMILY_IPV4, PEER4, LOCAL4, PROTOCOL_ICMP, message, sizeof message);
+  CHECK(delivered_is_dropped(&packet));
+  packet_ip(&packet, ABI_FAMILY_IPV6, LOCAL6, HOST6, PROTOCOL_ICMPV6, message6, sizeof message6);
+  CHECK(delivered_is_dropped(&packet));
+  packet_ip(&packet, ABI_FAMILY_IPV6, PEER6, LOCAL6, PROTOCOL_ICMPV6, message6, sizeof message6);
+  CHECK(delivered_is_dropped(&packet));
+  CHECK_EQUAL(frame_next().length, 0);
+  expect_alive();
+  close_interface();
+}
+
+static void lengths_that_lie(void) {
+  static struct packet packet;
+  open_interface(ABI_KIND_TUN);
+  for (uint32_t lie = 0; lie < 0x10000; lie += 7) {
+    packet_icmp_echo(&packet, ABI_FAMILY_IPV4, "abc", 3);
+    put16(packet.bytes + 2, lie);
+    put16(packet.bytes + 10, 0);
+    put16(packet.bytes + 10, (uint16_t)~reference_checksum(packet.bytes, 20, 0));
+    CHECK_EQUAL(delivered_is_dropped(&packet), lie < 20 || lie > packet.length);
+    packet_icmp_echo(&packet, ABI_FAMILY_IPV6, "abc", 3);
+    put16(packet.bytes + 4, lie);
+    CHECK_EQUAL(delivered_is_dropped(&packet), lie < 8 || lie > packet.length - 40);
+    frames_forget();
+  }
+  for (uint32_t header = 0; header < 16; header++) {
+    packet_icmp_echo(&packet, ABI_FAMILY_IPV4, "abcdefgh", 8);
+    packet.bytes[0] = (uint8_t)(0x40 | header);
+    CHECK_EQUAL(delivered_is_dropped(&packet), header < 5 || header * 4 > packet.length);
+  }
+  expect_alive();
+  close_interface();
+}
+
+/* A host that writes nonsense into the words it shares loses its frames and nothing else. */
+static void records_that_lie(void) {
+  open_interface(ABI_KIND_TUN);
+  static const uint8_t huge[4] = {0xff, 0xff, 0xff, 0xff};
+  for (uint32_t length = 0; length < 12; length++) {
+    interface_receive(interface, huge, 4);
+    interface_words(interface)[ABI_BLOCK_RECEIVE_LENGTH] = length;
+    host_poll();
+    CHECK_EQUAL(interface_words(interface)[ABI_BLOCK_RECEIVE_LENGTH], 0);
+  }
+  interface_words(interface)[ABI_BLOCK_RECEIVE_LENGTH] = UINT32_MAX;
+  host_poll();
+  CHECK_EQUAL(interface_words(interface)[ABI_BLOCK_RECEIVE_LENGTH], 0);
+  expect_alive();
+  close_interface();
+}
+
+int main(void) {
+  host_start();
+  RUN(truncated_packets_on_a_tun);
+  RUN(truncated_frames_on_a_tap);
+  RUN(tcp_options_that_overrun);
+  RUN(loopback_addresses_stay_inside);
+  RUN(lengths_that_lie);
+  RUN(records_that_lie);
+  RUN(tcp_behind_extension_headers);
+  RUN(icmpv6_in_fragments);
+  RUN(neighbour_discovery_options);
+  return 0;
+}

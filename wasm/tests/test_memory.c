@@ -1,0 +1,181 @@
+/* Out of memory, at each allocation in turn: a call may fail, a connection may die, a frame may be lost; nothing leaks,
+   nothing is used after it was freed, and when there is memory again the host serves as before. */
+#include "support.h"
+
+#include <string.h>
+
+enum { LENGTH = 20000 };
+
+static uint8_t sent[LENGTH], got[LENGTH];
+
+static int64_t left = -1; /* allocations_left, but for the host alone */
+
+static void limit_on(void) { allocations_left = left; }
+
+static void limit_off(void) {
+  left = allocations_left;
+  allocations_left = -1;
+}
+
+static void turn(int64_t duration) {
+  limit_on();
+  host_turn(duration);
+  limit_off();
+}
+
+static void take_all(int32_t *accepted, uint32_t *length, bool *ended) {
+  struct event event;
+  while ((event = event_next()).kind != 0) {
+    if (event.kind == ABI_EVENT_ACCEPTED) {
+      CHECK_EQUAL(*accepted, 0);
+      *accepted = event.value;
+      limit_on();
+      abi_tcp_accepted(event.value);
+      limit_off();
+    } else if (event.kind == ABI_EVENT_DATA) {
+      CHECK(*length + event.length <= LENGTH);
+      memcpy(got + *length, event.payload, event.length);
+      *length += event.length;
+      limit_on();
+      abi_tcp_received(event.handle, (int32_t)event.length);
+      limit_off();
+    } else if (event.kind == ABI_EVENT_EOF || event.kind == ABI_EVENT_CLOSED) {
+      *ended |= event.handle == *accepted;
+    }
+  }
+}
+
+/* A client and a server in the same host talk over its loopback interface. Returns whether all of it worked. */
+static bool exchange(int32_t family) {
+  int32_t accepted = 0, listener, client, loopback;
+  uint32_t length = 0;
+  int32_t taken = 0;
+  bool ended = false;
+  limit_on();
+  loopback = interface_open(ABI_KIND_LOOPBACK, 65535);
+  limit_off();
+  if (loopback > 0) {
+    interface_set_ipv4(loopback, LOCAL4, 8);
+    interface_set_ipv6(loopback, LOCAL6);
+  }
+  limit_on();
+  listener = tcp_listener(family, NULL, 80, 4);
+  client = tcp_open(family, family == ABI_FAMILY_IPV4 ? LOCAL4 : LOCAL6, 80);
+  limit_off();
+  for (int i = 0; i < 400 && client > 0 && listener > 0 && !(ended && length == LENGTH); i++) {
+    turn(25 * MILLISECOND);
+    take_all(&accepted, &length, &ended);
+    if (accepted > 0 && taken < LENGTH) {
+      limit_on();
+      int32_t step = tcp_put(client, sent + taken, LENGTH - taken);
+      if (step > 0) {
+        taken += step;
+      }
+      if (taken == LENGTH) {
+        abi_tcp_shutdown(client);
+      }
+      limit_off();
+    }
+  }
+  pattern_check(got, length, 0);
+  bool whole = ended && length == LENGTH;
+  limit_on();
+  if (accepted > 0) {
+    CHECK_EQUAL(abi_tcp_close(accepted), 0);
+  }
+  if (client > 0) {
+    CHECK_EQUAL(abi_tcp_close(client), 0);
+  }
+  if (listener > 0) {
+    CHECK_EQUAL(abi_tcp_close(listener), 0);
+  }
+  limit_off();
+  for (int i = 0; i < 10; i++) {
+    turn(25 * MILLISECOND);
+  }
+  allocations_left = -1;
+  host_advance(200 * (int64_t)SECOND);
+  struct event event;
+  while ((event = event_next()).kind == ABI_EVENT_ACCEPTED) {
+    CHECK_EQUAL(abi_tcp_abort(event.value), 0);
+  }
+  CHECK_EQUAL(event.kind, 0);
+  if (loopback > 0) {
+    CHECK_EQUAL(abi_interface_remove(loopback), 0);
+  }
+  return whole;
+}
+
+static void each_allocation_fails(int32_t family, bool once) {
+  bool untouched = false;
+  int64_t allocation = 0;
+  for (; !untouched; allocation++) {
+    CHECK(allocation < 2000);
+    allocations_fail_once = once;
+    left = allocation;
+    bool whole = exchange(family);
+    untouched = left > 0;
+    CHECK(!untouched || whole);
+    host_expect_clean();
+  }
+  CHECK(allocation > 20);
+  left = -1;
+  CHECK(exchange(family));
+}
+
+static void each_single_allocation_fails_over_ipv4(void) { each_allocation_fails(ABI_FAMILY_IPV4, true); }
+
+static void each_single_allocation_fails_over_ipv6(void) { each_allocation_fails(ABI_FAMILY_IPV6, true); }
+
+static void all_allocations_fail_from_some_point(void) { each_allocation_fails(ABI_FAMILY_IPV4, false); }
+
+/* Frames of every kind while nothing can be allocated, and once more with memory. */
+static void frames_without_memory(void) {
+  static struct packet packet;
+  int32_t interface = interface_open(ABI_KIND_TAP, 1500);
+  CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
+  CHECK_EQUAL(interface_set_ipv6(interface, HOST6), 0);
+  for (int64_t allocation = 0; allocation < 12; allocation++) {
+    allocations_left = allocation;
+    packet_arp(&packet, 1, PEER_MAC, PEER4, HOST4);
+    packet_ethernet(&packet, HOST_MAC, 0x0806);
+    interface_receive(interface, packet.bytes, packet.length);
+    packet_neighbour_solicitation(&packet, HOST6, PEER_MAC);
+    packet_ethernet(&packet, HOST_MAC, 0x86dd);
+    interface_receive(interface, packet.bytes, packet.length);
+    for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
+      packet_icmp_echo(&packet, family, "memory", 6);
+      packet_ethernet(&packet, HOST_MAC, family == ABI_FAMILY_IPV4 ? 0x0800 : 0x86dd);
+      interface_receive(interface, packet.bytes, packet.length);
+      bool four = family == ABI_FAMILY_IPV4;
+      struct segment segment = {
+          .family = family, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6, .from_port = 40000,
+          .to_port = 9, .flags = SYN, .window = 1000,
+      };
+      packet_tcp(&packet, &segment); /* answered with a reset */
+      packet_ethernet(&packet, HOST_MAC, four ? 0x0800 : 0x86dd);
+      interface_receive(interface, packet.bytes, packet.length);
+    }
+    host_poll();
+    allocations_left = -1;
+  }
+  frames_forget();
+  packet_icmp_echo(&packet, ABI_FAMILY_IPV4, "memory", 6);
+  packet_ethernet(&packet, HOST_MAC, 0x0800);
+  interface_receive(interface, packet.bytes, packet.length);
+  host_poll();
+  struct frame reply = frame_next();
+  CHECK_EQUAL(reply.length, 14 + 20 + 8 + 6);
+  CHECK(memcmp(reply.bytes + 14 + 28, "memory", 6) == 0);
+  CHECK_EQUAL(abi_interface_remove(interface), 0);
+}
+
+int main(void) {
+  pattern_fill(sent, LENGTH, 0);
+  host_start();
+  RUN(frames_without_memory);
+  RUN(each_single_allocation_fails_over_ipv4);
+  RUN(each_single_allocation_fails_over_ipv6);
+  RUN(all_allocations_fail_from_some_point);
+  return 0;
+}

@@ -1,0 +1,403 @@
+/* What is lost is sent again, each time later, until the host gives up; a closed window is asked after for as long as the
+   peer answers. In virtual time: the clock moves from deadline to deadline. */
+#include "support.h"
+
+#include <string.h>
+
+static int32_t interface, listener;
+
+static struct peer open_peer(uint16_t window) {
+  static const uint8_t mss[] = {2, 4, 5, 0xb4};
+  interface = interface_open(ABI_KIND_TUN, 1500);
+  CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
+  listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 8);
+  struct peer peer = peer_new(interface, ABI_FAMILY_IPV4, 80);
+  peer_option(&peer, mss, sizeof mss);
+  peer.window = window;
+  peer_open(&peer, listener);
+  return peer;
+}
+
+static void close_interface(void) {
+  CHECK_EQUAL(abi_tcp_close(listener), 0);
+  CHECK_EQUAL(abi_interface_remove(interface), 0);
+}
+
+/* Moves to the next deadlines until the host sends something to this peer; how long that took, or -1. */
+static int64_t wait_for(struct peer *peer, struct segment *segment) {
+  int64_t waited = 0;
+  host_poll();
+  for (int turn = 0; turn < 100000; turn++) {
+    *segment = peer_peek(peer);
+    if (segment->flags != 0 || host_deadline() == -1) {
+      return segment->flags != 0 ? waited : -1;
+    }
+    host_advance(5 * MILLISECOND);
+    waited += 5 * MILLISECOND;
+  }
+  return -1;
+}
+
+static void lost_data_is_sent_again_and_later_each_time(void) {
+  struct peer peer = open_peer(65535);
+  CHECK_EQUAL(tcp_put(peer.handle, "payload", 7), 7);
+  host_poll();
+  struct segment segment = peer_expect(&peer, ACK);
+  uint32_t sequence = segment.sequence;
+  int64_t total = 0, previous = 0, waited;
+  int times = 0;
+  while ((waited = wait_for(&peer, &segment)) >= 0) {
+    CHECK_EQUAL(segment.sequence, sequence);
+    CHECK_EQUAL(segment.length, 7);
+    CHECK(memcmp(segment.data, "payload", 7) == 0);
+    CHECK(times == 0 || waited + 100 * MILLISECOND >= previous);
+    CHECK(times == 0 || times > 5 || waited >= previous * 3 / 2);
+    previous = waited;
+    total += waited;
+    times++;
+  }
+  CHECK(times >= 8); /* RFC 1122, section 4.2.3.5: at least 100 seconds */
+  CHECK(total >= 100 * (int64_t)SECOND);
+  CHECK_EQUAL(event_expect(ABI_EVENT_CLOSED, peer.handle).value, -ABI_ERROR_TIMED_OUT);
+  CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+  close_interface();
+}
+
+static void unanswered_syns_time_out(void) {
+  struct peer peer = open_peer(65535);
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  frames_forget();
+  peer.from_port = 7;
+  peer.handle = tcp_open(ABI_FAMILY_IPV4, PEER4, 7);
+  host_poll();
+  struct segment segment = peer_peek(&peer);
+  CHECK_EQUAL(segment.flags, SYN);
+  uint32_t sequence = segment.sequence;
+  int times = 0;
+  while (wait_for(&peer, &segment) >= 0) {
+    CHECK_EQUAL(segment.flags, SYN);
+    CHECK_EQUAL(segment.sequence, sequence);
+    times++;
+  }
+  CHECK_EQUAL(times, 6);
+  CHECK_EQUAL(event_expect(ABI_EVENT_CLOSED, peer.handle).value, -ABI_ERROR_TIMED_OUT);
+  CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+  close_interface();
+}
+
+/* The host sends a stream to a peer that loses some segments, each of them in turn. */
+static void each_segment_lost_in_turn(void) {
+  enum { LENGTH = 20000 };
+  static uint8_t sent[LENGTH], got[LENGTH];
+  pattern_fill(sent, LENGTH, 0);
+  for (uint32_t lost = 0; lost < 16; lost++) {
+    struct peer peer = open_peer(65535);
+    CHECK_EQUAL(tcp_put(peer.handle, sent, LENGTH), LENGTH);
+    CHECK_EQUAL(abi_tcp_shutdown(peer.handle), 0);
+    uint32_t length = 0, number = 0;
+    bool finished = false;
+    while (!finished) {
+      struct segment segment;
+      CHECK(wait_for(&peer, &segment) >= 0);
+      if (number++ == lost) {
+        continue;
+      }
+      if (segment.sequence == peer.acknowledgement) {
+        CHECK(length + segment.length <= LENGTH);
+        memcpy(got + length, segment.data, segment.length);
+        length += segment.length;
+        finished = (segment.flags & FIN) != 0;
+        peer.acknowledgement += segment.length + finished;
+      }
+      peer_send(&peer, ACK, NULL, 0);
+    }
+    CHECK_EQUAL(length, LENGTH);
+    pattern_check(got, length, 0);
+    peer_send(&peer, FIN | ACK, NULL, 0);
+    host_poll();
+    event_expect(ABI_EVENT_EOF, peer.handle);
+    CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+    frames_forget();
+    close_interface();
+    host_expect_clean();
+  }
+}
+
+/* RFC 5681, section 3.2: three duplicates are enough, no timer is needed. */
+static void three_duplicates_send_at_once(void) {
+  static uint8_t sent[10000];
+  struct peer peer = open_peer(65535);
+  pattern_fill(sent, sizeof sent, 0);
+  CHECK_EQUAL(tcp_put(peer.handle, sent, sizeof sent), sizeof sent);
+  host_poll();
+  struct segment first = peer_peek(&peer);
+  CHECK(first.length > 0);
+  frames_forget();
+  for (int i = 0; i < 3; i++) {
+    peer_send(&peer, ACK, NULL, 0);
+  }
+  host_poll();
+  struct segment again = peer_peek(&peer);
+  CHECK_EQUAL(again.sequence, peer.acknowledgement);
+  CHECK_EQUAL(again.length, 1460);
+  pattern_check(again.data, again.length, 0);
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  close_interface();
+}
+
+/* RFC 9293, section 3.8.6.1: a zero window is probed, and never given up while the peer answers. */
+static void zero_window_is_probed(void) {
+  static uint8_t sent[5000], got[5000];
+  struct peer peer = open_peer(1000);
+  pattern_fill(sent, sizeof sent, 0);
+  CHECK_EQUAL(tcp_put(peer.handle, sent, sizeof sent), sizeof sent);
+  host_poll();
+  uint32_t length = 0;
+  struct segment segment;
+  CHECK(wait_for(&peer, &segment) >= 0);
+  CHECK(segment.length > 0 && segment.length <= 1000);
+  memcpy(got, segment.data, segment.length);
+  length = segment.length;
+  peer.acknowledgement += segment.length;
+  peer.window = 0;
+  peer_send(&peer, ACK, NULL, 0);
+  host_poll();
+  frames_forget();
+  for (int probe = 0; probe < 20; probe++) {
+    CHECK(wait_for(&peer, &segment) > 0);
+    CHECK(segment.length <= 1);
+    peer_send(&peer, ACK, NULL, 0);
+    host_poll();
+    event_expect_none();
+  }
+  peer.window = 1; /* one byte at a time, then all */
+  bool closed = true;
+  while (length < sizeof sent) {
+    peer_send(&peer, ACK, NULL, 0);
+    host_poll();
+    CHECK(wait_for(&peer, &segment) >= 0);
+    if (segment.sequence != peer.acknowledgement) {
+      continue;
+    }
+    CHECK(segment.length <= peer.window);
+    memcpy(got + length, segment.data, segment.length);
+    length += segment.length;
+    peer.acknowledgement += segment.length;
+    if (closed && length > 1010) {
+      peer.window = 3000;
+      closed = false;
+    }
+  }
+  pattern_check(got, length, 0);
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  close_interface();
+}
+
+/* A window opens by 65,536 bytes in the turn before its next probe is due, while the answer to the data that came with it
+   still waits: none of the sixteen bits that hold a segment's length may be lost. */
+static void window_opens_just_before_a_probe(void) {
+  static const uint8_t scale[] = {1, 3, 3, 7};
+  static uint8_t sent[3000];
+  pattern_fill(sent, sizeof sent, 0);
+  for (int64_t wait = 0; wait < 1000 * MILLISECOND; wait += 25 * MILLISECOND) {
+    interface = interface_open(ABI_KIND_TUN, 1500);
+    CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
+    listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 8);
+    struct peer peer = peer_new(interface, ABI_FAMILY_IPV4, 80);
+    peer_option(&peer, scale, sizeof scale);
+    peer.window = 0;
+    peer_open(&peer, listener);
+    CHECK_EQUAL(tcp_put(peer.handle, sent, sizeof sent), sizeof sent);
+    host_advance(wait);
+    frames_forget();
+    peer.window = 512;
+    peer_send(&peer, ACK, "da", 2);
+    peer_send(&peer, ACK, "ta", 2); /* two: the fast timer looks only after delayed acknowledgements */
+    host_turn(0);
+    uint8_t data[4];
+    CHECK_EQUAL(event_expect_data(peer.handle, data, sizeof data), 4);
+    CHECK(memcmp(data, "data", 4) == 0);
+    host_turn(100 * MILLISECOND);
+    host_poll();
+    struct segment segment = peer_peek(&peer);
+    CHECK_EQUAL(segment.sequence, peer.start + 1);
+    CHECK_EQUAL(segment.length, 536);
+    pattern_check(segment.data, segment.length, 0);
+    CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+    close_interface();
+    host_expect_clean();
+  }
+}
+
+/* The peer takes the byte, or the FIN, that a probe carried, and leaves its window closed: nothing is left to probe with. */
+static void probe_is_acknowledged(void) {
+  for (int kind = 0; kind < 3; kind++) {
+    struct peer peer = open_peer(0);
+    if (kind != 1) {
+      CHECK_EQUAL(tcp_put(peer.handle, "x", 1), 1);
+    }
+    if (kind > 0) {
+      CHECK_EQUAL(abi_tcp_shutdown(peer.handle), 0);
+    }
+    struct segment segment;
+    CHECK(wait_for(&peer, &segment) >= 0);
+    CHECK_EQUAL(segment.sequence, peer.acknowledgement);
+    CHECK_EQUAL(segment.length, kind == 1 ? 0 : 1);
+    peer.acknowledgement++;
+    peer_send(&peer, ACK, NULL, 0);
+    host_advance(10 * SECOND);
+    event_expect_none();
+    frames_forget();
+    peer.window = 1000;
+    peer_send(&peer, ACK, "and on", 6);
+    host_poll();
+    uint8_t data[6];
+    CHECK_EQUAL(event_expect_data(peer.handle, data, sizeof data), 6);
+    if (kind == 2) { /* the byte went alone, its FIN waited */
+      do {
+        CHECK(wait_for(&peer, &segment) >= 0);
+      } while ((segment.flags & FIN) == 0);
+      CHECK_EQUAL(segment.sequence + segment.length, peer.acknowledgement);
+    }
+    CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+    close_interface();
+    host_expect_clean();
+  }
+}
+
+static void unanswered_probes_time_out(void) {
+  struct peer peer = open_peer(0);
+  CHECK_EQUAL(tcp_put(peer.handle, "blocked", 7), 7);
+  host_advance(7200 * (int64_t)SECOND);
+  CHECK_EQUAL(event_expect(ABI_EVENT_CLOSED, peer.handle).value, -ABI_ERROR_TIMED_OUT);
+  CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+  close_interface();
+}
+
+/* Windows smaller than a segment, of every awkward size: what is queued has to be split. */
+static void windows_smaller_than_a_segment(void) {
+  static uint8_t sent[3000], got[3000];
+  static const uint16_t windows[] = {1, 2, 3, 7, 100, 535, 536, 1459, 1461};
+  pattern_fill(sent, sizeof sent, 0);
+  for (unsigned i = 0; i < sizeof windows / sizeof *windows; i++) {
+    struct peer peer = open_peer(windows[i]);
+    CHECK_EQUAL(tcp_put(peer.handle, sent, 1700), 1700);
+    CHECK_EQUAL(tcp_put(peer.handle, sent + 1700, 1300), 1300);
+    CHECK_EQUAL(abi_tcp_shutdown(peer.handle), 0);
+    host_poll();
+    uint32_t length = 0;
+    bool finished = false;
+    while (!finished) {
+      struct segment segment;
+      CHECK(wait_for(&peer, &segment) >= 0);
+      CHECK(segment.length <= windows[i]);
+      if (segment.sequence != peer.acknowledgement) {
+        continue;
+      }
+      memcpy(got + length, segment.data, segment.length);
+      length += segment.length;
+      finished = (segment.flags & FIN) != 0;
+      peer.acknowledgement += segment.length + finished;
+      peer_send(&peer, ACK, NULL, 0);
+    }
+    CHECK_EQUAL(length, sizeof sent);
+    pattern_check(got, length, 0);
+    CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+    close_interface();
+    host_expect_clean();
+  }
+}
+
+/* A writer that does not wait is told how much was taken, and when there is room again. */
+static void full_send_buffer_tells_when_there_is_room(void) {
+  static uint8_t sent[ABI_STAGING_CAPACITY];
+  struct peer peer = open_peer(65535);
+  pattern_fill(sent, sizeof sent, 0);
+  uint32_t taken = 0;
+  int32_t step;
+  while ((step = tcp_put(peer.handle, sent, sizeof sent)) == (int32_t)sizeof sent) {
+    taken += (uint32_t)step;
+  }
+  CHECK(step >= 0);
+  taken += (uint32_t)step;
+  CHECK_EQUAL(taken, ABI_TCP_SEND_BUFFER);
+  CHECK_EQUAL(tcp_put(peer.handle, sent, 1), 0);
+  uint32_t length = 0;
+  bool told = false;
+  while (length < taken) {
+    struct segment segment;
+    CHECK(wait_for(&peer, &segment) >= 0);
+    if (segment.sequence != peer.acknowledgement) {
+      continue;
+    }
+    for (uint32_t i = 0; i < segment.length; i += 97) {
+      CHECK_EQUAL(segment.data[i], sent[(length + i) % sizeof sent]);
+    }
+    length += segment.length;
+    peer.acknowledgement += segment.length;
+    peer_send(&peer, ACK, NULL, 0);
+    host_poll();
+    struct event event = event_next();
+    if (event.kind != 0) {
+      CHECK_EQUAL(event.kind, ABI_EVENT_WRITABLE);
+      CHECK_EQUAL(event.handle, peer.handle);
+      CHECK(!told && event.value > 0 && (uint32_t)event.value <= length);
+      told = true;
+    }
+  }
+  CHECK(told);
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  close_interface();
+}
+
+/* A host that does not take its frames: the buffer fills, nothing is lost that TCP has taken. */
+static void full_transmit_buffer_loses_nothing(void) {
+  enum { LENGTH = 600000 };
+  static uint8_t sent[LENGTH], got[LENGTH];
+  static const uint8_t scale[] = {1, 3, 3, 10};
+  pattern_fill(sent, LENGTH, 0);
+  interface = interface_open(ABI_KIND_TUN, 1500);
+  CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
+  listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 8);
+  struct peer peer = peer_new(interface, ABI_FAMILY_IPV4, 80);
+  peer_option(&peer, scale, sizeof scale);
+  peer_open(&peer, listener);
+  for (uint32_t at = 0; at < LENGTH; at += 60000) {
+    CHECK_EQUAL(tcp_put(peer.handle, sent + at, 60000), 60000);
+  }
+  uint32_t length = 0;
+  for (int turn = 0; length < LENGTH; turn++) {
+    CHECK(turn < 20000);
+    host_fetch_frames(turn % 3 == 2);
+    host_advance(100 * MILLISECOND);
+    struct segment segment;
+    while ((segment = peer_peek(&peer)).flags != 0) {
+      if (segment.sequence == peer.acknowledgement) {
+        memcpy(got + length, segment.data, segment.length);
+        length += segment.length;
+        peer.acknowledgement += segment.length;
+        peer_send(&peer, ACK, NULL, 0);
+      }
+    }
+  }
+  host_fetch_frames(true);
+  pattern_check(got, length, 0);
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  close_interface();
+}
+
+int main(void) {
+  host_start();
+  RUN(lost_data_is_sent_again_and_later_each_time);
+  RUN(unanswered_syns_time_out);
+  RUN(each_segment_lost_in_turn);
+  RUN(three_duplicates_send_at_once);
+  RUN(zero_window_is_probed);
+  RUN(unanswered_probes_time_out);
+  RUN(full_send_buffer_tells_when_there_is_room);
+  RUN(full_transmit_buffer_loses_nothing);
+  RUN(window_opens_just_before_a_probe);
+  RUN(probe_is_acknowledged);
+  RUN(windows_smaller_than_a_segment);
+  return 0;
+}

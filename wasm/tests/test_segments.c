@@ -1,0 +1,281 @@
+/* Segments out of order, overlapping, repeated, beyond the window, with FINs in odd places: what the application gets is
+   the stream, and nothing but the stream. */
+#include "support.h"
+
+#include <string.h>
+
+enum { STREAM = 2000000 };
+
+static int32_t interface, listener;
+static uint8_t stream[STREAM], got[STREAM];
+static uint32_t got_length;
+
+static struct peer open_peer(int32_t mtu, bool scaled) {
+  static const uint8_t scale[] = {1, 3, 3, 7}, sack[] = {1, 1, 4, 2}, mss[] = {2, 4, 0xff, 0xd7};
+  interface = interface_open(ABI_KIND_TUN, mtu);
+  CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
+  listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 8);
+  struct peer peer = peer_new(interface, ABI_FAMILY_IPV4, 80);
+  peer_option(&peer, mss, sizeof mss);
+  if (scaled) {
+    peer_option(&peer, scale, sizeof scale);
+  }
+  peer_option(&peer, sack, sizeof sack);
+  peer_open(&peer, listener);
+  pattern_fill(stream, STREAM, 0);
+  got_length = 0;
+  return peer;
+}
+
+/* Sends the part of the stream from `from` to `to`, wherever the peer stands. */
+static void send_part(const struct peer *peer, uint32_t flags, uint32_t from, uint32_t to) {
+  peer_send_at(peer, ACK | flags, (int32_t)from, stream + from, to - from);
+}
+
+/* Takes what has arrived and checks it; unread bytes keep the window closed. */
+static void expect_stream(const struct peer *peer, uint32_t upto, bool read) {
+  uint32_t before = got_length;
+  host_poll();
+  if (upto > before) {
+    got_length += event_expect_data(peer->handle, got + got_length, STREAM - got_length);
+  }
+  CHECK_EQUAL(got_length, upto);
+  pattern_check(got + before, upto - before, before);
+  if (read) {
+    CHECK_EQUAL(abi_tcp_received(peer->handle, (int32_t)(got_length - before)), 0);
+  }
+}
+
+static void close_peer(const struct peer *peer) {
+  host_poll();
+  event_expect_none();
+  CHECK_EQUAL(abi_tcp_abort(peer->handle), 0);
+  CHECK_EQUAL(abi_tcp_close(listener), 0);
+  CHECK_EQUAL(abi_interface_remove(interface), 0);
+}
+
+static void early_segments_wait_for_the_hole(void) {
+  struct peer peer = open_peer(1500, true);
+  send_part(&peer, 0, 2000, 3000);
+  send_part(&peer, 0, 1000, 2000);
+  send_part(&peer, 0, 4000, 5000);
+  host_poll();
+  struct segment segment = {0}, last = {0};
+  while ((segment = peer_peek(&peer)).flags != 0) {
+    last = segment;
+    CHECK_EQUAL(segment.acknowledgement, peer.sequence);
+  }
+  CHECK_EQUAL(last.options_length, 20); /* two blocks of a selective acknowledgement, the latest first */
+  CHECK_EQUAL(get32(last.options + 4) - peer.sequence, 4000);
+  CHECK_EQUAL(get32(last.options + 8) - peer.sequence, 5000);
+  CHECK_EQUAL(get32(last.options + 12) - peer.sequence, 1000);
+  CHECK_EQUAL(get32(last.options + 16) - peer.sequence, 3000);
+  event_expect_none();
+  send_part(&peer, 0, 0, 1000);
+  expect_stream(&peer, 3000, true);
+  send_part(&peer, 0, 3000, 4000);
+  expect_stream(&peer, 5000, true);
+  close_peer(&peer);
+}
+
+static void overlaps_of_every_kind(void) {
+  struct peer peer = open_peer(1500, true);
+  uint32_t base = 0;
+  for (uint32_t start = 0; start <= 500; start += 50) { /* of the second segment, against 100..400 of the first */
+    for (uint32_t end = start + 50; end <= 500; end += 50) {
+      send_part(&peer, 0, base + 100, base + 400);
+      send_part(&peer, 0, base + start, base + end);
+      send_part(&peer, 0, base + 450, base + 500);
+      send_part(&peer, 0, base, base + 500);
+      base += 500;
+      expect_stream(&peer, base, true);
+      frames_forget();
+    }
+  }
+  close_peer(&peer);
+}
+
+static void random_pieces_in_random_order(void) {
+  struct peer peer = open_peer(65535, true);
+  uint32_t base = 0;
+  for (int round = 0; round < 60; round++) {
+    for (int piece = 0; piece < 60; piece++) {
+      uint32_t from = random_next() % 20000, to = from + 1 + random_next() % 3000;
+      send_part(&peer, 0, base + 1 + from, base + LWIP_MIN(to + 1, 20000u));
+    }
+    for (uint32_t at = 0; at < 20000; at += 1000) {
+      send_part(&peer, 0, base + at, base + at + 1000);
+    }
+    base += 20000;
+    expect_stream(&peer, base, true);
+    frames_forget();
+  }
+  close_peer(&peer);
+}
+
+/* One frame releases a whole window that waited behind a hole: all of it at once, and more than 16 bits count. */
+static void a_hole_before_a_full_window(void) {
+  struct peer peer = open_peer(65535, true);
+  for (uint32_t at = 65000; at + 65000 <= ABI_TCP_WINDOW; at += 65000) {
+    send_part(&peer, 0, at, at + 65000);
+    host_poll();
+    event_expect_none();
+  }
+  send_part(&peer, 0, 0, 65000);
+  expect_stream(&peer, ABI_TCP_WINDOW / 65000 * 65000, false);
+  /* Nothing has been read: what goes beyond the window is cut off, and what lies outside is not taken. */
+  uint32_t base = got_length;
+  send_part(&peer, 0, base, base + 65000);
+  expect_stream(&peer, ABI_TCP_WINDOW, false);
+  send_part(&peer, 0, ABI_TCP_WINDOW, ABI_TCP_WINDOW + 1);
+  send_part(&peer, 0, ABI_TCP_WINDOW + 1, ABI_TCP_WINDOW + 1000);
+  host_poll();
+  event_expect_none();
+  frames_forget();
+  CHECK_EQUAL(abi_tcp_received(peer.handle, ABI_TCP_WINDOW), 0);
+  host_poll();
+  struct segment segment, last = {0}; /* the window is open again, and says so unasked */
+  while ((segment = peer_peek(&peer)).flags != 0) {
+    last = segment;
+  }
+  CHECK_EQUAL(last.flags, ACK);
+  CHECK((uint32_t)last.window << 5 >= ABI_TCP_WINDOW / 8 * 7);
+  send_part(&peer, 0, ABI_TCP_WINDOW, ABI_TCP_WINDOW + 1000);
+  expect_stream(&peer, ABI_TCP_WINDOW + 1000, true);
+  close_peer(&peer);
+}
+
+/* Out-of-order segments that go beyond the window, before, in and after a hole. */
+static void beyond_the_window(void) {
+  struct peer peer = open_peer(65535, false); /* no scaling: the window is 65,535 bytes */
+  enum { WINDOW = 65535 };
+  send_part(&peer, FIN, 65000, 66000);
+  send_part(&peer, 0, 64000, 65200);
+  send_part(&peer, FIN, 63000, 70000);
+  send_part(&peer, 0, WINDOW, WINDOW + 100);
+  send_part(&peer, FIN, WINDOW - 1, WINDOW);
+  send_part(&peer, 0, 30000, 63500);
+  host_poll();
+  event_expect_none();
+  frames_forget();
+  send_part(&peer, 0, 0, 30001);
+  host_poll();
+  got_length += event_expect_data(peer.handle, got, STREAM);
+  CHECK(got_length <= WINDOW);
+  CHECK(got_length >= 63500);
+  pattern_check(got, got_length, 0);
+  event_expect_none(); /* a FIN beyond the window was not taken */
+  CHECK_EQUAL(abi_tcp_received(peer.handle, (int32_t)got_length), 0);
+  uint32_t rest = got_length;
+  send_part(&peer, 0, rest, rest + 10000);
+  expect_stream(&peer, rest + 10000, true);
+  close_peer(&peer);
+}
+
+static void fins_in_odd_places(void) {
+  struct peer peer = open_peer(1500, true);
+  send_part(&peer, FIN, 3000, 3000); /* early and alone */
+  send_part(&peer, FIN, 2000, 3000); /* early, with the last data */
+  send_part(&peer, 0, 2500, 3000);
+  send_part(&peer, 0, 1000, 2000);
+  host_poll();
+  event_expect_none();
+  send_part(&peer, 0, 0, 1000);
+  expect_stream(&peer, 3000, true);
+  event_expect(ABI_EVENT_EOF, peer.handle);
+  host_poll();
+  struct segment segment, last = {0};
+  while ((segment = peer_peek(&peer)).flags != 0) {
+    last = segment;
+  }
+  CHECK_EQUAL(last.acknowledgement, peer.sequence + 3001);
+  /* Again, and with data behind it: neither a second end nor data after the end. */
+  send_part(&peer, FIN, 2000, 3000);
+  peer_send_at(&peer, ACK, 3001, "ghost", 5);
+  host_poll();
+  event_expect_none();
+  frames_forget();
+  close_peer(&peer);
+}
+
+static void repeated_and_old_segments(void) {
+  struct peer peer = open_peer(1500, true);
+  send_part(&peer, 0, 0, 1000);
+  expect_stream(&peer, 1000, true);
+  frames_forget();
+  send_part(&peer, 0, 0, 1000);
+  host_poll();
+  event_expect_none();
+  struct segment segment = peer_peek(&peer); /* RFC 9293, section 3.10.7.4: answered with what is expected */
+  CHECK_EQUAL(segment.flags, ACK);
+  CHECK_EQUAL(segment.acknowledgement, peer.sequence + 1000);
+  send_part(&peer, 0, 500, 1500);
+  expect_stream(&peer, 1500, true);
+  peer_send_at(&peer, ACK, -1000000, "from long ago", 13);
+  peer_send_at(&peer, SYN | ACK, 1500, NULL, 0); /* RFC 5961, section 4 */
+  peer_send_at(&peer, SYN, 1600, NULL, 0);
+  host_poll();
+  event_expect_none();
+  frames_forget();
+  send_part(&peer, 0, 1500, 2000);
+  expect_stream(&peer, 2000, true);
+  close_peer(&peer);
+}
+
+/* One byte a segment, every second one: a queue of early segments must stay within its bound and the stream whole. */
+static void many_tiny_early_segments(void) {
+  struct peer peer = open_peer(1500, true);
+  uint32_t before = heap_used();
+  for (uint32_t at = 1; at < 8000; at += 2) {
+    send_part(&peer, 0, at, at + 1);
+    if (at % 1001 == 0) {
+      host_poll();
+      frames_forget();
+    }
+  }
+  host_poll();
+  frames_forget();
+  CHECK(heap_used() - before < 512 * 1024);
+  for (uint32_t at = 0; at < 8000; at += 500) {
+    send_part(&peer, 0, at, at + 500);
+  }
+  expect_stream(&peer, 8000, true);
+  close_peer(&peer);
+}
+
+static void acknowledgements_of_nothing(void) {
+  struct peer peer = open_peer(1500, true);
+  CHECK_EQUAL(tcp_put(peer.handle, stream, 1000), 1000);
+  host_poll();
+  peer_expect(&peer, ACK);
+  static const int32_t wrong[] = {1, 1000, 0x7fffffff, -2000, -0x7fffffff};
+  uint32_t right = peer.acknowledgement;
+  for (unsigned i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    peer.acknowledgement = right + (uint32_t)wrong[i];
+    peer_send_at(&peer, ACK, 0, NULL, 0);
+    host_poll();
+    frames_forget();
+    event_expect_none();
+  }
+  peer.acknowledgement = right;
+  peer_send(&peer, ACK, "ok", 2);
+  host_poll();
+  uint8_t data[2];
+  CHECK_EQUAL(event_expect_data(peer.handle, data, 2), 2);
+  CHECK(memcmp(data, "ok", 2) == 0);
+  close_peer(&peer);
+}
+
+int main(void) {
+  host_start();
+  RUN(early_segments_wait_for_the_hole);
+  RUN(overlaps_of_every_kind);
+  RUN(random_pieces_in_random_order);
+  RUN(a_hole_before_a_full_window);
+  RUN(beyond_the_window);
+  RUN(fins_in_odd_places);
+  RUN(repeated_and_old_segments);
+  RUN(many_tiny_early_segments);
+  RUN(acknowledgements_of_nothing);
+  return 0;
+}

@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --quiet --disable-pip-version-check
@@ -28,7 +29,7 @@ test: wasm
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
 bench: wasm
-	$(RUN) -m benchmarks
+	@$(RUN) -m benchmarks $(BENCH_ARGS)
 
 wasm: setup
 	@$(WASM)

@@ -18,8 +18,8 @@ BOUND: Final = 60.0
 async def connects(place: Place, count: int) -> float:
     """Open and close so many connections in turn, and return how many a second.
 
-    The client closes first; the server answers the end with a byte of its own and closes; the client reads to the
-    end, so that every connection has lived and died at both ends before the next one.
+    The client closes first; the server answers the end with a byte of its own and closes; the client reads to
+    the end, so that every connection has lived and died at both ends before the next one.
 
     Raises:
         ValueError: a server's byte was wrong.

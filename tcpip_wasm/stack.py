@@ -249,13 +249,15 @@ class NetworkStack:
         handle = self._driver.core.tcp_connect(
             remote, port, local=local, local_port=local_port, scope=scope
         )
-        transport = TcpTransport(self._driver, handle, protocol, scope_name=self._scope_name)
+        transport = TcpTransport(
+            self._driver, handle, protocol, peer=f"{remote} port {port}", scope_name=self._scope_name
+        )
         transport.connected = self._driver.loop.create_future()
         self._driver.wake()
         try:
             await transport.connected
         except asyncio.CancelledError:
-            transport.abort_silently()
+            transport.give_up()
             raise
         return transport, protocol
 

@@ -21,8 +21,13 @@ SECONDS = 100.0
 
 def run(name: str, *arguments: str) -> list[str]:
     """Run an example, and return the lines of its output."""
+    return run_program(str(EXAMPLES / name), *arguments)
+
+
+def run_program(*arguments: str) -> list[str]:
+    """Run Python with these arguments, and return the lines of its output."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
+        [sys.executable, "-W", "error", *arguments],
         cwd=EXAMPLES.parent,
         env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},  # this checkout, whatever else is installed
         stdin=subprocess.DEVNULL,
@@ -43,6 +48,13 @@ def test_every_example_is_tested_here() -> None:
     names = [path.name for path in EXAMPLES.glob("*.py")]
     assert "demo.py" in names
     assert [name for name in names if f'run("{name}"' not in text] == []
+
+
+def test_the_first_program_of_the_readme() -> None:
+    text = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    program = re.search(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert program
+    assert run_program("-c", program[1]) == ["good day, Alice"]
 
 
 def test_demo() -> None:

@@ -6,8 +6,10 @@ writing and exits with 1 when a generated file is out of step.
 
 from __future__ import annotations
 
+import json
 import sys
 import tomllib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ C_TYPES = {"i": "int32_t", "I": "int64_t", "d": "double"}
 
 def constants(abi: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
     """Yield every constant as (name, value, comment)."""
-    yield "VERSION", abi["version"], ""
+    fingerprint = zlib.crc32(json.dumps(abi, sort_keys=True).encode()) & 0x7FFFFFFF
+    yield "VERSION", fingerprint, f"version {abi['version']}, as a sum over all of it: no change can be forgotten"
     for name, entry in abi["limits"].items():
         yield name, entry["value"], entry["reason"]
     for name, value in abi["record"].items():

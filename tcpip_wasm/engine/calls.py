@@ -37,8 +37,8 @@ def make_call(
     Args:
         store: what the function lives in.
         function: the exported function.
-        signature: parameter and result types, ``i`` for i32, ``I`` for i64 and ``d`` for f64, such as ``("iI", "i")``; a
-            function that takes an f64 takes it first.
+        signature: parameter and result types, such as ``("iI", "i")``: ``i`` for i32, ``I`` for i64 and ``d`` for
+            f64, of which a function has one at most, its first parameter.
         fast: False takes wasmtime's public way.
 
     Raises of the returned function:
@@ -49,7 +49,7 @@ def make_call(
             return _fast(store, function, signature)
         except AttributeError:
             pass  # wasmtime keeps its pointers elsewhere now: the public way works still
-    return lambda *arguments: function(store, *arguments)  # type: ignore[no-any-return]
+    return lambda *arguments: function(store, *arguments)
 
 
 def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> Call:
@@ -57,9 +57,10 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
     count = max(len(parameters), 1)
     values = ctypes.create_string_buffer(count * _VALUE_BYTES)
     trap = ctypes.c_void_p()
-    arguments = memoryview(values).cast("B").cast("q")
-    first: Any = memoryview(values).cast("B").cast("d") if parameters[:1] == "d" else arguments
-    answer: Any = memoryview(values).cast("B").cast({"i": "i", "I": "q", "d": "d"}[result])
+    raw: Any = memoryview(values).cast("B")
+    arguments = raw.cast("q")
+    first = raw.cast("d") if parameters[:1] == "d" else arguments
+    answer = raw.cast({"i": "i", "I": "q", "d": "d"}[result])
     call, context, target = _unchecked, _address(store._context()), ctypes.addressof(function._func)
     buffer, trap_pointer = ctypes.addressof(values), ctypes.addressof(trap)
     # The closures below keep alive what they hold only as an address.
@@ -67,11 +68,9 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
 
     def failed(error: int | None) -> BaseException:
         if error:
-            pointer = ctypes.cast(error, ctypes.POINTER(_ffi.wasmtime_error_t))
-            return wasmtime.WasmtimeError._from_ptr(pointer)
-        pointer = ctypes.cast(trap.value or 0, ctypes.POINTER(_ffi.wasm_trap_t))
-        trap.value = None
-        return wasmtime.Trap._from_ptr(pointer)
+            return wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(_ffi.wasmtime_error_t)))
+        address, trap.value = trap.value, None
+        return wasmtime.Trap._from_ptr(ctypes.cast(address or 0, ctypes.POINTER(_ffi.wasm_trap_t)))
 
     def call0(_held: Any = held) -> int:
         error = call(context, target, buffer, count, trap_pointer)

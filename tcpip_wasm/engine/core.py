@@ -1,4 +1,4 @@
-"""The sans-I/O core: one virtual host as a state machine. Whoever drives it brings the time, the frames and the wake-ups.
+"""The sans-I/O core: one virtual host as a state machine. Who drives it brings the time, the frames and the wake-ups.
 
 Owns the layout of records, events and addresses on the Python side, and turns error codes into exceptions. It imports
 neither asyncio nor a clock, and keeps no frame: they wait in the module's own buffers. A driver's loop is
@@ -237,7 +237,8 @@ class Core:
         """Return what the stack has counted so far."""
         self._call("statistics")
         at = self._statistics
-        return Statistics(*self._instance.words[at : at + abi.STATISTIC_WORDS], memory=len(self._instance.memory))
+        figures = tuple(self._instance.words[at : at + abi.STATISTIC_WORDS])
+        return Statistics(*figures, memory=len(self._instance.memory))  # type: ignore[misc]
 
     # --- Interfaces -------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import os
 import stat
 import sys
 import tempfile
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -119,7 +120,5 @@ def _write(path: Path, payload: bytes) -> None:
         os.replace(temporary, path)
     except OSError:
         if temporary is not None:
-            try:
+            with suppress(OSError):
                 os.unlink(temporary)
-            except OSError:
-                pass

@@ -105,7 +105,7 @@ class FrameSink:
         if not isinstance(frame, (bytes, bytearray, memoryview)):
             raise TypeError(f"a frame must be bytes-like, not {type(frame).__name__}")
         self._interface.check()
-        return self._interface.inject(frame)  # type: ignore[arg-type]
+        return self._interface.inject(frame)
 
     async def wait_writable(self) -> None:
         """Return once there is room, or the interface is gone."""

@@ -16,7 +16,6 @@ from tcpip_wasm.engine import FrameBuffers, abi, split_records
 from tcpip_wasm.errors import NetworkError, StackError
 from tcpip_wasm.interfaces.addresses import IPInterface
 
-
 _NEARLY_FULL: Final = abi.TRANSMIT_CAPACITY - 2 * abi.MAX_FRAME
 
 

@@ -1,7 +1,7 @@
 """TCP connections and listeners in the stream-style interface: `readable`, `writable`, iteration, `accept`.
 
-Owns the queue of what has arrived and was not read; it opens the receive window only as it is read, so the window is its
-bound. Built on `TcpTransport` and `TcpServer` by way of one small protocol.
+Owns the queue of what has arrived and was not read; it opens the receive window only as it is read, so the window is
+its bound. Built on `TcpTransport` and `TcpServer` by way of one small protocol.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ import asyncio
 import errno
 import warnings
 from collections import deque
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, cast
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi, decode_endpoint, error_for
@@ -35,6 +36,7 @@ class TcpTransport(asyncio.Transport):
         handle: the connection's handle; this object answers for it from now on.
         protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
         endpoints: local and remote address as the ABI tells them, or empty until CONNECTED tells.
+        peer: whom the connection is to, for errors before CONNECTED.
         scope_name: turns the handle of an interface into its name, for link-local addresses.
         extra: further answers of `get_extra_info`.
 
@@ -53,6 +55,7 @@ class TcpTransport(asyncio.Transport):
         protocol: asyncio.BaseProtocol,
         *,
         endpoints: bytes = b"",
+        peer: str = "",
         scope_name: Any = None,
         extra: dict[str, Any] | None = None,
     ) -> None:
@@ -62,6 +65,7 @@ class TcpTransport(asyncio.Transport):
         self._loop = driver.loop
         self._handle = handle
         self._endpoints = endpoints
+        self._peer = peer
         self._scope_name = scope_name
         self._waiting: deque[bytes] = deque()  # to be sent, once the core has room
         self._waiting_size = 0
@@ -71,6 +75,7 @@ class TcpTransport(asyncio.Transport):
         self._low = HIGH_WATER // 4
         self._protocol_paused = False
         self._reading_paused = False
+        self._made = False
         self._closing = False
         self._lost = False
         self._eof_wanted = False  # write_eof was called
@@ -110,10 +115,11 @@ class TcpTransport(asyncio.Transport):
 
     def _what(self) -> str:
         peer = self.get_extra_info("peername")
-        return f"connection with {peer[0]} port {peer[1]}" if peer else "connection"
+        return f"connection with {peer[0]} port {peer[1]}" if peer else f"connect to {self._peer}"
 
     def begin(self) -> None:
         """The connection is open: its protocol hears `connection_made`."""
+        self._made = True
         try:
             self._protocol.connection_made(self)
         except BaseException as error:
@@ -171,8 +177,9 @@ class TcpTransport(asyncio.Transport):
             self._driver.wake_soon()  # a window update may have to leave
 
     def _deliver_eof(self) -> None:
-        if self._closing:
+        if self._closing or not self._eof_arrived:
             return
+        self._eof_arrived = False  # it is told once
         try:
             keep_open = self._protocol.eof_received()
         except (SystemExit, KeyboardInterrupt):
@@ -324,10 +331,8 @@ class TcpTransport(asyncio.Transport):
             self._shutdown()
 
     def _shutdown(self) -> None:
-        try:
+        with suppress(OSError):  # the connection is ending already; its CLOSED event says how
             self._core.tcp_shutdown(self._handle)
-        except OSError:
-            pass  # the connection is ending already; its CLOSED event says how
         self._driver.wake()
 
     # --- The end --------------------------------------------------------------------------------------------------
@@ -358,9 +363,11 @@ class TcpTransport(asyncio.Transport):
         """Reset the connection at once. `connection_lost(None)` follows."""
         self._reset(None)
 
-    def abort_silently(self) -> None:
-        """Give up a connection that is not open yet; its protocol, which was told nothing, is told nothing."""
-        if not self._lost:
+    def give_up(self) -> None:
+        """Abort a connection that nobody waits for any more. A protocol that was told nothing is told nothing."""
+        if self._made:
+            self.abort()
+        elif not self._lost:
             self._closing = self._lost = True
             if self._driver.error is None:
                 self._driver.handlers.pop(self._handle, None)
@@ -405,7 +412,7 @@ class TcpTransport(asyncio.Transport):
     def _tell_lost(self, error: BaseException | None) -> None:
         protocol = self._protocol
         try:
-            protocol.connection_lost(error)  # type: ignore[arg-type]
+            protocol.connection_lost(error)
         finally:
             if self.on_lost is not None:
                 self.on_lost(self)
@@ -429,7 +436,7 @@ class TcpTransport(asyncio.Transport):
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """Return the protocol."""
-        return self._protocol  # type: ignore[no-any-return]
+        return cast(asyncio.BaseProtocol, self._protocol)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return ``sockname`` or ``peername`` as asyncio does, or what else was given; there is no ``socket``."""

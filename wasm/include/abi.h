@@ -10,7 +10,7 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 1
+#define ABI_VERSION 1132224930 /* version 1, as a sum over all of it: no change can be forgotten */
 #define ABI_MAX_INTERFACES 64 /* bounded table; a 32-port bridge and then some */
 #define ABI_RECEIVE_CAPACITY 262144 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 262144 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */

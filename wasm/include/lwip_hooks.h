@@ -18,6 +18,7 @@ void heap_free(void *memory);
 uint16_t checksum(const void *data, int length);
 uint16_t checksum_copy(void *to, const void *from, uint16_t length);
 
+int interface_accepts4(const struct netif *netif, const struct ip4_addr *destination);
 struct netif *interface_route4(const struct ip4_addr *source, const struct ip4_addr *destination);
 struct netif *interface_route6(const struct ip6_addr *source, const struct ip6_addr *destination);
 

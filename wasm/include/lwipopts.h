@@ -64,6 +64,7 @@
 #define LWIP_ACD 0
 #define LWIP_DNS 0 /* names are resolved by the host, over the stack's own UDP */
 #define LWIP_HOOK_IP4_ROUTE_SRC(src, dest) interface_route4(src, dest)
+#define LWIP_HOOK_IP4_ACCEPT(netif, dest) interface_accepts4(netif, dest)
 
 /* --- IPv6 ------------------------------------------------------------------------------------------------------ */
 #define LWIP_IPV6 1

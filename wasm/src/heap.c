@@ -13,6 +13,8 @@ enum {
   SMALL_CLASSES = SMALL / STEP,
   SMALL_BITS = 11,
   LARGEST_BITS = 29,
+  RESERVE = 65536,
+  RESERVE_BLOCK = 384, /* bytes: the header of a segment, a connection */
   CLASSES = SMALL_CLASSES + 4 * (LARGEST_BITS - SMALL_BITS + 1), /* above: four to each power of two */
 };
 
@@ -26,18 +28,16 @@ struct block {
 
 static size_t used;
 
-/* The class of a size from 1 to 2^30 bytes, and the bytes that its blocks hold. */
-static size_t class_of(size_t size, size_t *capacity) {
+/* The class of a size from 1 to 2^30 bytes. */
+static size_t class_of(size_t size) {
   if (size <= SMALL) {
-    *capacity = (size + STEP - 1) / STEP * STEP;
-    return *capacity / STEP - 1;
+    return (size - 1) / STEP;
   }
   uint32_t bits = 31 - (uint32_t)__builtin_clz((uint32_t)size - 1);
-  uint32_t quarter = (uint32_t)(size - 1) >> (bits - 2) & 3;
-  *capacity = (size_t)(quarter + 5) << (bits - 2);
-  return SMALL_CLASSES + 4 * (bits - SMALL_BITS) + quarter;
+  return SMALL_CLASSES + 4 * (bits - SMALL_BITS) + ((uint32_t)(size - 1) >> (bits - 2) & 3);
 }
 
+/* The bytes that blocks of a class hold. */
 static size_t capacity_of(size_t class) {
   if (class < SMALL_CLASSES) {
     return (class + 1) * STEP;
@@ -70,12 +70,45 @@ static struct block *carve(size_t size) {
   return block;
 }
 
-static struct block *take(size_t class, size_t capacity) {
-  struct block *block = freed[class];
-  if (block == NULL) {
-    return carve(sizeof *block + capacity);
+/* For acknowledgements and their kin when all else is full of data that waits to be acknowledged: without it a full heap
+   would stay full. */
+static struct block *carve_reserve(size_t size) {
+  static uint8_t reserve[RESERVE] __attribute__((aligned(16)));
+  static size_t next;
+  if (size > RESERVE_BLOCK || next + size > sizeof reserve) {
+    return NULL;
   }
-  freed[class] = block->next;
+  next += size;
+  return (struct block *)(reserve + next - size);
+}
+
+static struct block *take_freed(size_t class) {
+  struct block *block = freed[class];
+  if (block != NULL) {
+    freed[class] = block->next;
+    block->class = class;
+  }
+  return block;
+}
+
+static struct block *take(size_t size, size_t class) {
+  (void)size;
+  struct block *block = take_freed(class);
+  if (block != NULL) {
+    return block;
+  }
+  size_t bytes = sizeof *block + capacity_of(class);
+  block = carve(bytes);
+  for (size_t larger = class + 1; block == NULL && larger < CLASSES; larger++) {
+    block = take_freed(larger); /* memory is at its limit: a larger block that is free will do */
+    if (block != NULL) {
+      return block;
+    }
+  }
+  block = block != NULL ? block : carve_reserve(bytes);
+  if (block != NULL) {
+    block->class = class;
+  }
   return block;
 }
 
@@ -86,10 +119,14 @@ static void give_back(struct block *block, size_t class) {
 #else
 #include <stdlib.h>
 
-/* Natively, for tests: the C library's heap, in which a sanitizer sees every use after a free. */
-static struct block *take(size_t class, size_t capacity) {
-  (void)class;
-  return malloc(sizeof(struct block) + capacity);
+/* Natively, for tests: the C library's heap and the exact size, so that a sanitizer sees every byte too far and every use
+   after a free. */
+static struct block *take(size_t size, size_t class) {
+  struct block *block = malloc(sizeof *block + size);
+  if (block != NULL) {
+    block->class = class;
+  }
+  return block;
 }
 
 static void give_back(struct block *block, size_t class) {
@@ -99,17 +136,14 @@ static void give_back(struct block *block, size_t class) {
 #endif
 
 void *heap_allocate(size_t size) {
-  size_t capacity;
   if (size > 1u << 30) {
     return NULL;
   }
-  size_t class = class_of(size == 0 ? 1 : size, &capacity);
-  struct block *block = take(class, capacity);
+  struct block *block = take(size, class_of(size == 0 ? 1 : size));
   if (block == NULL) {
     return NULL;
   }
-  block->class = class;
-  used += capacity;
+  used += capacity_of(block->class);
   return block->data;
 }
 

@@ -179,7 +179,15 @@ int32_t interface_handle(const struct netif *netif) {
   return netif == NULL ? 0 : ((const struct interface *)netif->state)->handle;
 }
 
+/* RFC 1122, section 3.2.1.3 (g): all of 127/8 is this host, where it has a way to itself. */
+int interface_accepts4(const struct netif *netif, const ip4_addr_t *destination) {
+  return loopback != NULL && netif == &loopback->netif && ip4_addr_isloopback(destination);
+}
+
 bool interface_owns(const ip_addr_t *address) {
+  if (loopback != NULL && IP_IS_V4(address) && interface_accepts4(&loopback->netif, ip_2_ip4(address))) {
+    return true;
+  }
   for (const struct interface *interface = interfaces; interface != NULL; interface = interface->next) {
     if (IP_IS_V4(address) && !ip4_addr_isany(ip_2_ip4(address)) &&
         ip4_addr_eq(ip_2_ip4(address), netif_ip4_addr(&interface->netif))) {
@@ -198,7 +206,7 @@ struct netif *interface_route4(const ip4_addr_t *source, const ip4_addr_t *desti
   (void)source;
   ip_addr_t address;
   ip_addr_copy_from_ip4(address, *destination);
-  return loopback != NULL && (ip4_addr_isloopback(destination) || interface_owns(&address)) ? &loopback->netif : NULL;
+  return loopback != NULL && interface_owns(&address) ? &loopback->netif : NULL;
 }
 
 struct netif *interface_route6(const ip6_addr_t *source, const ip6_addr_t *destination) {

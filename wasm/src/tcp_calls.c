@@ -4,6 +4,8 @@
 #include <string.h>
 
 enum { FIRST_EPHEMERAL = 49152, EPHEMERAL_PORTS = 65536 - FIRST_EPHEMERAL, PIECE = 32768 };
+/* Linux's own bounds, and the reason is lwIP's: idle time and all intervals together must fit 32 bits of milliseconds. */
+enum { MOST_KEEPALIVE = 32767000, MOST_PROBES = 127 };
 
 struct listener {
   struct tcp_pcb *pcb;
@@ -137,7 +139,7 @@ static bool listens_on(uint16_t port, const ip_addr_t *address) {
 
 int32_t abi_tcp_listen(int32_t family, int32_t port, int32_t backlog) {
   ip_addr_t address;
-  if (port < 0 || port > 65535 || backlog < 1 || backlog > ABI_MAX_BACKLOG ||
+  if ((family != ABI_FAMILY_ANY && family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || port < 0 || port > 65535 || backlog < 1 || backlog > ABI_MAX_BACKLOG ||
       !address_read(&address, family, scratch, 0)) {
     return ABI_ERROR_INVALID;
   }
@@ -192,7 +194,7 @@ int32_t abi_tcp_send(int32_t handle, int32_t length) {
     return ABI_ERROR_INVALID;
   }
   struct tcp_pcb *pcb = connection->pcb;
-  if (pcb == NULL || (connection->flags & CONNECTION_ESTABLISHED) == 0 || (pcb->flags & TF_FIN) != 0) {
+  if (pcb == NULL || (connection->flags & CONNECTION_ESTABLISHED) == 0 || (pcb->flags & (TF_FIN | TF_CLOSEPEND)) != 0) {
     return ABI_ERROR_NOT_CONNECTED;
   }
   int32_t taken = 0;
@@ -307,7 +309,8 @@ int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value) {
     return ABI_ERROR_NOT_CONNECTED;
   }
   timers_tcp_changed();
-  if (value < 0 || (option >= ABI_OPTION_KEEPALIVE_IDLE && value == 0)) {
+  if (value < 0 || (option >= ABI_OPTION_KEEPALIVE_IDLE && value == 0) ||
+      value > (option == ABI_OPTION_KEEPALIVE_COUNT ? MOST_PROBES : MOST_KEEPALIVE)) {
     return ABI_ERROR_INVALID;
   }
   switch (option) {

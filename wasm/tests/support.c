@@ -6,6 +6,7 @@
 #include "interface.h"
 #include "lwip/priv/tcp_priv.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,11 +143,15 @@ static void guard_receive_buffers(bool on) {
   }
 }
 
+/* Half a microsecond more: cut to microseconds, it is the same number again. */
+static double seconds(int64_t microseconds) { return ((double)microseconds + 0.5) / SECOND; }
+
 void host_turn(int64_t duration) {
   clock_now += duration;
   guard_receive_buffers(true);
-  deadline = abi_poll(clock_now);
+  double due = abi_poll(seconds(clock_now));
   guard_receive_buffers(false);
+  deadline = isinf(due) ? -1 : (int64_t)(due * SECOND);
   CHECK(deadline == -1 || deadline > clock_now);
   take_events();
 }
@@ -154,7 +159,7 @@ void host_turn(int64_t duration) {
 void host_poll(void) {
   for (int turn = 0; turn < MOST_TURNS; turn++) {
     host_turn(0);
-    if (control[ABI_CONTROL_MORE] == 0) {
+    if ((control[ABI_CONTROL_MORE] & (ABI_MORE_NOW | ABI_MORE_SOON)) == 0) {
       return;
     }
   }
@@ -183,7 +188,7 @@ void host_fetch_frames(bool fetch) { fetching = fetch; }
 
 /* The pbuf of the first segment read in place is kept for the next one: the base is taken behind it. */
 void host_start(void) {
-  abi_start(clock_now, 0x0123456789abcdef, 0x0fedcba987654321);
+  abi_start(seconds(clock_now), 0x0123456789abcdef, 0x0fedcba987654321);
   host_poll();
   struct peer peer = peer_new(interface_open(ABI_KIND_TUN, 1500), ABI_FAMILY_IPV4, 1);
   peer_send(&peer, ACK, NULL, 0);
@@ -191,6 +196,22 @@ void host_start(void) {
   frames_forget();
   CHECK_EQUAL(abi_interface_remove(peer.interface), 0);
   heap_base = heap_used();
+}
+
+void host_reserve_handles(int32_t count) {
+  uint32_t before = heap_used(), opened = handle_count();
+  int32_t *handles = __real_calloc((size_t)count, sizeof *handles);
+  CHECK(handles != NULL);
+  for (int32_t i = 0; i < count; i++) {
+    handles[i] = handle_open(HANDLE_LISTENER, handles);
+    CHECK(handles[i] > 0);
+  }
+  for (int32_t i = 0; i < count; i++) {
+    handle_close(handles[i]);
+  }
+  free(handles);
+  CHECK_EQUAL(handle_count(), opened);
+  heap_base += heap_used() - before;
 }
 
 void host_expect_clean(void) {

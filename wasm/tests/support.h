@@ -40,6 +40,7 @@ void host_turn(int64_t duration);   /* once only, after that time */
 int64_t host_deadline(void);        /* what the latest poll answered */
 void host_advance(int64_t duration); /* moves the clock to each deadline on the way, and polls there */
 void host_jump(int64_t duration);    /* moves the clock at once, as after a suspended process, and polls */
+void host_reserve_handles(int32_t count); /* the table of handles never shrinks: it is no leak if it has grown */
 void host_expect_clean(void);
 
 /* Frames that are not fetched stay in the transmit buffer, as with a host that does not keep up. */

@@ -52,7 +52,7 @@ static bool exchange(int32_t family) {
   int32_t taken = 0;
   bool ended = false;
   limit_on();
-  loopback = interface_open(ABI_KIND_LOOPBACK, 65535);
+  loopback = interface_open(ABI_KIND_LOOPBACK, 1500);
   limit_off();
   if (loopback > 0) {
     interface_set_ipv4(loopback, LOCAL4, 8);

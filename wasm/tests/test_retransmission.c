@@ -320,7 +320,7 @@ static void full_send_buffer_tells_when_there_is_room(void) {
   }
   CHECK(step >= 0);
   taken += (uint32_t)step;
-  CHECK_EQUAL(taken, ABI_TCP_SEND_BUFFER);
+  CHECK(taken >= 65536 && taken <= ABI_TCP_SEND_BUFFER); /* it grows with need */
   CHECK_EQUAL(tcp_put(peer.handle, sent, 1), 0);
   uint32_t length = 0;
   bool told = false;
@@ -362,12 +362,13 @@ static void full_transmit_buffer_loses_nothing(void) {
   struct peer peer = peer_new(interface, ABI_FAMILY_IPV4, 80);
   peer_option(&peer, scale, sizeof scale);
   peer_open(&peer, listener);
-  for (uint32_t at = 0; at < LENGTH; at += 60000) {
-    CHECK_EQUAL(tcp_put(peer.handle, sent + at, 60000), 60000);
-  }
-  uint32_t length = 0;
+  uint32_t length = 0, put = 0;
   for (int turn = 0; length < LENGTH; turn++) {
     CHECK(turn < 20000);
+    for (int32_t step = 1; put < LENGTH && step > 0; put += (uint32_t)step) {
+      step = tcp_put(peer.handle, sent + put, (int32_t)LWIP_MIN(LENGTH - put, 60000u));
+      CHECK(step >= 0);
+    }
     host_fetch_frames(turn % 3 == 2);
     host_advance(100 * MILLISECOND);
     struct segment segment;
@@ -381,7 +382,12 @@ static void full_transmit_buffer_loses_nothing(void) {
     }
   }
   host_fetch_frames(true);
+  CHECK(interface_words(interface)[ABI_BLOCK_DROPPED_TRANSMIT_FULL] > 0);
   pattern_check(got, length, 0);
+  struct event event;
+  while ((event = event_next()).kind != 0) {
+    CHECK_EQUAL(event.kind, ABI_EVENT_WRITABLE);
+  }
   CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
   close_interface();
 }

@@ -62,6 +62,8 @@ def main() -> int:
     names = ", ".join([*parts(quick=True), "long", "micro"])
     parser.add_argument("--only", metavar="PART,…", help=f"some of: {names}")
     options = parser.parse_args()
+    if options.readme and (options.quick or options.only):
+        parser.error("--readme takes figures of a whole run only")
     chosen = parts(options.quick)
     if options.long or (options.only and "long" in options.only):
         chosen["long"] = bulk.measure_long

@@ -36,7 +36,7 @@ class Goal:
     most: bool = False
 
     def __str__(self) -> str:
-        text = f"{'≤' if self.most else '≥'} {self.bound:g}"
+        text = f"{'≤' if self.most else '≥'} {self.bound:.3g}"
         return f"{text} ×" if self.of == "ratio" else text
 
 
@@ -121,7 +121,7 @@ def circumstances() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "wasmtime": version("wasmtime"),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])} {platform.machine()}",
         "cores": os.cpu_count(),
     }
 

@@ -25,6 +25,7 @@ from tcpip_wasm import (
 from tests.support import Rule
 
 T = TypeVar("T")
+Wire = TapInterface | TunInterface
 
 WAYS = ("tap4", "tap6", "tun4", "tun6", "loopback4", "loopback6")
 """The ways from one end to the other, for parametrised tests."""
@@ -89,8 +90,14 @@ class Pair:
     b: NetworkStack
     host: str
     own: str
-    interfaces: tuple[TapInterface | TunInterface, ...] = ()
+    wires: tuple[Wire, ...] = ()
     cable: Cable | None = None
+
+    @property
+    def interfaces(self) -> tuple[Wire, Wire]:
+        """The interfaces of the way, where there are any."""
+        first, second = self.wires
+        return first, second
 
     async def connections(self, port: int = 80, **options: Any) -> tuple[TcpConnection, TcpConnection]:
         """Return both ends of a new connection, the one that connected first."""
@@ -117,7 +124,7 @@ async def pair(way: str = "tap4", *, cable: bool = True, mtu: int = 1500, seed: 
             return
         async with await create_stack(seed=seed + 1) as b:
             ends = ("10.0.0.1", "10.0.0.2") if family == 4 else ("fd00::1", "fd00::2")
-            interfaces: list[TapInterface | TunInterface] = []
+            interfaces: list[Wire] = []
             for stack, address in zip((a, b), ends, strict=True):
                 ip = f"{address}/{24 if family == 4 else 64}"
                 if kind == "tap":
@@ -136,7 +143,7 @@ class Middleman:
         rule: the fate of each frame; a delay of any length puts it behind the next frame of its direction.
     """
 
-    def __init__(self, a: TapInterface | TunInterface, b: TapInterface | TunInterface, rule: Rule) -> None:
+    def __init__(self, a: Wire, b: Wire, rule: Rule) -> None:
         self._ways = ((a, b), (b, a))
         self._rule = rule
         self._tasks: list[asyncio.Task[None]] = []
@@ -154,7 +161,7 @@ class Middleman:
             if isinstance(result, Exception):
                 raise result
 
-    async def _carry(self, near: TapInterface | TunInterface, far: TapInterface | TunInterface) -> None:
+    async def _carry(self, near: Wire, far: Wire) -> None:
         held: list[bytes] = []
         with far.writable.get_writer() as writer:
             async for frame in near.readable:

@@ -8,38 +8,51 @@ from math import inf
 import pytest
 
 from tests.support import payload
-from tests.support_stacks import pair, read_all, run, send_all, turns, until
+from tests.support_clock import run_virtually
+from tests.support_stacks import WAYS, pair, read_all, run, send_all, turns, until
 
 
-@pytest.mark.parametrize("way", ["tap4", "tap6", "tun4", "tun6", "loopback4"])
+@pytest.mark.parametrize("way", WAYS)
 def test_idle_stacks_do_not_wake(way: str) -> None:
+    """An hour with an open connection over which nothing is said."""
+
     async def main() -> None:
         async with pair(way) as two:
             client, server = await two.connections()
-            with client.writable.get_writer() as writer:
-                await writer.write(b"hello")
-            assert await server.readable.get_reader().read() == b"hello"
+            writer, reader = client.writable.get_writer(), server.readable.get_reader()
+            await writer.write(b"hello")
+            assert await reader.read() == b"hello"
+            # Neighbour discovery and the detection of duplicate addresses have some seconds' worth of timers.
+            await pass_time(60)
             drivers = [stack._driver for stack in (two.a, two.b)]
-            # Neighbour discovery and duplicate address detection have a few seconds' worth of timers.
-            async with asyncio.timeout(25):
-                while any(driver.core.deadline != inf for driver in drivers):
-                    now = asyncio.get_running_loop().time()
-                    next_ = min(driver.core.deadline for driver in drivers)
-                    waiting = asyncio.get_running_loop().create_future()
-                    asyncio.get_running_loop().call_at(max(next_, now) + 0.001, waiting.set_result, None)
-                    await waiting
-            before = [driver.turns for driver in drivers]
+            assert [driver.core.deadline for driver in drivers] == [inf, inf]
             assert not any(driver.core.more for driver in drivers)
+            before = [driver.turns for driver in drivers]
+            await pass_time(3600)
             await turns(1000)
             assert [driver.turns for driver in drivers] == before
-            await send_all(client, b"awake again")
-            assert await asyncio.wait_for(read_all_of(server), 5) == b"awake again"
+            await writer.write(b"awake again")
+            assert await reader.read() == b"awake again"
 
-    async def read_all_of(server) -> bytes:  # type: ignore[no-untyped-def]
-        server.readable._owner = None
-        return await read_all(server)
+    run_virtually(main())
 
-    run(main(), seconds=40)
+
+def test_idle_stacks_arm_no_timer() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            await two.connections()
+            await pass_time(60)
+            assert not asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+            assert [stack._driver._timer for stack in (two.a, two.b)] == [None, None]
+
+    run_virtually(main())
+
+
+async def pass_time(seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+    loop.call_later(seconds, waiter.set_result, None)
+    await waiter
 
 
 def test_timer_keeps_firing_during_a_saturating_transfer() -> None:
@@ -48,13 +61,14 @@ def test_timer_keeps_firing_during_a_saturating_transfer() -> None:
             client, server = await two.connections()
             loop = asyncio.get_running_loop()
             fired = 0
+            timers: list[asyncio.TimerHandle] = []
 
             def tick() -> None:
-                nonlocal fired, timer
+                nonlocal fired
                 fired += 1
-                timer = loop.call_later(0.01, tick)
+                timers[:] = [loop.call_later(0.01, tick)]
 
-            timer = loop.call_later(0.01, tick)
+            timers.append(loop.call_later(0.01, tick))
 
             async def flood() -> None:
                 chunk = payload(65536)
@@ -68,7 +82,7 @@ def test_timer_keeps_firing_during_a_saturating_transfer() -> None:
             async for chunk in server:
                 received += len(chunk)
             await flooding
-            timer.cancel()
+            timers[0].cancel()
             assert fired >= 40
             assert received % 65536 == 0
             assert received > 1_000_000

@@ -31,8 +31,9 @@ FUNCTIONS = """
 
 def functions(*names: tuple[str, tuple[str, str]], fast: bool) -> list[Any]:
     store = wasmtime.Store(engine())
-    exports = wasmtime.Instance(store, wasmtime.Module(engine(), wasmtime.wat2wasm(FUNCTIONS)), []).exports(store)
-    made = []
+    module = wasmtime.Module(engine(), bytes(wasmtime.wat2wasm(FUNCTIONS)))
+    exports = wasmtime.Instance(store, module, []).exports(store)
+    made: list[Any] = []
     for name, signature in names:
         function = exports[name]
         assert isinstance(function, wasmtime.Func)

@@ -7,6 +7,7 @@ import random
 import struct
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import pairwise
 from math import inf
 
 import pytest
@@ -247,7 +248,7 @@ def test_receive_buffer_is_bounded() -> None:
     while host.buffers.receive_frame(frame):
         taken += 1
     assert taken == abi.RECEIVE_CAPACITY // record_size(1000)
-    assert not host.buffers.receive_records(memoryview(b"\0" * 1004))
+    assert len(host.buffers.receive_view()) < record_size(1000)
     host.poll(START)
     assert host.buffers.receive_length == 0
     assert host.buffers.counters()[0] == taken
@@ -328,7 +329,7 @@ def test_ports_differ_between_destinations() -> None:
     b.listen(80)
     network = Network(a, b)
     ports = [network.open(address=address)[0].local[1] for address in range(8)]
-    steps = {(later - earlier) % 16384 for earlier, later in zip(ports, ports[1:], strict=False)}
+    steps = {(later - earlier) % 16384 for earlier, later in pairwise(ports)}
     assert len(set(ports)) == 8
     assert len(steps) > 5, "no fixed step from one destination to the next"
 

@@ -30,7 +30,7 @@ def imitation(*, version: int = abi.VERSION, without: str = "", poll: str = "unr
     functions.append('(func (export "_initialize"))')
     if without != "memory":
         functions.append('(memory (export "memory") 1)')
-    return wasmtime.Module(engine(), wasmtime.wat2wasm(f"(module {' '.join(functions)})"))
+    return wasmtime.Module(engine(), bytes(wasmtime.wat2wasm(f"(module {' '.join(functions)})")))
 
 
 def core_of(module: wasmtime.Module, *, fast: bool = True) -> Core:
@@ -55,7 +55,7 @@ def test_missing_export(without: str) -> None:
 
 
 def test_module_that_wants_imports() -> None:
-    module = wasmtime.Module(engine(), wasmtime.wat2wasm('(module (import "env" "clock" (func)))'))
+    module = wasmtime.Module(engine(), bytes(wasmtime.wat2wasm('(module (import "env" "clock" (func)))')))
     with pytest.raises(ModuleMismatchError, match="cannot be instantiated"):
         Instance(module=module)
 

@@ -16,7 +16,7 @@ from tcpip_wasm.errors import ModuleMismatchError, TcpipError
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="owner and mode are POSIX's")
 
-SMALL = wasmtime.wat2wasm('(module (func (export "answer") (result i32) i32.const 42))')
+SMALL = bytes(wasmtime.wat2wasm('(module (func (export "answer") (result i32) i32.const 42))'))
 
 
 def answer(compiled: wasmtime.Module) -> int:
@@ -59,7 +59,7 @@ def test_compiled_once(folder: Path, compilations: list[bytes]) -> None:
 
 
 def test_other_binary_other_entry(folder: Path) -> None:
-    other = wasmtime.wat2wasm('(module (func (export "answer") (result i32) i32.const 43))')
+    other = bytes(wasmtime.wat2wasm('(module (func (export "answer") (result i32) i32.const 43))'))
     assert [answer(compile_cached(binary, folder)) for binary in (SMALL, other, SMALL)] == [42, 43, 42]
     assert len(entries(folder)) == 2
 

@@ -47,14 +47,14 @@ def test_addresses(given: Any, expected: list[str]) -> None:
     ],
 )
 def test_malformed_addresses(given: Any, named: str) -> None:
-    with pytest.raises(ValueError, match="^ip: ") as caught:
+    with pytest.raises(ValueError, match=r"^ip: ") as caught:
         parse_addresses(given)
     assert named in str(caught.value)
 
 
 @pytest.mark.parametrize(("given", "named"), [(5, "int"), (b"10.0.0.1/8", "bytes"), ([5], "int"), (1.5, "float")])
 def test_addresses_of_a_wrong_type(given: Any, named: str) -> None:
-    with pytest.raises(TypeError, match="^ip must be") as caught:
+    with pytest.raises(TypeError, match=r"^ip must be") as caught:
         parse_addresses(given)
     assert named in str(caught.value)
 
@@ -84,14 +84,14 @@ def test_macs(given: Any) -> None:
     ],
 )
 def test_malformed_macs(given: Any) -> None:
-    with pytest.raises(ValueError, match="^mac: ") as caught:
+    with pytest.raises(ValueError, match=r"^mac: ") as caught:
         parse_mac(given)
     assert repr(given) in str(caught.value)
 
 
 @pytest.mark.parametrize("given", [5, None, 1.5, ["02"]])
 def test_macs_of_a_wrong_type(given: Any) -> None:
-    with pytest.raises(TypeError, match="^mac must be"):
+    with pytest.raises(TypeError, match=r"^mac must be"):
         parse_mac(given)
 
 
@@ -101,11 +101,11 @@ def test_mtus() -> None:
 
 @pytest.mark.parametrize("given", [-1, 0, 67, 65536, 10**9])
 def test_mtus_out_of_range(given: int) -> None:
-    with pytest.raises(ValueError, match=f"^mtu: {given} "):
+    with pytest.raises(ValueError, match=rf"^mtu: {given} "):
         parse_mtu(given)
 
 
 @pytest.mark.parametrize("given", ["1500", 1500.0, None, True])
 def test_mtus_of_a_wrong_type(given: Any) -> None:
-    with pytest.raises(TypeError, match="^mtu must be"):
+    with pytest.raises(TypeError, match=r"^mtu must be"):
         parse_mtu(given)

@@ -68,7 +68,7 @@ def test_cable_and_stream_exclude_each_other() -> None:
     run(main())
 
 
-class connect_for:  # noqa: N801
+class connect_for:
     """A cable for the time of a `with`."""
 
     def __init__(self, *ends: Any) -> None:
@@ -113,9 +113,7 @@ def test_stacks_of_different_loops() -> None:
 
             thread = threading.Thread(target=lambda: asyncio.run(elsewhere()))
             thread.start()
-            while thread.is_alive():
-                await asyncio.sleep(0)
-            thread.join()
+            await asyncio.to_thread(thread.join)
             assert "different event loops" in str(result[0])
             assert not tap.attached
 

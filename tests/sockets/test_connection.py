@@ -59,10 +59,14 @@ def test_addresses(way: str) -> None:
 @pytest.mark.parametrize("host", ["10.0.0.2", ip_address("10.0.0.2")])
 def test_hosts(host) -> None:  # type: ignore[no-untyped-def]
     async def main() -> None:
-        async with pair() as two, await two.b.listen_tcp(80, host) as listener:
-            async with await two.a.connect_tcp(host=host, port=80) as client, await listener.accept() as server:
-                await send_all(client, b"hello")
-                assert await read_all(server) == b"hello"
+        async with (
+            pair() as two,
+            await two.b.listen_tcp(80, host) as listener,
+            await two.a.connect_tcp(host=host, port=80) as client,
+            await listener.accept() as server,
+        ):
+            await send_all(client, b"hello")
+            assert await read_all(server) == b"hello"
 
     run(main())
 
@@ -248,7 +252,7 @@ def test_pipes() -> None:
     async def main() -> None:
         async with pair() as two:
             client, server = await two.connections()
-            flipped = TransformStream(lambda chunk: bytes(byte ^ 0xFF for byte in chunk))
+            flipped: TransformStream[bytes, bytes] = TransformStream(lambda chunk: bytes(byte ^ 0xFF for byte in chunk))
             async with asyncio.TaskGroup() as group:
                 group.create_task(server.readable.pipe_through(flipped).pipe_to(server.writable))
                 group.create_task(send_all(client, payload(300_000)))
@@ -340,9 +344,11 @@ def test_bound_to_one_address() -> None:
                 for other in ("127.0.0.1", "fd00::1", "::1"):
                     with pytest.raises(ConnectionRefusedError):
                         await stack.connect_tcp(other, 80)
-                async with await stack.listen_tcp(80, "fd00::1") as second:
-                    async with await stack.connect_tcp("fd00::1", 80) as client:
-                        assert (await second.accept()).local_address == client.remote_address == ("fd00::1", 80)
+                async with (
+                    await stack.listen_tcp(80, "fd00::1") as second,
+                    await stack.connect_tcp("fd00::1", 80) as client,
+                ):
+                    assert (await second.accept()).local_address == client.remote_address == ("fd00::1", 80)
 
     run(main())
 

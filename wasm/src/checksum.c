@@ -7,11 +7,19 @@
 #ifdef __wasm_simd128__
 #include <wasm_simd128.h>
 
-/* A lane grows by at most 2 * 0xffff for each 16 bytes, so 65,535 bytes cannot overflow it. */
-typedef v128_t sum_t;
+/* There is no unsigned multiply-and-add of 16-bit words, so each word is taken as word - 0x8000, a signed one, and what
+   was taken away is given back in the end. A lane grows by at most 0x10000 for each 16 bytes. */
+typedef struct {
+  v128_t lanes;
+  uint32_t words;
+} sum_t;
 enum { STEP = 64 };
 
-static inline sum_t sum_zero(void) { return wasm_i32x4_const_splat(0); }
+static inline sum_t sum_zero(void) { return (sum_t){wasm_i32x4_const_splat(0), 0}; }
+
+static inline v128_t sum_vector(v128_t words) {
+  return wasm_i32x4_dot_i16x8(wasm_v128_xor(words, wasm_i16x8_const_splat(-0x8000)), wasm_i16x8_const_splat(1));
+}
 
 static inline sum_t sum_step(sum_t sum, const uint8_t *from, uint8_t *to) {
   v128_t a = wasm_v128_load(from), b = wasm_v128_load(from + 16);
@@ -22,14 +30,15 @@ static inline sum_t sum_step(sum_t sum, const uint8_t *from, uint8_t *to) {
     wasm_v128_store(to + 32, c);
     wasm_v128_store(to + 48, d);
   }
-  v128_t ab = wasm_i32x4_add(wasm_u32x4_extadd_pairwise_u16x8(a), wasm_u32x4_extadd_pairwise_u16x8(b));
-  v128_t cd = wasm_i32x4_add(wasm_u32x4_extadd_pairwise_u16x8(c), wasm_u32x4_extadd_pairwise_u16x8(d));
-  return wasm_i32x4_add(sum, wasm_i32x4_add(ab, cd));
+  v128_t ab = wasm_i32x4_add(sum_vector(a), sum_vector(b)), cd = wasm_i32x4_add(sum_vector(c), sum_vector(d));
+  return (sum_t){wasm_i32x4_add(sum.lanes, wasm_i32x4_add(ab, cd)), sum.words + STEP / 2};
 }
 
 static inline uint64_t sum_total(sum_t sum) {
-  return (uint64_t)(uint32_t)wasm_i32x4_extract_lane(sum, 0) + (uint32_t)wasm_i32x4_extract_lane(sum, 1) +
-         (uint32_t)wasm_i32x4_extract_lane(sum, 2) + (uint32_t)wasm_i32x4_extract_lane(sum, 3);
+  int64_t total = (int64_t)sum.words * 0x8000;
+  total += wasm_i32x4_extract_lane(sum.lanes, 0) + (int64_t)wasm_i32x4_extract_lane(sum.lanes, 1);
+  total += wasm_i32x4_extract_lane(sum.lanes, 2) + (int64_t)wasm_i32x4_extract_lane(sum.lanes, 3);
+  return (uint64_t)total;
 }
 #else
 typedef uint64_t sum_t;

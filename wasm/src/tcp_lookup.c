@@ -35,8 +35,10 @@ struct tcp_pcb *tcp_lookup(const ip_addr_t *local, uint16_t local_port, const ip
   return pcb;
 }
 
+/* In use is also an end that would be the other end, too: its SYN would find not the listener but itself. */
 bool tcp_tuple_in_use(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port) {
-  return tcp_lookup(local, local_port, remote, remote_port) != NULL;
+  return (local_port == remote_port && ip_addr_eq(local, remote)) ||
+         tcp_lookup(local, local_port, remote, remote_port) != NULL;
 }
 
 /* Frees the oldest eighth: the list has its newest at the front, and one walk serves many connections. */

@@ -1,0 +1,231 @@
+"""Frames that are cut or mutated: no trap, no exception in the loop, and the stack still serves."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tcpip_wasm import connect, create_stack
+from tests.support import START, Host, Network, payload
+from tests.support_frames import ACK, FIN, RST, SYN, ethernet, ipv4, samples, tcp
+from tests.support_stacks import read_all, run, send_all, turns
+
+MAC, PEER_MAC = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
+OWN, PEER = ("10.0.0.1", "fd00::1"), ("10.0.0.2", "fd00::2")
+SAMPLES = samples(MAC, OWN, PEER_MAC, PEER, 80)
+
+
+def target(seed: int = 1) -> Host:
+    host = Host("10.0.0.1/24", "fd00::1/64", seed=seed)
+    host.listen(80)
+    return host
+
+
+def own_frames(host: Host) -> dict[str, bytes]:
+    """The samples, addressed to this host's own MAC."""
+    return samples(mac_of(host), OWN, PEER_MAC, PEER, 80)
+
+
+def mac_of(host: Host) -> bytes:
+    """What a host writes as its own address into its frames."""
+    for frame in host.poll(START):
+        return frame[6:12]
+    raise AssertionError("a host with an address announces it")
+
+
+def feed(host: Host, frames: list[bytes], now: float) -> None:
+    for frame in frames:
+        while not host.buffers.receive_frame(frame):
+            host.poll(now)
+    host.poll(now)
+    while host.core.more:
+        host.poll(now)
+    host.sent.clear()
+
+
+def still_serves(host: Host, now: float) -> None:
+    """A host with other addresses than those the frames named connects and exchanges data."""
+    network = Network(Host("10.0.0.9/24", "fd00::9/64", seed=99, now=now), host)
+    network.now = now
+    for address in (0, 1):
+        client, server = network.open(address=address)
+        client.write(payload(20_000, 1))
+        server.write(payload(20_000, 2))
+        network.run(lambda a=client, b=server: len(a.received) == len(b.received) == 20_000)  # type: ignore[misc]
+        assert server.received == payload(20_000, 1)
+        assert client.received == payload(20_000, 2)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_truncation(name: str) -> None:
+    host = target()
+    frame = own_frames(host)[name]
+    feed(host, [frame[:length] for length in range(len(frame) + 1)], START)
+    assert host.buffers.counters()[0] == len(frame) + 1
+    assert host.buffers.counters()[2] > 14, "what is shorter than an Ethernet header is malformed, to begin with"
+    still_serves(host, START + 1)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_truncation_with_lengths_that_fit(name: str) -> None:
+    """The length fields of the packet say how long it is, so that only what is inside is cut."""
+    host = target()
+    frame = own_frames(host)[name]
+    cut = []
+    for length in range(15, len(frame)):
+        body = bytearray(frame[:length])
+        if body[12:14] == b"\x08\x00" and length >= 18:
+            body[16:18] = (length - 14).to_bytes(2, "big")
+        if body[12:14] == b"\x86\xdd" and length >= 54:
+            body[18:20] = (length - 54).to_bytes(2, "big")
+        cut.append(bytes(body))
+    # Without sums, or hardly any of these would come through to what reads the inside.
+    host.core.set_checksums(host.buffers.handle, False)
+    feed(host, cut, START)
+    host.core.set_checksums(host.buffers.handle, True)
+    still_serves(host, START + 1)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_are_well_formed(name: str) -> None:
+    """The whole of each frame is taken in; the tests above would prove nothing otherwise."""
+    host = target()
+    feed(host, [own_frames(host)[name]], START)
+    assert host.buffers.counters()[2] == 0
+    figures = host.core.statistics()
+    assert figures.checksum_errors == 0
+    assert figures.malformed == 0
+
+
+def test_samples_are_answered() -> None:
+    host = target()
+    frames = own_frames(host)
+    answers = {}
+    names = ("arp request", "icmp echo", "neighbour solicitation", "echo 6", "tcp syn 4", "tcp data 4", "tcp syn 6")
+    for name in names:
+        for frame in (frames["arp reply"], frames["neighbour advertisement"], frames[name]):
+            host.buffers.receive_frame(frame)
+        answers[name] = host.poll(START)
+    assert answers["arp request"][0][20:22] == b"\0\2"
+    assert answers["icmp echo"][0][34] == 0
+    assert answers["neighbour solicitation"][0][54] == 136
+    assert answers["tcp syn 4"][0][47] == SYN | ACK
+    assert answers["tcp data 4"][0][47] & RST
+    assert answers["echo 6"][0][54] == 129
+    assert answers["tcp syn 6"][0][67] == SYN | ACK
+
+
+def mutated(dice: random.Random, frame: bytes) -> bytes:
+    """Change, cut, lengthen or repeat a little of a frame."""
+    body = bytearray(frame)
+    for _ in range(dice.choice((1, 1, 2, 4, 8))):
+        at = dice.randrange(len(body)) if body else 0
+        fate = dice.random()
+        if fate < 0.5 and body:
+            body[at] = dice.choice((0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF, dice.randrange(256)))
+        elif fate < 0.7 and body:
+            body[at] ^= 1 << dice.randrange(8)
+        elif fate < 0.8:
+            del body[at : at + dice.randrange(1, 9)]
+        elif fate < 0.9:
+            body[at:at] = dice.randbytes(dice.randrange(1, 9))
+        else:
+            body += body[at : at + 40]
+    return bytes(body)
+
+
+@pytest.mark.parametrize("sums", [True, False], ids=["checksums verified", "not verified"])
+def test_a_hundred_thousand_mutations(sums: bool) -> None:
+    """Half of them with sums verified, and half without, so that they reach deeper."""
+    host = target()
+    frames = list(own_frames(host).values())
+    network = Network(Host("10.0.0.8/24", seed=98), host)
+    client, server = network.open()
+    host.core.set_checksums(host.buffers.handle, sums)
+    dice = random.Random(20 + sums)
+    now = START
+    for _ in range(500):
+        feed(host, [mutated(dice, dice.choice(frames)) for _ in range(100)], now)
+        now += 0.01
+    assert host.buffers.counters()[0] >= 50_000
+    host.core.set_checksums(host.buffers.handle, True)
+    assert host.core.statistics().heap_used < 8 << 20, "what the frames left behind is bounded"
+    network.now = now
+    client.write(b"the old connection")
+    network.run(lambda: server.received == b"the old connection")
+    still_serves(host, now + 1)
+    for _ in range(200):
+        now += 1
+        host.poll(now)
+    assert host.core.statistics().heap_used < 2 << 20
+
+
+def test_mutations_of_a_connections_own_segments() -> None:
+    """A man in the middle of one connection changes what he likes; another connection does not notice."""
+    dice = random.Random(5)
+
+    def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:
+        return [(0.0, frame), (0.0, mutated(dice, frame)), (0.0, mutated(dice, frame))]
+
+    for seed in range(10):
+        network = Network(Host("10.0.0.2/24", "fd00::2/64", seed=50 + seed), target(seed), rule)
+        client, server = network.open(address=seed % 2)
+        client.write(payload(30_000))
+        client.finish()
+        network.run(lambda: server.eof or server.ended is not None)  # noqa: B023
+        assert server.ended is None, "sums are verified: no mutated segment counts"
+        assert server.received == payload(30_000)
+
+
+def test_segments_outside_the_window() -> None:
+    """RFC 5961: neither a blind reset nor a blind SYN ends a connection."""
+    host = target()
+    network = Network(Host("10.0.0.2/24", seed=3), host)
+    client, server = network.open()
+    client.write(b"before")
+    network.run(lambda: server.received == b"before")
+    mac = next(frame[6:12] for frame in host.sent)
+    peer_mac = next(frame[6:12] for frame in network.hosts[0].sent)
+    dice = random.Random(4)
+    forged = []
+    for _ in range(2000):
+        segment = tcp(
+            client.local,
+            client.remote,
+            sequence=dice.randrange(1 << 32),
+            acknowledgement=dice.randrange(1 << 32),
+            flags=dice.choice((RST, RST | ACK, SYN, SYN | ACK, FIN | ACK, ACK)),
+            payload=dice.choice((b"", b"forged")),
+        )
+        forged.append(ethernet(mac, peer_mac, 0x0800, ipv4("10.0.0.2", "10.0.0.1", 6, segment)))
+    feed(host, forged, network.now)
+    client.write(b" and after")
+    network.run(lambda: server.received == b"before and after" or server.ended is not None)
+    assert server.received == b"before and after"
+
+
+def test_a_live_stack_takes_rubbish() -> None:
+    """The same through the asyncio stack: nothing reaches the loop's exception handler, and a transfer goes on."""
+
+    async def main() -> None:
+        async with await create_stack(seed=1) as stack, await create_stack(seed=2) as other:
+            tap = await stack.create_tap_interface(mac=MAC, ip=["10.0.0.1/24", "fd00::1/64"])
+            bad = await stack.create_tap_interface(mac="02:00:00:00:00:03", ip="10.0.3.1/24")
+            connect(tap, await other.create_tap_interface(ip=["10.0.0.2/24", "fd00::2/64"]))
+            async with await stack.listen_tcp(80) as listener:
+                client = await other.connect_tcp("10.0.0.1", 80)
+                server = await listener.accept()
+                dice = random.Random(6)
+                frames = list(samples(b"\2\0\0\0\0\3", OWN, PEER_MAC, PEER, 80).values())
+                with bad.writable.get_writer() as writer:
+                    for number in range(5000):
+                        await writer.write(mutated(dice, dice.choice(frames)))
+                        if number % 100 == 0:
+                            await turns(1)
+                await send_all(client, payload(300_000))
+                assert await read_all(server) == payload(300_000)
+            assert bad.statistics().frames_in == 5000
+            assert bad.statistics().malformed > 100
+
+    run(main())

@@ -1,0 +1,99 @@
+"""The public names: what the top level exports, and what importing it pulls in."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import tcpip_wasm
+
+LAYERS = ("errors", "interfaces", "sockets", "stack", "streams")
+"""Modules whose public names are the package's."""
+
+WITHIN = {
+    # For who implements a stream, an interface or an exception: importable from their own module only.
+    "streams": {"EndOfStream", "PIPE_BURST", "Sink", "Source", "StreamPair", "TEE_LIMIT", "TRANSFORM_LIMIT"},
+    "interfaces": {"StreamInterface"},
+    "errors": set[str](),
+    "sockets": set[str](),
+    "stack": set[str](),
+}
+
+
+def promised(layer: str) -> set[str]:
+    module = importlib.import_module(f"tcpip_wasm.{layer}")
+    names = getattr(module, "__all__", None)
+    if names is None:  # a single module without a list: its own public classes and functions
+        names = [
+            name
+            for name, value in vars(module).items()
+            if not name.startswith("_")
+            and (inspect.isclass(value) or inspect.isfunction(value))
+            and value.__module__ == module.__name__
+        ]
+    return set(names)
+
+
+def test_top_level_is_the_union_of_its_layers() -> None:
+    expected = set().union(*[promised(layer) - WITHIN[layer] for layer in LAYERS])
+    assert set(tcpip_wasm.__all__) == expected
+    assert len(tcpip_wasm.__all__) == len(set(tcpip_wasm.__all__))
+
+
+def test_every_name_is_there() -> None:
+    for name in tcpip_wasm.__all__:
+        assert getattr(tcpip_wasm, name) is not None
+    for layer in LAYERS:
+        module = importlib.import_module(f"tcpip_wasm.{layer}")
+        for name in promised(layer) & set(tcpip_wasm.__all__):
+            assert getattr(module, name) is getattr(tcpip_wasm, name)
+
+
+@pytest.mark.parametrize("name", [info.name for info in pkgutil.walk_packages(tcpip_wasm.__path__, "tcpip_wasm.")])
+def test_modules_explain_themselves(name: str) -> None:
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        pytest.skip(f"not for this system: {error}")
+    assert module.__doc__
+    for exported in getattr(module, "__all__", ()):
+        assert hasattr(module, exported), f"{name} promises {exported}"
+
+
+@pytest.mark.parametrize("name", sorted(set(tcpip_wasm.__all__) - {"network_error"}))
+def test_public_names_are_documented(name: str) -> None:
+    value = getattr(tcpip_wasm, name)
+    assert inspect.getdoc(value)
+    if inspect.isclass(value) and value.__module__.startswith("tcpip_wasm"):
+        for attribute, member in vars(value).items():
+            if not attribute.startswith("_") and inspect.isfunction(member):
+                assert inspect.getdoc(getattr(value, attribute)), f"{name}.{attribute}"
+
+
+def test_errors_are_one_tree() -> None:
+    for name in tcpip_wasm.errors.__all__:
+        value = getattr(tcpip_wasm, name)
+        if inspect.isclass(value):
+            assert issubclass(value, tcpip_wasm.TcpipError), name
+
+
+def test_import_pulls_in_wasmtime_and_the_standard_library_only() -> None:
+    program = (
+        "import sys; before = set(sys.modules); import wasmtime; needed = set(sys.modules);"
+        "import tcpip_wasm; print(*sorted({name.partition('.')[0] for name in set(sys.modules) - needed}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    pulled = set(done.stdout.split())
+    assert "tcpip_wasm" in pulled
+    foreign = {name for name in pulled - {"tcpip_wasm"} if name.strip("_") not in sys.stdlib_module_names}
+    foreign = {name for name in foreign if name not in sys.stdlib_module_names and name not in sys.builtin_module_names}
+    assert foreign <= {"_sysconfigdata"} or all(name.startswith("_sysconfigdata") for name in foreign)
+
+
+def test_version() -> None:
+    assert tcpip_wasm.__version__.count(".") == 2

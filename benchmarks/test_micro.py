@@ -150,7 +150,7 @@ def test_cable_moves_64_records(benchmark: Any) -> None:
         one.poll()
 
     def step() -> bool:
-        return one.buffers.move_to(other.buffers, len(batch))
+        return one.buffers.move_to(other.buffers)
 
     assert benchmark.pedantic(step, setup=fill, rounds=1000, warmup_rounds=100)
     assert other.buffers.receive_length == len(batch)

@@ -435,15 +435,16 @@ class FrameBuffers:
         """Add so many bytes of whole records, just written to `receive_view`."""
         self._instance.words[self._receive_length] += count
 
-    def move_to(self, other: FrameBuffers, length: int) -> bool:
-        """Move what waits to be sent into another interface's receive buffer; return False if it does not fit now.
+    def move_to(self, other: FrameBuffers) -> bool:
+        """Move all that waits to be sent into another interface's receive buffer; return False if it does not fit now.
 
         Args:
             other: the buffers of an interface of this or another stack.
-            length: all of `transmit_length`.
         """
         instance, far = self._instance, other._instance
         words, at = far.words, other._receive_length
+        # Not the length that an event told: since then, a callback may have sent more.
+        length = instance.words[self._transmit_length]
         used = words[at]
         end = used + length
         if end > abi.RECEIVE_CAPACITY:

@@ -155,7 +155,7 @@ class Interface:
         """Frames wait to be sent."""
         buffers, far = self.buffers, self._far
         if far is not None:
-            if buffers.move_to(far.buffers, value):
+            if buffers.move_to(far.buffers):
                 far.driver.wake()
             else:
                 far.driver.when_room(far.buffers, self.resume_transmit)
@@ -163,7 +163,7 @@ class Interface:
             buffers.transmitted(self._port.transmit(buffers.transmit_view()))
         else:
             self._unheard += sum(1 for _ in split_records(buffers.transmit_view()))
-            buffers.transmitted(value)
+            buffers.transmitted(buffers.transmit_length)
         if value > _NEARLY_FULL and buffers.transmit_length < value:
             self.driver.wake()  # the buffer may have refused segments, which can leave now
 

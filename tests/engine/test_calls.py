@@ -20,6 +20,7 @@ FUNCTIONS = """
   (func (export "zero") (result i32) i32.const -7)
   (func (export "one") (param i32) (result i32) local.get 0)
   (func (export "wide") (param i64) (result i64) local.get 0)
+  (func (export "real") (param f64) (result f64) (f64.div (local.get 0) (f64.const 2)))
   (func (export "two") (param i32 i32) (result i32) (i32.sub (local.get 0) (local.get 1)))
   (func (export "three") (param i32 i64 i32) (result i64)
     (i64.sub (local.get 1) (i64.extend_i32_s (i32.sub (local.get 0) (local.get 2)))))
@@ -44,10 +45,11 @@ def functions(*names: tuple[str, tuple[str, str]], fast: bool) -> list[Any]:
 
 @BOTH
 def test_results(fast: bool) -> None:
-    zero, one, wide, two, three, five, _store = functions(
+    zero, one, wide, real, two, three, five, _store = functions(
         ("zero", ("", "i")),
         ("one", ("i", "i")),
         ("wide", ("I", "I")),
+        ("real", ("d", "d")),
         ("two", ("ii", "i")),
         ("three", ("iIi", "I")),
         ("five", ("iiiii", "i")),
@@ -58,6 +60,7 @@ def test_results(fast: bool) -> None:
         assert one(value) == value
     for value in (0, -1, 2**63 - 1, -(2**63), 1_700_000_000_000_000):
         assert wide(value) == value
+    assert [real(value) for value in (3.0, -0.5, 1e300, float("inf"))] == [1.5, -0.25, 5e299, float("inf")]
     assert two(5, 7) == -2
     assert three(1, 2**40, 3) == 2**40 + 2
     assert five(100, 1, 2, 3, 4) == 90

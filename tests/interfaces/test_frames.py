@@ -67,7 +67,7 @@ def test_iteration_and_the_second_listener() -> None:
             with pytest.raises(StreamLockedError):
                 tap.listen()
             with pytest.raises(StreamLockedError):
-                tap.__aiter__()
+                aiter(tap)
             with pytest.raises(StreamLockedError):
                 tap.readable.get_reader()
             with pytest.raises(TimeoutError):

@@ -101,7 +101,7 @@ def test_wrong_types() -> None:
         async with await create_stack() as stack:
             for arguments in ({"ip": 5}, {"mac": 5}, {"mtu": "1500"}):
                 with pytest.raises(TypeError, match=next(iter(arguments))):
-                    await stack.create_tap_interface(**arguments)  # type: ignore[arg-type]
+                    await stack.create_tap_interface(**arguments)
 
     run(main())
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import payload
 from tests.support_clock import run_virtually
-from tests.support_stacks import WAYS, pair, read_all, run, send_all, turns, until
+from tests.support_stacks import WAYS, Recorder, pair, read_all, run, send_all, turns, until
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -106,6 +106,45 @@ def test_others_get_their_turns_during_a_saturating_transfer() -> None:
             await sending
             # 2 ms at 20 Gbit/s, more than any machine of today moves, are 5 MB.
             assert count > 20_000_000 // 5_000_000
+
+    run(main())
+
+
+def test_others_get_their_turns_during_an_endless_exchange() -> None:
+    """Two protocols that answer each other from within their callbacks would leave the loop no turn at all."""
+
+    class Answering(Recorder):
+        left = 0
+
+        def data_received(self, data: bytes) -> None:
+            self.data[:] = data
+            self.left -= 1
+            if self.left >= 0:
+                self.transport.write(data)
+
+    async def main() -> None:
+        async with pair() as two:
+            made: list[Answering] = []
+
+            def factory() -> Answering:
+                made.append(Answering())
+                made[-1].left = 10_000
+                return made[-1]
+
+            server = await two.b.create_server(factory, two.host, 80)
+            transport, client = await two.a.create_connection(factory, two.host, 80)
+            transport.write(b"to and fro")
+            count = 0
+            while all(end.left >= 0 for end in made):
+                await asyncio.sleep(0)
+                count += 1
+            assert client.data == b"to and fro"
+            # 10,000 answers in less than 20 ms would be needed to get through with fewer.
+            assert count >= 10
+            transport.abort()
+            await client.lost
+            server.close()
+            await server.wait_closed()
 
     run(main())
 

@@ -1,0 +1,285 @@
+"""Listeners and servers: ports, addresses, backlog, accepting, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+
+import pytest
+
+from tcpip_wasm import (
+    ConnectionReset,
+    NetworkError,
+    create_stack,
+)
+from tests.support import payload
+from tests.support_stacks import WAYS, Recorder, pair, read_all, run, send_all, turns, until
+
+ways = pytest.mark.parametrize("way", WAYS)
+
+
+@ways
+def test_iteration_over_a_listener(way: str) -> None:
+    async def main() -> None:
+        async with pair(way) as two:
+            listener = await two.b.listen_tcp(80)
+
+            async def serve() -> list[bytes]:
+                return [await read_all(connection) async for connection in listener]
+
+            serving = asyncio.create_task(serve())
+            for number in range(5):
+                client = await two.a.connect_tcp(two.host, 80)
+                await send_all(client, payload(1000, number))
+                await client.close()
+                await turns(20)
+            await listener.close()
+            await listener.close()
+            assert await serving == [payload(1000, number) for number in range(5)]
+
+    run(main())
+
+
+def test_port_zero() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            listeners = [await two.b.listen_tcp(0) for _ in range(20)]
+            ports = [listener.port for listener in listeners]
+            assert len(set(ports)) == 20
+            assert all(49152 <= port <= 65535 for port in ports)
+            for listener in listeners:
+                async with await two.a.connect_tcp(two.host, listener.port) as client:
+                    assert client.remote_address == (two.host, listener.port)
+                await listener.close()
+
+    run(main())
+
+
+def test_bound_to_one_address() -> None:
+    async def main() -> None:
+        async with await create_stack() as stack:
+            await stack.create_tun_interface(ip=["10.0.0.1/24", "fd00::1/64"])
+            async with await stack.listen_tcp(80, "10.0.0.1") as listener:
+                async with await stack.connect_tcp("10.0.0.1", 80) as client, await listener.accept() as server:
+                    assert server.local_address == client.remote_address == ("10.0.0.1", 80)
+                for other in ("127.0.0.1", "fd00::1", "::1"):
+                    with pytest.raises(ConnectionRefusedError):
+                        await stack.connect_tcp(other, 80)
+                async with (
+                    await stack.listen_tcp(80, "fd00::1") as second,
+                    await stack.connect_tcp("fd00::1", 80) as client,
+                ):
+                    assert (await second.accept()).local_address == client.remote_address == ("fd00::1", 80)
+
+    run(main())
+
+
+def test_address_in_use() -> None:
+    async def main() -> None:
+        async with await create_stack() as stack:
+            await stack.create_tun_interface(ip=["10.0.0.1/24", "fd00::1/64"])
+            every = await stack.listen_tcp(80)
+            for host in (None, "10.0.0.1", "127.0.0.1", "::1", "0.0.0.0", "::"):
+                with pytest.raises(NetworkError) as caught:
+                    await stack.listen_tcp(80, host)
+                assert caught.value.errno == errno.EADDRINUSE
+                assert "80" in str(caught.value)
+            await every.close()
+            one = await stack.listen_tcp(80, "10.0.0.1")
+            other = await stack.listen_tcp(80, "127.0.0.1")
+            for host in (None, "10.0.0.1", "0.0.0.0"):
+                with pytest.raises(NetworkError) as caught:
+                    await stack.listen_tcp(80, host)
+                assert caught.value.errno == errno.EADDRINUSE
+            await one.close()
+            await other.close()
+            await (await stack.listen_tcp(80)).close()
+
+    run(main())
+
+
+def test_port_is_free_again_at_once() -> None:
+    """Also while connections of the earlier listener are in TIME-WAIT or still open."""
+
+    async def main() -> None:
+        async with pair() as two:
+            for _ in range(3):
+                client, server = await two.connections()
+                await server.close()
+                await client.close()
+            client, server = await two.connections()
+            async with await two.b.listen_tcp(80):
+                await send_all(client, b"still open")
+                assert await read_all(server) == b"still open"
+
+    run(main())
+
+
+def test_address_of_no_interface() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            for host in ("10.0.0.99", "192.168.7.7", "fd99::1"):
+                with pytest.raises(NetworkError) as caught:
+                    await two.b.listen_tcp(80, host)
+                assert caught.value.errno == errno.EADDRNOTAVAIL
+                assert host in str(caught.value)
+            with pytest.raises(NetworkError) as caught:
+                await two.a.create_connection(Recorder, two.host, 80, local_addr=("10.0.0.99", 0))
+            assert caught.value.errno == errno.EADDRNOTAVAIL
+
+    run(main())
+
+
+def test_backlog() -> None:
+    """What does not fit waits at the client's, and comes in as places become free."""
+
+    async def main() -> None:
+        async with pair() as two, await two.b.listen_tcp(80, backlog=3) as listener:
+            attempts = [asyncio.create_task(two.a.connect_tcp(two.host, 80)) for _ in range(6)]
+            await until(lambda: sum(attempt.done() for attempt in attempts) == 3)
+            await turns(200)
+            assert sum(attempt.done() for attempt in attempts) == 3
+            servers = [await listener.accept() for _ in range(6)]
+            clients = await asyncio.gather(*attempts)
+            assert len({server.remote_address for server in servers}) == 6
+            assert {server.remote_address for server in servers} == {client.local_address for client in clients}
+
+    run(main())
+
+
+@pytest.mark.parametrize("backlog", [1, 255, 10_000])
+def test_backlogs(backlog: int) -> None:
+    async def main() -> None:
+        async with pair() as two, await two.b.listen_tcp(80, backlog=backlog) as listener:
+            client = await two.a.connect_tcp(two.host, 80)
+            await send_all(client, b"in")
+            assert await read_all(await listener.accept()) == b"in"
+
+    run(main())
+
+
+@pytest.mark.parametrize("backlog", [0, -1])
+def test_malformed_backlogs(backlog: int) -> None:
+    async def main() -> None:
+        async with await create_stack() as stack:
+            with pytest.raises(ValueError, match=f"backlog: {backlog} "):
+                await stack.listen_tcp(80, backlog=backlog)
+            with pytest.raises(TypeError, match="backlog"):
+                await stack.listen_tcp(80, backlog="5")  # type: ignore[arg-type]
+
+    run(main())
+
+
+def test_unaccepted_connections_are_reset_with_their_listener() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            listener = await two.b.listen_tcp(80)
+            clients = [await two.a.connect_tcp(two.host, 80) for _ in range(3)]
+            accepted = await listener.accept()
+            await listener.close()
+            outcomes = await asyncio.gather(
+                *[asyncio.wait_for(read_all(client), 1) for client in clients], return_exceptions=True
+            )
+            assert [isinstance(outcome, ConnectionReset) for outcome in outcomes].count(True) == 2
+            with accepted.writable.get_writer() as writer:
+                await writer.write(b"accepted ones go on")
+            assert accepted.remote_address in [client.local_address for client in clients]
+            with pytest.raises(ConnectionRefusedError):
+                await two.a.connect_tcp(two.host, 80)
+
+    run(main())
+
+
+def test_connection_that_is_gone_before_it_is_accepted() -> None:
+    async def main() -> None:
+        async with pair() as two, await two.b.listen_tcp(80, backlog=1) as listener:
+            for _ in range(5):
+                (await two.a.connect_tcp(two.host, 80)).abort()
+                await turns(20)
+            client = await two.a.connect_tcp(two.host, 80)
+            await send_all(client, b"the sixth")
+            server = await listener.accept()
+            assert server.remote_address == client.local_address
+            assert await read_all(server) == b"the sixth"
+
+    run(main())
+
+
+def test_acceptors_are_served_in_order() -> None:
+    async def main() -> None:
+        async with pair() as two, await two.b.listen_tcp(80) as listener:
+            acceptors = [asyncio.create_task(listener.accept()) for _ in range(4)]
+            await turns(2)
+            acceptors[1].cancel()
+            clients = []
+            for number in (0, 2, 3):
+                clients.append(await two.a.connect_tcp(two.host, 80))
+                server = await acceptors[number]
+                assert server.remote_address == clients[-1].local_address
+            assert acceptors[1].cancelled()
+
+    run(main())
+
+
+def test_accept_after_close() -> None:
+    async def main() -> None:
+        async with await create_stack() as stack:
+            listener = await stack.listen_tcp(80)
+            waiting = [asyncio.create_task(listener.accept()) for _ in range(3)]
+            await turns(2)
+            await listener.close()
+            for task in waiting:
+                with pytest.raises(ConnectionAbortedError):
+                    await task
+            with pytest.raises(ConnectionAbortedError):
+                await listener.accept()
+
+    run(main())
+
+
+def test_servers_like_asyncios() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            server = await two.b.create_server(Recorder, ["10.0.0.2", "127.0.0.1"], 0, backlog=5)
+            assert server.is_serving()
+            assert server.addresses == [("10.0.0.2", server.port), ("127.0.0.1", server.port)]
+            assert [socket.getsockname() for socket in server.sockets] == server.addresses
+            assert server.get_loop() is asyncio.get_running_loop()
+            await server.start_serving()
+            forever = asyncio.create_task(server.serve_forever())
+            await turns(2)
+            _, client = await two.a.create_connection(lambda: Recorder(keep_open=True), "10.0.0.2", server.port)
+            with pytest.raises(RuntimeError, match="serve_forever"):
+                await server.serve_forever()
+            waiting = asyncio.create_task(server.wait_closed())
+            forever.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await forever
+            assert not server.is_serving()
+            assert server.sockets == ()
+            await turns(5)
+            assert not waiting.done(), "a connection is open"
+            server.close_clients()
+            await waiting
+            await client.eof
+            client.transport.close()
+            await client.lost
+            with pytest.raises(RuntimeError, match="closed"):
+                await server.serve_forever()
+
+    run(main())
+
+
+def test_abort_clients() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            server = await two.b.create_server(Recorder, two.host, 80)
+            clients = [(await two.a.create_connection(Recorder, two.host, 80))[1] for _ in range(3)]
+            await turns(20)
+            server.close()
+            server.abort_clients()
+            await server.wait_closed()
+            for client in clients:
+                assert isinstance(await client.lost, ConnectionReset)
+
+    run(main())

@@ -1,0 +1,185 @@
+"""Protocols of every kind: buffered ones, ones that raise, ones that hand over to another."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tcpip_wasm import ConnectionReset
+from tests.support import payload
+from tests.support_stacks import (
+    Recorder,
+    pair,
+    recorders,
+    run,
+    run_with_reports,
+    until,
+)
+
+
+class Buffered(asyncio.BufferedProtocol):
+    """Takes data in a buffer of its own."""
+
+    def __init__(self, size: int) -> None:
+        self.buffer = bytearray(size)
+        self.data = bytearray()
+        self.eof = asyncio.get_running_loop().create_future()
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        assert sizehint == -1 or sizehint > 0
+        return memoryview(self.buffer)
+
+    def buffer_updated(self, count: int) -> None:
+        assert 0 < count <= len(self.buffer)
+        self.data += self.buffer[:count]
+
+    def eof_received(self) -> bool:
+        self.eof.set_result(None)
+        return False
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.lost.set_result(error)
+
+
+@pytest.mark.parametrize("size", [1000, 65536, 1_000_000])
+def test_buffered_protocol(size: int) -> None:
+    async def main() -> None:
+        async with pair() as two:
+            made: list[Buffered] = []
+
+            def accept() -> Buffered:
+                made.append(Buffered(size))
+                return made[0]
+
+            server = await two.b.create_server(accept, two.host, 80)
+            transport, _ = await two.a.create_connection(Recorder, two.host, 80)
+            transport.write(payload(300_000))
+            transport.close()
+            await until(lambda: bool(made))
+            await made[0].eof
+            assert made[0].data == payload(300_000)
+            assert await made[0].lost is None
+            server.close()
+            await server.wait_closed()
+
+    run(main())
+
+
+def test_empty_buffer_is_an_error() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            made: list[Buffered] = []
+
+            def accept() -> Buffered:
+                made.append(Buffered(0))
+                return made[0]
+
+            server = await two.b.create_server(accept, two.host, 80)
+            _, client = await two.a.create_connection(Recorder, two.host, 80)
+            client.transport.write(b"x")
+            assert isinstance(await client.lost, ConnectionReset)
+            assert isinstance(await made[0].lost, RuntimeError)
+            server.close()
+            await server.wait_closed()
+
+    _, reports = run_with_reports(main())
+    assert len(reports) == 1
+    assert "empty buffer" in str(reports[0]["exception"])
+
+
+@pytest.mark.parametrize("callback", ["data_received", "eof_received"])
+def test_protocol_that_raises(callback: str) -> None:
+    """It loses its connection with its own error, the peer is reset, everybody else goes on."""
+
+    class Failing(Recorder):
+        pass
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError(callback)
+
+    setattr(Failing, callback, fail)
+
+    async def main() -> None:
+        async with pair() as two:
+            made: list[Failing] = []
+
+            def accept() -> Failing:
+                made.append(Failing())
+                return made[-1]
+
+            server = await two.b.create_server(accept, two.host, 80)
+            _, client = await two.a.create_connection(lambda: Recorder(keep_open=True), two.host, 80)
+            client.transport.write(b"x")
+            client.transport.write_eof()
+            assert isinstance(await client.lost, ConnectionReset)
+            assert isinstance(await made[0].lost, ZeroDivisionError)
+            server.close()
+            await server.wait_closed()
+            one, other = await recorders(two)
+            one.transport.write(b"unharmed")
+            await until(lambda: other.data == b"unharmed")
+
+    _, reports = run_with_reports(main())
+    assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+    assert callback in reports[0]["message"]
+
+
+def test_connection_made_that_raises() -> None:
+    class Failing(Recorder):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        async with pair() as two:
+            server = await two.b.create_server(Failing, two.host, 80)
+            _, client = await two.a.create_connection(Recorder, two.host, 80)
+            assert isinstance(await client.lost, ConnectionReset)
+            server.close()
+            await server.wait_closed()
+
+    _, reports = run_with_reports(main())
+    assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+
+
+def test_factory_that_raises() -> None:
+    def fail() -> asyncio.Protocol:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with pair() as two:
+            server = await two.b.create_server(fail, two.host, 80)
+            _, client = await two.a.create_connection(Recorder, two.host, 80)
+            assert isinstance(await client.lost, ConnectionReset)
+            handles = two.a.stats().core.handles
+            with pytest.raises(ZeroDivisionError):
+                await two.a.create_connection(fail, two.host, 80)
+            assert two.a.stats().core.handles == handles
+            server.close()
+            await server.wait_closed()
+
+    _, reports = run_with_reports(main())
+    assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+
+
+def test_another_protocol_takes_over() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            client, server = await recorders(two)
+            client.transport.write(b"for the first")
+            await until(lambda: server.data == b"for the first")
+            second = Buffered(100)
+            server.transport.set_protocol(second)
+            assert server.transport.get_protocol() is second
+            client.transport.write(b"for the second")
+            await until(lambda: second.data == b"for the second")
+            assert server.data == b"for the first"
+            client.transport.close()
+            assert await second.lost is None
+            await client.lost
+
+    run(main())

@@ -53,10 +53,14 @@ class _Scheduler:
         later, self.later = self.later, []
         now = time()
         until = now + SLICE
-        while ready and now < until:
-            for _ in range(min(len(ready), TURNS_A_LOOK)):
-                ready.popleft().turn(now)
-            now = time()
+        turns = 0
+        while ready:
+            ready.popleft().turn(now)
+            turns += 1
+            if turns % TURNS_A_LOOK == 0:
+                now = time()
+                if now >= until:
+                    break
         for driver in later:
             if driver.is_late:
                 driver.turn(now)

@@ -184,23 +184,24 @@ class Core:
         else:
             self.more = self.soon = False
 
-    def events(self) -> Iterator[Event]:
-        """Yield the events of the latest `poll`, in order. Other calls may be made in between, but not `poll`."""
-        instance = self._instance
-        unpack = _EVENT.unpack_from
+    def events(self) -> list[Event]:
+        """Return the events of the latest `poll`, in order."""
+        memory = self._instance.memory
+        unpack, header = _EVENT.unpack_from, abi.EVENT_HEADER
         at = self._event_buffer
         end = at + self._event_length
+        events = []
         while at < end:
-            memory = instance.memory
             size, kind, handle, value = unpack(memory, at)
-            if size == abi.EVENT_HEADER:
+            if size == header:
                 payload = b""
             elif kind == abi.EVENT_DATA:
-                payload = bytes(memory[at + abi.EVENT_HEADER : at + abi.EVENT_HEADER + value])
+                payload = bytes(memory[at + header : at + header + value])
             else:
-                payload = bytes(memory[at + abi.EVENT_HEADER : at + size])
+                payload = bytes(memory[at + header : at + size])
             at += size
-            yield kind, handle, value, payload
+            events.append((kind, handle, value, payload))
+        return events
 
     def close(self) -> None:
         """Let go of the instance. Later calls raise `StackClosedError`."""
@@ -327,18 +328,8 @@ class Core:
             OSError: ``ENOTCONN`` where the connection is not open for writing.
         """
         size = len(data)
-        if size <= abi.STAGING_CAPACITY:
-            return self._send_piece(handle, data, size)
-        sent = 0
-        while sent < size:
-            piece = data[sent : sent + abi.STAGING_CAPACITY]
-            taken = self._send_piece(handle, piece, len(piece))
-            sent += taken
-            if taken < len(piece):
-                break
-        return sent
-
-    def _send_piece(self, handle: int, data: bytes | memoryview, size: int) -> int:
+        if size > abi.STAGING_CAPACITY:
+            return self._send_large(handle, memoryview(data))
         if self._closed is not None:
             raise self._closed
         start = self._staging
@@ -350,6 +341,16 @@ class Core:
         if taken < 0:
             raise error_for(taken, "send")
         return taken
+
+    def _send_large(self, handle: int, data: memoryview) -> int:
+        sent = 0
+        while sent < len(data):
+            piece = data[sent : sent + abi.STAGING_CAPACITY]
+            taken = self.tcp_send(handle, piece)
+            sent += taken
+            if taken < len(piece):
+                break
+        return sent
 
     def tcp_received(self, handle: int, length: int) -> None:
         """Report that the application has read so many bytes, which opens the receive window again."""

@@ -161,7 +161,9 @@ class TcpTransport(asyncio.Transport):
             self._fatal(error, "protocol.data_received() failed")
             return
         if self.auto_credit:
-            self.credit(len(data))
+            self._uncredited += len(data)
+            if self._uncredited >= CREDIT:
+                self.credit(0)
 
     def _fill(self, protocol: Any, data: bytes) -> None:
         """Hand data to a `BufferedProtocol`, in pieces of the sizes it offers."""

@@ -23,6 +23,10 @@ SLICE: Final = 0.002
 TURNS_A_LOOK: Final = 4
 """Turns between two looks at the clock."""
 
+LATEST_POLL: Final = 0.025
+"""Seconds after which a core that sent something at once has to be polled: one tick of TCP, an eighth of the shortest
+retransmission time-out."""
+
 
 class Handler(Protocol):
     """What stands behind a handle: an interface, a listener, a connection."""
@@ -104,6 +108,8 @@ class Driver:
         self.is_late = False
         self._timer: asyncio.TimerHandle | None = None
         self._due = inf  # when it fires
+        self._polled = -inf  # when the core was polled last
+        self._unpolled = False  # something was sent since then
         self._waiting: list[tuple[FrameBuffers, Callable[[], None]]] = []
 
     def wake(self) -> None:
@@ -114,6 +120,23 @@ class Driver:
             scheduler.ready.append(self)
             if not scheduler.scheduled:
                 scheduler.begin()
+
+    def send(self, handle: int, data: bytes | memoryview) -> int:
+        """`Core.tcp_send`, and see to it that what was taken leaves: at once where that is possible, else soon."""
+        core = self.core
+        taken = core.tcp_send(handle, data, self.loop.time())
+        interface = core.sent_at_once()
+        if not interface:
+            self.wake()
+            return taken
+        self.handlers[interface].on_event(abi.EVENT_TRANSMIT, 0, b"")
+        if not self._awake and self._due > self._polled + LATEST_POLL:
+            # The core was not polled, so what it knows of its next deadline is old.
+            if self._timer is not None:
+                self._timer.cancel()
+            self._arm(self.loop.time() + LATEST_POLL)
+        self._unpolled = True
+        return taken
 
     def wake_soon(self) -> None:
         """See to it that the core is polled in the loop's next turn, when the application may have more to send."""
@@ -131,9 +154,10 @@ class Driver:
 
     def turn(self, now: float) -> None:
         """Poll the core once and hand out its events. Only the scheduler calls this."""
-        self._awake = self.is_late = False
+        self._awake = self.is_late = self._unpolled = False
         if self.error is not None:
             return
+        self._polled = now
         self.turns += 1
         core = self.core
         try:
@@ -177,9 +201,11 @@ class Driver:
         self._timer = None
         self._due = inf
         deadline = self.core.deadline
-        if deadline == inf:
+        if self._unpolled:
+            self.wake()
+        elif deadline == inf:
             return
-        if deadline > self.loop.time():
+        elif deadline > self.loop.time():
             self._arm(deadline)
         else:
             self.wake()

@@ -93,6 +93,15 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
             raise failed(error)
         return answer[0]  # type: ignore[no-any-return]
 
+    def call3(a: float, b: int, c: int, _held: Any = held) -> int:
+        first[0] = a
+        arguments[2] = b
+        arguments[4] = c
+        error = call(context, target, buffer, count, trap_pointer)
+        if error or trap:
+            raise failed(error)
+        return answer[0]  # type: ignore[no-any-return]
+
     def call_any(*given: int, _held: Any = held) -> int:
         first[0] = given[0]
         for index in range(1, len(given)):
@@ -102,7 +111,7 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
             raise failed(error)
         return answer[0]  # type: ignore[no-any-return]
 
-    return (call0, call1, call2)[len(parameters)] if len(parameters) < 3 else call_any
+    return (call0, call1, call2, call3)[len(parameters)] if len(parameters) < 4 else call_any
 
 
 def _address(pointer: Any) -> int:

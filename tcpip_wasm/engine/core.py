@@ -144,6 +144,7 @@ class Core:
         instance.refresh()
         words = instance.words[control // 4 : control // 4 + abi.CONTROL_WORDS]
         self._state = control // 8  # EVENT_LENGTH and MORE
+        self._sent_at_once = control // 4 + abi.CONTROL_SENT_AT_ONCE
         self._event_buffer = words[abi.CONTROL_EVENT_BUFFER]
         self._staging = words[abi.CONTROL_STAGING]
         self._scratch = words[abi.CONTROL_SCRATCH]
@@ -210,7 +211,7 @@ class Core:
             self._instance.close()
             self._poll = self._send = self._received = self._refuse
 
-    def _refuse(self, *_: int) -> int:
+    def _refuse(self, *_: float) -> int:
         raise self._closed or StackClosedError(errno.ECONNABORTED, "the stack was closed")
 
     def _call(self, name: str, *arguments: int, detail: str = "") -> int:
@@ -317,12 +318,13 @@ class Core:
         """Return the port of a listener."""
         return self._call("tcp_local_port", handle)
 
-    def tcp_send(self, handle: int, data: bytes | memoryview) -> int:
+    def tcp_send(self, handle: int, data: bytes | memoryview, now: float = 0.0) -> int:
         """Hand over data, and return how many bytes were taken. After a short count, WRITABLE follows.
 
         Args:
             handle: a connection.
             data: bytes, one-dimensional.
+            now: the time, in seconds, if a small piece may leave at once, see `sent_at_once`; 0 leaves all to `poll`.
 
         Raises:
             OSError: ``ENOTCONN`` where the connection is not open for writing.
@@ -335,12 +337,23 @@ class Core:
         start = self._staging
         self._instance.memory[start : start + size] = data
         try:
-            taken = self._send(handle, size)
+            taken = self._send(now, handle, size)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
             raise self._instance.die(error) from error
         if taken < 0:
             raise error_for(taken, "send")
         return taken
+
+    def sent_at_once(self) -> int:
+        """Return the handle of the interface by which the latest `tcp_send` left at once, or 0; after that, 0.
+
+        Then the frame is to be taken from the interface's buffers, and `poll` is due within one tick of TCP, 25 ms.
+        """
+        words = self._instance.words
+        handle = words[self._sent_at_once]
+        if handle:
+            words[self._sent_at_once] = 0
+        return handle
 
     def _send_large(self, handle: int, data: memoryview) -> int:
         sent = 0

@@ -270,14 +270,11 @@ class TcpTransport(asyncio.Transport):
     def _send(self, data: bytes | memoryview) -> int:
         """Offer data to the core, and return how many bytes it took."""
         try:
-            taken = self._core.tcp_send(self._handle, data)
-        except OSError as error:
-            if not isinstance(error, StackError):
-                # lwIP has ended the connection in this turn: its CLOSED event is on the way and says why.
-                self._driver.wake()
+            return self._driver.send(self._handle, data)
+        except OSError:
+            # The connection or the whole stack has ended in this turn; the next poll says why.
+            self._driver.wake()
             return 0
-        self._driver.wake()
-        return taken
 
     def _flush(self) -> None:
         waiting = self._waiting

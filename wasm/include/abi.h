@@ -10,7 +10,7 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 1132224930 /* version 1, as a sum over all of it: no change can be forgotten */
+#define ABI_VERSION 1726759679 /* version 1, as a sum over all of it: no change can be forgotten */
 #define ABI_MAX_INTERFACES 64 /* bounded table; a 32-port bridge and then some */
 #define ABI_RECEIVE_CAPACITY 262144 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 262144 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
@@ -61,11 +61,12 @@
 #define ABI_EVENT_CLOSED 7 /* connection: the connection is gone; value is the error, negated, or 0 */
 #define ABI_CONTROL_EVENT_LENGTH 0
 #define ABI_CONTROL_MORE 1
-#define ABI_CONTROL_EVENT_BUFFER 2
-#define ABI_CONTROL_STAGING 3
-#define ABI_CONTROL_SCRATCH 4
-#define ABI_CONTROL_STATISTICS 5
-#define ABI_CONTROL_WORDS 6
+#define ABI_CONTROL_SENT_AT_ONCE 2
+#define ABI_CONTROL_EVENT_BUFFER 3
+#define ABI_CONTROL_STAGING 4
+#define ABI_CONTROL_SCRATCH 5
+#define ABI_CONTROL_STATISTICS 6
+#define ABI_CONTROL_WORDS 7
 #define ABI_BLOCK_RECEIVE_BUFFER 0
 #define ABI_BLOCK_RECEIVE_LENGTH 1
 #define ABI_BLOCK_TRANSMIT_BUFFER 2
@@ -99,7 +100,7 @@ ABI_EXPORT("interface_checksums") int32_t abi_interface_checksums(int32_t, int32
 ABI_EXPORT("tcp_connect") int32_t abi_tcp_connect(int32_t, int32_t, int32_t, int32_t);
 ABI_EXPORT("tcp_listen") int32_t abi_tcp_listen(int32_t, int32_t, int32_t);
 ABI_EXPORT("tcp_local_port") int32_t abi_tcp_local_port(int32_t);
-ABI_EXPORT("tcp_send") int32_t abi_tcp_send(int32_t, int32_t);
+ABI_EXPORT("tcp_send") int32_t abi_tcp_send(double, int32_t, int32_t);
 ABI_EXPORT("tcp_received") int32_t abi_tcp_received(int32_t, int32_t);
 ABI_EXPORT("tcp_shutdown") int32_t abi_tcp_shutdown(int32_t);
 ABI_EXPORT("tcp_close") int32_t abi_tcp_close(int32_t);

@@ -185,7 +185,14 @@ int32_t abi_tcp_local_port(int32_t handle) {
   return listener == NULL ? ABI_ERROR_BAD_HANDLE : listener->pcb->local_port;
 }
 
-int32_t abi_tcp_send(int32_t handle, int32_t length) {
+/* A request or its answer: it leaves at once where nothing could join it, and where lwIP's clock is not behind. */
+static bool goes_at_once(const struct tcp_pcb *pcb, int32_t length, double time) {
+  return time > 0 && length < pcb->mss && pcb->unsent != NULL && pcb->unsent->next == NULL && pcb->unacked == NULL &&
+         timers_keep_up(time);
+}
+
+int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
+  control[ABI_CONTROL_SENT_AT_ONCE] = 0;
   struct connection *connection = connection_for(handle);
   if (connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
@@ -210,7 +217,7 @@ int32_t abi_tcp_send(int32_t handle, int32_t length) {
   if (error != ERR_OK && error != ERR_MEM) {
     return error_from_lwip(error);
   }
-  if (taken > 0) {
+  if (taken > 0 && !(goes_at_once(pcb, length, time) && tcp_output(pcb) == ERR_OK)) {
     connection_send_later(connection);
   }
   if (taken < length) {

@@ -152,6 +152,14 @@ static void run(struct clock *clock) {
   }
 }
 
+bool timers_keep_up(double time) {
+  if (time * 1e6 >= (double)tcp_clock->next) {
+    return false;
+  }
+  now = LWIP_MAX(now, (uint64_t)(time * 1e6));
+  return true;
+}
+
 void timers_tcp_changed(void) { tcp_exchanged--; }
 
 void timers_start(void) {

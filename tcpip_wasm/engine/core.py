@@ -266,7 +266,8 @@ class Core:
         self._call("interface_remove", handle)
 
     def add_address(self, handle: int, address: Address, prefix: int) -> None:
-        """Give an interface an address. An IPv4 address replaces the one before; IPv6 addresses add up to eight."""
+        """Give an interface an address. An IPv4 address replaces the one before; there is room for seven IPv6 addresses
+        beside the link-local one."""
         self._put_scratch(address.packed)
         self._call("interface_address", handle, address.version, prefix, detail=str(address))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Final
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
-from tcpip_wasm.errors import StackError, StreamLockedError
+from tcpip_wasm.errors import StreamLockedError
 from tcpip_wasm.interfaces.addresses import IPInterface
 from tcpip_wasm.interfaces.frames import FrameSink, FrameSource
 from tcpip_wasm.interfaces.interface import Interface
@@ -65,17 +66,14 @@ class StreamInterface(Interface):
             raise StreamLockedError(f"{self.name} has a listener already")
         return readable
 
-    def __aiter__(self):  # type: ignore[no-untyped-def]
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over the frames that leave; the same as `listen`."""
         return self.listen().__aiter__()
 
     def _let_go(self, error: Exception | None) -> None:
         super()._let_go(error)
         if self._sink is not None:
             self._sink.on_interface_gone()
-
-    def on_stack_gone(self, error: StackError) -> None:
-        """The stack is gone: the streams end."""
-        super().on_stack_gone(error)
 
 
 class TunInterface(StreamInterface):

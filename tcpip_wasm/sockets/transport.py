@@ -27,10 +27,6 @@ HIGH_WATER: Final = 64 * 1024
 CREDIT: Final = 128 * 1024
 """Bytes handed up before the core hears of it: one call for a large piece, none for a request and its answer."""
 
-LARGE: Final = 32 * 1024
-"""Bytes of a piece after which the protocol gets a turn of the loop to read it. Pieces that pile up in a reader's
-buffer are moved about there, and above 128 KiB the C library maps and unmaps pages for each."""
-
 
 class TcpTransport(asyncio.Transport):
     """One TCP connection.
@@ -79,7 +75,6 @@ class TcpTransport(asyncio.Transport):
         self._low = HIGH_WATER // 4
         self._protocol_paused = False
         self._reading_paused = False
-        self._resting = False
         self._made = False
         self._closing = False
         self._lost = False
@@ -102,17 +97,15 @@ class TcpTransport(asyncio.Transport):
     def on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event that concerns this connection."""
         if kind == abi.EVENT_DATA:
-            if self._reading_paused or self._resting or self._arrived:
+            if self._reading_paused or self._arrived:
                 self._arrived.append(payload)
             elif not self._closing:
                 self._deliver(payload)
-                if value >= LARGE:
-                    self._rest()
         elif kind == abi.EVENT_WRITABLE:
             self._flush()
         elif kind == abi.EVENT_EOF:
             self._eof_arrived = True
-            if not self._reading_paused and not self._resting and not self._arrived:
+            if not self._reading_paused and not self._arrived:
                 self._deliver_eof()
         elif kind == abi.EVENT_CLOSED:
             self._end(error_for(-value, self._what()) if value else None)
@@ -214,22 +207,11 @@ class TcpTransport(asyncio.Transport):
             return
         self._reading_paused = False
         if self._arrived or self._eof_arrived:
-            self._rest()
-
-    def _rest(self) -> None:
-        """Hand up nothing more in this turn of the loop: what follows a large piece comes when that one was read."""
-        if not self._resting:
-            self._resting = True
             self._loop.call_soon(self._deliver_arrived)
 
     def _deliver_arrived(self) -> None:
-        self._resting = False
         while self._arrived and not self._reading_paused and not self._closing:
-            data = self._arrived.popleft()
-            self._deliver(data)
-            if len(data) >= LARGE:
-                self._rest()
-                return
+            self._deliver(self._arrived.popleft())
         if self._eof_arrived and not self._arrived and not self._reading_paused:
             self._deliver_eof()
 

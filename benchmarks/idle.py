@@ -10,8 +10,8 @@ from benchmarks.report import Goal, Measure, progress
 
 GROUP: Final = "idle"
 UNIT: Final = "wake-ups/s"
-_SOLICITS: Final = 10.0
-"""Seconds after which a host has sent its last router solicitation: RFC 4861, section 10."""
+_REPORTS: Final = 2.0
+"""Seconds after which a new interface has reported the multicast groups it listens to: RFC 2710, section 7."""
 _SETTLES: Final = 1.0
 """Seconds after which the acknowledgements of a connection are through."""
 
@@ -29,8 +29,8 @@ async def _wake_ups(network: VirtualNetwork, settle: float, seconds: float) -> f
 async def measure(seconds: float) -> list[Measure]:
     """Count wake-ups of each of two stacks on a cable for so many seconds."""
     async with two_stacks() as network:
-        progress(f"{_SOLICITS:g} s to settle, then {seconds:g} s without and with an open connection")
-        alone = await _wake_ups(network, _SOLICITS, seconds)
+        progress(f"{_REPORTS:g} s to settle, then {seconds:g} s without and with an open connection")
+        alone = await _wake_ups(network, _REPORTS, seconds)
         async with (
             await network.server.listen_tcp(0) as listener,
             await network.client.connect_tcp(network.host, listener.port) as ours,

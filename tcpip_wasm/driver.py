@@ -1,8 +1,9 @@
 """The asyncio driver: it polls cores when they have work, hands out their events, and arms one timer for each.
 
 Owns wake-ups: which stacks of an event loop are to be polled, in which order, and when the loop gets its turn again. It
-must not know what an interface or a socket is; they register a `Handler` for their handle. Stacks of one loop share one
-`_Scheduler`, so that frames which travel over a cable between two of them arrive in the same turn of the loop.
+knows of interfaces only that frames wait in them, and of sockets nothing; they register a `Handler` for their handle.
+Stacks of one loop share one `_Scheduler`, so that frames which travel over a cable between two of them arrive in the
+same turn of the loop.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Handler(Protocol):
     """What stands behind a handle: an interface, a listener, a connection."""
 
     def on_event(self, kind: int, value: int, payload: bytes) -> None:
-        """Take an event of the core that concerns this handle."""
+        """Take an event of the core that concerns this handle. A TRANSMIT of 0 says only that some frames wait."""
 
     def on_stack_gone(self, error: StackError) -> None:
         """The stack was closed or has trapped: end every pending call with the error."""
@@ -58,19 +59,21 @@ class _Scheduler:
         now = time()
         until = now + SLICE
         turns = 0
-        while ready:
-            ready.popleft().turn(now)
-            turns += 1
-            if turns % TURNS_A_LOOK == 0:
-                now = time()
-                if now >= until:
-                    break
-        for driver in later:
-            if driver.is_late:
-                driver.turn(now)
-        self.scheduled = False
-        if ready or self.later:
-            self.begin()
+        try:
+            while ready:
+                ready.popleft().turn(now)
+                turns += 1
+                if turns % TURNS_A_LOOK == 0:
+                    now = time()
+                    if now >= until:
+                        break
+            for driver in later:
+                if driver.is_late:
+                    driver.turn(now)
+        finally:
+            self.scheduled = False
+            if ready or self.later:
+                self.begin()
 
 
 _schedulers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Scheduler] = WeakKeyDictionary()
@@ -93,7 +96,8 @@ class Driver:
     Attributes:
         turns: how often the core was polled.
         handlers: what stands behind each handle.
-        is_late: whether it only has acknowledgements to send, which can wait for what the application does next.
+        is_late: whether it is to be polled in the loop's next turn: acknowledgements or a window update wait, and with
+            them may go what the application does next.
         error: why the stack is gone, or None.
     """
 
@@ -109,7 +113,7 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._due = inf  # when it fires
         self._polled = -inf  # when the core was polled last
-        self._unpolled = False  # something was sent since then
+        self._sent_since_poll = False
         self._waiting: list[tuple[FrameBuffers, Callable[[], None]]] = []
 
     def wake(self) -> None:
@@ -129,13 +133,17 @@ class Driver:
         if not interface:
             self.wake()
             return taken
-        self.handlers[interface].on_event(abi.EVENT_TRANSMIT, 0, b"")
+        try:
+            self.handlers[interface].on_event(abi.EVENT_TRANSMIT, 0, b"")
+        except Exception as error:  # of a port; the core has the data, whatever becomes of this frame
+            self.report(error, "a port of the virtual stack failed")
+            self.wake()
         if not self._awake and self._due > self._polled + LATEST_POLL:
             # The core was not polled, so what it knows of its next deadline is old.
             if self._timer is not None:
                 self._timer.cancel()
             self._arm(self.loop.time() + LATEST_POLL)
-        self._unpolled = True
+        self._sent_since_poll = True
         return taken
 
     def wake_soon(self) -> None:
@@ -154,7 +162,7 @@ class Driver:
 
     def turn(self, now: float) -> None:
         """Poll the core once and hand out its events. Only the scheduler calls this."""
-        self._awake = self.is_late = self._unpolled = False
+        self._awake = self.is_late = self._sent_since_poll = False
         if self.error is not None:
             return
         self._polled = now
@@ -175,7 +183,9 @@ class Driver:
                     core.tcp_abort(value)  # its listener was closed in this very turn
             except StackError as error:
                 self.end(error)
-            except Exception as error:
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # CancelledError too: one callback must not stop the stacks of a loop
                 self.report(error, "a callback of the virtual stack failed")
             if self.error is not None:
                 return
@@ -201,7 +211,7 @@ class Driver:
         self._timer = None
         self._due = inf
         deadline = self.core.deadline
-        if self._unpolled:
+        if self._sent_since_poll:
             self.wake()
         elif deadline == inf:
             return

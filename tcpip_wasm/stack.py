@@ -357,7 +357,8 @@ class NetworkStack:
         Args:
             host: address of the peer.
             port: its port.
-            timeout: seconds to wait at most; None leaves it to TCP, which gives up after about seven seconds.
+            timeout: seconds to wait at most; None leaves it to TCP, which gives up after
+                seven seconds without any answer.
 
         Raises:
             ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`.

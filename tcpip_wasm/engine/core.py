@@ -3,6 +3,7 @@
 Owns the layout of records, events and addresses on the Python side, and turns error codes into exceptions. It imports
 neither asyncio nor a clock, and keeps no frame: they wait in the module's own buffers. A driver's loop is
 
+    core.tcp_send(handle, data, now)    # taken, and sent at once or by the next poll: core.sent_at_once() tells
     core.poll(now)                      # written data leaves, received frames are taken in, timers run
     for kind, handle, value, payload in core.events(): ...
     core.more or core.soon              # poll again before waiting
@@ -27,7 +28,7 @@ import wasmtime
 
 from tcpip_wasm.engine import abi
 from tcpip_wasm.engine.instance import Instance
-from tcpip_wasm.errors import StackClosedError, network_error
+from tcpip_wasm.errors import StackClosedError, StackTrappedError, network_error
 
 Address = IPv4Address | IPv6Address
 Event = tuple[int, int, int, bytes]
@@ -151,7 +152,6 @@ class Core:
         self._statistics = words[abi.CONTROL_STATISTICS] // 4
         self._poll = calls["poll"]
         self._send = calls["tcp_send"]
-        self._received = calls["tcp_received"]
         self._closed: StackClosedError | None = None
         self._mac_seed = hashlib.sha256(b"mac" + seed)
         self._event_length = 0
@@ -174,7 +174,7 @@ class Core:
         try:
             self.deadline = self._poll(now)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
-            raise instance.die(error) from error
+            raise self._die(error) from error
         state = instance.longs[self._state]
         self._event_length = state & 0xFFFFFFFF
         if state >> 32:
@@ -209,10 +209,14 @@ class Core:
         if self._closed is None:
             self._closed = StackClosedError(errno.ECONNABORTED, "the stack was closed")
             self._instance.close()
-            self._poll = self._send = self._received = self._refuse
+            self._poll = self._send = self._refuse
+
+    def _die(self, cause: BaseException) -> StackTrappedError:
+        self._poll = self._send = self._refuse
+        return self._instance.die(cause)
 
     def _refuse(self, *_: float) -> int:
-        raise self._closed or StackClosedError(errno.ECONNABORTED, "the stack was closed")
+        raise self._instance.death or self._closed or StackClosedError(errno.ECONNABORTED, "the stack was closed")
 
     def _call(self, name: str, *arguments: int, detail: str = "") -> int:
         """Make a call of the ABI, and raise what its error code means."""
@@ -224,14 +228,14 @@ class Core:
         try:
             result = instance.calls[name](*arguments)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
-            raise instance.die(error) from error
+            raise self._die(error) from error
         if result < 0:
             raise error_for(result, detail)
         return result
 
     def _put_scratch(self, data: bytes, at: int = 0) -> None:
         if self._closed is not None:
-            raise self._closed
+            self._refuse()
         start = self._scratch + at
         self._instance.memory[start : start + len(data)] = data
 
@@ -334,27 +338,23 @@ class Core:
         if size > abi.STAGING_CAPACITY:
             return self._send_large(handle, memoryview(data))
         if self._closed is not None:
-            raise self._closed
+            self._refuse()
         start = self._staging
         self._instance.memory[start : start + size] = data
         try:
             taken = self._send(now, handle, size)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
-            raise self._instance.die(error) from error
+            raise self._die(error) from error
         if taken < 0:
             raise error_for(taken, "send")
         return taken
 
     def sent_at_once(self) -> int:
-        """Return the handle of the interface by which the latest `tcp_send` left at once, or 0; after that, 0.
+        """Return the handle of the interface by which the latest `tcp_send` left at once, or 0.
 
-        Then the frame is to be taken from the interface's buffers, and `poll` is due within one tick of TCP, 25 ms.
+        If it did, the frame is to be taken from the interface's buffers, and `poll` is due within a tick of TCP, 25 ms.
         """
-        words = self._instance.words
-        handle = words[self._sent_at_once]
-        if handle:
-            words[self._sent_at_once] = 0
-        return handle
+        return self._instance.words[self._sent_at_once]
 
     def _send_large(self, handle: int, data: memoryview) -> int:
         sent = 0

@@ -33,8 +33,8 @@ class Cable:
                 interface.detach()
 
     def transmit(self, records: memoryview) -> int:
-        """Not called: frames move from interface to interface."""
-        return len(records)
+        """Not called: frames move from interface to interface (`far` in `Interface.attach`)."""
+        raise AssertionError("a cable's frames move from interface to interface")
 
     def detached(self, error: Exception | None) -> None:
         """One end is gone: the other is unplugged."""

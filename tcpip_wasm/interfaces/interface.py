@@ -1,7 +1,7 @@
 """What all interfaces have in common: an address or several, counters, and one place where something listens.
 
-Owns the way of frames between the module's buffers and a `Port`: a cable, a frame stream, a device of the host. It must
-not know which. Until something is attached, frames that leave are dropped and counted.
+Owns the way of frames between the module's buffers and a `Port`, which may be anything, or straight to another
+interface where a cable joins the two. Until something is attached, frames that leave are dropped and counted.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Interface:
         return self._port is not None
 
     def resume_transmit(self) -> None:
-        """Offer the port what it had no room for."""
+        """Poll again: there is room for what waits."""
         self.driver.wake()
 
     def on_event(self, kind: int, value: int, payload: bytes) -> None:

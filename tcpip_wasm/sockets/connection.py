@@ -103,8 +103,9 @@ class StreamEnds(asyncio.Protocol):
         return True
 
     def _check_writable(self) -> None:
-        if self.error is not None:
-            raise self.error
+        error = self.error or self.transport.end_error
+        if error is not None:
+            raise error
         if self.transport.is_closing():
             raise StreamClosedError(errno.ECONNABORTED, "write after close")
 
@@ -246,7 +247,7 @@ class TcpListener:
             except asyncio.CancelledError:
                 if acceptor.done() and not acceptor.cancelled():
                     self._wake_one()  # the connection that woke this call is for another
-                else:
+                elif acceptor in self._acceptors:
                     self._acceptors.remove(acceptor)
                 raise
 

@@ -42,6 +42,7 @@ class TcpTransport(asyncio.Transport):
 
     Attributes:
         connected: a future that is done once the connection is open, or fails; only for connections made here.
+        end_error: why the connection ended, a turn of the loop before `connection_lost` tells the protocol; or None.
         auto_credit: whether data counts as read once the protocol has it. A consumer that queues it sets this to
             False and calls `credit` when somebody has read.
     """
@@ -83,6 +84,7 @@ class TcpTransport(asyncio.Transport):
         self._writes_after_loss = 0
         self.connected: asyncio.Future[None] | None = None
         self.auto_credit = True
+        self.end_error: BaseException | None = None
         self.on_lost: Any = None
         self.set_protocol(protocol)
         driver.handlers[handle] = self
@@ -254,7 +256,7 @@ class TcpTransport(asyncio.Transport):
         try:
             return self._driver.send(self._handle, data)
         except OSError:
-            # The connection or the whole stack has ended in this turn; the next poll says why.
+            # The connection has ended, or the module has trapped, in this very turn: the next poll says which.
             self._driver.wake()
             return 0
 
@@ -392,6 +394,7 @@ class TcpTransport(asyncio.Transport):
             # All was received and the peer is done; the protocol reads on at its own pace.
             return
         self._closing = self._lost = True
+        self.end_error = error
         if self._driver.error is None:
             self._driver.handlers.pop(self._handle, None)
             self._core.tcp_close(self._handle)

@@ -414,3 +414,21 @@ def test_reset_while_connecting_is_a_refusal() -> None:
                 await read_all(connection)
 
     run(main())
+
+
+def test_a_cancelled_callback_stops_no_other_connection() -> None:
+    class Cancelled(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            raise asyncio.CancelledError
+
+    async def main() -> None:
+        reports: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context["exception"]))
+        async with await create_stack() as stack:
+            await stack.create_server(Cancelled, "127.0.0.1", 80)
+            await stack.create_server(Recorder, "127.0.0.1", 81)
+            await (await stack.connect_tcp("127.0.0.1", 80)).close()
+            await (await stack.connect_tcp("127.0.0.1", 81)).close()
+        assert [type(report) for report in reports] == [asyncio.CancelledError]
+
+    asyncio.run(main())

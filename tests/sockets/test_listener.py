@@ -283,3 +283,17 @@ def test_abort_clients() -> None:
                 assert isinstance(await client.lost, ConnectionReset)
 
     run(main())
+
+
+def test_cancelled_accept_in_the_turn_of_the_close() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            listener = await two.b.listen_tcp(80)
+            accepting = asyncio.create_task(listener.accept())
+            await turns(3)
+            accepting.cancel()
+            await listener.close()
+            with pytest.raises(asyncio.CancelledError):
+                await accepting
+
+    run(main())

@@ -74,9 +74,9 @@
 #define LWIP_IPV6_FRAG 1
 #define LWIP_IPV6_REASS 1
 #define IPV6_FRAG_COPYHEADER 1 /* the header of a fragment must survive lwIP's overlay when pointers are 8 bytes wide */
-#define LWIP_IPV6_SEND_ROUTER_SOLICIT 1
+#define LWIP_IPV6_SEND_ROUTER_SOLICIT 1 /* off in effect: interface.c asks no router yet */
 #define LWIP_IPV6_AUTOCONFIG 1
-#define LWIP_IPV6_DUP_DETECT_ATTEMPTS 1 /* RFC 4862, section 5.1 */
+#define LWIP_IPV6_DUP_DETECT_ATTEMPTS 1 /* RFC 4862, section 5.1; interface.c uses its addresses at once */
 #define LWIP_IPV6_DHCP6 0
 #define LWIP_ICMP6 1
 #define LWIP_IPV6_MLD 1

@@ -1,4 +1,4 @@
-/* The event buffer: records in the order in which things happened, read by the host after each call. It is linear and
+/* The event buffer: records in the order in which things happened, read by the host after each poll. It is linear and
    starts anew with each poll; frames are taken in only while it can hold all that one of them may cause, so that no
    event is ever dropped and the host alone decides the pace. */
 #include "host.h"
@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* One frame can fill a hole and release a whole window; beside it, its events and those of timers and commands. */
+/* One frame can fill a hole and release a whole window; beside it, its events and those of timers. */
 enum { FRAME_RESERVE = ABI_TCP_WINDOW + 65536, OTHER_RESERVE = 65536 };
 
 static uint8_t buffer[ABI_EVENT_CAPACITY] __attribute__((aligned(8)));

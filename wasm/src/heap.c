@@ -13,7 +13,7 @@ enum {
   SMALL_CLASSES = SMALL / STEP,
   SMALL_BITS = 11,
   LARGEST_BITS = 29,
-  RESERVE = 65536,
+  RESERVE = 65536, /* bytes: enough for the acknowledgements of some hundred connections */
   RESERVE_BLOCK = 384, /* bytes: the header of a segment, a connection */
   CLASSES = SMALL_CLASSES + 4 * (LARGEST_BITS - SMALL_BITS + 1), /* above: four to each power of two */
 };

@@ -75,7 +75,6 @@ double abi_poll(double time) {
   }
   more |= tcp_report();
   more |= interfaces_announce();
-  control[ABI_CONTROL_SENT_AT_ONCE] = 0;
   control[ABI_CONTROL_MORE] = (more ? ABI_MORE_NOW : 0) | (tcp_has_pending() && events_hold_data() ? ABI_MORE_SOON : 0) |
                               memory_grown();
   return timers_deadline();

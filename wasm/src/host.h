@@ -71,7 +71,7 @@ void address_write(uint8_t *record, const ip_addr_t *address, uint16_t port);
 /* timers.c: lwIP's clocks, run late where nobody can tell. */
 void timers_start(void);
 void timers_run(void);
-bool timers_keep_up(double time); /* sets the clock, if TCP misses no tick by it */
+bool timers_advance(double time); /* moves the clock, if TCP misses no tick by it */
 void timers_tcp_changed(void); /* an option that timers depend on was set */
 double timers_deadline(void); /* seconds, or infinity */
 

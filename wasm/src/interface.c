@@ -33,7 +33,7 @@ static err_t transmit(struct netif *netif, struct pbuf *packet) {
   }
   interface->block[ABI_BLOCK_TRANSMIT_LENGTH] = at + size;
   interface->block[ABI_BLOCK_TRANSMITTED_FRAMES]++;
-  if (interface->kind != ABI_KIND_LOOPBACK) {
+  if (interface->kind != ABI_KIND_LOOPBACK) { /* read after tcp_send only, which clears it first */
     control[ABI_CONTROL_SENT_AT_ONCE] = (uint32_t)interface->handle;
   }
   return ERR_OK;

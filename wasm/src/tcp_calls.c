@@ -188,7 +188,7 @@ int32_t abi_tcp_local_port(int32_t handle) {
 /* A request or its answer: it leaves at once where nothing could join it, and where lwIP's clock is not behind. */
 static bool goes_at_once(const struct tcp_pcb *pcb, int32_t length, double time) {
   return time > 0 && length < pcb->mss && pcb->unsent != NULL && pcb->unsent->next == NULL && pcb->unacked == NULL &&
-         timers_keep_up(time);
+         timers_advance(time);
 }
 
 int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {

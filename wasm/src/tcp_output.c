@@ -1,5 +1,6 @@
 /* When segments leave, and when the host hears of room and of ends. lwIP would answer each segment as it comes; here
-   the answer to a batch, one acknowledgement and what it made room for, leaves once, at the next poll. */
+   the answer to a batch, one acknowledgement and what it made room for, leaves once: at the end of the poll,
+   or where data was handed up, at the next one. */
 #include "connection.h"
 
 enum { GROW_AFTER = 1000 }; /* us */

@@ -152,7 +152,7 @@ static void run(struct clock *clock) {
   }
 }
 
-bool timers_keep_up(double time) {
+bool timers_advance(double time) {
   if (time * 1e6 >= (double)tcp_clock->next) {
     return false;
   }

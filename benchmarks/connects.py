@@ -7,7 +7,7 @@ from functools import partial
 from time import perf_counter
 from typing import Final
 
-from benchmarks.networks import Place, kernel_loopback, stack_loopback, two_stacks
+from benchmarks.networks import PLACES, Place
 from benchmarks.report import Goal, Measure, compared, take_turns
 
 GROUP: Final = "connect and close"
@@ -48,13 +48,6 @@ async def connects(place: Place, count: int) -> float:
     return count / seconds
 
 
-_PLACES: Final[dict[str, Place]] = {
-    "asyncio over the kernel's loopback": kernel_loopback,
-    "tap cable": two_stacks,
-    "a stack's own loopback": stack_loopback,
-}
-
-
 async def measure(count: int, rounds: int) -> list[Measure]:
     """Compare the networks.
 
@@ -62,8 +55,8 @@ async def measure(count: int, rounds: int) -> list[Measure]:
         count: connections of each network a round. The kernel keeps the ports of closed ones for a minute.
         rounds: how often each takes its turn.
     """
-    contenders = {name: partial(connects, place, count) for name, place in _PLACES.items()}
+    contenders = {name: partial(connects, place, count) for name, place in PLACES.items()}
     figures = await take_turns(contenders, rounds)
-    reference, *ours = _PLACES
+    reference, *ours = PLACES
     goals = {"tap cable": Goal(1.0)}
     return [compared(GROUP, name, UNIT, figures[name], figures[reference], goals.get(name)) for name in ours]

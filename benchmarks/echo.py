@@ -8,7 +8,7 @@ from statistics import median, quantiles
 from time import perf_counter
 from typing import Final
 
-from benchmarks.networks import Place, kernel_loopback, stack_loopback, two_stacks
+from benchmarks.networks import PLACES, Place
 from benchmarks.report import Goal, Measure, compared, take_turns
 
 GROUP: Final = "1-byte echo"
@@ -46,13 +46,6 @@ async def round_trips(place: Place, count: int) -> list[float]:
     return times
 
 
-_PLACES: Final[dict[str, Place]] = {
-    "asyncio over the kernel's loopback": kernel_loopback,
-    "tap cable": two_stacks,
-    "a stack's own loopback": stack_loopback,
-}
-
-
 async def measure(count: int, rounds: int) -> list[Measure]:
     """Compare the round trips of the networks: p50 and p99.
 
@@ -60,15 +53,15 @@ async def measure(count: int, rounds: int) -> list[Measure]:
         count: round trips of each network a round.
         rounds: how often each takes its turn.
     """
-    p99: dict[str, list[float]] = {name: [] for name in _PLACES}
+    p99: dict[str, list[float]] = {name: [] for name in PLACES}
 
     async def turn(name: str) -> float:
-        times = await round_trips(_PLACES[name], count)
+        times = await round_trips(PLACES[name], count)
         p99[name].append(quantiles(times, n=100)[98])
         return median(times)
 
-    p50 = await take_turns({name: partial(turn, name) for name in _PLACES}, rounds)
-    reference, *ours = _PLACES
+    p50 = await take_turns({name: partial(turn, name) for name in PLACES}, rounds)
+    reference, *ours = PLACES
     goals = {"tap cable": Goal(1.5, most=True)}
     return [
         compared(GROUP, f"{name}, {label}", UNIT, figures[name], figures[reference], goal)

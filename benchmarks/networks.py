@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from tcpip_wasm import NetworkStack, connect, create_stack
 
@@ -99,3 +99,11 @@ async def stack_loopback() -> AsyncIterator[VirtualNetwork]:
     """One new stack, which talks to itself."""
     async with await create_stack() as stack:
         yield VirtualNetwork(stack, stack, "127.0.0.1")
+
+
+PLACES: Final[dict[str, Place]] = {
+    "asyncio over the kernel's loopback": kernel_loopback,
+    "tap cable": two_stacks,
+    "a stack's own loopback": stack_loopback,
+}
+"""Where small exchanges are compared; the first is the reference."""

@@ -257,7 +257,7 @@ class NetworkStack:
         try:
             await transport.connected
         except asyncio.CancelledError:
-            transport.give_up()
+            transport.abort()
             raise
         return transport, protocol
 

@@ -361,19 +361,8 @@ class TcpTransport(asyncio.Transport):
             self._loop.call_soon(self._tell_lost, None)
 
     def abort(self) -> None:
-        """Reset the connection at once. `connection_lost(None)` follows."""
+        """Reset the connection at once. `connection_lost(None)` follows, if `connection_made` came before."""
         self._reset(None)
-
-    def give_up(self) -> None:
-        """Abort a connection that nobody waits for any more. A protocol that was told nothing is told nothing."""
-        if self._made:
-            self.abort()
-        elif not self._lost:
-            self._closing = self._lost = True
-            if self._driver.error is None:
-                self._driver.handlers.pop(self._handle, None)
-                self._core.tcp_abort(self._handle)
-                self._driver.wake()
 
     def _reset(self, error: BaseException | None) -> None:
         if self._lost:
@@ -384,7 +373,8 @@ class TcpTransport(asyncio.Transport):
             self._core.tcp_abort(self._handle)
             self._driver.wake()
         self._drop_buffers()
-        self._loop.call_soon(self._tell_lost, error)
+        if self._made:
+            self._loop.call_soon(self._tell_lost, error)
 
     def _end(self, error: BaseException | None) -> None:
         """The connection is gone: by the peer, by a time-out, with the stack, or in order."""

@@ -147,7 +147,7 @@ class Core:
         self._state = control // 8  # EVENT_LENGTH and MORE
         self._sent_at_once = control // 4 + abi.CONTROL_SENT_AT_ONCE
         self._event_buffer = words[abi.CONTROL_EVENT_BUFFER]
-        self._staging = words[abi.CONTROL_STAGING]
+        self._staging = control // 4 + abi.CONTROL_STAGING
         self._scratch = words[abi.CONTROL_SCRATCH]
         self._statistics = words[abi.CONTROL_STATISTICS] // 4
         self._poll = calls["poll"]
@@ -339,8 +339,13 @@ class Core:
             return self._send_large(handle, memoryview(data))
         if self._closed is not None:
             self._refuse()
-        start = self._staging
-        self._instance.memory[start : start + size] = data
+        instance = self._instance
+        start = instance.words[self._staging]
+        try:
+            instance.memory[start : start + size] = data
+        except ValueError:  # the area lies beyond the end that memory had when the view was taken
+            instance.refresh()
+            instance.memory[start : start + size] = data
         try:
             taken = self._send(now, handle, size)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:

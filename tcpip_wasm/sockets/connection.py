@@ -145,7 +145,7 @@ class TcpConnection:
     """A TCP connection; made by `NetworkStack.connect_tcp` and by `TcpListener`.
 
     Attributes:
-        readable: the bytes that arrive, in chunks of at most 64 KiB.
+        readable: the bytes that arrive, in chunks of at most 120 KiB.
         writable: the way out; closing it says FIN, and reading goes on.
     """
 

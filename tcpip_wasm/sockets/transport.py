@@ -24,7 +24,7 @@ from tcpip_wasm.errors import StackError, network_error
 HIGH_WATER: Final = 64 * 1024
 """Bytes: asyncio's default for its own sockets. The low-water mark is a quarter of it."""
 
-CREDIT: Final = 128 * 1024
+CREDIT: Final = 60_000
 """Bytes handed up before the core hears of it: one call for a large piece, none for a request and its answer."""
 
 

@@ -10,17 +10,18 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 1726759679 /* version 1, as a sum over all of it: no change can be forgotten */
+#define ABI_VERSION 1499424284 /* version 1, as a sum over all of it: no change can be forgotten */
 #define ABI_MAX_INTERFACES 64 /* bounded table; a 32-port bridge and then some */
-#define ABI_RECEIVE_CAPACITY 262144 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
-#define ABI_TRANSMIT_CAPACITY 262144 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
+#define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
+#define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
 #define ABI_EVENT_CAPACITY 1507328 /* one receive window that a filled hole releases at once, and room for the batch around it */
 #define ABI_STAGING_CAPACITY 65536 /* payload of one tcp_send */
 #define ABI_SCRATCH_CAPACITY 64 /* two addresses, or one MAC */
-#define ABI_MAX_DATA 65536 /* payload of one DATA event: larger pieces make the C library map and unmap pages */
+#define ABI_MAX_DATA 122880 /* payload of one DATA event: from 128 KiB on, C libraries map and unmap pages for each piece */
 #define ABI_MAX_FRAME 65535 /* lwIP counts buffer lengths in 16 bits */
 #define ABI_MAX_BACKLOG 255 /* lwIP keeps a listener's backlog in 8 bits */
 #define ABI_TCP_WINDOW 1048576 /* bytes; 1 Gbit/s over 8 ms, 400 Mbit/s over 20 ms */
+#define ABI_TCP_FIRST_WINDOW 262144 /* bytes offered at first; more while the peer needs a network's time to fill it and the application keeps up */
 #define ABI_TCP_SEND_BUFFER 1048576 /* bytes; the same for what waits for its acknowledgement */
 #define ABI_MAX_TIME_WAIT 1024 /* connections in TIME-WAIT before the oldest is dropped */
 #define ABI_RECORD_HEADER 4

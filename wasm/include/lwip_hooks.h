@@ -2,11 +2,14 @@
 #ifndef LWIP_HOOKS_H
 #define LWIP_HOOKS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct netif;
+struct pbuf;
 struct tcp_pcb;
+struct tcp_seg;
 struct ip4_addr;
 struct ip6_addr;
 struct ip_addr;
@@ -29,6 +32,9 @@ struct tcp_pcb *tcp_lookup(const struct ip_addr *local, uint16_t local_port, con
 void tcp_lookup_registered(struct tcp_pcb **list, struct tcp_pcb *pcb);
 void tcp_lookup_freed(struct tcp_pcb *pcb);
 void tcp_output_later(struct tcp_pcb *pcb);
+struct pbuf *staging_reference(const void *data, uint16_t length);
+bool tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif);
+uint16_t ip4_next_id(void);
 extern uint32_t tcp_retransmissions;
 
 #endif

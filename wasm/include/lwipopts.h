@@ -102,7 +102,7 @@
 #define TCP_SND_BUF ABI_TCP_SEND_BUFFER
 #define TCP_SND_QUEUELEN 16384 /* segments; the buffer in bytes is the bound that counts, even at an MSS of 64 */
 #define TCP_OVERSIZE 1460 /* room behind a short write, so that further writes join its segment */
-#define TCP_WND_UPDATE_THRESHOLD (TCP_WND / 8) /* an update opens the window by a useful amount, and none goes out for less */
+#define TCP_WND_UPDATE_THRESHOLD (TCP_WND / 32) /* an update opens the window by a useful amount, and none goes out for less */
 #define LWIP_TCP_TIMESTAMPS 1
 #define LWIP_TCP_SACK_OUT 1
 #define LWIP_TCP_MAX_SACK_NUM 3 /* what fits beside a timestamp, RFC 2018, section 3 */
@@ -133,6 +133,10 @@
 #define LWIP_HOOK_TCP_FIND(local, local_port, remote, remote_port) tcp_lookup(local, local_port, remote, remote_port)
 /* The answer to a whole batch of segments leaves once, after the batch (src/tcp_output.c). */
 #define LWIP_HOOK_TCP_OUTPUT(pcb) tcp_output_later(pcb)
+/* Data that is written without being copied lies in a staging area (src/staging.c). */
+#define LWIP_HOOK_TCP_REFERENCE(data, length) staging_reference(data, length)
+/* Segments of one flush get their headers from the one before (src/tcp_emit.c). */
+#define LWIP_HOOK_TCP_EMIT(segment, pcb, netif) tcp_emit(segment, pcb, netif)
 
 /* --- Checksums ------------------------------------------------------------------------------------------------- */
 #define LWIP_CHKSUM checksum

@@ -28,6 +28,7 @@ static err_t on_received(void *argument, struct tcp_pcb *pcb, struct pbuf *data,
     connection->unread += data->tot_len;
     event_add_data(connection->handle, data);
     pbuf_free(data);
+    connection_measure_window(connection);
   }
   return ERR_OK;
 }
@@ -40,6 +41,35 @@ static void on_error(void *argument, err_t error) {
     connection->error = error == ERR_CLSD ? 0 : ABI_ERROR_TIMED_OUT;
   }
   connection_report(connection, CONNECTION_ENDED);
+}
+
+void connection_open_window(struct connection *connection) {
+  struct tcp_pcb *pcb = connection->pcb;
+  if (pcb->rcv_wnd > ABI_TCP_FIRST_WINDOW) {
+    connection->withheld = pcb->rcv_wnd - ABI_TCP_FIRST_WINDOW;
+    pcb->rcv_wnd = pcb->rcv_ann_wnd = ABI_TCP_FIRST_WINDOW;
+    pcb->rcv_ann_right_edge = pcb->rcv_nxt + ABI_TCP_FIRST_WINDOW; /* a SYN never offers more than 65,535 */
+  }
+  connection->window_edge = pcb->rcv_nxt + pcb->rcv_wnd;
+  connection->window_opened = now;
+}
+
+/* Filling a whole window took a round trip at least. Where that was long and the application has read what came, the
+   window may be what holds the peer back: it doubles. */
+void connection_measure_window(struct connection *connection) {
+  struct tcp_pcb *pcb = connection->pcb;
+  if (TCP_SEQ_LT(pcb->rcv_nxt, connection->window_edge)) {
+    return;
+  }
+  uint32_t size = pcb->rcv_wnd + connection->unread;
+  if (now - connection->window_opened >= CONNECTION_GROW_AFTER && connection->unread <= size / 2) {
+    uint32_t more = LWIP_MIN(connection->withheld, size);
+    connection->withheld -= more;
+    pcb->rcv_wnd += more;
+    tcp_update_rcv_ann_wnd(pcb);
+  }
+  connection->window_edge = pcb->rcv_nxt + pcb->rcv_wnd;
+  connection->window_opened = now;
 }
 
 struct connection *connection_new(struct tcp_pcb *pcb) {

@@ -14,6 +14,8 @@ enum {
   CONNECTION_ENDED = 16,      /* the host is to hear CLOSED, with `error` */
 };
 
+enum { CONNECTION_GROW_AFTER = 2000 }; /* us: what takes longer is a network, and its buffers grow */
+
 struct connection {
   struct tcp_pcb *pcb; /* NULL once lwIP has freed it */
   int32_t handle;      /* 0 once the host has closed it */
@@ -21,6 +23,9 @@ struct connection {
   uint32_t unread; /* bytes handed to the host that it has not reported as read */
   uint32_t flags;
   uint32_t send_limit; /* bytes that may wait for their acknowledgement */
+  uint32_t withheld;   /* bytes of receive window that are not offered yet */
+  uint32_t window_edge;   /* the sequence number up to which the window was open when it was measured last */
+  uint64_t window_opened; /* us: when that was */
   uint64_t stalled;    /* us: when the host last had to wait for room */
   struct connection *next_pending, *next_report;
 };
@@ -33,7 +38,16 @@ void connection_orphan(struct connection *connection);
 void connection_send_later(struct connection *connection);
 void connection_report(struct connection *connection, uint32_t flag);
 
+void connection_open_window(struct connection *connection); /* once, when it is established */
+void connection_measure_window(struct connection *connection); /* after rcv_nxt has moved */
+
 uint32_t connection_send_room(const struct connection *connection);
+
+/* tcp_emit.c */
+void tcp_emit_in_flush(bool begins);
+
+/* tcp_receive.c */
+void tcp_receive_forget(const struct tcp_pcb *pcb);
 
 /* tcp_lookup.c */
 bool tcp_tuple_in_use(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port);

@@ -50,26 +50,35 @@ void event_add_addresses(uint32_t kind, int32_t handle, int32_t value, const ip_
   address_write(payload + ABI_ADDRESS_SIZE, remote, remote_port);
 }
 
-/* Data that follows data of the same connection joins its record: the host hands up large pieces, not segments. */
-void event_add_data(int32_t handle, const struct pbuf *data) {
+static bool joins(int32_t handle) {
+  return last_data != NULL && (int32_t)last_data[2] == handle && last_data[3] < ABI_MAX_DATA;
+}
+
+/* Where `length` bytes of data would go, at most ABI_MAX_DATA; event_data_added says that they are there. Data that
+   follows data of the same connection joins its record: the host hands up large pieces, not segments. */
+uint8_t *event_data_space(int32_t handle, uint32_t length) {
+  uint32_t before = joins(handle) && last_data[3] + length <= ABI_MAX_DATA ? last_data[3] : 0;
+  uint8_t *record = before != 0 ? (uint8_t *)last_data : buffer + used();
+  LWIP_ASSERT("room in the event buffer", record + ABI_EVENT_HEADER + before + length + 3 <= buffer + sizeof buffer);
+  return record + ABI_EVENT_HEADER + before;
+}
+
+void event_data_added(int32_t handle, uint32_t length) {
+  if (!joins(handle) || last_data[3] + length > ABI_MAX_DATA) {
+    last_data = (uint32_t *)(void *)(append(ABI_EVENT_DATA, handle, 0, 0) - ABI_EVENT_HEADER);
+  }
+  last_data[3] += length;
+  uint32_t size = (ABI_EVENT_HEADER + last_data[3] + 3) & ~3u;
+  control[ABI_CONTROL_EVENT_LENGTH] += size - last_data[0];
+  last_data[0] = size;
   holds_data = true;
+}
+
+void event_add_data(int32_t handle, const struct pbuf *data) {
   for (; data != NULL; data = data->next) {
-    const uint8_t *bytes = data->payload;
-    uint32_t left = data->len;
-    while (left > 0) {
-      if (last_data == NULL || (int32_t)last_data[2] != handle || last_data[3] == ABI_MAX_DATA) {
-        uint8_t *payload = append(ABI_EVENT_DATA, handle, 0, 0);
-        last_data = (uint32_t *)(void *)(payload - ABI_EVENT_HEADER);
-      }
-      uint32_t length = last_data[3], take = LWIP_MIN(left, ABI_MAX_DATA - length);
-      uint32_t size = (ABI_EVENT_HEADER + length + take + 3) & ~3u;
-      LWIP_ASSERT("room in the event buffer", used() + size - last_data[0] <= sizeof buffer);
-      memcpy((uint8_t *)(last_data + 4) + length, bytes, take);
-      control[ABI_CONTROL_EVENT_LENGTH] += size - last_data[0];
-      last_data[0] = size;
-      last_data[3] = length + take;
-      bytes += take;
-      left -= take;
+    if (data->len != 0) {
+      memcpy(event_data_space(handle, data->len), data->payload, data->len);
+      event_data_added(handle, data->len);
     }
   }
 }

@@ -4,7 +4,6 @@
 #include "lwip/stats.h"
 
 uint32_t control[ABI_CONTROL_WORDS] __attribute__((aligned(8)));
-uint8_t staging[ABI_STAGING_CAPACITY] __attribute__((aligned(16)));
 uint8_t scratch[ABI_SCRATCH_CAPACITY] __attribute__((aligned(16)));
 uint64_t now;
 
@@ -52,10 +51,13 @@ static void set_now(double seconds) {
 int32_t abi_start(double time, int64_t seed_low, int64_t seed_high) {
   set_now(time);
   random_seed((uint64_t)seed_low, (uint64_t)seed_high);
-  control[ABI_CONTROL_STAGING] = (uint32_t)(uintptr_t)staging;
   control[ABI_CONTROL_SCRATCH] = (uint32_t)(uintptr_t)scratch;
   control[ABI_CONTROL_STATISTICS] = (uint32_t)(uintptr_t)figures;
   events_reset();
+  if (!staging_may_stay()) {
+    return ABI_ERROR_NO_MEMORY;
+  }
+  staging_stays(true);
   lwip_init();
   timers_start();
   return (int32_t)(uintptr_t)control;

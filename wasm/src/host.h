@@ -14,7 +14,6 @@
 
 /* host.c: the control block and the areas that the host reads and writes between calls. */
 extern uint32_t control[ABI_CONTROL_WORDS];
-extern uint8_t staging[ABI_STAGING_CAPACITY];
 extern uint8_t scratch[ABI_SCRATCH_CAPACITY];
 extern uint64_t now; /* microseconds, as of the latest call that carried the time */
 int32_t error_from_lwip(err_t error);
@@ -29,6 +28,11 @@ void *handle_object(int32_t handle, enum handle_kind kind); /* or NULL */
 void handle_close(int32_t handle);
 uint32_t handle_count(void);
 
+/* staging.c: the area that the control block shows to the host. */
+const uint8_t *staging(void);
+bool staging_may_stay(void); /* false without memory for another one; else staging_stays has to follow */
+void staging_stays(bool stays); /* true: segments refer to this one, and the host gets the other */
+
 /* events.c: what the host has to hear of, in order. */
 void events_reset(void);
 bool events_have_room(void); /* for all that one received frame can cause */
@@ -37,6 +41,8 @@ void event_add(uint32_t kind, int32_t handle, int32_t value);
 void event_add_addresses(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *local, uint16_t local_port,
                          const ip_addr_t *remote, uint16_t remote_port);
 void event_add_data(int32_t handle, const struct pbuf *data);
+uint8_t *event_data_space(int32_t handle, uint32_t length);
+void event_data_added(int32_t handle, uint32_t length);
 
 /* random.c: everything that must not be predictable, from the seed. */
 void random_seed(uint64_t low, uint64_t high);

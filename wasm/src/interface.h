@@ -16,6 +16,9 @@ struct interface {
 
 struct interface *interface_first(void);
 
+/* tcp_receive.c: true if the frame was the next data segment of a connection, and has been taken in. */
+bool tcp_receive_predicted(struct interface *interface, const uint8_t *frame, uint32_t length);
+
 static inline uint32_t record_size(uint32_t length) { return (ABI_RECORD_HEADER + length + 3) & ~3u; }
 
 #endif

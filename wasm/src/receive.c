@@ -36,6 +36,9 @@ static struct pbuf *borrow(uint8_t *bytes, uint32_t length) {
 
 static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t length) {
   enum frame_verdict verdict;
+  if (tcp_receive_predicted(interface, frame, length)) {
+    return;
+  }
   if (length > ABI_MAX_FRAME) {
     verdict = FRAME_DROP;
   } else if (interface->kind == ABI_KIND_TAP) {

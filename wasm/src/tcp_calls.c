@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-enum { FIRST_EPHEMERAL = 49152, EPHEMERAL_PORTS = 65536 - FIRST_EPHEMERAL, PIECE = 32768 };
+enum { FIRST_EPHEMERAL = 49152, EPHEMERAL_PORTS = 65536 - FIRST_EPHEMERAL, PIECE = 32768,
+  WORTH_REFERRING = 32768 /* bytes: the area is as large for a small piece */ };
 /* Linux's own bounds, and the reason is lwIP's: idle time and all intervals together must fit 32 bits of milliseconds. */
 enum { MOST_KEEPALIVE = 32767000, MOST_PROBES = 127 };
 
@@ -18,6 +19,7 @@ static err_t on_connected(void *argument, struct tcp_pcb *pcb, err_t error) {
   struct connection *connection = argument;
   (void)error;
   connection->flags |= CONNECTION_ESTABLISHED;
+  connection_open_window(connection);
   event_add_addresses(ABI_EVENT_CONNECTED, connection->handle, 0, &pcb->local_ip, pcb->local_port, &pcb->remote_ip,
                       pcb->remote_port);
   return ERR_OK;
@@ -30,6 +32,7 @@ static err_t on_accepted(void *argument, struct tcp_pcb *pcb, err_t error) {
     return ERR_MEM; /* lwIP resets it; the peer may try again */
   }
   connection->flags |= CONNECTION_ESTABLISHED;
+  connection_open_window(connection);
   tcp_backlog_delayed(pcb); /* it keeps its place in the backlog until the application takes it */
   event_add_addresses(ABI_EVENT_ACCEPTED, listener->handle, connection->handle, &pcb->local_ip, pcb->local_port,
                       &pcb->remote_ip, pcb->remote_port);
@@ -204,15 +207,23 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   if (pcb == NULL || (connection->flags & CONNECTION_ESTABLISHED) == 0 || (pcb->flags & (TF_FIN | TF_CLOSEPEND)) != 0) {
     return ABI_ERROR_NOT_CONNECTED;
   }
+  /* A piece that fills most of the staging area stays there, if all of it can be taken. */
+  const uint8_t *data = staging();
+  /* The limit is a soft one: where there is room for a part, all is taken, so that pieces stay whole. */
+  bool has_room = connection_send_room(connection) > 0;
+  bool stays = has_room && length >= WORTH_REFERRING && length <= (int32_t)tcp_sndbuf(pcb) && staging_may_stay();
   int32_t taken = 0;
   err_t error = ERR_OK;
-  while (taken < length && error == ERR_OK) {
-    uint32_t piece = LWIP_MIN((uint32_t)(length - taken), LWIP_MIN(connection_send_room(connection), PIECE));
+  while (has_room && taken < length && error == ERR_OK) {
+    uint32_t piece = LWIP_MIN((uint32_t)(length - taken), LWIP_MIN(tcp_sndbuf(pcb), PIECE));
     if (piece == 0) {
       break;
     }
-    error = tcp_write(pcb, staging + taken, (u16_t)piece, TCP_WRITE_FLAG_COPY);
+    error = tcp_write(pcb, data + taken, (u16_t)piece, stays ? 0 : TCP_WRITE_FLAG_COPY);
     taken += error == ERR_OK ? (int32_t)piece : 0;
+  }
+  if (stays) {
+    staging_stays(taken > 0);
   }
   if (error != ERR_OK && error != ERR_MEM) {
     return error_from_lwip(error);

@@ -74,6 +74,7 @@ void tcp_lookup_registered(struct tcp_pcb **list, struct tcp_pcb *pcb) {
 
 /* LWIP_HOOK_TCP_FREED. lwIP has cleared the ports by now, so the block is unlinked by where it is, not by its key. */
 void tcp_lookup_freed(struct tcp_pcb *pcb) {
+  tcp_receive_forget(pcb);
   if (pcb->lookup_link != NULL) {
     *pcb->lookup_link = pcb->lookup_next;
     if (pcb->lookup_next != NULL) {

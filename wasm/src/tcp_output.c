@@ -3,8 +3,6 @@
    or where data was handed up, at the next one. */
 #include "connection.h"
 
-enum { GROW_AFTER = 1000 }; /* us */
-
 static struct connection *pending, *report;
 uint32_t tcp_retransmissions;
 
@@ -32,6 +30,7 @@ bool tcp_has_pending(void) { return pending != NULL; }
 void tcp_flush(void) {
   struct connection *connection = pending, *next;
   pending = NULL;
+  tcp_emit_in_flush(true);
   for (; connection != NULL; connection = next) {
     next = connection->next_pending;
     connection->flags &= ~(uint32_t)CONNECTION_PENDING;
@@ -41,6 +40,7 @@ void tcp_flush(void) {
       connection_send_later(connection);
     }
   }
+  tcp_emit_in_flush(false);
 }
 
 void connection_report(struct connection *connection, uint32_t flag) {
@@ -64,7 +64,7 @@ static bool has_room(struct connection *connection) {
       tcp_sndqueuelen(connection->pcb) >= TCP_SND_QUEUELEN / 2) {
     return false;
   }
-  if (now - connection->stalled >= GROW_AFTER && connection->send_limit < TCP_SND_BUF) {
+  if (now - connection->stalled >= CONNECTION_GROW_AFTER && connection->send_limit < TCP_SND_BUF) {
     connection->send_limit *= 2;
   }
   return true;

@@ -350,7 +350,7 @@ int32_t tcp_listener(int32_t family, const uint8_t *address, int32_t port, int32
 }
 
 int32_t tcp_put(int32_t handle, const void *bytes, int32_t length) {
-  memcpy(staging, bytes, (size_t)length);
+  memcpy((void *)(uintptr_t)staging(), bytes, (size_t)length);
   return abi_tcp_send(0, handle, length);
 }
 

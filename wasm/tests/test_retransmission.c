@@ -352,7 +352,7 @@ static void full_send_buffer_tells_when_there_is_room(void) {
 
 /* A host that does not take its frames: the buffer fills, nothing is lost that TCP has taken. */
 static void full_transmit_buffer_loses_nothing(void) {
-  enum { LENGTH = 600000 };
+  enum { LENGTH = 1500000 };
   static uint8_t sent[LENGTH], got[LENGTH];
   static const uint8_t scale[] = {1, 3, 3, 10};
   pattern_fill(sent, LENGTH, 0);

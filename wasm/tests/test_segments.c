@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { STREAM = 2000000 };
+enum { STREAM = 4000000 };
 
 static int32_t interface, listener;
 static uint8_t stream[STREAM], got[STREAM];
@@ -113,36 +113,86 @@ static void random_pieces_in_random_order(void) {
   close_peer(&peer);
 }
 
+/* Up to where in the stream the host last offered to take it; all its frames are taken. */
+static uint32_t offered_edge(struct peer *peer) {
+  struct segment segment, last = {0};
+  while ((segment = peer_peek(peer)).flags != 0) {
+    last = segment;
+  }
+  CHECK_EQUAL(last.flags, ACK);
+  return last.acknowledgement - peer->sequence + ((uint32_t)last.window << 5);
+}
+
+/* Sends window after window to an application that reads, with a network's time in between: the window grows to its full
+   size, and not by one byte of what was promised does it shrink. Returns how much that took. */
+static uint32_t grow_window(struct peer *peer) {
+  uint32_t at = 0, window = ABI_TCP_FIRST_WINDOW, edge = 0;
+  while (window < ABI_TCP_WINDOW / 8 * 7) {
+    for (uint32_t end = at + window; at < end; at += LWIP_MIN(end - at, 50000u)) {
+      send_part(peer, 0, at, at + LWIP_MIN(end - at, 50000u));
+      expect_stream(peer, at + LWIP_MIN(end - at, 50000u), true);
+      frames_forget();
+    }
+    host_advance(30 * MILLISECOND);
+    send_part(peer, 0, at, at + 1);
+    expect_stream(peer, ++at, true);
+    host_advance(30 * MILLISECOND);
+    uint32_t before = edge;
+    edge = offered_edge(peer);
+    CHECK(edge + 32 >= before && edge > at); /* the field counts in steps of 32 */
+    window = edge - at;
+  }
+  return at;
+}
+
 /* One frame releases a whole window that waited behind a hole: all of it at once, and more than 16 bits count. */
 static void a_hole_before_a_full_window(void) {
   struct peer peer = open_peer(65535, true);
-  for (uint32_t at = 65000; at + 65000 <= ABI_TCP_WINDOW; at += 65000) {
+  uint32_t base = grow_window(&peer), end = base + ABI_TCP_WINDOW;
+  for (uint32_t at = base + 65000; at + 65000 <= end; at += 65000) {
     send_part(&peer, 0, at, at + 65000);
     host_poll();
     event_expect_none();
   }
-  send_part(&peer, 0, 0, 65000);
-  expect_stream(&peer, ABI_TCP_WINDOW / 65000 * 65000, false);
-  /* Nothing has been read: what goes beyond the window is cut off, and what lies outside is not taken. */
-  uint32_t base = got_length;
   send_part(&peer, 0, base, base + 65000);
-  expect_stream(&peer, ABI_TCP_WINDOW, false);
-  send_part(&peer, 0, ABI_TCP_WINDOW, ABI_TCP_WINDOW + 1);
-  send_part(&peer, 0, ABI_TCP_WINDOW + 1, ABI_TCP_WINDOW + 1000);
+  expect_stream(&peer, base + ABI_TCP_WINDOW / 65000 * 65000, false);
+  /* Nothing has been read: what goes beyond the window is cut off, and what lies outside is not taken. */
+  send_part(&peer, 0, got_length, got_length + 65000);
+  expect_stream(&peer, end, false);
+  send_part(&peer, 0, end, end + 1);
+  send_part(&peer, 0, end + 1, end + 1000);
   host_poll();
   event_expect_none();
   frames_forget();
   CHECK_EQUAL(abi_tcp_received(peer.handle, ABI_TCP_WINDOW), 0);
-  host_poll();
-  struct segment segment, last = {0}; /* the window is open again, and says so unasked */
-  while ((segment = peer_peek(&peer)).flags != 0) {
-    last = segment;
-  }
-  CHECK_EQUAL(last.flags, ACK);
-  CHECK((uint32_t)last.window << 5 >= ABI_TCP_WINDOW / 8 * 7);
-  send_part(&peer, 0, ABI_TCP_WINDOW, ABI_TCP_WINDOW + 1000);
-  expect_stream(&peer, ABI_TCP_WINDOW + 1000, true);
+  host_poll(); /* the window is open again, and says so unasked */
+  CHECK(offered_edge(&peer) >= end + ABI_TCP_WINDOW / 8 * 7);
+  send_part(&peer, 0, end, end + 1000);
+  expect_stream(&peer, end + 1000, true);
   close_peer(&peer);
+}
+
+/* An application that does not read, and one on a fast cable: the window keeps its first size. */
+static void a_window_grows_only_with_need(void) {
+  for (int slow_reader = 0; slow_reader < 2; slow_reader++) {
+    struct peer peer = open_peer(1500, true);
+    for (uint32_t at = 0; at < 1000000; at += 50000) {
+      if (slow_reader && at >= ABI_TCP_FIRST_WINDOW / 50000 * 50000) {
+        break;
+      }
+      send_part(&peer, 0, at, at + 50000);
+      expect_stream(&peer, at + 50000, !slow_reader);
+      frames_forget();
+      if (slow_reader) {
+        host_advance(100 * MILLISECOND);
+      }
+    }
+    send_part(&peer, 0, got_length, got_length + 1);
+    expect_stream(&peer, got_length + 1, false);
+    host_advance(30 * MILLISECOND);
+    CHECK(offered_edge(&peer) <= got_length + ABI_TCP_FIRST_WINDOW);
+    close_peer(&peer);
+  }
 }
 
 /* Out-of-order segments that go beyond the window, before, in and after a hole. */
@@ -272,6 +322,7 @@ int main(void) {
   RUN(overlaps_of_every_kind);
   RUN(random_pieces_in_random_order);
   RUN(a_hole_before_a_full_window);
+  RUN(a_window_grows_only_with_need);
   RUN(beyond_the_window);
   RUN(fins_in_odd_places);
   RUN(repeated_and_old_segments);

@@ -1,0 +1,123 @@
+/* The short way out: the segments of one flush that follow the first of their connection have the same Ethernet and IP
+   headers but for lengths and sums, so these are copied from the frame before, as a network card does it that is given
+   one large segment. Route, neighbour and header are lwIP's work for the first one, in the same flush: nothing that they
+   depend on can change before its end. */
+#include "connection.h"
+#include "interface.h"
+#include "lwip/inet_chksum.h"
+#include "lwip/ip4.h"
+#include "lwip/prot/ethernet.h"
+#include "lwip/stats.h"
+
+#include <string.h>
+
+/* The frame that was sent before, once it is known to be there. */
+static struct {
+  const struct tcp_pcb *pcb; /* NULL: nothing to copy from */
+  struct interface *interface;
+  uint32_t at;     /* where its record begins in the transmit buffer */
+  uint32_t longest; /* bytes of the segment that lwIP itself sent: what is longer may have to be fragmented */
+  uint32_t header; /* bytes before TCP's header, or 0 as long as nobody has looked */
+} before;
+
+static bool in_flush;
+
+void tcp_emit_in_flush(bool begins) {
+  in_flush = begins;
+  before.pcb = NULL;
+}
+
+static uint16_t get16(const uint8_t *bytes) { return (uint16_t)(bytes[0] << 8 | bytes[1]); }
+
+static void put16(uint8_t *bytes, uint32_t value) {
+  bytes[0] = (uint8_t)(value >> 8);
+  bytes[1] = (uint8_t)value;
+}
+
+static uint32_t fold(uint32_t sum) {
+  sum = (sum & 0xffff) + (sum >> 16);
+  return (sum & 0xffff) + (sum >> 16);
+}
+
+/* Bytes before TCP's header if the record is a whole TCP segment of this connection, else 0: the segment may wait for its
+   neighbour's address, and an ARP request may have left instead. */
+static uint32_t header_of(const struct tcp_pcb *pcb, const struct interface *interface, uint32_t at) {
+  const uint8_t *frame = interface->transmit + at + ABI_RECORD_HEADER;
+  uint32_t length, link = interface->kind == ABI_KIND_TAP ? SIZEOF_ETH_HDR : 0;
+  memcpy(&length, interface->transmit + at, sizeof length);
+  if (at + record_size(length) != interface->block[ABI_BLOCK_TRANSMIT_LENGTH] || length < link + IP_HLEN + TCP_HLEN) {
+    return 0;
+  }
+  const uint8_t *packet = frame + link;
+  bool v6 = IP_IS_V6(&pcb->remote_ip);
+  uint32_t header = link + (v6 ? IP6_HLEN : IP_HLEN);
+  if (length < header + TCP_HLEN || packet[0] != (v6 ? 0x60 | pcb->tos >> 4 : 0x45) ||
+      packet[v6 ? 6 : 9] != IP_PROTO_TCP || (!v6 && (get16(packet + 6) & 0x3fff) != 0) ||
+      get16(frame + header) != pcb->local_port || get16(frame + header + 2) != pcb->remote_port) {
+    return 0;
+  }
+  return header;
+}
+
+/* TCP's sum, from the pseudo header to the last byte; the payload's part is known from when it was written. */
+static uint16_t segment_sum(const struct tcp_seg *segment, const struct tcp_pcb *pcb, uint32_t header) {
+  uint32_t sum = ip_chksum_pseudo_partial(segment->p, IP_PROTO_TCP, segment->p->tot_len, (u16_t)header, &pcb->local_ip,
+                                          &pcb->remote_ip);
+  uint32_t data = segment->chksum_swapped ? (uint16_t)SWAP_BYTES_IN_WORD(segment->chksum) : segment->chksum;
+  return (uint16_t)~fold((uint16_t)~sum + data);
+}
+
+/* LWIP_HOOK_TCP_EMIT: sends the segment, whose `p` begins with its TCP header, and returns true; or returns false. */
+bool tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif) {
+  struct interface *interface = netif->state;
+  uint32_t at = interface->block[ABI_BLOCK_TRANSMIT_LENGTH], length = segment->p->tot_len;
+  if (!in_flush || interface->kind > ABI_KIND_TAP) {
+    return false;
+  }
+  uint32_t header = 0;
+  if (before.pcb == pcb && before.interface == interface && length <= before.longest) {
+    header = before.header != 0 ? before.header : header_of(pcb, interface, before.at);
+  }
+  if (header == 0 || at + record_size(header + length) > ABI_TRANSMIT_CAPACITY) {
+    before.pcb = pcb;
+    before.interface = interface;
+    before.at = at;
+    before.header = 0;
+    before.longest = length;
+    return false;
+  }
+  uint32_t tcp_header = TCPH_HDRLEN_BYTES(segment->tcphdr);
+  if ((netif->chksum_flags & NETIF_CHECKSUM_GEN_TCP) != 0) {
+    segment->tcphdr->chksum = segment_sum(segment, pcb, tcp_header);
+  }
+  uint8_t *record = interface->transmit + at, *frame = record + ABI_RECORD_HEADER;
+  uint32_t frame_length = header + length;
+  memcpy(record, &frame_length, sizeof frame_length);
+  memcpy(frame, interface->transmit + before.at + ABI_RECORD_HEADER, header);
+  frame += header;
+  for (const struct pbuf *part = segment->p; part != NULL; frame += part->len, part = part->next) {
+    memcpy(frame, part->payload, part->len);
+  }
+  frame = record + ABI_RECORD_HEADER;
+  if (IP_IS_V6(&pcb->remote_ip)) {
+    put16(frame + header - IP6_HLEN + 4, length);
+  } else {
+    uint8_t *packet = frame + header - IP_HLEN;
+    put16(packet + 2, IP_HLEN + length);
+    put16(packet + 4, ip4_next_id());
+    put16(packet + 10, 0);
+    if ((netif->chksum_flags & NETIF_CHECKSUM_GEN_IP) != 0) {
+      uint32_t sum = 0;
+      for (int i = 0; i < IP_HLEN; i += 2) {
+        sum += get16(packet + i);
+      }
+      put16(packet + 10, ~fold(sum));
+    }
+    IP_STATS_INC(ip.xmit);
+  }
+  before.at = at;
+  before.header = header;
+  interface->block[ABI_BLOCK_TRANSMIT_LENGTH] = at + record_size(frame_length);
+  interface->block[ABI_BLOCK_TRANSMITTED_FRAMES]++;
+  return true;
+}

@@ -128,7 +128,8 @@ class Driver:
     def send(self, handle: int, data: bytes | memoryview) -> int:
         """`Core.tcp_send`, and see to it that what was taken leaves: at once where that is possible, else soon."""
         core = self.core
-        taken = core.tcp_send(handle, data, self.loop.time())
+        now = self.loop.time()
+        taken = core.tcp_send(handle, data, now)
         interface = core.sent_at_once()
         if not interface:
             self.wake()
@@ -138,12 +139,13 @@ class Driver:
         except Exception as error:  # of a port; the core has the data, whatever becomes of this frame
             self.report(error, "a port of the virtual stack failed")
             self.wake()
-        if not self._awake and self._due > self._polled + LATEST_POLL:
-            # The core was not polled, so what it knows of its next deadline is old.
-            if self._timer is not None:
-                self._timer.cancel()
-            self._arm(self.loop.time() + LATEST_POLL)
-        self._sent_since_poll = True
+        if not self._sent_since_poll:
+            self._sent_since_poll = True
+            if not self._awake and self._due > now + LATEST_POLL:
+                # The core was not polled, so what it knows of its next deadline is old.
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._arm(now + LATEST_POLL)
         return taken
 
     def wake_soon(self) -> None:

@@ -188,10 +188,17 @@ int32_t abi_tcp_local_port(int32_t handle) {
   return listener == NULL ? ABI_ERROR_BAD_HANDLE : listener->pcb->local_port;
 }
 
-/* A request or its answer: it leaves at once where nothing could join it, and where lwIP's clock is not behind. */
-static bool goes_at_once(const struct tcp_pcb *pcb, int32_t length, double time) {
-  return time > 0 && length < pcb->mss && pcb->unsent != NULL && pcb->unsent->next == NULL && pcb->unacked == NULL &&
-         timers_advance(time);
+/* A request or its answer leaves at once where nothing could join it, and so does a piece that fills its segments; both
+   only where lwIP's clock is not behind. */
+static bool goes_at_once(struct tcp_pcb *pcb, int32_t length, double time) {
+  bool alone = length < pcb->mss && pcb->unsent != NULL && pcb->unsent->next == NULL && pcb->unacked == NULL;
+  if (time > 0 && (alone || length >= WORTH_REFERRING) && timers_advance(time)) {
+    tcp_emit_in_flush(true);
+    err_t error = tcp_output(pcb);
+    tcp_emit_in_flush(false);
+    return error == ERR_OK;
+  }
+  return false;
 }
 
 int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
@@ -228,7 +235,7 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   if (error != ERR_OK && error != ERR_MEM) {
     return error_from_lwip(error);
   }
-  if (taken > 0 && !(goes_at_once(pcb, length, time) && tcp_output(pcb) == ERR_OK)) {
+  if (taken > 0 && !goes_at_once(pcb, length, time)) {
     connection_send_later(connection);
   }
   if (taken < length) {

@@ -308,6 +308,25 @@ static void windows_smaller_than_a_segment(void) {
   }
 }
 
+/* The data fills the window and the FIN has to wait: it leaves as soon as there is room, not with a timer. */
+static void a_fin_waits_for_the_window(void) {
+  struct peer peer = open_peer(6);
+  CHECK_EQUAL(tcp_put(peer.handle, "filled", 6), 6);
+  host_poll();
+  for (uint32_t length = 0; length < 6;) { /* a sender uses half of a small window for a segment */
+    length += peer_expect(&peer, ACK).length;
+  }
+  CHECK_EQUAL(abi_tcp_shutdown(peer.handle), 0);
+  host_poll();
+  CHECK_EQUAL(peer_peek(&peer).flags, 0);
+  peer_send(&peer, ACK, NULL, 0);
+  host_poll();
+  peer_expect(&peer, FIN | ACK);
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  close_interface();
+  host_expect_clean();
+}
+
 /* A writer that does not wait is told how much was taken, and when there is room again. */
 static void full_send_buffer_tells_when_there_is_room(void) {
   static uint8_t sent[ABI_STAGING_CAPACITY];
@@ -405,5 +424,6 @@ int main(void) {
   RUN(window_opens_just_before_a_probe);
   RUN(probe_is_acknowledged);
   RUN(windows_smaller_than_a_segment);
+  RUN(a_fin_waits_for_the_window);
   return 0;
 }

@@ -195,6 +195,17 @@ static void a_window_grows_only_with_need(void) {
   }
 }
 
+/* A FIN needs no room: it is taken with the data that fills the window. */
+static void a_fin_at_the_edge_of_the_window(void) {
+  struct peer peer = open_peer(65535, false); /* no scaling: the window is 65,535 bytes */
+  send_part(&peer, 0, 0, 65000);
+  expect_stream(&peer, 65000, false);
+  send_part(&peer, FIN, 65000, 65535);
+  expect_stream(&peer, 65535, false);
+  CHECK_EQUAL(event_expect(ABI_EVENT_EOF, peer.handle).value, 0);
+  close_peer(&peer);
+}
+
 /* Out-of-order segments that go beyond the window, before, in and after a hole. */
 static void beyond_the_window(void) {
   struct peer peer = open_peer(65535, false); /* no scaling: the window is 65,535 bytes */
@@ -323,6 +334,7 @@ int main(void) {
   RUN(random_pieces_in_random_order);
   RUN(a_hole_before_a_full_window);
   RUN(a_window_grows_only_with_need);
+  RUN(a_fin_at_the_edge_of_the_window);
   RUN(beyond_the_window);
   RUN(fins_in_odd_places);
   RUN(repeated_and_old_segments);

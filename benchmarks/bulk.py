@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from itertools import pairwise
+from itertools import islice
 from statistics import median
 from time import perf_counter
 from typing import Final
 
 from benchmarks.networks import Network, Place, VirtualNetwork, kernel_loopback, stack_loopback, two_stacks
-from benchmarks.payload import READ, Check, writes
+from benchmarks.payload import READ, WRITE, Check, writes
 from benchmarks.report import Goal, Measure, compared, progress, take_turns
 
 GROUP: Final = "bulk"
@@ -132,45 +132,79 @@ async def measure(size: int, rounds: int) -> list[Measure]:
     return [*measures, compared(GROUP, LOOPBACK, UNIT, figures[LOOPBACK], reference, as_the_cable)]
 
 
-async def measure_long(gigabytes: int = 10) -> list[Measure]:
-    """Send gigabyte after gigabyte over one connection, and compare the last with the first."""
-    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    marks = [0.0]
+class _Connection:
+    """A connection that stays open, and the bytes that went over it."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        check = Check()
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._check = Check()
+        self._sent = 0
+        self._arrived = asyncio.Event()
+        self._failed: Exception | None = None
+
+    async def __aenter__(self) -> _Connection:
+        self._server = await self._network.start_server(self._serve)
+        _, self._writer = await self._network.open_connection()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while piece := await reader.read(READ):
-                check.take(piece)
-                if check.received >= len(marks) * GIGABYTE:
-                    marks.append(perf_counter())
-                    progress(f"gigabyte {len(marks) - 1}: {rate(GIGABYTE, marks[-1] - marks[-2]):.3g}")
-            check.finish(gigabytes * GIGABYTE)
-            done.set_result(None)
+                self._check.take(piece)
+                if self._check.received >= self._sent:
+                    self._arrived.set()
         except (OSError, ValueError) as error:
-            done.set_exception(error)
+            self._failed = error
+            self._arrived.set()
         writer.close()
 
-    async with two_stacks() as network:
-        server = await network.start_server(serve)
-        _, writer = await network.open_connection()
-        marks[0] = perf_counter()
-        for data in writes(gigabytes * GIGABYTE):
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
-        await done
-        server.close()
+    async def move(self, data: Iterable[bytes], size: int) -> float:
+        """Send the next so many bytes, and return the seconds until all of them had arrived and were right."""
+        self._sent += size
+        self._arrived.clear()
+        started = perf_counter()
+        for piece in data:
+            self._writer.write(piece)
+            await self._writer.drain()
+        await self._arrived.wait()
+        if self._failed is not None:
+            raise self._failed
+        return perf_counter() - started
+
+
+async def measure_long(gigabytes: int = 10) -> list[Measure]:
+    """Send gigabyte after gigabyte over one connection, and compare the later half with the earlier one.
+
+    The machine's own speed may change by half meanwhile, so the kernel's loopback takes its turn for each piece.
+    """
+    piece = GIGABYTE // 16
+    ours: list[float] = []
+    theirs: list[float] = []
+    async with kernel_loopback() as kernel, two_stacks() as network:
+        async with _Connection(network) as a, _Connection(kernel) as b:
+            data = [writes(gigabytes * GIGABYTE) for _ in range(2)]
+            for number in range(gigabytes):
+                seconds = [0.0, 0.0]
+                for _ in range(GIGABYTE // piece):
+                    for which, connection in enumerate((a, b)):
+                        seconds[which] += await connection.move(islice(data[which], piece // WRITE), piece)
+                ours.append(rate(GIGABYTE, seconds[0]))
+                theirs.append(rate(GIGABYTE, seconds[1]))
+                progress(f"gigabyte {number + 1}: {ours[-1]:.3g}, the kernel's {theirs[-1]:.3g}")
         heap = network.client.stats().core.memory
-    rates = [rate(GIGABYTE, after - before) for before, after in pairwise(marks)]
-    note = "by gigabyte: " + ", ".join(f"{each:.2f}" for each in rates)
+    ratios = [own / kernels for own, kernels in zip(ours, theirs, strict=True)]
+    note = "ratio by gigabyte: " + ", ".join(f"{each:.2f}" for each in ratios)
+    half = len(ratios) // 2
     return [
-        Measure("long", f"gigabyte {gigabytes} of one connection", rates[-1], UNIT, note=note),
-        # A median on both sides, since a single second on a shared machine is luck.
+        Measure("long", f"gigabyte {gigabytes} of one connection", ours[-1], UNIT, theirs[-1], ratios[-1]),
         Measure(
             "long",
-            "later half against earlier half",
-            median(rates[len(rates) // 2 :]) / median(rates[: len(rates) // 2]),
+            "later half against earlier half, both beside the kernel",
+            median(ratios[-half:]) / median(ratios[:half]),
             "×",
             goal=Goal(0.95, "value"),
             note=note,

@@ -62,7 +62,7 @@ void connection_measure_window(struct connection *connection) {
     return;
   }
   uint32_t size = pcb->rcv_wnd + connection->unread;
-  if (now - connection->window_opened >= CONNECTION_GROW_AFTER && connection->unread <= size / 2) {
+  if (connection_waits_long(&connection->window_fills, connection->window_opened) && connection->unread <= size / 2) {
     uint32_t more = LWIP_MIN(connection->withheld, size);
     connection->withheld -= more;
     pcb->rcv_wnd += more;

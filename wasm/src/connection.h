@@ -14,7 +14,9 @@ enum {
   CONNECTION_ENDED = 16,      /* the host is to hear CLOSED, with `error` */
 };
 
-enum { CONNECTION_GROW_AFTER = 2000 }; /* us: what takes longer is a network, and its buffers grow */
+/* What takes longer than so many microseconds so often in a row is a network, and its buffers grow; what does so once is a
+   host that was busy. */
+enum { CONNECTION_LONG_WAIT = 2000, CONNECTION_LONG_WAITS = 3 };
 
 struct connection {
   struct tcp_pcb *pcb; /* NULL once lwIP has freed it */
@@ -26,7 +28,9 @@ struct connection {
   uint32_t withheld;   /* bytes of receive window that are not offered yet */
   uint32_t window_edge;   /* the sequence number up to which the window was open when it was measured last */
   uint64_t window_opened; /* us: when that was */
+  uint32_t window_fills;  /* slow ones in a row */
   uint64_t stalled;    /* us: when the host last had to wait for room */
+  uint32_t stalls;     /* long ones in a row */
   struct connection *next_pending, *next_report;
 };
 
@@ -40,6 +44,14 @@ void connection_report(struct connection *connection, uint32_t flag);
 
 void connection_open_window(struct connection *connection); /* once, when it is established */
 void connection_measure_window(struct connection *connection); /* after rcv_nxt has moved */
+
+/* True where something that began at `since` is the last of several long waits in a row, which `count` counts. */
+static inline bool connection_waits_long(uint32_t *count, uint64_t since) {
+  *count = now - since >= CONNECTION_LONG_WAIT ? *count + 1 : 0;
+  bool enough = *count == CONNECTION_LONG_WAITS;
+  *count = enough ? 0 : *count;
+  return enough;
+}
 
 uint32_t connection_send_room(const struct connection *connection);
 

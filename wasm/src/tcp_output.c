@@ -64,7 +64,7 @@ static bool has_room(struct connection *connection) {
       tcp_sndqueuelen(connection->pcb) >= TCP_SND_QUEUELEN / 2) {
     return false;
   }
-  if (now - connection->stalled >= CONNECTION_GROW_AFTER && connection->send_limit < TCP_SND_BUF) {
+  if (connection_waits_long(&connection->stalls, connection->stalled) && connection->send_limit < TCP_SND_BUF) {
     connection->send_limit *= 2;
   }
   return true;

@@ -104,3 +104,11 @@ def test_raw_frames() -> None:
 def test_kernel_tap() -> None:
     lines = run("kernel_tap.py", "10")
     assert sum(bool(re.match(r"10 MB .*: same SHA-256, [\d.]+ Gbit/s", line)) for line in lines) == 4
+
+
+def test_vpn_tun() -> None:
+    lines = run("vpn_tun.py")
+    assert [line for line in lines if "unchanged" in line] == [
+        f"1,000,000 bytes from {host} through the tunnel, unchanged" for host in ("10.8.0.2", "fd08::2")
+    ]
+    assert re.fullmatch(r"datagrams sent: \d+ and \d+; dropped: \d+ and [1-9]\d*", lines[-1])

@@ -8,7 +8,7 @@ only from those before it:
     streams      readable and writable streams
     driver       polls cores on an event loop
     interfaces   loopback, tun, tap, cables
-    sockets      TCP as asyncio transports and as streams
+    sockets      TCP and UDP as asyncio transports and as streams, ping
     stack        `NetworkStack`, the façade
     links        the outside world: devices of the host
 
@@ -27,7 +27,17 @@ from tcpip_wasm.interfaces import (
     TunInterface,
     connect,
 )
-from tcpip_wasm.sockets import TcpConnection, TcpListener, TcpServer, TcpTransport
+from tcpip_wasm.sockets import (
+    PingReply,
+    PingSession,
+    TcpConnection,
+    TcpListener,
+    TcpServer,
+    TcpTransport,
+    UdpDatagram,
+    UdpSocket,
+    UdpTransport,
+)
 from tcpip_wasm.stack import NetworkStack, StackStatistics, create_stack
 from tcpip_wasm.streams import (
     ReadableStream,
@@ -45,6 +55,8 @@ __all__ = [
     "InterfaceStatistics",
     "LoopbackInterface",
     "NetworkStack",
+    "PingReply",
+    "PingSession",
     "Port",
     "ReadableStream",
     "ReadableStreamReader",
@@ -56,6 +68,9 @@ __all__ = [
     "TcpTransport",
     "TransformStream",
     "TunInterface",
+    "UdpDatagram",
+    "UdpSocket",
+    "UdpTransport",
     "WritableStream",
     "WritableStreamWriter",
     "connect",

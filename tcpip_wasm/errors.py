@@ -5,7 +5,10 @@
     │   ├── StackClosedError                it was closed (also ConnectionAbortedError)
     │   └── StackTrappedError               its module trapped
     ├── NetworkError (OSError)              a call failed; `errno` says why
-    │   ├── ConnectionRefused, ConnectionReset, ConnectionTimedOut, ConnectionAborted
+    │   ├── ConnectionRefused, ConnectionReset, ConnectionTimedOut, ConnectionAborted,
+    │   │   PermissionDenied
+    │   └── IcmpError                       a router or host reports it by ICMP
+    │       ├── DestinationUnreachableError, TimeExceededError
     ├── StreamClosedError                   a stream was used after its end (ConnectionAbortedError)
     ├── StreamLockedError (RuntimeError)    a stream has another user
     └── ModuleMismatchError (RuntimeError)  no module built, or one of another ABI version
@@ -23,14 +26,18 @@ __all__ = [
     "ConnectionRefused",
     "ConnectionReset",
     "ConnectionTimedOut",
+    "DestinationUnreachableError",
+    "IcmpError",
     "ModuleMismatchError",
     "NetworkError",
+    "PermissionDenied",
     "StackClosedError",
     "StackError",
     "StackTrappedError",
     "StreamClosedError",
     "StreamLockedError",
     "TcpipError",
+    "TimeExceededError",
     "network_error",
 ]
 
@@ -57,6 +64,35 @@ class ConnectionTimedOut(NetworkError, TimeoutError):
 
 class ConnectionAborted(NetworkError, ConnectionAbortedError):
     """The connection was closed on this side before the call."""
+
+
+class PermissionDenied(NetworkError, PermissionError):
+    """A broadcast by a socket that was not opened for it."""
+
+
+class IcmpError(NetworkError):
+    """An ICMP or ICMPv6 message says why a packet did not arrive.
+
+    Attributes:
+        reporter: address of the router or host that sent the message.
+        code: the message's code (RFC 792, RFC 4443).
+    """
+
+    def __init__(self, number: int, text: str, reporter: str, code: int) -> None:
+        super().__init__(number, text)
+        self.reporter = reporter
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[IcmpError], tuple[int, str, str, int]]:
+        return type(self), (self.errno or 0, self.strerror or "", self.reporter, self.code)
+
+
+class DestinationUnreachableError(IcmpError):
+    """The network, the host or the port cannot be reached; ``errno`` says which."""
+
+
+class TimeExceededError(IcmpError):
+    """The packet's TTL or hop limit ran out at a router, which is how traceroute works; ``errno`` is EHOSTUNREACH."""
 
 
 class StackError(TcpipError, OSError):
@@ -88,6 +124,7 @@ _CLASSES: dict[int, type[NetworkError]] = {
     errno.ECONNRESET: ConnectionReset,
     errno.ETIMEDOUT: ConnectionTimedOut,
     errno.ECONNABORTED: ConnectionAborted,
+    errno.EACCES: PermissionDenied,
 }
 
 

@@ -24,8 +24,18 @@ from tcpip_wasm.interfaces import (
     TunInterface,
 )
 from tcpip_wasm.interfaces.addresses import InterfaceAddresses, parse_addresses, parse_mac, parse_mtu
-from tcpip_wasm.sockets import TcpConnection, TcpListener, TcpServer, TcpTransport
+from tcpip_wasm.sockets import (
+    PingSession,
+    TcpConnection,
+    TcpListener,
+    TcpServer,
+    TcpTransport,
+    UdpSocket,
+    UdpTransport,
+)
 from tcpip_wasm.sockets.connection import StreamEnds
+from tcpip_wasm.sockets.ping import DEFAULT_TTL, check_ttl
+from tcpip_wasm.sockets.udp_open import UdpOpener
 
 Host = str | Address
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
@@ -62,6 +72,7 @@ class NetworkStack:
         self._driver = driver
         self._interfaces: list[Interface] = []
         self._names: dict[str, int] = {}
+        self._udp = UdpOpener(driver, self._address, self._scope_name)
 
     def __repr__(self) -> str:
         return f"<NetworkStack {'closed' if self._driver.error else self._interfaces}>"
@@ -388,6 +399,109 @@ class NetworkStack:
             ValueError, TypeError: a malformed argument.
         """
         return TcpListener(lambda factory: self._serve(factory, host, port, backlog, hold_backlog=True))
+
+
+    # --- UDP ------------------------------------------------------------------------------------------------------
+
+    async def open_udp(
+        self,
+        host: Host | None = None,
+        port: int | None = None,
+        *,
+        remote: tuple[Host, int] | None = None,
+        allow_broadcast: bool = False,
+        ttl: int = 64,
+        multicast_ttl: int = 1,
+        multicast_interface: Interface | None = None,
+    ) -> UdpSocket:
+        """Open a UDP socket.
+
+        Args:
+            host: own address, a group, or None for all, IPv4 and IPv6.
+            port: own port; None or 0 takes an unpredictable free one (RFC 6056).
+            remote: (host, port) of the one peer to hear; then `receive` also raises what ICMP reports of it.
+            allow_broadcast: whether datagrams to broadcast addresses may be sent. 255.255.255.255 leaves by every
+                interface that can broadcast, or by `multicast_interface`.
+            ttl: TTL or hop limit of datagrams, 1 to 255.
+            multicast_ttl: the same for groups, 0 to 255.
+            multicast_interface: by which datagrams to groups leave; None takes the first that can.
+
+        Raises:
+            OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``ENETUNREACH``, ``ENOSPC``, ``ENOBUFS``.
+            ValueError, TypeError: a malformed argument.
+        """
+        return self._udp.socket(
+            host, port, remote, _udp_options(allow_broadcast, ttl, multicast_ttl, multicast_interface)
+        )
+
+    async def create_datagram_endpoint(
+        self,
+        protocol_factory: Callable[[], ProtocolT],
+        local_addr: tuple[Host, int] | None = None,
+        remote_addr: tuple[Host, int] | None = None,
+        *,
+        family: int = 0,
+        allow_broadcast: bool | None = None,
+        ttl: int = 64,
+        multicast_ttl: int = 1,
+        multicast_interface: Interface | None = None,
+    ) -> tuple[UdpTransport, ProtocolT]:
+        """Open a UDP socket, as `asyncio.loop.create_datagram_endpoint` does.
+
+        Args:
+            protocol_factory: makes the protocol.
+            local_addr: own (host, port); host None is all addresses, port 0 an unpredictable one.
+            remote_addr: (host, port) of the one peer.
+            family: ``AF_INET`` or ``AF_INET6``, where neither address says it.
+            allow_broadcast: whether datagrams to broadcast addresses may be sent.
+            ttl, multicast_ttl, multicast_interface: as for `open_udp`.
+
+        Returns:
+            The transport and the protocol, after `connection_made`.
+
+        Raises:
+            OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``ENETUNREACH``, ``ENOSPC``, ``ENOBUFS``.
+            ValueError, TypeError: a malformed argument.
+        """
+        options = _udp_options(bool(allow_broadcast), ttl, multicast_ttl, multicast_interface)
+        return await self._udp.endpoint(protocol_factory, local_addr, remote_addr, family, options)
+
+
+    # --- ICMP -----------------------------------------------------------------------------------------------------
+
+    async def create_ping_session(self, host: Host, *, ttl: int | None = None) -> PingSession:
+        """Open a session of echo requests with one host.
+
+        Args:
+            host: its address; no group.
+            ttl: TTL or hop limit of requests, 1 to 255; None is 64.
+
+        Raises:
+            OSError: ``ENOSPC`` where there are too many sessions, ``ENOBUFS``.
+            ValueError, TypeError: a malformed argument.
+        """
+        self._driver.check()
+        address, scope = self._address(host)
+        if address.is_multicast or address.is_unspecified:
+            raise ValueError(f"host: {host!s} is not one host")
+        limit = DEFAULT_TTL if ttl is None else check_ttl(ttl)
+        return PingSession(self._driver, address, scope, ttl=limit, scope_name=self._scope_name)
+
+
+def _udp_options(broadcast: bool, ttl: int, multicast_ttl: int, interface: Interface | None) -> dict[int, int]:
+    for name, value, lowest in (("ttl", ttl, 1), ("multicast_ttl", multicast_ttl, 0)):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+        if not lowest <= value <= 255:
+            raise ValueError(f"{name}: {value} is not within {lowest} to 255")
+    options = {abi.OPTION_HOP_LIMIT: ttl, abi.OPTION_MULTICAST_HOP_LIMIT: multicast_ttl}
+    if broadcast:
+        options[abi.OPTION_BROADCAST] = 1
+    if interface is not None:
+        if not isinstance(interface, Interface):
+            raise TypeError(f"multicast_interface must be an interface or None, not {type(interface).__name__}")
+        options[abi.OPTION_MULTICAST_INTERFACE] = interface.handle
+    return options
 
 
 def _no_ssl(ssl: Any) -> None:

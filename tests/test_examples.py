@@ -112,3 +112,22 @@ def test_vpn_tun() -> None:
         f"1,000,000 bytes from {host} through the tunnel, unchanged" for host in ("10.8.0.2", "fd08::2")
     ]
     assert re.fullmatch(r"datagrams sent: \d+ and \d+; dropped: \d+ and [1-9]\d*", lines[-1])
+
+
+def test_udp_chat() -> None:
+    lines = run("udp_chat.py")
+    assert lines.count("  Alice hears: hello from Carol") == 1
+    assert sum(line.endswith("hears: the room has heard you") for line in lines) == 3
+    assert lines[-1] == "  a member hears: good night"
+
+
+def test_ping() -> None:
+    lines = run("ping.py")
+    assert sum(bool(re.match(r"65,487 bytes from \S+: sequence 4, [\d.]+ ms", line)) for line in lines) == 3
+    assert lines.count("100 more at once: all of them came back") == 3
+    assert lines[-2].startswith("10.0.0.3: Connection timed out")
+    assert lines[-1].startswith("192.0.2.1: Network is unreachable")
+
+
+def test_traceroute() -> None:
+    assert run("traceroute.py") == ["1 10.0.0.254", "2 10.1.0.254", "3 10.2.0.254", "4 10.3.0.1"]

@@ -27,8 +27,11 @@ from typing import Final
 import wasmtime
 
 from tcpip_wasm.engine import abi
+from tcpip_wasm.engine.failures import error_for
 from tcpip_wasm.engine.instance import Instance
-from tcpip_wasm.errors import StackClosedError, StackTrappedError, network_error
+from tcpip_wasm.engine.ping import PingCalls
+from tcpip_wasm.engine.udp import UdpCalls
+from tcpip_wasm.errors import StackClosedError, StackTrappedError
 
 Address = IPv4Address | IPv6Address
 Event = tuple[int, int, int, bytes]
@@ -44,21 +47,6 @@ _MORE_NOW: Final = abi.MORE_NOW << 32
 _MORE_SOON: Final = abi.MORE_SOON << 32
 _MORE_MEMORY: Final = abi.MORE_MEMORY << 32
 
-_ERRNO: Final = {
-    abi.ERROR_BAD_HANDLE: errno.EBADF,
-    abi.ERROR_NO_MEMORY: errno.ENOBUFS,
-    abi.ERROR_NO_ROUTE: errno.ENETUNREACH,
-    abi.ERROR_ADDRESS_IN_USE: errno.EADDRINUSE,
-    abi.ERROR_ADDRESS_NOT_AVAILABLE: errno.EADDRNOTAVAIL,
-    abi.ERROR_REFUSED: errno.ECONNREFUSED,
-    abi.ERROR_RESET: errno.ECONNRESET,
-    abi.ERROR_TIMED_OUT: errno.ETIMEDOUT,
-    abi.ERROR_NOT_CONNECTED: errno.ENOTCONN,
-    abi.ERROR_INVALID: errno.EINVAL,
-    abi.ERROR_LIMIT: errno.ENOSPC,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """What a stack counts; frames and drops of an interface are counted by the interface.
@@ -71,7 +59,14 @@ class Statistics:
         heap_used: bytes allocated inside the module.
         connections: TCP connections, those that only finish among them.
         time_wait: those of them in TIME-WAIT.
-        handles: interfaces, listeners and connections that this host still holds.
+        handles: interfaces, listeners, connections and sockets that this host still holds.
+        udp_in, udp_out: UDP datagrams that arrived and that were sent, whole ones.
+        udp_no_port: datagrams that arrived for a port nobody has, and were answered by ICMP.
+        udp_drops: datagrams dropped because their length or checksum is wrong.
+        fragments_in, fragments_out: fragments of IP packets.
+        fragment_drops: fragments dropped because they overlap, contradict others, or are too many.
+        icmp_in, icmp_out: ICMP and ICMPv6 messages, neighbour discovery among the latter.
+        icmp_unmatched: errors and echo replies that belong to none of this host's packets: late ones, and forged ones.
         memory: bytes of linear memory.
     """
 
@@ -86,12 +81,17 @@ class Statistics:
     connections: int
     time_wait: int
     handles: int
+    udp_in: int
+    udp_out: int
+    udp_no_port: int
+    udp_drops: int
+    fragments_in: int
+    fragments_out: int
+    fragment_drops: int
+    icmp_in: int
+    icmp_out: int
+    icmp_unmatched: int
     memory: int
-
-
-def error_for(code: int, detail: str = "") -> OSError:
-    """Return the exception for an error code of the ABI."""
-    return network_error(_ERRNO.get(code, errno.EIO), detail)
 
 
 def seed_bytes(seed: bytes | int | None) -> bytes:
@@ -134,6 +134,8 @@ class Core:
         soon: after `poll`: acknowledgements are to be sent. Whoever polls again a little later, when the application
             has read what came and perhaps written, sends them together with that.
         deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
+        udp: the calls of UDP sockets.
+        ping: the calls of ping sessions.
     """
 
     def __init__(
@@ -155,6 +157,8 @@ class Core:
         self._closed: StackClosedError | None = None
         self._mac_seed = hashlib.sha256(b"mac" + seed)
         self._event_length = 0
+        self.udp = UdpCalls(self)
+        self.ping = PingCalls(self)
         self.more = False
         self.soon = False
         self.deadline = inf
@@ -218,8 +222,8 @@ class Core:
     def _refuse(self, *_: float) -> int:
         raise self._instance.death or self._closed or StackClosedError(errno.ECONNABORTED, "the stack was closed")
 
-    def _call(self, name: str, *arguments: int, detail: str = "") -> int:
-        """Make a call of the ABI, and raise what its error code means."""
+    def _call(self, name: str, *arguments: int, detail: str = "", accept: int = 0) -> int:
+        """Make a call of the ABI, and raise what its error code means, unless it is the one that is accepted."""
         instance = self._instance
         if instance.death is not None:
             raise instance.death
@@ -229,7 +233,7 @@ class Core:
             result = instance.calls[name](*arguments)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
             raise self._die(error) from error
-        if result < 0:
+        if result < 0 and result != accept:
             raise error_for(result, detail)
         return result
 
@@ -238,6 +242,18 @@ class Core:
             self._refuse()
         start = self._scratch + at
         self._instance.memory[start : start + len(data)] = data
+
+    def _put_staging(self, data: bytes | memoryview) -> None:
+        """Write what a call of UDP or ping is to send."""
+        if self._closed is not None:
+            self._refuse()
+        instance = self._instance
+        start = instance.words[self._staging]
+        try:
+            instance.memory[start : start + len(data)] = data
+        except ValueError:  # the area lies beyond the end that memory had when the view was taken
+            instance.refresh()
+            instance.memory[start : start + len(data)] = data
 
     def statistics(self) -> Statistics:
         """Return what the stack has counted so far."""

@@ -1,12 +1,30 @@
-"""Sockets: TCP as asyncio knows it, and as streams.
+"""Sockets: TCP and UDP as asyncio knows them and as streams, and ping.
 
-    transport    one connection as an `asyncio.Transport`
-    server       a listener that gives each connection a transport
-    connection   connections and listeners in the stream-style interface
+    transport       one TCP connection as an `asyncio.Transport`
+    server          a listener that gives each connection a transport
+    connection      connections and listeners in the stream-style interface
+    endpoints       addresses as callers write them and as the core has them
+    udp_transport   one UDP socket as an `asyncio.DatagramTransport`
+    udp             UDP sockets in the stream-style interface
+    udp_open        opening them
+    ping            echo requests to one host
 """
 
 from tcpip_wasm.sockets.connection import TcpConnection, TcpListener
+from tcpip_wasm.sockets.ping import PingReply, PingSession
 from tcpip_wasm.sockets.server import TcpServer
 from tcpip_wasm.sockets.transport import TcpTransport
+from tcpip_wasm.sockets.udp import UdpDatagram, UdpSocket
+from tcpip_wasm.sockets.udp_transport import UdpTransport
 
-__all__ = ["TcpConnection", "TcpListener", "TcpServer", "TcpTransport"]
+__all__ = [
+    "PingReply",
+    "PingSession",
+    "TcpConnection",
+    "TcpListener",
+    "TcpServer",
+    "TcpTransport",
+    "UdpDatagram",
+    "UdpSocket",
+    "UdpTransport",
+]

@@ -10,7 +10,7 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 1499424284 /* version 1, as a sum over all of it: no change can be forgotten */
+#define ABI_VERSION 1053091614 /* version 1, as a sum over all of it: no change can be forgotten */
 #define ABI_MAX_INTERFACES 64 /* bounded table; a 32-port bridge and then some */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
@@ -23,6 +23,11 @@
 #define ABI_TCP_WINDOW 1048576 /* bytes; 1 Gbit/s over 8 ms, 400 Mbit/s over 20 ms */
 #define ABI_TCP_FIRST_WINDOW 262144 /* bytes offered at first; more while the peer needs a network's time to fill it and the application keeps up */
 #define ABI_TCP_SEND_BUFFER 1048576 /* bytes; the same for what waits for its acknowledgement */
+#define ABI_MAX_UDP_SOCKETS 4096 /* lwIP finds a socket by walking a list */
+#define ABI_MAX_PING_SESSIONS 1024 /* bounded table; an identifier has 16 bits */
+#define ABI_MAX_MEMBERSHIPS 64 /* multicast groups of one socket */
+#define ABI_MAX_DATAGRAM 65507 /* bytes: 65,535 less the headers of IPv4 and UDP (RFC 791, section 3.1) */
+#define ABI_MAX_DATAGRAM6 65487 /* bytes: RFC 8200 would allow 40 more, but lwIP counts a packet with its header in 16 bits */
 #define ABI_MAX_TIME_WAIT 1024 /* connections in TIME-WAIT before the oldest is dropped */
 #define ABI_RECORD_HEADER 4
 #define ABI_RECORD_ALIGNMENT 4
@@ -39,6 +44,10 @@
 #define ABI_ERROR_NOT_CONNECTED (-9)
 #define ABI_ERROR_INVALID (-10)
 #define ABI_ERROR_LIMIT (-11)
+#define ABI_ERROR_HOST_UNREACHABLE (-12)
+#define ABI_ERROR_NO_ROOM (-13)
+#define ABI_ERROR_NOT_PERMITTED (-14)
+#define ABI_ERROR_TOO_LONG (-15)
 #define ABI_KIND_LOOPBACK 0
 #define ABI_KIND_TUN 1
 #define ABI_KIND_TAP 2
@@ -50,6 +59,10 @@
 #define ABI_OPTION_KEEPALIVE_IDLE 3
 #define ABI_OPTION_KEEPALIVE_INTERVAL 4
 #define ABI_OPTION_KEEPALIVE_COUNT 5
+#define ABI_OPTION_HOP_LIMIT 10
+#define ABI_OPTION_MULTICAST_HOP_LIMIT 11
+#define ABI_OPTION_MULTICAST_INTERFACE 12
+#define ABI_OPTION_BROADCAST 13
 #define ABI_MORE_NOW 1
 #define ABI_MORE_SOON 2
 #define ABI_MORE_MEMORY 4
@@ -58,8 +71,12 @@
 #define ABI_EVENT_ACCEPTED 3 /* listener: value is the new connection; payload: local and remote address */
 #define ABI_EVENT_DATA 4 /* connection: value bytes arrived; they are the payload */
 #define ABI_EVENT_EOF 5 /* connection: the peer sends no more */
-#define ABI_EVENT_WRITABLE 6 /* connection: after a short tcp_send: there is room again */
+#define ABI_EVENT_WRITABLE 6 /* connection, UDP socket or ping session: after a short tcp_send, or NO_ROOM: there is room again */
 #define ABI_EVENT_CLOSED 7 /* connection: the connection is gone; value is the error, negated, or 0 */
+#define ABI_EVENT_DATAGRAM 10 /* UDP socket: value bytes arrived; payload: source and local address, then the bytes */
+#define ABI_EVENT_DATAGRAM_ERROR 11 /* UDP socket: ICMP reports that a datagram did not arrive; value is the error, negated */
+#define ABI_EVENT_ECHO_REPLY 12 /* ping session: payload: the source's endpoint with the sequence number as its port, then value bytes */
+#define ABI_EVENT_ECHO_ERROR 13 /* ping session: payload: the reporter's endpoint, the same; value is ICMP's or ICMPv6's type << 8 | code */
 #define ABI_CONTROL_EVENT_LENGTH 0
 #define ABI_CONTROL_MORE 1
 #define ABI_CONTROL_SENT_AT_ONCE 2
@@ -88,7 +105,17 @@
 #define ABI_STATISTIC_CONNECTIONS 8
 #define ABI_STATISTIC_TIME_WAIT 9
 #define ABI_STATISTIC_HANDLES 10
-#define ABI_STATISTIC_WORDS 11
+#define ABI_STATISTIC_UDP_IN 11
+#define ABI_STATISTIC_UDP_OUT 12
+#define ABI_STATISTIC_UDP_NO_PORT 13
+#define ABI_STATISTIC_UDP_DROPS 14
+#define ABI_STATISTIC_FRAGMENTS_IN 15
+#define ABI_STATISTIC_FRAGMENTS_OUT 16
+#define ABI_STATISTIC_FRAGMENT_DROPS 17
+#define ABI_STATISTIC_ICMP_IN 18
+#define ABI_STATISTIC_ICMP_OUT 19
+#define ABI_STATISTIC_ICMP_UNMATCHED 20
+#define ABI_STATISTIC_WORDS 21
 
 ABI_EXPORT("start") int32_t abi_start(double, int64_t, int64_t);
 ABI_EXPORT("poll") double abi_poll(double);
@@ -108,6 +135,17 @@ ABI_EXPORT("tcp_close") int32_t abi_tcp_close(int32_t);
 ABI_EXPORT("tcp_abort") int32_t abi_tcp_abort(int32_t);
 ABI_EXPORT("tcp_accepted") int32_t abi_tcp_accepted(int32_t);
 ABI_EXPORT("tcp_option") int32_t abi_tcp_option(int32_t, int32_t, int32_t);
+ABI_EXPORT("udp_open") int32_t abi_udp_open(int32_t, int32_t, int32_t);
+ABI_EXPORT("udp_connect") int32_t abi_udp_connect(int32_t);
+ABI_EXPORT("udp_send") int32_t abi_udp_send(int32_t, int32_t, int32_t);
+ABI_EXPORT("udp_local") int32_t abi_udp_local(int32_t);
+ABI_EXPORT("udp_option") int32_t abi_udp_option(int32_t, int32_t, int32_t);
+ABI_EXPORT("udp_group") int32_t abi_udp_group(int32_t, int32_t, int32_t);
+ABI_EXPORT("udp_close") int32_t abi_udp_close(int32_t);
+ABI_EXPORT("ping_open") int32_t abi_ping_open(int32_t, int32_t);
+ABI_EXPORT("ping_identifier") int32_t abi_ping_identifier(int32_t);
+ABI_EXPORT("ping_send") int32_t abi_ping_send(int32_t, int32_t, int32_t, int32_t);
+ABI_EXPORT("ping_close") int32_t abi_ping_close(int32_t);
 ABI_EXPORT("abi_version") int32_t abi_version(void);
 
 #endif

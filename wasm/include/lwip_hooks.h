@@ -25,6 +25,10 @@ int interface_accepts4(const struct netif *netif, const struct ip4_addr *destina
 struct netif *interface_route4(const struct ip4_addr *source, const struct ip4_addr *destination);
 struct netif *interface_route6(const struct ip6_addr *source, const struct ip6_addr *destination);
 
+struct pbuf;
+int icmp_heard(struct pbuf *packet, struct netif *netif);
+int icmp6_heard(struct pbuf *packet, struct netif *netif);
+
 uint32_t tcp_initial_sequence_number(const struct ip_addr *local, uint16_t local_port,
                                      const struct ip_addr *remote, uint16_t remote_port);
 struct tcp_pcb *tcp_lookup(const struct ip_addr *local, uint16_t local_port, const struct ip_addr *remote,

@@ -43,7 +43,7 @@
 #define LWIP_NETIF_EXT_STATUS_CALLBACK 0
 #define ARP_TABLE_SIZE 127 /* the largest that lwIP's signed 8-bit index allows: a full bridge of hosts */
 #define ARP_QUEUEING 1     /* with 0 the SYN that caused the ARP request is lost and the connect waits a second */
-#define ARP_QUEUE_LEN 16   /* packets kept for each unresolved neighbour */
+#define ARP_QUEUE_LEN 64   /* packets kept for each unresolved neighbour: all fragments of the largest datagram at MTU 1500 */
 #define ETHARP_SUPPORT_STATIC_ENTRIES 1
 #define ETHARP_TRUST_IP_MAC 0 /* RFC 826 learns from ARP only; learning from IP packets invites spoofing */
 
@@ -57,7 +57,7 @@
 #define LWIP_ICMP 1
 #define LWIP_BROADCAST_PING 0
 #define LWIP_MULTICAST_PING 0
-#define LWIP_RAW 1
+#define LWIP_RAW 0 /* raw sockets would be asked about every packet; src/icmp.c hears what lwIP has no use for */
 #define LWIP_IGMP 1
 #define LWIP_DHCP 0
 #define LWIP_AUTOIP 0
@@ -81,15 +81,20 @@
 #define LWIP_ICMP6 1
 #define LWIP_IPV6_MLD 1
 #define LWIP_ND6_QUEUEING 1
-#define MEMP_NUM_ND6_QUEUE 64
+#define MEMP_NUM_ND6_QUEUE 128 /* packets kept for all unresolved neighbours together */
 #define LWIP_ND6_NUM_NEIGHBORS 127
 #define LWIP_ND6_NUM_DESTINATIONS 127
 #define LWIP_ND6_TCP_REACHABILITY_HINTS 1
 #define LWIP_HOOK_IP6_ROUTE(src, dest) interface_route6(src, dest)
 
+/* --- ICMP: what lwIP itself has no use for (src/icmp.c). ------------------------------------------------------ */
+#define LWIP_HOOK_ICMP_INPUT(packet, netif) icmp_heard(packet, netif)
+#define LWIP_HOOK_ICMP6_INPUT(packet, netif) icmp6_heard(packet, netif)
+
 /* --- UDP ------------------------------------------------------------------------------------------------------- */
 #define LWIP_UDP 1
 #define LWIP_UDPLITE 0
+#define UDP_TTL 64 /* as Linux; RFC 1122, section 3.2.1.7 wants it configurable, and it is, socket by socket */
 
 /* --- TCP ------------------------------------------------------------------------------------------------------- */
 #define LWIP_TCP 1

@@ -37,3 +37,12 @@ void address_write(uint8_t *record, const ip_addr_t *address, uint16_t port) {
   }
   memcpy(record, head, sizeof head);
 }
+
+/* An endpoint as the host wrote it: false if its family, port or scope names nothing. */
+bool address_read_endpoint(ip_addr_t *address, uint16_t *port, const uint8_t *record) {
+  uint32_t head[3];
+  memcpy(head, record, sizeof head);
+  *port = (uint16_t)head[1];
+  return (head[0] == ABI_FAMILY_IPV4 || head[0] == ABI_FAMILY_IPV6) && head[1] <= 65535 &&
+         address_read(address, (int32_t)head[0], record + sizeof head, (int32_t)head[2]);
+}

@@ -38,7 +38,9 @@ static void on_error(void *argument, err_t error) {
   if (error == ERR_RST) {
     connection->error = connection->flags & CONNECTION_ESTABLISHED ? ABI_ERROR_RESET : ABI_ERROR_REFUSED;
   } else {
-    connection->error = error == ERR_CLSD ? 0 : ABI_ERROR_TIMED_OUT;
+    /* What ICMP told of a connection that was never made is a better reason than that nobody answered. */
+    int32_t told = connection->error != 0 ? connection->error : ABI_ERROR_TIMED_OUT;
+    connection->error = error == ERR_CLSD ? 0 : told;
   }
   connection_report(connection, CONNECTION_ENDED);
 }

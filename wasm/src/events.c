@@ -43,11 +43,25 @@ static uint8_t *append(uint32_t kind, int32_t handle, int32_t value, uint32_t pa
 
 void event_add(uint32_t kind, int32_t handle, int32_t value) { append(kind, handle, value, 0); }
 
+/* One endpoint or two, then what follows the first `skip` bytes of a packet; the second endpoint and the packet may be
+   NULL. */
+void event_add_packet(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *first, uint16_t first_port,
+                      const ip_addr_t *second, uint16_t second_port, const struct pbuf *packet, uint16_t skip) {
+  uint32_t length = packet == NULL ? 0 : packet->tot_len - skip;
+  uint32_t addresses = second == NULL ? ABI_ADDRESS_SIZE : 2 * ABI_ADDRESS_SIZE;
+  uint8_t *payload = append(kind, handle, value, addresses + length);
+  address_write(payload, first, first_port);
+  if (second != NULL) {
+    address_write(payload + ABI_ADDRESS_SIZE, second, second_port);
+  }
+  if (packet != NULL) {
+    pbuf_copy_partial(packet, payload + addresses, (u16_t)length, skip);
+  }
+}
+
 void event_add_addresses(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *local, uint16_t local_port,
                          const ip_addr_t *remote, uint16_t remote_port) {
-  uint8_t *payload = append(kind, handle, value, 2 * ABI_ADDRESS_SIZE);
-  address_write(payload, local, local_port);
-  address_write(payload + ABI_ADDRESS_SIZE, remote, remote_port);
+  event_add_packet(kind, handle, value, local, local_port, remote, remote_port, NULL, 0);
 }
 
 static bool joins(int32_t handle) {

@@ -6,7 +6,7 @@ enum {
   ETHERNET_HEADER = 14, TYPE_IPV4 = 0x0800, TYPE_ARP = 0x0806, TYPE_IPV6 = 0x86dd,
   ARP_SIZE = 28,
   IPV4_HEADER = 20, IPV6_HEADER = 40, TCP_HEADER = 20,
-  PROTOCOL_TCP = 6, PROTOCOL_ICMPV6 = 58,
+  PROTOCOL_TCP = 6, PROTOCOL_UDP = 17, PROTOCOL_ICMPV6 = 58,
   EXTENSION_HOP_BY_HOP = 0, EXTENSION_ROUTING = 43, EXTENSION_FRAGMENT = 44, EXTENSION_DESTINATION = 60,
 };
 
@@ -77,6 +77,9 @@ static enum frame_verdict check_ipv4(const uint8_t *packet, uint32_t length, boo
     return FRAME_DROP;
   }
   bool fragment = (get16(packet + 6) & 0x3fff) != 0;
+  if (packet[9] == PROTOCOL_UDP && !fragment) {
+    return FRAME_IN_PLACE; /* lwIP checks its length, and that of what it puts together */
+  }
   if (packet[9] != PROTOCOL_TCP || fragment) {
     return FRAME_COPY;
   }
@@ -119,6 +122,9 @@ static enum frame_verdict check_ipv6(const uint8_t *packet, uint32_t length, boo
   }
   uint32_t at = IPV6_HEADER, end = IPV6_HEADER + payload;
   uint8_t next = skip_extensions(packet, &at, end);
+  if (next == PROTOCOL_UDP && at == IPV6_HEADER) {
+    return FRAME_IN_PLACE;
+  }
   if (next == PROTOCOL_TCP && at == IPV6_HEADER) {
     return tcp_well_formed(packet + at, payload) ? FRAME_IN_PLACE : FRAME_DROP;
   }

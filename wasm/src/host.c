@@ -76,6 +76,7 @@ double abi_poll(double time) {
     tcp_flush();
   }
   more |= tcp_report();
+  room_report();
   more |= interfaces_announce();
   control[ABI_CONTROL_MORE] = (more ? ABI_MORE_NOW : 0) | (tcp_has_pending() && events_hold_data() ? ABI_MORE_SOON : 0) |
                               memory_grown();
@@ -97,5 +98,15 @@ int32_t abi_statistics(void) {
   figures[ABI_STATISTIC_CONNECTIONS] = tcp_connections();
   figures[ABI_STATISTIC_TIME_WAIT] = tcp_time_wait_count();
   figures[ABI_STATISTIC_HANDLES] = handle_count();
+  figures[ABI_STATISTIC_UDP_IN] = lwip_stats.udp.recv;
+  figures[ABI_STATISTIC_UDP_OUT] = lwip_stats.udp.xmit;
+  figures[ABI_STATISTIC_UDP_NO_PORT] = lwip_stats.udp.proterr;
+  figures[ABI_STATISTIC_UDP_DROPS] = lwip_stats.udp.drop - lwip_stats.udp.proterr;
+  figures[ABI_STATISTIC_FRAGMENTS_IN] = lwip_stats.ip_frag.recv + lwip_stats.ip6_frag.recv;
+  figures[ABI_STATISTIC_FRAGMENTS_OUT] = lwip_stats.ip_frag.xmit + lwip_stats.ip6_frag.xmit;
+  figures[ABI_STATISTIC_ICMP_IN] = lwip_stats.icmp.recv + lwip_stats.icmp6.recv;
+  figures[ABI_STATISTIC_ICMP_OUT] = lwip_stats.icmp.xmit + lwip_stats.icmp6.xmit;
+  figures[ABI_STATISTIC_ICMP_UNMATCHED] = icmp_unmatched;
+  figures[ABI_STATISTIC_FRAGMENT_DROPS] = lwip_stats.ip_frag.drop + lwip_stats.ip6_frag.drop;
   return 0;
 }

@@ -22,7 +22,7 @@ int32_t error_from_lwip(err_t error);
 uint32_t heap_used(void);
 
 /* handles.c: indices with a generation, so that what the host holds can be stale but never dangling. */
-enum handle_kind { HANDLE_FREE, HANDLE_INTERFACE, HANDLE_LISTENER, HANDLE_CONNECTION };
+enum handle_kind { HANDLE_FREE, HANDLE_INTERFACE, HANDLE_LISTENER, HANDLE_CONNECTION, HANDLE_UDP, HANDLE_PING };
 int32_t handle_open(enum handle_kind kind, void *object); /* or ABI_ERROR_NO_MEMORY */
 void *handle_object(int32_t handle, enum handle_kind kind); /* or NULL */
 void handle_close(int32_t handle);
@@ -43,6 +43,8 @@ void event_add_addresses(uint32_t kind, int32_t handle, int32_t value, const ip_
 void event_add_data(int32_t handle, const struct pbuf *data);
 uint8_t *event_data_space(int32_t handle, uint32_t length);
 void event_data_added(int32_t handle, uint32_t length);
+void event_add_packet(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *first, uint16_t first_port,
+                      const ip_addr_t *second, uint16_t second_port, const struct pbuf *packet, uint16_t skip);
 
 /* random.c: everything that must not be predictable, from the seed. */
 void random_seed(uint64_t low, uint64_t high);
@@ -52,6 +54,7 @@ uint64_t random_keyed(const void *message, uint32_t length);
 struct netif *interface_netif(int32_t handle);
 int32_t interface_handle(const struct netif *netif);
 bool interface_owns(const ip_addr_t *address);
+uint32_t interface_room(const struct netif *netif); /* bytes of records that its transmit buffer still takes */
 
 /* receive.c */
 bool interfaces_receive(void);  /* hands waiting frames to lwIP; true if some are left */
@@ -73,11 +76,19 @@ uint32_t tcp_connections(void);
 /* address.c */
 bool address_read(ip_addr_t *address, int32_t family, const uint8_t *bytes, int32_t scope);
 void address_write(uint8_t *record, const ip_addr_t *address, uint16_t port);
+bool address_read_endpoint(ip_addr_t *address, uint16_t *port, const uint8_t *record);
+
+/* output.c */
+void room_report(void); /* a WRITABLE event for each socket and session whose interface has room again */
+
+/* icmp.c */
+extern uint32_t icmp_unmatched; /* messages that belong to none of our packets */
 
 /* timers.c: lwIP's clocks, run late where nobody can tell. */
 void timers_start(void);
 void timers_run(void);
 bool timers_advance(double time); /* moves the clock, if TCP misses no tick by it */
+bool timers_seek_neighbours(void); /* packets wait for ARP or neighbour discovery */
 void timers_tcp_changed(void); /* an option that timers depend on was set */
 double timers_deadline(void); /* seconds, or infinity */
 

@@ -62,6 +62,7 @@ static err_t netif_start(struct netif *netif) {
     netif->hwaddr_len = ETH_HWADDR_LEN;
     memcpy(netif->hwaddr, scratch, ETH_HWADDR_LEN);
   } else {
+    netif->flags |= interface->kind == ABI_KIND_TUN ? NETIF_FLAG_IGMP : 0; /* what tells that groups can be reached */
     netif->output = transmit4;
     netif->output_ip6 = transmit6;
   }
@@ -180,6 +181,10 @@ struct netif *interface_netif(int32_t handle) {
 
 int32_t interface_handle(const struct netif *netif) {
   return netif == NULL ? 0 : ((const struct interface *)netif->state)->handle;
+}
+
+uint32_t interface_room(const struct netif *netif) {
+  return ABI_TRANSMIT_CAPACITY - ((const struct interface *)netif->state)->block[ABI_BLOCK_TRANSMIT_LENGTH];
 }
 
 /* RFC 1122, section 3.2.1.3 (g): all of 127/8 is this host, where it has a way to itself. */

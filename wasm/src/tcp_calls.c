@@ -20,6 +20,7 @@ static err_t on_connected(void *argument, struct tcp_pcb *pcb, err_t error) {
   (void)error;
   connection->flags |= CONNECTION_ESTABLISHED;
   connection_open_window(connection);
+  connection->error = 0;
   event_add_addresses(ABI_EVENT_CONNECTED, connection->handle, 0, &pcb->local_ip, pcb->local_port, &pcb->remote_ip,
                       pcb->remote_port);
   return ERR_OK;

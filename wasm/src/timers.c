@@ -36,6 +36,15 @@ u32_t sys_now(void) { return (u32_t)(now / 1000); }
 
 static uint32_t arp_idle(void) { return etharp_is_busy() ? 0 : NEVER; }
 
+bool timers_seek_neighbours(void) {
+  for (int i = 0; i < LWIP_ND6_NUM_NEIGHBORS; i++) {
+    if (neighbor_cache[i].q != NULL) {
+      return true;
+    }
+  }
+  return etharp_is_busy();
+}
+
 static uint32_t reassembly4_idle(void) { return ip_reass_is_busy() ? 0 : NEVER; }
 
 static uint32_t reassembly6_idle(void) { return ip6_reass_is_busy() ? 0 : NEVER; }

@@ -5,6 +5,7 @@
 #include "connection.h"
 #include "interface.h"
 #include "lwip/priv/tcp_priv.h"
+#include "lwip/udp.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -225,6 +226,7 @@ void host_expect_clean(void) {
   CHECK(tcp_tw_pcbs == NULL);
   CHECK(tcp_bound_pcbs == NULL);
   CHECK(tcp_listen_pcbs.listen_pcbs == NULL);
+  CHECK(udp_pcbs == NULL);
   CHECK(netif_list == NULL);
   CHECK_EQUAL(tcp_connections(), 0);
   CHECK_EQUAL(tcp_time_wait_count(), 0);

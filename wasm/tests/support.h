@@ -137,4 +137,28 @@ void peer_open(struct peer *peer, int32_t listener);   /* connects to the host *
 void peer_answer(struct peer *peer);                   /* lets the host connect, by tcp_open before */
 void peer_finish(struct peer *peer);                   /* both say FIN, the host first and already closed */
 
+/* --- Datagrams (support_datagrams.c) ---------------------------------------------------------------------------- */
+
+struct datagram {
+  int32_t family;
+  const uint8_t *from, *to;
+  uint16_t from_port, to_port;
+  const uint8_t *data;
+  uint32_t length;
+};
+
+void endpoint_put(int32_t family, const uint8_t *address, uint16_t port); /* into scratch */
+int32_t udp_socket_open(int32_t family, const uint8_t *address, int32_t port);
+int32_t udp_put(int32_t handle, int32_t family, const uint8_t *to, uint16_t port, const void *bytes, int32_t length);
+void packet_udp(struct packet *packet, const struct datagram *datagram);
+bool datagram_parse(struct datagram *datagram, const uint8_t *packet, uint32_t length); /* false: not UDP; checks sums */
+struct datagram datagram_expect(int32_t handle); /* the next event: checks both endpoints' families */
+
+/* Splits a packet into fragments of so many bytes; `part` counts from 0. False behind the last. */
+bool packet_fragment(struct packet *fragment, const struct packet *whole, uint32_t size, uint32_t part,
+                     uint16_t identification);
+/* ICMP or ICMPv6 about a packet, of which so many bytes are quoted, from `from`. */
+void packet_icmp_error(struct packet *packet, const uint8_t *from, uint8_t type, uint8_t code, const uint8_t *about,
+                       uint32_t quoted);
+
 #endif

@@ -1,0 +1,79 @@
+"""Endpoints as callers write them and as the core has them, each translated once.
+
+Owns two bounded caches, so that a datagram costs one look-up and no `ipaddress` object. How a host is read, and what an
+interface is called, is the stack's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from tcpip_wasm.engine import Address, decode_endpoint, encode_endpoint
+
+Resolve = Callable[[Any], tuple[Address, int]]
+"""Turns a host as callers write it into an address and the handle of its scope, or 0."""
+
+CACHE: Final = 1024
+"""Endpoints that are remembered; a peer that sends from ever new ports must not fill the memory."""
+
+
+class Endpoints:
+    """Translates endpoints.
+
+    Args:
+        resolve: reads a host.
+        scope_name: turns the handle of an interface into its name.
+    """
+
+    def __init__(self, resolve: Resolve, scope_name: Callable[[int], str]) -> None:
+        self._resolve = resolve
+        self._scope_name = scope_name
+        self._encoded: dict[Any, bytes] = {}
+        self._decoded: dict[bytes, tuple[Any, ...]] = {}
+
+    def encode(self, address: Any) -> bytes:
+        """Return the core's form of ``(host, port)`` or ``(host, port, flow, scope)``.
+
+        Raises:
+            ValueError: a malformed host, or a port that is not within 1 to 65535.
+            TypeError: something else than such a tuple.
+        """
+        try:
+            return self._encoded[address]
+        except KeyError:
+            pass
+        except TypeError:
+            address = tuple(address)
+        if not isinstance(address, tuple) or len(address) not in (2, 4):
+            raise TypeError(f"address must be (host, port) or (host, port, flow, scope), not {address!r}")
+        host, port = address[:2]
+        if not isinstance(port, int) or isinstance(port, bool):
+            raise TypeError(f"port must be an int, not {type(port).__name__}")
+        if not 1 <= port <= 65535:
+            raise ValueError(f"port: {port} is not within 1 to 65535")
+        ip, scope = self._resolve(host)
+        record = encode_endpoint(ip, port, scope or (address[3] if len(address) == 4 else 0))
+        if len(self._encoded) >= CACHE:
+            self._encoded.clear()
+        self._encoded[address] = record
+        return record
+
+    def decode(self, record: bytes) -> tuple[Any, ...]:
+        """Return ``(host, port)`` for IPv4 and ``(host, port, 0, scope)`` for IPv6, as asyncio has them.
+
+        A link-local host ends in ``%`` and the name of its interface; `scope` is the interface's handle.
+        """
+        try:
+            return self._decoded[record]
+        except KeyError:
+            pass
+        address, port, scope = decode_endpoint(record)
+        if address.version == 4:
+            decoded: tuple[Any, ...] = (str(address), port)
+        else:
+            decoded = (f"{address}%{self._scope_name(scope)}" if scope else str(address), port, 0, scope)
+        if len(self._decoded) >= CACHE:
+            self._decoded.clear()
+        self._decoded[record] = decoded
+        return decoded

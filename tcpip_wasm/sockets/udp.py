@@ -1,0 +1,294 @@
+"""UDP sockets in the stream-style interface: `UdpSocket`, `UdpDatagram`.
+
+Owns the queue of datagrams that have arrived and were not read. It is bounded in bytes; what finds it full is dropped
+and counted, as UDP does. What is sent waits for room in the interface's transmit buffer, and is never dropped here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tcpip_wasm.driver import Driver
+from tcpip_wasm.engine import DATAGRAM_DATA, abi, error_for
+from tcpip_wasm.errors import StackClosedError, StackError, network_error
+from tcpip_wasm.sockets.endpoints import Endpoints, Resolve
+from tcpip_wasm.streams import EndOfStream, ReadableStream, WritableStream
+
+RECEIVE_QUEUE: Final = 1024 * 1024
+"""Bytes of datagrams that wait for a reader at most."""
+
+OVERHEAD: Final = 64
+"""Bytes that a waiting datagram counts for beside its own, so that empty ones are bounded too."""
+
+
+@dataclass(frozen=True, slots=True)
+class UdpDatagram:
+    """A datagram.
+
+    Attributes:
+        host: address of the peer: the source of what arrived, the destination of what is sent. A link-local address
+            names its interface, as in ``fe80::1%tap0``.
+        port: the peer's port.
+        data: the bytes.
+    """
+
+    host: str
+    port: int
+    data: bytes
+
+
+class UdpSocket:
+    """A UDP socket; made by `NetworkStack.open_udp`. As an asynchronous context manager it closes itself.
+
+    Args:
+        driver: the driver of the stack it belongs to.
+        handle: the socket's handle; this object answers for it from now on.
+        endpoints: translates addresses.
+        resolve: reads a host.
+
+    Attributes:
+        readable: the datagrams that arrive.
+        writable: the way out.
+        dropped: datagrams dropped because nobody read the ones before.
+    """
+
+    def __init__(self, driver: Driver, handle: int, *, endpoints: Endpoints, resolve: Resolve) -> None:
+        self._driver = driver
+        self._udp = driver.core.udp
+        self._handle = handle
+        self._endpoints = endpoints
+        self._resolve = resolve
+        self._local = driver.core.udp.local(handle)
+        self._arrived: deque[UdpDatagram] = deque()
+        self._size = 0
+        self._readers: set[asyncio.Future[None]] = set()
+        self._writers: set[asyncio.Future[None]] = set()
+        self._closed: asyncio.Future[None] = driver.loop.create_future()
+        self._end_error: StackError | None = None
+        self._reported: OSError | None = None
+        self._ends = _Ends(self)
+        self.dropped = 0
+        self.readable: ReadableStream[UdpDatagram] = ReadableStream(self._ends)
+        self.writable: WritableStream[UdpDatagram] = WritableStream(self._ends)
+        driver.handlers[handle] = self
+
+    def __repr__(self) -> str:
+        host, port = self.local_address
+        return f"<UdpSocket {'closed' if self._closed.done() else f'{host} port {port}'}>"
+
+    async def __aenter__(self) -> UdpSocket:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def local_address(self) -> tuple[str, int]:
+        """(host, port) of this end; the host is ``::`` where it is all addresses, IPv4 and IPv6."""
+        host, port = self._endpoints.decode(self._local)[:2]
+        return host, port
+
+    # --- Events of the core ---------------------------------------------------------------------------------------
+
+    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+        """Take an event that concerns this socket."""
+        if kind == abi.EVENT_DATAGRAM:
+            size = self._size + value + OVERHEAD
+            if size > RECEIVE_QUEUE:
+                self.dropped += 1
+                return
+            self._size = size
+            source = self._endpoints.decode(payload[: abi.ADDRESS_SIZE])
+            data = payload[DATAGRAM_DATA : DATAGRAM_DATA + value]
+            self._arrived.append(UdpDatagram(source[0], source[1], data))
+            if self._readers:
+                _wake(self._readers)
+        elif kind == abi.EVENT_WRITABLE:
+            _wake(self._writers)
+        elif kind == abi.EVENT_DATAGRAM_ERROR:
+            self._reported = error_for(-value, "reported by ICMP")
+            _wake(self._readers)
+
+    def on_stack_gone(self, error: StackError) -> None:
+        """The stack is gone, and so is this socket."""
+        self._end(error)
+
+    # --- Receiving ------------------------------------------------------------------------------------------------
+
+    async def receive(self) -> UdpDatagram:
+        """Wait for a datagram and return it. Cancelled, it takes none.
+
+        Raises:
+            ConnectionRefusedError, OSError: ICMP reported that an earlier datagram to the remote end did not arrive;
+                later calls go on. Only sockets opened with `remote` hear of it.
+            OSError: ``ECONNABORTED`` where the socket was closed; the stack's error where that is gone.
+        """
+        while True:
+            if self._arrived:
+                return self._take()
+            if self._reported is not None:
+                error, self._reported = self._reported, None
+                raise error
+            self._check()
+            await self._wait(self._readers)
+
+    def _take(self) -> UdpDatagram:
+        datagram = self._arrived.popleft()
+        self._size -= len(datagram.data) + OVERHEAD
+        return datagram
+
+    def __aiter__(self) -> AsyncIterator[UdpDatagram]:
+        """Iterate over the datagrams of `readable` until the socket is closed."""
+        return self.readable.__aiter__()
+
+    # --- Sending --------------------------------------------------------------------------------------------------
+
+    async def send(self, datagram: UdpDatagram) -> None:
+        """Send a datagram, once the interface has room for all of it. Cancelled, it was not sent.
+
+        Raises:
+            OSError: ``EMSGSIZE`` above 65,507 bytes, to an IPv6 address 65,487; ``ENETUNREACH``; ``EACCES`` for a
+                broadcast without `allow_broadcast`; ``ECONNABORTED`` where the socket was closed.
+            ValueError, TypeError: a malformed datagram.
+        """
+        while not self._offer(datagram):
+            await self._wait(self._writers)
+
+    def _offer(self, datagram: UdpDatagram) -> bool:
+        """Send a datagram if the interface has room for it."""
+        remote = self._endpoints.encode((datagram.host, datagram.port))
+        data = datagram.data
+        if type(data) is not bytes:
+            if not isinstance(data, (bytearray, memoryview)):
+                raise TypeError(f"data must be bytes-like, not {type(data).__name__}")
+            data = bytes(data)
+        self._check()
+        sent = self._udp.send(self._handle, data, remote)
+        self._driver.wake()
+        return sent
+
+    # --- Groups ---------------------------------------------------------------------------------------------------
+
+    def join_group(self, group: str, interface: Any = None) -> None:
+        """Receive what is sent to a multicast group, too.
+
+        Args:
+            group: its address.
+            interface: an interface of the stack, or None for the one that datagrams to the group would take.
+
+        Raises:
+            OSError: ``EADDRINUSE`` for a member, ``ENETUNREACH`` without an interface, ``ENOSPC`` above 64 groups.
+            ValueError: no multicast address.
+        """
+        self._group(self._udp.join, group, interface)
+
+    def leave_group(self, group: str, interface: Any = None) -> None:
+        """Leave a group; `close` leaves all of them.
+
+        Args:
+            group: its address.
+            interface: as for `join_group`.
+
+        Raises:
+            OSError: ``EADDRNOTAVAIL`` where the socket is no member.
+            ValueError: no multicast address.
+        """
+        self._group(self._udp.leave, group, interface)
+
+    def _group(self, call: Any, group: str, interface: Any) -> None:
+        address, scope = self._resolve(group)
+        if not address.is_multicast:
+            raise ValueError(f"group: {group!r} is no multicast address")
+        self._check()
+        call(self._handle, address, interface.handle if interface is not None else scope)
+        self._driver.wake()
+
+    # --- The end --------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Close the socket: what waits to be read is dropped, groups are left, waiting calls raise. Idempotent."""
+        self._end(None)
+
+    def _end(self, error: StackError | None) -> None:
+        if self._closed.done():
+            return
+        self._closed.set_result(None)
+        self._end_error = error
+        self._arrived.clear()
+        self._size = 0
+        if self._driver.error is None:
+            self._driver.handlers.pop(self._handle, None)
+            with suppress(StackError):  # it has trapped, and the next poll tells
+                self._udp.close(self._handle)
+            self._driver.wake()
+        _wake(self._readers)
+        _wake(self._writers)
+
+    def _check(self) -> None:
+        if self._closed.done():
+            raise self._end_error or network_error(errno.ECONNABORTED, "the socket was closed")
+
+    async def _wait(self, waiters: set[asyncio.Future[None]]) -> None:
+        waiter: asyncio.Future[None] = self._driver.loop.create_future()
+        waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            waiters.discard(waiter)
+
+
+class _Ends:
+    """The source and the sink of a socket's streams. Errors that ICMP reports do not end a stream; `receive` tells."""
+
+    def __init__(self, socket: UdpSocket) -> None:
+        self._socket = socket
+        self._deaf = False
+
+    def read_nowait(self) -> UdpDatagram | None:
+        socket = self._socket
+        if self._deaf:
+            raise EndOfStream
+        if socket._arrived:
+            return socket._take()
+        if socket._closed.done():
+            if socket._end_error is not None and not isinstance(socket._end_error, StackClosedError):
+                raise socket._end_error
+            raise EndOfStream
+        return None
+
+    async def wait_readable(self) -> None:
+        socket = self._socket
+        if not socket._arrived and not socket._closed.done() and not self._deaf:
+            await socket._wait(socket._readers)
+
+    def cancel(self, reason: BaseException | None) -> None:
+        self._deaf = True
+        _wake(self._socket._readers)
+
+    def write_nowait(self, datagram: UdpDatagram, /) -> bool:
+        return self._socket._offer(datagram)
+
+    async def wait_writable(self) -> None:
+        await self._socket._wait(self._socket._writers)
+
+    async def wait_closed(self) -> None:
+        await asyncio.shield(self._socket._closed)
+
+    async def close(self) -> None:
+        """End the stream; the socket stays, since UDP has no end to send."""
+
+    def abort(self, reason: BaseException | None) -> None:
+        """End the stream; the socket stays."""
+        _wake(self._socket._writers)
+
+
+def _wake(waiters: set[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)

@@ -1,0 +1,101 @@
+"""Opening UDP sockets: `UdpOpener`, which turns what callers ask for into the core's calls."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tcpip_wasm.driver import Driver
+from tcpip_wasm.engine import Address, abi
+from tcpip_wasm.sockets.endpoints import Endpoints, Resolve
+from tcpip_wasm.sockets.udp import UdpSocket
+from tcpip_wasm.sockets.udp_transport import UdpTransport
+
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
+
+_FAMILIES = {
+    0: abi.FAMILY_ANY,
+    int(socket.AF_INET): abi.FAMILY_IPV4,
+    int(socket.AF_INET6): abi.FAMILY_IPV6,
+}
+
+
+class UdpOpener:
+    """Opens the UDP sockets of one stack.
+
+    Args:
+        driver: the stack's driver.
+        resolve: reads a host.
+        scope_name: turns the handle of an interface into its name.
+    """
+
+    def __init__(self, driver: Driver, resolve: Resolve, scope_name: Callable[[int], str]) -> None:
+        self._driver = driver
+        self._resolve = resolve
+        self._endpoints = Endpoints(resolve, scope_name)
+
+    def _open(self, local: Any, remote: Any, family: int, options: dict[int, int]) -> tuple[int, bytes | None]:
+        """Open and perhaps connect a socket; return its handle and its remote endpoint."""
+        self._driver.check()
+        host, port = (None, 0) if local is None else local[:2]
+        if not isinstance(port, int) or isinstance(port, bool):
+            raise TypeError(f"port must be an int, not {type(port).__name__}")
+        if not 0 <= port <= 65535:
+            raise ValueError(f"port: {port} is not within 0 to 65535")
+        address: Address | None = None
+        scope = 0
+        if host not in (None, "", "*"):
+            address, scope = self._resolve(host)
+        record = self._endpoints.encode(tuple(remote)) if remote is not None else None
+        if record is not None and family == abi.FAMILY_ANY:
+            family = record[0]
+        if address is not None and family not in (abi.FAMILY_ANY, address.version):
+            raise ValueError(f"local address: {address} is not of IPv{family}")
+        udp = self._driver.core.udp
+        handle = udp.open(address, port, family=family, scope=scope)
+        try:
+            for option, value in options.items():
+                udp.set_option(handle, option, value)
+            if record is not None:
+                udp.connect(handle, record)
+        except BaseException:
+            udp.close(handle)
+            raise
+        return handle, record
+
+    def socket(self, host: Any, port: int | None, remote: Any, options: dict[int, int]) -> UdpSocket:
+        """See `NetworkStack.open_udp`."""
+        handle, _ = self._open((host, 0 if port is None else port), remote, abi.FAMILY_ANY, options)
+        return UdpSocket(self._driver, handle, endpoints=self._endpoints, resolve=self._resolve)
+
+    async def endpoint(
+        self,
+        factory: Callable[[], ProtocolT],
+        local: Any,
+        remote: Any,
+        family: int,
+        options: dict[int, int],
+    ) -> tuple[UdpTransport, ProtocolT]:
+        """See `NetworkStack.create_datagram_endpoint`."""
+        if family not in _FAMILIES:
+            raise ValueError(f"family: {family!r} is neither AF_INET nor AF_INET6")
+        if local is None and remote is None and not family:
+            raise ValueError("unexpected address family")  # asyncio's own words
+        for name, address in (("local_addr", local), ("remote_addr", remote)):
+            if address is not None and not (isinstance(address, (tuple, list)) and len(address) in (2, 4)):
+                raise TypeError(f"{name} must be (host, port) or None, not {address!r}")
+        handle, record = self._open(local, remote, _FAMILIES[family], options)
+        try:
+            protocol = factory()
+            transport = UdpTransport(self._driver, handle, protocol, endpoints=self._endpoints, remote=record)
+        except BaseException:
+            self._driver.core.udp.close(handle)
+            raise
+        try:
+            protocol.connection_made(transport)
+        except BaseException:
+            transport.abort()
+            raise
+        return transport, protocol

@@ -1,0 +1,179 @@
+/* What ICMP and ICMPv6 tell about our own packets: echo replies, and errors that quote what could not be delivered.
+   Anybody can send one, so it counts only if it quotes a packet that one of our sockets may have sent: all of the
+   four-tuple, and for TCP the sequence number (RFC 5927, section 4). The rest is ignored and counted. */
+#include "connection.h"
+#include "ping.h"
+#include "udp.h"
+
+#include "lwip/icmp.h"
+#include "lwip/icmp6.h"
+#include "lwip/inet_chksum.h"
+#include "lwip/ip.h"
+
+#include <string.h>
+
+enum {
+  ICMP_HEADER = 8,
+  QUOTED = 8, /* bytes of the quoted packet behind its IP header that are sure to be there (RFC 792) */
+  MOST = ICMP_HEADER + 60 + QUOTED,
+  FRAGMENT_HEADER = 44,
+};
+
+/* A quoted packet of ours: as its header says, and the first bytes behind it. */
+struct quote {
+  ip_addr_t local, remote;
+  uint8_t protocol;
+  const uint8_t *content;
+};
+
+uint32_t icmp_unmatched;
+
+static uint16_t get16(const uint8_t *bytes) { return (uint16_t)(bytes[0] << 8 | bytes[1]); }
+
+/* Linux's translation, which RFC 1122, section 3.2.2.1 leaves open; 0 for what says nothing about delivery. */
+static int32_t error_of(bool v6, uint8_t type, uint8_t code) {
+  static const int8_t unreachable4[] = {
+      ABI_ERROR_NO_ROUTE,         ABI_ERROR_HOST_UNREACHABLE, ABI_ERROR_REFUSED,          ABI_ERROR_REFUSED,
+      ABI_ERROR_TOO_LONG,         ABI_ERROR_HOST_UNREACHABLE, ABI_ERROR_NO_ROUTE,         ABI_ERROR_HOST_UNREACHABLE,
+      ABI_ERROR_HOST_UNREACHABLE, ABI_ERROR_NO_ROUTE,         ABI_ERROR_HOST_UNREACHABLE, ABI_ERROR_NO_ROUTE,
+  };
+  static const int8_t unreachable6[] = {
+      ABI_ERROR_NO_ROUTE, ABI_ERROR_NOT_PERMITTED, ABI_ERROR_HOST_UNREACHABLE, ABI_ERROR_HOST_UNREACHABLE,
+      ABI_ERROR_REFUSED,  ABI_ERROR_NOT_PERMITTED, ABI_ERROR_NOT_PERMITTED,
+  };
+  if (type == (v6 ? ICMP6_TYPE_DUR : ICMP_DUR)) {
+    const int8_t *errors = v6 ? unreachable6 : unreachable4;
+    return code < (v6 ? sizeof unreachable6 : sizeof unreachable4) ? errors[code] : ABI_ERROR_HOST_UNREACHABLE;
+  }
+  return type == (v6 ? (uint8_t)ICMP6_TYPE_TE : (uint8_t)ICMP_TE) ? ABI_ERROR_HOST_UNREACHABLE : 0;
+}
+
+/* Reads the packet that a message quotes; false if it is cut short, or no beginning of one. */
+static bool read_quote(struct quote *quote, bool v6, const uint8_t *packet, uint32_t length, const struct netif *by) {
+  uint32_t header = v6 ? IP6_HLEN : IP_HLEN;
+  if (length < header || packet[0] >> 4 != (v6 ? 6 : 4)) {
+    return false;
+  }
+  int32_t family = v6 ? ABI_FAMILY_IPV6 : ABI_FAMILY_IPV4;
+  int32_t scope = interface_handle(by); /* for link-local addresses, which are of the link that the message came by */
+  address_read(&quote->local, family, packet + (v6 ? 8 : 12), scope);
+  address_read(&quote->remote, family, packet + (v6 ? 24 : 16), scope);
+  quote->protocol = packet[v6 ? 6 : 9];
+  if (!v6) {
+    header = (packet[0] & 15u) * 4;
+    if (header < IP_HLEN || (get16(packet + 6) & 0x1fff) != 0) {
+      return false;
+    }
+  } else if (quote->protocol == FRAGMENT_HEADER && length >= header + 8) {
+    if ((get16(packet + header + 2) & 0xfff8) != 0) {
+      return false;
+    }
+    quote->protocol = packet[header];
+    header += 8;
+  }
+  quote->content = packet + header;
+  return length >= header + QUOTED;
+}
+
+static bool udp_failed(const struct quote *quote, int32_t error) {
+  bool ours = false;
+  uint16_t local_port = get16(quote->content), remote_port = get16(quote->content + 2);
+  for (const struct udp_socket *socket = udp_first(); socket != NULL; socket = socket->next) {
+    const struct udp_pcb *pcb = socket->pcb;
+    if (pcb->local_port != local_port ||
+        !(ip_addr_isany(&pcb->local_ip) || ip_addr_zoneless_eq(&pcb->local_ip, &quote->local))) {
+      continue;
+    }
+    if ((pcb->flags & UDP_FLAGS_CONNECTED) == 0) {
+      ours = true; /* it cannot be told which of its datagrams it was */
+    } else if (pcb->remote_port == remote_port && ip_addr_zoneless_eq(&pcb->remote_ip, &quote->remote)) {
+      event_add(ABI_EVENT_DATAGRAM_ERROR, socket->handle, -error);
+      return true;
+    }
+  }
+  return ours;
+}
+
+/* RFC 1122, section 4.2.3.9: no reason to give up, but the reason that is told when TCP does. */
+static bool tcp_failed(const struct quote *quote, int32_t error) {
+  const struct tcp_pcb *pcb =
+      tcp_lookup(&quote->local, get16(quote->content), &quote->remote, get16(quote->content + 2));
+  if (pcb == NULL || pcb->state != SYN_SENT) {
+    return pcb != NULL;
+  }
+  if (pcb->unacked == NULL || memcmp(&pcb->unacked->tcphdr->seqno, quote->content + 4, 4) != 0) {
+    return false;
+  }
+  connection_of(pcb)->error = error;
+  return true;
+}
+
+/* An event of a session; the endpoint's port is the sequence number. */
+static void ping_event(uint32_t kind, const struct ping *ping, const uint8_t *echo, int32_t value,
+                       const struct pbuf *packet) {
+  event_add_packet(kind, ping->handle, value, ip_current_src_addr(), get16(echo + 6), NULL, 0, packet, ICMP_HEADER);
+}
+
+static bool ping_failed(const struct quote *quote, bool v6, uint8_t type, uint8_t code) {
+  const struct ping *ping = ping_find(get16(quote->content + 4));
+  if (quote->content[0] != (v6 ? (uint8_t)ICMP6_TYPE_EREQ : (uint8_t)ICMP_ECHO) || ping == NULL ||
+      !ip_addr_zoneless_eq(&ping->remote, &quote->remote)) {
+    return false;
+  }
+  ping_event(ABI_EVENT_ECHO_ERROR, ping, quote->content, type << 8 | code, NULL);
+  return true;
+}
+
+static bool reply(const struct pbuf *packet, const uint8_t *echo) {
+  const struct ping *ping = packet->tot_len < ICMP_HEADER ? NULL : ping_find(get16(echo + 4));
+  if (ping == NULL || !ip_addr_eq(&ping->remote, ip_current_src_addr())) {
+    return false;
+  }
+  ping_event(ABI_EVENT_ECHO_REPLY, ping, echo, packet->tot_len - ICMP_HEADER, packet);
+  return true;
+}
+
+static bool heard(const struct pbuf *packet, bool v6) {
+  uint8_t bytes[MOST];
+  uint32_t length = pbuf_copy_partial(packet, bytes, sizeof bytes, 0);
+  struct quote quote;
+  uint8_t type = bytes[0], code = bytes[1];
+  if (type == (v6 ? (uint8_t)ICMP6_TYPE_EREP : (uint8_t)ICMP_ER)) {
+    return reply(packet, bytes);
+  }
+  int32_t error = error_of(v6, type, code);
+  if (error == 0 || length < ICMP_HEADER ||
+      !read_quote(&quote, v6, bytes + ICMP_HEADER, length - ICMP_HEADER, ip_current_input_netif())) {
+    return false;
+  }
+  switch (quote.protocol) {
+    case IP_PROTO_UDP:
+      return udp_failed(&quote, error);
+    case IP_PROTO_TCP:
+      return tcp_failed(&quote, error);
+    case IP_PROTO_ICMP:
+    case IP6_NEXTH_ICMP6:
+      return ping_failed(&quote, v6, type, code);
+    default:
+      return false;
+  }
+}
+
+/* LWIP_HOOK_ICMP_INPUT: at least four bytes; lwIP itself checks the sums of echo requests only. */
+int icmp_heard(struct pbuf *packet, struct netif *netif) {
+  IF__NETIF_CHECKSUM_ENABLED(netif, NETIF_CHECKSUM_CHECK_ICMP) {
+    if (inet_chksum_pbuf(packet) != 0) {
+      lwip_stats.icmp.chkerr++;
+      return 1;
+    }
+  }
+  icmp_unmatched += !heard(packet, false);
+  return 1;
+}
+
+/* LWIP_HOOK_ICMP6_INPUT: at least eight bytes, with a right sum. */
+int icmp6_heard(struct pbuf *packet, struct netif *netif) {
+  (void)netif;
+  icmp_unmatched += !heard(packet, true);
+  return 1;
+}

@@ -1,0 +1,244 @@
+/* Fragments: whole datagrams from them in any order, and what a sender can do who wants none to become whole. */
+#include "support.h"
+
+#include "lwip/stats.h"
+
+#include <string.h>
+
+static int32_t interface, socket;
+static struct packet whole, part;
+static uint8_t data[65507];
+
+static void open_all(void) {
+  interface = interface_open(ABI_KIND_TUN, 1500);
+  CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
+  CHECK_EQUAL(interface_set_ipv6(interface, HOST6), 0);
+  socket = udp_socket_open(ABI_FAMILY_ANY, NULL, 53);
+  pattern_fill(data, sizeof data, 0);
+  host_poll();
+  frames_forget();
+}
+
+static void close_all(void) {
+  CHECK_EQUAL(abi_udp_close(socket), 0);
+  host_advance(70 * (int64_t)SECOND); /* answers to what has timed out need the interface */
+  frames_forget();
+  CHECK_EQUAL(abi_interface_remove(interface), 0);
+}
+
+static void build(int32_t family, uint32_t length) {
+  bool four = family == ABI_FAMILY_IPV4;
+  struct datagram sent = {.family = family, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6, .from_port = 4000,
+                          .to_port = 53, .data = data, .length = length};
+  packet_udp(&whole, &sent);
+}
+
+static void deliver(void) {
+  interface_receive(interface, part.bytes, part.length);
+  host_poll();
+}
+
+static bool deliver_part(uint32_t size, uint32_t number, uint16_t identification) {
+  bool there = packet_fragment(&part, &whole, size, number, identification);
+  if (there) {
+    deliver();
+  }
+  return there;
+}
+
+static void expect_whole(uint32_t length) {
+  struct datagram there = datagram_expect(socket);
+  CHECK_EQUAL(there.length, length);
+  pattern_check(there.data, length, 0);
+  event_expect_none();
+}
+
+static uint32_t drops(void) {
+  abi_statistics();
+  return lwip_stats.ip_frag.drop + lwip_stats.ip6_frag.drop;
+}
+
+static void in_any_order(void) {
+  open_all();
+  for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
+    uint32_t most = family == ABI_FAMILY_IPV4 ? ABI_MAX_DATAGRAM : ABI_MAX_DATAGRAM6;
+    const uint32_t lengths[] = {1, 9, 1473, 4000, 20000, most};
+    for (unsigned i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+      uint32_t length = lengths[i], size = length < 100 ? 8 : 1440, parts = (length + 8 + size - 1) / size;
+      build(family, length);
+      for (uint32_t n = 0; n < parts; n++) {
+        CHECK(deliver_part(size, n, 1));
+      }
+      expect_whole(length);
+      for (uint32_t n = parts; n > 0; n--) {
+        CHECK(deliver_part(size, n - 1, 2));
+      }
+      expect_whole(length);
+      for (uint32_t n = 0; n < parts; n++) { /* shuffled, and each twice */
+        deliver_part(size, (n * 7919) % parts, 3);
+        if (n + 1 < parts) {
+          deliver_part(size, (n * 7919) % parts, 3);
+        }
+      }
+      if (parts % 7919 != 0) {
+        expect_whole(length);
+      }
+    }
+  }
+  close_all();
+}
+
+/* What overlaps is dropped and counted; the rest becomes whole. */
+static void overlaps(void) {
+  open_all();
+  for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
+    build(family, 400);
+    uint32_t before = drops();
+    deliver_part(80, 0, 5);
+    deliver_part(80, 2, 5);
+    deliver_part(160, 0, 5);
+    deliver_part(160, 1, 5);
+    deliver_part(96, 1, 5);
+    deliver_part(8, 5, 5);
+    CHECK_EQUAL(drops(), before + 4);
+    deliver_part(80, 1, 5);
+    deliver_part(80, 3, 5);
+    deliver_part(80, 4, 5);
+    event_expect_none();
+    deliver_part(80, 5, 5);
+    expect_whole(400);
+  }
+  close_all();
+}
+
+/* A raw fragment: so many bytes at an offset, followed by others or not. */
+static void raw(int32_t family, uint32_t at, uint32_t length, bool more, uint16_t identification) {
+  static uint8_t piece[PACKET_CAPACITY];
+  if (family == ABI_FAMILY_IPV4) {
+    packet_ip(&part, family, PEER4, HOST4, 0, data, length);
+    part.bytes[9] = PROTOCOL_UDP;
+    put16(part.bytes + 4, identification);
+    put16(part.bytes + 6, (more ? 0x2000u : 0) | at / 8);
+    put16(part.bytes + 10, 0);
+    put16(part.bytes + 10, (uint16_t)~reference_checksum(part.bytes, 20, 0));
+  } else {
+    memset(piece, 0, 8);
+    piece[0] = PROTOCOL_UDP;
+    put16(piece + 2, at | more);
+    put32(piece + 4, identification);
+    memcpy(piece + 8, data, length);
+    packet_ip(&part, family, PEER6, HOST6, 44, piece, 8 + length);
+  }
+  deliver();
+}
+
+static void contradictions(void) {
+  open_all();
+  for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
+    uint32_t before = drops();
+    raw(family, 800, 0, true, 1); /* empty, both kinds */
+    raw(family, 800, 0, false, 1);
+    raw(family, 65528, 1400, true, 2); /* beyond the longest datagram */
+    raw(family, 65528, 1400, false, 2);
+    raw(family, 64400, 1400, true, 2);
+    raw(family, 64400, 1400, false, 2);
+    CHECK_EQUAL(drops(), before + 6);
+    raw(family, 800, 80, false, 3); /* the end */
+    before = drops();
+    raw(family, 880, 80, true, 3);  /* behind it */
+    raw(family, 800, 88, false, 3); /* another end */
+    raw(family, 400, 80, false, 3);
+    CHECK_EQUAL(drops(), before + 3);
+    raw(family, 1600, 80, true, 4);
+    before = drops();
+    raw(family, 800, 80, false, 4); /* an end before what is there already */
+    CHECK_EQUAL(drops(), before + 1);
+    if (family == ABI_FAMILY_IPV4) {
+      raw(family, 0, 81, true, 5); /* what follows would have no place to begin */
+      CHECK_EQUAL(drops(), before + 2);
+    }
+  }
+  event_expect_none();
+  close_all();
+}
+
+/* An IPv6 packet whose first fragment brings more headers than the others: longer than lwIP can count. */
+static void long_headers(void) {
+  static uint8_t piece[PACKET_CAPACITY];
+  open_all();
+  uint32_t at = 0, step = 1440, end = 65488;
+  for (at = step; at + step < end; at += step) {
+    raw(ABI_FAMILY_IPV6, at, step, true, 9);
+  }
+  raw(ABI_FAMILY_IPV6, at, end - at, false, 9);
+  memset(piece, 0, 80);
+  piece[0] = 44; /* destination options of 64 bytes, then the fragment header */
+  piece[1] = 7;
+  piece[2] = 1;
+  piece[3] = 60;
+  piece[64] = PROTOCOL_UDP;
+  put16(piece + 66, 1);
+  put32(piece + 68, 9);
+  packet_ip(&part, ABI_FAMILY_IPV6, PEER6, HOST6, 60, piece, 72 + step);
+  deliver();
+  event_expect_none();
+  close_all();
+}
+
+/* Ten thousand beginnings without an end: memory stays bounded, what is dropped is counted, and later all is free. */
+static void never_whole(void) {
+  open_all();
+  uint32_t base = heap_used(), most = 0;
+  for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
+    uint32_t before = drops();
+    for (uint32_t i = 0; i < 10000; i++) {
+      raw(family, i % 3 * 800, 1400 / 8 * 8, true, (uint16_t)i);
+      most = LWIP_MAX(most, heap_used() - base);
+      frames_forget();
+    }
+    CHECK(drops() - before >= 9800);
+  }
+  CHECK(most < 2 * 128 * 2048);
+  for (uint32_t i = 0; i < 5000; i++) { /* and of one datagram */
+    raw(ABI_FAMILY_IPV4, i * 8, 8, true, 1);
+    raw(ABI_FAMILY_IPV6, i * 8, 8, true, 1);
+    most = LWIP_MAX(most, heap_used() - base);
+  }
+  CHECK(most < 2 * 128 * 2048);
+  build(ABI_FAMILY_IPV4, 3000); /* who behaves is served meanwhile */
+  for (uint32_t n = 0; deliver_part(1440, n, 77); n++) {
+  }
+  expect_whole(3000);
+  host_advance(70 * (int64_t)SECOND);
+  frames_forget();
+  CHECK_EQUAL(heap_used(), base);
+  close_all();
+}
+
+static void random_fragments(void) {
+  open_all();
+  for (int i = 0; i < 60000; i++) {
+    uint32_t at = random_next() % 8 == 0 ? random_next() % 65536 & ~7u : random_next() % 4096 & ~7u;
+    raw(random_next() % 2 ? ABI_FAMILY_IPV4 : ABI_FAMILY_IPV6, at, random_next() % 1400, random_next() % 3 != 0,
+        (uint16_t)(random_next() % 8));
+    while (event_next().kind != 0) {
+    }
+    frames_forget();
+    if (i % 1000 == 0) {
+      host_advance(random_next() % 20 * (int64_t)SECOND);
+    }
+  }
+  close_all();
+}
+
+int main(void) {
+  host_start();
+  host_reserve_handles(64);
+  RUN(in_any_order);
+  RUN(overlaps);
+  RUN(contradictions);
+  RUN(long_headers);
+  RUN(never_whole);
+  RUN(random_fragments);
+  return 0;
+}

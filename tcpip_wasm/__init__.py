@@ -9,6 +9,7 @@ only from those before it:
     driver       polls cores on an event loop
     interfaces   loopback, tun, tap, cables
     sockets      TCP and UDP as asyncio transports and as streams, ping
+    names        hosts table, resolver, getaddrinfo
     stack        `NetworkStack`, the façade
     links        the outside world: devices of the host
 
@@ -27,6 +28,7 @@ from tcpip_wasm.interfaces import (
     TunInterface,
     connect,
 )
+from tcpip_wasm.names import HostsTable, Resolver, ResolverStatistics
 from tcpip_wasm.sockets import (
     PingReply,
     PingSession,
@@ -51,6 +53,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cable",
+    "HostsTable",
     "Interface",
     "InterfaceStatistics",
     "LoopbackInterface",
@@ -60,6 +63,8 @@ __all__ = [
     "Port",
     "ReadableStream",
     "ReadableStreamReader",
+    "Resolver",
+    "ResolverStatistics",
     "StackStatistics",
     "TapInterface",
     "TcpConnection",

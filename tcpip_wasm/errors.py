@@ -9,6 +9,7 @@
     │   │   PermissionDenied
     │   └── IcmpError                       a router or host reports it by ICMP
     │       ├── DestinationUnreachableError, TimeExceededError
+    ├── NameResolutionError                 a name led to no address (socket.gaierror, which is an OSError)
     ├── StreamClosedError                   a stream was used after its end (ConnectionAbortedError)
     ├── StreamLockedError (RuntimeError)    a stream has another user
     └── ModuleMismatchError (RuntimeError)  no module built, or one of another ABI version
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 
 __all__ = [
     "ConnectionAborted",
@@ -29,6 +31,7 @@ __all__ = [
     "DestinationUnreachableError",
     "IcmpError",
     "ModuleMismatchError",
+    "NameResolutionError",
     "NetworkError",
     "PermissionDenied",
     "StackClosedError",
@@ -93,6 +96,13 @@ class DestinationUnreachableError(IcmpError):
 
 class TimeExceededError(IcmpError):
     """The packet's TTL or hop limit ran out at a router, which is how traceroute works; ``errno`` is EHOSTUNREACH."""
+
+
+class NameResolutionError(TcpipError, socket.gaierror):
+    """A name led to no address, or an address to no name; ``errno`` is one of the ``EAI_`` constants of `socket`.
+
+    ``EAI_NONAME``: it does not exist. ``EAI_AGAIN``: no name server told. ``EAI_FAIL``: no name server can be asked.
+    """
 
 
 class StackError(TcpipError, OSError):

@@ -1,14 +1,15 @@
 """`NetworkStack`, the façade that users meet first: it makes interfaces, connections and listeners of one virtual host.
 
 Owns the list of interfaces, and the reading of hosts and ports. The work is done below: `driver` polls the core,
-`interfaces` carry frames, `sockets` are the connections.
+`interfaces` carry frames, `sockets` are the connections, `names` become addresses.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
+import os
+import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -24,6 +25,10 @@ from tcpip_wasm.interfaces import (
     TunInterface,
 )
 from tcpip_wasm.interfaces.addresses import InterfaceAddresses, parse_addresses, parse_mac, parse_mtu
+from tcpip_wasm.names import HostsTable, Resolver
+from tcpip_wasm.names.lookup import AddressInfo, Lookup
+from tcpip_wasm.names.order import IPInterface
+from tcpip_wasm.names.servers import Server
 from tcpip_wasm.sockets import (
     PingSession,
     TcpConnection,
@@ -33,6 +38,7 @@ from tcpip_wasm.sockets import (
     UdpSocket,
     UdpTransport,
 )
+from tcpip_wasm.sockets.connect import CONNECTION_ATTEMPT_DELAY, connect_first
 from tcpip_wasm.sockets.connection import StreamEnds
 from tcpip_wasm.sockets.ping import DEFAULT_TTL, check_ttl
 from tcpip_wasm.sockets.udp_open import UdpOpener
@@ -66,13 +72,30 @@ class NetworkStack:
 
     Args:
         driver: drives the host's core.
+        seed: bytes from which the resolver's ids and ports derive; None takes them from the operating system.
+        name_servers: (address, port) pairs; none means the host's own loopback, port 53.
+
+    Attributes:
+        hosts: names that this host knows by itself; looked up before anybody is asked.
+        resolver: asks DNS servers for other names.
     """
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(
+        self, driver: Driver, *, seed: bytes | None = None, name_servers: Iterable[Server | str] = ()
+    ) -> None:
         self._driver = driver
         self._interfaces: list[Interface] = []
         self._names: dict[str, int] = {}
-        self._udp = UdpOpener(driver, self._address, self._scope_name)
+        self.hosts = HostsTable()
+        self.resolver = Resolver(
+            open_datagram=self._open_datagram,
+            open_stream=lambda server: self.open_connection(*server),
+            clock=driver.loop.time,
+            seed=seed or os.urandom(16),
+            servers=name_servers,
+        )
+        self._lookup = Lookup(self.hosts, self.resolver, self._own_addresses, self._scope_handle)
+        self._udp = UdpOpener(driver, self._lookup.address, self._scope_name, self._lookup.first)
 
     def __repr__(self) -> str:
         return f"<NetworkStack {'closed' if self._driver.error else self._interfaces}>"
@@ -190,24 +213,20 @@ class NetworkStack:
 
     # --- Hosts and ports ------------------------------------------------------------------------------------------
 
-    def _address(self, host: Host) -> tuple[Address, int]:
-        """Return the address of a host and the handle of its scope, or 0."""
-        if isinstance(host, str):
-            text = {"localhost": "127.0.0.1"}.get(host.lower(), host)
-            try:
-                address: Address = ipaddress.ip_address(text.strip("[]"))
-            except ValueError:
-                raise ValueError(f"host: {host!r} is not an IP address") from None
-        elif isinstance(host, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
-            address = host
-        else:
-            raise TypeError(f"host must be text or an ipaddress object, not {type(host).__name__}")
-        if isinstance(address, ipaddress.IPv4Address) or address.scope_id is None:
-            return address, 0
-        for interface in self._interfaces:
-            if address.scope_id in (interface.name, str(interface.handle)):
-                return ipaddress.IPv6Address(int(address)), interface.handle
-        raise ValueError(f"host: {host!s} names no interface of this stack")
+    async def _open_datagram(
+        self, factory: Callable[[], asyncio.DatagramProtocol], server: Server, source_port: int, /
+    ) -> tuple[asyncio.DatagramTransport, Any]:
+        """Open an endpoint for the resolver."""
+        any_address = "::" if ":" in server[0] else "0.0.0.0"
+        return await self.create_datagram_endpoint(
+            factory, local_addr=(any_address, source_port), remote_addr=server
+        )
+
+    def _own_addresses(self) -> list[IPInterface]:
+        return [address for interface in self._interfaces for address in interface.addresses]
+
+    def _scope_handle(self, scope: str) -> int | None:
+        return next((i.handle for i in self._interfaces if scope in (i.name, str(i.handle))), None)
 
     @staticmethod
     def _port(port: int, lowest: int, name: str = "port") -> int:
@@ -226,50 +245,55 @@ class NetworkStack:
         port: int,
         *,
         ssl: Any = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
         local_addr: tuple[Host, int] | None = None,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
     ) -> tuple[TcpTransport, ProtocolT]:
         """Connect, as `asyncio.loop.create_connection` does.
 
         Args:
-            protocol_factory: makes the protocol.
-            host: address of the peer.
+            protocol_factory: makes the protocol, once the host's addresses are known.
+            host: name or address of the peer.
             port: its port.
             ssl: must be None.
+            family, flags: which addresses of a name to use, as for `getaddrinfo`.
+            proto: 0 or ``socket.IPPROTO_TCP``.
             local_addr: own (host, port); port 0 is an unpredictable one.
+            happy_eyeballs_delay: seconds after which a name's next address is tried beside those under way (RFC 8305);
+                None tries it when the one before has failed.
+            interleave: how many addresses of the first family come before the families take turns; 0 leaves them in
+                the order of `getaddrinfo`. None is 1 with a `happy_eyeballs_delay`, else 0.
 
         Returns:
             The transport and the protocol, once `connection_made` was called.
 
         Raises:
-            ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`.
+            ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`. Where several addresses failed in
+                different ways, an `OSError` that tells all.
+            NameResolutionError: the name led to no address.
             ValueError, TypeError: a malformed argument.
 
         Cancelled, it leaves no connection behind.
         """
         _no_ssl(ssl)
         self._driver.check()
-        remote, scope = self._address(host)
         self._port(port, 1)
-        local, local_port = None, 0
         if local_addr is not None:
-            local, _ = self._address(local_addr[0])
-            local_port = self._port(local_addr[1], 0, "local port")
-            if local.version != remote.version:
-                raise ValueError(f"local_addr: {local} and {remote} are of different families")
+            self._port(local_addr[1], 0, "local port")
+        if family not in (0, socket.AF_INET, socket.AF_INET6):
+            raise ValueError(f"family: {family} is neither 0 nor AF_INET nor AF_INET6")
+        if proto not in (0, socket.IPPROTO_TCP):
+            raise ValueError(f"proto: {proto} is neither 0 nor IPPROTO_TCP")
+        candidates = await self._lookup.candidates(
+            host, local_addr, family=family, flags=flags, delay=happy_eyeballs_delay, turns=interleave
+        )
         protocol = protocol_factory()
-        handle = self._driver.core.tcp_connect(
-            remote, port, local=local, local_port=local_port, scope=scope
+        transport = await connect_first(
+            self._driver, protocol, candidates, port, delay=happy_eyeballs_delay, scope_name=self._scope_name
         )
-        transport = TcpTransport(
-            self._driver, handle, protocol, peer=f"{remote} port {port}", scope_name=self._scope_name
-        )
-        transport.connected = self._driver.loop.create_future()
-        self._driver.wake()
-        try:
-            await transport.connected
-        except asyncio.CancelledError:
-            transport.abort()
-            raise
         return transport, protocol
 
     async def create_server(
@@ -286,7 +310,7 @@ class NetworkStack:
 
         Args:
             protocol_factory: makes a protocol for each connection.
-            host: own address, several of them, or None or ``""`` for all.
+            host: own address or a name of it, several of them, or None or ``""`` for all.
             port: the port, or 0 for a free one.
             ssl: must be None.
             backlog: connections that may wait, 1 to 255; more is taken as 255.
@@ -299,20 +323,18 @@ class NetworkStack:
         _no_ssl(ssl)
         if not start_serving:
             raise ValueError("start_serving: a server of a virtual stack serves from the start")
-        return self._serve(protocol_factory, host, port, backlog, hold_backlog=False)
+        return self._serve(protocol_factory, await self._lookup.listening(host), port, backlog, hold_backlog=False)
 
     def _serve(
         self,
         factory: Callable[[], asyncio.BaseProtocol],
-        host: Host | Iterable[Host] | None,
+        addresses: list[Address | None],
         port: int,
         backlog: int,
         *,
         hold_backlog: bool,
     ) -> TcpServer:
         self._driver.check()
-        hosts: list[Any] = [host] if isinstance(host, str) or not isinstance(host, Iterable) else list(host)
-        addresses = [None if one in (None, "", "*") else self._address(one)[0] for one in hosts]
         self._port(port, 0)
         if not isinstance(backlog, int):
             raise TypeError(f"backlog must be an int, not {type(backlog).__name__}")
@@ -335,7 +357,10 @@ class NetworkStack:
 
         Args:
             limit: bytes that the reader buffers before it holds the peer back; half of what it holds at most.
+
+        The addresses of a name are tried a quarter of a second apart, unless `happy_eyeballs_delay` says otherwise.
         """
+        options.setdefault("happy_eyeballs_delay", CONNECTION_ATTEMPT_DELAY)
         loop = self._driver.loop
         reader = asyncio.StreamReader(limit=limit, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -363,23 +388,26 @@ class NetworkStack:
     # --- TCP, the streams' way ------------------------------------------------------------------------------------
 
     async def connect_tcp(self, host: Host, port: int, *, timeout: float | None = None) -> TcpConnection:
-        """Connect.
+        """Connect. The addresses of a name are tried a quarter of a second apart (RFC 8305).
 
         Args:
-            host: address of the peer.
+            host: name or address of the peer.
             port: its port.
-            timeout: seconds to wait at most; None leaves it to TCP, which gives up after
+            timeout: seconds to wait at most, for its address too; None leaves it to TCP, which gives up after
                 seven seconds without any answer.
 
         Raises:
             ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`.
+            NameResolutionError: the name led to no address.
             ValueError, TypeError: a malformed argument.
 
         Cancelled, it leaves no connection behind.
         """
         try:
             async with asyncio.timeout(timeout):
-                _, ends = await self.create_connection(StreamEnds, host, port)
+                _, ends = await self.create_connection(
+                    StreamEnds, host, port, happy_eyeballs_delay=CONNECTION_ATTEMPT_DELAY
+                )
         except TimeoutError as error:
             if error.errno is None:
                 raise network_error(errno.ETIMEDOUT, f"connect to {host}:{port}") from None
@@ -391,15 +419,79 @@ class NetworkStack:
 
         Args:
             port: the port, or 0 for a free one, which the listener's `port` tells.
-            host: own address, or None for all.
+            host: own address or a name of it, or None for all.
             backlog: connections that may wait to be accepted, 1 to 255; more is taken as 255.
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
             ValueError, TypeError: a malformed argument.
         """
-        return TcpListener(lambda factory: self._serve(factory, host, port, backlog, hold_backlog=True))
+        self._driver.check()
+        addresses = await self._lookup.listening(host)
+        return TcpListener(lambda factory: self._serve(factory, addresses, port, backlog, hold_backlog=True))
 
+    # --- Names ----------------------------------------------------------------------------------------------------
+
+    @property
+    def name_servers(self) -> list[Server]:
+        """The DNS servers that are asked, in this order, as (address, port) pairs; to be assigned to as a whole.
+
+        Those that interfaces learn (`Resolver.learn`) come after those assigned. Where there is none, it is the
+        host's own loopback, port 53.
+        """
+        return self.resolver.servers
+
+    @name_servers.setter
+    def name_servers(self, servers: Iterable[Server | str]) -> None:
+        self.resolver.servers = servers
+
+    async def getaddrinfo(
+        self,
+        host: Host | bytes | None,
+        port: int | str | bytes | None,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002  # as asyncio calls it
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[AddressInfo]:
+        """Return the addresses of a host and port, as `asyncio.loop.getaddrinfo` does.
+
+        Args:
+            host: name or address, or None for this host: any of its addresses with ``AI_PASSIVE``, else its loopback.
+            port: a number, the name of a well-known service, or None.
+            family: ``AF_INET``, ``AF_INET6``, or 0 for both.
+            type: ``SOCK_STREAM``, ``SOCK_DGRAM``, or 0 for both; there are no raw sockets.
+            proto: of that type, or 0.
+            flags: ``AI_PASSIVE``, ``AI_CANONNAME``, ``AI_NUMERICHOST`` and ``AI_NUMERICSERV``; others are ignored.
+
+        Returns:
+            (family, type, proto, canonical name, socket address) tuples, those to try first at the front.
+
+        Raises:
+            NameResolutionError: it is a `socket.gaierror`, with its ``EAI_`` numbers.
+            ValueError, TypeError: a malformed argument.
+
+        Cancelled, it leaves no question behind.
+        """
+        self._driver.check()
+        return await self._lookup.getaddrinfo(host, port, family, type, proto, flags)
+
+    async def getnameinfo(self, sockaddr: tuple[Any, ...], flags: int = 0) -> tuple[str, str]:
+        """Return the name and the service of a socket address, as `asyncio.loop.getnameinfo` does.
+
+        Args:
+            sockaddr: a numeric host, a port, and for IPv6 perhaps more.
+            flags: ``NI_NUMERICHOST``, ``NI_NUMERICSERV`` and ``NI_NAMEREQD``; others are ignored.
+
+        Raises:
+            NameResolutionError: there is no name, and ``NI_NAMEREQD`` asks for one; without it the address stands in.
+            ValueError, TypeError: a malformed argument.
+
+        Cancelled, it leaves no question behind.
+        """
+        self._driver.check()
+        return await self._lookup.getnameinfo(sockaddr, flags)
 
     # --- UDP ------------------------------------------------------------------------------------------------------
 
@@ -417,9 +509,9 @@ class NetworkStack:
         """Open a UDP socket.
 
         Args:
-            host: own address, a group, or None for all, IPv4 and IPv6.
+            host: own address or a name of it, a group, or None for all, IPv4 and IPv6.
             port: own port; None or 0 takes an unpredictable free one (RFC 6056).
-            remote: (host, port) of the one peer to hear; then `receive` also raises what ICMP reports of it.
+            remote: (name or address, port) of the one peer to hear; then `receive` also raises what ICMP reports of it.
             allow_broadcast: whether datagrams to broadcast addresses may be sent. 255.255.255.255 leaves by every
                 interface that can broadcast, or by `multicast_interface`.
             ttl: TTL or hop limit of datagrams, 1 to 255.
@@ -430,9 +522,10 @@ class NetworkStack:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``ENETUNREACH``, ``ENOSPC``, ``ENOBUFS``.
             ValueError, TypeError: a malformed argument.
         """
-        return self._udp.socket(
-            host, port, remote, _udp_options(allow_broadcast, ttl, multicast_ttl, multicast_interface)
-        )
+        options = _udp_options(allow_broadcast, ttl, multicast_ttl, multicast_interface)
+        self._driver.check()
+        local, remote = await self._lookup.pair((host, port), remote)
+        return self._udp.socket(local[0], port, remote, options)
 
     async def create_datagram_endpoint(
         self,
@@ -451,7 +544,7 @@ class NetworkStack:
         Args:
             protocol_factory: makes the protocol.
             local_addr: own (host, port); host None is all addresses, port 0 an unpredictable one.
-            remote_addr: (host, port) of the one peer.
+            remote_addr: (host, port) of the one peer; of a name's addresses the first that fits `local_addr`.
             family: ``AF_INET`` or ``AF_INET6``, where neither address says it.
             allow_broadcast: whether datagrams to broadcast addresses may be sent.
             ttl, multicast_ttl, multicast_interface: as for `open_udp`.
@@ -464,6 +557,8 @@ class NetworkStack:
             ValueError, TypeError: a malformed argument.
         """
         options = _udp_options(bool(allow_broadcast), ttl, multicast_ttl, multicast_interface)
+        self._driver.check()
+        local_addr, remote_addr = await self._lookup.pair(local_addr, remote_addr, family)
         return await self._udp.endpoint(protocol_factory, local_addr, remote_addr, family, options)
 
 
@@ -473,15 +568,16 @@ class NetworkStack:
         """Open a session of echo requests with one host.
 
         Args:
-            host: its address; no group.
+            host: its name or address; no group. Of a name's addresses it is the one to try first.
             ttl: TTL or hop limit of requests, 1 to 255; None is 64.
 
         Raises:
             OSError: ``ENOSPC`` where there are too many sessions, ``ENOBUFS``.
+            NameResolutionError: the name led to no address.
             ValueError, TypeError: a malformed argument.
         """
         self._driver.check()
-        address, scope = self._address(host)
+        address, scope = (await self._lookup.endpoints(host))[0]
         if address.is_multicast or address.is_unspecified:
             raise ValueError(f"host: {host!s} is not one host")
         limit = DEFAULT_TTL if ttl is None else check_ttl(ttl)
@@ -521,16 +617,18 @@ async def create_stack(
     Args:
         initialize_loopback: give it 127.0.0.1/8 and ::1/128.
         seed: what every random choice of the host derives from; None takes it from the operating system.
-        name_server: (host, port) of a DNS server. Not used yet: hosts are addresses.
+        name_server: (address, port) of the DNS server to ask; None is the stack's own loopback, port 53.
         memory_limit: bytes that the host's memory may grow to; None is 1 GiB.
 
     Raises:
         ModuleMismatchError: ``lwip.wasm`` was not built, or does not fit this package.
-        TypeError: a seed that is neither bytes nor int.
+        ValueError, TypeError: a malformed argument, such as a seed that is neither bytes nor int.
     """
     loop = asyncio.get_running_loop()
-    core = Core(now=loop.time(), seed=seed_bytes(seed), memory_limit=memory_limit)
-    stack = NetworkStack(Driver(core, loop))
+    packed = seed_bytes(seed)
+    core = Core(now=loop.time(), seed=packed, memory_limit=memory_limit)
+    servers = () if name_server is None else (name_server,)
+    stack = NetworkStack(Driver(core, loop), seed=packed, name_servers=servers)
     if initialize_loopback:
         await stack.create_loopback_interface(["127.0.0.1/8", "::1/128"])
     return stack

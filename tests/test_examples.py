@@ -85,6 +85,20 @@ def test_two_hosts() -> None:
     ]
 
 
+def test_names() -> None:
+    assert run("names.py") == [
+        "printer is 10.0.0.80, and says: good day, Alice",
+        "db is 10.0.0.80, and says: good day, Alice",
+        "www.example is fd00::80, and says: good day, Alice",
+        "web is fd00::80, and says: good day, Alice",
+        "getaddrinfo: AF_INET6 fd00::80 web.example",
+        "getaddrinfo: AF_INET 10.0.0.80 ",
+        "getnameinfo: printer http",
+        "nobody.example: nobody.example.: no such name",
+        "8 questions",
+    ]
+
+
 def test_streams_pipe() -> None:
     (line,) = run("streams_pipe.py")
     found = re.fullmatch(r"([\d,]+) bytes sent, ([\d,]+) came back; decompressed they are the same", line)

@@ -12,7 +12,7 @@ import pytest
 
 import tcpip_wasm
 
-LAYERS = ("errors", "interfaces", "sockets", "stack", "streams")
+LAYERS = ("errors", "interfaces", "names", "sockets", "stack", "streams")
 """Modules whose public names are the package's."""
 
 WITHIN = {
@@ -20,6 +20,7 @@ WITHIN = {
     "streams": {"EndOfStream", "PIPE_BURST", "Sink", "Source", "StreamPair", "TEE_LIMIT", "TRANSFORM_LIMIT"},
     "interfaces": {"StreamInterface"},
     "errors": set[str](),
+    "names": set[str](),
     "sockets": set[str](),
     "stack": set[str](),
 }

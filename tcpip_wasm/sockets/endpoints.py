@@ -6,13 +6,16 @@ interface is called, is the stack's to say.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from tcpip_wasm.engine import Address, decode_endpoint, encode_endpoint
 
 Resolve = Callable[[Any], tuple[Address, int]]
 """Turns a host as callers write it into an address and the handle of its scope, or 0."""
+
+LookUp = Callable[[str, int], Awaitable[str]]
+"""Turns a name into an address as text, of a family of `socket` or of any (0)."""
 
 CACHE: Final = 1024
 """Endpoints that are remembered; a peer that sends from ever new ports must not fill the memory."""
@@ -58,6 +61,11 @@ class Endpoints:
             self._encoded.clear()
         self._encoded[address] = record
         return record
+
+    def is_name(self, host: Any) -> bool:
+        """Whether a host is text, but no address."""
+        # The last label of a name is no number (RFC 1123, section 2.1).
+        return isinstance(host, str) and ":" not in host and not host.rpartition(".")[2].isdigit()
 
     def decode(self, record: bytes) -> tuple[Any, ...]:
         """Return ``(host, port)`` for IPv4 and ``(host, port, 0, scope)`` for IPv6, as asyncio has them.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -17,7 +18,7 @@ from typing import Any, Final
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import DATAGRAM_DATA, abi, error_for
 from tcpip_wasm.errors import StackClosedError, StackError, network_error
-from tcpip_wasm.sockets.endpoints import Endpoints, Resolve
+from tcpip_wasm.sockets.endpoints import Endpoints, LookUp, Resolve
 from tcpip_wasm.streams import EndOfStream, ReadableStream, WritableStream
 
 RECEIVE_QUEUE: Final = 1024 * 1024
@@ -50,20 +51,24 @@ class UdpSocket:
         driver: the driver of the stack it belongs to.
         handle: the socket's handle; this object answers for it from now on.
         endpoints: translates addresses.
-        resolve: reads a host.
+        resolve: reads an address.
+        look_up: turns a name into an address; None where hosts are addresses only.
 
     Attributes:
         readable: the datagrams that arrive.
-        writable: the way out.
+        writable: the way out; its datagrams have addresses, names are for `send`.
         dropped: datagrams dropped because nobody read the ones before.
     """
 
-    def __init__(self, driver: Driver, handle: int, *, endpoints: Endpoints, resolve: Resolve) -> None:
+    def __init__(
+        self, driver: Driver, handle: int, *, endpoints: Endpoints, resolve: Resolve, look_up: LookUp | None = None
+    ) -> None:
         self._driver = driver
         self._udp = driver.core.udp
         self._handle = handle
         self._endpoints = endpoints
         self._resolve = resolve
+        self._look_up = look_up
         self._local = driver.core.udp.local(handle)
         self._arrived: deque[UdpDatagram] = deque()
         self._size = 0
@@ -152,11 +157,18 @@ class UdpSocket:
     async def send(self, datagram: UdpDatagram) -> None:
         """Send a datagram, once the interface has room for all of it. Cancelled, it was not sent.
 
+        A name as its host is looked up each time; who sends much to one host asks once, by `open_udp` with `remote`.
+
         Raises:
             OSError: ``EMSGSIZE`` above 65,507 bytes, to an IPv6 address 65,487; ``ENETUNREACH``; ``EACCES`` for a
                 broadcast without `allow_broadcast`; ``ECONNABORTED`` where the socket was closed.
+            NameResolutionError: the host is a name, and leads to no address of the socket's family.
             ValueError, TypeError: a malformed datagram.
         """
+        if self._look_up is not None and self._endpoints.is_name(datagram.host):
+            own = self.local_address[0]
+            family = 0 if own == "::" else socket.AF_INET6 if ":" in own else socket.AF_INET
+            datagram = UdpDatagram(await self._look_up(datagram.host, family), datagram.port, datagram.data)
         while not self._offer(datagram):
             await self._wait(self._writers)
 

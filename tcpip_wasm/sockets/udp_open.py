@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import Address, abi
-from tcpip_wasm.sockets.endpoints import Endpoints, Resolve
+from tcpip_wasm.sockets.endpoints import Endpoints, LookUp, Resolve
 from tcpip_wasm.sockets.udp import UdpSocket
 from tcpip_wasm.sockets.udp_transport import UdpTransport
 
@@ -27,13 +27,17 @@ class UdpOpener:
 
     Args:
         driver: the stack's driver.
-        resolve: reads a host.
+        resolve: reads an address.
         scope_name: turns the handle of an interface into its name.
+        look_up: turns a name into an address.
     """
 
-    def __init__(self, driver: Driver, resolve: Resolve, scope_name: Callable[[int], str]) -> None:
+    def __init__(
+        self, driver: Driver, resolve: Resolve, scope_name: Callable[[int], str], look_up: LookUp | None = None
+    ) -> None:
         self._driver = driver
         self._resolve = resolve
+        self._look_up = look_up
         self._endpoints = Endpoints(resolve, scope_name)
 
     def _open(self, local: Any, remote: Any, family: int, options: dict[int, int]) -> tuple[int, bytes | None]:
@@ -68,7 +72,9 @@ class UdpOpener:
     def socket(self, host: Any, port: int | None, remote: Any, options: dict[int, int]) -> UdpSocket:
         """See `NetworkStack.open_udp`."""
         handle, _ = self._open((host, 0 if port is None else port), remote, abi.FAMILY_ANY, options)
-        return UdpSocket(self._driver, handle, endpoints=self._endpoints, resolve=self._resolve)
+        return UdpSocket(
+            self._driver, handle, endpoints=self._endpoints, resolve=self._resolve, look_up=self._look_up
+        )
 
     async def endpoint(
         self,

@@ -329,7 +329,7 @@ def test_trap_ends_one_stack_only() -> None:
 # --- Malformed arguments ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["", "10.0.0", "example.com", "10.0.0.1/24", "fe80::1%nowhere", "1.2.3.4.5"])
+@pytest.mark.parametrize("host", ["", "10.0.0", "10.0.0.1/24", "fe80::1%nowhere", "1.2.3.4.5"])
 def test_malformed_hosts(host: str) -> None:
     async def main() -> None:
         async with await create_stack() as stack:

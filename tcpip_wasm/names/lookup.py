@@ -1,0 +1,322 @@
+"""Hosts as programs write them: an address, a name in the hosts table, or a name to ask for.
+
+Owns the order in which a name's addresses are offered, and the shape of what `socket.getaddrinfo` returns. Services
+are a short list of its own: the machine's ``/etc/services`` is not this host's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, cast
+
+from tcpip_wasm.errors import NameResolutionError
+from tcpip_wasm.names.hosts import HostsTable
+from tcpip_wasm.names.order import IPInterface, interleave, sort_addresses
+from tcpip_wasm.names.outcome import Found
+from tcpip_wasm.names.resolver import Resolver
+from tcpip_wasm.names.text import Address, host_name, is_local
+from tcpip_wasm.sockets.connect import Candidate
+
+Host = str | Address
+Endpoint = tuple[Address, int]
+"""An address, and the handle of the interface that it belongs to if it is link-local, or 0."""
+
+AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
+
+LOCALHOST: Final[tuple[Address, ...]] = (ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1"))
+"""IPv4 first, against RFC 6724: a datagram gets no second try, and most servers listen there."""
+
+SERVICES: Final = dict(
+    [
+        *[("echo", 7), ("discard", 9), ("ftp", 21), ("ssh", 22), ("telnet", 23), ("smtp", 25), ("domain", 53)],
+        *[("http", 80), ("pop3", 110), ("ntp", 123), ("imap", 143), ("snmp", 161), ("ldap", 389), ("https", 443)],
+    ]
+)
+_SERVICE_NAMES: Final = {port: name for name, port in SERVICES.items()}
+
+_KINDS: Final = (
+    (socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+)
+_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+_VERSIONS: Final = {0: (4, 6), int(socket.AF_INET): (4,), int(socket.AF_INET6): (6,)}
+
+
+class Lookup:
+    """Turns what callers write for a host into addresses, for one host.
+
+    Args:
+        hosts: its hosts table.
+        resolver: asks others.
+        own: tells the addresses that the host's interfaces have now.
+        scope_handle: turns the scope of a link-local address into the handle of the interface, or None.
+    """
+
+    def __init__(
+        self,
+        hosts: HostsTable,
+        resolver: Resolver,
+        own: Callable[[], Sequence[IPInterface]],
+        scope_handle: Callable[[str], int | None],
+    ) -> None:
+        self.hosts = hosts
+        self.resolver = resolver
+        self._own = own
+        self._scope_handle = scope_handle
+
+    # --- Hosts ----------------------------------------------------------------------------------------------------
+
+    def numeric(self, host: Host) -> Endpoint | None:
+        """Return an address with its scope, or None for what can only be a name.
+
+        Raises:
+            TypeError: neither text nor an address.
+            ValueError: the scope is no interface of this host.
+        """
+        if isinstance(host, str):
+            try:
+                address: Address = ipaddress.ip_address(host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host)
+            except ValueError:
+                return None
+        elif isinstance(host, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
+            address = host
+        else:
+            raise TypeError(f"host must be text or an ipaddress object, not {type(host).__name__}")
+        if isinstance(address, ipaddress.IPv4Address) or address.scope_id is None:
+            return address, 0
+        handle = self._scope_handle(address.scope_id)
+        if handle is None:
+            raise ValueError(f"host: {host!s} names no interface of this stack")
+        return ipaddress.IPv6Address(int(address)), handle
+
+    async def endpoints(
+        self, host: Host, *, family: int = 0, flags: int = 0, impatient: bool = False
+    ) -> list[Endpoint]:
+        """Return the addresses of a host with their scopes, those to try first at the front.
+
+        An address is returned at once, without a turn of the loop, and asks nobody. A name is looked up.
+
+        Raises: what `numeric` and `Resolver.addresses` raise; ValueError also for an address of another family.
+        """
+        numeric = self.numeric(host)
+        if numeric is not None:
+            if numeric[0].version not in _VERSIONS[family]:
+                raise ValueError(f"host: {host!s} is an address of another family")
+            return [numeric]
+        if flags & socket.AI_NUMERICHOST:
+            raise NameResolutionError(socket.EAI_NONAME, f"{host}: not an IP address")
+        found = await self._find(cast(str, host), family, impatient)
+        return self._scoped(found)
+
+    def address(self, host: Host) -> Endpoint:
+        """Return an address with its scope, where nobody can be asked for a name.
+
+        Raises: what `numeric` raises; ValueError also for a name.
+        """
+        numeric = self.numeric(host)
+        if numeric is None:
+            raise ValueError(f"host: {host!r} is not an IP address")
+        return numeric
+
+    async def first(self, host: str, family: int = 0) -> str:
+        """Return the first address of a name, with its scope, as text. Raises what `endpoints` raises."""
+        return _text((await self.endpoints(host, family=family))[0])
+
+    async def pair(self, local: Any, remote: Any, family: int = 0) -> tuple[Any, Any]:
+        """Return the (host, port) tuples of a socket's two ends with addresses in place of names, of one family.
+
+        What is no such tuple, and what is no name, is returned as it was given: who opens the socket says what is
+        wrong with it. Raises what `endpoints` raises.
+        """
+        names = [self._is_name(end) for end in (local, remote)]
+        if names[0]:
+            family_of_remote = 0 if names[1] or not remote else self._family(remote[0])
+            local = (await self.first(local[0], family or family_of_remote), *local[1:])
+        if names[1]:
+            wanted = family or (self._family(local[0]) if local else 0)
+            remote = (await self.first(remote[0], wanted), *remote[1:])
+        return local, remote
+
+    def _is_name(self, end: Any) -> bool:
+        if not isinstance(end, (tuple, list)) or not end or not isinstance(end[0], str) or end[0] in ("", "*"):
+            return False
+        return self.numeric(end[0]) is None
+
+    def _family(self, host: Any) -> int:
+        if host in (None, "", "*"):
+            return 0
+        numeric = self.numeric(host)
+        return 0 if numeric is None else int(_FAMILIES[numeric[0].version])
+
+    async def candidates(
+        self,
+        host: Host,
+        local_addr: tuple[Host, int] | None = None,
+        *,
+        family: int = 0,
+        flags: int = 0,
+        delay: float | None = None,
+        turns: int | None = None,
+    ) -> list[Candidate]:
+        """Return the addresses of a peer in the order in which to try them, each with an own address that fits.
+
+        Args:
+            host: the peer.
+            local_addr: own host and port.
+            family, flags: see `endpoints`.
+            delay, turns: ``happy_eyeballs_delay`` and ``interleave`` of asyncio.
+
+        Raises: what `endpoints` raises; ValueError also where no own address fits.
+        """
+        remotes = await self.endpoints(host, family=family, flags=flags, impatient=delay is not None)
+        if turns is None:
+            turns = 0 if delay is None else 1
+        if turns and len(remotes) > 1:
+            scopes = dict(remotes)
+            remotes = [(address, scopes[address]) for address in interleave([a for a, _ in remotes], turns)]
+        if local_addr is None:
+            return [Candidate(remote, scope) for remote, scope in remotes]
+        own = {local.version: local for local, _ in reversed(await self.endpoints(local_addr[0], flags=flags))}
+        fitting = [(remote, scope) for remote, scope in remotes if remote.version in own]
+        if not fitting:
+            raise ValueError(f"local_addr: {local_addr[0]} and {host} are of different families")
+        return [Candidate(remote, scope, own[remote.version], local_addr[1]) for remote, scope in fitting]
+
+    async def listening(self, host: Host | Iterable[Host] | None) -> list[Address | None]:
+        """Return the addresses to listen on; None among them is all of them. Raises what `endpoints` raises."""
+        hosts: list[Any] = [host] if isinstance(host, str) or not isinstance(host, Iterable) else list(host)
+        addresses: list[Address | None] = []
+        for one in hosts:
+            addresses += [None] if one in (None, "", "*") else [a for a, _ in await self.endpoints(one)]
+        return list(dict.fromkeys(addresses))
+
+    async def _find(self, host: str, family: int, impatient: bool = False) -> Found:
+        name, own, versions = host_name(host), self._own(), _VERSIONS[family]
+        if name in self.hosts:
+            found = Found(self.hosts[name], self.hosts.canonical(name))
+        elif is_local(name):
+            # Only what this host has; where it has neither, the attempt will say what is wrong.
+            has = tuple(a for a in LOCALHOST if any(a in one.network for one in own))
+            return _of(Found(has or LOCALHOST[:1], name), versions, host)
+        else:
+            found = await self.resolver.addresses(host, family=family, impatient=impatient)
+        return _of(Found(tuple(sort_addresses(found.addresses, own)), found.canonical), versions, host)
+
+    def _scoped(self, found: Found) -> list[Endpoint]:
+        return [self.numeric(address) or (address, 0) for address in found.addresses]
+
+    # --- What the socket module calls them ------------------------------------------------------------------------
+
+    async def getaddrinfo(
+        self, host: Host | bytes | None, port: int | str | bytes | None, family: int, kind: int, proto: int, flags: int
+    ) -> list[AddressInfo]:
+        """As `asyncio.loop.getaddrinfo`; `NetworkStack.getaddrinfo` says what differs."""
+        if family not in _VERSIONS:
+            raise NameResolutionError(socket.EAI_FAMILY, f"ai_family not supported: {family}")
+        kinds = [
+            one for one in _KINDS if (not kind or one[0] == kind) and (not proto or one[1] == proto)
+        ]
+        if not kinds:
+            raise NameResolutionError(socket.EAI_SOCKTYPE, f"ai_socktype not supported: {kind} with protocol {proto}")
+        if host is None and port is None:
+            raise NameResolutionError(socket.EAI_NONAME, "Name or service not known: neither host nor port")
+        number = _service(port, flags)
+        canonical, endpoints = await self._info_endpoints(host, family, flags)
+        infos: list[AddressInfo] = []
+        for address, scope in endpoints:
+            where: tuple[Any, ...] = (str(address), number)
+            if address.version == 6:
+                where += (0, scope)
+            for one, protocol in kinds:
+                infos.append((_FAMILIES[address.version], one, protocol, canonical, where))
+                canonical = ""  # it stands in the first entry alone
+        return infos
+
+    async def _info_endpoints(
+        self, host: Host | bytes | None, family: int, flags: int
+    ) -> tuple[str, list[Endpoint]]:
+        """Return the canonical name, if that was wanted, and addresses with their scopes."""
+        versions = _VERSIONS[family]
+        if isinstance(host, (bytes, bytearray)):
+            host = host.decode("ascii")
+        if host is None or host == "":
+            texts = ("0.0.0.0", "::") if flags & socket.AI_PASSIVE else ("127.0.0.1", "::1")
+            addresses = [ipaddress.ip_address(text) for text in texts]
+            return "", [(address, 0) for address in addresses if address.version in versions]
+        numeric = self.numeric(host)
+        wants_canonical = bool(flags & socket.AI_CANONNAME)
+        if numeric is not None:
+            if numeric[0].version not in versions:
+                raise NameResolutionError(
+                    getattr(socket, "EAI_ADDRFAMILY", socket.EAI_NONAME), f"{host}: an address of another family"
+                )
+            return str(host) if wants_canonical else "", [numeric]
+        assert isinstance(host, str)
+        if flags & socket.AI_NUMERICHOST:
+            raise NameResolutionError(socket.EAI_NONAME, f"Name or service not known: {host!r} is not numeric")
+        found = await self._find(host, family)
+        return found.canonical if wants_canonical else "", self._scoped(found)
+
+    async def getnameinfo(self, sockaddr: tuple[Any, ...], flags: int) -> tuple[str, str]:
+        """As `asyncio.loop.getnameinfo`; `NetworkStack.getnameinfo` says what differs."""
+        if not isinstance(sockaddr, tuple) or not 2 <= len(sockaddr) <= 4:
+            raise TypeError("sockaddr must be a tuple of 2 to 4 items")
+        host, port = sockaddr[:2]
+        if not isinstance(port, int) or isinstance(port, bool):
+            raise TypeError(f"sockaddr: port must be an int, not {type(port).__name__}")
+        if not 0 <= port <= 65535:
+            raise ValueError(f"sockaddr: port {port} is not within 0 to 65535")
+        numeric = self.numeric(host)
+        if numeric is None:
+            raise NameResolutionError(socket.EAI_NONAME, f"sockaddr: {host!r} is not an IP address")
+        address = numeric[0]
+        service = None if flags & socket.NI_NUMERICSERV else _SERVICE_NAMES.get(port)
+        name = str(host)
+        if not flags & socket.NI_NUMERICHOST:
+            try:
+                name = await self._name_of(address)
+            except NameResolutionError:
+                if flags & socket.NI_NAMEREQD:
+                    raise
+        return name, service or str(port)
+
+    async def _name_of(self, address: Address) -> str:
+        known = self.hosts.names_of(address)
+        if known:
+            return known[0]
+        if address.is_loopback:
+            return "localhost"
+        return (await self.resolver.names(address))[0]
+
+
+def _text(endpoint: Endpoint) -> str:
+    address, scope = endpoint
+    return f"{address}%{scope}" if scope else str(address)
+
+
+def _of(found: Found, versions: tuple[int, ...], host: str) -> Found:
+    addresses = tuple(a for a in found.addresses if a.version in versions)
+    if not addresses:
+        raise NameResolutionError(socket.EAI_NONAME, f"{host}: the name has no address of this family")
+    return Found(addresses, found.canonical)
+
+
+def _service(port: int | str | bytes | None, flags: int) -> int:
+    if port is None:
+        return 0
+    if isinstance(port, (bytes, bytearray)):
+        port = port.decode("ascii")
+    if isinstance(port, str):
+        if port.isdecimal() and port.isascii():
+            port = int(port)
+        elif port.lower() in SERVICES and not flags & socket.AI_NUMERICSERV:
+            port = SERVICES[port.lower()]
+        else:
+            raise NameResolutionError(socket.EAI_SERVICE, f"Servname not supported: {port!r}")
+    if not isinstance(port, int) or isinstance(port, bool):
+        raise TypeError(f"port must be an int, text or None, not {type(port).__name__}")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port: {port} is not within 0 to 65535")
+    return port

@@ -1,0 +1,126 @@
+"""One question from its first server to its end: retries, other servers, CNAMEs, and what is worth remembering.
+
+An answer is remembered for the question that was asked and for nothing else that it may contain, so that a server
+cannot plant names that nobody asked for.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Final, cast
+
+from tcpip_wasm.errors import NameResolutionError, StackError
+from tcpip_wasm.names import wire
+from tcpip_wasm.names.cache import Cache
+from tcpip_wasm.names.exchange import Exchange
+from tcpip_wasm.names.outcome import Outcome
+from tcpip_wasm.names.servers import Server
+from tcpip_wasm.names.statistics import Counters
+
+ROUNDS: Final = (1.0, 2.0, 4.0)
+"""Seconds to wait for a server in each round over all servers."""
+
+MAX_CHAIN: Final = 16
+"""CNAMEs from a name to its addresses."""
+
+MAX_ADDRESSES: Final = 256
+"""Addresses of one name; further ones are left out."""
+
+MAX_TTL: Final = 86_400
+"""Seconds for which an answer is remembered at most."""
+
+MAX_NEGATIVE_TTL: Final = 3 * 3600
+"""Seconds for which a denial is remembered at most (RFC 2308, section 5)."""
+
+
+class Questions:
+    """Asks questions to their end.
+
+    Args:
+        exchange: asks one server.
+        servers: tells which servers there are now.
+        cache: keeps outcomes by (name, type), and by (name, None) where a name has no records of any type.
+        counters: counts.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        servers: Callable[[], list[Server]],
+        cache: Cache[Outcome],
+        counters: Counters,
+    ) -> None:
+        self._exchange = exchange
+        self._servers = servers
+        self._cache = cache
+        self._counters = counters
+
+    async def end(self, name: wire.Name, rdtype: int) -> Outcome:
+        """Ask, follow CNAMEs from answer to answer, remember how it ended, and return that.
+
+        Raises:
+            NameResolutionError: no server told, or nonsense.
+            StackError: the stack is gone.
+        """
+        current, ttl = name, MAX_TTL
+        seen = {name}
+        while True:
+            response = await self._ask_servers(current, rdtype)
+            asked = current
+            aliases = {r.owner: r for r in response.answers if r.rdtype == wire.CNAME}
+            while current in aliases:
+                alias = aliases[current]
+                current, ttl = cast(wire.Name, alias.value), min(ttl, alias.ttl)
+                if current in seen or len(seen) > MAX_CHAIN:
+                    raise NameResolutionError(socket.EAI_AGAIN, f"{name}: a loop of CNAMEs, or too many")
+                seen.add(current)
+            found = [r for r in response.answers if r.rdtype == rdtype and r.owner == current]
+            if found:
+                ttl = min([ttl, *(record.ttl for record in found)])
+                values = tuple(dict.fromkeys(record.value for record in found))[:MAX_ADDRESSES]
+                outcome = Outcome(values, current.to_text(omit_final_dot=True).lower())
+                self._cache.put((name, rdtype), outcome, ttl)
+                return outcome
+            if response.rcode == wire.NXDOMAIN or response.denial is not None or current == asked:
+                return self._deny(name, current, rdtype, response, ttl)
+
+    def _deny(
+        self, name: wire.Name, current: wire.Name, rdtype: int, response: wire.Response, ttl: int
+    ) -> Outcome:
+        """There is no such name, or nothing of this type: remember that, if the answer says for how long."""
+        gone = response.rcode == wire.NXDOMAIN
+        text = f"{name}: no such name" if gone else f"{name}: the name has no such record"
+        outcome = Outcome(error=socket.EAI_NONAME, text=text)
+        if response.denial is not None and current.is_subdomain(response.denial[0]):
+            # RFC 2308, section 5: a name that is gone has no records of any type.
+            key = (name, None) if gone and current == name else (name, rdtype)
+            self._cache.put(key, outcome, min(ttl, response.denial[1], MAX_NEGATIVE_TTL))
+        return outcome
+
+    async def _ask_servers(self, name: wire.Name, rdtype: int) -> wire.Response:
+        """Ask one server after the other, each several times, until one knows."""
+        counters = self._counters
+        servers = self._servers()
+        reasons: dict[Server, str] = {}
+        for seconds in ROUNDS:
+            for server in list(servers):
+                try:
+                    response = await self._exchange.ask(server, name, rdtype, seconds)
+                except StackError:
+                    raise
+                except TimeoutError:
+                    counters.timed_out += 1
+                    reasons[server] = "no answer"
+                    continue
+                except OSError as error:
+                    counters.unreachable += 1
+                    reasons[server] = error.strerror or str(error)
+                else:
+                    if response.rcode in (wire.NOERROR, wire.NXDOMAIN):
+                        return response
+                    counters.refused += 1
+                    reasons[server] = f"code {response.rcode}"
+                servers.remove(server)  # it has said no: asking again would not help
+        told = ", ".join(f"{host} port {port}: {reason}" for (host, port), reason in reasons.items())
+        raise NameResolutionError(socket.EAI_AGAIN, f"{name}: no server told ({told})")

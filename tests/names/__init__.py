@@ -1,0 +1,1 @@
+"""Tests of names: hosts table, resolver, lookups, and connecting to a name with several addresses."""

@@ -1,0 +1,803 @@
+"""The resolver against a scripted server on another stack, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from tcpip_wasm import NameResolutionError, NetworkStack, StackClosedError, TcpipError, connect, create_stack
+from tcpip_wasm.names import question
+from tcpip_wasm.names import resolver as limits
+from tests.support_clock import run_virtually
+from tests.support_dns import CLIENT, SERVER, Asked, DnsServer, Network, Rule, Zone, dns_network
+from tests.support_stacks import turns, until
+
+BASIC = Zone(
+    """
+    www.test 60 A 10.0.0.9
+    www.test 60 AAAA fd00::9
+    four.test 60 A 10.0.0.4
+    six.test 60 AAAA fd00::6
+    text.test 60 TXT nothing
+    alias.test 60 CNAME second.test.
+    second.test 30 CNAME www.test.
+    lost.test 60 CNAME gone.test.
+    9.0.0.10.in-addr.arpa 60 PTR www.test.
+    """
+)
+
+
+def with_network(work: Callable[[Network], Coroutine[Any, Any, None]], rule: Rule = BASIC, seed: int = 7) -> None:
+    """Run a test against a server, and see that it leaves no question and no socket behind."""
+
+    async def main() -> None:
+        async with dns_network(rule, seed=seed) as network:
+            before = network.client.stats().core.handles
+            await work(network)
+            await turns(20)
+            assert network.client.resolver.statistics().under_way == 0
+            # Connections that finish by themselves hold no handle.
+            assert network.client.stats().core.handles == before
+
+    run_virtually(main())
+
+
+async def addresses(stack: NetworkStack, host: str, **options: Any) -> list[str]:
+    return [info[4][0] for info in await stack.getaddrinfo(host, 80, type=socket.SOCK_STREAM, **options)]
+
+
+async def failure(stack: NetworkStack, host: str, **options: Any) -> NameResolutionError:
+    with pytest.raises(NameResolutionError) as caught:
+        await stack.getaddrinfo(host, 80, **options)
+    assert isinstance(caught.value, socket.gaierror)
+    assert isinstance(caught.value, TcpipError)
+    assert host.lower().rstrip(".") in str(caught.value)
+    return caught.value
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+# --- What is asked and answered -------------------------------------------------------------------------------------
+
+
+def test_both_families_are_asked_for_at_once() -> None:
+    async def work(network: Network) -> None:
+        assert await addresses(network.client, "www.test") == ["fd00::9", "10.0.0.9"]
+        assert network.server.names == [("www.test", "A"), ("www.test", "AAAA")]
+        assert network.asked[0].at == pytest.approx(network.asked[1].at, abs=0.001)
+        assert network.asked[0].source[1] != network.asked[1].source[1]
+        assert {asked.message.payload for asked in network.asked} == {1232}
+
+    with_network(work)
+
+
+@pytest.mark.parametrize(
+    ("host", "family", "expected"),
+    [
+        ("four.test", 0, ["10.0.0.4"]),
+        ("six.test", 0, ["fd00::6"]),
+        ("WWW.Test.", socket.AF_INET, ["10.0.0.9"]),
+        ("www.test", socket.AF_INET6, ["fd00::9"]),
+        ("alias.test", 0, ["fd00::9", "10.0.0.9"]),
+    ],
+)
+def test_answers(host: str, family: int, expected: list[str]) -> None:
+    async def work(network: Network) -> None:
+        assert await addresses(network.client, host, family=family) == expected
+
+    with_network(work)
+
+
+@pytest.mark.parametrize(
+    ("host", "family"),
+    [("gone.test", 0), ("text.test", 0), ("four.test", socket.AF_INET6), ("lost.test", 0)],
+)
+def test_denials(host: str, family: int) -> None:
+    async def work(network: Network) -> None:
+        error = await failure(network.client, host, family=family)
+        assert error.errno == socket.EAI_NONAME
+
+    with_network(work)
+
+
+def test_canonical_name() -> None:
+    async def work(network: Network) -> None:
+        infos = await network.client.getaddrinfo("alias.test", 80, flags=socket.AI_CANONNAME)
+        assert [info[3] for info in infos] == ["www.test", "", "", ""]
+
+    with_network(work)
+
+
+def test_reverse_lookup() -> None:
+    async def work(network: Network) -> None:
+        assert await network.client.getnameinfo(("10.0.0.9", 80)) == ("www.test", "http")
+        assert await network.client.getnameinfo(("10.0.0.8", 8000)) == ("10.0.0.8", "8000")
+        with pytest.raises(NameResolutionError):
+            await network.client.getnameinfo(("10.0.0.8", 80), socket.NI_NAMEREQD)
+        asked = len(network.asked)
+        assert await network.client.getnameinfo(("10.0.0.7", 80), socket.NI_NUMERICHOST) == ("10.0.0.7", "http")
+        network.client.hosts["own"] = "fd00::7"
+        assert await network.client.getnameinfo(("fd00::7", 53, 0, 0)) == ("own", "domain")
+        assert await network.client.getnameinfo(("::1", 1)) == ("localhost", "1")
+        assert len(network.asked) == asked
+
+    with_network(work)
+
+
+def test_names_in_reverse_answers_are_names() -> None:
+    """Whoever owns an address writes its PTR record: what is something else to a shell or a terminal is no name."""
+
+    def rule(asked: Asked) -> bytes:
+        return asked.answer(rf"{asked.name} 60 PTR \027[31m\;rm\032-rf.test.").to_wire()
+
+    async def work(network: Network) -> None:
+        assert await network.client.getnameinfo(("10.0.0.9", 80)) == ("10.0.0.9", "http")
+
+    with_network(work, rule)
+
+
+def test_an_address_asks_nobody() -> None:
+    async def work(network: Network) -> None:
+        network.client.hosts["db"] = "10.0.0.53"
+        for host in ("10.0.0.53", "fd00::53", "localhost", "printer.localhost.", "db", "DB.", "[fd00::53]"):
+            for connecting in (network.client.connect_tcp(host, 81), network.client.open_connection(host, 81)):
+                with pytest.raises(ConnectionRefusedError):
+                    await connecting
+        assert network.asked == []
+
+    with_network(work)
+
+
+def test_localhost_is_what_the_host_has() -> None:
+    async def main() -> None:
+        async with await create_stack(initialize_loopback=False) as bare:
+            await bare.create_loopback_interface("127.0.0.1/8")
+            assert await addresses(bare, "LOCALHOST") == ["127.0.0.1"]
+            assert await addresses(bare, "a.localhost") == ["127.0.0.1"]
+            bare.hosts["b.localhost"] = "127.0.0.5"
+            assert await addresses(bare, "b.localhost") == ["127.0.0.5"]
+            with pytest.raises(NameResolutionError):
+                await addresses(bare, "localhost", family=socket.AF_INET6)
+
+    run_virtually(main())
+
+
+# --- The search list ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "ndots", "asked"),
+    [
+        ("www", 1, ["www.none", "www.test"]),
+        ("www.test", 1, ["www.test"]),
+        ("www.test", 2, ["www.test.none", "www.test.test", "www.test"]),
+        ("www.test.", 2, ["www.test"]),
+        ("a.b", 1, ["a.b", "a.b.none", "a.b.test"]),
+        ("gone.", 1, ["gone"]),
+    ],
+)
+def test_search_list(host: str, ndots: int, asked: list[str]) -> None:
+    async def work(network: Network) -> None:
+        network.client.resolver.search = ["none", "TEST."]
+        network.client.resolver.ndots = ndots
+        with suppress(NameResolutionError):
+            assert await addresses(network.client, host, family=socket.AF_INET) == ["10.0.0.9"]
+        assert [one.name for one in network.asked] == asked
+
+    with_network(work)
+
+
+def test_search_stops_where_a_server_does_not_tell() -> None:
+    """Another host of that name, further down the list, would be the wrong one."""
+
+    def rule(asked: Asked) -> bytes:
+        return asked.answer(rcode="SERVFAIL").to_wire() if asked.name == "www.first" else BASIC(asked)
+
+    async def work(network: Network) -> None:
+        network.client.resolver.search = ["first", "test"]
+        error = await failure(network.client, "www")
+        assert error.errno == socket.EAI_AGAIN
+        assert {one.name for one in network.asked} == {"www.first"}
+
+    with_network(work, rule)
+
+
+# --- Servers --------------------------------------------------------------------------------------------------------
+
+
+def test_retries_until_somebody_answers() -> None:
+    def rule(asked: Asked) -> bytes | None:
+        return BASIC(asked) if asked.at - begun > 2.9 else None
+
+    begun = 1000.0
+
+    async def work(network: Network) -> None:
+        nonlocal begun
+        begun = now()
+        assert await addresses(network.client, "four.test", family=socket.AF_INET) == ["10.0.0.4"]
+        assert [one.at - begun for one in network.asked] == pytest.approx([0, 1, 3], abs=0.01)
+        assert len({one.source[1] for one in network.asked}) == 3
+        assert len({one.message.id for one in network.asked}) == 3
+        assert network.client.resolver.statistics().timed_out == 2
+
+    with_network(work, rule)
+
+
+def test_silence_has_an_end() -> None:
+    async def work(network: Network) -> None:
+        begun = now()
+        error = await failure(network.client, "www.test")
+        assert error.errno == socket.EAI_AGAIN
+        assert now() - begun == pytest.approx(sum(question.ROUNDS), abs=0.1)
+        network.client.name_servers = [(SERVER, port) for port in range(53, 60)]
+        begun = now()
+        await failure(network.client, "www.test")
+        assert now() - begun <= limits.LIFETIME + 0.1
+
+    with_network(work, lambda asked: None)
+
+
+@pytest.mark.parametrize("rcode", ["SERVFAIL", "REFUSED", "NOTAUTH"])
+def test_the_next_server_is_asked(rcode: str) -> None:
+    async def work(network: Network) -> None:
+        second = await DnsServer(BASIC).serve(network.host, "fd00::53", 5353)
+        network.client.name_servers = [(SERVER, 53), ("fd00::53", 5353)]
+        before = network.client.stats().core.handles
+        begun = now()
+        assert await addresses(network.client, "www.test") == ["fd00::9", "10.0.0.9"]
+        assert now() - begun < 0.1
+        assert len(network.asked) == len(second.asked) == 2
+        assert network.client.stats().core.handles == before
+
+    with_network(work, lambda asked: asked.answer(rcode=rcode).to_wire())
+
+
+def test_a_host_without_a_server_is_not_waited_for() -> None:
+    """Its ICMP message says that nobody is there."""
+
+    async def work(network: Network) -> None:
+        begun = now()
+        network.client.name_servers = [(SERVER, 5353)]
+        error = await failure(network.client, "four.test", family=socket.AF_INET)
+        assert error.errno == socket.EAI_AGAIN
+        network.client.name_servers = [(SERVER, 5353), ("fd00::53", 5353), (SERVER, 53)]
+        assert await addresses(network.client, "four.test", family=socket.AF_INET) == ["10.0.0.4"]
+        assert now() - begun < 0.1
+        assert network.client.resolver.statistics().unreachable == 3
+
+    with_network(work)
+
+
+def test_all_servers_refuse() -> None:
+    async def work(network: Network) -> None:
+        begun = now()
+        error = await failure(network.client, "www.test")
+        assert error.errno == socket.EAI_AGAIN
+        assert now() - begun < 0.1, "asking again would not help"
+        assert len(network.asked) == 2
+
+    with_network(work, lambda asked: asked.answer(rcode="REFUSED").to_wire())
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_a_server_older_than_edns(repeats: bool) -> None:
+    def rule(asked: Asked) -> bytes:
+        if asked.message.edns < 0:
+            return BASIC(asked)
+        answer = asked.answer(rcode="FORMERR").to_wire()
+        return answer if repeats else answer[:4] + bytes(8)
+
+    async def work(network: Network) -> None:
+        assert await addresses(network.client, "four.test", family=socket.AF_INET) == ["10.0.0.4"]
+
+    with_network(work, rule)
+
+
+def test_a_server_with_a_link_local_address() -> None:
+    """As router advertisements tell (RFC 8106, section 5.1)."""
+
+    async def work(network: Network) -> None:
+        connect(
+            await network.client.create_tap_interface(ip="fe80::1/64"),
+            await network.host.create_tap_interface(ip="fe80::53/64"),
+        )
+        client, host = network.client, network.host
+        await DnsServer(BASIC).serve(host, f"fe80::53%{host.interfaces[-1].name}")
+        client.name_servers = [f"fe80::53%{client.interfaces[-1].name}"]
+        assert await addresses(client, "www.test") == ["fd00::9", "10.0.0.9"]
+        assert network.asked == []
+        await client.remove_interface(client.interfaces[-1])
+
+    with_network(work)
+
+
+def test_no_route_to_any_server() -> None:
+    async def main() -> None:
+        async with await create_stack(initialize_loopback=False) as bare:
+            assert bare.name_servers == [("127.0.0.1", 53)]
+            error = await failure(bare, "www.test")
+            assert error.errno == socket.EAI_AGAIN
+            assert "127.0.0.1 port 53" in str(error)
+
+    run_virtually(main())
+
+
+def test_the_default_server_is_the_stack_itself() -> None:
+    async def main() -> None:
+        async with await create_stack() as stack:
+            await DnsServer(BASIC).serve(stack, "127.0.0.1")
+            assert await addresses(stack, "four.test") == ["10.0.0.4"]
+
+    run_virtually(main())
+
+
+def test_servers_that_interfaces_learn() -> None:
+    async def main() -> None:
+        async with await create_stack(name_server=("10.0.0.1", 53)) as stack:
+            resolver = stack.resolver
+            resolver.learn("tap0 dhcp", ["10.0.0.2", ("10.0.0.1", 53)], ["corp.test"])
+            resolver.learn("tap0 ra", ["fe80::1%tap0"], ["corp.test", "x.test"])
+            assert stack.name_servers == [("10.0.0.1", 53), ("10.0.0.2", 53), ("fe80::1%tap0", 53)]
+            assert resolver.search == ["corp.test", "x.test"]
+            stack.name_servers = []
+            resolver.learn("tap0 dhcp", ["10.0.0.3"])
+            assert stack.name_servers == [("10.0.0.3", 53), ("fe80::1%tap0", 53)]
+            resolver.forget("tap0 dhcp")
+            resolver.forget("tap0 ra")
+            assert stack.name_servers == [("127.0.0.1", 53)]
+            # Whatever a network tells is bounded.
+            resolver.learn("evil", [f"10.9.{n}.1" for n in range(200)], [f"s{n}.test" for n in range(200)])
+            assert len(stack.name_servers) == limits.MAX_SERVERS
+            assert len(resolver.search) == limits.MAX_SEARCH
+            for number in range(limits.MAX_SOURCES - 1):
+                resolver.learn(number, [])
+            with pytest.raises(ValueError, match="source"):
+                resolver.learn("one more", [])
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize(
+    ("servers", "error"),
+    [
+        (["example.com"], ValueError),
+        ([("10.0.0.1", 0)], ValueError),
+        ([("10.0.0.1", 65536)], ValueError),
+        ([("10.0.0.1", "53")], TypeError),
+        ("10.0.0.1", TypeError),
+        ([5], TypeError),
+    ],
+)
+def test_malformed_servers(servers: Any, error: type[Exception]) -> None:
+    async def main() -> None:
+        async with await create_stack() as stack:
+            with pytest.raises(error, match="name server"):
+                stack.name_servers = servers
+            if isinstance(servers, list):
+                with pytest.raises(error, match="name server"):
+                    await create_stack(name_server=servers[0])
+
+    run_virtually(main())
+
+
+# --- Truncation -----------------------------------------------------------------------------------------------------
+
+MANY = Zone("\n".join(f"many.test 60 A 10.7.{n // 250}.{n % 250 + 1}" for n in range(300)))
+
+
+def test_a_long_answer_comes_by_tcp() -> None:
+    async def work(network: Network) -> None:
+        found = await addresses(network.client, "many.test", family=socket.AF_INET)
+        assert len(found) == question.MAX_ADDRESSES
+        assert len(set(found)) == question.MAX_ADDRESSES
+        assert all(one.startswith("10.7.") for one in found)
+        assert [one.by for one in network.asked] == ["udp", "tcp"]
+        assert network.asked[0].message.id != network.asked[1].message.id
+        figures = network.client.resolver.statistics()
+        assert (figures.udp_queries, figures.tcp_queries, figures.truncated) == (1, 1, 1)
+
+    with_network(work, MANY)
+
+
+@pytest.mark.parametrize("answer", ["closes", "garbage", "another id", "truncated again", "silence"])
+def test_what_may_go_wrong_by_tcp(answer: str) -> None:
+    def rule(asked: Asked) -> bytes | None:
+        if asked.by == "udp":
+            return MANY(asked)
+        good = MANY(asked)
+        return {
+            "closes": None,
+            "garbage": good[:60],
+            "another id": bytes([good[0] ^ 1]) + good[1:],
+            "truncated again": good[:2] + bytes([good[2] | 2]) + good[3:],
+            "silence": b"",
+        }[answer]
+
+    async def work(network: Network) -> None:
+        begun = now()
+        error = await failure(network.client, "many.test", family=socket.AF_INET)
+        assert error.errno == socket.EAI_AGAIN
+        assert now() - begun < limits.LIFETIME + 0.1
+        # One server, and it does not know; another would be asked.
+        second = await DnsServer(MANY).serve(network.host, SERVER, 5353)
+        network.client.name_servers = [(SERVER, 53), (SERVER, 5353)]
+        assert len(await addresses(network.client, "many.test", family=socket.AF_INET)) == question.MAX_ADDRESSES
+        assert [one.by for one in second.asked] == ["udp", "tcp"]
+
+    with_network(work, rule)
+
+
+# --- Hostile answers ------------------------------------------------------------------------------------------------
+
+
+def test_loops_of_cnames() -> None:
+    loops = Zone("\n".join(f"n{n}.test 60 CNAME n{n + 1}.test." for n in range(40)))
+
+    def rule(asked: Asked) -> bytes:
+        if asked.name == "a.test":
+            return asked.answer("a.test 60 CNAME b.test.", "b.test 60 CNAME a.test.").to_wire()
+        if asked.name.startswith("x"):  # a chain without end, of which each answer tells one link
+            return asked.answer(f"{asked.name} 60 CNAME x{asked.name}.").to_wire()
+        return loops(asked)
+
+    async def work(network: Network) -> None:
+        for name in ("a.test", "n0.test", "x.test"):
+            network.asked.clear()
+            error = await failure(network.client, name, family=socket.AF_INET)
+            assert error.errno == socket.EAI_AGAIN
+            assert len(network.asked) <= question.MAX_CHAIN + 1
+        assert (await failure(network.client, "n30.test")).errno == socket.EAI_NONAME
+
+    with_network(work, rule)
+
+
+def test_a_chain_is_followed_over_several_answers() -> None:
+    def rule(asked: Asked) -> bytes:
+        if asked.name == "first.test":
+            return asked.answer("first.test 60 CNAME four.test.").to_wire()
+        return BASIC(asked)
+
+    async def work(network: Network) -> None:
+        assert await addresses(network.client, "first.test", family=socket.AF_INET) == ["10.0.0.4"]
+        assert [one.name for one in network.asked] == ["first.test", "four.test"]
+
+    with_network(work, rule)
+
+
+FORGED = "10.0.0.66"
+
+
+@pytest.mark.parametrize("forgery", ["id", "name", "type", "query", "port", "host", "garbage", "oversize", "loop"])
+def test_forged_answers_are_not_taken(forgery: str) -> None:
+    """A forged answer arrives before the right one, or alone."""
+    hosts: list[NetworkStack] = []
+    tasks: list[asyncio.Task[None]] = []
+    alone = False
+    server: DnsServer
+
+    def rule(asked: Asked) -> list[bytes]:
+        answer = asked.answer(f"{asked.name} 60 A {FORGED}")
+        if forgery == "id":
+            answer.id ^= 0x0100
+        elif forgery == "query":
+            answer.flags &= 0x7FFF
+        packed = answer.to_wire()
+        if forgery == "name":
+            packed = packed.replace(b"\x04four", b"\x04fouR", 1).replace(b"\x04fouR", b"\x04foux")
+        elif forgery == "type":
+            packed = packed.replace(b"\x04test\x00\x00\x01", b"\x04test\x00\x00\x1c", 1)
+        elif forgery == "garbage":
+            packed = packed[:2] + bytes(range(100))
+        elif forgery == "oversize":
+            packed = packed.ljust(1233, b"\0")
+        elif forgery == "loop":
+            packed = packed[:28] + b"\xc0\x1c" + packed[30:]
+        elif forgery in ("port", "host"):
+            # The right answer in all but where it comes from.
+            tasks.append(asyncio.create_task(send_from_elsewhere(packed, asked)))
+            return []
+        return [packed] if alone else [packed, BASIC(asked)]
+
+    async def send_from_elsewhere(packed: bytes, asked: Asked) -> None:
+        local = (SERVER if forgery == "port" else "10.0.0.54", 5353 if forgery == "port" else 53)
+        transport, _ = await hosts[0].create_datagram_endpoint(asyncio.DatagramProtocol, local)
+        transport.sendto(packed, asked.source[:2])
+        transport.close()
+        await turns(50)
+        if not alone:
+            server.transport.sendto(BASIC(asked), asked.source)
+
+    async def work(network: Network) -> None:
+        nonlocal alone, server
+        server = network.server
+        hosts.append(network.host)
+        if forgery == "host":
+            # The same host under another address, on another cable.
+            connect(
+                await network.client.create_tap_interface(ip="10.0.1.1/24"),
+                await network.host.create_tap_interface(ip="10.0.0.54/32"),
+            )
+        before = network.client.resolver.statistics()
+        assert await addresses(network.client, "four.test", family=socket.AF_INET) == ["10.0.0.4"]
+        after = network.client.resolver.statistics()
+        if forgery in ("id", "name", "type", "query"):
+            assert after.unasked == before.unasked + 1
+        elif forgery in ("garbage", "oversize", "loop"):
+            assert after.malformed + after.unasked == before.malformed + before.unasked + 1
+        network.client.resolver.flush()
+        alone = True
+        begun = now()
+        error = await failure(network.client, "four.test", family=socket.AF_INET)
+        assert error.errno == socket.EAI_AGAIN
+        assert now() - begun == pytest.approx(sum(question.ROUNDS), abs=0.1), "it was waited for the right one"
+        await asyncio.gather(*tasks)
+        for interface in network.client.interfaces[2:]:
+            await network.client.remove_interface(interface)
+
+    with_network(work, rule)
+
+
+def test_answers_of_strangers_on_a_socket_that_hears_all() -> None:
+    """Where a socket does not filter by itself, the resolver does."""
+
+    class Talking:
+        def __init__(self, transport: Any, server: Any) -> None:
+            self._transport, self._server = transport, server
+
+        def sendto(self, data: bytes) -> None:
+            self._transport.sendto(data, self._server)
+
+        def abort(self) -> None:
+            self._transport.abort()
+
+    def rule(asked: Asked) -> bytes:
+        elsewhere.sendto(asked.answer(f"{asked.name} 60 A {FORGED}").to_wire(), asked.source)
+        return BASIC(asked)
+
+    elsewhere: Any = None
+
+    async def work(network: Network) -> None:
+        nonlocal elsewhere
+
+        async def unconnected(factory: Any, server: Any, port: int) -> Any:
+            transport, protocol = await network.client.create_datagram_endpoint(factory, ("0.0.0.0", port))
+            return Talking(transport, server), protocol
+
+        elsewhere, _ = await network.host.create_datagram_endpoint(asyncio.DatagramProtocol, (SERVER, 5353))
+        network.client.resolver._open = unconnected, network.client.resolver._open[1]
+        assert await addresses(network.client, "four.test", family=socket.AF_INET) == ["10.0.0.4"]
+        assert network.client.resolver.statistics().strangers == 1
+        elsewhere.close()
+
+    with_network(work, rule)
+
+
+def test_a_flood_of_bad_answers_is_not_read() -> None:
+    def rule(asked: Asked) -> list[bytes]:
+        return [asked.answer(f"{asked.name} 60 A {FORGED}").to_wire()[:-13]] * 300
+
+    async def work(network: Network) -> None:
+        await failure(network.client, "four.test", family=socket.AF_INET)
+        figures = network.client.resolver.statistics()
+        assert figures.malformed == 100 * len(question.ROUNDS)
+
+    with_network(work, rule)
+
+
+def test_only_the_question_is_remembered() -> None:
+    """What else an answer tells is neither used nor kept, in whatever section it stands."""
+
+    def rule(asked: Asked) -> bytes:
+        if asked.name != "four.test":
+            return BASIC(asked)
+        message = asked.answer("four.test 60 A 10.0.0.4", f"www.test 60 A {FORGED}", f"bank.test 60 A {FORGED}")
+        message.additional.append(message.answer[-1])
+        message.authority.append(message.answer[-1])
+        return message.to_wire()
+
+    async def work(network: Network) -> None:
+        assert await addresses(network.client, "four.test", family=socket.AF_INET) == ["10.0.0.4"]
+        assert network.client.resolver.statistics().cached == 1
+        assert await addresses(network.client, "www.test", family=socket.AF_INET) == ["10.0.0.9"]
+        assert (await failure(network.client, "bank.test", family=socket.AF_INET)).errno == socket.EAI_NONAME
+
+    with_network(work, rule)
+
+
+def test_a_denial_out_of_bailiwick_is_not_remembered() -> None:
+    denying = Zone("", origin="elsewhere")
+
+    async def work(network: Network) -> None:
+        for _ in range(2):
+            assert (await failure(network.client, "www.test", family=socket.AF_INET)).errno == socket.EAI_NONAME
+        assert len(network.asked) == 2
+        assert network.client.resolver.statistics().cached == 0
+
+    with_network(work, denying)
+
+
+# --- Memory ---------------------------------------------------------------------------------------------------------
+
+
+def test_answers_are_remembered_for_the_shortest_ttl() -> None:
+    async def work(network: Network) -> None:
+        for expected in (1, 1, 2):
+            assert await addresses(network.client, "alias.test", family=socket.AF_INET) == ["10.0.0.9"]
+            assert len(network.asked) == expected
+            await asyncio.sleep(20)  # the shortest TTL of the chain is 30 s
+        assert network.client.resolver.statistics().cache_hits == 1
+
+    with_network(work)
+
+
+def test_denials_are_remembered_for_the_time_of_their_soa() -> None:
+    async def work(network: Network) -> None:
+        assert (await failure(network.client, "gone.test", family=socket.AF_INET)).errno == socket.EAI_NONAME
+        # RFC 2308, section 5: a name that does not exist has no records of any other type either.
+        assert (await failure(network.client, "gone.test", family=socket.AF_INET6)).errno == socket.EAI_NONAME
+        assert len(network.asked) == 1
+        assert (await failure(network.client, "text.test", family=socket.AF_INET)).errno == socket.EAI_NONAME
+        assert (await failure(network.client, "text.test", family=socket.AF_INET6)).errno == socket.EAI_NONAME
+        assert len(network.asked) == 3
+        await asyncio.sleep(60)
+        await failure(network.client, "gone.test", family=socket.AF_INET)
+        assert len(network.asked) == 4
+
+    with_network(work)
+
+
+def test_failures_and_answers_without_ttl_are_not_remembered() -> None:
+    def rule(asked: Asked) -> bytes:
+        rcode = "NOERROR" if asked.name == "zero.test" else "SERVFAIL"
+        return asked.answer("zero.test 0 A 10.0.0.9", rcode=rcode).to_wire()
+
+    async def work(network: Network) -> None:
+        for _ in range(2):
+            await failure(network.client, "fail.test", family=socket.AF_INET)
+            assert await addresses(network.client, "zero.test", family=socket.AF_INET) == ["10.0.0.9"]
+        assert len(network.asked) == 4
+
+    with_network(work, rule)
+
+
+def test_ttls_have_a_cap() -> None:
+    zone = Zone("long.test 2000000000 A 10.0.0.9", negative_ttl=2000000000)
+
+    async def work(network: Network) -> None:
+        for _ in range(2):
+            await addresses(network.client, "long.test", family=socket.AF_INET)
+            await failure(network.client, "gone.test", family=socket.AF_INET)
+        assert len(network.asked) == 2
+        await asyncio.sleep(question.MAX_NEGATIVE_TTL + 1)
+        await failure(network.client, "gone.test", family=socket.AF_INET)
+        await addresses(network.client, "long.test", family=socket.AF_INET)
+        assert len(network.asked) == 3
+        await asyncio.sleep(question.MAX_TTL)
+        await addresses(network.client, "long.test", family=socket.AF_INET)
+        assert len(network.asked) == 4
+
+    with_network(work, zone)
+
+
+def test_ten_thousand_names_fill_no_memory() -> None:
+    def rule(asked: Asked) -> bytes:
+        number = int(asked.name.removeprefix("n").removesuffix(".test"))
+        return asked.answer(f"{asked.name} 600 A 10.7.{number // 256}.{number % 256}").to_wire()
+
+    async def work(network: Network) -> None:
+        client = network.client
+        names = list(range(10_000))
+        for at in range(0, len(names), 500):
+            found = await asyncio.gather(
+                *(addresses(client, f"n{n}.test", family=socket.AF_INET) for n in names[at : at + 500])
+            )
+            assert found == [[f"10.7.{n // 256}.{n % 256}"] for n in names[at : at + 500]]
+            network.asked.clear()
+        figures = client.resolver.statistics()
+        assert figures.udp_queries == 10_000
+        assert figures.cached == limits.CACHE_SIZE
+        assert figures.evicted == 10_000 - limits.CACHE_SIZE
+        # The latest are remembered, the first are not.
+        await addresses(client, "n9999.test", family=socket.AF_INET)
+        assert network.asked == []
+        await addresses(client, "n0.test", family=socket.AF_INET)
+        assert len(network.asked) == 1
+
+    with_network(work, rule)
+
+
+# --- Many at a time, and the end ------------------------------------------------------------------------------------
+
+
+def test_one_question_is_shared() -> None:
+    async def work(network: Network) -> None:
+        found = await asyncio.gather(*(addresses(network.client, host) for host in ["www.test", "WWW.test."] * 50))
+        assert found == [["fd00::9", "10.0.0.9"]] * 100
+        assert len(network.asked) == 2
+
+    with_network(work)
+
+
+def test_questions_under_way_are_bounded() -> None:
+    async def work(network: Network) -> None:
+        client = network.client
+        before = client.stats().core.handles
+        tasks = [
+            asyncio.create_task(client.getaddrinfo(f"n{n}.test", 80, family=socket.AF_INET))
+            for n in range(limits.MAX_QUESTIONS + 50)
+        ]
+        await asyncio.sleep(0.5)
+        assert client.stats().core.handles == before + limits.MAX_CONCURRENT
+        assert client.resolver.statistics().under_way == limits.MAX_QUESTIONS
+        failed = [task for task in tasks if task.done()]
+        assert len(failed) == 50
+        assert all("too many" in str(task.exception()) for task in failed)
+        begun = now()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(one, NameResolutionError) and one.errno == socket.EAI_AGAIN for one in results)
+        assert now() - begun <= limits.LIFETIME + 0.1
+
+    with_network(work, lambda asked: None)
+
+
+@pytest.mark.parametrize("answering", [True, False])
+def test_cancelled_at_every_turn(answering: bool) -> None:
+    async def work(network: Network) -> None:
+        client = network.client
+        before = client.stats().core.handles
+        for count in range(60):
+            client.resolver.flush()
+            begun = now()
+            task = asyncio.create_task(client.getaddrinfo("many.test", 80))
+            await turns(count)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await turns(3)
+            assert now() == begun, "to be cancelled takes no time"
+            assert client.resolver.statistics().under_way == 0
+            assert client.stats().core.handles == before
+        assert len(asyncio.all_tasks()) == 1 or answering  # the server may still be at its connections
+
+    with_network(work, MANY if answering else lambda asked: None)
+
+
+def test_who_is_cancelled_does_not_take_others_along() -> None:
+    async def work(network: Network) -> None:
+        tasks = [asyncio.create_task(addresses(network.client, "four.test", family=socket.AF_INET)) for _ in range(3)]
+        await asyncio.sleep(1.5)
+        tasks[0].cancel()
+        await turns(5)
+        assert network.client.resolver.statistics().under_way == 1
+        network.server.rule = BASIC
+        assert await asyncio.gather(*tasks[1:]) == [["10.0.0.4"], ["10.0.0.4"]]
+        assert tasks[0].cancelled()
+        assert len(network.asked) == 3
+
+    with_network(work, lambda asked: None)
+
+
+def test_closing_the_stack_ends_lookups() -> None:
+    async def main() -> None:
+        async with dns_network(lambda asked: None) as network:
+            tasks = [
+                asyncio.create_task(network.client.getaddrinfo("www.test", 80)),
+                asyncio.create_task(network.client.connect_tcp("www.test", 80)),
+                *(asyncio.create_task(network.client.getaddrinfo(f"n{n}.test", 80)) for n in range(100)),
+            ]
+            await asyncio.sleep(0.5)
+            await network.client.aclose()
+            await until(lambda: all(task.done() for task in tasks))
+            assert {type(task.exception()) for task in tasks} == {StackClosedError}
+            with pytest.raises(StackClosedError):
+                await network.client.getaddrinfo("www.test", 80)
+            with pytest.raises(StackClosedError):
+                await network.client.getnameinfo((CLIENT, 80))
+
+    run_virtually(main())

@@ -101,6 +101,31 @@ async def stack_loopback() -> AsyncIterator[VirtualNetwork]:
         yield VirtualNetwork(stack, stack, "127.0.0.1")
 
 
+@asynccontextmanager
+async def through_a_bridge() -> AsyncIterator[VirtualNetwork]:
+    """Two new stacks, each on a cable to a third that bridges."""
+    async with await create_stack() as client, await create_stack() as server, await create_stack() as middle:
+        ports = [await middle.create_tap_interface() for _ in range(2)]
+        await middle.create_bridge_interface(ports)
+        for stack, ip, port in ((client, "10.0.0.1/24", ports[0]), (server, "10.0.0.2/24", ports[1])):
+            connect(await stack.create_tap_interface(ip=ip), port)
+        yield VirtualNetwork(client, server, "10.0.0.2")
+
+
+@asynccontextmanager
+async def through_a_router() -> AsyncIterator[VirtualNetwork]:
+    """Two new stacks on networks of their own, and a third that routes between them."""
+    async with await create_stack() as client, await create_stack() as server, await create_stack() as middle:
+        middle.forwarding = True
+        for stack, number in ((client, 1), (server, 2)):
+            connect(
+                await stack.create_tap_interface(ip=f"10.{number}.0.2/24"),
+                await middle.create_tap_interface(ip=f"10.{number}.0.1/24"),
+            )
+            stack.add_route("0.0.0.0/0", via=f"10.{number}.0.1")
+        yield VirtualNetwork(client, server, "10.2.0.2")
+
+
 PLACES: Final[dict[str, Place]] = {
     "asyncio over the kernel's loopback": kernel_loopback,
     "tap cable": two_stacks,

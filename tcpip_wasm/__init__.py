@@ -7,7 +7,7 @@ only from those before it:
     engine       the module, its memory and calls, and the sans-I/O core
     streams      readable and writable streams
     driver       polls cores on an event loop
-    interfaces   loopback, tun, tap, cables
+    interfaces   loopback, tun, tap, bridge, cables
     sockets      TCP and UDP as asyncio transports and as streams, ping
     names        hosts table, resolver, getaddrinfo
     stack        `NetworkStack`, the façade
@@ -19,11 +19,13 @@ Start with `create_stack`.
 from tcpip_wasm import errors as _errors
 from tcpip_wasm.errors import *  # noqa: F403
 from tcpip_wasm.interfaces import (
+    BridgeInterface,
     Cable,
     Interface,
     InterfaceStatistics,
     LoopbackInterface,
     Port,
+    Route,
     TapInterface,
     TunInterface,
     connect,
@@ -52,6 +54,7 @@ from tcpip_wasm.streams import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "BridgeInterface",
     "Cable",
     "HostsTable",
     "Interface",
@@ -65,6 +68,7 @@ __all__ = [
     "ReadableStreamReader",
     "Resolver",
     "ResolverStatistics",
+    "Route",
     "StackStatistics",
     "TapInterface",
     "TcpConnection",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -18,13 +19,17 @@ from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import Address, Core, Statistics, abi, seed_bytes
 from tcpip_wasm.errors import StackClosedError, network_error
 from tcpip_wasm.interfaces import (
+    BridgeInterface,
     Interface,
     InterfaceStatistics,
     LoopbackInterface,
+    Route,
     TapInterface,
     TunInterface,
 )
 from tcpip_wasm.interfaces.addresses import InterfaceAddresses, parse_addresses, parse_mac, parse_mtu
+from tcpip_wasm.interfaces.bridge import AGEING, check_ageing, check_ports
+from tcpip_wasm.interfaces.routes import RoutingTable
 from tcpip_wasm.names import HostsTable, Resolver
 from tcpip_wasm.names.lookup import AddressInfo, Lookup
 from tcpip_wasm.names.order import IPInterface
@@ -96,6 +101,8 @@ class NetworkStack:
         )
         self._lookup = Lookup(self.hosts, self.resolver, self._own_addresses, self._scope_handle)
         self._udp = UdpOpener(driver, self._lookup.address, self._scope_name, self._lookup.first)
+        self._routing = RoutingTable(driver, lambda: self._interfaces)
+        self._forwarding = False
 
     def __repr__(self) -> str:
         return f"<NetworkStack {'closed' if self._driver.error else self._interfaces}>"
@@ -197,6 +204,46 @@ class NetworkStack:
         interface.checksums = checksums
         return interface
 
+    async def create_bridge_interface(
+        self,
+        ports: Iterable[TapInterface] = (),
+        mac: str | bytes | None = None,
+        ip: InterfaceAddresses = None,
+        *,
+        mtu: int | None = None,
+        ageing: int = AGEING,
+        checksums: bool = True,
+    ) -> BridgeInterface:
+        """Join taps of this stack by a bridge, which is an interface of the host, too.
+
+        There is no spanning tree: the network of bridges and cables must not have loops.
+
+        Args:
+            ports: taps without addresses; `BridgeInterface.add_port` and `remove_port` change them later.
+            mac: the host's address on the bridge; None takes a locally administered one from the stack's seed.
+            ip: the host's addresses on the bridge, see `create_tap_interface`.
+            mtu: bytes of the largest IP packet that the host sends by the bridge; None takes the smallest of the
+                ports', or 1500 where there are none.
+            ageing: seconds after which an address that was not heard of is forgotten.
+            checksums: see `create_tap_interface`; frames between ports are passed on as they are.
+
+        Raises:
+            ValueError: a malformed argument, a tap of another stack or with addresses.
+            TypeError: an argument of the wrong type, a port that is no tap.
+            OSError: ``EBUSY`` where a tap is a port already, ``ENODEV`` where it was removed; see also
+                `create_tap_interface`.
+        """
+        taps = check_ports(self._driver, ports)
+        addresses, ageing = parse_addresses(ip), check_ageing(ageing)
+        mtu = parse_mtu(mtu if mtu is not None else min((tap.mtu for tap in taps), default=1500))
+        packed = parse_mac(mac) if mac is not None else self._driver.core.random_mac()
+        bridge = self._add("br", lambda name: BridgeInterface(self._driver, name, mtu, addresses, packed))
+        bridge.checksums = checksums
+        bridge.ageing = ageing
+        for tap in taps:
+            await bridge.add_port(tap)
+        return bridge
+
     async def remove_interface(self, interface: Interface) -> None:
         """Remove an interface; what is attached to it ends. TCP connections over it run into their time-outs.
 
@@ -207,6 +254,86 @@ class NetworkStack:
             raise ValueError(f"interface: {interface!r} is none of this stack's")
         self._interfaces.remove(interface)
         interface.remove()
+        self._routing.forget(interface)
+
+    # --- Routing --------------------------------------------------------------------------------------------------
+
+    @property
+    def forwarding(self) -> bool:
+        """Whether packets that arrive for others are passed on, IPv4 and IPv6: whether this host is a router.
+
+        Off at first. What a router does not pass on, such as packets from or to link-local, loopback and multicast
+        addresses, is dropped and counted (`Statistics.forward_drops`); the sender of what has no route, no hops left
+        or not enough room is told by ICMP, a hundred times a second at most. There are no router advertisements and no
+        redirects: hosts have to be told of their router.
+
+        Raises:
+            StackError: on assignment, where the stack is gone.
+        """
+        return self._forwarding
+
+    @forwarding.setter
+    def forwarding(self, enabled: bool) -> None:
+        self._driver.check()
+        self._driver.core.routes.set_forwarding(bool(enabled))
+        self._forwarding = bool(enabled)
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routing table: networks that addresses imply, then routes that were added."""
+        return self._routing.routes
+
+    def add_route(
+        self,
+        network: str | ipaddress.IPv4Network | ipaddress.IPv6Network,
+        *,
+        via: Host | None = None,
+        interface: Interface | None = None,
+        metric: int = 0,
+    ) -> Route:
+        """Add a route, for what this host sends and for what it passes on.
+
+        The longest prefix that fits a destination decides, of equal ones that of an interface's address and then the
+        lowest metric. The routes of an interface go with it.
+
+        Args:
+            network: the destinations, such as ``"10.1.0.0/16"``; ``"0.0.0.0/0"`` and ``"::/0"`` are the defaults.
+            via: the gateway, in a network of one of the interfaces; a link-local one needs its interface, or its
+                scope as in ``"fe80::1%tap0"``. None where the destinations are on the interface's own link.
+            interface: what packets leave by; None takes the one whose network the gateway is in.
+            metric: 0 to 2,147,483,647.
+
+        Returns:
+            The route, as it stands in `routes`.
+
+        Raises:
+            ValueError: malformed, of different families, neither via nor interface, or a gateway that is this host.
+            TypeError: an argument of the wrong type.
+            OSError: ``ENETUNREACH`` where the gateway is in no network of an interface, ``EEXIST`` where there is a
+                route to this network with this metric, ``ENODEV`` where the interface was removed, ``ENOSPC`` where
+                there are 256 routes already.
+            StackError: the stack is gone.
+        """
+        return self._routing.add(network, via, interface, metric)
+
+    def remove_route(
+        self,
+        network: str | ipaddress.IPv4Network | ipaddress.IPv6Network,
+        *,
+        via: Host | None = None,
+        interface: Interface | None = None,
+        metric: int | None = None,
+    ) -> None:
+        """Remove the route to a network that was added and fits what is given; of several, that of the lowest metric.
+
+        Args: as for `add_route`; None fits any.
+
+        Raises:
+            ValueError, TypeError: a malformed argument.
+            OSError: ``ESRCH`` where no route fits.
+            StackError: the stack is gone.
+        """
+        self._routing.remove(network, via, interface, metric)
 
     def _scope_name(self, handle: int) -> str:
         return next((i.name for i in self._interfaces if i.handle == handle), str(handle))

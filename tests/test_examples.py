@@ -115,6 +115,24 @@ def test_raw_frames() -> None:
     assert len(frames) == 3
 
 
+def test_bridge() -> None:
+    lines = run("bridge.py")
+    assert next(line for line in lines if ": good day, " in line) == "Bob to Alice: good day, Alice"
+    assert sum(": good day, " in line for line in lines) == 10
+    assert lines[-3:-1] == [
+        "the bridge knows 3 addresses on 3 ports",
+        "without his port, Bob does not answer",
+    ]
+
+
+def test_router() -> None:
+    lines = run("router.py")
+    assert "  10.2.0.0/24 by tun0" in lines
+    for address in ("10.2.0.2", "fd02::2"):
+        assert f"Alice has 3,200,000 bytes from {address}, the same as Bob's" in lines
+    assert lines[-1] == "with forwarding off, nothing passes"
+
+
 def test_kernel_tap() -> None:
     lines = run("kernel_tap.py", "10")
     assert sum(bool(re.match(r"10 MB .*: same SHA-256, [\d.]+ Gbit/s", line)) for line in lines) == 4

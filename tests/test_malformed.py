@@ -117,7 +117,8 @@ def test_samples_are_answered() -> None:
 
 
 def mutated(dice: random.Random, frame: bytes) -> bytes:
-    """Change, cut, lengthen or repeat a little of a frame."""
+    """Change, cut, lengthen or repeat a little of a frame, but for its destination: for another station it would be
+    dropped at once."""
     body = bytearray(frame)
     for _ in range(dice.choice((1, 1, 2, 4, 8))):
         at = dice.randrange(len(body)) if body else 0
@@ -132,7 +133,7 @@ def mutated(dice: random.Random, frame: bytes) -> bytes:
             body[at:at] = dice.randbytes(dice.randrange(1, 9))
         else:
             body += body[at : at + 40]
-    return bytes(body)
+    return frame[:6] + bytes(body[6:])
 
 
 @pytest.mark.parametrize("sums", [True, False], ids=["checksums verified", "not verified"])

@@ -27,9 +27,11 @@ from typing import Final
 import wasmtime
 
 from tcpip_wasm.engine import abi
+from tcpip_wasm.engine.bridges import BridgeCalls
 from tcpip_wasm.engine.failures import error_for
 from tcpip_wasm.engine.instance import Instance
 from tcpip_wasm.engine.ping import PingCalls
+from tcpip_wasm.engine.routes import RouteCalls
 from tcpip_wasm.engine.udp import UdpCalls
 from tcpip_wasm.errors import StackClosedError, StackTrappedError
 
@@ -67,6 +69,8 @@ class Statistics:
         fragment_drops: fragments dropped because they overlap, contradict others, or are too many.
         icmp_in, icmp_out: ICMP and ICMPv6 messages, neighbour discovery among the latter.
         icmp_unmatched: errors and echo replies that belong to none of this host's packets: late ones, and forged ones.
+        forwarded: packets that were passed on between interfaces, see `NetworkStack.forwarding`.
+        forward_drops: packets that were to be passed on and could or must not be.
         memory: bytes of linear memory.
     """
 
@@ -91,6 +95,8 @@ class Statistics:
     icmp_in: int
     icmp_out: int
     icmp_unmatched: int
+    forwarded: int
+    forward_drops: int
     memory: int
 
 
@@ -131,6 +137,7 @@ class Core:
 
     Attributes:
         more: after `poll`: there is more to do at once.
+        bridges, routes: the calls that concern bridges and routing.
         soon: after `poll`: acknowledgements are to be sent. Whoever polls again a little later, when the application
             has read what came and perhaps written, sends them together with that.
         deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
@@ -159,6 +166,8 @@ class Core:
         self._event_length = 0
         self.udp = UdpCalls(self)
         self.ping = PingCalls(self)
+        self.bridges = BridgeCalls(self)
+        self.routes = RouteCalls(self)
         self.more = False
         self.soon = False
         self.deadline = inf
@@ -516,15 +525,12 @@ class FrameBuffers:
         self._receive_length = abi.BLOCK_RECEIVE_LENGTH
         self._transmit_length = abi.BLOCK_TRANSMIT_LENGTH
 
-    def counters(self) -> tuple[int, int, int, int]:
-        """Return frames received, frames transmitted, malformed frames dropped, frames refused by a full buffer."""
-        words = self._instance.words
-        return (
-            words[self._block + abi.BLOCK_RECEIVED_FRAMES],
-            words[self._block + abi.BLOCK_TRANSMITTED_FRAMES],
-            words[self._block + abi.BLOCK_DROPPED_MALFORMED],
-            words[self._block + abi.BLOCK_DROPPED_TRANSMIT_FULL],
-        )
+    def counters(self) -> tuple[int, int, int, int, int, int]:
+        """Return frames received, frames transmitted, and frames dropped: malformed, refused by a full buffer, meant
+        for another station, too long for a port of a bridge."""
+        first = self._block + abi.BLOCK_RECEIVED_FRAMES
+        received, transmitted, malformed, full, foreign, long = self._instance.words[first : first + 6]
+        return received, transmitted, malformed, full, foreign, long
 
 
 def record_size(length: int) -> int:

@@ -24,6 +24,8 @@ _ERRNO: Final = {
     abi.ERROR_NO_ROOM: errno.EAGAIN,
     abi.ERROR_NOT_PERMITTED: errno.EACCES,
     abi.ERROR_TOO_LONG: errno.EMSGSIZE,
+    abi.ERROR_EXISTS: errno.EEXIST,
+    abi.ERROR_NOT_FOUND: errno.ESRCH,
 }
 
 

@@ -5,18 +5,24 @@
     frames      an interface's frames as streams
     kinds       loopback, tun, tap
     cable       two interfaces joined
+    bridge      taps of one stack joined
+    routes      where packets go next
 """
 
+from tcpip_wasm.interfaces.bridge import BridgeInterface
 from tcpip_wasm.interfaces.cable import Cable, connect
 from tcpip_wasm.interfaces.interface import Interface, InterfaceStatistics, Port
 from tcpip_wasm.interfaces.kinds import LoopbackInterface, StreamInterface, TapInterface, TunInterface
+from tcpip_wasm.interfaces.routes import Route
 
 __all__ = [
+    "BridgeInterface",
     "Cable",
     "Interface",
     "InterfaceStatistics",
     "LoopbackInterface",
     "Port",
+    "Route",
     "StreamInterface",
     "TapInterface",
     "TunInterface",

@@ -41,6 +41,8 @@ class InterfaceStatistics:
         frames_in, frames_out: frames that the stack took in and sent.
         malformed: frames dropped because their lengths or addresses are impossible.
         transmit_full: frames that a full transmit buffer refused; TCP sends its own again, others are lost.
+        foreign: frames dropped because they are addressed to another station.
+        too_long: frames that a bridge did not send by this port because they exceed its MTU.
         unheard: frames dropped because nothing was attached.
         oversized: frames dropped on the way in because they are longer than any the interface could take.
     """
@@ -49,6 +51,8 @@ class InterfaceStatistics:
     frames_out: int
     malformed: int
     transmit_full: int
+    foreign: int
+    too_long: int
     unheard: int
     oversized: int
 

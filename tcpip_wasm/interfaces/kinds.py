@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
@@ -12,6 +12,9 @@ from tcpip_wasm.interfaces.addresses import IPInterface
 from tcpip_wasm.interfaces.frames import FrameSink, FrameSource
 from tcpip_wasm.interfaces.interface import Interface
 from tcpip_wasm.streams import ReadableStream, WritableStream
+
+if TYPE_CHECKING:
+    from tcpip_wasm.interfaces.bridge import BridgeInterface
 
 LOOPBACK_MTU: Final = 65535
 
@@ -88,6 +91,7 @@ class TapInterface(StreamInterface):
 
     Attributes:
         mac: its address, as ``02:00:00:00:00:01``.
+        bridge: the bridge that it is a port of, or None.
     """
 
     type = "tap"
@@ -97,3 +101,10 @@ class TapInterface(StreamInterface):
     def __init__(self, driver: Driver, name: str, mtu: int, addresses: list[IPInterface], mac: bytes) -> None:
         super().__init__(driver, name, mtu, addresses, mac)
         self.mac = mac.hex(":")
+        self.bridge: BridgeInterface | None = None
+
+    def remove(self) -> None:
+        """Take the tap out of its stack, and out of its bridge."""
+        super().remove()
+        if self.bridge is not None:
+            self.bridge.forget_port(self)

@@ -16,6 +16,7 @@ from tcpip_wasm import (
     connect,
     create_stack,
 )
+from tcpip_wasm.engine import abi
 from tests.support import payload
 from tests.support_stacks import pair, read_all, run, send_all, turns, until
 
@@ -144,18 +145,18 @@ def test_one_loopback() -> None:
     run(main())
 
 
-def test_sixty_four_interfaces() -> None:
+def test_as_many_interfaces_as_there_can_be() -> None:
     async def main() -> None:
         async with await create_stack(initialize_loopback=False) as stack:
-            for number in range(64):
+            for number in range(abi.MAX_INTERFACES):
                 await stack.create_tun_interface(ip=f"10.{number}.0.1/16")
             with pytest.raises(NetworkError) as caught:
-                await stack.create_tun_interface(ip="10.64.0.1/16")
+                await stack.create_tun_interface(ip="10.200.0.1/16")
             assert caught.value.errno == errno.ENOSPC
-            assert len(stack.interfaces) == 64
+            assert len(stack.interfaces) == abi.MAX_INTERFACES
             await stack.remove_interface(stack.interfaces[5])
-            await stack.create_tun_interface(ip="10.64.0.1/16")
-            assert stack.interfaces[-1].ip == IPv4Address("10.64.0.1")
+            await stack.create_tun_interface(ip="10.200.0.1/16")
+            assert stack.interfaces[-1].ip == IPv4Address("10.200.0.1")
 
     run(main())
 
@@ -192,7 +193,7 @@ def test_statistics() -> None:
             await turns(20)
             figures = two.a.stats()
             assert figures.interfaces["tap0"] == tap.statistics()
-            assert figures.interfaces["lo0"] == InterfaceStatistics(0, 0, 0, 0, 0, 0)
+            assert figures.interfaces["lo0"] == InterfaceStatistics(0, 0, 0, 0, 0, 0, 0, 0)
             assert tap.statistics().frames_out == other.statistics().frames_in > 300_000 // 1500
             assert tap.statistics().frames_in == other.statistics().frames_out > 0
             assert figures.core.tcp_segments_out > 300_000 // 1500
@@ -209,7 +210,7 @@ def test_malformed_and_oversized_frames_are_counted() -> None:
         async with await create_stack(initialize_loopback=False) as stack:
             tap = await stack.create_tap_interface(ip="10.0.0.1/24")
             with tap.writable.get_writer() as writer:
-                for frame in (b"", b"x", b"\xff" * 13, b"\xff" * 60, b"\0" * 65535):
+                for frame in (b"", b"x", b"\xff" * 13, b"\xff" * 60, b"\xff" * 65535):
                     await writer.write(frame)
                 for frame in (b"\0" * 65536, b"\0" * 1_000_000):
                     await writer.write(frame)

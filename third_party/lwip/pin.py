@@ -50,8 +50,6 @@ SOURCES = [
     "src/core/ipv6/ip6_frag.c",
     "src/core/ipv6/mld6.c",
     "src/core/ipv6/nd6.c",
-    "src/netif/bridgeif.c",
-    "src/netif/bridgeif_fdb.c",
     "src/netif/ethernet.c",
 ]
 

@@ -10,8 +10,8 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 1053091614 /* version 1, as a sum over all of it: no change can be forgotten */
-#define ABI_MAX_INTERFACES 64 /* bounded table; a 32-port bridge and then some */
+#define ABI_VERSION 1963884265 /* version 1, as a sum over all of it: no change can be forgotten */
+#define ABI_MAX_INTERFACES 128 /* bounded table; a bridge of a hundred ports and then some */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
 #define ABI_EVENT_CAPACITY 1507328 /* one receive window that a filled hole releases at once, and room for the batch around it */
@@ -28,6 +28,8 @@
 #define ABI_MAX_MEMBERSHIPS 64 /* multicast groups of one socket */
 #define ABI_MAX_DATAGRAM 65507 /* bytes: 65,535 less the headers of IPv4 and UDP (RFC 791, section 3.1) */
 #define ABI_MAX_DATAGRAM6 65487 /* bytes: RFC 8200 would allow 40 more, but lwIP counts a packet with its header in 16 bits */
+#define ABI_MAX_LEARNED 4096 /* addresses that a bridge keeps; a flood of forged ones must not grow it */
+#define ABI_MAX_ROUTES 256 /* bounded table, searched one by one */
 #define ABI_MAX_TIME_WAIT 1024 /* connections in TIME-WAIT before the oldest is dropped */
 #define ABI_RECORD_HEADER 4
 #define ABI_RECORD_ALIGNMENT 4
@@ -48,9 +50,12 @@
 #define ABI_ERROR_NO_ROOM (-13)
 #define ABI_ERROR_NOT_PERMITTED (-14)
 #define ABI_ERROR_TOO_LONG (-15)
+#define ABI_ERROR_EXISTS (-16)
+#define ABI_ERROR_NOT_FOUND (-17)
 #define ABI_KIND_LOOPBACK 0
 #define ABI_KIND_TUN 1
 #define ABI_KIND_TAP 2
+#define ABI_KIND_BRIDGE 3
 #define ABI_FAMILY_ANY 0
 #define ABI_FAMILY_IPV4 4
 #define ABI_FAMILY_IPV6 6
@@ -93,7 +98,9 @@
 #define ABI_BLOCK_TRANSMITTED_FRAMES 5
 #define ABI_BLOCK_DROPPED_MALFORMED 6
 #define ABI_BLOCK_DROPPED_TRANSMIT_FULL 7
-#define ABI_BLOCK_WORDS 8
+#define ABI_BLOCK_DROPPED_FOREIGN 8
+#define ABI_BLOCK_DROPPED_TOO_LONG 9
+#define ABI_BLOCK_WORDS 10
 #define ABI_STATISTIC_TCP_SEGMENTS_IN 0
 #define ABI_STATISTIC_TCP_SEGMENTS_OUT 1
 #define ABI_STATISTIC_TCP_RETRANSMISSIONS 2
@@ -115,7 +122,9 @@
 #define ABI_STATISTIC_ICMP_IN 18
 #define ABI_STATISTIC_ICMP_OUT 19
 #define ABI_STATISTIC_ICMP_UNMATCHED 20
-#define ABI_STATISTIC_WORDS 21
+#define ABI_STATISTIC_FORWARDED 21
+#define ABI_STATISTIC_FORWARD_DROPS 22
+#define ABI_STATISTIC_WORDS 23
 
 ABI_EXPORT("start") int32_t abi_start(double, int64_t, int64_t);
 ABI_EXPORT("poll") double abi_poll(double);
@@ -146,6 +155,13 @@ ABI_EXPORT("ping_open") int32_t abi_ping_open(int32_t, int32_t);
 ABI_EXPORT("ping_identifier") int32_t abi_ping_identifier(int32_t);
 ABI_EXPORT("ping_send") int32_t abi_ping_send(int32_t, int32_t, int32_t, int32_t);
 ABI_EXPORT("ping_close") int32_t abi_ping_close(int32_t);
+ABI_EXPORT("bridge_add_port") int32_t abi_bridge_add_port(int32_t, int32_t);
+ABI_EXPORT("bridge_remove_port") int32_t abi_bridge_remove_port(int32_t, int32_t);
+ABI_EXPORT("bridge_ageing") int32_t abi_bridge_ageing(int32_t, int32_t);
+ABI_EXPORT("bridge_learned") int32_t abi_bridge_learned(int32_t);
+ABI_EXPORT("forwarding") int32_t abi_forwarding(int32_t);
+ABI_EXPORT("route_add") int32_t abi_route_add(int32_t, int32_t, int32_t, int32_t, int32_t);
+ABI_EXPORT("route_remove") int32_t abi_route_remove(int32_t, int32_t, int32_t);
 ABI_EXPORT("abi_version") int32_t abi_version(void);
 
 #endif

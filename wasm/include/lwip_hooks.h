@@ -24,6 +24,11 @@ uint16_t checksum_copy(void *to, const void *from, uint16_t length);
 int interface_accepts4(const struct netif *netif, const struct ip4_addr *destination);
 struct netif *interface_route4(const struct ip4_addr *source, const struct ip4_addr *destination);
 struct netif *interface_route6(const struct ip6_addr *source, const struct ip6_addr *destination);
+const struct ip4_addr *route_next_hop4(const struct netif *netif, const struct ip4_addr *destination);
+const struct ip6_addr *route_next_hop6(const struct netif *netif, const struct ip6_addr *destination);
+bool route_on_link6(const struct netif *netif, int index, const struct ip6_addr *destination);
+extern uint32_t route_count;
+void forward_unresolved(const struct pbuf *packet);
 
 struct pbuf;
 int icmp_heard(struct pbuf *packet, struct netif *netif);

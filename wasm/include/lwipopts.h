@@ -49,7 +49,7 @@
 
 /* --- IPv4 ------------------------------------------------------------------------------------------------------ */
 #define LWIP_IPV4 1
-#define IP_FORWARD 0
+#define IP_FORWARD 0 /* src/forward.c does it, before lwIP sees the packet */
 #define IP_REASSEMBLY 1
 #define IP_FRAG 1
 #define IP_REASS_MAX_PBUFS 128 /* one 65,535-byte datagram at MTU 1500 is 45 fragments; this bounds an attacker */
@@ -64,13 +64,15 @@
 #define LWIP_ACD 0
 #define LWIP_DNS 0 /* names are resolved by the host, over the stack's own UDP */
 #define LWIP_HOOK_IP4_ROUTE_SRC(src, dest) interface_route4(src, dest)
+#define LWIP_HOOK_ETHARP_NEXT_HOP(netif, dest) (route_count == 0 ? NULL : route_next_hop4(netif, dest))
+#define LWIP_HOOK_UNRESOLVED(packet) forward_unresolved(packet)
 #define LWIP_HOOK_IP4_ACCEPT(netif, dest) interface_accepts4(netif, dest)
 
 /* --- IPv6 ------------------------------------------------------------------------------------------------------ */
 #define LWIP_IPV6 1
 #define LWIP_IPV6_SCOPES 1
 #define LWIP_IPV6_NUM_ADDRESSES 8 /* link-local, a few prefixes, a few static ones */
-#define LWIP_IPV6_FORWARD 0
+#define LWIP_IPV6_FORWARD 0 /* as IP_FORWARD */
 #define LWIP_IPV6_FRAG 1
 #define LWIP_IPV6_REASS 1
 #define IPV6_FRAG_COPYHEADER 1 /* the header of a fragment must survive lwIP's overlay when pointers are 8 bytes wide */
@@ -81,11 +83,14 @@
 #define LWIP_ICMP6 1
 #define LWIP_IPV6_MLD 1
 #define LWIP_ND6_QUEUEING 1
-#define MEMP_NUM_ND6_QUEUE 128 /* packets kept for all unresolved neighbours together */
+#define ND6_QUEUE_LEN 64 /* as ARP_QUEUE_LEN */
+#define MEMP_NUM_ND6_QUEUE (LWIP_ND6_NUM_NEIGHBORS * ND6_QUEUE_LEN)
 #define LWIP_ND6_NUM_NEIGHBORS 127
 #define LWIP_ND6_NUM_DESTINATIONS 127
 #define LWIP_ND6_TCP_REACHABILITY_HINTS 1
 #define LWIP_HOOK_IP6_ROUTE(src, dest) interface_route6(src, dest)
+#define LWIP_HOOK_IP6_ONLINK(netif, index, dest) route_on_link6(netif, index, dest)
+#define LWIP_HOOK_ND6_GET_GW(netif, dest) route_next_hop6(netif, dest)
 
 /* --- ICMP: what lwIP itself has no use for (src/icmp.c). ------------------------------------------------------ */
 #define LWIP_HOOK_ICMP_INPUT(packet, netif) icmp_heard(packet, netif)

@@ -88,7 +88,7 @@ static enum frame_verdict check_ipv4(const uint8_t *packet, uint32_t length, boo
 
 /* RFC 8200, section 4: moves `at` behind the extension headers and returns what follows. Where a header does not fit, or
    what follows is a piece of something larger, that is the header itself: lwIP checks it, and what it puts together. */
-static uint8_t skip_extensions(const uint8_t *packet, uint32_t *at, uint32_t end) {
+uint8_t frame_skip_extensions(const uint8_t *packet, uint32_t *at, uint32_t end) {
   uint8_t next = packet[6];
   while (*at + 8 <= end) {
     bool fragment = next == EXTENSION_FRAGMENT;
@@ -121,7 +121,7 @@ static enum frame_verdict check_ipv6(const uint8_t *packet, uint32_t length, boo
     }
   }
   uint32_t at = IPV6_HEADER, end = IPV6_HEADER + payload;
-  uint8_t next = skip_extensions(packet, &at, end);
+  uint8_t next = frame_skip_extensions(packet, &at, end);
   if (next == PROTOCOL_UDP && at == IPV6_HEADER) {
     return FRAME_IN_PLACE;
   }

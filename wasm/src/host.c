@@ -1,5 +1,6 @@
 /* The front of the module: start, poll, statistics, and the memory that the host and the stack share. */
 #include "connection.h"
+#include "routes.h"
 #include "lwip/init.h"
 #include "lwip/stats.h"
 
@@ -108,5 +109,7 @@ int32_t abi_statistics(void) {
   figures[ABI_STATISTIC_ICMP_OUT] = lwip_stats.icmp.xmit + lwip_stats.icmp6.xmit;
   figures[ABI_STATISTIC_ICMP_UNMATCHED] = icmp_unmatched;
   figures[ABI_STATISTIC_FRAGMENT_DROPS] = lwip_stats.ip_frag.drop + lwip_stats.ip6_frag.drop;
+  figures[ABI_STATISTIC_FORWARDED] = lwip_stats.ip.fw + lwip_stats.ip6.fw;
+  figures[ABI_STATISTIC_FORWARD_DROPS] = forward_drops();
   return 0;
 }

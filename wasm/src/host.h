@@ -63,6 +63,7 @@ bool interfaces_announce(void); /* a TRANSMIT event for each interface with fram
 /* frame.c: is what arrived well-formed enough for lwIP? */
 enum frame_verdict { FRAME_DROP, FRAME_COPY, FRAME_IN_PLACE };
 enum frame_verdict frame_check_ethernet(const uint8_t *frame, uint32_t length);
+uint8_t frame_skip_extensions(const uint8_t *packet, uint32_t *at, uint32_t end);
 enum frame_verdict frame_check_packet(const uint8_t *packet, uint32_t length, bool inside);
 
 /* connection.c, tcp_output.c */

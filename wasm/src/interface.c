@@ -1,10 +1,11 @@
-/* Loopback, tun and tap interfaces: lwIP's netif on one side, two record buffers that the host fills and empties on the
-   other. A record is the same on its way out and in, so that a cable is one copy and a loopback is one exchange of
-   pointers. */
-#include "interface.h"
+/* Loopback, tun, tap and bridge interfaces: lwIP's netif on one side, two record buffers that the host fills and empties
+   on the other. A record is the same on its way out and in, so that a cable is one copy and a loopback is one exchange
+   of pointers. */
+#include "routes.h"
 #include "lwip/etharp.h"
 #include "lwip/ethip6.h"
 #include "lwip/ip.h"
+#include "lwip/nd6.h"
 #include "netif/ethernet.h"
 
 #include <string.h>
@@ -16,7 +17,7 @@ static uint32_t interface_count;
 struct interface *interface_first(void) { return interfaces; }
 
 /* lwIP's driver entry. A full buffer refuses: TCP keeps the segment and is called again, all else is counted lost. */
-static err_t transmit(struct netif *netif, struct pbuf *packet) {
+err_t interface_transmit(struct netif *netif, struct pbuf *packet) {
   struct interface *interface = netif->state;
   uint32_t at = interface->block[ABI_BLOCK_TRANSMIT_LENGTH], size = record_size(packet->tot_len);
   if (at + size > ABI_TRANSMIT_CAPACITY) {
@@ -41,21 +42,21 @@ static err_t transmit(struct netif *netif, struct pbuf *packet) {
 
 static err_t transmit4(struct netif *netif, struct pbuf *packet, const ip4_addr_t *next_hop) {
   (void)next_hop;
-  return transmit(netif, packet);
+  return interface_transmit(netif, packet);
 }
 
 static err_t transmit6(struct netif *netif, struct pbuf *packet, const ip6_addr_t *next_hop) {
   (void)next_hop;
-  return transmit(netif, packet);
+  return interface_transmit(netif, packet);
 }
 
 static err_t netif_start(struct netif *netif) {
   struct interface *interface = netif->state;
-  netif->name[0] = "ltt"[interface->kind];
-  netif->name[1] = "oup"[interface->kind];
-  netif->linkoutput = transmit;
+  netif->name[0] = "lttb"[interface->kind];
+  netif->name[1] = "oupr"[interface->kind];
+  netif->linkoutput = interface->kind == ABI_KIND_BRIDGE ? bridge_transmit : interface_transmit;
   netif->flags = NETIF_FLAG_UP | NETIF_FLAG_LINK_UP;
-  if (interface->kind == ABI_KIND_TAP) {
+  if (interface_is_ethernet(interface)) {
     netif->flags |= NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_IGMP | NETIF_FLAG_MLD6;
     netif->output = etharp_output;
     netif->output_ip6 = ethip6_output;
@@ -69,8 +70,15 @@ static err_t netif_start(struct netif *netif) {
   return ERR_OK;
 }
 
+static void release(struct interface *interface) {
+  heap_free(interface->table);
+  heap_free(interface->receive);
+  heap_free(interface->transmit);
+  heap_free(interface);
+}
+
 int32_t abi_interface_add(int32_t kind, int32_t mtu) {
-  if (kind < ABI_KIND_LOOPBACK || kind > ABI_KIND_TAP || mtu < 68 || mtu > ABI_MAX_FRAME) {
+  if (kind < ABI_KIND_LOOPBACK || kind > ABI_KIND_BRIDGE || mtu < 68 || mtu > ABI_MAX_FRAME) {
     return ABI_ERROR_INVALID; /* 68: RFC 791, section 3.2 */
   }
   if (interface_count == ABI_MAX_INTERFACES || (kind == ABI_KIND_LOOPBACK && loopback != NULL)) {
@@ -81,30 +89,35 @@ int32_t abi_interface_add(int32_t kind, int32_t mtu) {
     return ABI_ERROR_NO_MEMORY;
   }
   interface->kind = kind;
-  interface->receive = heap_allocate(ABI_RECEIVE_CAPACITY);
-  interface->transmit = heap_allocate(ABI_TRANSMIT_CAPACITY);
-  interface->handle = handle_open(HANDLE_INTERFACE, interface);
-  if (interface->receive == NULL || interface->transmit == NULL || interface->handle < 0) {
-    handle_close(interface->handle);
-    heap_free(interface->receive);
-    heap_free(interface->transmit);
-    heap_free(interface);
+  bool complete;
+  if (kind == ABI_KIND_BRIDGE) {
+    complete = bridge_start(interface);
+    interface->block[ABI_BLOCK_RECEIVE_LENGTH] = ABI_RECEIVE_CAPACITY; /* nothing is to be written there */
+  } else {
+    interface->receive = heap_allocate(ABI_RECEIVE_CAPACITY);
+    interface->transmit = heap_allocate(ABI_TRANSMIT_CAPACITY);
+    complete = interface->receive != NULL && interface->transmit != NULL;
+  }
+  interface->handle = complete ? handle_open(HANDLE_INTERFACE, interface) : ABI_ERROR_NO_MEMORY;
+  if (interface->handle < 0) {
+    release(interface);
     return ABI_ERROR_NO_MEMORY;
   }
   interface->block[ABI_BLOCK_RECEIVE_BUFFER] = (uint32_t)(uintptr_t)interface->receive;
   interface->block[ABI_BLOCK_TRANSMIT_BUFFER] = (uint32_t)(uintptr_t)interface->transmit;
   netif_add_noaddr(&interface->netif, interface, netif_start,
-                   kind == ABI_KIND_TAP ? ethernet_input : ip_input);
-  uint32_t most = kind == ABI_KIND_TAP ? ABI_MAX_FRAME - SIZEOF_ETH_HDR : ABI_MAX_FRAME;
+                   interface_is_ethernet(interface) ? ethernet_input : ip_input);
+  uint32_t most = interface_is_ethernet(interface) ? ABI_MAX_FRAME - SIZEOF_ETH_HDR : ABI_MAX_FRAME;
   interface->netif.ip6_autoconfig_enabled = 0; /* addresses are those that the host gives */
   interface->netif.rs_count = 0;
   interface->netif.mtu = interface->netif.mtu6 = (u16_t)LWIP_MIN((uint32_t)mtu, most);
   if (kind == ABI_KIND_LOOPBACK) {
     loopback = interface;
     NETIF_SET_CHECKSUM_CTRL(&interface->netif, NETIF_CHECKSUM_DISABLE_ALL);
-  } else if (kind == ABI_KIND_TAP && mtu >= 1280) { /* RFC 8200, section 5: IPv6 needs 1280 */
+  } else if (interface_is_ethernet(interface) && mtu >= 1280) { /* RFC 8200, section 5: IPv6 needs 1280 */
     netif_create_ip6_linklocal_address(&interface->netif, 1);
     netif_ip6_addr_set_state(&interface->netif, 0, IP6_ADDR_PREFERRED);
+    interface->prefixes[0] = 64; /* RFC 4291, section 2.5.6 */
   }
   interface->next = interfaces;
   interfaces = interface;
@@ -128,11 +141,11 @@ int32_t abi_interface_remove(int32_t handle) {
   if (loopback == interface) {
     loopback = NULL;
   }
+  bridge_forget(interface);
+  routes_forget(interface);
   netif_remove(&interface->netif);
   handle_close(handle);
-  heap_free(interface->receive);
-  heap_free(interface->transmit);
-  heap_free(interface);
+  release(interface);
   return 0;
 }
 
@@ -153,7 +166,7 @@ int32_t abi_interface_address(int32_t handle, int32_t family, int32_t prefix) {
     netif_set_addr(&interface->netif, ip_2_ip4(&address), &mask, &none);
     return 0;
   }
-  if (family != ABI_FAMILY_IPV6) {
+  if (family != ABI_FAMILY_IPV6 || prefix < 0 || prefix > 128) {
     return ABI_ERROR_INVALID;
   }
   s8_t index;
@@ -162,6 +175,8 @@ int32_t abi_interface_address(int32_t handle, int32_t family, int32_t prefix) {
     return ABI_ERROR_LIMIT;
   }
   netif_ip6_addr_set_state(&interface->netif, index, IP6_ADDR_PREFERRED);
+  interface->prefixes[index] = (uint8_t)prefix;
+  nd6_clear_destination_cache();
   return 0;
 }
 
@@ -214,12 +229,14 @@ struct netif *interface_route4(const ip4_addr_t *source, const ip4_addr_t *desti
   (void)source;
   ip_addr_t address;
   ip_addr_copy_from_ip4(address, *destination);
-  return loopback != NULL && interface_owns(&address) ? &loopback->netif : NULL;
+  ip4_addr_t next;
+  return loopback != NULL && interface_owns(&address) ? &loopback->netif : route_find4(destination, &next);
 }
 
 struct netif *interface_route6(const ip6_addr_t *source, const ip6_addr_t *destination) {
   (void)source;
   ip_addr_t address;
   ip_addr_copy_from_ip6(address, *destination);
-  return loopback != NULL && interface_owns(&address) ? &loopback->netif : NULL;
+  ip6_addr_t next;
+  return loopback != NULL && interface_owns(&address) ? &loopback->netif : route_find6(destination, &next);
 }

@@ -1,5 +1,5 @@
-/* The inside of an interface, for the two files that work on it: interface.c makes and removes them, receive.c feeds
-   what the host put into their receive buffers to lwIP. */
+/* The inside of an interface, for the files that work on it: interface.c makes and removes them, receive.c feeds what
+   the host put into their receive buffers to lwIP, bridge.c passes frames from one to another. */
 #ifndef INTERFACE_H
 #define INTERFACE_H
 
@@ -10,11 +10,27 @@ struct interface {
   struct interface *next;
   int32_t handle, kind;
   uint32_t received; /* bytes of the receive buffer that lwIP has seen */
-  uint8_t *receive, *transmit;
+  uint8_t *receive, *transmit; /* a bridge has none: its frames are those of its ports */
   uint32_t block[ABI_BLOCK_WORDS]; /* shared with the host */
+  uint8_t prefixes[LWIP_IPV6_NUM_ADDRESSES]; /* bits of the networks of its IPv6 addresses */
+  struct bridge *table;                /* of a bridge */
+  struct interface *bridge, *next_port; /* of its ports */
+  uint32_t learned, copies;             /* of a port: addresses behind it; what it has had copied in this poll */
 };
 
 struct interface *interface_first(void);
+err_t interface_transmit(struct netif *netif, struct pbuf *packet);
+
+static inline bool interface_is_ethernet(const struct interface *interface) {
+  return interface->kind == ABI_KIND_TAP || interface->kind == ABI_KIND_BRIDGE;
+}
+
+/* bridge.c */
+bool bridge_start(struct interface *bridge); /* false: no memory */
+void bridge_forget(struct interface *interface); /* it goes: a bridge, or a tap that may be a port of one */
+err_t bridge_transmit(struct netif *netif, struct pbuf *packet);
+bool bridge_is_tired(const struct interface *port); /* the frames that are left have to wait for the next poll */
+bool bridge_receive(struct interface *port, uint8_t *frame, uint32_t length); /* true: it is for the bridge itself, too */
 
 /* tcp_receive.c: true if the frame was the next data segment of a connection, and has been taken in. */
 bool tcp_receive_predicted(struct interface *interface, const uint8_t *frame, uint32_t length);

@@ -1,6 +1,7 @@
 /* The way in: records that the host put into an interface's receive buffer become pbufs and go to lwIP. A TCP segment is
    read where it lies; everything else, which lwIP may keep, is copied first. */
-#include "interface.h"
+#include "routes.h"
+#include "lwip/etharp.h"
 #include "lwip/pbuf.h"
 #include "lwip/stats.h"
 
@@ -34,14 +35,33 @@ static struct pbuf *borrow(uint8_t *bytes, uint32_t length) {
   return pbuf_alloced_custom(PBUF_RAW, (u16_t)length, PBUF_REF, &frame->pbuf, bytes, (u16_t)length);
 }
 
+/* A station takes what is addressed to it or to a group. What else a hub or a switch that does not know better brings is
+   somebody else's; lwIP does not look, and a router would forward it a second time. */
+static bool is_foreign(const struct interface *interface, const uint8_t *frame, uint32_t length) {
+  return length >= ETH_HWADDR_LEN && (frame[0] & 1) == 0 && memcmp(frame, interface->netif.hwaddr, ETH_HWADDR_LEN) != 0;
+}
+
 static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t length) {
   enum frame_verdict verdict;
+  if (interface->bridge != NULL) {
+    if (!bridge_receive(interface, frame, length)) {
+      return;
+    }
+    interface = interface->bridge;
+    interface->block[ABI_BLOCK_RECEIVED_FRAMES]++;
+  } else if (interface->kind == ABI_KIND_TAP && is_foreign(interface, frame, length)) {
+    interface->block[ABI_BLOCK_DROPPED_FOREIGN]++;
+    return;
+  }
+  if (length <= ABI_MAX_FRAME && forward_frame(interface, frame, length)) {
+    return;
+  }
   if (tcp_receive_predicted(interface, frame, length)) {
     return;
   }
   if (length > ABI_MAX_FRAME) {
     verdict = FRAME_DROP;
-  } else if (interface->kind == ABI_KIND_TAP) {
+  } else if (interface_is_ethernet(interface)) {
     verdict = frame_check_ethernet(frame, length);
   } else {
     verdict = frame_check_packet(frame, length, interface->kind == ABI_KIND_LOOPBACK);
@@ -74,8 +94,9 @@ static bool receive_from(struct interface *interface) {
   uint32_t length;
   /* The host writes this word: what it says is bounded before it is believed. */
   uint32_t end = LWIP_MIN(block[ABI_BLOCK_RECEIVE_LENGTH], ABI_RECEIVE_CAPACITY);
+  interface->copies = 0;
   while (interface->received + ABI_RECORD_HEADER <= end) {
-    if (!events_have_room()) {
+    if (!events_have_room() || bridge_is_tired(interface)) {
       return true;
     }
     uint8_t *record = interface->receive + interface->received;
@@ -112,7 +133,9 @@ bool interfaces_receive(void) {
     if (interface->kind == ABI_KIND_LOOPBACK) {
       loop(interface);
     }
-    left |= receive_from(interface);
+    if (interface->kind != ABI_KIND_BRIDGE) {
+      left |= receive_from(interface);
+    }
   }
   return left;
 }

@@ -107,7 +107,7 @@ static void take_in(struct tcp_pcb *pcb, const uint8_t *tcp, uint32_t length) {
 
 bool tcp_receive_predicted(struct interface *interface, const uint8_t *frame, uint32_t length) {
   struct netif *netif = &interface->netif;
-  if (interface->kind == ABI_KIND_TAP) {
+  if (interface_is_ethernet(interface)) {
     if (length < ETHERNET_HEADER || memcmp(frame, netif->hwaddr, ETH_HWADDR_LEN) != 0) {
       return false;
     }

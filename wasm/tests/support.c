@@ -132,7 +132,7 @@ static void take_events(void) {
 static void guard_receive_buffers(bool on) {
   for (int i = 0; i < ABI_MAX_INTERFACES; i++) {
     const struct interface *interface = watched[i] == 0 ? NULL : handle_object(watched[i], HANDLE_INTERFACE);
-    if (interface == NULL || interface->kind == ABI_KIND_LOOPBACK) {
+    if (interface == NULL || interface->kind == ABI_KIND_LOOPBACK || interface->kind == ABI_KIND_BRIDGE) {
       continue;
     }
     uint32_t end = LWIP_MIN(interface->block[ABI_BLOCK_RECEIVE_LENGTH], ABI_RECEIVE_CAPACITY);

@@ -266,6 +266,7 @@ static void a_hundred_thousand_mutations(void) {
     memcpy(packet.bytes, original->bytes, original->length + 64);
     packet.length = original->length;
     mutate(&packet);
+    memcpy(packet.bytes, HOST_MAC, 6); /* what is addressed to another station gets no further */
     if (random_next() % 2 == 0) {
       mend_checksums(&packet);
     }

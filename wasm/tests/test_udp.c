@@ -308,7 +308,7 @@ static void unknown_neighbours(void) {
     taken++;
   }
   CHECK_EQUAL(result, ABI_ERROR_NO_ROOM);
-  CHECK_EQUAL(taken, 128);
+  CHECK_EQUAL(taken, 64);
   host_advance(20 * (int64_t)SECOND);
   event_expect(ABI_EVENT_WRITABLE, socket);
   close_all(socket);

@@ -1,0 +1,171 @@
+"""The routing table of a stack, as its user sees it: what was added, and what the addresses of interfaces imply.
+
+The module decides by a table of its own; this is its list with names. Owns the reading of networks and gateways.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
+
+from tcpip_wasm.driver import Driver
+from tcpip_wasm.errors import network_error
+from tcpip_wasm.interfaces.interface import Interface
+
+MAX_METRIC: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A way to a network.
+
+    Attributes:
+        network: the destinations; ``0.0.0.0/0`` or ``::/0`` is the default.
+        via: the gateway, or None where the network is on the interface's link.
+        interface: what packets leave by.
+        metric: the lowest of equally long prefixes wins.
+        connected: whether an address of the interface implies it.
+    """
+
+    network: IPv4Network | IPv6Network
+    via: IPv4Address | IPv6Address | None
+    interface: Interface
+    metric: int = 0
+    connected: bool = False
+
+
+class RoutingTable:
+    """The routes of a stack.
+
+    Args:
+        driver: drives the stack's core.
+        interfaces: returns the stack's interfaces.
+    """
+
+    def __init__(self, driver: Driver, interfaces: Callable[[], Sequence[Interface]]) -> None:
+        self._driver = driver
+        self._interfaces = interfaces
+        self._added: list[Route] = []
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Those that addresses imply first, then those that were added, as they were."""
+        return (
+            *(
+                Route(address.network, None, interface, connected=True)
+                for interface in self._interfaces()
+                for address in interface.addresses
+                if address.network.prefixlen < address.max_prefixlen
+            ),
+            *self._added,
+        )
+
+    def add(
+        self,
+        network: str | IPv4Network | IPv6Network,
+        via: str | IPv4Address | IPv6Address | None,
+        interface: Interface | None,
+        metric: int,
+    ) -> Route:
+        """Add a route: see `NetworkStack.add_route`."""
+        self._driver.check()
+        destination = _network(network)
+        gateway, interface = self._gateway(via, destination, interface)
+        if interface is not None:
+            self._check_interface(interface)
+        elif gateway is None:
+            raise ValueError(f"route to {destination}: it needs via, an interface or both")
+        elif gateway.is_link_local and gateway.version == 6:
+            raise ValueError(f"via: {gateway} is link-local, and needs an interface")
+        if not 0 <= _metric(metric) <= MAX_METRIC:
+            raise ValueError(f"metric: {metric} is not within 0 to {MAX_METRIC}")
+        if gateway is not None and any(gateway == address.ip for i in self._interfaces() for address in i.addresses):
+            raise ValueError(f"via: {gateway} is an address of this host")
+        handle = self._driver.core.routes.add(destination, gateway, interface.handle if interface else 0, metric)
+        leaves_by = next(one for one in self._interfaces() if one.handle == handle)
+        route = Route(destination, gateway, leaves_by, metric)
+        self._added.append(route)
+        return route
+
+    def remove(
+        self,
+        network: str | IPv4Network | IPv6Network,
+        via: str | IPv4Address | IPv6Address | None,
+        interface: Interface | None,
+        metric: int | None,
+    ) -> None:
+        """Remove a route: see `NetworkStack.remove_route`."""
+        self._driver.check()
+        destination = _network(network)
+        gateway, interface = self._gateway(via, destination, interface)
+        fitting = [
+            route
+            for route in self._added
+            if route.network == destination
+            and (gateway is None or route.via == gateway)
+            and (interface is None or route.interface is interface)
+            and (metric is None or route.metric == _metric(metric))
+        ]
+        if not fitting:
+            raise network_error(errno.ESRCH, f"route to {destination}")
+        route = min(fitting, key=lambda one: one.metric)
+        self._driver.core.routes.remove(route.network, route.metric)
+        self._added.remove(route)
+
+    def forget(self, interface: Interface) -> None:
+        """The interface is gone, and the module has dropped its routes."""
+        self._added = [route for route in self._added if route.interface is not interface]
+
+    def _gateway(
+        self,
+        via: str | IPv4Address | IPv6Address | None,
+        network: IPv4Network | IPv6Network,
+        interface: Interface | None,
+    ) -> tuple[IPv4Address | IPv6Address | None, Interface | None]:
+        """Return the gateway and the interface, which the scope of a link-local gateway may name."""
+        if via is None:
+            return None, interface
+        if not isinstance(via, (str, IPv4Address, IPv6Address)):
+            raise TypeError(f"via must be text or an ipaddress object, not {type(via).__name__}")
+        try:
+            gateway = ipaddress.ip_address(via)
+        except ValueError:
+            raise ValueError(f"via: {via!r} is not an IP address") from None
+        if gateway.version != network.version:
+            raise ValueError(f"via: {gateway} and {network} are of different families")
+        if gateway.is_multicast or gateway.is_unspecified or gateway.is_loopback:
+            raise ValueError(f"via: {gateway} is not the address of a neighbour")
+        if isinstance(gateway, IPv6Address) and gateway.scope_id is not None:
+            scope = next((one for one in self._interfaces() if one.name == gateway.scope_id), None)
+            if scope is None or interface not in (None, scope):
+                raise ValueError(f"via: {gateway} names no interface of this stack, or another than {interface!r}")
+            return IPv6Address(int(gateway)), scope
+        return gateway, interface
+
+    def _check_interface(self, interface: Interface) -> None:
+        if not isinstance(interface, Interface):
+            raise TypeError(f"interface must be an interface of the stack, not {type(interface).__name__}")
+        if interface.driver is not self._driver:
+            raise ValueError(f"interface: {interface!r} is none of this stack's")
+        interface.check()
+
+
+def _network(network: str | IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    if isinstance(network, (IPv4Network, IPv6Network)):
+        return network
+    if not isinstance(network, str):
+        raise TypeError(f"network must be text or a network object, not {type(network).__name__}")
+    try:
+        return ipaddress.ip_network(network)
+    except ValueError as error:
+        raise ValueError(f"network: {error}") from None
+
+
+def _metric(metric: int) -> int:
+    if not isinstance(metric, int) or isinstance(metric, bool):
+        raise TypeError(f"metric must be an int, not {type(metric).__name__}")
+    return metric

@@ -1,0 +1,322 @@
+"""Bridges: hosts that reach one another through one, ports that come and go, loops that do not stop the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tcpip_wasm import BridgeInterface, Cable, NetworkError, NetworkStack, TapInterface, connect, create_stack
+from tcpip_wasm.engine import abi
+from tests.support import payload
+from tests.support_stacks import read_all, run, send_all, turns, until
+
+
+class Switch:
+    """A stack that bridges, and hosts on its ports; the host on port n has the address 10.0.0.n, from 1 on."""
+
+    def __init__(self, stack: NetworkStack, bridge: BridgeInterface) -> None:
+        self.stack = stack
+        self.bridge = bridge
+        self.hosts: list[NetworkStack] = []
+        self.taps: list[TapInterface] = []
+        self.cables: list[Cable] = []
+
+
+@asynccontextmanager
+async def switch(count: int, *, ip: Any = None) -> AsyncIterator[Switch]:
+    async with AsyncExitStack() as stacks:
+        stack = await stacks.enter_async_context(await create_stack(seed=1000))
+        ports = [await stack.create_tap_interface() for _ in range(count)]
+        made = Switch(stack, await stack.create_bridge_interface(ports, ip=ip))
+        for number, port in enumerate(ports, 1):
+            host = await stacks.enter_async_context(await create_stack(seed=number))
+            made.hosts.append(host)
+            made.taps.append(await host.create_tap_interface(ip=[f"10.0.0.{number}/24", f"fd00::{number:x}/64"]))
+            made.cables.append(connect(made.taps[-1], port))
+        yield made
+
+
+async def exchange(a: NetworkStack, b: NetworkStack, address: str, size: int, *, salt: int = 0, port: int = 80) -> None:
+    """Send so many bytes each way over a new connection, and compare them."""
+    async with await b.listen_tcp(port) as listener:
+        client = await a.connect_tcp(address, port)
+        server = await listener.accept()
+        there, back = payload(size, salt), payload(size, salt + 1)
+        _, _, got, answered = await asyncio.gather(
+            send_all(client, there), send_all(server, back), read_all(server), read_all(client)
+        )
+        assert got == there
+        assert answered == back
+
+
+def test_what_a_bridge_says() -> None:
+    async def main() -> None:
+        async with await create_stack() as stack:
+            one, two = await stack.create_tap_interface(), await stack.create_tap_interface(mtu=1400)
+            bridge = await stack.create_bridge_interface(
+                ports=[one, two], mac="02:00:00:00:00:07", ip=["192.168.1.1/24", "fd00::1/64"]
+            )
+            assert (bridge.type, bridge.name, bridge.mac, bridge.mtu) == ("bridge", "br0", "02:00:00:00:00:07", 1400)
+            assert (str(bridge.ip), str(bridge.netmask)) == ("192.168.1.1", "255.255.255.0")
+            assert bridge.ports == (one, two)
+            assert one.bridge is bridge
+            assert (bridge.ageing, bridge.learned) == (300, 0)
+            bridge.ageing = 10
+            assert bridge.ageing == 10
+            assert stack.interfaces[-1] is bridge
+            assert "192.168.1.1/24" in repr(bridge)
+            await bridge.remove_port(one)
+            assert list(bridge.ports) == [two]
+            assert one.bridge is None
+            await bridge.add_port(one)
+            assert bridge.ports[1] is one
+            assert (await stack.create_bridge_interface()).ports == ()
+
+    run(main())
+
+
+def test_what_cannot_be_a_port() -> None:
+    async def main() -> None:
+        async with await create_stack() as stack, await create_stack() as other:
+            tap, tun = await stack.create_tap_interface(), await stack.create_tun_interface()
+            addressed = await stack.create_tap_interface(ip="10.0.0.1/24")
+            foreign = await other.create_tap_interface()
+            bridge = await stack.create_bridge_interface([tap])
+            count = len(stack.interfaces)
+            for wrong, error in (
+                (tun, TypeError),
+                (bridge, TypeError),
+                (addressed, ValueError),
+                (foreign, ValueError),
+            ):
+                with pytest.raises(error):
+                    await bridge.add_port(wrong)  # type: ignore[arg-type]
+                with pytest.raises(error):
+                    await stack.create_bridge_interface([wrong])  # type: ignore[list-item]
+            with pytest.raises(NetworkError) as caught:
+                await bridge.add_port(tap)
+            assert caught.value.errno == errno.EBUSY
+            free = await stack.create_tap_interface()
+            with pytest.raises(ValueError, match="twice"):
+                await stack.create_bridge_interface([free, free])
+            with pytest.raises(ValueError, match="no port"):
+                await bridge.remove_port(free)
+            with pytest.raises(TypeError, match="ports"):
+                await stack.create_bridge_interface(5)  # type: ignore[arg-type]
+            for ageing, kind in ((-1, ValueError), (1_000_001, ValueError), ("1", TypeError), (True, TypeError)):
+                with pytest.raises(kind, match="ageing"):
+                    await stack.create_bridge_interface(ageing=ageing)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="BridgeInterface"):
+                connect(bridge, foreign)  # type: ignore[arg-type]
+            assert len(stack.interfaces) == count + 1, "what failed left nothing behind"
+            await stack.remove_interface(free)
+            with pytest.raises(NetworkError) as caught:
+                await bridge.add_port(free)
+            assert caught.value.errno == errno.ENODEV
+
+    run(main())
+
+
+def test_twenty_hosts_talk_each_to_each() -> None:
+    """190 connections at once, with data both ways: each finishes, and nothing is lost, doubled or moved."""
+
+    async def main() -> None:
+        async with switch(20) as made:
+
+            async def serve(host: int) -> None:
+                async with await made.hosts[host].listen_tcp(80, backlog=255) as listener:
+                    tasks = []
+                    for _ in range(host):
+                        tasks.append(asyncio.create_task(answer(await listener.accept(), host)))
+                    await asyncio.gather(*tasks)
+
+            async def answer(server: Any, host: int) -> None:
+                caller = int(server.remote_address[0].split(".")[-1]) - 1
+                got, _ = await asyncio.gather(read_all(server), send_all(server, payload(20_000, 100 * host + caller)))
+                assert got == payload(30_000, 10_000 + 100 * caller + host)
+
+            async def call(caller: int, host: int) -> None:
+                client = await made.hosts[caller].connect_tcp(f"10.0.0.{host + 1}", 80)
+                got, _ = await asyncio.gather(
+                    read_all(client), send_all(client, payload(30_000, 10_000 + 100 * caller + host))
+                )
+                assert got == payload(20_000, 100 * host + caller)
+
+            servers = [asyncio.create_task(serve(host)) for host in range(20)]
+            await turns(2)
+            await asyncio.gather(*(call(caller, host) for host in range(20) for caller in range(host)))
+            await asyncio.gather(*servers)
+            assert made.bridge.learned == 20
+
+    run(main(), seconds=60)
+
+
+def test_unicast_stays_between_two() -> None:
+    async def main() -> None:
+        async with switch(3) as made:
+            await exchange(made.hosts[0], made.hosts[1], "10.0.0.2", 1000)
+            before = made.taps[2].statistics().frames_in
+            await exchange(made.hosts[0], made.hosts[1], "10.0.0.2", 500_000, port=81)
+            after = made.taps[2].statistics()
+            assert after.frames_in - before < 5, "the third hears broadcasts, and nothing of what is not for it"
+            assert made.stack.stats().interfaces["tap0"].frames_in > 300
+
+    run(main())
+
+
+@pytest.mark.parametrize("address", ["10.0.0.250", "fd00::fa"])
+def test_the_host_itself_is_on_the_bridge(address: str) -> None:
+    async def main() -> None:
+        async with switch(3, ip=["10.0.0.250/24", "fd00::fa/64"]) as made:
+            await exchange(made.hosts[0], made.stack, address, 200_000)
+            await exchange(made.stack, made.hosts[2], "10.0.0.3" if "." in address else "fd00::3", 200_000)
+            figures = made.bridge.statistics()
+            assert figures.frames_in > 100
+            assert figures.frames_out > 100
+            assert figures.malformed == 0
+
+    run(main())
+
+
+def test_a_hundred_ports() -> None:
+    async def main() -> None:
+        async with await create_stack() as stack:
+            taps = [await stack.create_tap_interface() for _ in range(100)]
+            bridge = await stack.create_bridge_interface(taps)
+            frame = b"\xff" * 6 + b"\2\0\0\0\0\1" + b"\x88\xb5" + payload(50)
+            queues = [tap.readable.get_reader() for tap in taps]
+            with taps[41].writable.get_writer() as writer:
+                await writer.write(frame)
+            for number, (tap, queue) in enumerate(zip(taps, queues, strict=True)):
+                if number != 41:
+                    got = await queue.read()
+                    while got is not None and got[6:12] != frame[6:12]:
+                        got = await queue.read()  # what the taps said before they were ports
+                    assert got == frame, tap.name
+            assert bridge.learned == 1
+            for queue in queues:
+                queue.release_lock()
+
+    run(main())
+
+
+def test_ports_come_and_go_under_a_transfer() -> None:
+    """A connection over a port that is taken out stands still, and goes on when the port is back."""
+
+    async def main() -> None:
+        async with switch(3) as made:
+            async with await made.hosts[1].listen_tcp(80) as listener:
+                client = await made.hosts[0].connect_tcp("10.0.0.2", 80)
+                server = await listener.accept()
+            data = payload(3_000_000)
+            sending = asyncio.create_task(send_all(client, data))
+            reading = asyncio.create_task(read_all(server))
+            port = made.bridge.ports[1]
+            await until(lambda: port.statistics().frames_out > 100)
+            await made.bridge.remove_port(port)
+            sent = port.statistics().frames_out
+            await turns(200)
+            assert not reading.done()
+            assert port.statistics().frames_out == sent, "a tap without addresses says nothing"
+            await made.bridge.add_port(port)
+            await sending
+            assert await reading == data
+            await client.close()
+            await server.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("first", ["port", "bridge", "stack"])
+def test_removed_in_any_order(first: str) -> None:
+    async def main() -> None:
+        async with switch(3, ip="10.0.0.250/24") as made:
+            await exchange(made.hosts[0], made.stack, "10.0.0.250", 1000)
+            ports = made.bridge.ports
+            if first == "port":
+                await made.stack.remove_interface(ports[0])
+                assert made.bridge.ports == ports[1:]
+                assert made.cables[0].closed
+                await exchange(made.hosts[1], made.hosts[2], "10.0.0.3", 1000)
+                await made.stack.remove_interface(made.bridge)
+            elif first == "bridge":
+                await made.stack.remove_interface(made.bridge)
+                assert not made.cables[0].closed
+                await made.stack.remove_interface(ports[1])
+                again = await made.stack.create_bridge_interface([ports[0], ports[2]], ip="10.0.0.250/24")
+                await exchange(made.hosts[0], made.hosts[2], "10.0.0.3", 1000)
+                assert again.learned == 2
+            else:
+                await made.stack.aclose()
+            assert made.bridge.ports == ()
+            if first == "stack":
+                return
+            for use in (made.bridge.add_port(ports[2]), made.bridge.remove_port(ports[2])):
+                with pytest.raises((NetworkError, ValueError)):
+                    await use
+            with pytest.raises(NetworkError) as caught:
+                assert made.bridge.learned
+            assert caught.value.errno == errno.ENODEV
+
+    run(main())
+
+
+def test_a_removed_bridge_gives_its_memory_back() -> None:
+    async def main() -> None:
+        async with await create_stack() as stack:
+            taps = [await stack.create_tap_interface() for _ in range(4)]
+            await turns(5)
+            before = stack.stats().core
+            for _ in range(50):
+                bridge = await stack.create_bridge_interface(taps, ip="10.0.0.1/24")
+                await turns(3)
+                await stack.remove_interface(bridge)
+            after = stack.stats().core
+            assert (after.heap_used, after.handles) == (before.heap_used, before.handles)
+            assert all(tap.bridge is None for tap in taps)
+
+    run(main())
+
+
+def test_a_storm_leaves_the_loop_alive_and_ends_with_its_cable() -> None:
+    """Two bridges joined by two cables, and one broadcast, which comes around for ever: without a spanning tree that is
+    so. Timers fire on time, others are served, and when a cable is closed, there is peace."""
+
+    async def main() -> None:
+        async with await create_stack() as a, await create_stack() as b, await create_stack() as other:
+            ends = []
+            for stack in (a, b):
+                taps = [await stack.create_tap_interface() for _ in range(3)]
+                await stack.create_bridge_interface(taps)
+                ends.append(taps)
+            cables = [connect(ends[0][number], ends[1][number]) for number in (0, 1)]
+            with ends[0][2].writable.get_writer() as writer:
+                await writer.write(b"\xff" * 6 + b"\2\0\0\0\0\1" + b"\x88\xb5" + payload(50))
+            around = ends[1][0].statistics
+            await until(lambda: around().frames_in > 1000)
+            for _ in range(5):
+                await asyncio.sleep(0)  # the loop has its turn in the middle of it
+            await exchange(other, other, "127.0.0.1", 100_000)
+            before = around().frames_in
+            await until(lambda: around().frames_in > before + 100)
+            cables[1].close()
+            while True:
+                before = around().frames_in
+                await turns(20)
+                if around().frames_in == before:
+                    break
+            assert a.stats().core.memory < 8 << 20
+            assert b.stats().core.memory < 8 << 20
+            figures = [tap.statistics() for tap in ends[0][:2]]
+            assert sum(figure.frames_out for figure in figures) > 1000
+
+    run(main())
+
+
+def test_limits_are_those_of_the_abi() -> None:
+    assert abi.MAX_INTERFACES >= 63 + 2, "63 ports, their bridge and the loopback"

@@ -19,13 +19,16 @@ Start with `create_stack`.
 from tcpip_wasm import errors as _errors
 from tcpip_wasm.errors import *  # noqa: F403
 from tcpip_wasm.interfaces import (
+    AutoconfiguredAddress,
     BridgeInterface,
     Cable,
     Interface,
     InterfaceStatistics,
+    Lease,
     LoopbackInterface,
     Port,
     Route,
+    RouterAdvertiser,
     TapInterface,
     TunInterface,
     connect,
@@ -54,11 +57,13 @@ from tcpip_wasm.streams import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoconfiguredAddress",
     "BridgeInterface",
     "Cable",
     "HostsTable",
     "Interface",
     "InterfaceStatistics",
+    "Lease",
     "LoopbackInterface",
     "NetworkStack",
     "PingReply",
@@ -69,6 +74,7 @@ __all__ = [
     "Resolver",
     "ResolverStatistics",
     "Route",
+    "RouterAdvertiser",
     "StackStatistics",
     "TapInterface",
     "TcpConnection",

@@ -12,6 +12,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -55,6 +56,10 @@ MakeInterface = TypeVar("MakeInterface", bound=Interface)
 
 STREAM_LIMIT = 2**16
 """Bytes: asyncio's own default for `StreamReader`."""
+
+
+LAST_WORDS = 0.02
+"""Seconds that a stack or an interface with a lease takes to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +121,11 @@ class NetworkStack:
     async def aclose(self) -> None:
         """Close the stack: every pending call on it raises `StackClosedError`, transports lose their connection.
 
-        What TCP had not yet delivered is lost; close connections first where that matters. Idempotent.
+        What TCP had not yet delivered is lost; close connections first where that matters. DHCP servers are told that
+        leases end, if that can be done at once. Idempotent.
         """
+        if self._driver.error is None and sum(interface.give_back_soon() for interface in self._interfaces):
+            await self._leave()
         self._driver.end(StackClosedError(errno.ECONNABORTED, "the stack was closed"))
         await asyncio.sleep(0)  # protocols hear of it before this returns
 
@@ -149,7 +157,19 @@ class NetworkStack:
         interface = make(f"{kind}{number}")
         self._names[kind] = number + 1
         self._interfaces.append(interface)
+        interface.on_name_servers = self._learn_name_servers
         return interface
+
+    def _learn_name_servers(self, interface: Interface) -> None:
+        """DHCP or a router has told an interface whom to ask for names, or that is over."""
+        servers = [str(server) for server in interface.name_servers]
+        if not servers:
+            self.resolver.forget(interface.name)
+            return
+        with suppress(ValueError):  # what came by the wire and is no name: then the servers alone
+            self.resolver.learn(interface.name, servers, interface.search)
+            return
+        self.resolver.learn(interface.name, servers)
 
     async def create_loopback_interface(self, ip: InterfaceAddresses = "127.0.0.1/8") -> LoopbackInterface:
         """Give the host a way to itself. A stack has at most one.
@@ -252,6 +272,10 @@ class NetworkStack:
         """
         if interface not in self._interfaces:
             raise ValueError(f"interface: {interface!r} is none of this stack's")
+        if interface.give_back_soon():
+            await self._leave()
+            if interface not in self._interfaces:
+                return  # removed by somebody else meanwhile
         self._interfaces.remove(interface)
         interface.remove()
         self._routing.forget(interface)
@@ -334,6 +358,11 @@ class NetworkStack:
             StackError: the stack is gone.
         """
         self._routing.remove(network, via, interface, metric)
+
+    async def _leave(self) -> None:
+        """Let what was just sent leave, where its receiver is near: it may have to be asked for its MAC first."""
+        self._driver.wake()
+        await asyncio.sleep(LAST_WORDS)
 
     def _scope_name(self, handle: int) -> str:
         return next((i.name for i in self._interfaces if i.handle == handle), str(handle))
@@ -455,7 +484,7 @@ class NetworkStack:
     def _serve(
         self,
         factory: Callable[[], asyncio.BaseProtocol],
-        addresses: list[Address | None],
+        addresses: list[tuple[Address | None, int]],
         port: int,
         backlog: int,
         *,
@@ -563,7 +592,7 @@ class NetworkStack:
     def name_servers(self) -> list[Server]:
         """The DNS servers that are asked, in this order, as (address, port) pairs; to be assigned to as a whole.
 
-        Those that interfaces learn (`Resolver.learn`) come after those assigned. Where there is none, it is the
+        Those that DHCP and routers told interfaces of come after those assigned. Where there is none, it is the
         host's own loopback, port 53.
         """
         return self.resolver.servers

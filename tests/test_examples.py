@@ -163,3 +163,19 @@ def test_ping() -> None:
 
 def test_traceroute() -> None:
     assert run("traceroute.py") == ["1 10.0.0.254", "2 10.1.0.254", "3 10.2.0.254", "4 10.3.0.1"]
+
+
+def test_slaac() -> None:
+    lines = run("slaac.py")
+    assert re.fullmatch(r"the host made itself 2001:db8:1:0:\S+/64, and nobody else has it", lines[1])
+    assert lines[2:] == [
+        "it would ask 2001:db8:1::53 for names",
+        "the router called it and heard: good day, neighbour",
+    ]
+
+
+def test_dhcp_client() -> None:
+    lines = run("dhcp_client.py")
+    assert re.fullmatch(r"lease: 10\.66\.0\.1\d\d/24, router 10\.66\.0\.1, domain lab\.example", lines[0])
+    assert lines[1] == "name servers: 10.66.0.53"
+    assert lines[-2:] == ["the namespace pings it: three answers", "released, and dnsmasq has forgotten it"]

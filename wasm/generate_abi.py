@@ -36,6 +36,7 @@ def constants(abi: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
         yield f"ERROR_{name}", value, ""
     for section, prefix in (
         ("interface_kind", "KIND"),
+        ("address_state", "ADDRESS"),
         ("family", "FAMILY"),
         ("option", "OPTION"),
         ("more", "MORE"),

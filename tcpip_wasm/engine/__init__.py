@@ -3,6 +3,7 @@
     module     the binary, compiled once a process and cached between processes
     calls      calls into an instance, the fast way and the public way
     instance   one instance: calls, memory, death
+    autoconfiguration, configuration_messages   how interfaces find their addresses: the verbs, and what is said
     core       the sans-I/O core: frames in, frames out, socket calls, events, deadlines; `now` comes from the caller
     udp        UDP sockets of a core
     ping       ping sessions of a core
@@ -12,6 +13,16 @@
 Only this package imports wasmtime, and it imports neither asyncio nor a clock.
 """
 
+from tcpip_wasm.engine.autoconfiguration import INFINITE, AddressReport, LeaseReport, decode_address, decode_lease
+from tcpip_wasm.engine.configuration_messages import (
+    Advertisement,
+    build_advertisement,
+    dhcp_domain,
+    dhcp_name_servers,
+    dhcp_options,
+    dhcp_search,
+    parse_advertisement,
+)
 from tcpip_wasm.engine.core import (
     Address,
     Core,
@@ -30,16 +41,28 @@ from tcpip_wasm.engine.udp import DATAGRAM_DATA, UdpCalls, encode_endpoint
 __all__ = [
     "DATAGRAM_DATA",
     "ECHO_DATA",
+    "INFINITE",
     "Address",
+    "AddressReport",
+    "Advertisement",
     "Core",
     "Event",
     "FrameBuffers",
+    "LeaseReport",
     "PingCalls",
     "Statistics",
     "UdpCalls",
+    "build_advertisement",
+    "decode_address",
     "decode_endpoint",
+    "decode_lease",
+    "dhcp_domain",
+    "dhcp_name_servers",
+    "dhcp_options",
+    "dhcp_search",
     "encode_endpoint",
     "error_for",
+    "parse_advertisement",
     "record_size",
     "seed_bytes",
     "split_records",

@@ -27,6 +27,7 @@ from typing import Final
 import wasmtime
 
 from tcpip_wasm.engine import abi
+from tcpip_wasm.engine.autoconfiguration import AutoconfigurationCalls
 from tcpip_wasm.engine.bridges import BridgeCalls
 from tcpip_wasm.engine.failures import error_for
 from tcpip_wasm.engine.instance import Instance
@@ -140,6 +141,7 @@ class Core:
         bridges, routes: the calls that concern bridges and routing.
         soon: after `poll`: acknowledgements are to be sent. Whoever polls again a little later, when the application
             has read what came and perhaps written, sends them together with that.
+        autoconfiguration: verbs by which interfaces find their own addresses.
         deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
         udp: the calls of UDP sockets.
         ping: the calls of ping sessions.
@@ -168,6 +170,7 @@ class Core:
         self.ping = PingCalls(self)
         self.bridges = BridgeCalls(self)
         self.routes = RouteCalls(self)
+        self.autoconfiguration = AutoconfigurationCalls(self)
         self.more = False
         self.soon = False
         self.deadline = inf
@@ -331,18 +334,19 @@ class Core:
         self._put_scratch(remote.packed.ljust(16, b"\0") + own.packed.ljust(16, b"\0"))
         return self._call("tcp_connect", remote.version, port, local_port, scope, detail=f"connect to {remote}:{port}")
 
-    def tcp_listen(self, local: Address | None, port: int, backlog: int) -> int:
+    def tcp_listen(self, local: Address | None, port: int, backlog: int, *, scope: int = 0) -> int:
         """Listen, and return the listener's handle. Each connection is an ACCEPTED event.
 
         Args:
             local: own address; None listens on all, IPv4 and IPv6.
             port: own port, or 0 for a free one; `tcp_local_port` tells.
             backlog: connections that may wait, 1 to 255.
+            scope: handle of the interface that a link-local address belongs to.
         """
         family = local.version if local is not None else abi.FAMILY_ANY
         self._put_scratch(local.packed if local is not None else b"\0" * 16)
         detail = f"listen on {local if local is not None else '*'}:{port}"
-        return self._call("tcp_listen", family, port, backlog, detail=detail)
+        return self._call("tcp_listen", family, port, backlog, scope, detail=detail)
 
     def tcp_local_port(self, handle: int) -> int:
         """Return the port of a listener."""

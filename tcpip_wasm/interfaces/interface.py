@@ -7,6 +7,7 @@ interface where a cable joins the two. Until something is attached, frames that 
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Final, Protocol
@@ -123,6 +124,23 @@ class Interface:
         """Return what the interface has counted so far."""
         return InterfaceStatistics(*self.buffers.counters(), self._unheard, self._oversized)
 
+    @property
+    def name_servers(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """The name servers that this interface was told of; see `ConfigurableInterface`."""
+        return ()
+
+    @property
+    def search(self) -> tuple[str, ...]:
+        """The domains to look for short names in that this interface was told of; see `ConfigurableInterface`."""
+        return ()
+
+    on_name_servers: Callable[[Interface], None] | None = None
+    """Called when `name_servers` or `search` may have changed."""
+
+    def give_back_soon(self) -> bool:
+        """Release what was lent, before the stack closes; True if there is something to be sent."""
+        return False
+
     # --- Frames out ---------------------------------------------------------------------------------------------
 
     def attach(self, port: Port, *, far: Interface | None = None) -> None:
@@ -156,7 +174,10 @@ class Interface:
         self.driver.wake()
 
     def on_event(self, kind: int, value: int, payload: bytes) -> None:
-        """Frames wait to be sent."""
+        """Frames wait to be sent, or something else has happened."""
+        if kind != abi.EVENT_TRANSMIT:
+            self.on_configuration_event(kind, value, payload)
+            return
         buffers, far = self.buffers, self._far
         if far is not None:
             if buffers.move_to(far.buffers):
@@ -170,6 +191,9 @@ class Interface:
             buffers.transmitted(buffers.transmit_length)
         if value > _NEARLY_FULL and buffers.transmit_length < value:
             self.driver.wake()  # the buffer may have refused segments, which can leave now
+
+    def on_configuration_event(self, kind: int, value: int, payload: bytes) -> None:
+        """Take an event that is about no frames; see `ConfigurableInterface`."""
 
     # --- Frames in ----------------------------------------------------------------------------------------------
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import StreamLockedError
 from tcpip_wasm.interfaces.addresses import IPInterface
+from tcpip_wasm.interfaces.configure import ConfigurableInterface
 from tcpip_wasm.interfaces.frames import FrameSink, FrameSource
 from tcpip_wasm.interfaces.interface import Interface
 from tcpip_wasm.streams import ReadableStream, WritableStream
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from tcpip_wasm.interfaces.bridge import BridgeInterface
 
 LOOPBACK_MTU: Final = 65535
+MIN_MTU6: Final = 1280
+"""Bytes: RFC 8200, section 5."""
 
 
 class LoopbackInterface(Interface):
@@ -86,8 +90,8 @@ class TunInterface(StreamInterface):
     kind = abi.KIND_TUN
 
 
-class TapInterface(StreamInterface):
-    """An Ethernet interface.
+class TapInterface(ConfigurableInterface, StreamInterface):
+    """An Ethernet interface. It can find its own addresses: see `configure`.
 
     Attributes:
         mac: its address, as ``02:00:00:00:00:01``.
@@ -99,6 +103,7 @@ class TapInterface(StreamInterface):
     overhead = 14
 
     def __init__(self, driver: Driver, name: str, mtu: int, addresses: list[IPInterface], mac: bytes) -> None:
+        self._prepare()
         super().__init__(driver, name, mtu, addresses, mac)
         self.mac = mac.hex(":")
         self.bridge: BridgeInterface | None = None
@@ -108,3 +113,14 @@ class TapInterface(StreamInterface):
         super().remove()
         if self.bridge is not None:
             self.bridge.forget_port(self)
+
+    @property
+    def link_local(self) -> IPv6Address | None:
+        """The link-local address, made from the MAC (RFC 4291, appendix A); None where the MTU is too small for IPv6.
+
+        As a host argument it needs its scope: ``f"{tap.link_local}%{tap.name}"``, with the name of one's own interface.
+        """
+        if self.mtu < MIN_MTU6:
+            return None
+        mac = bytes.fromhex(self.mac.replace(":", ""))
+        return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:])

@@ -178,18 +178,26 @@ class Lookup:
             remotes = [(address, scopes[address]) for address in interleave([a for a, _ in remotes], turns)]
         if local_addr is None:
             return [Candidate(remote, scope) for remote, scope in remotes]
-        own = {local.version: local for local, _ in reversed(await self.endpoints(local_addr[0], flags=flags))}
+        locals_ = await self.endpoints(local_addr[0], flags=flags)
+        own = {local.version: (local, scope) for local, scope in reversed(locals_)}
         fitting = [(remote, scope) for remote, scope in remotes if remote.version in own]
         if not fitting:
             raise ValueError(f"local_addr: {local_addr[0]} and {host} are of different families")
-        return [Candidate(remote, scope, own[remote.version], local_addr[1]) for remote, scope in fitting]
+        candidates = []
+        for remote, scope in fitting:
+            local, local_scope = own[remote.version]
+            candidates.append(Candidate(remote, scope or local_scope, local, local_addr[1]))
+        return candidates
 
-    async def listening(self, host: Host | Iterable[Host] | None) -> list[Address | None]:
-        """Return the addresses to listen on; None among them is all of them. Raises what `endpoints` raises."""
+    async def listening(self, host: Host | Iterable[Host] | None) -> list[tuple[Address | None, int]]:
+        """Return the addresses to listen on, each with the handle of its scope or 0; None among them is all of them.
+
+        Raises: what `endpoints` raises.
+        """
         hosts: list[Any] = [host] if isinstance(host, str) or not isinstance(host, Iterable) else list(host)
-        addresses: list[Address | None] = []
+        addresses: list[tuple[Address | None, int]] = []
         for one in hosts:
-            addresses += [None] if one in (None, "", "*") else [a for a, _ in await self.endpoints(one)]
+            addresses += [(None, 0)] if one in (None, "", "*") else await self.endpoints(one)
         return list(dict.fromkeys(addresses))
 
     async def _find(self, host: str, family: int, impatient: bool = False) -> Found:

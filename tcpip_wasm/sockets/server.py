@@ -18,7 +18,8 @@ class TcpServer(asyncio.AbstractServer):
     Args:
         driver: the stack's driver.
         factory: makes a protocol for each connection.
-        addresses: own addresses to listen on; None among them is all of them, IPv4 and IPv6.
+        addresses: own addresses to listen on, each with the handle of its scope or 0; None among them is all of them,
+            IPv4 and IPv6.
         port: the port; 0 takes a free one, the same on all addresses.
         backlog: connections that may wait for the loop, 1 to 255.
         scope_name: see `TcpTransport`.
@@ -35,7 +36,7 @@ class TcpServer(asyncio.AbstractServer):
         self,
         driver: Driver,
         factory: Callable[[], asyncio.BaseProtocol],
-        addresses: list[Address | None],
+        addresses: list[tuple[Address | None, int]],
         port: int,
         backlog: int,
         scope_name: Any = None,
@@ -49,13 +50,14 @@ class TcpServer(asyncio.AbstractServer):
         self._connections: set[TcpTransport] = set()
         self._closed: asyncio.Future[None] = driver.loop.create_future()
         self._forever: asyncio.Future[None] | None = None
-        self._handles: dict[int, Address | None] = {}
+        self._handles: dict[int, str] = {}
         self.port = port
         try:
-            for address in addresses:
-                handle = driver.core.tcp_listen(address, self.port, backlog)
+            for address, scope in addresses:
+                handle = driver.core.tcp_listen(address, self.port, backlog, scope=scope)
                 self.port = driver.core.tcp_local_port(handle)
-                self._handles[handle] = address
+                name = f"%{scope_name(scope)}" if scope and scope_name is not None else ""
+                self._handles[handle] = f"{address}{name}" if address is not None else "*"
                 driver.handlers[handle] = self
         except BaseException:
             self.close()
@@ -68,7 +70,7 @@ class TcpServer(asyncio.AbstractServer):
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """(host, port) of each listening address; the host is ``*`` where it is all of them."""
-        return [("*" if a is None else str(a), self.port) for a in self._handles.values()]
+        return [(host, self.port) for host in self._handles.values()]
 
     @property
     def sockets(self) -> tuple[Any, ...]:
@@ -166,16 +168,14 @@ class TcpServer(asyncio.AbstractServer):
 class _ListeningSocket:
     """Just enough of a socket to ask a server where it listens."""
 
-    def __init__(self, address: Address | None, port: int) -> None:
-        self._address = address
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
         self._port = port
 
     def getsockname(self) -> tuple[Any, ...]:
         """Return the address as a socket would."""
-        if self._address is None:
+        if self._host == "*":
             return "::", self._port, 0, 0
-        if self._address.version == 4:
-            return str(self._address), self._port
-        return str(self._address), self._port, 0, 0
+        return (self._host, self._port, 0, 0) if ":" in self._host else (self._host, self._port)
 
 

@@ -111,7 +111,7 @@ def test_errors_of_the_network() -> None:
 
             def refused(expected: int, network: str, **options: Any) -> None:
                 with pytest.raises(NetworkError) as caught:
-                    stack.add_route(network, **options)  # type: ignore[arg-type]
+                    stack.add_route(network, **options)
                 assert caught.value.errno == expected
                 assert isinstance(caught.value, TcpipError)
 

@@ -10,11 +10,11 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 1963884265 /* version 1, as a sum over all of it: no change can be forgotten */
+#define ABI_VERSION 78542568 /* version 1, as a sum over all of it: no change can be forgotten */
 #define ABI_MAX_INTERFACES 128 /* bounded table; a bridge of a hundred ports and then some */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
-#define ABI_EVENT_CAPACITY 1507328 /* one receive window that a filled hole releases at once, and room for the batch around it */
+#define ABI_EVENT_CAPACITY 1638400 /* one receive window that a filled hole releases at once, and room for the batch around it */
 #define ABI_STAGING_CAPACITY 65536 /* payload of one tcp_send */
 #define ABI_SCRATCH_CAPACITY 64 /* two addresses, or one MAC */
 #define ABI_MAX_DATA 122880 /* payload of one DATA event: from 128 KiB on, C libraries map and unmap pages for each piece */
@@ -56,6 +56,11 @@
 #define ABI_KIND_TUN 1
 #define ABI_KIND_TAP 2
 #define ABI_KIND_BRIDGE 3
+#define ABI_ADDRESS_GONE 0
+#define ABI_ADDRESS_TENTATIVE 1
+#define ABI_ADDRESS_PREFERRED 2
+#define ABI_ADDRESS_DEPRECATED 3
+#define ABI_ADDRESS_DUPLICATE 4
 #define ABI_FAMILY_ANY 0
 #define ABI_FAMILY_IPV4 4
 #define ABI_FAMILY_IPV6 6
@@ -82,6 +87,12 @@
 #define ABI_EVENT_DATAGRAM_ERROR 11 /* UDP socket: ICMP reports that a datagram did not arrive; value is the error, negated */
 #define ABI_EVENT_ECHO_REPLY 12 /* ping session: payload: the source's endpoint with the sequence number as its port, then value bytes */
 #define ABI_EVENT_ECHO_ERROR 13 /* ping session: payload: the reporter's endpoint, the same; value is ICMP's or ICMPv6's type << 8 | code */
+#define ABI_EVENT_ADDRESS 25 /* interface: value is the new state of the address in the payload */
+#define ABI_EVENT_ROUTER_ADVERTISEMENT 26 /* interface: payload: 16 bytes of the router's address, and value bytes of its message */
+#define ABI_EVENT_ROUTER_SOLICITATION 27 /* interface: somebody asked for a router advertisement */
+#define ABI_EVENT_LEASE_MESSAGE 28 /* interface: payload: the DHCP message that the next LEASE follows from */
+#define ABI_EVENT_LEASE 29 /* interface: payload: address, mask, router, server, 4 bytes each, u32 seconds of lease, renewal, rebinding */
+#define ABI_EVENT_LEASE_LOST 30 /* interface: the lease ended, and its address is gone */
 #define ABI_CONTROL_EVENT_LENGTH 0
 #define ABI_CONTROL_MORE 1
 #define ABI_CONTROL_SENT_AT_ONCE 2
@@ -135,7 +146,7 @@ ABI_EXPORT("interface_block") int32_t abi_interface_block(int32_t);
 ABI_EXPORT("interface_address") int32_t abi_interface_address(int32_t, int32_t, int32_t);
 ABI_EXPORT("interface_checksums") int32_t abi_interface_checksums(int32_t, int32_t);
 ABI_EXPORT("tcp_connect") int32_t abi_tcp_connect(int32_t, int32_t, int32_t, int32_t);
-ABI_EXPORT("tcp_listen") int32_t abi_tcp_listen(int32_t, int32_t, int32_t);
+ABI_EXPORT("tcp_listen") int32_t abi_tcp_listen(int32_t, int32_t, int32_t, int32_t);
 ABI_EXPORT("tcp_local_port") int32_t abi_tcp_local_port(int32_t);
 ABI_EXPORT("tcp_send") int32_t abi_tcp_send(double, int32_t, int32_t);
 ABI_EXPORT("tcp_received") int32_t abi_tcp_received(int32_t, int32_t);
@@ -162,6 +173,12 @@ ABI_EXPORT("bridge_learned") int32_t abi_bridge_learned(int32_t);
 ABI_EXPORT("forwarding") int32_t abi_forwarding(int32_t);
 ABI_EXPORT("route_add") int32_t abi_route_add(int32_t, int32_t, int32_t, int32_t, int32_t);
 ABI_EXPORT("route_remove") int32_t abi_route_remove(int32_t, int32_t, int32_t);
+ABI_EXPORT("interface_autoconfigure") int32_t abi_interface_autoconfigure(int32_t, int32_t);
+ABI_EXPORT("interface_check_address") int32_t abi_interface_check_address(int32_t, int32_t);
+ABI_EXPORT("interface_hear_solicitations") int32_t abi_interface_hear_solicitations(int32_t, int32_t);
+ABI_EXPORT("interface_advertise") int32_t abi_interface_advertise(int32_t, int32_t);
+ABI_EXPORT("dhcp_start") int32_t abi_dhcp_start(int32_t);
+ABI_EXPORT("dhcp_stop") int32_t abi_dhcp_stop(int32_t);
 ABI_EXPORT("abi_version") int32_t abi_version(void);
 
 #endif

@@ -16,7 +16,9 @@
 #define LWIP_STATS 1
 #define LWIP_STATS_LARGE 1
 #define MIB2_STATS 0
-#define LWIP_HOOK_TCP_RETRANSMITTED() (tcp_retransmissions++)
+/* From the second retransmission in a row on, the neighbour's MAC may be an old one. */
+#define LWIP_HOOK_TCP_RETRANSMITTED() (tcp_retransmissions++, neighbour_doubtful = pcb->nrtx >= 2)
+#define LWIP_HOOK_ETHARP_DOUBTFUL() (neighbour_doubtful && !(neighbour_doubtful = false))
 #define LWIP_STATS_DISPLAY 0
 
 /* --- Memory: our heap (src/heap.c), so that no pool has to be sized in advance. ------------------------------ */
@@ -59,9 +61,27 @@
 #define LWIP_MULTICAST_PING 0
 #define LWIP_RAW 0 /* raw sockets would be asked about every packet; src/icmp.c hears what lwIP has no use for */
 #define LWIP_IGMP 1
-#define LWIP_DHCP 0
+#define LWIP_DHCP 1
 #define LWIP_AUTOIP 0
-#define LWIP_ACD 0
+#define LWIP_ACD 1 /* an address from DHCP is probed for before it is used, RFC 5227 */
+#define LWIP_ACD_KEEP_ADDRESS 1 /* and kept from then on, RFC 5227, section 2.4 (c): two forged frames must not take it */
+/* Ticks of 100 ms. RFC 5227, section 1.1, says seconds for links where an answer may take one, and allows shorter times. */
+#define LWIP_ACD_PROBE_WAIT 2
+#define LWIP_ACD_PROBE_MIN 2
+#define LWIP_ACD_PROBE_MAX 4
+#define LWIP_ACD_ANNOUNCE_WAIT 4
+/* Leases are counted in seconds; lwIP would in minutes, and not beyond a day. */
+#define DHCP_COARSE_TIMER_SECS 1
+#define DHCP_TIMEOUT_SIZE_T uint32_t
+#define DHCP_DEFINE_CUSTOM_TIMEOUTS
+#define DHCP_SET_TIMEOUT_FROM_OFFERED_T0_LEASE(result, dhcp) ((result) = (dhcp)->offered_t0_lease)
+#define DHCP_SET_TIMEOUT_FROM_OFFERED_T1_RENEW(result, dhcp) ((result) = LWIP_MAX((dhcp)->offered_t1_renew, 1))
+#define DHCP_SET_TIMEOUT_FROM_OFFERED_T2_REBIND(result, dhcp) ((result) = LWIP_MAX((dhcp)->offered_t2_rebind, 1))
+#define DHCP_NEXT_TIMEOUT_THRESHOLD 60 /* RFC 2131, section 4.4.5 */
+#define DHCP_REQUEST_BACKOFF_SEQUENCE(tries) ((u16_t)(((tries) < 6 ? 1 << (tries) : 60) * 1000))
+#define DHCP_ADD_EXTRA_REQUEST_OPTIONS , 6, 15, 119 /* name servers, domain, search list: read by the host */
+#define LWIP_HOOK_DHCP_ACK(netif, message) lease_acknowledged(netif, message)
+#define LWIP_HOOK_DHCP_BOUND(netif) lease_bound(netif)
 #define LWIP_DNS 0 /* names are resolved by the host, over the stack's own UDP */
 #define LWIP_HOOK_IP4_ROUTE_SRC(src, dest) interface_route4(src, dest)
 #define LWIP_HOOK_ETHARP_NEXT_HOP(netif, dest) (route_count == 0 ? NULL : route_next_hop4(netif, dest))
@@ -76,9 +96,12 @@
 #define LWIP_IPV6_FRAG 1
 #define LWIP_IPV6_REASS 1
 #define IPV6_FRAG_COPYHEADER 1 /* the header of a fragment must survive lwIP's overlay when pointers are 8 bytes wide */
-#define LWIP_IPV6_SEND_ROUTER_SOLICIT 1 /* off in effect: interface.c asks no router yet */
+#define LWIP_IPV6_SEND_ROUTER_SOLICIT 1 /* by interfaces that configure themselves (src/autoconfiguration.c) */
 #define LWIP_IPV6_AUTOCONFIG 1
-#define LWIP_IPV6_DUP_DETECT_ATTEMPTS 1 /* RFC 4862, section 5.1; interface.c uses its addresses at once */
+#define LWIP_IPV6_DUP_DETECT_ATTEMPTS 1 /* RFC 4862, section 5.1; addresses from the host are checked only if it asks */
+#define LWIP_HOOK_ND6_RA(netif, message) router_advertised(netif, message)
+#define LWIP_HOOK_ICMP6_RS(netif, message) router_solicited(netif, message)
+#define LWIP_HOOK_ND6_PATH_MTU(message, mtu) path_mtu_accept(message, mtu)
 #define LWIP_IPV6_DHCP6 0
 #define LWIP_ICMP6 1
 #define LWIP_IPV6_MLD 1
@@ -112,7 +135,7 @@
 #define TCP_SND_BUF ABI_TCP_SEND_BUFFER
 #define TCP_SND_QUEUELEN 16384 /* segments; the buffer in bytes is the bound that counts, even at an MSS of 64 */
 #define TCP_OVERSIZE 1460 /* room behind a short write, so that further writes join its segment */
-#define TCP_WND_UPDATE_THRESHOLD (TCP_WND / 32) /* an update opens the window by a useful amount, and none goes out for less */
+#define TCP_WND_UPDATE_THRESHOLD (TCP_WND_MAX(pcb) / 32) /* of the window that this peer can see; none goes out for less */
 #define LWIP_TCP_TIMESTAMPS 1
 #define LWIP_TCP_SACK_OUT 1
 #define LWIP_TCP_MAX_SACK_NUM 3 /* what fits beside a timestamp, RFC 2018, section 3 */

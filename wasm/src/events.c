@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* One frame can fill a hole and release a whole window; beside it, its events and those of timers. */
-enum { FRAME_RESERVE = ABI_TCP_WINDOW + 65536, OTHER_RESERVE = 65536 };
+enum { FRAME_RESERVE = ABI_TCP_WINDOW + 65536, OTHER_RESERVE = 196608 };
 
 static uint8_t buffer[ABI_EVENT_CAPACITY] __attribute__((aligned(8)));
 static uint32_t *last_data; /* the latest record, if it is a DATA event that may still grow */
@@ -57,6 +57,10 @@ void event_add_packet(uint32_t kind, int32_t handle, int32_t value, const ip_add
   if (packet != NULL) {
     pbuf_copy_partial(packet, payload + addresses, (u16_t)length, skip);
   }
+}
+
+void event_add_bytes(uint32_t kind, int32_t handle, int32_t value, const void *payload, uint32_t length) {
+  memcpy(append(kind, handle, value, length), payload, length);
 }
 
 void event_add_addresses(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *local, uint16_t local_port,

@@ -78,6 +78,7 @@ double abi_poll(double time) {
   }
   more |= tcp_report();
   room_report();
+  autoconfiguration_report();
   more |= interfaces_announce();
   control[ABI_CONTROL_MORE] = (more ? ABI_MORE_NOW : 0) | (tcp_has_pending() && events_hold_data() ? ABI_MORE_SOON : 0) |
                               memory_grown();
@@ -93,7 +94,8 @@ int32_t abi_statistics(void) {
   figures[ABI_STATISTIC_MALFORMED] = lwip_stats.ip.lenerr + lwip_stats.ip6.lenerr + lwip_stats.tcp.lenerr +
                                      lwip_stats.udp.lenerr + lwip_stats.etharp.lenerr + lwip_stats.nd6.lenerr;
   figures[ABI_STATISTIC_PROTOCOL_DROPS] = lwip_stats.ip.drop + lwip_stats.ip6.drop + lwip_stats.tcp.drop +
-                                          lwip_stats.etharp.drop + lwip_stats.nd6.drop + lwip_stats.icmp6.drop;
+                                          lwip_stats.etharp.drop + lwip_stats.nd6.drop + lwip_stats.icmp6.drop +
+                                          lwip_stats.udp.drop;
   figures[ABI_STATISTIC_MEMORY_ERRORS] = lwip_stats.tcp.memerr + lwip_stats.link.memerr;
   figures[ABI_STATISTIC_HEAP_USED] = heap_used();
   figures[ABI_STATISTIC_CONNECTIONS] = tcp_connections();

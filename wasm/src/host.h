@@ -45,6 +45,7 @@ uint8_t *event_data_space(int32_t handle, uint32_t length);
 void event_data_added(int32_t handle, uint32_t length);
 void event_add_packet(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *first, uint16_t first_port,
                       const ip_addr_t *second, uint16_t second_port, const struct pbuf *packet, uint16_t skip);
+void event_add_bytes(uint32_t kind, int32_t handle, int32_t value, const void *payload, uint32_t length);
 
 /* random.c: everything that must not be predictable, from the seed. */
 void random_seed(uint64_t low, uint64_t high);
@@ -59,6 +60,9 @@ uint32_t interface_room(const struct netif *netif); /* bytes of records that its
 /* receive.c */
 bool interfaces_receive(void);  /* hands waiting frames to lwIP; true if some are left */
 bool interfaces_announce(void); /* a TRANSMIT event for each interface with frames to send; true if one loops */
+
+/* autoconfiguration.c */
+void autoconfiguration_report(void); /* adds the events of addresses, solicitations and leases */
 
 /* frame.c: is what arrived well-formed enough for lwIP? */
 enum frame_verdict { FRAME_DROP, FRAME_COPY, FRAME_IN_PLACE };
@@ -90,6 +94,7 @@ void timers_start(void);
 void timers_run(void);
 bool timers_advance(double time); /* moves the clock, if TCP misses no tick by it */
 bool timers_seek_neighbours(void); /* packets wait for ARP or neighbour discovery */
+void timers_changed(void);     /* something was begun that slow clocks depend on */
 void timers_tcp_changed(void); /* an option that timers depend on was set */
 double timers_deadline(void); /* seconds, or infinity */
 

@@ -125,10 +125,10 @@ int32_t abi_interface_add(int32_t kind, int32_t mtu) {
   return interface->handle;
 }
 
-static struct interface *interface_of(int32_t handle) { return handle_object(handle, HANDLE_INTERFACE); }
+struct interface *interface_object(int32_t handle) { return handle_object(handle, HANDLE_INTERFACE); }
 
 int32_t abi_interface_remove(int32_t handle) {
-  struct interface *interface = interface_of(handle);
+  struct interface *interface = interface_object(handle);
   if (interface == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
@@ -143,6 +143,7 @@ int32_t abi_interface_remove(int32_t handle) {
   }
   bridge_forget(interface);
   routes_forget(interface);
+  lease_end(interface);
   netif_remove(&interface->netif);
   handle_close(handle);
   release(interface);
@@ -150,12 +151,12 @@ int32_t abi_interface_remove(int32_t handle) {
 }
 
 int32_t abi_interface_block(int32_t handle) {
-  struct interface *interface = interface_of(handle);
+  struct interface *interface = interface_object(handle);
   return interface == NULL ? ABI_ERROR_BAD_HANDLE : (int32_t)(uintptr_t)interface->block;
 }
 
 int32_t abi_interface_address(int32_t handle, int32_t family, int32_t prefix) {
-  struct interface *interface = interface_of(handle);
+  struct interface *interface = interface_object(handle);
   ip_addr_t address;
   if (interface == NULL) {
     return ABI_ERROR_BAD_HANDLE;
@@ -181,7 +182,7 @@ int32_t abi_interface_address(int32_t handle, int32_t family, int32_t prefix) {
 }
 
 int32_t abi_interface_checksums(int32_t handle, int32_t enabled) {
-  struct interface *interface = interface_of(handle);
+  struct interface *interface = interface_object(handle);
   if (interface == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
@@ -190,7 +191,7 @@ int32_t abi_interface_checksums(int32_t handle, int32_t enabled) {
 }
 
 struct netif *interface_netif(int32_t handle) {
-  struct interface *interface = interface_of(handle);
+  struct interface *interface = interface_object(handle);
   return interface == NULL ? NULL : &interface->netif;
 }
 
@@ -216,7 +217,8 @@ bool interface_owns(const ip_addr_t *address) {
         ip4_addr_eq(ip_2_ip4(address), netif_ip4_addr(&interface->netif))) {
       return true;
     }
-    if (IP_IS_V6(address) && netif_get_ip6_addr_match((struct netif *)&interface->netif, ip_2_ip6(address)) >= 0) {
+    int8_t index = IP_IS_V6(address) ? netif_get_ip6_addr_match((struct netif *)&interface->netif, ip_2_ip6(address)) : -1;
+    if (index >= 0 && ip6_addr_isvalid(netif_ip6_addr_state(&interface->netif, index))) { /* not a duplicate */
       return true;
     }
   }

@@ -141,10 +141,10 @@ static bool listens_on(uint16_t port, const ip_addr_t *address) {
   return false;
 }
 
-int32_t abi_tcp_listen(int32_t family, int32_t port, int32_t backlog) {
+int32_t abi_tcp_listen(int32_t family, int32_t port, int32_t backlog, int32_t scope) {
   ip_addr_t address;
   if ((family != ABI_FAMILY_ANY && family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || port < 0 || port > 65535 || backlog < 1 || backlog > ABI_MAX_BACKLOG ||
-      !address_read(&address, family, scratch, 0)) {
+      !address_read(&address, family, scratch, scope)) {
     return ABI_ERROR_INVALID;
   }
   if (family == ABI_FAMILY_ANY) {

@@ -5,6 +5,7 @@
 
 static struct connection *pending, *report;
 uint32_t tcp_retransmissions;
+bool neighbour_doubtful; /* asked for, and reset, where the next frame to a neighbour leaves */
 
 void connection_send_later(struct connection *connection) {
   if ((connection->flags & CONNECTION_PENDING) == 0) {

@@ -1,6 +1,8 @@
 /* lwIP's clocks. Its own timers tick for ever; here a tick that could only age a table in silence is not worth waking
    the host for: it is made up for at the next poll, before anything else happens, so that nobody can tell. */
 #include "host.h"
+#include "lwip/acd.h"
+#include "lwip/dhcp.h"
 #include "lwip/etharp.h"
 #include "lwip/igmp.h"
 #include "lwip/ip4_frag.h"
@@ -9,6 +11,7 @@
 #include "lwip/nd6.h"
 #include "lwip/priv/nd6_priv.h"
 #include "lwip/priv/tcp_priv.h"
+#include "lwip/prot/dhcp.h"
 #include "lwip/stats.h"
 #include "lwip/timeouts.h"
 
@@ -73,6 +76,54 @@ static uint32_t mld_idle(void) {
   return NEVER;
 }
 
+/* A time that is counted down by each tick, and acts at the last of them. */
+static uint32_t before(uint32_t idle, uint32_t ticks) {
+  return ticks == 0 ? idle : LWIP_MIN(idle, LWIP_MIN(ticks - 1, MOST_TICKS / 2));
+}
+
+static uint32_t acd_idle(void) {
+  uint32_t idle = NEVER;
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    for (const struct acd *acd = netif->acd_list; acd != NULL; acd = acd->next) {
+      if (acd->state != ACD_STATE_OFF && acd->state < ACD_STATE_ONGOING) {
+        idle = before(idle, LWIP_MAX(acd->ttw, 1));
+      } else if (acd->state == ACD_STATE_RATE_LIMIT) {
+        idle = before(idle, LWIP_MAX(acd->ttw, 1));
+      }
+    }
+  }
+  return idle;
+}
+
+static uint32_t dhcp_fine_idle(void) {
+  uint32_t idle = NEVER;
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    if (netif_dhcp_data(netif) != NULL) {
+      idle = before(idle, netif_dhcp_data(netif)->request_timeout);
+    }
+  }
+  return idle;
+}
+
+static uint32_t dhcp_coarse_idle(void) {
+  uint32_t idle = NEVER;
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    const struct dhcp *dhcp = netif_dhcp_data(netif);
+    if (dhcp != NULL && dhcp->state != DHCP_STATE_OFF) {
+      idle = before(idle, dhcp->t0_timeout - (dhcp->t0_timeout == 0 ? 0 : dhcp->lease_used));
+      idle = before(before(idle, dhcp->t1_renew_time), dhcp->t2_rebind_time);
+    }
+  }
+  return idle;
+}
+
+static uint32_t lifetime(uint32_t idle, uint32_t seconds) {
+  return ip6_addr_life_isinfinite(seconds) ? idle : before(idle, seconds);
+}
+
 static uint32_t nd_idle(void) {
   for (int i = 0; i < LWIP_ND6_NUM_NEIGHBORS; i++) {
     uint8_t state = neighbor_cache[i].state;
@@ -80,18 +131,24 @@ static uint32_t nd_idle(void) {
       return 0;
     }
   }
+  uint32_t idle = NEVER;
   struct netif *netif;
   NETIF_FOREACH(netif) {
     if (netif->ip6_autoconfig_enabled && netif->rs_count > 0) {
       return 0;
     }
     for (int i = 0; i < LWIP_IPV6_NUM_ADDRESSES; i++) {
-      if (ip6_addr_istentative(netif_ip6_addr_state(netif, i))) {
+      uint8_t state = netif_ip6_addr_state(netif, i);
+      if (ip6_addr_istentative(state)) {
         return 0;
+      }
+      if (!ip6_addr_isinvalid(state)) {
+        idle = lifetime(idle, netif_ip6_addr_valid_life(netif, i));
+        idle = lifetime(idle, ip6_addr_ispreferred(state) ? netif_ip6_addr_pref_life(netif, i) : 0);
       }
     }
   }
-  return NEVER;
+  return idle;
 }
 
 static void tick_tcp(void) {
@@ -128,6 +185,9 @@ static struct clock clocks[] = {
     {.interval = ND6_TMR_INTERVAL, .tick = nd6_tmr, .idle = nd_idle},
     {.interval = IGMP_TMR_INTERVAL, .tick = igmp_tmr, .idle = igmp_idle},
     {.interval = MLD6_TMR_INTERVAL, .tick = mld6_tmr, .idle = mld_idle},
+    {.interval = ACD_TMR_INTERVAL, .tick = acd_tmr, .idle = acd_idle},
+    {.interval = DHCP_FINE_TIMER_MSECS, .tick = dhcp_fine_tmr, .idle = dhcp_fine_idle},
+    {.interval = DHCP_COARSE_TIMER_MSECS, .tick = dhcp_coarse_tmr, .idle = dhcp_coarse_idle},
     {.interval = TCP_TMR_INTERVAL, .tick = tick_tcp, .idle = tcp_idle},
 };
 
@@ -169,6 +229,10 @@ bool timers_advance(double time) {
   return true;
 }
 
+static bool slow_changed;
+
+void timers_changed(void) { slow_changed = true; }
+
 void timers_tcp_changed(void) { tcp_exchanged--; }
 
 void timers_start(void) {
@@ -197,9 +261,10 @@ static uint64_t slow_deadline(void) {
   uint32_t exchanges = lwip_stats.etharp.xmit + lwip_stats.etharp.recv + lwip_stats.nd6.xmit + lwip_stats.nd6.recv +
                        lwip_stats.ip_frag.recv + lwip_stats.ip6_frag.recv + lwip_stats.igmp.recv +
                        lwip_stats.igmp.xmit + lwip_stats.mld6.recv + lwip_stats.mld6.xmit;
-  if (now >= walked + WALK_INTERVAL || exchanges != exchanged || now >= earliest) {
+  if (slow_changed || now >= walked + WALK_INTERVAL || exchanges != exchanged || now >= earliest) {
     walked = now;
     exchanged = exchanges;
+    slow_changed = false;
     earliest = UINT64_MAX;
     for (int i = 0; &clocks[i] != tcp_clock; i++) {
       earliest = LWIP_MIN(earliest, due(&clocks[i], clocks[i].idle()));

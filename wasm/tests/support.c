@@ -348,7 +348,7 @@ int32_t tcp_listener(int32_t family, const uint8_t *address, int32_t port, int32
   if (address != NULL) {
     memcpy(scratch, address, family == ABI_FAMILY_IPV4 ? 4 : 16);
   }
-  return abi_tcp_listen(family, port, backlog);
+  return abi_tcp_listen(family, port, backlog, 0);
 }
 
 int32_t tcp_put(int32_t handle, const void *bytes, int32_t length) {

@@ -1,0 +1,124 @@
+"""The engine's verbs by which an interface finds its own addresses: SLAAC, duplicate detection, DHCP, and the router's
+side of SLAAC. What follows from them are events of the interface; they are taken apart here, too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from tcpip_wasm.engine.core import Core
+
+_ADDRESS_REPORT: Final = Struct("<III16sII")
+_LEASE_REPORT: Final = Struct("<4s4s4s4sIII")
+
+INFINITE: Final = 0xFFFFFFFF
+"""Seconds that mean for ever, in DHCP (RFC 2131, section 3.3) and in IPv6 (RFC 4861, section 4.6.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressReport:
+    """What an ADDRESS event says beside the new state.
+
+    Attributes:
+        address: the IPv6 address.
+        given: whether the host gave it, so that it has no lifetime.
+        valid, preferred: seconds left; `INFINITE` for ever.
+    """
+
+    address: IPv6Address
+    given: bool
+    valid: int
+    preferred: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReport:
+    """What a LEASE event says.
+
+    Attributes:
+        address: the address with its netmask.
+        router: the default router, or None.
+        server: the server that gave it.
+        seconds, renewal, rebinding: from now on until the lease ends, is renewed, is renewed by any server.
+    """
+
+    address: IPv4Interface
+    router: IPv4Address | None
+    server: IPv4Address
+    seconds: int
+    renewal: int
+    rebinding: int
+
+
+def decode_address(payload: bytes) -> AddressReport:
+    """Take apart the payload of an ADDRESS event."""
+    _, given, _, packed, valid, preferred = _ADDRESS_REPORT.unpack(payload)
+    return AddressReport(IPv6Address(packed), bool(given), valid, preferred)
+
+
+def decode_lease(payload: bytes) -> LeaseReport:
+    """Take apart the payload of a LEASE event."""
+    address, mask, router, server, *times = _LEASE_REPORT.unpack(payload)
+    return LeaseReport(
+        IPv4Interface((IPv4Address(address), int.from_bytes(mask).bit_count())),
+        IPv4Address(router) if any(router) else None,
+        IPv4Address(server),
+        *times,
+    )
+
+
+class AutoconfigurationCalls:
+    """The verbs; reachable as `Core.autoconfiguration`. Handles are those of tap interfaces."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def follow_routers(self, handle: int, enabled: bool) -> None:
+        """Ask for router advertisements and believe them, or forget what they gave.
+
+        Raises:
+            OSError: ``EBADF`` where the interface is no tap, or has no link-local address for want of MTU.
+        """
+        self._core._call("interface_autoconfigure", handle, enabled)
+
+    def check_address(self, handle: int, address: IPv6Address) -> None:
+        """Check one of the interface's addresses for duplicates before it is used (RFC 4862, section 5.4).
+
+        Raises:
+            OSError: ``EADDRNOTAVAIL`` where the interface has no such address.
+        """
+        self._core._put_scratch(address.packed)
+        self._core._call("interface_check_address", handle, 1, detail=str(address))
+
+    def remove_address(self, handle: int, address: IPv6Address) -> None:
+        """Take an IPv6 address from the interface."""
+        self._core._put_scratch(address.packed)
+        self._core._call("interface_check_address", handle, 0, detail=str(address))
+
+    def hear_solicitations(self, handle: int, enabled: bool) -> None:
+        """Say by ROUTER_SOLICITATION events when somebody asks for routers, or do no longer."""
+        self._core._call("interface_hear_solicitations", handle, enabled)
+
+    def advertise(self, handle: int, message: bytes) -> None:
+        """Send a router advertisement, see `build_advertisement`, to all nodes.
+
+        Raises:
+            OSError: ``EADDRNOTAVAIL`` as long as the interface has no link-local address that may be used.
+        """
+        self._core._put_staging(message)
+        self._core._call("interface_advertise", handle, len(message), detail="advertise")
+
+    def start_dhcp(self, handle: int) -> None:
+        """Ask for an IPv4 address. LEASE follows as an event, if there is a server.
+
+        Raises:
+            OSError: ``EADDRINUSE`` where the interface has an IPv4 address, or something else has UDP port 68.
+        """
+        self._core._call("dhcp_start", handle, detail="DHCP")
+
+    def stop_dhcp(self, handle: int) -> None:
+        """Release the lease, if there is one, and ask no more."""
+        self._core._call("dhcp_stop", handle)

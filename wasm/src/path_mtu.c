@@ -1,0 +1,62 @@
+/* Packet too big (RFC 8201): is it about a packet of ours? lwIP has checked that the message is long enough, and that what it says is less
+   than before and no less than IPv6's minimum. */
+#include "connection.h"
+#include "lwip/icmp6.h"
+#include "lwip/ip.h"
+#include "lwip/ip6.h"
+#include "lwip/priv/tcp_priv.h"
+#include "lwip/prot/icmp6.h"
+#include "lwip/udp.h"
+
+#include <string.h>
+
+static uint32_t get16(const uint8_t *bytes) { return (uint32_t)bytes[0] << 8 | bytes[1]; }
+
+static bool tcp_was_sent(const ip_addr_t *from, const ip_addr_t *to, const uint8_t *header) {
+  const struct tcp_pcb *pcb = tcp_lookup(from, (uint16_t)get16(header), to, (uint16_t)get16(header + 2));
+  uint32_t sequence = get16(header + 4) << 16 | get16(header + 6);
+  return pcb != NULL && sequence - pcb->lastack <= pcb->snd_nxt - pcb->lastack;
+}
+
+static bool udp_was_sent(const uint8_t *header) {
+  for (const struct udp_pcb *pcb = udp_pcbs; pcb != NULL; pcb = pcb->next) {
+    if (pcb->local_port == get16(header)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/* RFC 8201, section 6: a forged message should have to guess what was sent. */
+static bool was_sent(const ip_addr_t *from, const ip_addr_t *to, const uint8_t *packet, uint32_t length) {
+  uint8_t protocol = packet[6];
+  uint32_t at = IP6_HLEN;
+  if (protocol == IP6_NEXTH_FRAGMENT && length >= at + 8 && (get16(packet + at + 2) & 0xfff8) == 0) {
+    protocol = packet[at];
+    at += 8;
+  }
+  if (!interface_owns(from) || length < at + 8) {
+    return false;
+  }
+  switch (protocol) {
+    case IP6_NEXTH_TCP:
+      return tcp_was_sent(from, to, packet + at);
+    case IP6_NEXTH_UDP:
+      return udp_was_sent(packet + at);
+    case IP6_NEXTH_ICMP6:
+      return packet[at] == ICMP6_TYPE_EREQ || packet[at] == ICMP6_TYPE_EREP;
+    default:
+      return false;
+  }
+}
+
+int path_mtu_accept(const struct pbuf *message, uint16_t mtu) {
+  const uint8_t *packet = (const uint8_t *)message->payload + sizeof(struct icmp6_hdr);
+  ip_addr_t from, to;
+  address_read(&from, ABI_FAMILY_IPV6, packet + 8, 0);
+  address_read(&to, ABI_FAMILY_IPV6, packet + 24, 0);
+  ip6_addr_assign_zone(ip_2_ip6(&from), IP6_UNICAST, ip_current_input_netif());
+  ip6_addr_assign_zone(ip_2_ip6(&to), IP6_UNICAST, ip_current_input_netif());
+  (void)mtu; /* lwIP keeps it; what is larger leaves in fragments, new connections send less */
+  return was_sent(&from, &to, packet, message->len - sizeof(struct icmp6_hdr));
+}

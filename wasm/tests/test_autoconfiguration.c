@@ -1,0 +1,434 @@
+/* IPv6 addresses that an interface finds by itself, and what routers and neighbours may and may not do to it: RFC 4861,
+   RFC 4862, RFC 6980, RFC 8201. Every message here could come from anybody on the link. */
+#include "interface.h"
+#include "support.h"
+
+#include <string.h>
+
+static const uint8_t ALL_NODES[16] = {0xff, 2, [15] = 1}, ANY[16];
+static const uint8_t ROUTER[16] = {0xfe, 0x80, [15] = 9}, OTHER_ROUTER[16] = {0xfe, 0x80, [15] = 8};
+static const uint8_t ROUTER_MAC[6] = {2, 0, 0, 0, 0, 9}, FAR[16] = {0x20, 1, 0xd, 0xb8, [15] = 7};
+static const uint8_t PREFIX[16] = {0x20, 1, 0xd, 0xb8, 0, 1};
+/* HOST_MAC as an interface identifier: RFC 4291, appendix A */
+static const uint8_t LINK_LOCAL[16] = {0xfe, 0x80, [8] = 0, 0, 0, 0xff, 0xfe, 0, 0, 1};
+static const uint8_t GLOBAL[16] = {0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 1};
+
+static struct packet packet;
+static int32_t tap;
+
+static void receive6(const uint8_t *from, const uint8_t *to, const uint8_t *message, uint32_t length) {
+  packet_ip(&packet, ABI_FAMILY_IPV6, from, to, PROTOCOL_ICMPV6, message, length);
+  packet_ethernet(&packet, HOST_MAC, 0x86dd);
+  interface_receive(tap, packet.bytes, packet.length);
+  host_poll();
+}
+
+struct advertisement {
+  uint32_t lifetime, mtu, valid, preferred, reachable;
+  const uint8_t *prefix;
+};
+
+static uint32_t write_advertisement(uint8_t *message, struct advertisement given) {
+  memset(message, 0, 64);
+  message[0] = 134;
+  put16(message + 6, given.lifetime);
+  put32(message + 8, given.reachable);
+  message[16] = message[17] = 1;
+  memcpy(message + 18, ROUTER_MAC, 6);
+  message[24] = 5;
+  message[25] = 1;
+  put32(message + 28, given.mtu);
+  message[32] = 3;
+  message[33] = 4;
+  message[34] = 64;
+  message[35] = 0xc0;
+  put32(message + 36, given.valid);
+  put32(message + 40, given.preferred);
+  memcpy(message + 48, given.prefix == NULL ? PREFIX : given.prefix, 16);
+  return 64;
+}
+
+static void advertise(const uint8_t *from, struct advertisement given) {
+  uint8_t message[64];
+  receive6(from, ALL_NODES, message, write_advertisement(message, given));
+}
+
+static void open_tap(void) {
+  tap = interface_open(ABI_KIND_TAP, 1500);
+  host_poll();
+  frames_forget();
+}
+
+static struct netif *netif(void) { return interface_netif(tap); }
+
+static void address_expect(const uint8_t *address, int32_t state) {
+  struct event event = event_expect(ABI_EVENT_ADDRESS, tap);
+  CHECK_EQUAL(event.value, state);
+  CHECK_EQUAL(event.length, ABI_ADDRESS_SIZE + 8);
+  CHECK(memcmp(event.payload + 12, address, 16) == 0);
+}
+
+static void events_forget(void) {
+  while (event_next().kind != 0) {
+  }
+}
+
+/* The next frame that is an ICMPv6 message of this type, as it begins behind the Ethernet header; NULL if none is. */
+static const uint8_t *expect_icmp6(uint8_t type) {
+  struct frame frame;
+  while ((frame = frame_next()).length != 0) {
+    if (frame.length > 54 && get16(frame.bytes + 12) == 0x86dd && frame.bytes[20] == 58 && frame.bytes[54] == type) {
+      return frame.bytes + 14;
+    }
+  }
+  return NULL;
+}
+
+static void configure(void) {
+  open_tap();
+  CHECK_EQUAL(abi_interface_autoconfigure(tap, 1), 0);
+  host_advance(3 * SECOND);
+  frames_forget();
+  events_forget();
+  advertise(ROUTER, (struct advertisement){.lifetime = 1800, .valid = 3600, .preferred = 1800});
+  host_advance(3 * SECOND);
+  events_forget();
+  frames_forget();
+}
+
+static void close_tap(void) {
+  CHECK_EQUAL(abi_interface_remove(tap), 0);
+  host_poll();
+  events_forget();
+  frames_forget();
+}
+
+static void asks_for_routers_and_checks_its_addresses(void) {
+  open_tap();
+  CHECK_EQUAL(abi_interface_autoconfigure(tap, 1), 0);
+  host_poll();
+  address_expect(LINK_LOCAL, ABI_ADDRESS_TENTATIVE);
+  host_advance(3 * SECOND);
+  address_expect(LINK_LOCAL, ABI_ADDRESS_PREFERRED);
+  const uint8_t *solicitation = expect_icmp6(135);
+  CHECK(solicitation != NULL);
+  CHECK(memcmp(solicitation + 8, ANY, 16) == 0);
+  CHECK(memcmp(solicitation + 48, LINK_LOCAL, 16) == 0);
+  CHECK_EQUAL(solicitation[7], 255);
+  host_advance(20 * SECOND);
+  int asked = 0;
+  while (expect_icmp6(133) != NULL) {
+    asked++;
+  }
+  CHECK_EQUAL(asked, 3); /* RFC 4861, section 10: MAX_RTR_SOLICITATIONS, less one that left with the first above */
+  CHECK_EQUAL(host_deadline(), -1);
+  advertise(ROUTER, (struct advertisement){.lifetime = 60, .valid = 100, .preferred = 50});
+  struct event event = event_expect(ABI_EVENT_ROUTER_ADVERTISEMENT, tap);
+  CHECK_EQUAL(event.value, 64);
+  CHECK_EQUAL(event.length, 80);
+  CHECK(memcmp(event.payload, ROUTER, 16) == 0);
+  CHECK_EQUAL(event.payload[16], 134);
+  address_expect(GLOBAL, ABI_ADDRESS_TENTATIVE);
+  host_advance(3 * SECOND);
+  address_expect(GLOBAL, ABI_ADDRESS_PREFERRED);
+  frames_forget();
+  host_advance(50 * SECOND);
+  address_expect(GLOBAL, ABI_ADDRESS_DEPRECATED);
+  host_advance(50 * SECOND);
+  address_expect(GLOBAL, ABI_ADDRESS_GONE);
+  event_expect_none();
+  close_tap();
+}
+
+static void router_is_used_as_long_as_it_says(void) {
+  configure();
+  static const uint8_t ping[8] = {128};
+  receive6(FAR, GLOBAL, ping, sizeof ping);
+  struct frame frame = frame_next();
+  CHECK(frame.length != 0 && memcmp(frame.bytes, ROUTER_MAC, 6) == 0);
+  advertise(ROUTER, (struct advertisement){.lifetime = 0, .valid = 3600, .preferred = 1800});
+  host_advance(10 * SECOND);
+  frames_forget();
+  receive6(FAR, GLOBAL, ping, sizeof ping);
+  CHECK(expect_icmp6(129) == NULL);
+  /* One that was never a router does not become one by saying that it is none. */
+  advertise(OTHER_ROUTER, (struct advertisement){.lifetime = 0, .valid = 3600, .preferred = 1800});
+  receive6(FAR, GLOBAL, ping, sizeof ping);
+  CHECK(expect_icmp6(129) == NULL);
+  close_tap();
+}
+
+/* Is there a way to elsewhere? With one interface only, lwIP would take it for that. */
+static int32_t way_out(void) {
+  int32_t other = interface_open(ABI_KIND_LOOPBACK, 1500), handle = tcp_open(ABI_FAMILY_IPV6, FAR, 80);
+  if (handle > 0) {
+    CHECK_EQUAL(abi_tcp_abort(handle), 0);
+  }
+  CHECK_EQUAL(abi_interface_remove(other), 0);
+  return handle;
+}
+
+static void advertisements_nobody_asked_for(void) {
+  open_tap();
+  advertise(ROUTER, (struct advertisement){.lifetime = 1800, .mtu = 1300, .valid = 3600, .preferred = 1800});
+  host_advance(3 * SECOND);
+  event_expect_none();
+  CHECK_EQUAL(netif()->mtu6, 1500);
+  CHECK_EQUAL(way_out(), ABI_ERROR_NO_ROUTE);
+  close_tap();
+}
+
+static void advertisements_that_are_none(void) {
+  uint8_t message[64];
+  uint32_t length = write_advertisement(message, (struct advertisement){.lifetime = 1800, .valid = 3600, .preferred = 9});
+  open_tap();
+  CHECK_EQUAL(abi_interface_autoconfigure(tap, 1), 0);
+  host_advance(3 * SECOND);
+  events_forget();
+  receive6(PEER6, ALL_NODES, message, length); /* not from the link */
+  packet_ip(&packet, ABI_FAMILY_IPV6, ROUTER, ALL_NODES, PROTOCOL_ICMPV6, message, length);
+  packet.bytes[7] = 254; /* passed a router */
+  packet_ethernet(&packet, HOST_MAC, 0x86dd);
+  interface_receive(tap, packet.bytes, packet.length);
+  packet_ip_extended(&packet, ROUTER, ALL_NODES, 44, PROTOCOL_ICMPV6, message, length); /* RFC 6980: a fragment of one */
+  memset(packet.bytes + 41, 0, 7);
+  packet_ethernet(&packet, HOST_MAC, 0x86dd);
+  interface_receive(tap, packet.bytes, packet.length);
+  message[1] = 1; /* code */
+  receive6(ROUTER, ALL_NODES, message, length);
+  host_advance(2 * SECOND);
+  event_expect_none();
+  close_tap();
+}
+
+/* A whole advertisement, but in two fragments. */
+static void neighbour_discovery_in_fragments(void) {
+  uint8_t message[64], piece[72];
+  uint32_t length = write_advertisement(message, (struct advertisement){.lifetime = 1800, .valid = 3600, .preferred = 9});
+  open_tap();
+  CHECK_EQUAL(abi_interface_autoconfigure(tap, 1), 0);
+  host_advance(3 * SECOND);
+  events_forget();
+  packet_ip(&packet, ABI_FAMILY_IPV6, ROUTER, ALL_NODES, PROTOCOL_ICMPV6, message, length);
+  memcpy(message, packet.bytes + 40, length); /* with its checksum */
+  for (uint32_t part = 0; part < 2; part++) {
+    memset(piece, 0, 8);
+    piece[0] = PROTOCOL_ICMPV6;
+    put16(piece + 2, part * 32 | (part == 0));
+    memcpy(piece + 8, message + part * 32, 32);
+    packet_ip(&packet, ABI_FAMILY_IPV6, ROUTER, ALL_NODES, 44, piece, 40);
+    packet_ethernet(&packet, HOST_MAC, 0x86dd);
+    interface_receive(tap, packet.bytes, packet.length);
+  }
+  host_poll();
+  event_expect_none();
+  close_tap();
+}
+
+static void mtus_of_advertisements_are_bounded(void) {
+  static const struct { uint32_t said, used; } cases[] = {
+      {1400, 1400}, {1279, 1400}, {0, 1400}, {65536 + 1300, 1400}, {9000, 1500}, {1280, 1280}, {1500, 1500},
+  };
+  configure();
+  for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+    advertise(ROUTER, (struct advertisement){.lifetime = 9, .mtu = cases[i].said, .valid = 3600, .preferred = 9});
+    CHECK_EQUAL(netif()->mtu6, cases[i].used);
+  }
+  close_tap();
+}
+
+static void prefixes_that_make_no_addresses(void) {
+  static const uint8_t multicast[16] = {0xff, 0xe}, link_local[16] = {0xfe, 0x80}, none[16];
+  const uint8_t *prefixes[] = {multicast, link_local, none};
+  configure();
+  for (int i = 0; i < 3; i++) {
+    advertise(ROUTER, (struct advertisement){.lifetime = 9, .valid = 3600, .preferred = 9, .prefix = prefixes[i]});
+    CHECK_EQUAL(event_next().kind, ABI_EVENT_ROUTER_ADVERTISEMENT);
+    event_expect_none();
+  }
+  uint8_t prefix[16] = {0x20, 2};
+  for (int i = 0; i < 200; i++) { /* no more addresses than there is room for, however many are offered */
+    prefix[7] = (uint8_t)i;
+    advertise(OTHER_ROUTER, (struct advertisement){.lifetime = 9, .valid = 3600, .preferred = 9, .prefix = prefix});
+  }
+  int addresses = 0;
+  for (struct event event; (event = event_next()).kind != 0;) {
+    addresses += event.kind == ABI_EVENT_ADDRESS;
+  }
+  CHECK_EQUAL(addresses, LWIP_IPV6_NUM_ADDRESSES - 2);
+  /* Two hours at least are left to an address, whatever is said later: RFC 4862, section 5.5.3 (e). */
+  advertise(ROUTER, (struct advertisement){.lifetime = 9, .valid = 1, .preferred = 1});
+  host_advance(60 * SECOND);
+  CHECK(ip6_addr_isvalid(netif_ip6_addr_state(netif(), 1)));
+  close_tap();
+}
+
+static void solicit(const uint8_t *from, const uint8_t *target) {
+  uint8_t message[24] = {135}, group[16] = {0xff, 2, [11] = 1, 0xff};
+  memcpy(message + 8, target, 16);
+  memcpy(group + 13, target + 13, 3);
+  receive6(from, group, message, sizeof message);
+}
+
+static void claim(const uint8_t *target) {
+  uint8_t message[32] = {136, [4] = 0x20, [24] = 2, 1, 2, 0, 0, 0, 0, 66};
+  memcpy(message + 8, target, 16);
+  receive6(target, ALL_NODES, message, sizeof message);
+}
+
+static void duplicates_are_not_used(void) {
+  for (int way = 0; way < 2; way++) {
+    open_tap();
+    CHECK_EQUAL(interface_set_ipv6(tap, HOST6), 0);
+    memcpy(scratch, HOST6, 16);
+    CHECK_EQUAL(abi_interface_check_address(tap, 1), 0);
+    host_advance(SECOND);
+    frames_forget();
+    events_forget();
+    if (way == 0) {
+      claim(HOST6);
+    } else {
+      solicit(ANY, HOST6);
+      CHECK(expect_icmp6(136) == NULL); /* RFC 4862, section 5.4.3: a tentative address is not defended */
+    }
+    address_expect(HOST6, ABI_ADDRESS_DUPLICATE);
+    host_advance(5 * SECOND);
+    event_expect_none();
+    CHECK_EQUAL(tcp_listener(ABI_FAMILY_IPV6, HOST6, 80, 1), ABI_ERROR_ADDRESS_NOT_AVAILABLE);
+    memcpy(scratch, HOST6, 16);
+    CHECK_EQUAL(abi_interface_check_address(tap, 0), 0);
+    memcpy(scratch, HOST6, 16);
+    CHECK_EQUAL(abi_interface_check_address(tap, 0), ABI_ERROR_ADDRESS_NOT_AVAILABLE);
+    close_tap();
+  }
+}
+
+/* One forged frame must not take an address from a host that uses it. */
+static void addresses_in_use_are_defended(void) {
+  open_tap();
+  CHECK_EQUAL(interface_set_ipv6(tap, HOST6), 0);
+  host_poll();
+  claim(HOST6);
+  claim(LINK_LOCAL);
+  solicit(ANY, HOST6);
+  const uint8_t *answer = expect_icmp6(136);
+  CHECK(answer != NULL && memcmp(answer + 24, ALL_NODES, 16) == 0);
+  CHECK(ip6_addr_ispreferred(netif_ip6_addr_state(netif(), 0)));
+  CHECK(ip6_addr_ispreferred(netif_ip6_addr_state(netif(), 1)));
+  close_tap();
+}
+
+static void redirects(void) {
+  static const uint8_t ping[8] = {128}, better_mac[6] = {2, 0, 0, 0, 0, 8};
+  uint8_t message[48] = {137, [40] = 2, 1, 2, 0, 0, 0, 0, 8};
+  memcpy(message + 8, OTHER_ROUTER, 16);
+  memcpy(message + 24, FAR, 16);
+  configure();
+  receive6(FAR, GLOBAL, ping, sizeof ping);
+  frames_forget();
+  receive6(OTHER_ROUTER, GLOBAL, message, sizeof message); /* not from the router that is used */
+  memcpy(message + 8, PEER6, 16);
+  receive6(ROUTER, GLOBAL, message, sizeof message); /* to what is neither a router's address nor the destination */
+  frames_forget();
+  receive6(FAR, GLOBAL, ping, sizeof ping);
+  struct frame frame = frame_next();
+  CHECK(frame.length != 0 && memcmp(frame.bytes, ROUTER_MAC, 6) == 0);
+  memcpy(message + 8, OTHER_ROUTER, 16);
+  receive6(ROUTER, GLOBAL, message, sizeof message);
+  frames_forget();
+  receive6(FAR, GLOBAL, ping, sizeof ping);
+  frame = frame_next();
+  CHECK(frame.length != 0 && memcmp(frame.bytes, better_mac, 6) == 0);
+  host_advance(20 * SECOND);
+  close_tap();
+}
+
+static void acting_as_a_router(void) {
+  static const uint8_t solicitation[8] = {133}, all_routers[16] = {0xff, 2, [15] = 2};
+  static const uint8_t coded[8] = {133, 1};
+  open_tap();
+  receive6(PEER6, all_routers, solicitation, sizeof solicitation);
+  event_expect_none();
+  CHECK_EQUAL(abi_interface_hear_solicitations(tap, 1), 0);
+  CHECK_EQUAL(abi_interface_hear_solicitations(tap, 1), 0);
+  for (int i = 0; i < 100; i++) { /* however many ask at once, one answer is enough */
+    packet_ip(&packet, ABI_FAMILY_IPV6, ROUTER, all_routers, PROTOCOL_ICMPV6, solicitation, sizeof solicitation);
+    packet_ethernet(&packet, HOST_MAC, 0x86dd);
+    interface_receive(tap, packet.bytes, packet.length);
+  }
+  host_poll();
+  event_expect(ABI_EVENT_ROUTER_SOLICITATION, tap);
+  event_expect_none();
+  receive6(ROUTER, all_routers, coded, sizeof coded);
+  event_expect_none();
+  write_advertisement((uint8_t *)(uintptr_t)staging(), (struct advertisement){.lifetime = 9, .valid = 9, .preferred = 9});
+  CHECK_EQUAL(abi_interface_advertise(tap, 15), ABI_ERROR_INVALID);
+  CHECK_EQUAL(abi_interface_advertise(tap, 1241), ABI_ERROR_INVALID);
+  CHECK_EQUAL(abi_interface_advertise(0, 64), ABI_ERROR_BAD_HANDLE);
+  CHECK_EQUAL(abi_interface_advertise(tap, 64), 0);
+  host_poll();
+  const uint8_t *sent = expect_icmp6(134);
+  CHECK(sent != NULL && sent[7] == 255 && memcmp(sent + 8, LINK_LOCAL, 16) == 0 && memcmp(sent + 24, ALL_NODES, 16) == 0);
+  CHECK_EQUAL(abi_interface_hear_solicitations(tap, 0), 0);
+  receive6(ROUTER, all_routers, solicitation, sizeof solicitation);
+  event_expect_none();
+  close_tap();
+}
+
+static void stopping_forgets(void) {
+  configure();
+  CHECK(way_out() > 0);
+  CHECK_EQUAL(abi_interface_autoconfigure(tap, 0), 0);
+  host_poll();
+  address_expect(GLOBAL, ABI_ADDRESS_GONE);
+  CHECK_EQUAL(way_out(), ABI_ERROR_NO_ROUTE);
+  int32_t tun = interface_open(ABI_KIND_TUN, 1500);
+  CHECK_EQUAL(abi_interface_autoconfigure(tun, 1), ABI_ERROR_BAD_HANDLE);
+  CHECK_EQUAL(abi_interface_remove(tun), 0);
+  close_tap();
+}
+
+/* Whatever neighbours say, with checksums that are right: nothing breaks, and what was asked for still works. */
+static void damaged_messages(void) {
+  uint8_t message[128];
+  configure();
+  for (int i = 0; i < 60000; i++) {
+    uint32_t length = write_advertisement(message, (struct advertisement){.lifetime = 9, .valid = 99, .preferred = 9});
+    for (uint32_t at = length; at < sizeof message; at++) {
+      message[at] = (uint8_t)random_next();
+    }
+    message[0] = (uint8_t)(133 + random_next() % 5);
+    length = 8 + random_next() % (sizeof message - 7);
+    for (uint32_t changes = random_next() % 6; changes > 0; changes--) {
+      message[1 + random_next() % (length - 1)] = (uint8_t)random_next();
+    }
+    receive6(random_next() % 4 ? ROUTER : ANY, random_next() % 2 ? ALL_NODES : GLOBAL, message, length);
+    if (i % 500 == 0) {
+      host_advance(SECOND);
+      frames_forget();
+    }
+    events_forget();
+  }
+  frames_forget();
+  solicit(ANY, LINK_LOCAL);
+  CHECK(expect_icmp6(136) != NULL);
+  close_tap();
+}
+
+int main(void) {
+  host_start();
+  RUN(asks_for_routers_and_checks_its_addresses);
+  RUN(router_is_used_as_long_as_it_says);
+  RUN(advertisements_nobody_asked_for);
+  RUN(advertisements_that_are_none);
+  RUN(neighbour_discovery_in_fragments);
+  RUN(mtus_of_advertisements_are_bounded);
+  RUN(prefixes_that_make_no_addresses);
+  RUN(duplicates_are_not_used);
+  RUN(addresses_in_use_are_defended);
+  RUN(redirects);
+  RUN(acting_as_a_router);
+  RUN(stopping_forgets);
+  RUN(damaged_messages);
+  return 0;
+}

@@ -12,6 +12,7 @@ only from those before it:
     names        hosts table, resolver, getaddrinfo
     stack        `NetworkStack`, the façade
     links        the outside world: devices of the host
+    compat       existing asyncio programs and libraries over a stack
 
 Start with `create_stack`.
 """

@@ -14,7 +14,9 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from functools import partial
+from ssl import SSLContext
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import Address, Core, Statistics, abi, seed_bytes
@@ -40,14 +42,17 @@ from tcpip_wasm.sockets import (
     TcpConnection,
     TcpListener,
     TcpServer,
-    TcpTransport,
     UdpSocket,
     UdpTransport,
 )
 from tcpip_wasm.sockets.connect import CONNECTION_ATTEMPT_DELAY, connect_first
 from tcpip_wasm.sockets.connection import StreamEnds
 from tcpip_wasm.sockets.ping import DEFAULT_TTL, check_ttl
+from tcpip_wasm.sockets.tls import Tls, client_tls, discard, loop_for_streams, secured, server_tls, start_tls
 from tcpip_wasm.sockets.udp_open import UdpOpener
+
+if TYPE_CHECKING:
+    from tcpip_wasm.compat import Polyfill, RouteLike
 
 Host = str | Address
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
@@ -133,6 +138,33 @@ class NetworkStack:
     def closed(self) -> bool:
         """Whether the stack is closed or has trapped."""
         return self._driver.error is not None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop the stack lives on."""
+        return self._driver.loop
+
+    def polyfill(self, route: RouteLike = None) -> Polyfill:
+        """Return a context manager inside which the loop's network is this stack's, for existing asyncio programs.
+
+        Inside ``with stack.polyfill():`` the loop's `create_connection`, `create_server`, `create_datagram_endpoint`,
+        `getaddrinfo`, `getnameinfo`, `sock_connect` and their kin use the stack, in all tasks of the loop; asyncio's
+        streams and libraries that stand on the loop follow. What was opened inside goes on after it. Polyfills nest:
+        what the inner one's route leaves goes to the outer one, then to the machine's network.
+
+        Args:
+            route: which destinations are the stack's: networks and patterns of names, such as
+                ``["10.0.0.0/8", "*.internal"]``, or a predicate on a host's text; None is everything. ``"0.0.0.0"``
+                stands for a server that names no host.
+
+        Raises:
+            ValueError, TypeError: a malformed route.
+            RuntimeError: on entering, where the stack's loop is not the running one; on leaving, where an inner one is
+                still active.
+        """
+        from tcpip_wasm.compat import polyfill
+
+        return polyfill(self, route)
 
     def stats(self) -> StackStatistics:
         """Return what the stack and its interfaces have counted so far.
@@ -400,21 +432,24 @@ class NetworkStack:
         host: Host,
         port: int,
         *,
-        ssl: Any = None,
+        ssl: SSLContext | bool | None = None,
         family: int = 0,
         proto: int = 0,
         flags: int = 0,
         local_addr: tuple[Host, int] | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
         happy_eyeballs_delay: float | None = None,
         interleave: int | None = None,
-    ) -> tuple[TcpTransport, ProtocolT]:
+    ) -> tuple[Any, ProtocolT]:
         """Connect, as `asyncio.loop.create_connection` does.
 
         Args:
             protocol_factory: makes the protocol, once the host's addresses are known.
             host: name or address of the peer.
             port: its port.
-            ssl: must be None.
+            ssl: a context, or True for the default one: the transport is one of TLS.
             family, flags: which addresses of a name to use, as for `getaddrinfo`.
             proto: 0 or ``socket.IPPROTO_TCP``.
             local_addr: own (host, port); port 0 is an unpredictable one.
@@ -422,9 +457,12 @@ class NetworkStack:
                 None tries it when the one before has failed.
             interleave: how many addresses of the first family come before the families take turns; 0 leaves them in
                 the order of `getaddrinfo`. None is 1 with a `happy_eyeballs_delay`, else 0.
+            server_hostname: name in the server's certificate; None is `host`, ``""`` checks none.
+            ssl_handshake_timeout: seconds; None is 60.
+            ssl_shutdown_timeout: seconds; None is 30.
 
         Returns:
-            The transport and the protocol, once `connection_made` was called.
+            The transport, a `TcpTransport` or asyncio's of TLS, and the protocol, once `connection_made` was called.
 
         Raises:
             ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`. Where several addresses failed in
@@ -434,7 +472,7 @@ class NetworkStack:
 
         Cancelled, it leaves no connection behind.
         """
-        _no_ssl(ssl)
+        tls = client_tls(ssl, host, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
         self._driver.check()
         self._port(port, 1)
         if local_addr is not None:
@@ -447,10 +485,22 @@ class NetworkStack:
             host, local_addr, family=family, flags=flags, delay=happy_eyeballs_delay, turns=interleave
         )
         protocol = protocol_factory()
-        transport = await connect_first(
-            self._driver, protocol, candidates, port, delay=happy_eyeballs_delay, scope_name=self._scope_name
-        )
-        return transport, protocol
+        waiter: asyncio.Future[None] = self._driver.loop.create_future()
+        wrapper = tls.wrap(self._driver.loop, protocol, waiter) if tls else None
+        try:
+            transport = await connect_first(
+                self._driver,
+                wrapper or protocol,
+                candidates,
+                port,
+                delay=happy_eyeballs_delay,
+                scope_name=self._scope_name,
+            )
+        except BaseException:
+            if wrapper:
+                discard(wrapper)
+            raise
+        return (await secured(wrapper, waiter) if wrapper else transport), protocol
 
     async def create_server(
         self,
@@ -458,9 +508,11 @@ class NetworkStack:
         host: Host | Iterable[Host] | None = None,
         port: int = 0,
         *,
-        ssl: Any = None,
+        ssl: SSLContext | None = None,
         backlog: int = 100,
         start_serving: bool = True,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
     ) -> TcpServer:
         """Listen, as `asyncio.loop.create_server` does.
 
@@ -468,18 +520,44 @@ class NetworkStack:
             protocol_factory: makes a protocol for each connection.
             host: own address or a name of it, several of them, or None or ``""`` for all.
             port: the port, or 0 for a free one.
-            ssl: must be None.
+            ssl: a context, with which every connection speaks TLS.
             backlog: connections that may wait, 1 to 255; more is taken as 255.
-            start_serving: must be True.
+            start_serving: False finds a port and refuses connections until `TcpServer.start_serving`.
+            ssl_handshake_timeout: seconds; None is 60.
+            ssl_shutdown_timeout: seconds; None is 30.
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
             ValueError, TypeError: a malformed argument.
         """
-        _no_ssl(ssl)
+        tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        factory = partial(_wrapped, tls, self._driver.loop, protocol_factory) if tls else protocol_factory
+        server = self._serve(factory, await self._lookup.listening(host), port, backlog, hold_backlog=False)
         if not start_serving:
-            raise ValueError("start_serving: a server of a virtual stack serves from the start")
-        return self._serve(protocol_factory, await self._lookup.listening(host), port, backlog, hold_backlog=False)
+            server.stop_serving()
+        return server
+
+    async def start_tls(
+        self, transport: asyncio.BaseTransport, protocol: asyncio.BaseProtocol, sslcontext: SSLContext, **options: Any
+    ) -> asyncio.Transport:
+        """Turn an open connection into one of TLS, as `asyncio.loop.start_tls` does; `uvloop` needs this one.
+
+        Args:
+            transport: of one of this stack's connections; TLS over TLS is possible.
+            protocol: sees plain text from now on.
+            sslcontext: certificates and rules.
+            options: `server_side`, `server_hostname`, `ssl_handshake_timeout`, `ssl_shutdown_timeout`.
+
+        Returns:
+            The transport to use from now on.
+
+        Raises:
+            TypeError: a transport or a context of another kind.
+            OSError: `ssl.SSLError` and others, as the handshake failed.
+
+        Failed or cancelled, the connection is closed.
+        """
+        return await start_tls(self._driver.loop, transport, protocol, sslcontext, **options)
 
     def _serve(
         self,
@@ -517,7 +595,7 @@ class NetworkStack:
         The addresses of a name are tried a quarter of a second apart, unless `happy_eyeballs_delay` says otherwise.
         """
         options.setdefault("happy_eyeballs_delay", CONNECTION_ATTEMPT_DELAY)
-        loop = self._driver.loop
+        loop = loop_for_streams(self._driver.loop)
         reader = asyncio.StreamReader(limit=limit, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _ = await self.create_connection(lambda: protocol, host, port, **options)
@@ -533,7 +611,7 @@ class NetworkStack:
         **options: Any,
     ) -> TcpServer:
         """Listen, as `asyncio.start_server` does; see `create_server` for options and errors."""
-        loop = self._driver.loop
+        loop = loop_for_streams(self._driver.loop)
 
         def factory() -> asyncio.StreamReaderProtocol:
             reader = asyncio.StreamReader(limit=limit, loop=loop)
@@ -756,9 +834,10 @@ def _udp_options(broadcast: bool, ttl: int, multicast_ttl: int, interface: Inter
     return options
 
 
-def _no_ssl(ssl: Any) -> None:
-    if ssl is not None and ssl is not False:
-        raise ValueError("ssl: TLS is not supported yet; wrap the transport with loop.start_tls")
+def _wrapped(
+    tls: Tls, loop: asyncio.AbstractEventLoop, factory: Callable[[], asyncio.BaseProtocol]
+) -> asyncio.BaseProtocol:
+    return tls.wrap(loop, factory())
 
 
 async def create_stack(

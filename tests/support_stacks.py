@@ -31,6 +31,10 @@ WAYS = ("tap4", "tap6", "tun4", "tun6", "loopback4", "loopback6")
 """The ways from one end to the other, for parametrised tests."""
 
 
+loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+"""What makes the loop of `run`; None is asyncio's own. Tests that run on several loops set it."""
+
+
 def run(main: Coroutine[Any, Any, T], *, seconds: float = 30.0) -> T:
     """Run a test's coroutine: within a time, with no task left and nothing reported to the loop.
 
@@ -57,7 +61,8 @@ def run_with_reports(main: Coroutine[Any, Any, T], *, seconds: float = 30.0) -> 
         assert not left, left
         return result
 
-    result = asyncio.run(guarded())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        result = runner.run(guarded())
     gc.collect()
     return result, reports
 

@@ -179,3 +179,11 @@ def test_dhcp_client() -> None:
     assert re.fullmatch(r"lease: 10\.66\.0\.1\d\d/24, router 10\.66\.0\.1, domain lab\.example", lines[0])
     assert lines[1] == "name servers: 10.66.0.53"
     assert lines[-2:] == ["the namespace pings it: three answers", "released, and dnsmasq has forgotten it"]
+
+
+def test_existing_programs() -> None:
+    assert run("existing_programs.py") == [
+        "good day, 10.0.0.1",
+        "10,240,000 bytes over TLS, the same at both ends",
+        "refused: Connection refused: connect to 10.0.0.2 port 81",
+    ]

@@ -9,7 +9,11 @@ from typing import Any
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import Address
 from tcpip_wasm.errors import StackError
+from tcpip_wasm.sockets.stand_in import ListeningSocket
 from tcpip_wasm.sockets.transport import TcpTransport
+
+_Own = tuple[Address | None, int]
+"""An own address, None for all of them, and the handle of its scope or 0."""
 
 
 class TcpServer(asyncio.AbstractServer):
@@ -36,7 +40,7 @@ class TcpServer(asyncio.AbstractServer):
         self,
         driver: Driver,
         factory: Callable[[], asyncio.BaseProtocol],
-        addresses: list[tuple[Address | None, int]],
+        addresses: list[_Own],
         port: int,
         backlog: int,
         scope_name: Any = None,
@@ -50,15 +54,20 @@ class TcpServer(asyncio.AbstractServer):
         self._connections: set[TcpTransport] = set()
         self._closed: asyncio.Future[None] = driver.loop.create_future()
         self._forever: asyncio.Future[None] | None = None
-        self._handles: dict[int, str] = {}
+        self._handles: dict[int, _Own] = {}
+        self._held: list[_Own] = []  # where `start_serving` will listen
+        self._backlog = backlog
         self.port = port
+        self._listen(addresses)
+
+    def _listen(self, addresses: list[_Own]) -> None:
+        core = self._driver.core
         try:
-            for address, scope in addresses:
-                handle = driver.core.tcp_listen(address, self.port, backlog, scope=scope)
-                self.port = driver.core.tcp_local_port(handle)
-                name = f"%{scope_name(scope)}" if scope and scope_name is not None else ""
-                self._handles[handle] = f"{address}{name}" if address is not None else "*"
-                driver.handlers[handle] = self
+            for own in addresses:
+                handle = core.tcp_listen(own[0], self.port, self._backlog, scope=own[1])
+                self.port = core.tcp_local_port(handle)
+                self._handles[handle] = own
+                self._driver.handlers[handle] = self
         except BaseException:
             self.close()
             raise
@@ -70,12 +79,28 @@ class TcpServer(asyncio.AbstractServer):
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """(host, port) of each listening address; the host is ``*`` where it is all of them."""
-        return [(host, self.port) for host in self._handles.values()]
+        return [(self._host(own), self.port) for own in self._own()]
 
     @property
     def sockets(self) -> tuple[Any, ...]:
-        """One object with `getsockname` for each listening address, as users of asyncio expect."""
-        return tuple(_ListeningSocket(a, self.port) for a in self._handles.values())
+        """A stand-in for a socket for each listening address, as users of asyncio expect."""
+        return tuple(ListeningSocket(self._socket_name(own)) for own in self._own())
+
+    def _own(self) -> list[_Own]:
+        return [*self._handles.values(), *self._held]
+
+    def _host(self, own: _Own) -> str:
+        address, scope = own
+        if address is None:
+            return "*"
+        return f"{address}%{self._scope_name(scope)}" if scope and self._scope_name is not None else str(address)
+
+    def _socket_name(self, own: _Own) -> tuple[Any, ...]:
+        """Return the address as a socket's `getsockname` would."""
+        address, scope = own
+        if address is None:
+            return "::", self.port, 0, 0
+        return (str(address), self.port) if address.version == 4 else (self._host(own), self.port, 0, scope)
 
     def on_event(self, kind: int, value: int, payload: bytes) -> None:
         """A connection was accepted: `value` is its handle."""
@@ -103,6 +128,7 @@ class TcpServer(asyncio.AbstractServer):
     def on_stack_gone(self, error: StackError) -> None:
         """The stack is gone, and nothing listens."""
         self._handles.clear()
+        self._held.clear()
         self._stopped()
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
@@ -113,12 +139,26 @@ class TcpServer(asyncio.AbstractServer):
         """Whether connections are accepted."""
         return bool(self._handles)
 
+    def stop_serving(self) -> None:
+        """Refuse connections until `start_serving`. The port is not reserved meanwhile."""
+        self._held = list(self._handles.values())
+        self._let_go()
+
     async def start_serving(self) -> None:
-        """Nothing to do: a server serves from the start."""
+        """Listen, if the server was made without, or begin again after `stop_serving`.
+
+        Raises:
+            OSError: ``EADDRINUSE`` where somebody else has taken the port since.
+        """
+        if self._held:
+            self._driver.check()
+            held, self._held = self._held, []
+            self._listen(held)
 
     async def serve_forever(self) -> None:
         """Serve until cancelled, then close."""
         self._driver.check()
+        await self.start_serving()
         if self._forever is not None:
             raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
         if not self._handles:
@@ -132,14 +172,18 @@ class TcpServer(asyncio.AbstractServer):
 
     def close(self) -> None:
         """Stop listening. Open connections go on. Idempotent."""
+        self._held = []
+        self._let_go()
+        if self._forever is not None and not self._forever.done():
+            self._forever.cancel()
+        self._stopped()
+
+    def _let_go(self) -> None:
         handles, self._handles = self._handles, {}
         for handle in handles:
             if self._driver.error is None:
                 self._driver.handlers.pop(handle, None)
                 self._driver.core.tcp_close(handle)
-        if self._forever is not None and not self._forever.done():
-            self._forever.cancel()
-        self._stopped()
 
     def close_clients(self) -> None:
         """Close every open connection of this server."""
@@ -161,21 +205,5 @@ class TcpServer(asyncio.AbstractServer):
         self._maybe_closed()
 
     def _maybe_closed(self) -> None:
-        if not self._handles and not self._connections and not self._closed.done():
+        if not self._own() and not self._connections and not self._closed.done():
             self._closed.set_result(None)
-
-
-class _ListeningSocket:
-    """Just enough of a socket to ask a server where it listens."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._host = host
-        self._port = port
-
-    def getsockname(self) -> tuple[Any, ...]:
-        """Return the address as a socket would."""
-        if self._host == "*":
-            return "::", self._port, 0, 0
-        return (self._host, self._port, 0, 0) if ":" in self._host else (self._host, self._port)
-
-

@@ -13,13 +13,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import warnings
+from asyncio.constants import _SendfileMode
 from collections import deque
 from contextlib import suppress
 from typing import Any, Final, cast
+from weakref import ref
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi, decode_endpoint, error_for
 from tcpip_wasm.errors import StackError, network_error
+from tcpip_wasm.sockets.stand_in import TransportSocket
 
 HIGH_WATER: Final = 64 * 1024
 """Bytes: asyncio's default for its own sockets. The low-water mark is a quarter of it."""
@@ -48,6 +51,7 @@ class TcpTransport(asyncio.Transport):
     """
 
     _start_tls_compatible = True
+    _sendfile_compatible = _SendfileMode.FALLBACK  # loop.sendfile reads the file and writes
 
     def __init__(
         self,
@@ -81,13 +85,23 @@ class TcpTransport(asyncio.Transport):
         self._lost = False
         self._eof_wanted = False  # write_eof was called
         self._eof_arrived = False
+        self._eof_told = False
         self._writes_after_loss = 0
         self.connected: asyncio.Future[None] | None = None
         self.auto_credit = True
         self.end_error: BaseException | None = None
         self.on_lost: Any = None
+        self._socket: TransportSocket | None = None
+        self._weakly: _Weakly | None = None
         self.set_protocol(protocol)
         driver.handlers[handle] = self
+
+    def __del__(self) -> None:
+        if self._lost or self._driver.error is not None:
+            return
+        warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=2)
+        with suppress(RuntimeError):  # the loop is closed; rubbish is collected in any thread
+            self._loop.call_soon_threadsafe(_abort_forgotten, self._driver, self._handle)
 
     def __repr__(self) -> str:
         state = "closed" if self._lost else "closing" if self._closing else "open"
@@ -183,7 +197,7 @@ class TcpTransport(asyncio.Transport):
     def _deliver_eof(self) -> None:
         if self._closing or not self._eof_arrived:
             return
-        self._eof_arrived = False  # it is told once
+        self._eof_arrived, self._eof_told = False, True
         try:
             keep_open = self._protocol.eof_received()
         except (SystemExit, KeyboardInterrupt):
@@ -199,15 +213,24 @@ class TcpTransport(asyncio.Transport):
         return not self._reading_paused and not self._closing
 
     def pause_reading(self) -> None:
-        """Hand up nothing until `resume_reading`; the receive window closes as it fills."""
+        """Hand up nothing until `resume_reading`; the receive window closes as it fills.
+
+        As with asyncio's own, a transport that neither reads nor has anything to send lives as long as somebody holds
+        it: a caller that was cancelled and forgot it leaves no connection behind.
+        """
         if not self._closing:
             self._reading_paused = True
+            if self._made and not self._waiting:
+                if self._weakly is None:
+                    self._weakly = _Weakly(self)
+                self._driver.handlers[self._handle] = self._weakly
 
     def resume_reading(self) -> None:
         """Hand data up again, what has arrived meanwhile first."""
         if self._closing or not self._reading_paused:
             return
         self._reading_paused = False
+        self._driver.handlers[self._handle] = self
         if self._arrived or self._eof_arrived:
             self._loop.call_soon(self._deliver_arrived)
 
@@ -244,6 +267,7 @@ class TcpTransport(asyncio.Transport):
                 return
         self._waiting.append(bytes(memoryview(data)[taken:]) if taken or type(data) is not bytes else data)
         self._waiting_size += size - taken
+        self._driver.handlers[self._handle] = self
         if self._waiting_size > self._high and not self._protocol_paused:
             self._pause_protocol()
 
@@ -364,6 +388,10 @@ class TcpTransport(asyncio.Transport):
         """Reset the connection at once. `connection_lost(None)` follows, if `connection_made` came before."""
         self._reset(None)
 
+    def _force_close(self, error: BaseException | None) -> None:
+        """Reset the connection at once: asyncio's `SSLProtocol` ends its transport by this name."""
+        self._reset(error)
+
     def _reset(self, error: BaseException | None) -> None:
         if self._lost:
             return
@@ -431,7 +459,7 @@ class TcpTransport(asyncio.Transport):
         return cast(asyncio.BaseProtocol, self._protocol)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return ``sockname`` or ``peername`` as asyncio does, or what else was given; there is no ``socket``."""
+        """Return ``sockname``, ``peername``, ``socket`` (a stand-in, `TransportSocket`) or what else was given."""
         if name in ("sockname", "peername") and self._endpoints:
             at = 0 if name == "sockname" else abi.ADDRESS_SIZE
             address, port, scope = decode_endpoint(self._endpoints, at)
@@ -439,8 +467,53 @@ class TcpTransport(asyncio.Transport):
                 return str(address), port
             suffix = f"%{self._scope_name(scope)}" if scope and self._scope_name else ""
             return str(address) + suffix, port, 0, scope
+        if name == "socket" and self._endpoints:
+            if self._socket is None:
+                self._socket = TransportSocket(self)
+            return self._socket
         return super().get_extra_info(name, default)
 
     def set_option(self, option: int, value: int) -> None:
-        """Set one of the ABI's ``OPTION_`` values on this connection; times are in milliseconds."""
+        """Set one of the ABI's ``OPTION_`` values on this connection; times are in milliseconds.
+
+        Raises:
+            OSError: ``EBADF`` where the connection has ended.
+        """
+        if self._lost:
+            raise network_error(errno.EBADF, "the connection has ended")
         self._core.tcp_option(self._handle, option, value)
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop its callbacks run on."""
+        return self._loop
+
+    @property
+    def would_read(self) -> bool:
+        """Whether a socket of this connection would be readable: something waits for `resume_reading`, or it ended."""
+        return bool(self._arrived) or self._eof_arrived or self._eof_told or self._closing
+
+
+class _Weakly:
+    """Answers for a transport's handle without keeping the transport alive."""
+
+    def __init__(self, transport: TcpTransport) -> None:
+        self._transport = ref(transport)
+
+    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+        """See `Handler`."""
+        transport = self._transport()
+        if transport is not None:
+            transport.on_event(kind, value, payload)
+
+    def on_stack_gone(self, error: StackError) -> None:
+        """See `Handler`."""
+        transport = self._transport()
+        if transport is not None:
+            transport.on_stack_gone(error)
+
+
+def _abort_forgotten(driver: Driver, handle: int) -> None:
+    if driver.error is None and isinstance(driver.handlers.get(handle), _Weakly):
+        del driver.handlers[handle]
+        driver.core.tcp_abort(handle)
+        driver.wake()

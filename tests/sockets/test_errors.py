@@ -366,10 +366,10 @@ def test_wrong_types() -> None:
                 await create_stack(seed="text")  # type: ignore[arg-type]
             with pytest.raises(ValueError, match="families"):
                 await stack.create_connection(Recorder, "::1", 80, local_addr=("127.0.0.1", 0))
-            with pytest.raises(ValueError, match="ssl"):
-                await stack.open_connection("127.0.0.1", 80, ssl=True)
-            with pytest.raises(ValueError, match="start_serving"):
-                await stack.create_server(Recorder, None, 80, start_serving=False)
+            with pytest.raises(TypeError, match="ssl"):
+                await stack.open_connection("127.0.0.1", 80, ssl="yes")
+            with pytest.raises(ValueError, match="server_hostname"):
+                await stack.open_connection("127.0.0.1", 80, server_hostname="localhost")
 
     run(main())
 

@@ -305,7 +305,7 @@ def test_extra_info(way: str) -> None:
             assert sock[0] == two.own
             assert 49152 <= sock[1] <= 65535
             assert len(sock) == (2 if way.endswith("4") else 4)
-            assert client.transport.get_extra_info("socket") is None
+            assert client.transport.get_extra_info("socket").getpeername() == peer
             assert client.transport.get_extra_info("nothing", "default") == "default"
             assert isinstance(client.transport, TcpTransport)
             assert "open" in repr(client.transport)

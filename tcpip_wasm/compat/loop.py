@@ -1,0 +1,436 @@
+"""A loop's network methods, replaced by ones that use a stack for the destinations a route chooses.
+
+The methods are set on the loop *instance*, which works with asyncio's loops and with uvloop's, and taken away again.
+Everything else of the loop is untouched: pipes, subprocesses, signals, Unix sockets, and sockets which somebody else
+has opened and hands over. Owns what is replaced and in which order; connecting is done by `stack`, and what needs a
+socket of the caller by `placed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl as ssl_module
+from collections.abc import Callable, Iterable
+from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
+
+from tcpip_wasm.compat.placed import PlacedSockets, SocketEnd
+from tcpip_wasm.compat.resolve import numeric_addresses, numeric_name, port_number
+from tcpip_wasm.compat.route import ANY_ADDRESS, Route, RouteLike, literal
+from tcpip_wasm.errors import TcpipError, network_error
+from tcpip_wasm.sockets import TcpTransport
+from tcpip_wasm.sockets.tls import client_tls, secured, start_tls
+from tcpip_wasm.stack import NetworkStack
+
+REPLACED: Final = (
+    "create_connection",
+    "create_server",
+    "create_datagram_endpoint",
+    "getaddrinfo",
+    "getnameinfo",
+    "start_tls",
+    "sock_connect",
+    "sock_recv",
+    "sock_recv_into",
+    "sock_recvfrom",
+    "sock_recvfrom_into",
+    "sock_sendall",
+    "sock_sendto",
+    "sock_sendfile",
+)
+"""What `Polyfill` has a method for."""
+
+_INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
+_EOPNOTSUPP: Final = errno.EOPNOTSUPP
+_NOT_GIVEN: Final = object()
+
+_active: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Polyfill]] = WeakKeyDictionary()
+
+
+def polyfill(stack: NetworkStack, route: RouteLike = None) -> Polyfill:
+    """Return a context manager inside which the stack's loop uses the stack; see `NetworkStack.polyfill`."""
+    return Polyfill(stack, route)
+
+
+class Polyfill:
+    """Puts a stack in place of the machine's network, for all tasks of the stack's loop.
+
+    Args:
+        stack: whose network it is.
+        route: which destinations are the stack's, see `RouteLike`; those of an outer polyfill or of the machine are the
+            others. A name goes where the route says; one that is not the stack's is looked up by the machine, and its
+            addresses go where the route says. ``"0.0.0.0"`` stands for a server that names no host.
+
+    Raises:
+        ValueError, TypeError: a malformed route.
+    """
+
+    def __init__(self, stack: NetworkStack, route: RouteLike = None) -> None:
+        self.stack = stack
+        self._route = Route(route)
+        self._loop = stack.loop
+        self._placed = PlacedSockets()
+        self._machine: dict[str, Any] = {}  # the methods that serve other destinations
+        self._before: dict[str, Any] = {}  # what stood in the loop's own dictionary
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<Polyfill {'active' if self._machine else 'inactive'} {self.stack!r}>"
+
+    def __enter__(self) -> Polyfill:
+        """Raises RuntimeError where it is entered already, or outside of the stack's loop."""
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = self._loop
+        if running is not self._loop:
+            raise RuntimeError("a polyfill replaces the loop of its stack, and another loop is running")
+        if self._machine:
+            raise RuntimeError("this polyfill is active already; make another one")
+        self._ended = False
+        for name in REPLACED:
+            self._before[name] = vars(self._loop).get(name, _NOT_GIVEN)
+            self._machine[name] = getattr(self._loop, name)
+            setattr(self._loop, name, getattr(self, name))
+        _active.setdefault(self._loop, []).append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Restore what was there. Raises RuntimeError where a later one is still active; it then ends with that one."""
+        if not self._machine:
+            raise RuntimeError("this polyfill is not active")
+        self._ended = True
+        active = _active[self._loop]
+        if active[-1] is not self:
+            raise RuntimeError("polyfills end in reverse order: one that began later is still active")
+        while active and active[-1]._ended:
+            active.pop()._restore()
+
+    def _restore(self) -> None:
+        for name, before in self._before.items():
+            if before is _NOT_GIVEN:
+                delattr(self._loop, name)
+            else:
+                setattr(self._loop, name, before)
+        self._before.clear()
+        self._machine.clear()
+        if not self.stack.closed:
+            self._placed.clear()
+
+    def _original(self, name: str) -> Any:
+        """Return what serves other destinations; a task that outlives the block gets the loop's own method."""
+        return self._machine.get(name) or getattr(self._loop, name)
+
+    # --- Destinations ---------------------------------------------------------------------------------------------
+
+    async def _addresses(self, host: str, port: Any, family: int, flags: int) -> list[str] | None:
+        """Return the addresses on the stack of a host, or None where it is not the stack's."""
+        if self._route.takes(host):
+            infos = await self._resolve(host, port, family, socket.SOCK_STREAM, 0, flags)
+        elif literal(host) is not None:
+            return None
+        else:
+            resolve = self._original("getaddrinfo")
+            infos = await resolve(host, port, family=family, type=socket.SOCK_STREAM, flags=flags)
+            infos = [info for info in infos if self._route.takes(info[4][0])]
+        return [_host_of(info[4]) for info in infos] or None
+
+    async def _resolve(self, host: str | None, port: Any, family: int, kind: int, proto: int, flags: int) -> list[Any]:
+        ours = getattr(self.stack, "getaddrinfo", None)
+        if ours is None or (host is not None and literal(host) is not None):
+            infos = numeric_addresses(host, port, family, kind, proto, flags)
+        else:
+            infos = await ours(host, port, family=family, type=kind, proto=proto, flags=flags)
+        if host is not None and literal(host) is None:
+            for info in infos:
+                self._route.learn(info[4][0])
+        return cast("list[Any]", infos)
+
+    # --- Connections ----------------------------------------------------------------------------------------------
+
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: Any = None,
+        port: Any = None,
+        *,
+        sock: Any = None,
+        **options: Any,
+    ) -> tuple[Any, Any]:
+        """As the loop's; a socket which the caller has opened stays the machine's."""
+        if sock is not None:
+            end = self._placed.take(sock)
+            if end is None:
+                connect = self._original("create_connection")
+                return cast("tuple[Any, Any]", await connect(protocol_factory, host, port, sock=sock, **options))
+            return await self._attach(protocol_factory, host, port, sock, end, **options)
+        if host is None and port is None:
+            raise ValueError("host and port was not specified and no sock specified")
+        name = _text(host)
+        family, flags = options.get("family", 0), options.get("flags", 0)
+        addresses = await self._addresses(name or "localhost", port, family, flags)
+        if addresses is None:
+            connect = self._original("create_connection")
+            return cast("tuple[Any, Any]", await connect(protocol_factory, host, port, **options))
+        return await self._connect(protocol_factory, name, addresses, port_number(port), **options)
+
+    async def _connect(
+        self,
+        factory: Callable[[], Any],
+        host: str,
+        addresses: list[str],
+        port: int,
+        *,
+        ssl: Any = None,
+        server_hostname: str | None = None,
+        all_errors: bool = False,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
+        **options: Any,
+    ) -> tuple[Any, Any]:
+        if ssl and server_hostname is None:
+            if not host:
+                raise ValueError("You must set server_hostname when using ssl without a host")
+            server_hostname = host
+        options |= {"ssl": ssl, "server_hostname": server_hostname}
+        errors: list[OSError] = []
+        for address in addresses:
+            try:
+                return await self.stack.create_connection(factory, address, port, **options)
+            except TcpipError as error:
+                errors.append(cast(OSError, error))
+        raise _one_of(errors, all_errors)
+
+    async def _attach(
+        self,
+        factory: Callable[[], asyncio.BaseProtocol],
+        host: Any,
+        port: Any,
+        sock: socket.socket,
+        end: SocketEnd,
+        *,
+        ssl: Any = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        **_: Any,
+    ) -> tuple[Any, Any]:
+        """Give the connection that a socket stands for to a protocol, and close the socket."""
+        try:
+            if host is not None or port is not None:
+                raise ValueError("host/port and sock can not be specified at the same time")
+            tls = client_tls(ssl, None, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
+            transport = end.take_over()
+            protocol = factory()
+            waiter = self._loop.create_future()
+            wrapper = tls.wrap(self._loop, protocol, waiter) if tls else None
+        except BaseException:
+            end.transport.abort()
+            raise
+        finally:
+            sock.close()
+        transport.set_protocol(wrapper or protocol)
+        transport.begin()
+        transport.resume_reading()
+        return (await secured(wrapper, waiter) if wrapper else transport), protocol
+
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: Any = None,
+        port: Any = None,
+        *,
+        sock: Any = None,
+        family: int = 0,
+        flags: int = socket.AI_PASSIVE,
+        **options: Any,
+    ) -> Any:
+        """As the loop's. Hosts of one server are all the stack's or all not."""
+        hosts = [_text(one) for one in ([host] if isinstance(host, (str, bytes)) or host is None else host)]
+        ours = [self._route.takes(one or ANY_ADDRESS) for one in hosts] if sock is None else [False]
+        if not any(ours):
+            serve = self._original("create_server")
+            options |= {"family": family, "flags": flags}
+            return await serve(protocol_factory, host, port, sock=sock, **options)
+        if not all(ours):
+            raise ValueError(f"host: {host!r} is partly the stack's and partly not; make two servers")
+        if host is None and port is None:
+            raise ValueError("Neither host/port nor sock were specified")
+        addresses: list[str | None] = []
+        for one in hosts:
+            if one:
+                infos = await self._resolve(one, port, family, socket.SOCK_STREAM, 0, flags)
+                addresses += [_host_of(info[4]) for info in infos]
+            else:
+                addresses.append({int(socket.AF_INET): "0.0.0.0", int(socket.AF_INET6): "::"}.get(family))
+        for unused in ("reuse_address", "reuse_port", "keep_alive"):
+            options.pop(unused, None)  # ports of a stack need no permission, and keep-alive is a connection's own
+        unique = cast("Iterable[str]", dict.fromkeys(addresses))
+        return await self.stack.create_server(protocol_factory, unique, port_number(port), **options)
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl_module.SSLContext,
+        **options: Any,
+    ) -> Any:
+        """As the loop's, for transports of both."""
+        lowest = transport
+        while (wrapper := getattr(lowest, "_ssl_protocol", None)) is not None:
+            lowest = wrapper._transport
+        if isinstance(lowest, TcpTransport):
+            return await start_tls(self._loop, transport, protocol, sslcontext, **options)
+        return await self._original("start_tls")(transport, protocol, sslcontext, **options)
+
+    # --- Datagrams ------------------------------------------------------------------------------------------------
+
+    async def create_datagram_endpoint(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        local_addr: Any = None,
+        remote_addr: Any = None,
+        **options: Any,
+    ) -> tuple[Any, Any]:
+        """As the loop's. Without a remote address, the own one says whose it is."""
+        address = remote_addr or local_addr or (ANY_ADDRESS, 0)
+        theirs = options.get("sock") is not None or options.get("family", 0) not in (0, *_INTERNET)
+        if theirs or isinstance(address, str) or not self._route.takes(_text(address[0]) or ANY_ADDRESS):
+            create = self._original("create_datagram_endpoint")
+            return cast("tuple[Any, Any]", await create(protocol_factory, local_addr, remote_addr, **options))
+        ours: Any = getattr(self.stack, "create_datagram_endpoint", None)
+        if ours is None:
+            raise network_error(_EOPNOTSUPP, "a stack has no datagram sockets yet")
+        family = options.get("family", 0)
+        for unused in ("sock", "flags", "proto", "reuse_port"):
+            options.pop(unused, None)
+        own, peer = [
+            given and (await self._datagram_host(given, family), port_number(given[1]))
+            for given in (local_addr, remote_addr)
+        ]
+        return cast("tuple[Any, Any]", await ours(protocol_factory, own, peer, **options))
+
+    async def _datagram_host(self, address: tuple[Any, ...], family: int) -> str:
+        """Return the stack's address for a host that the route takes, or ``""`` for any."""
+        host = _text(address[0])
+        if not host:
+            return host
+        infos = await self._resolve(host, address[1], family, socket.SOCK_DGRAM, 0, 0)
+        return _host_of(infos[0][4])
+
+    # --- Names ----------------------------------------------------------------------------------------------------
+
+    async def getaddrinfo(
+        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0  # noqa: A002
+    ) -> list[Any]:
+        """As the loop's."""
+        name = _text(host)
+        if self._route.takes(name or ANY_ADDRESS):
+            return await self._resolve(name or None, port, family, type, proto, flags)
+        resolve = self._original("getaddrinfo")
+        return cast("list[Any]", await resolve(host, port, family=family, type=type, proto=proto, flags=flags))
+
+    async def getnameinfo(self, sockaddr: tuple[Any, ...], flags: int = 0) -> tuple[str, str]:
+        """As the loop's."""
+        if not self._route.takes(sockaddr[0]):
+            return cast("tuple[str, str]", await self._original("getnameinfo")(sockaddr, flags))
+        ours = getattr(self.stack, "getnameinfo", None)
+        if ours is None:
+            return numeric_name(sockaddr, flags)
+        return cast("tuple[str, str]", await ours(sockaddr, flags))
+
+    # --- The caller's sockets -------------------------------------------------------------------------------------
+
+    async def sock_connect(self, sock: Any, address: Any) -> None:
+        """As the loop's; a socket to a destination of the stack is never connected, it stands for a connection."""
+        if sock.family not in _INTERNET:
+            return await self._original("sock_connect")(sock, address)  # type: ignore[no-any-return]
+        addresses = await self._addresses(_text(address[0]) or "localhost", address[1], sock.family, 0)
+        if addresses is None:
+            return await self._original("sock_connect")(sock, address)  # type: ignore[no-any-return]
+        if sock.type != socket.SOCK_STREAM:
+            raise network_error(_EOPNOTSUPP, "only sockets of streams can stand for one of a stack")
+        port = port_number(address[1])
+        await self._placed.connect(sock, lambda: self._connect(SocketEnd, "", addresses, port))
+        return None
+
+    async def sock_recv(self, sock: Any, n: int) -> bytes:
+        """As the loop's."""
+        end = self._placed.find(sock)
+        return await (end.receive(n) if end else self._original("sock_recv")(sock, n))
+
+    async def sock_recv_into(self, sock: Any, buf: Any) -> int:
+        """As the loop's."""
+        end = self._placed.find(sock)
+        if end is None:
+            return await self._original("sock_recv_into")(sock, buf)  # type: ignore[no-any-return]
+        view = memoryview(buf).cast("B")
+        data = await end.receive(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    async def sock_recvfrom(self, sock: Any, bufsize: int) -> tuple[bytes, Any]:
+        """As the loop's."""
+        end = self._placed.find(sock)
+        if end is None:
+            return await self._original("sock_recvfrom")(sock, bufsize)  # type: ignore[no-any-return]
+        return await end.receive(bufsize), None
+
+    async def sock_recvfrom_into(self, sock: Any, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
+        """As the loop's."""
+        if self._placed.find(sock) is None:
+            return await self._original("sock_recvfrom_into")(sock, buf, nbytes)  # type: ignore[no-any-return]
+        view = memoryview(buf).cast("B")
+        return await self.sock_recv_into(sock, view[: nbytes or len(view)]), None
+
+    async def sock_sendall(self, sock: Any, data: Any) -> None:
+        """As the loop's."""
+        end = self._placed.find(sock)
+        await (end.send(data) if end else self._original("sock_sendall")(sock, data))
+
+    async def sock_sendto(self, sock: Any, data: Any, address: Any) -> int:
+        """As the loop's; to a destination of the stack only over a datagram endpoint."""
+        if sock.family in _INTERNET and self._route.takes(_text(address[0])):
+            raise network_error(_EOPNOTSUPP, "send over loop.create_datagram_endpoint")
+        return await self._original("sock_sendto")(sock, data, address)  # type: ignore[no-any-return]
+
+    async def sock_sendfile(
+        self, sock: Any, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool = True
+    ) -> int:
+        """As the loop's."""
+        end = self._placed.find(sock)
+        if end is None:
+            send = self._original("sock_sendfile")
+            return await send(sock, file, offset, count, fallback=fallback)  # type: ignore[no-any-return]
+        file.seek(offset)
+        sent = 0
+        while piece := file.read(65536 if count is None else min(65536, count - sent)):
+            await end.send(piece)
+            sent += len(piece)
+        return sent
+
+
+def _text(host: Any) -> str:
+    if host is None:
+        return ""
+    return host.decode("idna") if isinstance(host, (bytes, bytearray)) else str(host)
+
+
+def _host_of(sockaddr: tuple[Any, ...]) -> str:
+    """Return the host of a socket address, with its scope."""
+    host = str(sockaddr[0])
+    return f"{host}%{sockaddr[3]}" if len(sockaddr) == 4 and sockaddr[3] and "%" not in host else host
+
+
+def _one_of(errors: list[OSError], all_errors: bool) -> BaseException:
+    """Return what asyncio raises where no address could be connected to."""
+    if all_errors:
+        return ExceptionGroup("create_connection failed", errors)
+    if len(errors) == 1 or len({str(error) for error in errors}) == 1:
+        return errors[0]
+    return OSError(f"Multiple exceptions: {', '.join(str(error) for error in errors)}")

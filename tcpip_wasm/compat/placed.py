@@ -1,0 +1,207 @@
+"""Real sockets that stand for connections of a stack.
+
+Some programs make a socket themselves, hand it to `loop.sock_connect`, and then to `loop.create_connection(sock=…)` or
+to `loop.sock_sendall` and `loop.sock_recv`. Such a socket is never connected: it is the key under which the stack's
+connection is found. Owns that table, and ends connections whose socket was closed or forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import weakref
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, cast
+
+from tcpip_wasm.errors import network_error
+from tcpip_wasm.sockets import TcpTransport
+
+
+class SocketEnd(asyncio.Protocol):
+    """The protocol of a connection nobody has taken over yet. It reads only while somebody receives."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._received = bytearray()
+        self._eof = False
+        self._full = False
+        self.ended = False
+        self.error: BaseException | None = None
+        self.transport: TcpTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, TcpTransport)
+        self.transport = transport
+        transport.pause_reading()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self._wake()
+        return True
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.error = error
+        self.ended = self._eof = True
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _something(self) -> None:
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiting.discard(waiter)
+
+    async def receive(self, count: int) -> bytes:
+        """Return at most so many bytes as soon as there are some, ``b""`` at the end. Cancelled, it takes nothing."""
+        while not self._received:
+            if self.error is not None:
+                raise self.error
+            if self._eof:
+                return b""
+            self.transport.resume_reading()
+            await self._something()
+        data = bytes(self._received[:count])
+        del self._received[:count]
+        return data
+
+    async def send(self, data: Any) -> None:
+        """Return once the data is on its way, or waits below the high-water mark."""
+        self._check()
+        self.transport.write(data)
+        while self._full and not self.ended:
+            await self._something()
+        self._check()
+
+    def _check(self) -> None:
+        if self.ended:
+            raise self.error or network_error(errno.EPIPE, "the connection has ended")
+
+    def take_over(self) -> TcpTransport:
+        """Return the transport for another protocol, which begins to read where nobody has read before.
+
+        Raises:
+            OSError: the connection has ended meanwhile.
+        """
+        self._check()
+        return self.transport
+
+
+_standing: weakref.WeakKeyDictionary[socket.socket, SocketEnd] = weakref.WeakKeyDictionary()
+
+
+class PlacedSocket(socket.socket):
+    """What a plain socket becomes while it stands for a connection: it has its addresses, and ends with it."""
+
+    __slots__ = ()
+
+    def _real_close(self, *arguments: Any) -> None:
+        end = _standing.pop(self, None)
+        super()._real_close(*arguments)  # type: ignore[misc]
+        if end is not None:
+            end.transport.close()
+
+    def getpeername(self) -> Any:
+        """Return the address of the connection's peer."""
+        return _standing[self].transport.get_extra_info("peername")
+
+    def getsockname(self) -> Any:
+        """Return the connection's own address."""
+        return _standing[self].transport.get_extra_info("sockname")
+
+    def shutdown(self, how: int, /) -> None:
+        """Say FIN, unless only receiving ends."""
+        if how != socket.SHUT_RD:
+            _standing[self].transport.write_eof()
+
+
+def _stand_for_itself(sock: Any) -> None:
+    if isinstance(sock, PlacedSocket):
+        cast(Any, sock).__class__ = socket.socket
+    _standing.pop(sock, None)
+
+
+class PlacedSockets:
+    """The table of sockets and what they stand for."""
+
+    def __init__(self) -> None:
+        self._ends: weakref.WeakKeyDictionary[socket.socket, SocketEnd] = weakref.WeakKeyDictionary()
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def find(self, sock: Any) -> SocketEnd | None:
+        """Return what a socket stands for, or None for one that stands for itself."""
+        return self._ends.get(sock) if isinstance(sock, socket.socket) else None
+
+    def take(self, sock: Any) -> SocketEnd | None:
+        """Like `find`, and forget it."""
+        if not isinstance(sock, socket.socket):
+            return None
+        _stand_for_itself(sock)
+        return self._ends.pop(sock, None)
+
+    async def connect(self, sock: socket.socket, make: Callable[[], Awaitable[tuple[Any, SocketEnd]]]) -> None:
+        """Let a socket stand for a new connection. Cancelled or failed, it stands for nothing.
+
+        Args:
+            sock: not blocking.
+            make: connects.
+
+        Raises:
+            ValueError: the socket would block.
+            OSError: ``EISCONN`` where it stands for one already, or as connecting failed.
+        """
+        self.sweep()
+        if sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        if sock in self._ends:
+            raise network_error(errno.EISCONN, "the socket stands for a connection already")
+        _, end = await make()
+        if sock.fileno() == -1:  # closed while we connected
+            end.transport.close()
+            raise network_error(errno.EBADF, "the socket was closed")
+        self._ends[sock] = end
+        if type(sock) is socket.socket:  # of other kinds the end is noticed by `sweep`
+            _standing[sock] = end
+            sock.__class__ = PlacedSocket
+        weakref.finalize(sock, _forgotten, end).atexit = False
+
+    def sweep(self) -> None:
+        """Close the connections of sockets that were closed."""
+        for sock in [sock for sock in self._ends if sock.fileno() == -1]:
+            self._ends.pop(sock).transport.close()
+
+    def clear(self) -> None:
+        """Close the connections that nobody took over."""
+        while self._ends:
+            sock, end = self._ends.popitem()
+            _stand_for_itself(sock)
+            end.transport.close()
+
+
+def _forgotten(end: SocketEnd) -> None:
+    """Nobody has the socket any more. A transport that was taken over has another protocol by then."""
+    if end.transport.get_protocol() is end and not end.ended:
+        with suppress(RuntimeError):  # the loop is closed
+            end.transport.get_loop().call_soon_threadsafe(end.transport.close)

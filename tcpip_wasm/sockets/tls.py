@@ -1,0 +1,186 @@
+"""TLS over a transport, by asyncio's own `SSLProtocol`, with asyncio's arguments, defaults and errors.
+
+Owns the reading of ``ssl=`` and its kin, and the putting of an `SSLProtocol` between a `TcpTransport` and a protocol.
+`SSLProtocol` is private to asyncio and the same in 3.11 to 3.13; uvloop's loops have none that takes a foreign
+transport, so asyncio's is used on every loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl as ssl_module
+from asyncio.sslproto import SSLProtocol
+from dataclasses import dataclass
+from typing import Any, cast
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What one side of a TLS connection needs.
+
+    Attributes:
+        context: certificates and rules; None makes asyncio's default for clients.
+        server_side: whether this side is the server.
+        server_hostname: whom a client expects; ``""`` checks no name.
+        handshake_timeout: seconds; None is asyncio's minute.
+        shutdown_timeout: seconds; None is asyncio's half minute.
+    """
+
+    context: ssl_module.SSLContext | None
+    server_side: bool
+    server_hostname: str | None = None
+    handshake_timeout: float | None = None
+    shutdown_timeout: float | None = None
+
+    def wrap(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        made: bool = False,
+    ) -> SSLProtocol:
+        """Return the protocol to give to a transport, in place of the one that shall see plain text.
+
+        Args:
+            loop: the transport's loop.
+            protocol: sees plain text.
+            waiter: is done once the handshake is, or fails as it did.
+            made: whether `protocol` had its `connection_made` already.
+        """
+        return SSLProtocol(
+            loop,
+            cast(asyncio.Protocol, protocol),
+            cast(ssl_module.SSLContext, self.context),
+            cast("asyncio.Future[Any]", waiter),
+            self.server_side,
+            self.server_hostname,
+            not made,
+            cast(Any, self.handshake_timeout),
+            cast(Any, self.shutdown_timeout),
+        )
+
+
+def discard(wrapper: SSLProtocol) -> None:
+    """Say that a wrapper will get no transport: its own would complain that nobody closed it."""
+    cast(Any, wrapper)._app_transport._closed = True
+
+
+async def secured(wrapper: SSLProtocol, waiter: asyncio.Future[None]) -> asyncio.Transport:
+    """Wait for the handshake, and return the transport of plain text. Failed or cancelled, the connection is reset."""
+    transport = cast(Any, wrapper)._app_transport
+    try:
+        await waiter
+    except BaseException:
+        transport.close()  # within a handshake, that resets the connection
+        raise
+    return cast(asyncio.Transport, transport)
+
+
+def _only_with_ssl(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name} is only meaningful with ssl")
+
+
+def client_tls(
+    ssl: Any,
+    host: Any = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> Tls | None:
+    """Read the arguments of `create_connection`; None is a connection without TLS.
+
+    Args:
+        ssl: None or False, True for a default context, or a context.
+        host: what is connected to, which is the server's name unless another is given.
+        server_hostname: the name in the server's certificate.
+        ssl_handshake_timeout: seconds.
+        ssl_shutdown_timeout: seconds.
+
+    Raises:
+        ValueError: an argument that needs `ssl` without it, or no name for the server.
+        TypeError: `ssl` is something else.
+    """
+    if ssl is None or ssl is False:
+        _only_with_ssl(
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        return None
+    if ssl is not True and not isinstance(ssl, ssl_module.SSLContext):
+        raise TypeError(f"ssl must be an SSLContext, a bool or None, not {type(ssl).__name__}")
+    if server_hostname is None:
+        if not host:
+            raise ValueError("You must set server_hostname when using ssl without a host")
+        server_hostname = str(host)
+    context = None if ssl is True else ssl
+    return Tls(context, False, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
+
+
+def server_tls(
+    ssl: Any, ssl_handshake_timeout: float | None = None, ssl_shutdown_timeout: float | None = None
+) -> Tls | None:
+    """Read the arguments of `create_server`; None is a server without TLS. Arguments and errors as `client_tls`."""
+    if ssl is None:
+        _only_with_ssl(ssl_handshake_timeout=ssl_handshake_timeout, ssl_shutdown_timeout=ssl_shutdown_timeout)
+        return None
+    if not isinstance(ssl, ssl_module.SSLContext):
+        raise TypeError("ssl argument must be an SSLContext or None")
+    return Tls(ssl, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
+
+
+async def start_tls(
+    loop: asyncio.AbstractEventLoop,
+    transport: Any,
+    protocol: asyncio.BaseProtocol,
+    sslcontext: ssl_module.SSLContext,
+    *,
+    server_side: bool = False,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> asyncio.Transport:
+    """Do what asyncio's `loop.start_tls` does, on any loop; see `NetworkStack.start_tls`."""
+    if not isinstance(sslcontext, ssl_module.SSLContext):
+        raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")
+    if not getattr(transport, "_start_tls_compatible", False):
+        raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+    waiter: asyncio.Future[None] = loop.create_future()
+    tls = Tls(sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
+    wrapper = tls.wrap(loop, protocol, waiter, made=True)
+    transport.pause_reading()  # what arrives before the new protocol is in place is for it
+    transport.set_protocol(wrapper)
+    begin = loop.call_soon(wrapper.connection_made, transport)
+    resume = loop.call_soon(transport.resume_reading)
+    try:
+        await waiter
+    except BaseException:
+        transport.close()
+        begin.cancel()
+        resume.cancel()
+        raise
+    return cast(asyncio.Transport, cast(Any, wrapper)._app_transport)
+
+
+class _TlsLoop:
+    """A loop whose `start_tls` takes our transports: for `StreamWriter.start_tls`, which asks the loop it was given."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    async def start_tls(self, *arguments: Any, **options: Any) -> asyncio.Transport:
+        """See `start_tls`."""
+        return await start_tls(self._loop, *arguments, **options)
+
+
+def loop_for_streams(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+    """Return the loop for stream objects: itself where its `start_tls` takes any transport, as asyncio's does."""
+    if isinstance(loop, asyncio.BaseEventLoop):
+        return loop
+    return cast(asyncio.AbstractEventLoop, _TlsLoop(loop))

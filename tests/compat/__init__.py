@@ -1,0 +1,1 @@
+"""Existing programs and libraries over virtual stacks."""

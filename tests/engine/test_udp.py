@@ -159,6 +159,19 @@ def test_same_inputs_same_packets() -> None:
     assert run() == run()
 
 
+@pytest.mark.parametrize("mtu", [576, 1280, 1492, 1500])
+def test_every_length_of_the_last_fragment(mtu: int) -> None:
+    a, b = Node(1, mtu=mtu), Node(2, mtu=mtu)
+    near, _ = a.core.udp.open(None, 0), b.core.udp.open(None, 53)
+    step = (mtu - 20) // 8 * 8
+    for size in range(2 * step - 20, 2 * step + 12):
+        a.core.udp.send(near, payload(size), encode_endpoint(IPv4Address("10.0.0.2"), 53))
+        for packet in a.poll():
+            assert b.buffers.receive_frame(packet)
+        b.poll()
+        assert b.received.pop() == payload(size)
+
+
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(st.integers(0, 6000) | st.integers(0, 65_487), st.booleans()), max_size=8),

@@ -59,12 +59,36 @@ static uint32_t header_of(const struct tcp_pcb *pcb, const struct interface *int
   return header;
 }
 
-/* TCP's sum, from the pseudo header to the last byte; the payload's part is known from when it was written. */
-static uint16_t segment_sum(const struct tcp_seg *segment, const struct tcp_pcb *pcb, uint32_t header) {
-  uint32_t sum = ip_chksum_pseudo_partial(segment->p, IP_PROTO_TCP, segment->p->tot_len, (u16_t)header, &pcb->local_ip,
-                                          &pcb->remote_ip);
-  uint32_t data = segment->chksum_swapped ? (uint16_t)SWAP_BYTES_IN_WORD(segment->chksum) : segment->chksum;
-  return (uint16_t)~fold((uint16_t)~sum + data);
+/* The sum of the pseudo header and TCP's own, whose checksum is 0. */
+static uint32_t header_sum(const struct tcp_seg *segment, const struct tcp_pcb *pcb, uint32_t header) {
+  return (uint16_t)~ip_chksum_pseudo_partial(segment->p, IP_PROTO_TCP, segment->p->tot_len, (u16_t)header, &pcb->local_ip,
+                                             &pcb->remote_ip);
+}
+
+/* The sum of the payload, from when it was written. */
+static uint32_t written_sum(const struct tcp_seg *segment) {
+  return segment->chksum_swapped ? (uint16_t)SWAP_BYTES_IN_WORD(segment->chksum) : segment->chksum;
+}
+
+/* Copies what follows the first `skip` bytes of a packet. */
+static void copy_payload(uint8_t *to, const struct pbuf *part, uint32_t skip) {
+  for (; part != NULL; to += part->len - skip, skip = 0, part = part->next) {
+    memcpy(to, (const uint8_t *)part->payload + skip, part->len - skip);
+  }
+}
+
+/* The same, and returns its sum: a part that begins at an odd place counts with its bytes swapped. */
+static uint32_t copy_payload_summed(uint8_t *to, const struct pbuf *part, uint32_t skip) {
+  uint32_t sum = 0;
+  bool odd = false;
+  for (; part != NULL; skip = 0, part = part->next) {
+    uint16_t length = (uint16_t)(part->len - skip);
+    uint16_t piece = checksum_copy(to, (const uint8_t *)part->payload + skip, length);
+    sum += odd ? (uint16_t)SWAP_BYTES_IN_WORD(piece) : piece;
+    odd ^= length & 1;
+    to += length;
+  }
+  return sum;
 }
 
 /* LWIP_HOOK_TCP_EMIT: sends the segment, whose `p` begins with its TCP header, and returns true; or returns false. */
@@ -86,19 +110,26 @@ bool tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif)
     before.longest = length;
     return false;
   }
-  uint32_t tcp_header = TCPH_HDRLEN_BYTES(segment->tcphdr);
-  if ((netif->chksum_flags & NETIF_CHECKSUM_GEN_TCP) != 0) {
-    segment->tcphdr->chksum = segment_sum(segment, pcb, tcp_header);
-  }
   uint8_t *record = interface->transmit + at, *frame = record + ABI_RECORD_HEADER;
   uint32_t frame_length = header + length;
   memcpy(record, &frame_length, sizeof frame_length);
   memcpy(frame, interface->transmit + before.at + ABI_RECORD_HEADER, header);
-  frame += header;
-  for (const struct pbuf *part = segment->p; part != NULL; frame += part->len, part = part->next) {
-    memcpy(frame, part->payload, part->len);
+  uint32_t tcp_header = TCPH_HDRLEN_BYTES(segment->tcphdr);
+  uint8_t *tcp = frame + header;
+  memcpy(tcp, segment->tcphdr, tcp_header);
+  if ((netif->chksum_flags & NETIF_CHECKSUM_GEN_TCP) == 0) {
+    copy_payload(tcp + tcp_header, segment->p, tcp_header);
+  } else {
+    uint32_t sum = header_sum(segment, pcb, tcp_header);
+    if ((segment->flags & TF_SEG_UNSUMMED) != 0) {
+      sum += copy_payload_summed(tcp + tcp_header, segment->p, tcp_header);
+    } else {
+      copy_payload(tcp + tcp_header, segment->p, tcp_header);
+      sum += written_sum(segment);
+    }
+    uint16_t complement = (uint16_t)~fold(sum);
+    memcpy(tcp + 16, &complement, sizeof complement);
   }
-  frame = record + ABI_RECORD_HEADER;
   if (IP_IS_V6(&pcb->remote_ip)) {
     put16(frame + header - IP6_HLEN + 4, length);
   } else {

@@ -38,7 +38,15 @@ static struct pbuf *borrow(uint8_t *bytes, uint32_t length) {
 /* A station takes what is addressed to it or to a group. What else a hub or a switch that does not know better brings is
    somebody else's; lwIP does not look, and a router would forward it a second time. */
 static bool is_foreign(const struct interface *interface, const uint8_t *frame, uint32_t length) {
-  return length >= ETH_HWADDR_LEN && (frame[0] & 1) == 0 && memcmp(frame, interface->netif.hwaddr, ETH_HWADDR_LEN) != 0;
+  const uint8_t *own = interface->netif.hwaddr;
+  if (length < ETH_HWADDR_LEN || (frame[0] & 1) != 0) {
+    return false;
+  }
+  uint32_t difference = 0; /* memcmp would be a call for each frame */
+  for (int i = 0; i < ETH_HWADDR_LEN; i++) {
+    difference |= own[i] ^ frame[i];
+  }
+  return difference != 0;
 }
 
 static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t length) {

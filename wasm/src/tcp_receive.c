@@ -22,18 +22,19 @@ void tcp_receive_forget(const struct tcp_pcb *pcb) {
 
 static uint16_t get16(const uint8_t *bytes) { return (uint16_t)(bytes[0] << 8 | bytes[1]); }
 
-static uint32_t get32(const uint8_t *bytes) {
+static uint32_t load32(const uint8_t *bytes) {
   uint32_t word;
   memcpy(&word, bytes, sizeof word);
-  return lwip_ntohl(word);
+  return word;
 }
+
+static uint32_t get32(const uint8_t *bytes) { return lwip_ntohl(load32(bytes)); }
 
 /* The sum of a header whose length is a multiple of four, to be folded. */
 static uint64_t sum_words(const uint8_t *bytes, uint32_t length) {
   uint64_t sum = 0;
-  for (uint32_t word; length > 0; length -= sizeof word, bytes += sizeof word) {
-    memcpy(&word, bytes, sizeof word);
-    sum += word;
+  for (; length > 0; length -= 4, bytes += 4) {
+    sum += load32(bytes);
   }
   return sum;
 }
@@ -47,9 +48,11 @@ static bool sum_is_right(uint64_t sum) {
 
 static bool is_at(const ip_addr_t *address, const struct netif *netif, const uint8_t *bytes, bool v6) {
   if (!v6) {
-    return IP_IS_V4(address) && memcmp(&ip_2_ip4(address)->addr, bytes, 4) == 0;
+    return IP_IS_V4(address) && ip_2_ip4(address)->addr == load32(bytes);
   }
-  return IP_IS_V6(address) && memcmp(ip_2_ip6(address)->addr, bytes, 16) == 0 &&
+  const uint32_t *words = ip_2_ip6(address)->addr;
+  return IP_IS_V6(address) && words[3] == load32(bytes + 12) && words[2] == load32(bytes + 8) &&
+         words[1] == load32(bytes + 4) && words[0] == load32(bytes) &&
          (!ip6_addr_has_zone(ip_2_ip6(address)) || ip6_addr_test_zone(ip_2_ip6(address), netif));
 }
 
@@ -73,7 +76,6 @@ static struct tcp_pcb *find(const struct netif *netif, const uint8_t *source, co
 
 /* Is it what comes next, and does it change nothing but what was received? */
 static bool is_predicted(const struct tcp_pcb *pcb, const uint8_t *tcp, uint32_t header, uint32_t length) {
-  static const uint8_t timestamp_option[] = {1, 1, 8, 10}; /* RFC 7323, appendix A */
   if (pcb->state != ESTABLISHED || pcb->ooseq != NULL || (pcb->flags & TF_RXCLOSED) != 0 ||
       (tcp[13] & TCP_FLAG_BITS & ~TCP_PSH) != TCP_ACK || get32(tcp + 4) != pcb->rcv_nxt || length > pcb->rcv_wnd ||
       get32(tcp + 8) != pcb->lastack || (tcpwnd_size_t)SND_WND_SCALE(pcb, get16(tcp + 14)) != pcb->snd_wnd ||
@@ -82,7 +84,7 @@ static bool is_predicted(const struct tcp_pcb *pcb, const uint8_t *tcp, uint32_t
   }
   return (pcb->flags & TF_TIMESTAMP) == 0
              ? header == TCP_HEADER
-             : header == TCP_HEADER + TIMESTAMPS && memcmp(tcp + TCP_HEADER, timestamp_option, 4) == 0;
+             : header == TCP_HEADER + TIMESTAMPS && get32(tcp + TCP_HEADER) == 0x0101080a; /* RFC 7323, appendix A */
 }
 
 /* What lwIP's tcp_process and tcp_receive would change for it. */
@@ -107,10 +109,13 @@ static void take_in(struct tcp_pcb *pcb, const uint8_t *tcp, uint32_t length) {
 
 bool tcp_receive_predicted(struct interface *interface, const uint8_t *frame, uint32_t length) {
   struct netif *netif = &interface->netif;
+  uint32_t type = 0;
   if (interface_is_ethernet(interface)) {
-    if (length < ETHERNET_HEADER || memcmp(frame, netif->hwaddr, ETH_HWADDR_LEN) != 0) {
+    /* To this host or to a group: receive.c has looked at the rest. */
+    if (length < ETHERNET_HEADER || (frame[0] & 1) != 0) {
       return false;
     }
+    type = get16(frame + 12);
     frame += ETHERNET_HEADER;
     length -= ETHERNET_HEADER;
   }
@@ -118,6 +123,9 @@ bool tcp_receive_predicted(struct interface *interface, const uint8_t *frame, ui
     return false;
   }
   bool v6 = frame[0] >> 4 == 6;
+  if (type != 0 && type != (v6 ? ETHTYPE_IPV6 : ETHTYPE_IP)) {
+    return false;
+  }
   const uint8_t *tcp, *source, *destination;
   uint32_t size; /* of the segment: TCP's header and data */
   if (v6) {

@@ -36,4 +36,17 @@ void *memset(void *to, int value, size_t count) {
   }
   return to;
 }
+
+int memcmp(const void *one, const void *other, size_t count) {
+  const uint8_t *left = one, *right = other;
+  for (; count > 0; count--, left++, right++) {
+    if (*left != *right) {
+      return *left - *right;
+    }
+  }
+  return 0;
+}
+
+/* What every WASI reactor exports and a host calls first. In C nothing is left to do there. */
+__attribute__((export_name("_initialize"))) void _initialize(void) {}
 #endif

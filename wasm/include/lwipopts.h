@@ -175,6 +175,12 @@
 #define LWIP_CHKSUM checksum
 #define LWIP_CHKSUM_COPY(to, from, length) checksum_copy(to, from, length)
 
+/* --- Size: what lwIP has in place in hundreds of places, as calls (src/addresses.c, src/host.c). ---------------- */
+#ifndef HOT
+#define LWIP_HOOK_STATS_INC(counter) statistic_count(&(counter))
+#endif
+#define LWIP_HOOK_ADDRESSES "addresses.h"
+
 #include "lwip_hooks.h"
 
 #endif

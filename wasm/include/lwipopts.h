@@ -177,7 +177,18 @@
 
 /* --- Size: what lwIP has in place in hundreds of places, as calls (src/addresses.c, src/host.c). ---------------- */
 #ifndef HOT
-#define LWIP_HOOK_STATS_INC(counter) statistic_count(&(counter))
+/* What neither src/host.c nor src/timers.c reads is not counted; the compiler decides it. */
+#define STATISTIC_IS(counter, group) \
+  (&(counter) == &lwip_stats.group.rterr || &(counter) == &lwip_stats.group.opterr || \
+   &(counter) == &lwip_stats.group.err || &(counter) == &lwip_stats.group.cachehit)
+#define STATISTIC_IS_READ(counter) \
+  (!STATISTIC_IS(counter, ip) && !STATISTIC_IS(counter, ip6) && !STATISTIC_IS(counter, nd6) && \
+   !STATISTIC_IS(counter, icmp6) && !STATISTIC_IS(counter, etharp) && !STATISTIC_IS(counter, ip_frag) && \
+   !STATISTIC_IS(counter, ip6_frag) && &(counter) != &lwip_stats.ip.proterr && \
+   &(counter) != &lwip_stats.ip6.proterr && &(counter) != &lwip_stats.nd6.proterr && \
+   &(counter) != &lwip_stats.etharp.proterr && &(counter) != &lwip_stats.ip6_frag.proterr && \
+   &(counter) != &lwip_stats.nd6.memerr && &(counter) != &lwip_stats.ip6_frag.memerr)
+#define LWIP_HOOK_STATS_INC(counter) (STATISTIC_IS_READ(counter) ? statistic_count(&(counter)) : (void)0)
 #endif
 #define LWIP_HOOK_ADDRESSES "addresses.h"
 

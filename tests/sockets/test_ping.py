@@ -217,6 +217,9 @@ def test_wrong_arguments() -> None:
             session = await two.a.create_ping_session(two.host)
             with pytest.raises(ValueError, match="ttl"):
                 await session.ping(ttl=300)
+            for timeout, error in (("1", TypeError), (True, TypeError), (float("nan"), ValueError)):
+                with pytest.raises(error, match="timeout"):
+                    await session.ping(timeout=timeout)  # type: ignore[arg-type]
             with pytest.raises(TypeError, match="payload"):
                 await session.ping("text")  # type: ignore[arg-type]
             lost = await two.a.create_ping_session("192.168.9.9")

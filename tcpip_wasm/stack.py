@@ -327,8 +327,8 @@ class NetworkStack:
 
         Off at first. What a router does not pass on, such as packets from or to link-local, loopback and multicast
         addresses, is dropped and counted (`Statistics.forward_drops`); the sender of what has no route, no hops left
-        or not enough room is told by ICMP, a hundred times a second at most. There are no router advertisements and no
-        redirects: hosts have to be told of their router.
+        or not enough room is told by ICMP, a hundred times a second at most. There are no redirects. IPv6 hosts hear of
+        their router by `TapInterface.advertise`, others by `add_route` or DHCP.
 
         Raises:
             StackError: on assignment, where the stack is gone.

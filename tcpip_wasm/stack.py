@@ -89,6 +89,10 @@ class StackStatistics:
 class NetworkStack:
     """A virtual host. `create_stack` makes it; as an asynchronous context manager it closes itself.
 
+    It belongs to the event loop on which it was made, and no method is to be called from another thread. Making
+    interfaces waits for nothing, so that nothing can be cancelled there. Every method raises `StackError` once the
+    stack is gone.
+
     Args:
         driver: drives the host's core.
         seed: bytes from which the resolver's ids and ports derive; None takes them from the operating system.
@@ -131,11 +135,13 @@ class NetworkStack:
         """Close the stack: every pending call on it raises `StackClosedError`, transports lose their connection.
 
         What TCP had not yet delivered is lost; close connections first where that matters. DHCP servers are told that
-        leases end, if that can be done at once. Idempotent.
+        leases end, if that can be done at once. Idempotent. Cancelled, the stack is closed all the same.
         """
-        if self._driver.error is None and sum(interface.give_back_soon() for interface in self._interfaces):
-            await self._leave()
-        self._driver.end(StackClosedError(errno.ECONNABORTED, "the stack was closed"))
+        try:
+            if self._driver.error is None and sum(interface.give_back_soon() for interface in self._interfaces):
+                await self._leave()
+        finally:
+            self._driver.end(StackClosedError(errno.ECONNABORTED, "the stack was closed"))
         await asyncio.sleep(0)  # protocols hear of it before this returns
 
     @property
@@ -303,21 +309,27 @@ class NetworkStack:
     async def remove_interface(self, interface: Interface) -> None:
         """Remove an interface; what is attached to it ends. TCP connections over it run into their time-outs.
 
+        Args:
+            interface: one of this stack's.
+
         Raises:
             ValueError: it is no interface of this stack, or not any more.
             TypeError: it is no interface.
+
+        Cancelled, it is removed all the same.
         """
         if not isinstance(interface, Interface):
             raise TypeError(f"interface must be an interface of the stack, not {type(interface).__name__}")
         if interface not in self._interfaces:
             raise ValueError(f"interface: {interface!r} is none of this stack's")
-        if interface.give_back_soon():
-            await self._leave()
-            if interface not in self._interfaces:
-                return  # removed by somebody else meanwhile
-        self._interfaces.remove(interface)
-        interface.remove()
-        self._routing.forget(interface)
+        try:
+            if interface.give_back_soon():
+                await self._leave()
+        finally:
+            if interface in self._interfaces:  # nobody else has removed it meanwhile
+                self._interfaces.remove(interface)
+                interface.remove()
+                self._routing.forget(interface)
 
     # --- Routing --------------------------------------------------------------------------------------------------
 
@@ -527,7 +539,10 @@ class NetworkStack:
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
+            NameResolutionError: a name led to no address.
             ValueError, TypeError: a malformed argument.
+
+        Cancelled while a name is looked up, it leaves nothing behind.
         """
         tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         factory = partial(_wrapped, tls, self._driver.loop, protocol_factory) if tls else protocol_factory
@@ -589,9 +604,11 @@ class NetworkStack:
         """Connect, as `asyncio.open_connection` does; see `create_connection` for options and errors.
 
         Args:
+            host, port: see `create_connection`.
             limit: bytes that the reader buffers before it holds the peer back; half of what it holds at most.
 
         The addresses of a name are tried a quarter of a second apart, unless `happy_eyeballs_delay` says otherwise.
+        Cancelled, it leaves no connection behind.
         """
         options.setdefault("happy_eyeballs_delay", CONNECTION_ATTEMPT_DELAY)
         loop = loop_for_streams(self._driver.loop)
@@ -609,7 +626,15 @@ class NetworkStack:
         limit: int = STREAM_LIMIT,
         **options: Any,
     ) -> TcpServer:
-        """Listen, as `asyncio.start_server` does; see `create_server` for options and errors."""
+        """Listen, as `asyncio.start_server` does; see `create_server` for options and errors.
+
+        Args:
+            client_connected: called with the reader and the writer of each connection; a coroutine becomes a task.
+            host, port: see `create_server`.
+            limit: see `open_connection`.
+
+        Cancelled while a name is looked up, it leaves nothing behind.
+        """
         loop = loop_for_streams(self._driver.loop)
 
         def factory() -> asyncio.StreamReaderProtocol:
@@ -658,7 +683,10 @@ class NetworkStack:
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
+            NameResolutionError: the name led to no address.
             ValueError, TypeError: a malformed argument.
+
+        Cancelled while a name is looked up, it leaves nothing behind.
         """
         self._driver.check()
         addresses = await self._lookup.listening(host)
@@ -754,7 +782,10 @@ class NetworkStack:
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``ENETUNREACH``, ``ENOSPC``, ``ENOBUFS``.
-            ValueError, TypeError: a malformed argument.
+            NameResolutionError: a name led to no address.
+            ValueError, TypeError: a malformed argument, an interface of another stack.
+
+        Cancelled while a name is looked up, it leaves nothing behind.
         """
         self._driver.check()
         options = _udp_options(self._driver, allow_broadcast, ttl, multicast_ttl, multicast_interface)
@@ -790,13 +821,15 @@ class NetworkStack:
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``ENETUNREACH``, ``ENOSPC``, ``ENOBUFS``.
-            ValueError, TypeError: a malformed argument.
+            NameResolutionError: a name led to no address.
+            ValueError, TypeError: a malformed argument, an interface of another stack.
+
+        Cancelled while a name is looked up, it leaves nothing behind.
         """
         self._driver.check()
         options = _udp_options(self._driver, bool(allow_broadcast), ttl, multicast_ttl, multicast_interface)
         local_addr, remote_addr = await self._lookup.pair(local_addr, remote_addr, family)
         return await self._udp.endpoint(protocol_factory, local_addr, remote_addr, family, options)
-
 
     # --- ICMP -----------------------------------------------------------------------------------------------------
 
@@ -811,6 +844,8 @@ class NetworkStack:
             OSError: ``ENOSPC`` where there are too many sessions, ``ENOBUFS``.
             NameResolutionError: the name led to no address.
             ValueError, TypeError: a malformed argument.
+
+        Cancelled while a name is looked up, it leaves nothing behind.
         """
         self._driver.check()
         address, scope = (await self._lookup.endpoints(host))[0]

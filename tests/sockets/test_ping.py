@@ -21,13 +21,7 @@ from tcpip_wasm import (
 )
 from tests.support import payload
 from tests.support_clock import run_virtually
-from tests.support_stacks import WAYS, pair, run, turns, until
-
-
-async def fails(number: int, awaitable: Any) -> None:
-    with pytest.raises(OSError) as caught:  # noqa: PT011
-        await awaitable
-    assert caught.value.errno == number, caught.value
+from tests.support_stacks import WAYS, fails, pair, run, turns, until
 
 
 @pytest.mark.parametrize("way", WAYS)

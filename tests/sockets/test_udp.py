@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
@@ -23,13 +22,7 @@ from tcpip_wasm import (
 from tcpip_wasm.sockets.udp import OVERHEAD, RECEIVE_QUEUE
 from tests.support import payload
 from tests.support_clock import run_virtually
-from tests.support_stacks import WAYS, pair, run, turns, until
-
-
-async def fails(number: int, awaitable: Any) -> None:
-    with pytest.raises(OSError) as caught:  # noqa: PT011
-        await awaitable
-    assert caught.value.errno == number, caught.value
+from tests.support_stacks import WAYS, fails, pair, run, turns, until
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -3,15 +3,16 @@
 lwIP, compiled to one WebAssembly module that imports nothing, is driven from asyncio. The layers, each of which imports
 only from those before it:
 
+    arguments    numbers that callers write, checked
     errors       the exception tree
     engine       the module, its memory and calls, and the sans-I/O core
     streams      readable and writable streams
     driver       polls cores on an event loop
-    interfaces   loopback, tun, tap, bridge, cables
-    sockets      TCP and UDP as asyncio transports and as streams, ping
+    interfaces   loopback, tun, tap, bridge, cables; DHCP, SLAAC, routes
+    sockets      TCP and UDP as asyncio transports and as streams, TLS, ping
     names        hosts table, resolver, getaddrinfo
     stack        `NetworkStack`, the façade
-    links        the outside world: devices of the host
+    links        the outside world: devices of the machine
     compat       existing asyncio programs and libraries over a stack
 
 Start with `create_stack`.

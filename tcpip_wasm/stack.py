@@ -18,6 +18,7 @@ from functools import partial
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from tcpip_wasm.arguments import check_int, check_port, check_timeout
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import Address, Core, Statistics, abi, seed_bytes
 from tcpip_wasm.errors import StackClosedError, network_error
@@ -32,6 +33,7 @@ from tcpip_wasm.interfaces import (
 )
 from tcpip_wasm.interfaces.addresses import InterfaceAddresses, parse_addresses, parse_mac, parse_mtu
 from tcpip_wasm.interfaces.bridge import AGEING, check_ageing, check_ports
+from tcpip_wasm.interfaces.interface import check_interface
 from tcpip_wasm.interfaces.routes import RoutingTable
 from tcpip_wasm.names import HostsTable, Resolver
 from tcpip_wasm.names.lookup import AddressInfo, Lookup
@@ -62,6 +64,8 @@ MakeInterface = TypeVar("MakeInterface", bound=Interface)
 STREAM_LIMIT = 2**16
 """Bytes: asyncio's own default for `StreamReader`."""
 
+LEAST_MEMORY, MOST_MEMORY = 2**22, 2**32
+"""Bytes that a stack's memory may be limited to."""
 
 LAST_WORDS = 0.02
 """Seconds that a stack or an interface with a lease takes to end."""
@@ -84,6 +88,10 @@ class StackStatistics:
 
 class NetworkStack:
     """A virtual host. `create_stack` makes it; as an asynchronous context manager it closes itself.
+
+    It belongs to the event loop on which it was made, and no method is to be called from another thread. Making
+    interfaces waits for nothing, so that nothing can be cancelled there. Every method raises `StackError` once the
+    stack is gone.
 
     Args:
         driver: drives the host's core.
@@ -127,11 +135,13 @@ class NetworkStack:
         """Close the stack: every pending call on it raises `StackClosedError`, transports lose their connection.
 
         What TCP had not yet delivered is lost; close connections first where that matters. DHCP servers are told that
-        leases end, if that can be done at once. Idempotent.
+        leases end, if that can be done at once. Idempotent. Cancelled, the stack is closed all the same.
         """
-        if self._driver.error is None and sum(interface.give_back_soon() for interface in self._interfaces):
-            await self._leave()
-        self._driver.end(StackClosedError(errno.ECONNABORTED, "the stack was closed"))
+        try:
+            if self._driver.error is None and sum(interface.give_back_soon() for interface in self._interfaces):
+                await self._leave()
+        finally:
+            self._driver.end(StackClosedError(errno.ECONNABORTED, "the stack was closed"))
         await asyncio.sleep(0)  # protocols hear of it before this returns
 
     @property
@@ -299,18 +309,27 @@ class NetworkStack:
     async def remove_interface(self, interface: Interface) -> None:
         """Remove an interface; what is attached to it ends. TCP connections over it run into their time-outs.
 
+        Args:
+            interface: one of this stack's.
+
         Raises:
-            ValueError: it is no interface of this stack.
+            ValueError: it is no interface of this stack, or not any more.
+            TypeError: it is no interface.
+
+        Cancelled, it is removed all the same.
         """
+        if not isinstance(interface, Interface):
+            raise TypeError(f"interface must be an interface of the stack, not {type(interface).__name__}")
         if interface not in self._interfaces:
             raise ValueError(f"interface: {interface!r} is none of this stack's")
-        if interface.give_back_soon():
-            await self._leave()
-            if interface not in self._interfaces:
-                return  # removed by somebody else meanwhile
-        self._interfaces.remove(interface)
-        interface.remove()
-        self._routing.forget(interface)
+        try:
+            if interface.give_back_soon():
+                await self._leave()
+        finally:
+            if interface in self._interfaces:  # nobody else has removed it meanwhile
+                self._interfaces.remove(interface)
+                interface.remove()
+                self._routing.forget(interface)
 
     # --- Routing --------------------------------------------------------------------------------------------------
 
@@ -320,8 +339,8 @@ class NetworkStack:
 
         Off at first. What a router does not pass on, such as packets from or to link-local, loopback and multicast
         addresses, is dropped and counted (`Statistics.forward_drops`); the sender of what has no route, no hops left
-        or not enough room is told by ICMP, a hundred times a second at most. There are no router advertisements and no
-        redirects: hosts have to be told of their router.
+        or not enough room is told by ICMP, a hundred times a second at most. There are no redirects. IPv6 hosts hear of
+        their router by `TapInterface.advertise`, others by `add_route` or DHCP.
 
         Raises:
             StackError: on assignment, where the stack is gone.
@@ -416,14 +435,6 @@ class NetworkStack:
     def _scope_handle(self, scope: str) -> int | None:
         return next((i.handle for i in self._interfaces if scope in (i.name, str(i.handle))), None)
 
-    @staticmethod
-    def _port(port: int, lowest: int, name: str = "port") -> int:
-        if not isinstance(port, int) or isinstance(port, bool):
-            raise TypeError(f"{name} must be an int, not {type(port).__name__}")
-        if not lowest <= port <= 65535:
-            raise ValueError(f"{name}: {port} is not within {lowest} to 65535")
-        return port
-
     # --- TCP, asyncio's way ---------------------------------------------------------------------------------------
 
     async def create_connection(
@@ -474,9 +485,9 @@ class NetworkStack:
         """
         tls = client_tls(ssl, host, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
         self._driver.check()
-        self._port(port, 1)
+        check_port("port", port, 1)
         if local_addr is not None:
-            self._port(local_addr[1], 0, "local port")
+            check_port("local port", local_addr[1])
         if family not in (0, socket.AF_INET, socket.AF_INET6):
             raise ValueError(f"family: {family} is neither 0 nor AF_INET nor AF_INET6")
         if proto not in (0, socket.IPPROTO_TCP):
@@ -528,7 +539,10 @@ class NetworkStack:
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
+            NameResolutionError: a name led to no address.
             ValueError, TypeError: a malformed argument.
+
+        Cancelled while a name is looked up, it leaves nothing behind.
         """
         tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         factory = partial(_wrapped, tls, self._driver.loop, protocol_factory) if tls else protocol_factory
@@ -569,7 +583,7 @@ class NetworkStack:
         hold_backlog: bool,
     ) -> TcpServer:
         self._driver.check()
-        self._port(port, 0)
+        check_port("port", port)
         if not isinstance(backlog, int):
             raise TypeError(f"backlog must be an int, not {type(backlog).__name__}")
         if backlog < 1:
@@ -590,9 +604,11 @@ class NetworkStack:
         """Connect, as `asyncio.open_connection` does; see `create_connection` for options and errors.
 
         Args:
+            host, port: see `create_connection`.
             limit: bytes that the reader buffers before it holds the peer back; half of what it holds at most.
 
         The addresses of a name are tried a quarter of a second apart, unless `happy_eyeballs_delay` says otherwise.
+        Cancelled, it leaves no connection behind.
         """
         options.setdefault("happy_eyeballs_delay", CONNECTION_ATTEMPT_DELAY)
         loop = loop_for_streams(self._driver.loop)
@@ -610,7 +626,15 @@ class NetworkStack:
         limit: int = STREAM_LIMIT,
         **options: Any,
     ) -> TcpServer:
-        """Listen, as `asyncio.start_server` does; see `create_server` for options and errors."""
+        """Listen, as `asyncio.start_server` does; see `create_server` for options and errors.
+
+        Args:
+            client_connected: called with the reader and the writer of each connection; a coroutine becomes a task.
+            host, port: see `create_server`.
+            limit: see `open_connection`.
+
+        Cancelled while a name is looked up, it leaves nothing behind.
+        """
         loop = loop_for_streams(self._driver.loop)
 
         def factory() -> asyncio.StreamReaderProtocol:
@@ -628,7 +652,7 @@ class NetworkStack:
             host: name or address of the peer.
             port: its port.
             timeout: seconds to wait at most, for its address too; None leaves it to TCP, which gives up after
-                seven seconds without any answer.
+                seven seconds without any answer, where no neighbour has the address after half a minute.
 
         Raises:
             ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`.
@@ -637,6 +661,7 @@ class NetworkStack:
 
         Cancelled, it leaves no connection behind.
         """
+        timeout = check_timeout("timeout", timeout)
         try:
             async with asyncio.timeout(timeout):
                 _, ends = await self.create_connection(
@@ -658,7 +683,10 @@ class NetworkStack:
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
+            NameResolutionError: the name led to no address.
             ValueError, TypeError: a malformed argument.
+
+        Cancelled while a name is looked up, it leaves nothing behind.
         """
         self._driver.check()
         addresses = await self._lookup.listening(host)
@@ -754,10 +782,15 @@ class NetworkStack:
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``ENETUNREACH``, ``ENOSPC``, ``ENOBUFS``.
-            ValueError, TypeError: a malformed argument.
+            NameResolutionError: a name led to no address.
+            ValueError, TypeError: a malformed argument, an interface of another stack.
+
+        Cancelled while a name is looked up, it leaves nothing behind.
         """
-        options = _udp_options(allow_broadcast, ttl, multicast_ttl, multicast_interface)
         self._driver.check()
+        options = _udp_options(self._driver, allow_broadcast, ttl, multicast_ttl, multicast_interface)
+        if remote is not None and not (isinstance(remote, (tuple, list)) and len(remote) in (2, 4)):
+            raise TypeError(f"remote must be (host, port) or None, not {remote!r}")
         local, remote = await self._lookup.pair((host, port), remote)
         return self._udp.socket(local[0], port, remote, options)
 
@@ -788,13 +821,15 @@ class NetworkStack:
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``ENETUNREACH``, ``ENOSPC``, ``ENOBUFS``.
-            ValueError, TypeError: a malformed argument.
+            NameResolutionError: a name led to no address.
+            ValueError, TypeError: a malformed argument, an interface of another stack.
+
+        Cancelled while a name is looked up, it leaves nothing behind.
         """
-        options = _udp_options(bool(allow_broadcast), ttl, multicast_ttl, multicast_interface)
         self._driver.check()
+        options = _udp_options(self._driver, bool(allow_broadcast), ttl, multicast_ttl, multicast_interface)
         local_addr, remote_addr = await self._lookup.pair(local_addr, remote_addr, family)
         return await self._udp.endpoint(protocol_factory, local_addr, remote_addr, family, options)
-
 
     # --- ICMP -----------------------------------------------------------------------------------------------------
 
@@ -809,6 +844,8 @@ class NetworkStack:
             OSError: ``ENOSPC`` where there are too many sessions, ``ENOBUFS``.
             NameResolutionError: the name led to no address.
             ValueError, TypeError: a malformed argument.
+
+        Cancelled while a name is looked up, it leaves nothing behind.
         """
         self._driver.check()
         address, scope = (await self._lookup.endpoints(host))[0]
@@ -818,18 +855,17 @@ class NetworkStack:
         return PingSession(self._driver, address, scope, ttl=limit, scope_name=self._scope_name)
 
 
-def _udp_options(broadcast: bool, ttl: int, multicast_ttl: int, interface: Interface | None) -> dict[int, int]:
-    for name, value, lowest in (("ttl", ttl, 1), ("multicast_ttl", multicast_ttl, 0)):
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-        if not lowest <= value <= 255:
-            raise ValueError(f"{name}: {value} is not within {lowest} to 255")
-    options = {abi.OPTION_HOP_LIMIT: ttl, abi.OPTION_MULTICAST_HOP_LIMIT: multicast_ttl}
+def _udp_options(
+    driver: Driver, broadcast: bool, ttl: int, multicast_ttl: int, interface: Interface | None
+) -> dict[int, int]:
+    options = {
+        abi.OPTION_HOP_LIMIT: check_int("ttl", ttl, 1, 255),
+        abi.OPTION_MULTICAST_HOP_LIMIT: check_int("multicast_ttl", multicast_ttl, 0, 255),
+    }
     if broadcast:
         options[abi.OPTION_BROADCAST] = 1
     if interface is not None:
-        if not isinstance(interface, Interface):
-            raise TypeError(f"multicast_interface must be an interface or None, not {type(interface).__name__}")
+        check_interface("multicast_interface", interface, driver)
         options[abi.OPTION_MULTICAST_INTERFACE] = interface.handle
     return options
 
@@ -853,7 +889,8 @@ async def create_stack(
         initialize_loopback: give it 127.0.0.1/8 and ::1/128.
         seed: what every random choice of the host derives from; None takes it from the operating system.
         name_server: (address, port) of the DNS server to ask; None is the stack's own loopback, port 53.
-        memory_limit: bytes that the host's memory may grow to; None is 1 GiB.
+        memory_limit: bytes that the host's memory may grow to, from 4 MiB to 4 GiB; None is 1 GiB, which is also the
+            most that is ever taken.
 
     Raises:
         ModuleMismatchError: ``lwip.wasm`` was not built, or does not fit this package.
@@ -861,6 +898,8 @@ async def create_stack(
     """
     loop = asyncio.get_running_loop()
     packed = seed_bytes(seed)
+    if memory_limit is not None:
+        check_int("memory_limit", memory_limit, LEAST_MEMORY, MOST_MEMORY)
     core = Core(now=loop.time(), seed=packed, memory_limit=memory_limit)
     servers = () if name_server is None else (name_server,)
     stack = NetworkStack(Driver(core, loop), seed=packed, name_servers=servers)

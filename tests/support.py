@@ -14,8 +14,11 @@ from collections.abc import Callable
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from math import inf
 
+import pytest
+
 from tcpip_wasm.engine import Core, abi, decode_endpoint, error_for, seed_bytes, split_records
 from tcpip_wasm.engine.instance import Instance
+from tcpip_wasm.errors import NetworkError
 
 START = 1000.0
 """Seconds: what the clock of a network shows at first."""
@@ -298,3 +301,10 @@ def two_hosts(*, seed: int = 1, rule: Rule = deliver, mtu: int = 1500, kind: int
 def payload(length: int, salt: int = 0) -> bytes:
     """Return bytes without a pattern, so that nothing can be lost, doubled or moved in them unnoticed."""
     return hashlib.shake_128(b"%d" % salt).digest(length)
+
+
+def refused(number: int, call: Callable[[], object]) -> None:
+    """Call what must raise a `NetworkError` with this number."""
+    with pytest.raises(NetworkError) as caught:
+        call()
+    assert caught.value.errno == number, caught.value

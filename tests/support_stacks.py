@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import pytest
 
 from tcpip_wasm import (
     Cable,
@@ -33,6 +35,13 @@ WAYS = ("tap4", "tap6", "tun4", "tun6", "loopback4", "loopback6")
 
 loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 """What makes the loop of `run`; None is asyncio's own. Tests that run on several loops set it."""
+
+
+def set_loop_kind(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `run` make loops of a kind, ``"asyncio"`` or ``"uvloop"``, for one test; skip it where there is none."""
+    if kind == "uvloop":
+        uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
+        monkeypatch.setattr(f"{__name__}.loop_factory", uvloop.new_event_loop)
 
 
 def run(main: Coroutine[Any, Any, T], *, seconds: float = 30.0) -> T:
@@ -176,6 +185,13 @@ class Middleman:
                 for copy in [copy for delay, copy in arriving if delay == 0] + held:
                     await writer.write(copy)
                 held = late
+
+
+async def fails(number: int, awaitable: Awaitable[object]) -> None:
+    """Await what must raise an `OSError` with this number."""
+    with pytest.raises(OSError) as caught:  # noqa: PT011  # its number is compared
+        await awaitable
+    assert caught.value.errno == number, caught.value
 
 
 async def read_all(connection: TcpConnection) -> bytes:

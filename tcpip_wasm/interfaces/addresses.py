@@ -8,8 +8,12 @@ from collections.abc import Iterable
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final
 
+from tcpip_wasm.arguments import check_int
+
 IPInterface = IPv4Interface | IPv6Interface
 InterfaceAddresses = str | IPInterface | Iterable[str | IPInterface] | None
+
+_EVERYBODY: Final = ipaddress.IPv4Address("255.255.255.255")
 
 _MAC: Final = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 
@@ -42,8 +46,15 @@ def parse_addresses(ip: InterfaceAddresses) -> list[IPInterface]:
                 raise ValueError(f"ip: {error}") from None
         else:
             raise TypeError(f"ip must be text or an interface object, not {type(one).__name__}")
-        if address.ip.is_multicast or (address.version == 6 and address.ip.is_unspecified):
+        if address.ip.is_multicast or address.ip.is_unspecified or address.ip == _EVERYBODY:
             raise ValueError(f"ip: {one!s} is no address that an interface can have")
+        if isinstance(address, IPv6Interface):
+            if address.scope_id is not None:
+                raise ValueError(f"ip: {one!s} has a scope, which its interface is")
+            if address.ipv4_mapped is not None:
+                raise ValueError(f"ip: {one!s} is an IPv4 address: write it as {address.ipv4_mapped}")
+        if any(address.ip == other.ip for other in parsed):
+            raise ValueError(f"ip: {one!s} is given twice")
         parsed.append(address)
     if sum(address.version == 4 for address in parsed) > 1:
         raise ValueError(f"ip: an interface has at most one IPv4 address, got {[str(a) for a in parsed]}")
@@ -77,8 +88,4 @@ def parse_mtu(mtu: int) -> int:
         TypeError: not an int.
         ValueError: out of range.
     """
-    if not isinstance(mtu, int) or isinstance(mtu, bool):
-        raise TypeError(f"mtu must be an int, not {type(mtu).__name__}")
-    if not MIN_MTU <= mtu <= MAX_MTU:
-        raise ValueError(f"mtu: {mtu} is not within {MIN_MTU} to {MAX_MTU}")
-    return mtu
+    return check_int("mtu", mtu, MIN_MTU, MAX_MTU)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
+from tcpip_wasm.arguments import check_int
 from tcpip_wasm.engine import INFINITE, build_advertisement
 from tcpip_wasm.errors import NetworkError, StackError
 from tcpip_wasm.interfaces.interface import Interface
@@ -55,9 +56,9 @@ class RouterAdvertiser:
         self._loop = interface.driver.loop
         self._prefixes = _prefixes(prefix)
         self._servers = _servers(name_servers)
-        self._lifetime = _seconds("lifetime", lifetime, INFINITE)
-        self._preferred = _seconds("preferred", lifetime // 2 if preferred is None else preferred, lifetime)
-        self._router_lifetime = _seconds("router_lifetime", router_lifetime, MAX_ROUTER_LIFETIME)
+        self._lifetime = check_int("lifetime", lifetime, 0, INFINITE)
+        self._preferred = check_int("preferred", lifetime // 2 if preferred is None else preferred, 0, lifetime)
+        self._router_lifetime = check_int("router_lifetime", router_lifetime, 0, MAX_ROUTER_LIFETIME)
         if mtu is not None and not 1280 <= mtu <= interface.mtu:
             raise ValueError(f"mtu: {mtu} is not within 1280 to {interface.mtu}")
         self._mtu = mtu
@@ -171,11 +172,3 @@ def _servers(given: object) -> tuple[IPv6Address, ...]:
     if len(servers) > MAX_SERVERS:
         raise ValueError(f"name_servers: {len(servers)} are more than {MAX_SERVERS}")
     return tuple(servers)
-
-
-def _seconds(name: str, value: int, most: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if not 0 <= value <= most:
-        raise ValueError(f"{name}: {value} is not within 0 to {most}")
-    return value

@@ -11,6 +11,7 @@ import errno
 from collections.abc import Iterable
 from typing import Final
 
+from tcpip_wasm.arguments import check_int
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import NetworkError, StackError
@@ -130,11 +131,7 @@ def check_ageing(seconds: int) -> int:
         TypeError: not an int.
         ValueError: out of range.
     """
-    if not isinstance(seconds, int) or isinstance(seconds, bool):
-        raise TypeError(f"ageing must be an int, not {type(seconds).__name__}")
-    if not 0 <= seconds <= 1_000_000:
-        raise ValueError(f"ageing: {seconds} is not within 0 to 1,000,000 seconds")
-    return seconds
+    return check_int("ageing", seconds, 0, 1_000_000)
 
 
 def check_port(driver: Driver, tap: TapInterface) -> None:

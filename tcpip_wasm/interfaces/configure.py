@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from math import inf
 from typing import Final, Literal, overload
 
+from tcpip_wasm.arguments import check_timeout
 from tcpip_wasm.engine import (
     INFINITE,
     abi,
@@ -146,16 +147,16 @@ class ConfigurableInterface(Interface):
 
     @overload
     async def configure(
-        self, *, dhcp: Literal[True], slaac: bool = False, dad: bool = False, timeout: float = DEFAULT_TIMEOUT
+        self, *, dhcp: Literal[True], slaac: bool = False, dad: bool = False, timeout: float | None = DEFAULT_TIMEOUT
     ) -> Lease: ...
 
     @overload
     async def configure(
-        self, *, dhcp: bool = False, slaac: bool = False, dad: bool = False, timeout: float = DEFAULT_TIMEOUT
+        self, *, dhcp: bool = False, slaac: bool = False, dad: bool = False, timeout: float | None = DEFAULT_TIMEOUT
     ) -> Lease | None: ...
 
     async def configure(
-        self, *, dhcp: bool = False, slaac: bool = False, dad: bool = False, timeout: float = DEFAULT_TIMEOUT
+        self, *, dhcp: bool = False, slaac: bool = False, dad: bool = False, timeout: float | None = DEFAULT_TIMEOUT
     ) -> Lease | None:
         """Find addresses for this interface, and return when they can be used.
 
@@ -168,7 +169,7 @@ class ConfigurableInterface(Interface):
             slaac: make IPv6 addresses of the prefixes that routers advertise, and use these as default routers. The
                 link-local address is checked for duplicates, too.
             dad: check the IPv6 addresses given at creation for duplicates, before they are used any further.
-            timeout: seconds for all of it.
+            timeout: seconds for all of it; None waits for ever.
 
         Returns:
             The lease with ``dhcp``, else None; see also `addresses`, `routers`, `name_servers`.
@@ -179,12 +180,14 @@ class ConfigurableInterface(Interface):
                 any more. ``EADDRINUSE`` with ``dhcp`` where there is an IPv4 address, or a UDP socket has port 68.
                 ``EBUSY`` while another call waits. ``ENODEV`` where the interface was removed.
             ValueError: nothing to do, or a timeout that is not positive.
+            TypeError: a timeout that is no number.
 
         Cancelled, it stops what it began.
         """
+        check_timeout("timeout", timeout)
         if not (dhcp or slaac or dad):
             raise ValueError("configure: one of dhcp, slaac and dad must be true")
-        if not timeout > 0:
+        if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout: {timeout} is not more than 0")
         self.check()
         if self._configuring:
@@ -234,16 +237,20 @@ class ConfigurableInterface(Interface):
         if self._give_back():
             await asyncio.sleep(0)  # the stack is polled
 
-    async def wait_address_change(self, *, timeout: float = DEFAULT_TIMEOUT) -> tuple[IPInterface, ...]:
+    async def wait_address_change(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> tuple[IPInterface, ...]:
         """Return `addresses` after they, their states, the lease or the routers have changed.
 
         Args:
-            timeout: seconds.
+            timeout: seconds; None waits for ever.
 
         Raises:
             TimeoutError: nothing changed.
             OSError: ``ENODEV`` where the interface was removed.
+            ValueError, TypeError: a timeout that is no number.
+
+        Cancelled, it leaves nothing behind.
         """
+        check_timeout("timeout", timeout)
         self.check()
         try:
             async with asyncio.timeout(timeout):

@@ -258,3 +258,23 @@ class Interface:
             port.detached(error)
 
 
+def check_interface(name: str, interface: object, driver: Driver) -> Interface:
+    """Return an interface of the stack that a driver drives.
+
+    Args:
+        name: the argument's, for the message.
+        interface: what the caller gave.
+        driver: the stack's.
+
+    Raises:
+        TypeError: it is no interface.
+        ValueError: it is one of another stack.
+        OSError: ``ENODEV`` where it was removed.
+        StackError: the stack is gone.
+    """
+    if not isinstance(interface, Interface):
+        raise TypeError(f"{name} must be an interface of the stack, not {type(interface).__name__}")
+    if interface.driver is not driver:
+        raise ValueError(f"{name}: {interface!r} is none of this stack's")
+    interface.check()
+    return interface

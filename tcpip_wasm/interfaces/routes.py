@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
+from tcpip_wasm.arguments import check_int
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.errors import network_error
-from tcpip_wasm.interfaces.interface import Interface
+from tcpip_wasm.interfaces.interface import Interface, check_interface
 
 MAX_METRIC: Final = 2**31 - 1
 
@@ -81,8 +82,7 @@ class RoutingTable:
             raise ValueError(f"route to {destination}: it needs via, an interface or both")
         elif gateway.is_link_local and gateway.version == 6:
             raise ValueError(f"via: {gateway} is link-local, and needs an interface")
-        if not 0 <= _metric(metric) <= MAX_METRIC:
-            raise ValueError(f"metric: {metric} is not within 0 to {MAX_METRIC}")
+        check_int("metric", metric, 0, MAX_METRIC)
         if gateway is not None and any(gateway == address.ip for i in self._interfaces() for address in i.addresses):
             raise ValueError(f"via: {gateway} is an address of this host")
         handle = self._driver.core.routes.add(destination, gateway, interface.handle if interface else 0, metric)
@@ -102,13 +102,15 @@ class RoutingTable:
         self._driver.check()
         destination = _network(network)
         gateway, interface = self._gateway(via, destination, interface)
+        if metric is not None:
+            check_int("metric", metric, 0, MAX_METRIC)
         fitting = [
             route
             for route in self._added
             if route.network == destination
             and (gateway is None or route.via == gateway)
             and (interface is None or route.interface is interface)
-            and (metric is None or route.metric == _metric(metric))
+            and (metric is None or route.metric == metric)
         ]
         if not fitting:
             raise network_error(errno.ESRCH, f"route to {destination}")
@@ -147,11 +149,7 @@ class RoutingTable:
         return gateway, interface
 
     def _check_interface(self, interface: Interface) -> None:
-        if not isinstance(interface, Interface):
-            raise TypeError(f"interface must be an interface of the stack, not {type(interface).__name__}")
-        if interface.driver is not self._driver:
-            raise ValueError(f"interface: {interface!r} is none of this stack's")
-        interface.check()
+        check_interface("interface", interface, self._driver)
 
 
 def _network(network: str | IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
@@ -163,9 +161,3 @@ def _network(network: str | IPv4Network | IPv6Network) -> IPv4Network | IPv6Netw
         return ipaddress.ip_network(network)
     except ValueError as error:
         raise ValueError(f"network: {error}") from None
-
-
-def _metric(metric: int) -> int:
-    if not isinstance(metric, int) or isinstance(metric, bool):
-        raise TypeError(f"metric must be an int, not {type(metric).__name__}")
-    return metric

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
+from tcpip_wasm.arguments import check_port
 from tcpip_wasm.errors import NameResolutionError
 from tcpip_wasm.names.hosts import HostsTable
 from tcpip_wasm.names.order import IPInterface, interleave, sort_addresses
@@ -272,10 +273,7 @@ class Lookup:
         if not isinstance(sockaddr, tuple) or not 2 <= len(sockaddr) <= 4:
             raise TypeError("sockaddr must be a tuple of 2 to 4 items")
         host, port = sockaddr[:2]
-        if not isinstance(port, int) or isinstance(port, bool):
-            raise TypeError(f"sockaddr: port must be an int, not {type(port).__name__}")
-        if not 0 <= port <= 65535:
-            raise ValueError(f"sockaddr: port {port} is not within 0 to 65535")
+        check_port("sockaddr: port", port)
         numeric = self.numeric(host)
         if numeric is None:
             raise NameResolutionError(socket.EAI_NONAME, f"sockaddr: {host!r} is not an IP address")
@@ -323,8 +321,4 @@ def _service(port: int | str | bytes | None, flags: int) -> int:
             port = SERVICES[port.lower()]
         else:
             raise NameResolutionError(socket.EAI_SERVICE, f"Servname not supported: {port!r}")
-    if not isinstance(port, int) or isinstance(port, bool):
-        raise TypeError(f"port must be an int, text or None, not {type(port).__name__}")
-    if not 0 <= port <= 65535:
-        raise ValueError(f"port: {port} is not within 0 to 65535")
-    return port
+    return check_port("port", port)

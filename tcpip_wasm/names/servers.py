@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import ip_address
 from typing import Any, Final, Protocol
 
+from tcpip_wasm.arguments import check_port
+
 Server = tuple[str, int]
 """Address as text, and port."""
 
@@ -46,8 +48,4 @@ def _server(given: Server | str) -> Server:
         address = ip_address(host)
     except ValueError:
         raise ValueError(f"name server: {host!r} is not an IP address") from None
-    if not isinstance(port, int) or isinstance(port, bool):
-        raise TypeError(f"name server: port must be an int, not {type(port).__name__}")
-    if not 1 <= port <= 65535:
-        raise ValueError(f"name server: port {port} is not within 1 to 65535")
-    return str(address), port
+    return str(address), check_port("name server: port", port, 1)

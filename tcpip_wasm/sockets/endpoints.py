@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from tcpip_wasm.arguments import check_port
 from tcpip_wasm.engine import Address, decode_endpoint, encode_endpoint
 
 Resolve = Callable[[Any], tuple[Address, int]]
@@ -51,10 +52,7 @@ class Endpoints:
         if not isinstance(address, tuple) or len(address) not in (2, 4):
             raise TypeError(f"address must be (host, port) or (host, port, flow, scope), not {address!r}")
         host, port = address[:2]
-        if not isinstance(port, int) or isinstance(port, bool):
-            raise TypeError(f"port must be an int, not {type(port).__name__}")
-        if not 1 <= port <= 65535:
-            raise ValueError(f"port: {port} is not within 1 to 65535")
+        check_port("port", port, 1)
         ip, scope = self._resolve(host)
         record = encode_endpoint(ip, port, scope or (address[3] if len(address) == 4 else 0))
         if len(self._encoded) >= CACHE:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from tcpip_wasm.arguments import check_int, check_timeout
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import ECHO_DATA, Address, abi, decode_endpoint
 from tcpip_wasm.errors import (
@@ -123,6 +124,7 @@ class PingSession:
         data = DEFAULT_PAYLOAD if payload is None else payload
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"payload must be bytes-like or None, not {type(payload).__name__}")
+        timeout = check_timeout("timeout", timeout)
         hop_limit = self.ttl if ttl is None else check_ttl(ttl)
         future: asyncio.Future[PingReply] = self._driver.loop.create_future()
         sequence = self._take_sequence()
@@ -227,8 +229,4 @@ def check_ttl(ttl: int) -> int:
         TypeError: not an int.
         ValueError: out of range.
     """
-    if not isinstance(ttl, int) or isinstance(ttl, bool):
-        raise TypeError(f"ttl must be an int, not {type(ttl).__name__}")
-    if not 1 <= ttl <= 255:
-        raise ValueError(f"ttl: {ttl} is not within 1 to 255")
-    return ttl
+    return check_int("ttl", ttl, 1, 255)

@@ -129,6 +129,8 @@ class TcpServer(asyncio.AbstractServer):
         """The stack is gone, and nothing listens."""
         self._handles.clear()
         self._held.clear()
+        if self._forever is not None and not self._forever.done():
+            self._forever.set_exception(error)
         self._stopped()
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
@@ -156,7 +158,12 @@ class TcpServer(asyncio.AbstractServer):
             self._listen(held)
 
     async def serve_forever(self) -> None:
-        """Serve until cancelled, then close."""
+        """Serve until cancelled, then close.
+
+        Raises:
+            RuntimeError: the server is closed, or somebody serves for ever already.
+            StackError: the stack is gone.
+        """
         self._driver.check()
         await self.start_serving()
         if self._forever is not None:
@@ -196,7 +203,7 @@ class TcpServer(asyncio.AbstractServer):
             transport.abort()
 
     async def wait_closed(self) -> None:
-        """Wait until the server is closed and its connections have ended."""
+        """Wait until the server is closed and its connections have ended. Cancelled, it leaves nothing behind."""
         await asyncio.shield(self._closed)
 
     def _stopped(self) -> None:

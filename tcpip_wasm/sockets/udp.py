@@ -10,14 +10,15 @@ import asyncio
 import errno
 import socket
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import DATAGRAM_DATA, abi, error_for
+from tcpip_wasm.engine import DATAGRAM_DATA, Address, abi, error_for
 from tcpip_wasm.errors import StackClosedError, StackError, network_error
+from tcpip_wasm.interfaces.interface import Interface, check_interface
 from tcpip_wasm.sockets.endpoints import Endpoints, LookUp, Resolve
 from tcpip_wasm.streams import EndOfStream, ReadableStream, WritableStream
 
@@ -165,7 +166,7 @@ class UdpSocket:
             NameResolutionError: the host is a name, and leads to no address of the socket's family.
             ValueError, TypeError: a malformed datagram.
         """
-        if self._look_up is not None and self._endpoints.is_name(datagram.host):
+        if self._look_up is not None and isinstance(datagram, UdpDatagram) and self._endpoints.is_name(datagram.host):
             own = self.local_address[0]
             family = 0 if own == "::" else socket.AF_INET6 if ":" in own else socket.AF_INET
             datagram = UdpDatagram(await self._look_up(datagram.host, family), datagram.port, datagram.data)
@@ -174,6 +175,8 @@ class UdpSocket:
 
     def _offer(self, datagram: UdpDatagram) -> bool:
         """Send a datagram if the interface has room for it."""
+        if not isinstance(datagram, UdpDatagram):
+            raise TypeError(f"datagram must be a UdpDatagram, not {type(datagram).__name__}")
         remote = self._endpoints.encode((datagram.host, datagram.port))
         data = datagram.data
         if type(data) is not bytes:
@@ -187,7 +190,7 @@ class UdpSocket:
 
     # --- Groups ---------------------------------------------------------------------------------------------------
 
-    def join_group(self, group: str, interface: Any = None) -> None:
+    def join_group(self, group: str | Address, interface: Interface | None = None) -> None:
         """Receive what is sent to a multicast group, too.
 
         Args:
@@ -196,11 +199,11 @@ class UdpSocket:
 
         Raises:
             OSError: ``EADDRINUSE`` for a member, ``ENETUNREACH`` without an interface, ``ENOSPC`` above 64 groups.
-            ValueError: no multicast address.
+            ValueError, TypeError: no multicast address, or no interface of this stack.
         """
         self._group(self._udp.join, group, interface)
 
-    def leave_group(self, group: str, interface: Any = None) -> None:
+    def leave_group(self, group: str | Address, interface: Interface | None = None) -> None:
         """Leave a group; `close` leaves all of them.
 
         Args:
@@ -209,16 +212,20 @@ class UdpSocket:
 
         Raises:
             OSError: ``EADDRNOTAVAIL`` where the socket is no member.
-            ValueError: no multicast address.
+            ValueError, TypeError: no multicast address, or no interface of this stack.
         """
         self._group(self._udp.leave, group, interface)
 
-    def _group(self, call: Any, group: str, interface: Any) -> None:
+    def _group(
+        self, call: Callable[[int, Address, int], None], group: str | Address, interface: Interface | None
+    ) -> None:
         address, scope = self._resolve(group)
         if not address.is_multicast:
             raise ValueError(f"group: {group!r} is no multicast address")
         self._check()
-        call(self._handle, address, interface.handle if interface is not None else scope)
+        if interface is not None:
+            scope = check_interface("interface", interface, self._driver).handle
+        call(self._handle, address, scope)
         self._driver.wake()
 
     # --- The end --------------------------------------------------------------------------------------------------

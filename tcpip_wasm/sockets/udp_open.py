@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from tcpip_wasm.arguments import check_port
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import Address, abi
 from tcpip_wasm.sockets.endpoints import Endpoints, LookUp, Resolve
@@ -44,10 +45,7 @@ class UdpOpener:
         """Open and perhaps connect a socket; return its handle and its remote endpoint."""
         self._driver.check()
         host, port = (None, 0) if local is None else local[:2]
-        if not isinstance(port, int) or isinstance(port, bool):
-            raise TypeError(f"port must be an int, not {type(port).__name__}")
-        if not 0 <= port <= 65535:
-            raise ValueError(f"port: {port} is not within 0 to 65535")
+        check_port("port", port)
         address: Address | None = None
         scope = 0
         if host not in (None, "", "*"):

@@ -22,16 +22,10 @@ from tcpip_wasm.engine import (
     split_records,
 )
 from tcpip_wasm.engine.instance import Instance
-from tcpip_wasm.errors import NetworkError, StackClosedError
-from tests.support import START, payload
+from tcpip_wasm.errors import StackClosedError
+from tests.support import START, payload, refused
 
 OWN = ("10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2")
-
-
-def fails(number: int, call: Callable[[], object]) -> None:
-    with pytest.raises(NetworkError) as caught:
-        call()
-    assert caught.value.errno == number, caught.value
 
 
 class Node:
@@ -94,24 +88,24 @@ def test_stale_and_forged_handles() -> None:
     for calls, handle, other in ((of_udp, udp, ping), (of_ping, ping, udp)):
         for wrong in (0, -1, 1, 2**31 - 1, handle + 0x10000, handle + 7, other):
             for call in calls:
-                fails(errno.EBADF, lambda call=call, wrong=wrong: call(wrong))  # type: ignore[misc]
+                refused(errno.EBADF, lambda call=call, wrong=wrong: call(wrong))  # type: ignore[misc]
     core.udp.close(udp)
     core.ping.close(ping)
     for calls, handle in ((of_udp, udp), (of_ping, ping)):
         for call in calls:
-            fails(errno.EBADF, lambda call=call, handle=handle: call(handle))  # type: ignore[misc]
+            refused(errno.EBADF, lambda call=call, handle=handle: call(handle))  # type: ignore[misc]
 
 
 def test_there_are_so_many_and_no_more() -> None:
     core = Node(1).core
     sockets = [core.udp.open(None, 0) for _ in range(abi.MAX_UDP_SOCKETS)]
     assert len({decode_endpoint(core.udp.local(socket))[1] for socket in sockets}) == abi.MAX_UDP_SOCKETS
-    fails(errno.ENOSPC, lambda: core.udp.open(None, 0))
+    refused(errno.ENOSPC, lambda: core.udp.open(None, 0))
     core.udp.close(sockets[0])
     core.udp.open(None, 0)
     sessions = [core.ping.open(IPv6Address("fd00::2")) for _ in range(abi.MAX_PING_SESSIONS)]
     assert len({core.ping.identifier(session) for session in sessions}) == abi.MAX_PING_SESSIONS
-    fails(errno.ENOSPC, lambda: core.ping.open(IPv6Address("fd00::2")))
+    refused(errno.ENOSPC, lambda: core.ping.open(IPv6Address("fd00::2")))
 
 
 def test_closed_cores() -> None:

@@ -185,6 +185,25 @@ def test_closing_releases() -> None:
     run_virtually(main())
 
 
+@pytest.mark.parametrize("what", ["stack", "interface"])
+def test_cancelled_while_the_server_is_told_it_closes_all_the_same(what: str) -> None:
+    async def main() -> None:
+        async with with_server() as (stack, tap, _):
+            await tap.configure(dhcp=True)
+            task = asyncio.create_task(stack.aclose() if what == "stack" else stack.remove_interface(tap))
+            await asyncio.sleep(0)
+            assert not task.done()
+            assert not stack.closed
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert stack.closed == (what == "stack")
+            with pytest.raises(OSError, match="closed" if what == "stack" else "removed"):
+                tap.check()
+
+    run_virtually(main())
+
+
 def test_nobody_answers() -> None:
     async def main() -> None:
         async with with_server() as (stack, tap, server):

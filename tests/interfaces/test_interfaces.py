@@ -81,6 +81,11 @@ def test_default_macs_are_unique_and_of_the_seed() -> None:
     [
         ({"ip": "10.0.0.1/99"}, "10.0.0.1/99"),
         ({"mac": "zz:00:00:00:00:01"}, "zz:00:00:00:00:01"),
+        ({"ip": "0.0.0.0/8"}, "0.0.0.0/8"),
+        ({"ip": "255.255.255.255/32"}, "255.255.255.255/32"),
+        ({"ip": "fe80::5%tap0/64"}, "fe80::5%tap0/64"),
+        ({"ip": "::ffff:10.0.0.1/120"}, "10.0.0.1"),
+        ({"ip": ["fd00::1/64", "fd00::1/48"]}, "fd00::1/48 is given twice"),
         ({"mtu": 67}, "67"),
         ({"mtu": 65536}, "65536"),
     ],
@@ -103,6 +108,15 @@ def test_wrong_types() -> None:
             for arguments in ({"ip": 5}, {"mac": 5}, {"mtu": "1500"}):
                 with pytest.raises(TypeError, match=next(iter(arguments))):
                     await stack.create_tap_interface(**arguments)
+            for nothing in (None, "lo0", 5):
+                with pytest.raises(TypeError, match="interface"):
+                    await stack.remove_interface(nothing)  # type: ignore[arg-type]
+        for limit, error in (("4 MiB", TypeError), (True, TypeError), (-1, ValueError), (65536, ValueError)):
+            with pytest.raises(error, match="memory_limit"):
+                await create_stack(memory_limit=limit)  # type: ignore[arg-type]
+        async with await create_stack(memory_limit=4 << 20) as stack:  # the least that is allowed is enough to talk
+            session = await stack.create_ping_session("127.0.0.1")
+            assert (await session.ping(b"here")).payload == b"here"
 
     run(main())
 

@@ -686,14 +686,14 @@ def test_ttls_have_a_cap() -> None:
     with_network(work, zone)
 
 
-def test_ten_thousand_names_fill_no_memory() -> None:
+def test_thousands_of_names_fill_no_memory() -> None:
     def rule(asked: Asked) -> bytes:
         number = int(asked.name.removeprefix("n").removesuffix(".test"))
         return asked.answer(f"{asked.name} 600 A 10.7.{number // 256}.{number % 256}").to_wire()
 
     async def work(network: Network) -> None:
         client = network.client
-        names = list(range(10_000))
+        names = list(range(3_000))  # three times what is remembered
         for at in range(0, len(names), 500):
             found = await asyncio.gather(
                 *(addresses(client, f"n{n}.test", family=socket.AF_INET) for n in names[at : at + 500])
@@ -701,11 +701,11 @@ def test_ten_thousand_names_fill_no_memory() -> None:
             assert found == [[f"10.7.{n // 256}.{n % 256}"] for n in names[at : at + 500]]
             network.asked.clear()
         figures = client.resolver.statistics()
-        assert figures.udp_queries == 10_000
+        assert figures.udp_queries == 3_000
         assert figures.cached == limits.CACHE_SIZE
-        assert figures.evicted == 10_000 - limits.CACHE_SIZE
+        assert figures.evicted == 3_000 - limits.CACHE_SIZE
         # The latest are remembered, the first are not.
-        await addresses(client, "n9999.test", family=socket.AF_INET)
+        await addresses(client, "n2999.test", family=socket.AF_INET)
         assert network.asked == []
         await addresses(client, "n0.test", family=socket.AF_INET)
         assert len(network.asked) == 1

@@ -85,6 +85,16 @@ def test_timeout_of_choice(way: str) -> None:
     run(main())
 
 
+def test_timeout_that_is_no_time() -> None:
+    async def main() -> None:
+        async with pair(cable=False) as two:
+            for timeout, error in (("1", TypeError), (True, TypeError), (float("nan"), ValueError)):
+                with pytest.raises(error, match="timeout"):
+                    await two.a.connect_tcp(two.host, 80, timeout=timeout)  # type: ignore[arg-type]
+
+    run(main())
+
+
 def test_timeout_from_outside_is_asyncios_own() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:

@@ -21,13 +21,7 @@ from tcpip_wasm import (
 )
 from tests.support import payload
 from tests.support_clock import run_virtually
-from tests.support_stacks import WAYS, pair, run, turns, until
-
-
-async def fails(number: int, awaitable: Any) -> None:
-    with pytest.raises(OSError) as caught:  # noqa: PT011
-        await awaitable
-    assert caught.value.errno == number, caught.value
+from tests.support_stacks import WAYS, fails, pair, run, turns, until
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -217,6 +211,9 @@ def test_wrong_arguments() -> None:
             session = await two.a.create_ping_session(two.host)
             with pytest.raises(ValueError, match="ttl"):
                 await session.ping(ttl=300)
+            for timeout, error in (("1", TypeError), (True, TypeError), (float("nan"), ValueError)):
+                with pytest.raises(error, match="timeout"):
+                    await session.ping(timeout=timeout)  # type: ignore[arg-type]
             with pytest.raises(TypeError, match="payload"):
                 await session.ping("text")  # type: ignore[arg-type]
             lost = await two.a.create_ping_session("192.168.9.9")

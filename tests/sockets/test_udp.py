@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
@@ -23,13 +22,7 @@ from tcpip_wasm import (
 from tcpip_wasm.sockets.udp import OVERHEAD, RECEIVE_QUEUE
 from tests.support import payload
 from tests.support_clock import run_virtually
-from tests.support_stacks import WAYS, pair, run, turns, until
-
-
-async def fails(number: int, awaitable: Any) -> None:
-    with pytest.raises(OSError) as caught:  # noqa: PT011
-        await awaitable
-    assert caught.value.errno == number, caught.value
+from tests.support_stacks import WAYS, fails, pair, run, turns, until
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -259,6 +252,22 @@ def test_what_cannot_be() -> None:
                     await stack.open_udp(**options)  # type: ignore[arg-type]
             with pytest.raises(TypeError, match="multicast_interface"):
                 await stack.open_udp(multicast_interface="tap0")  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="interface"):
+                first.join_group("239.1.1.1", "tap0")  # type: ignore[arg-type]
+            for nothing in (None, b"text", ("10.0.0.2", 1, b"")):
+                with pytest.raises(TypeError, match="UdpDatagram"):
+                    await first.send(nothing)  # type: ignore[arg-type]
+                with first.writable.get_writer() as writer, pytest.raises(TypeError, match="UdpDatagram"):
+                    await writer.write(nothing)  # type: ignore[arg-type]
+            for remote in (5, "10.0.0.2", ("10.0.0.2",)):
+                with pytest.raises(TypeError, match="remote"):
+                    await stack.open_udp(remote=remote)  # type: ignore[arg-type]
+            other = two.interfaces[1]  # of the other stack: its handle may be one of ours
+            for call in (first.join_group, first.leave_group):
+                with pytest.raises(ValueError, match="none of this stack's"):
+                    call("239.1.1.1", other)
+            with pytest.raises(ValueError, match="none of this stack's"):
+                await stack.open_udp(multicast_interface=other)
             with pytest.raises(ValueError, match="IPv6"):
                 await stack.open_udp("10.0.0.1", 60, remote=("fd00::2", 1))
             handles = stack.stats().core.handles

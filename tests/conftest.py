@@ -1,0 +1,22 @@
+"""What all tests share: a heap in which looking for garbage is cheap."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_heap() -> Iterator[None]:
+    """Set aside what was there before a module's tests, so that a collection looks only at what they make.
+
+    Most tests end with one, to find what they left behind. Over all that the libraries of the tests bring along, a
+    collection takes a third of a second.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

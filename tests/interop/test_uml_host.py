@@ -1,5 +1,6 @@
 """A user-mode Linux guest as a host among hosts: its DHCP server and its DHCP client, its router advertisements and its
 addresses made of ours, and over each address ping, UDP and TCP both ways.
+What passed is shown to tshark.
 
 The guest runs busybox's udhcpd and udhcpc, which no other test has as a peer, and a kernel that is older than this
 machine's. What a test wants of the guest goes through the stack under test, too: a shell listens on a port of the guest.
@@ -21,6 +22,7 @@ from tcpip_wasm import NetworkStack, TapInterface, UdpDatagram, create_stack
 from tcpip_wasm.links import DatagramSocketLink
 from tests.support import payload
 
+from .harness.capture import Capture
 from .harness.namespaces import network_namespace
 from .harness.requirements import require_kernel_peer, require_programs, require_user_mode_linux
 from .harness.uml import Guest, user_mode_linux
@@ -65,7 +67,9 @@ chmod +x changed
 busybox udhcpc -f -n -q -i vec0 -s /mnt/changed
 """
 
+# Its own kernel hears the daemon, and would make an address, too.
 _ADVERTISE = (
+    "echo 0 > /proc/sys/net/ipv6/conf/vec0/accept_ra\n"
     "dnsmasq --no-daemon --conf-file=/dev/null --no-hosts --no-resolv --port=0 --user=root --interface=vec0 "
     "--pid-file= --dhcp-leasefile=/mnt/leases --enable-ra --dhcp-range=fd99::,ra-only,64 "
     "--dhcp-option=option6:dns-server,[fd99::53] &"
@@ -84,7 +88,9 @@ pytestmark = pytest.mark.timeout(90)
 
 
 @asynccontextmanager
-async def _guest_and_tap(script: str, *addresses: str) -> AsyncIterator[tuple[Guest, NetworkStack, TapInterface]]:
+async def _guest_and_tap(
+    script: str, *addresses: str, capture: Capture | None = None
+) -> AsyncIterator[tuple[Guest, NetworkStack, TapInterface]]:
     require_user_mode_linux()
     require_programs("bash")
     async with (
@@ -92,7 +98,7 @@ async def _guest_and_tap(script: str, *addresses: str) -> AsyncIterator[tuple[Gu
         await create_stack(seed=b"guest") as stack,
     ):
         tap = await stack.create_tap_interface()
-        link = DatagramSocketLink(guest.socket, tap)
+        link = DatagramSocketLink(guest.socket, tap if capture is None else capture.of(tap))
         try:
             yield guest, stack, tap
         finally:
@@ -154,10 +160,19 @@ async def _talk(stack: NetworkStack, guest: str, own: str, folder: Path) -> None
     assert stack.stats().core.fragment_drops == 0
 
 
+def _judge(capture: Capture, folder: Path, *protocols: str) -> None:
+    verdict = capture.judge(folder)
+    assert verdict.bad == []
+    assert all(verdict.good[each] > 10 for each in protocols), verdict.good
+    print(f"{len(capture.frames):,} frames, sums {dict(verdict.good)}")
+
+
 def test_an_address_of_the_guests_dhcp_server(tmp_path: Path) -> None:
+    capture = Capture()
+
     async def main() -> None:
         script = f"{_UDHCPD}\n{_SERVE_A_SHELL}"
-        async with _guest_and_tap(script, f"{_GUEST[4]}/24") as (guest, stack, tap):
+        async with _guest_and_tap(script, f"{_GUEST[4]}/24", capture=capture) as (guest, stack, tap):
             lease = await tap.configure(dhcp=True, timeout=_WAIT)
             assert lease.address == IPv4Interface(f"{_LEASED}/24")
             assert lease.router == lease.server == IPv4Address(_GUEST[4])
@@ -166,12 +181,15 @@ def test_an_address_of_the_guests_dhcp_server(tmp_path: Path) -> None:
             await _talk(stack, _GUEST[4], _LEASED, tmp_path)
 
     asyncio.run(main())
+    _judge(capture, tmp_path, "ip", "icmp", "udp", "tcp")
 
 
 def test_an_address_the_guest_advertises(tmp_path: Path) -> None:
+    capture = Capture()
+
     async def main() -> None:
         script = f"{_ADVERTISE}\n{_SERVE_A_SHELL}"
-        async with _guest_and_tap(script, f"{_GUEST[6]}/64") as (guest, stack, tap):
+        async with _guest_and_tap(script, f"{_GUEST[6]}/64", capture=capture) as (guest, stack, tap):
             await tap.configure(slaac=True, timeout=_WAIT)
             (address,) = tap.addresses
             assert isinstance(address, IPv6Interface)
@@ -182,6 +200,7 @@ def test_an_address_the_guest_advertises(tmp_path: Path) -> None:
 
     require_programs("dnsmasq")
     asyncio.run(main())
+    _judge(capture, tmp_path, "icmpv6", "udp", "tcp")
 
 
 def test_the_guest_makes_an_address_of_what_the_stack_advertises(tmp_path: Path) -> None:

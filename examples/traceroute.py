@@ -7,6 +7,7 @@ What says where a packet's time ran out are the routers themselves.
 import asyncio
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
+from itertools import pairwise
 
 from tcpip_wasm import NetworkStack, TimeExceededError, connect, create_stack
 
@@ -32,7 +33,7 @@ async def traceroute(stack: NetworkStack, host: str, most: int = 30) -> list[str
 async def chain(held: AsyncExitStack) -> list[NetworkStack]:
     """Return hosts in a row: link n joins number n, who has .1 on it, with the next, who has .2; IPv6 likewise."""
     stacks = [await held.enter_async_context(await create_stack()) for _ in range(ROUTERS + 2)]
-    for link, (near, far) in enumerate(zip(stacks, stacks[1:], strict=False)):
+    for link, (near, far) in enumerate(pairwise(stacks)):
         connect(
             await near.create_tap_interface(ip=[f"10.0.{link}.1/24", f"fd01:{link}::1/64"]),
             await far.create_tap_interface(ip=[f"10.0.{link}.2/24", f"fd01:{link}::2/64"]),

@@ -95,8 +95,8 @@ async def _session(folder: Path) -> AsyncIterator[Session]:
             await held.enter_async_context(await create_stack(seed=name))
             for name in (b"bridge", b"router", b"host", b"far", b"lessee")
         ]
-        session = Session(namespace, *stacks)
         bridge, router, host, far, lessee = stacks
+        session = Session(namespace, bridge, router, host, far, lessee)
         for name, kind in (("bridge and kernel", "tap"), ("bridge and router", "tap"), ("bridge and lessee", "tap")):
             session.captures[name] = Capture(kind)
         session.captures |= {"router and host": Capture(), "router and far": Capture("tun")}

@@ -3,7 +3,7 @@ addresses made of ours, and over each address ping, UDP and TCP both ways.
 What passed is shown to tshark.
 
 The guest runs busybox's udhcpd and udhcpc, which no other test has as a peer, and a kernel that is older than this
-machine's. What a test wants of the guest goes through the stack under test, too: a shell listens on a port of the guest.
+machine's. What a test wants of the guest goes through the stack under test, too: a shell listens on one of its ports.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ async def _talk(stack: NetworkStack, guest: str, own: str, folder: Path) -> None
 def _judge(capture: Capture, folder: Path, *protocols: str) -> None:
     verdict = capture.judge(folder)
     assert verdict.bad == []
-    assert all(verdict.good[each] > 10 for each in protocols), verdict.good
+    assert all(verdict.good[each] > 5 for each in protocols), verdict.good
     print(f"{len(capture.frames):,} frames, sums {dict(verdict.good)}")
 
 

@@ -1,16 +1,17 @@
 """Traceroute in a dozen lines: pings whose TTL runs out one router further each time.
 
-`traceroute` works over any path. The path here is made of code: what leaves the stack's tun is answered by
-three routers that exist only as addresses, the way RFC 792 has routers answer.
+`traceroute` works over any path. Here it is four hops long: a host, three stacks that route, and the host behind them.
+What says where a packet's time ran out are the routers themselves.
 """
 
 import asyncio
-from struct import pack
+from contextlib import AsyncExitStack
+from ipaddress import ip_address
+from itertools import pairwise
 
-from tcpip_wasm import NetworkStack, TimeExceededError, TunInterface, create_stack
+from tcpip_wasm import NetworkStack, TimeExceededError, connect, create_stack
 
-ROUTERS = ("10.0.0.254", "10.1.0.254", "10.2.0.254")
-FAR = "10.3.0.1"
+ROUTERS = 3
 
 
 async def traceroute(stack: NetworkStack, host: str, most: int = 30) -> list[str]:
@@ -29,44 +30,40 @@ async def traceroute(stack: NetworkStack, host: str, most: int = 30) -> list[str
     return hops
 
 
-def checksum(data: bytes) -> bytes:
-    total = sum(int.from_bytes(data[at : at + 2].ljust(2, b"\0")) for at in range(0, len(data), 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return pack("!H", ~total & 0xFFFF)
-
-
-def packet(source: bytes, destination: bytes, message: bytes) -> bytes:
-    """Return an ICMP message as an IPv4 packet, both with their sums."""
-    message = message[:2] + checksum(message[:2] + b"\0\0" + message[4:]) + message[4:]
-    header = pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(message), 0, 0, 64, 1, 0, source, destination)
-    return header[:10] + checksum(header) + header[12:] + message
-
-
-async def path(tun: TunInterface) -> None:
-    """Be the routers, and the host behind them."""
-    with tun.writable.get_writer() as writer:
-        async for request in tun:
-            ttl, source, destination = request[8], request[12:16], request[16:20]
-            if ttl <= len(ROUTERS):
-                router = bytes(map(int, ROUTERS[ttl - 1].split(".")))
-                answer = packet(router, source, b"\x0b\0\0\0\0\0\0\0" + request[:28])  # time exceeded
-            else:
-                answer = packet(destination, source, b"\0" + request[21:])  # echo reply
-            await writer.write(answer)
+async def chain(held: AsyncExitStack) -> list[NetworkStack]:
+    """Return hosts in a row: link n joins number n, who has .1 on it, with the next, who has .2; IPv6 likewise."""
+    stacks = [await held.enter_async_context(await create_stack()) for _ in range(ROUTERS + 2)]
+    for link, (near, far) in enumerate(pairwise(stacks)):
+        connect(
+            await near.create_tap_interface(ip=[f"10.0.{link}.1/24", f"fd01:{link}::1/64"]),
+            await far.create_tap_interface(ip=[f"10.0.{link}.2/24", f"fd01:{link}::2/64"]),
+        )
+        # What is further on lies ahead, what is not lies behind.
+        near.add_route("0.0.0.0/0", via=f"10.0.{link}.2")
+        near.add_route("::/0", via=f"fd01:{link}::2")
+        for behind in range(link):
+            far.add_route(f"10.0.{behind}.0/24", via=f"10.0.{link}.1")
+            far.add_route(f"fd01:{behind}::/64", via=f"fd01:{link}::1")
+    for router in stacks[1:-1]:
+        router.forwarding = True
+    return stacks
 
 
 async def main() -> None:
-    async with await create_stack() as stack:
-        tun = await stack.create_tun_interface(ip="10.0.0.1/8")
-        routers = asyncio.create_task(path(tun))
-        await asyncio.sleep(0)
-        hops = await traceroute(stack, FAR)
-        for number, hop in enumerate(hops, 1):
-            print(number, hop)
-        routers.cancel()
-        if hops != [*ROUTERS, FAR]:
-            raise SystemExit("that is not the path")
+    async with AsyncExitStack() as held:
+        stacks = await chain(held)
+        for form in ("10.0.{}.2", "fd01:{}::2"):
+            way = [str(ip_address(form.format(link))) for link in range(ROUTERS + 1)]
+            print(f"the way to {way[-1]}:")
+            hops = await traceroute(stacks[0], way[-1])
+            for number, hop in enumerate(hops, 1):
+                print(number, hop)
+            if hops != way:
+                raise SystemExit(f"the way is {way}")
+        stacks[2].forwarding = False
+        if await traceroute(stacks[0], "10.0.3.2", most=2) != ["10.0.0.2", "*"]:
+            raise SystemExit("who forwards nothing is no router")
+        print("the second router forwards no more, and from there on nobody answers")
 
 
 if __name__ == "__main__":

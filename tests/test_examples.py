@@ -162,7 +162,13 @@ def test_ping() -> None:
 
 
 def test_traceroute() -> None:
-    assert run("traceroute.py") == ["1 10.0.0.254", "2 10.1.0.254", "3 10.2.0.254", "4 10.3.0.1"]
+    assert run("traceroute.py") == [
+        "the way to 10.0.3.2:",
+        *("1 10.0.0.2", "2 10.0.1.2", "3 10.0.2.2", "4 10.0.3.2"),
+        "the way to fd01:3::2:",
+        *("1 fd01::2", "2 fd01:1::2", "3 fd01:2::2", "4 fd01:3::2"),
+        "the second router forwards no more, and from there on nobody answers",
+    ]
 
 
 def test_slaac() -> None:

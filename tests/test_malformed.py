@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import random
+from struct import pack
 
 import pytest
 
 from tcpip_wasm import connect, create_stack
 from tests.support import START, Host, Network, payload
-from tests.support_frames import ACK, FIN, RST, SYN, ethernet, ipv4, samples, tcp
+from tests.support_frames import (
+    ACK,
+    FIN,
+    ICMP,
+    ICMPV6,
+    RST,
+    SYN,
+    TCP,
+    UDP,
+    ethernet,
+    icmp,
+    icmpv6,
+    ipv4,
+    ipv6,
+    samples,
+    tcp,
+)
 from tests.support_stacks import read_all, run, send_all, turns
 
 MAC, PEER_MAC = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
@@ -232,3 +249,81 @@ def test_a_live_stack_takes_rubbish() -> None:
             assert bad.statistics().malformed > 100
 
     run(main())
+
+
+def bad_packets() -> dict[str, list[bytes]]:
+    """Packets to the host, each malformed in one way, with sums that are right: what no mutation is sure to find."""
+    (own4, own6), (peer4, peer6) = OWN, PEER
+    syn = tcp((peer4, 3000), (own4, 80))
+
+    def udp4(length: int, data: bytes) -> bytes:
+        return ipv4(peer4, own4, UDP, pack("!HHHH", 5000, 80, length, 0) + data)
+
+    def option6(header: int, options: bytes) -> bytes:
+        follows = tcp((peer6, 3001), (own6, 80))
+        return ipv6(peer6, own6, header, bytes([TCP, len(options) // 8]) + options + follows)
+
+    def to_group(kind: int, body: bytes) -> bytes:
+        # MLD without the router alert that RFC 2710 asks for.
+        return ipv6("fe80::2", "ff02::1", ICMPV6, icmpv6("fe80::2", "ff02::1", kind, 0, body), hops=1)
+
+    return {
+        "IPv4: header of four words": [b"\x44" + udp4(8, b"")[1:]],
+        "IPv4: header behind the packet": [b"\x4f" + udp4(8, b"")[1:]],
+        "IPv4: shorter than its header": [udp4(8, b"")[:2] + b"\0\x13" + udp4(8, b"")[4:]],
+        "IPv6: options behind the header": [option6(0, b"\x05\xc8\0\0\0\0"), option6(60, b"\x05\xc8\0\0\0\0")],
+        "IPv6: header behind the packet": [ipv6(peer6, own6, 0, b"\x06\xff" + bytes(22))],
+        "IPv6: headers without an end": [ipv6(peer6, own6, 60, b"\x3c\0\1\4\0\0\0\0" * 150)],
+        "UDP: shorter than its header": [udp4(7, b"abc")],
+        "UDP: longer than its packet": [udp4(1000, b"abc")],
+        "TCP: header behind the segment": [ipv4(peer4, own4, TCP, syn[:12] + b"\xf0" + syn[13:])],
+        "TCP: header cut in tiny fragments": [
+            ipv4(peer4, own4, TCP, syn[:8], fragment=0x2000),
+            ipv4(peer4, own4, TCP, syn[8:16], fragment=0x2001),
+        ],
+        "TCP: flags overwritten by a second fragment": [
+            ipv4(peer4, own4, TCP, syn[:16], fragment=0x2000),
+            ipv4(peer4, own4, TCP, syn[8:], fragment=0x0001),
+        ],
+        "ICMP: shorter than its header": [ipv4(peer4, own4, ICMP, icmp(8, 0, b"")), ipv4(peer4, own4, ICMP, b"\x08")],
+        "ICMP: error without a packet": [ipv4(peer4, own4, ICMP, icmp(3, 3, bytes(4)))],
+        "ICMPv6: error without a packet": [ipv6(peer6, own6, ICMPV6, icmpv6(peer6, own6, 2, 0, bytes(4)))],
+        "IGMP: short": [ipv4(peer4, "224.0.0.1", 2, b"\x11\0\xee\xff"), ipv4(peer4, "224.0.0.1", 2, b"\x11")],
+        "MLD: short": [to_group(130, bytes(4)), to_group(130, bytes(12))],
+        "from everybody": [ipv4("255.255.255.255", own4, UDP, pack("!HHHH", 5000, 80, 8, 0))],
+        "from a group": [
+            ipv4("224.0.0.5", own4, TCP, tcp(("224.0.0.5", 3000), (own4, 80))),
+            ipv6("ff02::5", own6, TCP, tcp(("ff02::5", 3000), (own6, 80))),
+        ],
+        "from the host's own loopback": [ipv4("127.0.0.1", own4, TCP, tcp(("127.0.0.1", 3000), (own4, 80)))],
+    }
+
+
+@pytest.mark.parametrize("name", bad_packets())
+def test_what_is_malformed_gets_no_answer_and_leaves_nothing(name: str) -> None:
+    host = target()
+    own = mac_of(host)
+    packets = [ethernet(own, PEER_MAC, 0x86DD if p[0] >> 4 == 6 else 0x0800, p) for p in bad_packets()[name]]
+    network = Network(Host("10.0.0.9/24", "fd00::9/64", seed=99), host)
+    network.open()
+    for _ in range(70):  # what it takes to end the search for neighbours and a last datagram's reassembly
+        network.now += 1
+        host.poll(network.now)
+    host.sent.clear()
+    before = host.core.statistics()
+    for _ in range(300):
+        for frame in packets:
+            assert host.buffers.receive_frame(frame)
+        sent = host.poll(network.now)
+        # IPv4 and IPv6 say so where that is allowed (RFC 792, RFC 4443: a parameter problem or a time-out), TCP never.
+        for frame in sent:
+            assert frame[12:14] == b"\x08\x06" or frame[23 if frame[12] == 8 else 20] in (ICMP, ICMPV6), frame.hex()
+    after = host.core.statistics()
+    assert after.connections == before.connections
+    for _ in range(130):
+        network.now += 1
+        host.poll(network.now)
+    last = host.core.statistics()
+    assert last.heap_used <= before.heap_used + 2048, "nothing is kept"
+    host.sent.clear()
+    still_serves(host, network.now + 1)

@@ -6,6 +6,7 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import IPv6Address
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from tcpip_wasm import BridgeInterface, Cable, NetworkError, NetworkStack, TapInterface, connect, create_stack
 from tcpip_wasm.engine import abi
 from tests.support import payload
+from tests.support_frames import ARP, ICMPV6, IPV6, arp, ethernet, icmpv6, ipv6
 from tests.support_stacks import read_all, run, send_all, turns, until
 
 
@@ -122,11 +124,16 @@ def test_what_cannot_be_a_port() -> None:
     run(main())
 
 
-def test_twenty_hosts_talk_each_to_each() -> None:
-    """190 connections at once, with data both ways: each finishes, and nothing is lost, doubled or moved."""
+@pytest.mark.parametrize("flood", [False, True], ids=["in peace", "in a flood"])
+def test_twenty_hosts_talk_each_to_each(flood: bool) -> None:
+    """190 connections at once, with data both ways: each finishes, and nothing is lost, doubled or moved.
+
+    In a flood, a 21st station claims to be forty thousand others meanwhile, by ARP and by neighbour
+    advertisements to everybody. Nobody is cut off, and neither bridge nor hosts grow by it.
+    """
 
     async def main() -> None:
-        async with switch(20) as made:
+        async with switch(20) as made, AsyncExitStack() as held:
 
             async def serve(host: int) -> None:
                 async with await made.hosts[host].listen_tcp(80, backlog=255) as listener:
@@ -147,13 +154,50 @@ def test_twenty_hosts_talk_each_to_each() -> None:
                 )
                 assert got == payload(20_000, 100 * host + caller)
 
-            servers = [asyncio.create_task(serve(host)) for host in range(20)]
-            await turns(2)
-            await asyncio.gather(*(call(caller, host) for host in range(20) for caller in range(host)))
-            await asyncio.gather(*servers)
+            async def each_to_each() -> None:
+                servers = [asyncio.create_task(serve(host)) for host in range(20)]
+                await turns(2)
+                await asyncio.gather(*(call(caller, host) for host in range(20) for caller in range(host)))
+                await asyncio.gather(*servers)
+
+            await each_to_each()
             assert made.bridge.learned == 20
+            if not flood:
+                return
+            port = await made.stack.create_tap_interface()
+            await made.bridge.add_port(port)
+            before = [stack.stats().core.memory for stack in (made.stack, *made.hosts)]
+            talking = asyncio.create_task(each_to_each())
+            writer = held.enter_context(port.writable.get_writer())
+            for number in range(FORGED):
+                await writer.write(forged(number))
+                if number % 50 == 0:
+                    await turns(1)
+            await until(lambda: port.statistics().frames_in == FORGED)
+            await talking
+            # And once more, with what the flood left in the tables.
+            await each_to_each()
+            for stack, memory in zip((made.stack, *made.hosts), before, strict=True):
+                assert stack.stats().core.memory <= memory + (1 << 20)
+            assert 20 <= made.bridge.learned <= 2048 + 20, "one port may have half of the table"
 
     run(main(), seconds=60)
+
+
+FORGED = 40_000
+"""Frames of the flood."""
+
+
+def forged(number: int) -> bytes:
+    """An ARP request or answer, or a neighbour advertisement, to all, by a station that does not exist."""
+    mac = b"\2\x09" + number.to_bytes(4, "big")
+    if number % 3 == 0:
+        sender, everybody = f"fd00::{number >> 16:x}:{number & 0xFFFF:x}:1", "ff02::1"
+        body = b"\x20\0\0\0" + IPv6Address(sender).packed + b"\2\1" + mac
+        packet = ipv6(sender, everybody, ICMPV6, icmpv6(sender, everybody, 136, 0, body), hops=255)
+        return ethernet(b"\x33\x33\0\0\0\1", mac, IPV6, packet)
+    asked, claimed = f"10.0.0.{1 + number % 20}", f"10.0.0.{30 + number % 200}"
+    return ethernet(b"\xff" * 6, mac, ARP, arp(1 + number % 2, mac, claimed, bytes(6), asked))
 
 
 def test_unicast_stays_between_two() -> None:

@@ -12,10 +12,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from pathlib import Path
+from typing import Any
 
-from tcpip_wasm import NetworkStack, TapInterface, create_stack
+from tcpip_wasm import NetworkStack, TapInterface, UdpDatagram, create_stack
 from tcpip_wasm.links import DatagramSocketLink
+from tests.support import payload
 
+from .harness.capture import Capture
 from .harness.payload import make_payload
 from .harness.requirements import require_programs
 
@@ -24,14 +27,16 @@ _MEGABYTES = 8
 
 
 @asynccontextmanager
-async def _behind_slirp(folder: Path) -> AsyncIterator[tuple[NetworkStack, TapInterface]]:
+async def _behind_slirp(
+    folder: Path, *, options: str = "", capture: Capture | None = None
+) -> AsyncIterator[tuple[NetworkStack, TapInterface]]:
     require_programs("qemu-system-x86_64")
     ours, theirs = folder / "stack", folder / "qemu"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.bind(str(ours))
         qemu = await asyncio.create_subprocess_exec(
             *("qemu-system-x86_64", "-M", "none", "-display", "none", "-nodefaults", "-monitor", "none"),
-            *("-netdev", "user,id=slirp", "-netdev", "hubport,id=one,hubid=0,netdev=slirp"),
+            *("-netdev", f"user,id=slirp{options}", "-netdev", "hubport,id=one,hubid=0,netdev=slirp"),
             *("-netdev", f"dgram,id=wire,local.type=unix,local.path={theirs},remote.type=unix,remote.path={ours}"),
             *("-netdev", "hubport,id=two,hubid=0,netdev=wire"),
         )
@@ -44,7 +49,7 @@ async def _behind_slirp(folder: Path) -> AsyncIterator[tuple[NetworkStack, TapIn
             end.setblocking(False)
             async with await create_stack(seed=b"slirp") as stack:
                 tap = await stack.create_tap_interface()
-                link = DatagramSocketLink(end, tap)
+                link = DatagramSocketLink(end, tap if capture is None else capture.of(tap))
                 try:
                     yield stack, tap
                 finally:
@@ -93,3 +98,79 @@ def test_slaac(tmp_path: Path) -> None:
             assert str(router) == f"fe80::2%{tap.name}"
 
     asyncio.run(main())
+
+
+def test_ping_udp_and_tcp_both_ways(tmp_path: Path) -> None:
+    """Echoes of libslirp's router; UDP to this machine's loopback and from it, TCP from it, by way of forwarded ports;
+    and what tshark says of all of it."""
+    capture = Capture()
+
+    class Echo(asyncio.DatagramProtocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+            self.transport.sendto(data[::-1], addr)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        data = await reader.read()
+        writer.write(data[::-1])
+        writer.close()
+
+    async def main() -> None:
+        tcp, udp = _free_port(socket.SOCK_STREAM), _free_port(socket.SOCK_DGRAM)
+        forwarded = f",hostfwd=tcp:127.0.0.1:{tcp}-10.0.2.15:80,hostfwd=udp:127.0.0.1:{udp}-10.0.2.15:7"
+        loop = asyncio.get_running_loop()
+        async with (
+            _behind_slirp(tmp_path, options=forwarded, capture=capture) as (stack, tap),
+            asyncio.timeout(60),
+        ):
+            await tap.configure(dhcp=True, slaac=True, timeout=_WAIT)
+            for router in ("10.0.2.2", "fec0::2"):
+                async with await stack.create_ping_session(router) as session:
+                    for size in (0, 1, 56, 1000):
+                        reply = await session.ping(payload(size), timeout=_WAIT)
+                        assert (reply.host, reply.payload) == (router, payload(size))
+
+            # The stack sends, this machine answers; 9,000 bytes leave in fragments.
+            near, _ = await loop.create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 0))
+            port = near.get_extra_info("sockname")[1]
+            async with await stack.open_udp() as out:
+                for size in (1, 1472, 9000):
+                    await out.send(UdpDatagram("10.0.2.2", port, payload(size)))
+                    assert await out.receive() == UdpDatagram("10.0.2.2", port, payload(size)[::-1])
+            near.close()
+
+            # This machine sends, the stack answers.
+            inner, _ = await stack.create_datagram_endpoint(Echo, local_addr=("10.0.2.15", 7))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.setblocking(False)
+                client.connect(("127.0.0.1", udp))
+                for size in (1, 1000, 1472):
+                    await loop.sock_sendall(client, payload(size))
+                    assert await loop.sock_recv(client, 65535) == payload(size)[::-1]
+            inner.close()
+
+            async with await stack.start_server(serve, "10.0.2.15", 80):
+                data = make_payload(_MEGABYTES).data
+                reader, writer = await asyncio.open_connection("127.0.0.1", tcp)
+                answer = asyncio.create_task(reader.read())
+                writer.write(data)
+                writer.write_eof()
+                assert await answer == data[::-1]
+                writer.close()
+            assert stack.stats().core.checksum_errors == 0
+
+    asyncio.run(main())
+    verdict = capture.judge(tmp_path)
+    assert verdict.bad == []
+    assert all(verdict.good[each] > 0 for each in ("ip", "tcp", "udp", "icmp", "icmpv6"))
+    assert verdict.protocols["dhcp"] >= 4
+    print(f"{len(capture.frames):,} frames, sums {dict(verdict.good)}")
+
+
+def _free_port(kind: int) -> int:
+    """A port of the loopback that nobody has just now: QEMU has to be told one."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

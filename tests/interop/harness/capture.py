@@ -1,0 +1,197 @@
+"""What went over a link, as files in libpcap's form, and tshark's judgement of them: are all sums right, is anything
+malformed?
+
+A capture stands between a link and its interface, and sees each frame as it leaves or enters the stack: no kernel has
+filled in or checked a sum before.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tcpip_wasm.links import DatagramSocketLink, FrameInterface
+
+from .requirements import require_programs
+
+__all__ = ["Capture", "Verdict"]
+
+SUMS: Final = ("ip", "tcp", "udp", "icmp", "icmpv6", "igmp")
+"""The protocols whose sums tshark looks at."""
+
+_READ: Final = (
+    *("frame", "eth", "ethertype", "raw", "arp", "ip", "ipv6", "icmp", "icmpv6", "igmp", "tcp", "udp", "dhcp", "data"),
+    *("ipv6.hopopts", "ipv6.fraghdr"),
+)
+"""What tshark is to look into: a payload of random bytes on port 80 would be malformed HTTP."""
+
+_LINK_TYPES: Final = {"tap": 1, "tun": 101}  # LINKTYPE_ETHERNET, LINKTYPE_RAW
+_BAD, _GOOD = "0", "1"
+_ERROR: Final = str(0x00800000)
+"""tshark's severity for what contradicts a protocol; retransmissions and the like are below it."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What tshark says of a capture.
+
+    Attributes:
+        bad: a line for each frame with a wrong sum or a malformed part.
+        good: how many sums of each protocol in `SUMS` were verified and right.
+        protocols: how many frames each protocol was in.
+    """
+
+    bad: list[str]
+    good: Counter[str] = field(default_factory=Counter)
+    protocols: Counter[str] = field(default_factory=Counter)
+
+
+class Capture:
+    """The frames of one link, in the order in which they passed.
+
+    Args:
+        kind: of the interface, "tap" or "tun".
+    """
+
+    def __init__(self, kind: str = "tap") -> None:
+        self.kind = kind
+        self.frames: list[bytes] = []
+
+    def of(self, interface: Any) -> FrameInterface:
+        """Return what a link is to be attached to in the place of an interface."""
+        assert interface.type == self.kind
+        return _Recorded(interface, self.frames)
+
+    @contextmanager
+    def wire(self, a: Any, b: Any) -> Iterator[None]:
+        """Join two interfaces of stacks; what passes between them is captured."""
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with near, far:
+            links = []
+            for end, interface in ((near, self.of(a)), (far, b)):
+                end.setblocking(False)
+                links.append(DatagramSocketLink(end, interface))
+            try:
+                yield
+            finally:
+                for link in links:
+                    link.close()
+
+    def write_to(self, path: Path) -> None:
+        """Write the frames to a file, a millisecond apart."""
+        with path.open("wb") as file:
+            file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0x40000, _LINK_TYPES[self.kind]))
+            for number, frame in enumerate(self.frames):
+                seconds, milliseconds = divmod(number, 1000)
+                file.write(struct.pack("<IIII", seconds, milliseconds * 1000, len(frame), len(frame)) + frame)
+
+    def judge(self, folder: Path) -> Verdict:
+        """Have tshark read the capture; a test is skipped where tshark is not installed.
+
+        Args:
+            folder: for the file.
+        """
+        require_programs("tshark")
+        path = folder / "capture.pcap"
+        self.write_to(path)
+        columns = ("frame.number", "frame.protocols", "_ws.malformed", "_ws.expert.severity", "_ws.col.Info")
+        done = subprocess.run(
+            [
+                *("tshark", "-n", "-r", str(path), "-T", "fields", "-E", "separator=/t", "-E", "occurrence=a"),
+                *(part for name in ("ip", "tcp", "udp") for part in ("-o", f"{name}.check_checksum:TRUE")),
+                *(part for name in columns for part in ("-e", name)),
+                *(part for name in SUMS for part in ("-e", f"{name}.checksum.status")),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "WIRESHARK_CONFIG_DIR": str(_settings(folder))},
+            check=True,
+        )
+        verdict = Verdict([])
+        lines = done.stdout.splitlines()
+        assert len(lines) == len(self.frames)
+        for line in lines:
+            number, protocols, malformed, severities, info, *sums = line.split("\t")
+            verdict.protocols.update(set(protocols.split(":")))
+            wrong = []
+            for name, states in zip(SUMS, sums, strict=True):
+                verdict.good[name] += states.split(",").count(_GOOD)
+                wrong += [f"{name} sum"] * states.split(",").count(_BAD)
+            if malformed or _ERROR in severities.split(","):
+                wrong.append("malformed")
+            if wrong:
+                verdict.bad.append(f"{number} {protocols}: {', '.join(wrong)}: {info}")
+        return verdict
+
+
+def _settings(folder: Path) -> Path:
+    """Make a folder of tshark's settings by which it leaves payloads alone."""
+    done = subprocess.run(("tshark", "-G", "protocols"), capture_output=True, text=True, timeout=60, check=True)
+    names = [line.split("\t")[2] for line in done.stdout.splitlines()]
+    assert set(_READ) <= set(names)
+    settings = folder / "tshark"
+    settings.mkdir(exist_ok=True)
+    others = [name for name in names if name not in _READ and not name.startswith("_ws.")]
+    (settings / "disabled_protos").write_text("\n".join(others) + "\n")
+    return settings
+
+
+class _Recorded:
+    """An interface as a link sees it, and a link as an interface sees it."""
+
+    def __init__(self, interface: Any, frames: list[bytes]) -> None:
+        self._interface = interface
+        self._frames = frames
+        self._port: Any = None
+        self._view = memoryview(b"")
+
+    @property
+    def type(self) -> str:
+        return str(self._interface.type)
+
+    @property
+    def mtu(self) -> int:
+        return int(self._interface.mtu)
+
+    def attach(self, port: Any, /) -> None:
+        self._port = port
+        self._interface.attach(self)
+
+    def detach(self) -> None:
+        self._interface.detach()
+
+    def receive_buffer(self) -> memoryview:
+        self._view = self._interface.receive_buffer()
+        return self._view
+
+    def commit_received(self, nbytes: int, /) -> None:
+        self._record(self._view[:nbytes])
+        self._view = memoryview(b"")
+        self._interface.commit_received(nbytes)
+
+    def resume_transmit(self) -> None:
+        self._interface.resume_transmit()
+
+    def transmit(self, batch: memoryview, /) -> int:
+        taken = int(self._port.transmit(batch))
+        self._record(batch[:taken])
+        return taken
+
+    def detached(self, error: Exception | None) -> None:
+        self._port.detached(error)
+
+    def _record(self, records: memoryview) -> None:
+        offset = 0
+        while offset < len(records):
+            (length,) = struct.unpack_from("<I", records, offset)
+            self._frames.append(bytes(records[offset + 4 : offset + 4 + length]))
+            offset += 4 + length + -length % 4

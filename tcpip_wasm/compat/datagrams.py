@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from tcpip_wasm.compat.options import for_udp
-from tcpip_wasm.compat.relay import Channel, socket_name
+from tcpip_wasm.compat.relay import Channel, Relay, socket_name
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import DATAGRAM_DATA, abi, decode_endpoint, error_for
 from tcpip_wasm.errors import StackError, network_error
@@ -31,7 +31,7 @@ BURST: Final = 64
 """Datagrams that are taken from a program before the loop gets its turn."""
 
 
-class DatagramRelay:
+class DatagramRelay(Relay):
     """Carries the datagrams of one UDP socket.
 
     Args:
@@ -45,11 +45,9 @@ class DatagramRelay:
     """
 
     def __init__(self, channel: Channel, far: _socket.socket) -> None:
-        self._channel = channel
-        self._loop = channel.host.loop
+        super().__init__(channel, far)
         self._driver: Driver = channel.host.stack._driver
         self._udp = self._driver.core.udp
-        self.far = far
         self.endpoints = Endpoints(channel.host.stack._lookup.address, channel.host.stack._scope_name)
         self.known: dict[Any, bytes] = {}
         self._handle = 0

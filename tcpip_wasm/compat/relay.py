@@ -110,7 +110,25 @@ def new_pair(kind: int) -> tuple[_socket.socket, _socket.socket]:
     return near, far
 
 
-class StreamRelay(asyncio.Protocol):
+class Relay:
+    """What relays have in common: the loop's end of the pair.
+
+    Args:
+        channel: what it shares with the socket.
+        far: the loop's end.
+    """
+
+    def __init__(self, channel: Channel, far: _socket.socket) -> None:
+        self._channel = channel
+        self._loop = channel.host.loop
+        self.far: Any = far  # None once another relay has it
+
+    def __del__(self) -> None:
+        if self.far is not None:
+            self.far.close()  # of a loop that has ended, or of a socket that never did anything
+
+
+class StreamRelay(Relay, asyncio.Protocol):
     """Carries the bytes of one TCP connection.
 
     Args:
@@ -120,9 +138,7 @@ class StreamRelay(asyncio.Protocol):
     """
 
     def __init__(self, channel: Channel, far: _socket.socket, listener: ListenRelay | None = None) -> None:
-        self._channel = channel
-        self._loop = channel.host.loop
-        self.far = far
+        super().__init__(channel, far)
         self._listener = listener
         self._space: memoryview
         self._junk = 0
@@ -347,7 +363,7 @@ class StreamRelay(asyncio.Protocol):
             self.transport.abort()
 
 
-class ListenRelay:
+class ListenRelay(Relay):
     """Accepts connections, and tells the program of each by one message.
 
     Args:
@@ -359,9 +375,7 @@ class ListenRelay:
     """
 
     def __init__(self, channel: Channel, far: _socket.socket) -> None:
-        self._channel = channel
-        self._loop = channel.host.loop
-        self.far = far
+        super().__init__(channel, far)
         self._pairs: dict[StreamRelay, _socket.socket] = {}
         self.accepted: deque[tuple[Channel, StreamRelay, _socket.socket]] = deque()
         self._server: TcpServer | None = None

@@ -101,6 +101,7 @@ class Socket(REAL):
             proto = channel.proto
         channel.proto = proto
         self._channel = channel
+        self._ending = False  # it is being closed; who wakes up from that must not take it for the peer's end
         self._is_stream = channel.kind == real.SOCK_STREAM
         super().__init__(channel.family, channel.kind, proto, descriptor)
         with _lock:
@@ -111,7 +112,7 @@ class Socket(REAL):
     # --- Addresses ------------------------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
-        if self.fileno() < 0:
+        if self._ending or self.fileno() < 0:
             raise network_error(errno.EBADF)
 
     def _numeric(self, address: Any, call: str, *, passive: bool = False) -> tuple[str, int]:
@@ -255,7 +256,12 @@ class Socket(REAL):
         if channel.bound is None:
             channel.bound = "", 0
         relay = ListenRelay(channel, channel.relay.far)
-        channel.host.call(relay.listen(backlog))
+        try:
+            channel.host.call(relay.listen(backlog))
+        except BaseException:
+            relay.far = None
+            raise
+        channel.relay.far = None
         channel.relay = relay
 
     def accept(self) -> tuple[Any, Any]:
@@ -502,6 +508,7 @@ class Socket(REAL):
         with _lock:
             channel.holders -= 1
             last = channel.holders <= 0
+        self._ending = True
         if last and channel.state is not State.NEW:
             with suppress(OSError):
                 super().shutdown(real.SHUT_RDWR)  # whoever is blocked on it wakes up

@@ -159,6 +159,8 @@ class StreamRelay(Relay, asyncio.Protocol):
         channel = self._channel
         self._attempt = asyncio.current_task()
         try:
+            if self.far.fileno() < 0:
+                raise network_error(errno.EBADF, "closed before it could connect")
             if remote[1] == 0:
                 raise network_error(errno.ECONNREFUSED, "port 0")
             local = channel.bound
@@ -353,6 +355,8 @@ class StreamRelay(Relay, asyncio.Protocol):
 
     def _finish(self) -> None:
         """Close the loop's end: whoever is blocked on the program's wakes up, and finds the channel's error."""
+        if self.far.fileno() < 0:
+            return
         self._loop.remove_reader(self.far)
         self._loop.remove_writer(self.far)
         self.far.close()

@@ -504,6 +504,8 @@ class Socket(REAL):
         return super().detach()
 
     def _real_close(self, *arguments: Any) -> None:
+        if self._ending:
+            return  # `close` was called again
         channel = self._channel
         with _lock:
             channel.holders -= 1

@@ -24,7 +24,11 @@ PATIENCE: Final = 0.5
 """Seconds between two looks whether a loop that is to answer is still there: one that is closed answers no more."""
 
 CLOSING: Final = 10.0
-"""Seconds that a thread's stacks may take to end."""
+"""Seconds that a thread may take to end."""
+
+GRACE: Final = 3.0
+"""Seconds that `setup`'s context manager may take to leave while the stack lives, and as long again without it; then
+it is cancelled."""
 
 
 class VirtualHost:
@@ -187,7 +191,8 @@ class StackThread(VirtualHost):
     async def _live(self) -> None:
         self._stop = asyncio.Event()
         self._own = asyncio.get_running_loop()
-        async with AsyncExitStack() as exits:
+        exits = AsyncExitStack()
+        try:
             async with asyncio.timeout(self._timeout):
                 made = self._setup()
                 if isinstance(made, AbstractAsyncContextManager):
@@ -196,15 +201,21 @@ class StackThread(VirtualHost):
                     stack = await exits.enter_async_context(await made)
             if not isinstance(stack, NetworkStack):
                 raise TypeError(f"setup must make a stack, not {type(stack).__name__}")
-            exits.push_async_callback(network_ends, stack)
-            self._ready.set_result(stack)
-            await self._stop.wait()
-
-
-async def network_ends(stack: NetworkStack) -> None:
-    """Close a stack before what surrounds it goes, so that whoever is blocked on it hears of it."""
-    await stack.aclose()
-    await asyncio.sleep(0)
+        except BaseException:
+            await exits.aclose()
+            raise
+        self._ready.set_result(stack)
+        await self._stop.wait()
+        ending = asyncio.create_task(exits.aclose())
+        if not (await asyncio.wait([ending], timeout=GRACE))[0]:
+            await stack.aclose()  # somebody waits for a peer, or for a thread that is blocked on the stack
+            if not (await asyncio.wait([ending], timeout=GRACE))[0]:
+                ending.cancel()
+        try:
+            with suppress(asyncio.CancelledError):
+                await ending
+        finally:
+            await stack.aclose()
 
 
 def host_of(target: NetworkStack | VirtualHost) -> VirtualHost:

@@ -20,7 +20,7 @@ from tcpip_wasm.compat import StackThread, VirtualHost, polyfill_socket
 from tcpip_wasm.compat import socket as stand_in
 from tcpip_wasm.compat.patch import REPLACED
 from tests import support_stacks
-from tests.compat.support_socket import BOUND, Background, network, pair
+from tests.compat.support_socket import BOUND, Background, pair
 from tests.support import payload
 from tests.support_stacks import Pair
 from tests.support_stacks import pair as pair_of_stacks
@@ -89,6 +89,18 @@ class _NoStack:
 
     async def __aexit__(self, *_: object) -> None:
         return None
+
+
+def test_a_setup_that_does_not_leave_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tcpip_wasm.compat.thread.GRACE", 0.02)
+
+    @asynccontextmanager
+    async def setup() -> AsyncIterator[NetworkStack]:
+        async with await create_stack() as stack:
+            yield stack
+            await asyncio.Event().wait()
+
+    StackThread(setup).close()
 
 
 def test_calls_return_raise_and_time_out(thread: StackThread) -> None:
@@ -410,9 +422,3 @@ def test_hosts_have_names_of_their_own() -> None:
                     sender.result()
             with pytest.raises(real.gaierror):
                 real.create_connection(("unknown.internal", 80), timeout=BOUND)
-
-
-def test_network_helper_is_what_the_tests_think() -> None:
-    with network("stack") as module:
-        assert module is stand_in
-    assert create_stack is not None

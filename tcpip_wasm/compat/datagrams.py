@@ -216,7 +216,7 @@ class DatagramRelay(Relay):
             self._driver.wake()
 
 
-# --- What the socket class does, in the program's thread ----------------------------------------------------------------
+# --- What the socket class does, in the program's thread --------------------------------------------------------------
 
 _PEER: Final = None
 

@@ -10,10 +10,9 @@ from typing import Any, Final
 from tcpip_wasm.compat.relay import Channel, State
 from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import network_error
-from tcpip_wasm.sockets.stand_in import _HINTS as HINTS
-from tcpip_wasm.sockets.stand_in import _OPTIONS as TCP_OPTIONS
-from tcpip_wasm.sockets.stand_in import _constants
+from tcpip_wasm.sockets.stand_in import _HINTS, _OPTIONS, _constants
 
+TCP_OPTIONS: Final = _OPTIONS
 _IP: Final = real.IPPROTO_IP
 _IP6: Final = real.IPPROTO_IPV6
 _BUFFER: Final = 212_992
@@ -68,7 +67,7 @@ def check(channel: Channel, level: int, option: int) -> None:
     """Raise ``ENOPROTOOPT`` for an option without meaning here."""
     key = level, option
     known = key in TCP_OPTIONS if channel.kind == real.SOCK_STREAM else key in UDP_OPTIONS
-    if not known and key not in HINTS and key != (real.SOL_SOCKET, real.SO_BROADCAST):
+    if not known and key not in _HINTS and key != (real.SOL_SOCKET, real.SO_BROADCAST):
         raise network_error(errno.ENOPROTOOPT, f"option {option} of level {level}")
 
 

@@ -37,9 +37,9 @@ def polyfill_socket(target: NetworkStack | VirtualHost) -> Iterator[VirtualHost]
     """Let the `socket` module's network be a stack's, in all threads, for a block of code.
 
     ``socket.socket``, and with it ``socket.create_connection``, ``http.client``, ``urllib.request``, ``socketserver``,
-    ``smtplib`` and what else blocks on sockets, use the stack; ``ssl`` contexts wrap its sockets. What was opened inside
-    goes on after the block. Blocks nest: the innermost one's stack is used. ``AF_UNIX`` sockets stay the machine's.
-    Code that took the class away before, by ``from socket import socket``, keeps what it has.
+    ``smtplib`` and what else blocks on sockets, use the stack; ``ssl`` contexts wrap its sockets. What was opened
+    inside goes on after the block. Blocks nest: the innermost one's stack is used. ``AF_UNIX`` sockets stay the
+    machine's. Code that took the class away before, by ``from socket import socket``, keeps what it has.
 
     Args:
         target: a `StackThread`, or a stack whose loop runs in another thread than the code inside.

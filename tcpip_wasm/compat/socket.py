@@ -5,7 +5,6 @@ and exceptions are the real module's, and so are `AF_UNIX` sockets, which are no
 Python are the standard library's own, run with this module's names in place of the real one's.
 """
 
-# ruff: noqa: A005
 
 from __future__ import annotations
 
@@ -15,7 +14,6 @@ from types import FunctionType as _FunctionType
 from typing import Any
 
 from tcpip_wasm.compat.current import current_host, leave, use
-from tcpip_wasm.compat.sockets import REAL as _REAL
 from tcpip_wasm.compat.sockets import Socket
 
 __all__ = [*_real.__all__, "leave", "use"]
@@ -81,7 +79,7 @@ def gethostname() -> str:
 
 
 def socketpair(family: int | None = None, type: int = _real.SOCK_STREAM, proto: int = 0) -> tuple[Any, Any]:  # noqa: A002
-    """Return two connected sockets: of the machine for ``AF_UNIX``, which is the default, else over the stack's loopback.
+    """Return two connected sockets: the machine's for ``AF_UNIX``, the default, else over the stack's loopback.
 
     Raises:
         OSError: ``EOPNOTSUPP`` for other kinds than streams over the stack.

@@ -7,7 +7,6 @@ in `datagrams`.
 
 from __future__ import annotations
 
-import _socket
 import errno
 import os
 import select
@@ -53,7 +52,7 @@ def channel_of(descriptor: int) -> Channel | None:
         return _channels.get(inode)
 
 
-class Socket(REAL):
+class Socket(real.socket):
     """A socket of the current host, see `polyfill_socket`.
 
     Args: as for `socket.socket`. Families but ``AF_INET`` and ``AF_INET6`` of ``AF_UNIX`` alone are the machine's, and
@@ -119,13 +118,13 @@ class Socket(REAL):
         channel = self._channel
         return numeric_address(channel.host, channel.family, channel.kind, address, call, passive)
 
-    def getsockname(self) -> tuple[Any, ...]:  # type: ignore[override]
+    def getsockname(self) -> tuple[Any, ...]:
         """Return the own address."""
         self._check_open()
         channel = self._channel
         return channel.local or socket_name(channel.family, "", 0)
 
-    def getpeername(self) -> tuple[Any, ...]:  # type: ignore[override]
+    def getpeername(self) -> tuple[Any, ...]:
         """Return the peer's address.
 
         Raises:
@@ -381,7 +380,7 @@ class Socket(REAL):
                 if timeout:
                     raise TimeoutError("timed out")
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-            if channel.state is State.CONNECTED:
+            if self._channel.state is State.CONNECTED:
                 return
         raise channel.take_error() or BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
@@ -411,7 +410,7 @@ class Socket(REAL):
         except (BrokenPipeError, ConnectionResetError):
             self._lost()
 
-    def sendto(self, data: Any, *arguments: Any) -> int:  # type: ignore[override]
+    def sendto(self, data: Any, *arguments: Any) -> int:
         """Send a datagram: ``sendto(data[, flags], address)``."""
         if not 1 <= len(arguments) <= 2:
             raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(arguments)} given)")
@@ -451,7 +450,7 @@ class Socket(REAL):
         value = socket_options.read(self._channel, level, optname)
         return struct.pack("i", value)[:buflen] if buflen else value
 
-    def setsockopt(self, level: int, optname: int, value: Any, optlen: int = 0, /) -> None:  # type: ignore[override]
+    def setsockopt(self, level: int, optname: int, value: Any, optlen: int = 0, /) -> None:
         """Set an option.
 
         Raises:

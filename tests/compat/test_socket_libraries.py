@@ -11,7 +11,6 @@ import json
 import smtplib
 import socket
 import socketserver
-import ssl
 import threading
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -244,18 +243,21 @@ class _Ftp(socketserver.StreamRequestHandler):
 
 def test_ftplib_with_a_socketserver() -> None:
     data = payload(2_000_000)
-    with hosts() as here, polyfill_socket(here.two.b):
-        with socketserver.ThreadingTCPServer((here.two.host, 21), _Ftp) as server:
-            serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-            serving.start()
-            try:
-                with ftplib.FTP(timeout=BOUND) as client:
-                    client.connect(here.two.host, 21)
-                    client.login()
-                    client.storbinary("STOR file", io.BytesIO(data))
-                    got = bytearray()
-                    client.retrbinary("RETR file", got.extend)
-                    assert got == data
-            finally:
-                server.shutdown()
-                serving.join(BOUND)
+    with (
+        hosts() as here,
+        polyfill_socket(here.two.b),
+        socketserver.ThreadingTCPServer((here.two.host, 21), _Ftp) as server,
+    ):
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        try:
+            with ftplib.FTP(timeout=BOUND) as client:
+                client.connect(here.two.host, 21)
+                client.login()
+                client.storbinary("STOR file", io.BytesIO(data))
+                got = bytearray()
+                client.retrbinary("RETR file", got.extend)
+                assert got == data
+        finally:
+            server.shutdown()
+            serving.join(BOUND)

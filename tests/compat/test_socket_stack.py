@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import os
 import socket as real
 import ssl
 import struct
@@ -18,6 +19,7 @@ import pytest
 from tcpip_wasm import NetworkStack, StackClosedError, TcpipError, create_stack
 from tcpip_wasm.compat import StackThread, VirtualHost, polyfill_socket
 from tcpip_wasm.compat import socket as stand_in
+from tcpip_wasm.compat.current import current_host
 from tcpip_wasm.compat.patch import REPLACED
 from tests import support_stacks
 from tests.compat.support_socket import BOUND, Background, pair
@@ -220,8 +222,6 @@ def test_connect_times_out_and_leaves_nothing(thread: StackThread) -> None:
 
 @pytest.mark.parametrize("how", ["close", "shut, then close", "forget", "reset", "detach"])
 def test_connections_end_with_their_sockets(thread: StackThread, how: str) -> None:
-    import os
-
     for _ in range(20):
         client, server = pair(stand_in)
         server.sendall(b"unread")
@@ -232,7 +232,7 @@ def test_connections_end_with_their_sockets(thread: StackThread, how: str) -> No
         if how == "detach":
             os.close(client.detach())
         elif how == "forget":
-            with pytest.warns(ResourceWarning, match="unclosed"):
+            with pytest.warns(ResourceWarning, match="unclosed"):  # noqa: PT031
                 del client
                 gc.collect()
         else:
@@ -242,8 +242,6 @@ def test_connections_end_with_their_sockets(thread: StackThread, how: str) -> No
 
 
 def test_descriptors_do_not_leak(thread: StackThread) -> None:
-    import os
-
     def count() -> int:
         return len(os.listdir("/proc/self/fd"))
 
@@ -295,10 +293,10 @@ def test_polyfills_restore_and_nest(thread: StackThread) -> None:
         assert real.socket is stand_in.socket
         inner_names = names()
         with StackThread() as other, pytest.raises(ZeroDivisionError), polyfill_socket(other) as inner:
-            assert stand_in.current_host() is inner
+            assert current_host() is inner
             raise ZeroDivisionError
         assert names() == inner_names
-        assert stand_in.current_host() is outer
+        assert current_host() is outer
     assert names() == before
 
 

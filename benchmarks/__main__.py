@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import bulk, connects, datagrams, echo, idle, kernel, middle, programs, report, startup, timer
+from benchmarks import blocking, bulk, connects, datagrams, echo, idle, kernel, middle, programs, report, startup, timer
 from benchmarks.report import Measure
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -32,6 +32,7 @@ def parts(quick: bool) -> dict[str, Part]:
             "bulk": lambda: bulk.measure(32 * MIB, 1),
             "middle": lambda: middle.measure(100_000, 32 * MIB, 1),
             "programs": lambda: programs.measure(100, 16 * MIB, 1),
+            "blocking": lambda: blocking.measure(500, 32 * MIB, 1),
             "timer": lambda: timer.measure(128 * MIB, 1),
             "idle": lambda: idle.measure(1.0),
             "kernel": lambda: kernel.measure(16 * MIB, 1),
@@ -44,6 +45,7 @@ def parts(quick: bool) -> dict[str, Part]:
         "bulk": lambda: bulk.measure(512 * MIB, 5),
         "middle": lambda: middle.measure(2_000_000, 256 * MIB, 5),
         "programs": lambda: programs.measure(2_000, 256 * MIB, 5),
+        "blocking": lambda: blocking.measure(10_000, 256 * MIB, 5),
         "timer": lambda: timer.measure(1024 * MIB, 3),
         "idle": lambda: idle.measure(10.0),
         "kernel": lambda: kernel.measure(256 * MIB, 5),

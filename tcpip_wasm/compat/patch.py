@@ -1,0 +1,65 @@
+"""`polyfill_socket`: a virtual host in place of the machine's network, for code that uses the `socket` module.
+
+Owns which names of which modules are replaced, and that they are put back. Only names that lead to a network are; the
+standard library's functions in Python find the replaced ones by themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket as real
+import ssl
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tcpip_wasm.compat import socket as stand_in
+from tcpip_wasm.compat.current import leave, use
+from tcpip_wasm.compat.thread import VirtualHost
+from tcpip_wasm.compat.tls import SSLSocket
+from tcpip_wasm.stack import NetworkStack
+
+REPLACED: Final = (
+    "SocketType",
+    "getaddrinfo",
+    "gethostbyaddr",
+    "gethostbyname",
+    "gethostbyname_ex",
+    "gethostname",
+    "getnameinfo",
+    "socket",
+    "socketpair",
+)
+"""Names of the `socket` module."""
+
+
+@contextlib.contextmanager
+def polyfill_socket(target: NetworkStack | VirtualHost) -> Iterator[VirtualHost]:
+    """Let the `socket` module's network be a stack's, in all threads, for a block of code.
+
+    ``socket.socket``, and with it ``socket.create_connection``, ``http.client``, ``urllib.request``, ``socketserver``,
+    ``smtplib`` and what else blocks on sockets, use the stack; ``ssl`` contexts wrap its sockets. What was opened
+    inside goes on after the block. Blocks nest: the innermost one's stack is used. ``AF_UNIX`` sockets stay the
+    machine's. Code that took the class away before, by ``from socket import socket``, keeps what it has.
+
+    Args:
+        target: a `StackThread`, or a stack whose loop runs in another thread than the code inside.
+
+    Yields:
+        The host.
+
+    Raises:
+        TypeError: something else.
+        RuntimeError: on leaving, where an inner block is still active.
+    """
+    host = use(target)
+    before: list[tuple[Any, str, Any]] = [(real, name, getattr(real, name)) for name in REPLACED]
+    before.append((ssl.SSLContext, "sslsocket_class", ssl.SSLContext.sslsocket_class))
+    try:
+        for name in REPLACED:
+            setattr(real, name, getattr(stand_in, name))
+        ssl.SSLContext.sslsocket_class = SSLSocket
+        yield host
+    finally:
+        leave(host)
+        for owner, name, value in before:
+            setattr(owner, name, value)

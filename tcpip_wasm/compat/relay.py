@@ -1,0 +1,466 @@
+"""What stands behind a socket of the stand-in: `Channel`, a pair of local sockets, and the relays on the stack's loop.
+
+The program holds one end of the pair and the loop the other; a relay carries bytes between the latter and the stack.
+So the kernel does what it does for any socket: it blocks, times out, wakes several threads, answers `select`, `poll`
+and `epoll` for reading and for writing, and lets `ssl` read and write by descriptor. Buffers of our own would need a
+second descriptor that mirrors their state, and could not have `ssl`.
+
+Flow control goes through: the pair's buffers are the socket's buffers, a relay reads one end only while the other takes
+it, and the stack's windows close behind. Relays live on the loop; they own its end of the pair.
+"""
+
+from __future__ import annotations
+
+import _socket
+import asyncio
+import errno
+import select
+import threading
+from collections import deque
+from contextlib import suppress
+from enum import Enum
+from typing import Any, Final
+
+from tcpip_wasm.compat.thread import VirtualHost
+from tcpip_wasm.errors import network_error
+from tcpip_wasm.sockets import TcpServer, TcpTransport
+
+PIECE: Final = 128 * 1024
+"""Bytes that a relay takes from a program at once."""
+
+MESSAGES: Final = getattr(_socket, "SOCK_SEQPACKET", _socket.SOCK_DGRAM)
+"""The kind of pair that keeps boundaries. Linux holds ten messages in a SOCK_DGRAM, in a SEQPACKET as many as fit."""
+
+
+class _Space(threading.local):
+    """One buffer for all relays of a thread: its bytes are handed on before anybody else runs there."""
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(PIECE))
+
+
+_space = _Space()
+
+
+class State(Enum):
+    """What a socket is."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    FAILED = "failed"
+    LISTENING = "listening"
+
+
+class Channel:
+    """What a socket and its relay share. Each field is written by one side, or before the other can look.
+
+    Args:
+        host: the stack, and how to get there.
+        family: ``AF_INET`` or ``AF_INET6``.
+        kind: ``SOCK_STREAM`` or ``SOCK_DGRAM``.
+
+    Attributes:
+        bound: (host, port) that the program has asked for, or None.
+        local, remote: socket addresses, once they are known.
+        error: what ended the connection, or was reported; whoever takes it leaves None.
+        ended: the same, but it stays.
+        options: values of options that were set, by (level, name).
+        linger: whether closing resets the connection.
+        deaf, mute: whether the program has shut down receiving, sending.
+        proto: as the program has given it.
+        holders: Python objects that hold a descriptor of the program's end.
+    """
+
+    def __init__(self, host: VirtualHost, family: int, kind: int) -> None:
+        self.host = host
+        self.family = family
+        self.kind = kind
+        self.state = State.NEW
+        self.bound: tuple[str, int] | None = None
+        self.local: tuple[Any, ...] | None = None
+        self.remote: tuple[Any, ...] | None = None
+        self.error: BaseException | None = None
+        self.ended: BaseException | None = None
+        self.options: dict[tuple[int, int], int] = {}
+        self.linger = False
+        self.deaf = False
+        self.mute = False
+        self.proto = 0
+        self.holders = 0
+        self.inode = 0
+        self.relay: Any = None
+
+    def fail(self, error: BaseException | None) -> None:
+        """Note why it is over."""
+        self.error = self.ended = error
+
+    def take_error(self) -> BaseException | None:
+        """Return what has gone wrong, once."""
+        error, self.error = self.error, None
+        return error
+
+
+def new_pair(kind: int) -> tuple[_socket.socket, _socket.socket]:
+    """Return the program's end and the loop's end, which does not block."""
+    kind = _socket.SOCK_STREAM if kind == _socket.SOCK_STREAM else MESSAGES
+    near, far = _socket.socketpair(_socket.AF_UNIX, kind)
+    near.setblocking(True)  # whatever setdefaulttimeout has said
+    far.setblocking(False)
+    return near, far
+
+
+class Relay:
+    """What relays have in common: the loop's end of the pair.
+
+    Args:
+        channel: what it shares with the socket.
+        far: the loop's end.
+    """
+
+    def __init__(self, channel: Channel, far: _socket.socket) -> None:
+        self._channel = channel
+        self._loop = channel.host.loop
+        self.far: Any = far  # None once another relay has it
+
+    def __del__(self) -> None:
+        if self.far is not None:
+            self.far.close()  # of a loop that has ended, or of a socket that never did anything
+
+
+class StreamRelay(Relay, asyncio.Protocol):
+    """Carries the bytes of one TCP connection.
+
+    Args:
+        channel: what it shares with the socket.
+        far: the loop's end of the pair.
+        listener: whose connection it is, if it was accepted.
+    """
+
+    def __init__(self, channel: Channel, far: _socket.socket, listener: ListenRelay | None = None) -> None:
+        super().__init__(channel, far)
+        self._listener = listener
+        self._space: memoryview
+        self._junk = 0
+        self._undelivered: memoryview | None = None
+        self._eof = False  # of the peer
+        self._program_ended = False  # the program writes no more
+        self._lost = False
+        self._attempt: asyncio.Task[Any] | None = None
+        self.transport: TcpTransport | None = None
+
+    # --- Opening --------------------------------------------------------------------------------------------------
+
+    async def connect(self, remote: tuple[Any, ...]) -> None:
+        """Connect.
+
+        Raises: what `NetworkStack.create_connection` raises.
+        """
+        channel = self._channel
+        self._attempt = asyncio.current_task()
+        try:
+            if self.far.fileno() < 0:
+                raise network_error(errno.EBADF, "closed before it could connect")
+            if remote[1] == 0:
+                raise network_error(errno.ECONNREFUSED, "port 0")
+            local = channel.bound
+            if local is not None and not local[0]:
+                local = ("0.0.0.0" if channel.family == _socket.AF_INET else "::"), local[1]
+            await channel.host.stack.create_connection(
+                lambda: self, remote[0], remote[1], family=channel.family, local_addr=local
+            )
+        except BaseException:
+            if self.transport is None:
+                channel.state = State.NEW
+            raise
+
+    async def bind(self) -> tuple[Any, ...]:
+        """Find out whether the channel's own address can be had, and return it with its port.
+
+        Raises: what `NetworkStack.create_server` raises.
+        """
+        channel = self._channel
+        assert channel.bound is not None
+        addresses = await own_addresses(channel)
+        host, port = channel.bound
+        probe = channel.host.stack._serve(asyncio.Protocol, addresses, port, 1, hold_backlog=False)
+        probe.close()
+        return socket_name(channel.family, host, probe.port)
+
+    async def option(self, level: int, option: int, value: int) -> None:
+        """Set an option, if there is a connection yet."""
+        if self.transport is not None:
+            self.transport.get_extra_info("socket").setsockopt(level, option, value)
+
+    def abandon(self) -> None:
+        """The program has closed its socket before it was connected."""
+        if self._attempt is not None and self.transport is None:
+            self._attempt.cancel()
+        elif self.transport is not None:
+            return  # connected meanwhile; its end is read
+        self._finish()
+
+    async def begin_connect(self, remote: tuple[Any, ...], junk: int) -> bool:
+        """Begin to connect; return whether that is done already. What fails later is the channel's error.
+
+        Args:
+            remote: the peer.
+            junk: bytes that wait in the pair, so that it cannot be written to.
+        """
+        self._junk = junk
+        self._attempt = asyncio.create_task(self.connect(remote))
+        await asyncio.wait([self._attempt], timeout=0)
+        if self._attempt.done():
+            self._attempt.result()
+            return True
+        self._attempt.add_done_callback(self._attempted)
+        return False
+
+    def _attempted(self, attempt: asyncio.Task[Any]) -> None:
+        error = network_error(errno.ECONNABORTED) if attempt.cancelled() else attempt.exception()
+        if error is not None:
+            self._channel.fail(error)
+            self._channel.state = State.FAILED
+            self._finish()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, TcpTransport)
+        self.transport = transport
+        self._space = _space.buffer
+        channel = self._channel
+        channel.local = transport.get_extra_info("sockname")
+        channel.remote = transport.get_extra_info("peername")
+        for option, value in channel.options.items():
+            with suppress(OSError):
+                transport.get_extra_info("socket").setsockopt(*option, value)
+        while self._junk > 0:
+            self._junk -= len(self.far.recv(self._junk))
+        channel.state = State.CONNECTED
+        if self._listener is not None:
+            self._listener.arrived(self)
+        self._loop.add_reader(self.far, self._read_program)
+
+    # --- From the stack to the program ----------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            sent = self.far.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._nobody_reads()
+            return
+        if sent < len(data):
+            self._undelivered = memoryview(data)[sent:]
+            assert self.transport is not None
+            self.transport.pause_reading()
+            self._loop.add_writer(self.far, self._deliver)
+
+    def _deliver(self) -> None:
+        rest = self._undelivered
+        if rest is not None:
+            try:
+                rest = rest[self.far.send(rest) :]
+            except BlockingIOError:
+                return
+            except OSError:
+                self._undelivered = None
+                self._loop.remove_writer(self.far)
+                self._nobody_reads()
+                return
+            self._undelivered = rest = rest or None
+        if rest is None:
+            self._loop.remove_writer(self.far)
+            if self._lost:
+                self._finish()
+            elif self._eof:
+                self._end_of_data()
+            elif self.transport is not None:
+                self.transport.resume_reading()
+
+    def _nobody_reads(self) -> None:
+        """The program's end is closed, or shut for reading: then data is thrown away, as the kernel does."""
+        if self._lost:
+            self._finish()
+        elif self._channel.deaf:
+            if self.transport is not None:
+                self.transport.resume_reading()
+        elif self.transport is not None:
+            self.transport.abort()  # data for a socket that is closed is answered by a reset (RFC 1122, 4.2.2.13)
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        if self._undelivered is None:
+            self._end_of_data()
+        return True
+
+    def _end_of_data(self) -> None:
+        with suppress(OSError):
+            self.far.shutdown(_socket.SHUT_WR)
+
+    # --- From the program to the stack ----------------------------------------------------------------------------
+
+    def _read_program(self) -> None:
+        transport = self.transport
+        assert transport is not None
+        try:
+            count = self.far.recv_into(self._space)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            count = 0
+        if count:
+            transport.write(self._space[:count])  # copies what it cannot send
+            return
+        self._program_ended = True
+        self._loop.remove_reader(self.far)
+        if self._is_closed():
+            self.closed()
+        else:
+            transport.write_eof()
+
+    def _is_closed(self) -> bool:
+        """Whether no descriptor of the program's end is left, as opposed to one that is shut for writing."""
+        poll = select.poll()
+        poll.register(self.far, 0)
+        return bool(poll.poll(0))
+
+    def closed(self) -> None:
+        """The program has closed its socket. What it wrote is still sent."""
+        if self.transport is None or not self._program_ended:
+            return  # its end is read first
+        if self._channel.linger:
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        if not self._program_ended:
+            self._loop.remove_reader(self.far)
+
+    def resume_writing(self) -> None:
+        if not self._program_ended and not self._lost:
+            self._loop.add_reader(self.far, self._read_program)
+
+    # --- The end --------------------------------------------------------------------------------------------------
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self._lost = True
+        if error is not None:
+            self._channel.fail(error)
+        if self._undelivered is None:
+            self._finish()
+        else:
+            self._loop.remove_reader(self.far)
+
+    def _finish(self) -> None:
+        """Close the loop's end: whoever is blocked on the program's wakes up, and finds the channel's error."""
+        if self.far.fileno() < 0:
+            return
+        self._loop.remove_reader(self.far)
+        self._loop.remove_writer(self.far)
+        self.far.close()
+
+    def discard(self) -> None:
+        """End what nobody has accepted."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class ListenRelay(Relay):
+    """Accepts connections, and tells the program of each by one message.
+
+    Args:
+        channel: what it shares with the socket.
+        far: the loop's end of the pair.
+
+    Attributes:
+        accepted: relays and program's ends of the connections that wait.
+    """
+
+    def __init__(self, channel: Channel, far: _socket.socket) -> None:
+        super().__init__(channel, far)
+        self._pairs: dict[StreamRelay, _socket.socket] = {}
+        self.accepted: deque[tuple[Channel, StreamRelay, _socket.socket]] = deque()
+        self._server: TcpServer | None = None
+
+    async def listen(self, backlog: int) -> None:
+        """Listen where the channel says.
+
+        Raises: what `NetworkStack.create_server` raises.
+        """
+        channel = self._channel
+        assert channel.bound is not None
+        addresses = await own_addresses(channel)
+        port = channel.bound[1]
+        server = channel.host.stack._serve(self._make, addresses, port, max(1, backlog), hold_backlog=True)
+        self._server = server
+        server.on_gone = self._gone
+        channel.local = socket_name(channel.family, channel.bound[0], server.port)
+        channel.state = State.LISTENING
+        self._loop.add_reader(self.far, self.close)  # the program says nothing here, but closes
+
+    def _make(self) -> StreamRelay:
+        own = self._channel
+        channel = Channel(own.host, own.family, own.kind)
+        channel.options = dict(own.options)
+        near, far = new_pair(own.kind)
+        relay = channel.relay = StreamRelay(channel, far, self)
+        self._pairs[relay] = near
+        return relay
+
+    def arrived(self, relay: StreamRelay) -> None:
+        """A connection is open."""
+        self.accepted.append((relay._channel, relay, self._pairs.pop(relay)))
+        try:
+            self.far.send(b"+")
+        except OSError:  # closed, or more wait than the pair holds
+            self.accepted.pop()[2].close()
+            relay.discard()
+
+    async def option(self, level: int, option: int, value: int) -> None:
+        """Nothing to do: connections take the listener's options when they arrive."""
+
+    async def end(self) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening, and reset what waits to be accepted. Idempotent."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.on_gone = None
+        server.close()
+        self._end()
+
+    def _gone(self) -> None:
+        self._channel.fail(self._channel.host.stack._driver.error)
+        self._server = None
+        self._end()
+
+    def _end(self) -> None:
+        self._loop.remove_reader(self.far)
+        self.far.close()
+        while self.accepted:
+            _, relay, near = self.accepted.popleft()
+            near.close()
+            relay.discard()
+
+
+def socket_name(family: int, host: str, port: int) -> tuple[Any, ...]:
+    """Return a socket address of a family."""
+    if family == _socket.AF_INET:
+        return host or "0.0.0.0", port
+    return host or "::", port, 0, 0
+
+
+async def own_addresses(channel: Channel) -> list[Any]:
+    """Return the addresses that a bound socket listens on, as the stack has them."""
+    host = channel.bound[0] if channel.bound else ""
+    if not host:
+        v6_only = channel.options.get((_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY), 0)
+        if channel.family == _socket.AF_INET6 and not v6_only:
+            return [(None, 0)]  # IPv4 too, as Linux does
+        host = "0.0.0.0" if channel.family == _socket.AF_INET else "::"
+    return list(await channel.host.stack._lookup.listening(host))

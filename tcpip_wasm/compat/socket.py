@@ -1,0 +1,119 @@
+"""The standard `socket` module's names over a virtual host: ``from tcpip_wasm.compat import socket``.
+
+Sockets belong to the host that is current when they are made, see `polyfill_socket` and `use`. Constants, conversions
+and exceptions are the real module's, and so are `AF_UNIX` sockets, which are no network. Its functions written in
+Python are the standard library's own, run with this module's names in place of the real one's.
+"""
+
+
+from __future__ import annotations
+
+import errno as _errno
+import socket as _real
+from types import FunctionType as _FunctionType
+from typing import Any
+
+from tcpip_wasm.compat.current import current_host, leave, use
+from tcpip_wasm.compat.sockets import Socket
+
+__all__ = [*_real.__all__, "leave", "use"]
+
+globals().update({name: value for name, value in vars(_real).items() if name[:2] != "__"})
+
+_real_socketpair = _real.socketpair
+socket = Socket
+SocketType = Socket
+
+
+def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:  # noqa: A002
+    """Return the addresses of a host and port, as the current host knows them; see `NetworkStack.getaddrinfo`."""
+    here = current_host()
+    return here.call(here.stack.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags))
+
+
+def getnameinfo(sockaddr: tuple[Any, ...], flags: int) -> tuple[str, str]:
+    """Return the name and the service of a socket address; see `NetworkStack.getnameinfo`."""
+    here = current_host()
+    return here.call(here.stack.getnameinfo(sockaddr, flags))
+
+
+def gethostbyname(hostname: str) -> str:
+    """Return the first IPv4 address of a name."""
+    return str(gethostbyname_ex(hostname)[2][0])
+
+
+def gethostbyname_ex(hostname: str) -> tuple[str, list[str], list[str]]:
+    """Return a name's canonical one, an empty list, and its IPv4 addresses."""
+    if hostname == "":
+        return "", [], ["0.0.0.0"]
+    if hostname == "<broadcast>":
+        return hostname, [], ["255.255.255.255"]
+    found = getaddrinfo(hostname, None, _real.AF_INET, _real.SOCK_STREAM, 0, _real.AI_CANONNAME)
+    return found[0][3] or hostname, [], [info[4][0] for info in found]
+
+
+def gethostbyaddr(ip_address: str) -> tuple[str, list[str], list[str]]:
+    """Return the name of an address, an empty list, and the address.
+
+    Raises:
+        socket.herror: it has none.
+    """
+    address = getaddrinfo(ip_address, 0, 0, _real.SOCK_STREAM)[0][4]
+    try:
+        name = getnameinfo(address, _real.NI_NAMEREQD)[0]
+    except _real.gaierror as error:
+        raise _real.herror(1, f"Unknown host: {error}") from None
+    return name, [], [address[0]]
+
+
+def gethostname() -> str:
+    """Return the name that the current host's table has for one of its addresses, or ``localhost``."""
+    here = current_host()
+
+    async def own_name() -> str:
+        own = [each.ip for interface in here.stack.interfaces for each in interface.addresses]
+        names = [name for ip in own if not ip.is_loopback for name in here.stack.hosts.names_of(ip)]
+        return str(names[0]) if names else "localhost"
+
+    return here.call(own_name())
+
+
+def socketpair(family: int | None = None, type: int = _real.SOCK_STREAM, proto: int = 0) -> tuple[Any, Any]:  # noqa: A002
+    """Return two connected sockets: the machine's for ``AF_UNIX``, the default, else over the stack's loopback.
+
+    Raises:
+        OSError: ``EOPNOTSUPP`` for other kinds than streams over the stack.
+    """
+    if family is None or family not in (_real.AF_INET, _real.AF_INET6):
+        return _real_socketpair(family, type, proto)
+    if type != _real.SOCK_STREAM:
+        raise OSError(_errno.EOPNOTSUPP, "a pair over a stack is one of streams")
+    with Socket(family, type, proto) as listener:
+        listener.bind(("127.0.0.1" if family == _real.AF_INET else "::1", 0))
+        listener.listen(1)
+        client = Socket(family, type, proto)
+        try:
+            client.connect(listener.getsockname())
+            server, address = listener.accept()
+            if address != client.getsockname():
+                server.close()
+                raise ConnectionError("somebody else connected")
+        except BaseException:
+            client.close()
+            raise
+    return server, client
+
+
+def _over_the_stack(function: Any) -> Any:
+    """Return a function of the real module that finds this module's names where it looked for that one's."""
+    copy = _FunctionType(function.__code__, globals(), function.__name__, function.__defaults__, function.__closure__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__doc__ = function.__doc__
+    return copy
+
+
+create_connection = _over_the_stack(_real.create_connection)
+create_server = _over_the_stack(_real.create_server)
+has_dualstack_ipv6 = _over_the_stack(_real.has_dualstack_ipv6)
+getfqdn = _over_the_stack(_real.getfqdn)
+fromfd = _over_the_stack(_real.fromfd)

@@ -1,0 +1,530 @@
+"""`Socket`: the socket class of the stand-in, a subclass of the real one.
+
+Its descriptor is the program's end of a local pair, see `relay`. What moves bytes of a stream is therefore inherited;
+here is what a pair does not know: addresses, connecting, listening, options, and how a connection ended. Datagrams are
+in `datagrams`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket as real
+import struct
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, Final, NoReturn, cast
+from weakref import WeakValueDictionary
+
+from tcpip_wasm.compat import datagrams
+from tcpip_wasm.compat import options as socket_options
+from tcpip_wasm.compat.addresses import numeric_address
+from tcpip_wasm.compat.current import current_host
+from tcpip_wasm.compat.datagrams import DatagramRelay
+from tcpip_wasm.compat.relay import Channel, ListenRelay, State, StreamRelay, new_pair, socket_name
+from tcpip_wasm.errors import network_error
+
+REAL: Final = real.socket
+"""The class itself, whatever stands in its place now."""
+
+_FLAGS: Final = getattr(real, "SOCK_NONBLOCK", 0) | getattr(real, "SOCK_CLOEXEC", 0)
+_FAMILIES: Final = (real.AF_INET, real.AF_INET6)
+_KINDS: Final = {real.SOCK_STREAM: real.IPPROTO_TCP, real.SOCK_DGRAM: real.IPPROTO_UDP}
+_JUNK: Final = bytes(64 * 1024)
+"""What makes a pair unwritable while its socket connects: more than a quarter of its buffer."""
+
+_CLOSE: Final = 5.0
+"""Seconds that closing a listener waits for the stack, so that its port is free when `close` returns."""
+
+_channels: WeakValueDictionary[int, Channel] = WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def channel_of(descriptor: int) -> Channel | None:
+    """Return what is behind a descriptor, if it is a socket of the stand-in, a duplicate too."""
+    try:
+        inode = os.fstat(descriptor).st_ino
+    except OSError:
+        return None
+    with _lock:
+        return _channels.get(inode)
+
+
+class Socket(real.socket):
+    """A socket of the current host, see `polyfill_socket`.
+
+    Args: as for `socket.socket`. Families but ``AF_INET`` and ``AF_INET6`` of ``AF_UNIX`` alone are the machine's, and
+    so is a `fileno` that is none of ours: then a real socket is returned.
+
+    Raises:
+        OSError: ``EAFNOSUPPORT``, ``ESOCKTNOSUPPORT``, ``EPROTONOSUPPORT``; ``ENETDOWN`` where there is no host.
+    """
+
+    _channel: Channel
+
+    def __new__(
+        cls, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None  # noqa: A002
+    ) -> Any:
+        foreign = channel_of(fileno) is None if fileno is not None else family == getattr(real, "AF_UNIX", None)
+        if foreign:
+            return REAL(family, type, proto, fileno)
+        return super().__new__(cls)
+
+    def __init__(
+        self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None  # noqa: A002
+    ) -> None:
+        if fileno is not None:
+            channel = channel_of(fileno)
+            assert channel is not None
+            self._adopt(channel, fileno)
+            return
+        family, kind = (real.AF_INET if family == -1 else family), (real.SOCK_STREAM if type == -1 else type)
+        flags, kind = kind & _FLAGS, kind & ~_FLAGS
+        if family not in _FAMILIES:
+            raise network_error(errno.EAFNOSUPPORT, f"family {family}")
+        if kind not in _KINDS:
+            raise network_error(errno.ESOCKTNOSUPPORT, f"socket type {kind}")
+        if proto not in (-1, 0, _KINDS[real.SocketKind(kind)]):
+            raise network_error(errno.EPROTONOSUPPORT, f"protocol {proto}")
+        channel = Channel(current_host(), family, kind)
+        near, far = new_pair(kind)
+        channel.relay = StreamRelay(channel, far) if kind == real.SOCK_STREAM else DatagramRelay(channel, far)
+        self._adopt(channel, near.detach(), max(proto, 0))
+        if flags & getattr(real, "SOCK_NONBLOCK", 0):
+            self.setblocking(False)
+
+    def _adopt(self, channel: Channel, descriptor: int, proto: int | None = None) -> None:
+        if proto is None:
+            proto = channel.proto
+        channel.proto = proto
+        self._channel = channel
+        self._ending = False  # it is being closed; who wakes up from that must not take it for the peer's end
+        self._is_stream = channel.kind == real.SOCK_STREAM
+        super().__init__(channel.family, channel.kind, proto, descriptor)
+        with _lock:
+            channel.holders += 1
+            channel.inode = os.fstat(descriptor).st_ino
+            _channels[channel.inode] = channel
+
+    # --- Addresses ------------------------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._ending or self.fileno() < 0:
+            raise network_error(errno.EBADF)
+
+    def _numeric(self, address: Any, call: str, *, passive: bool = False) -> tuple[str, int]:
+        channel = self._channel
+        return numeric_address(channel.host, channel.family, channel.kind, address, call, passive)
+
+    def getsockname(self) -> tuple[Any, ...]:
+        """Return the own address."""
+        self._check_open()
+        channel = self._channel
+        return channel.local or socket_name(channel.family, "", 0)
+
+    def getpeername(self) -> tuple[Any, ...]:
+        """Return the peer's address.
+
+        Raises:
+            OSError: ``ENOTCONN``.
+        """
+        self._check_open()
+        channel = self._channel
+        if channel.remote is None or channel.ended is not None:
+            raise network_error(errno.ENOTCONN)
+        return channel.remote
+
+    def bind(self, address: Any, /) -> None:
+        """Take an own address. Of TCP, the port is reserved once the socket listens or connects.
+
+        Raises:
+            OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``EINVAL`` where it has one already.
+        """
+        self._check_open()
+        channel = self._channel
+        host, port = self._numeric(address, "bind", passive=True)
+        if channel.local is not None:
+            raise network_error(errno.EINVAL, "bound already")
+        channel.bound = host, port
+        try:
+            if self._is_stream:
+                channel.local = channel.host.call(channel.relay.bind())
+                channel.bound = host, channel.local[1]
+            else:
+                channel.host.call(channel.relay.open(socket_options.for_udp(channel)))
+        except BaseException:
+            channel.bound = None
+            raise
+
+    # --- Connecting -----------------------------------------------------------------------------------------------
+
+    def connect(self, address: Any, /) -> None:
+        """Connect, as far as the time-out lets it.
+
+        Raises:
+            TimeoutError: it took longer than the time-out; the attempt is given up.
+            BlockingIOError: ``EINPROGRESS``, of a socket that does not block; it is writable once that is decided.
+            OSError: ``ECONNREFUSED``, ``EISCONN``, ``EALREADY`` and others.
+        """
+        self._check_open()
+        channel = self._channel
+        remote = self._numeric(address, "connect")
+        if not self._is_stream:
+            datagrams.connect(self, remote)
+            return
+        if channel.state is State.FAILED:
+            self._renew()
+        elif channel.state is State.CONNECTING:
+            raise network_error(errno.EALREADY)
+        elif channel.state is not State.NEW:
+            raise network_error(errno.EISCONN)
+        channel.state = State.CONNECTING
+        timeout = self.gettimeout()
+        if timeout == 0:
+            self._begin(remote)
+            return
+        try:
+            channel.host.call(channel.relay.connect(remote), timeout)
+        except BaseException:
+            if self.fileno() < 0:  # closed meanwhile, which cancelled it
+                raise network_error(errno.EBADF) from None
+            raise
+
+    def _begin(self, remote: tuple[str, int]) -> None:
+        channel = self._channel
+        junk = super().send(_JUNK)
+        try:
+            done = channel.host.call(channel.relay.begin_connect(remote, junk))
+        except BaseException:
+            channel.state = State.FAILED  # the pair is full of junk
+            raise
+        if not done:
+            raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
+
+    def _renew(self) -> None:
+        """Put a new pair behind the descriptor of an attempt that failed, and say how it failed if nobody has asked."""
+        channel = self._channel
+        error = channel.take_error()
+        channel.ended = None
+        near, far = new_pair(channel.kind)
+        channel.host.tell(channel.relay.abandon)
+        os.dup2(near.fileno(), self.fileno(), inheritable=False)
+        near.close()
+        channel.relay = StreamRelay(channel, far)
+        channel.state = State.NEW
+        self.settimeout(self.gettimeout())  # of the new description
+        with _lock:
+            channel.inode = os.fstat(self.fileno()).st_ino
+            _channels[channel.inode] = channel
+        if error is not None:
+            raise error
+
+    def connect_ex(self, address: Any, /) -> int:
+        """Connect, and return the error's number, or 0."""
+        try:
+            self.connect(address)
+        except real.gaierror:
+            raise
+        except TimeoutError as error:
+            return error.errno or errno.EAGAIN
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    # --- Listening ------------------------------------------------------------------------------------------------
+
+    def listen(self, backlog: int = 128, /) -> None:
+        """Listen.
+
+        Args:
+            backlog: connections that may wait; at most 255 do.
+
+        Raises:
+            OSError: ``EADDRINUSE``; ``EINVAL`` of a connected socket, ``EOPNOTSUPP`` of one of datagrams.
+        """
+        self._check_open()
+        channel = self._channel
+        if not self._is_stream:
+            raise network_error(errno.EOPNOTSUPP)
+        if channel.state is State.LISTENING:
+            return
+        if channel.state is not State.NEW:
+            raise network_error(errno.EINVAL)
+        if channel.bound is None:
+            channel.bound = "", 0
+        relay = ListenRelay(channel, channel.relay.far)
+        try:
+            channel.host.call(relay.listen(backlog))
+        except BaseException:
+            relay.far = None
+            raise
+        channel.relay.far = None
+        channel.relay = relay
+
+    def accept(self) -> tuple[Any, Any]:
+        """Wait for a connection, and return its socket and the peer's address.
+
+        Raises:
+            OSError: ``EINVAL`` where it does not listen, ``EBADF`` where it was closed meanwhile; the stack's error.
+            TimeoutError, BlockingIOError: none has come.
+        """
+        self._check_open()
+        if self._channel.state is not State.LISTENING:
+            raise network_error(errno.EINVAL if self._is_stream else errno.EOPNOTSUPP)
+        while True:
+            if not super().recv(1):
+                self._check_open()
+                raise self._channel.ended or network_error(errno.EINVAL)
+            try:
+                channel, relay, near = self._channel.relay.accepted.popleft()
+                break
+            except IndexError:
+                continue  # the listener is about to end
+        channel.host.tell(relay.transport.leave_backlog)
+        accepted = Socket.__new__(Socket, channel.family, channel.kind)
+        accepted._adopt(channel, near.detach(), self.proto)
+        if real.getdefaulttimeout() is None and self.gettimeout():
+            accepted.setblocking(True)
+        return accepted, channel.remote
+
+    # --- Receiving ------------------------------------------------------------------------------------------------
+
+    def _check_reading(self) -> None:
+        channel = self._channel
+        if channel.state is State.CONNECTED:
+            return
+        self._check_open()
+        if channel.state is State.CONNECTING:
+            if self.gettimeout() == 0:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            return
+        raise channel.take_error() or network_error(errno.ENOTCONN)
+
+    def _at_end(self) -> None:
+        """Nothing more arrives; raise what is to blame, if something is and nobody has heard of it."""
+        self._check_open()
+        error = self._channel.take_error()
+        if error is not None:
+            raise error
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """Receive at most so many bytes."""
+        if not self._is_stream:
+            return datagrams.receive(self, bufsize, flags)[0]
+        self._check_reading()
+        try:
+            data = super().recv(bufsize, flags)
+        except ConnectionResetError:
+            self._lost(ConnectionResetError)
+        if not data and bufsize:
+            self._at_end()
+        return data
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive into a buffer, and return how many bytes."""
+        if not self._is_stream:
+            return datagrams.receive_into(self, buffer, nbytes, flags)[0]
+        self._check_reading()
+        try:
+            count = super().recv_into(buffer, nbytes, flags)
+        except ConnectionResetError:
+            self._lost(ConnectionResetError)
+        if not count and len(memoryview(buffer)):
+            self._at_end()
+        return count
+
+    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
+        """Receive a datagram and its source; of a connection bytes and None."""
+        return (self.recv(bufsize, flags), None) if self._is_stream else datagrams.receive(self, bufsize, flags)[:2]
+
+    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
+        """Receive a datagram into a buffer, and return its length and its source."""
+        if self._is_stream:
+            return self.recv_into(buffer, nbytes, flags), None
+        return datagrams.receive_into(self, buffer, nbytes, flags)
+
+    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
+        """Receive without ancillary data, of which there is none."""
+        if not self._is_stream:
+            data, source, message_flags = datagrams.receive(self, bufsize, flags)
+            return data, [], message_flags, source
+        return self.recv(bufsize, flags), [], 0, None
+
+    def recvmsg_into(
+        self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /
+    ) -> tuple[int, list[Any], int, Any]:
+        """Receive into several buffers, without ancillary data."""
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        data, _, message_flags, source = self.recvmsg(sum(map(len, views)), 0, flags)
+        at = 0
+        for view in views:
+            piece = data[at : at + len(view)]
+            view[: len(piece)] = piece
+            at += len(piece)
+        return at, [], message_flags, source
+
+    # --- Sending --------------------------------------------------------------------------------------------------
+
+    def _check_writing(self) -> None:
+        channel = self._channel
+        if channel.state is State.CONNECTED:
+            return
+        self._check_open()
+        if channel.state is State.CONNECTING:
+            timeout = self.gettimeout()
+            poll = select.poll()
+            poll.register(self, select.POLLOUT)
+            if timeout == 0 or not poll.poll(None if timeout is None else timeout * 1000):
+                if timeout:
+                    raise TimeoutError("timed out")
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            if self._channel.state is State.CONNECTED:
+                return
+        raise channel.take_error() or BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    def _lost(self, otherwise: type[OSError] = BrokenPipeError) -> NoReturn:
+        self._check_open()
+        number = errno.EPIPE if otherwise is BrokenPipeError else errno.ECONNRESET
+        raise (self._channel.take_error() or otherwise(number, os.strerror(number))) from None
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        """Send what there is room for, and return how many bytes."""
+        if not self._is_stream:
+            return datagrams.send(self, data, None, flags)
+        self._check_writing()
+        try:
+            return super().send(data, flags)
+        except (BrokenPipeError, ConnectionResetError):
+            self._lost()
+
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
+        """Send all of it."""
+        if not self._is_stream:
+            datagrams.send(self, data, None, flags)
+            return
+        self._check_writing()
+        try:
+            super().sendall(data, flags)
+        except (BrokenPipeError, ConnectionResetError):
+            self._lost()
+
+    def sendto(self, data: Any, *arguments: Any) -> int:
+        """Send a datagram: ``sendto(data[, flags], address)``."""
+        if not 1 <= len(arguments) <= 2:
+            raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(arguments)} given)")
+        flags, address = arguments if len(arguments) == 2 else (0, arguments[0])
+        return self.send(data, flags) if self._is_stream else datagrams.send(self, data, address, flags)
+
+    def sendmsg(
+        self, buffers: Iterable[Any], ancdata: Iterable[Any] = (), flags: int = 0, address: Any = None, /
+    ) -> int:
+        """Send several buffers as one.
+
+        Raises:
+            OSError: ``EOPNOTSUPP`` for ancillary data.
+        """
+        if list(ancdata):
+            raise network_error(errno.EOPNOTSUPP, "ancillary data")
+        if not self._is_stream:
+            return datagrams.send(self, b"".join(buffers), address, flags)
+        self._check_writing()
+        try:
+            return super().sendmsg(buffers, (), flags)
+        except (BrokenPipeError, ConnectionResetError):
+            self._lost()
+
+    # --- Options --------------------------------------------------------------------------------------------------
+
+    def getsockopt(self, level: int, optname: int, buflen: int = 0, /) -> Any:
+        """Return an option's value, as bytes where `buflen` is given.
+
+        Raises:
+            OSError: ``ENOPROTOOPT`` for an option without meaning here.
+        """
+        self._check_open()
+        if (level, optname) == (real.SOL_SOCKET, real.SO_LINGER):
+            linger = struct.pack("ii", self._channel.linger, 0)
+            return linger[:buflen] if buflen else int(self._channel.linger)
+        value = socket_options.read(self._channel, level, optname)
+        return struct.pack("i", value)[:buflen] if buflen else value
+
+    def setsockopt(self, level: int, optname: int, value: Any, optlen: int = 0, /) -> None:
+        """Set an option.
+
+        Raises:
+            OSError: ``ENOPROTOOPT`` for an option without meaning here, ``EINVAL`` for a value that it can't have.
+        """
+        self._check_open()
+        channel, key = self._channel, (level, optname)
+        if key == (real.SOL_SOCKET, real.SO_LINGER):
+            on, seconds = struct.unpack("ii", value)
+            channel.linger = bool(on) and seconds == 0
+            return
+        if key in socket_options.GROUPS and not self._is_stream:
+            datagrams.group(self, socket_options.GROUPS[key], *socket_options.group(level, value))
+            return
+        number = socket_options.number(value)
+        socket_options.check(channel, level, optname)
+        if not self._is_stream:
+            if key in socket_options.UDP_OPTIONS:
+                channel.host.call(channel.relay.option(socket_options.UDP_OPTIONS[key], number))
+        elif key in socket_options.TCP_OPTIONS:
+            channel.host.call(channel.relay.option(level, optname, number))
+        channel.options[key] = number
+
+    # --- The end --------------------------------------------------------------------------------------------------
+
+    def shutdown(self, how: int, /) -> None:
+        """Shut down receiving, sending, or both.
+
+        Raises:
+            OSError: ``ENOTCONN``.
+        """
+        self._check_open()
+        channel = self._channel
+        if how not in (real.SHUT_RD, real.SHUT_WR, real.SHUT_RDWR):
+            raise network_error(errno.EINVAL, f"how: {how!r}")
+        usable = channel.state in (State.CONNECTED, State.LISTENING) and channel.ended is None
+        if not (usable if self._is_stream else channel.remote is not None):
+            raise network_error(errno.ENOTCONN)
+        if how != real.SHUT_WR:
+            channel.deaf = True
+        if how != real.SHUT_RD:
+            channel.mute = True
+        with suppress(OSError):
+            super().shutdown(how)
+
+    def detach(self) -> int:
+        """Let go of the descriptor, and return it; ``socket(fileno=…)`` takes it up again."""
+        with _lock:
+            self._channel.holders -= 1
+        return super().detach()
+
+    def _real_close(self, *arguments: Any) -> None:
+        if self._ending:
+            return  # `close` was called again
+        channel = self._channel
+        with _lock:
+            channel.holders -= 1
+            last = channel.holders <= 0
+        self._ending = True
+        if last and channel.state is not State.NEW:
+            with suppress(OSError):
+                super().shutdown(real.SHUT_RDWR)  # whoever is blocked on it wakes up
+        cast(Any, super())._real_close(*arguments)
+        if last:
+            self._end(channel)
+
+    @staticmethod
+    def _end(channel: Channel) -> None:
+        host, relay = channel.host, channel.relay
+        if isinstance(relay, StreamRelay):
+            if channel.state is not State.CONNECTED or channel.mute:
+                host.tell(relay.abandon if channel.state is not State.CONNECTED else relay.closed)
+        elif host.is_inside:
+            host.tell(relay.close)
+        else:
+            with suppress(OSError):  # the stack is gone, and with it the port
+                host.call(relay.end(), _CLOSE)

@@ -123,11 +123,43 @@ static void small_writes_past_a_narrow_link_that_loses(void) { stream_past_a_nar
 
 static void odd_writes_past_a_narrow_link_that_loses(void) { stream_past_a_narrow_link(40001, 5); }
 
+/* RFC 7739: nobody can tell the next one from those he has seen, nor how many others got. */
+static void identifications_tell_nothing(void) {
+  static const uint8_t others[2][4] = {{10, 0, 0, 7}, {10, 0, 0, 8}};
+  static uint8_t data[3000];
+  uint32_t ids4[2][3], ids6[3];
+  interface = interface_open(ABI_KIND_TUN, 1500);
+  CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
+  CHECK_EQUAL(interface_set_ipv6(interface, HOST6), 0);
+  int32_t udp = udp_socket_open(ABI_FAMILY_ANY, NULL, 5000);
+  for (int i = 0; i < 3; i++) {
+    for (int to = 0; to < 2; to++) {
+      CHECK(udp_put(udp, ABI_FAMILY_IPV4, others[to], 9, data, 10) >= 0);
+      host_poll();
+      ids4[to][i] = get16(frame_next().bytes + 4);
+    }
+    CHECK(udp_put(udp, ABI_FAMILY_IPV6, PEER6, 9, data, sizeof data) >= 0);
+    host_poll();
+    ids6[i] = get32(frame_next().bytes + 44);
+    frames_forget();
+  }
+  for (int to = 0; to < 2; to++) {
+    CHECK_EQUAL((uint16_t)(ids4[to][1] - ids4[to][0]), 1);
+    CHECK_EQUAL((uint16_t)(ids4[to][2] - ids4[to][1]), 1);
+    CHECK(ids4[to][0] > 3);
+  }
+  CHECK((uint16_t)(ids4[0][0] - ids4[1][0] + 10) > 20);
+  CHECK(ids6[1] - ids6[0] + 1000 > 2000 && ids6[2] - ids6[1] != ids6[1] - ids6[0]);
+  CHECK_EQUAL(abi_udp_close(udp), 0);
+  CHECK_EQUAL(abi_interface_remove(interface), 0);
+}
+
 int main(void) {
   host_start();
   RUN(large_writes_past_a_narrow_link);
   RUN(large_writes_past_a_narrow_link_that_loses);
   RUN(small_writes_past_a_narrow_link_that_loses);
   RUN(odd_writes_past_a_narrow_link_that_loses);
+  RUN(identifications_tell_nothing);
   return 0;
 }

@@ -52,7 +52,7 @@ async def way(
     try:
         for number, (kind, mtu) in enumerate(zip(kinds, mtus, strict=True), 1):
             near = await interface_of(stacks[number - 1], kind, number, 2 if number == 1 else 1, mtu)
-            far = await interface_of(stacks[number], kind, number, 2 if number == count else 1, mtu)
+            far = await interface_of(stacks[number], kind, number, 1 if number == 1 else 2, mtu)
             made.wires.append((near, far))
             if cables:
                 made.cables.append(connect(near, far))
@@ -108,6 +108,24 @@ def test_a_narrow_link_on_the_way(kinds: tuple[str, ...], family: int, mtus: tup
     async def main() -> None:
         async with way(kinds, mtus=mtus) as made:
             await exchange(made, family, 300_000)
+
+    run(main())
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("mtus", [(1500, 1300, 1500), (9000, 1280, 9000), (65535, 1500, 65535)])
+def test_a_narrow_link_between_wide_ones(family: int, mtus: tuple[int, int, int]) -> None:
+    """Neither end's MSS says what fits: IPv6 segments that are on their way are too big, and leave again in fragments."""
+
+    async def main() -> None:
+        async with way(("tap", "tun", "tap"), mtus=mtus) as made:
+            first, second = made.routers
+            for router, network, via in ((first, 3, 2), (second, 1, 1)):
+                router.add_route(f"10.{network}.0.0/24", via=f"10.2.0.{via}")
+                router.add_route(f"fd0{network}::/64", via=f"fd02::{via}")
+            await exchange(made, family, 3_000_000)
+            if family == 6:
+                assert made.a.stats().core.fragments_out > 0
 
     run(main())
 

@@ -41,6 +41,7 @@ int path_mtu_accept(const struct pbuf *message, uint16_t mtu);
 void lease_acknowledged(struct netif *netif, const struct pbuf *message);
 void lease_bound(struct netif *netif);
 
+uint16_t ip4_identification(const struct ip4_addr *destination);
 uint32_t tcp_initial_sequence_number(const struct ip_addr *local, uint16_t local_port,
                                      const struct ip_addr *remote, uint16_t remote_port);
 struct tcp_pcb *tcp_lookup(const struct ip_addr *local, uint16_t local_port, const struct ip_addr *remote,
@@ -50,7 +51,6 @@ void tcp_lookup_freed(struct tcp_pcb *pcb);
 void tcp_output_later(struct tcp_pcb *pcb);
 struct pbuf *staging_reference(const void *data, uint16_t length);
 bool tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif);
-uint16_t ip4_next_id(void);
 extern uint32_t tcp_retransmissions;
 extern bool neighbour_doubtful;
 

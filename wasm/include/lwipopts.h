@@ -86,6 +86,7 @@
 #define LWIP_HOOK_IP4_ROUTE_SRC(src, dest) interface_route4(src, dest)
 #define LWIP_HOOK_ETHARP_NEXT_HOP(netif, dest) (route_count == 0 ? NULL : route_next_hop4(netif, dest))
 #define LWIP_HOOK_UNRESOLVED(packet) forward_unresolved(packet)
+#define LWIP_HOOK_IP4_IDENTIFICATION(destination) ip4_identification(destination)
 #define LWIP_HOOK_IP4_ACCEPT(netif, dest) interface_accepts4(netif, dest)
 
 /* --- IPv6 ------------------------------------------------------------------------------------------------------ */
@@ -95,6 +96,7 @@
 #define LWIP_IPV6_FORWARD 0 /* as IP_FORWARD */
 #define LWIP_IPV6_FRAG 1
 #define LWIP_IPV6_REASS 1
+#define LWIP_HOOK_IP6_IDENTIFICATION() random_u32() /* RFC 7739, section 5.3 */
 #define IPV6_FRAG_COPYHEADER 1 /* the header of a fragment must survive lwIP's overlay when pointers are 8 bytes wide */
 #define LWIP_IPV6_SEND_ROUTER_SOLICIT 1 /* by interfaces that configure themselves (src/autoconfiguration.c) */
 #define LWIP_IPV6_AUTOCONFIG 1

@@ -68,3 +68,17 @@ uint32_t tcp_initial_sequence_number(const ip_addr_t *local, uint16_t local_port
   address_write(message + ABI_ADDRESS_SIZE, remote, remote_port);
   return (uint32_t)(now / 4) + (uint32_t)random_keyed(message, sizeof message);
 }
+
+/* RFC 6864, section 4.3, and RFC 7739, section 5.4, which IPv4 can use, too: a keyed offset for each destination, and some
+   counters that destinations share, so that nobody learns from the numbers he sees how much others get. */
+uint16_t ip4_identification(const struct ip4_addr *destination) {
+  static uint16_t counters[64];
+  static uint32_t latest;
+  static uint64_t hash; /* of the latest destination: they come in runs */
+  uint32_t address = destination->addr;
+  if (address != latest || hash == 0) {
+    hash = random_keyed(&address, sizeof address);
+    latest = address;
+  }
+  return (uint16_t)(hash + counters[hash >> 58]++);
+}

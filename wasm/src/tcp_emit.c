@@ -135,7 +135,7 @@ bool tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif)
   } else {
     uint8_t *packet = frame + header - IP_HLEN;
     put16(packet + 2, IP_HLEN + length);
-    put16(packet + 4, ip4_next_id());
+    put16(packet + 4, ip4_identification(ip_2_ip4(&pcb->remote_ip)));
     put16(packet + 10, 0);
     if ((netif->chksum_flags & NETIF_CHECKSUM_GEN_IP) != 0) {
       uint32_t sum = 0;

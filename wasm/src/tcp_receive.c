@@ -79,7 +79,7 @@ static bool is_predicted(const struct tcp_pcb *pcb, const uint8_t *tcp, uint32_t
   if (pcb->state != ESTABLISHED || pcb->ooseq != NULL || (pcb->flags & TF_RXCLOSED) != 0 ||
       (tcp[13] & TCP_FLAG_BITS & ~TCP_PSH) != TCP_ACK || get32(tcp + 4) != pcb->rcv_nxt || length > pcb->rcv_wnd ||
       get32(tcp + 8) != pcb->lastack || (tcpwnd_size_t)SND_WND_SCALE(pcb, get16(tcp + 14)) != pcb->snd_wnd ||
-      pcb->snd_wnd == 0 || pcb->persist_backoff != 0) {
+      pcb->snd_wnd == 0 || pcb->persist_backoff != 0 || (pcb->rttest != 0 && TCP_SEQ_LT(pcb->rtseq, pcb->lastack))) {
     return false;
   }
   return (pcb->flags & TF_TIMESTAMP) == 0
@@ -93,11 +93,10 @@ static void take_in(struct tcp_pcb *pcb, const uint8_t *tcp, uint32_t length) {
   pcb->tmr = tcp_ticks;
   pcb->keep_cnt_sent = 0;
   pcb->persist_probe = 0;
-  pcb->dupacks = 0;
   if ((pcb->flags & TF_TIMESTAMP) != 0 && TCP_SEQ_BETWEEN(pcb->ts_lastacksent, sequence, sequence + length)) {
     pcb->ts_recent = get32(tcp + TCP_HEADER + 4);
   }
-  if (TCP_SEQ_LT(pcb->snd_wl1, sequence)) {
+  if (TCP_SEQ_LT(pcb->snd_wl1, sequence) || (pcb->snd_wl1 == sequence && TCP_SEQ_LT(pcb->snd_wl2, pcb->lastack))) {
     pcb->snd_wl1 = sequence;
     pcb->snd_wl2 = pcb->lastack;
   }

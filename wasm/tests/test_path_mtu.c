@@ -1,0 +1,165 @@
+/* A path that becomes narrower than the link (RFC 8201): what was cut before leaves in fragments, as often as it takes,
+   new connections send less, and messages about packets that nobody sent change nothing. */
+#include "support.h"
+#include "lwip/def.h"
+
+#include <string.h>
+
+enum { LENGTH = 2000000, NARROW = 1300 };
+
+static const uint8_t ROUTER6[16] = {0xfd, [15] = 9};
+static int32_t interface, listener;
+static uint8_t sent[LENGTH], got[LENGTH];
+
+static struct peer open_peer(void) {
+  static const uint8_t options[] = {2, 4, 5, 0xa0, 1, 3, 3, 5}; /* MSS 1440, window scale */
+  interface = interface_open(ABI_KIND_TUN, 1500);
+  CHECK_EQUAL(interface_set_ipv6(interface, HOST6), 0);
+  listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 8);
+  struct peer peer = peer_new(interface, ABI_FAMILY_IPV6, 80);
+  peer_option(&peer, options, sizeof options);
+  peer.window = 8000;
+  peer_open(&peer, listener);
+  return peer;
+}
+
+static void close_interface(void) {
+  CHECK_EQUAL(abi_tcp_close(listener), 0);
+  CHECK_EQUAL(abi_interface_remove(interface), 0);
+}
+
+static void too_big(const uint8_t *about, uint32_t quoted, uint32_t mtu) {
+  static struct packet packet;
+  packet_icmp_error(&packet, ROUTER6, 2, 0, about, quoted);
+  uint8_t message[1400];
+  uint32_t length = packet.length - 40;
+  memcpy(message, packet.bytes + 40, length);
+  put32(message + 4, mtu);
+  packet_ip(&packet, ABI_FAMILY_IPV6, ROUTER6, HOST6, PROTOCOL_ICMPV6, message, length);
+  interface_receive(interface, packet.bytes, packet.length);
+}
+
+/* The next packet that the path lets through, joined if it came in fragments; what is larger is answered and lost. */
+static struct frame next_packet(uint32_t mtu, bool answers) {
+  static uint8_t whole[PACKET_CAPACITY];
+  uint32_t end = 0, identification = 0;
+  struct frame frame;
+  while ((frame = frame_next()).length != 0) {
+    if (frame.length > mtu) {
+      if (answers) {
+        too_big(frame.bytes, 1232 - 8 < frame.length ? 1224 : frame.length, mtu);
+      }
+      continue;
+    }
+    if (frame.bytes[6] != 44) {
+      return frame;
+    }
+    CHECK_EQUAL(get16(frame.bytes + 4) + 40, frame.length);
+    uint32_t offset = get16(frame.bytes + 42) & 0xfff8, length = frame.length - 48;
+    if (offset == 0) {
+      memcpy(whole, frame.bytes, 40);
+      whole[6] = frame.bytes[40];
+      end = 0;
+      identification = get32(frame.bytes + 44);
+    }
+    CHECK_EQUAL(offset, end);
+    CHECK_EQUAL(get32(frame.bytes + 44), identification);
+    memcpy(whole + 40 + end, frame.bytes + 48, length);
+    end += length;
+    if ((get16(frame.bytes + 42) & 1) == 0) {
+      put16(whole + 4, end);
+      return (struct frame){40 + end, whole};
+    }
+  }
+  return (struct frame){0};
+}
+
+/* A stream in pieces of so many bytes, past a router with a narrow link, losing every so many-th packet beyond it. */
+static void stream_past_a_narrow_link(int32_t piece, uint32_t loss) {
+  struct peer peer = open_peer();
+  pattern_fill(sent, LENGTH, 0);
+  uint32_t put = 0, length = 0, packets = 0;
+  bool narrow = false;
+  for (int turn = 0; length < LENGTH; turn++) {
+    CHECK(turn < 100000);
+    for (int32_t step = 1; put < LENGTH && step > 0; put += (uint32_t)step) {
+      step = tcp_put(peer.handle, sent + put, (int32_t)LWIP_MIN(LENGTH - put, (uint32_t)piece));
+      CHECK(step >= 0);
+    }
+    if (turn == 0) {
+      host_poll();
+    } else {
+      host_advance(20 * MILLISECOND);
+    }
+    narrow |= length > LENGTH / 10;
+    struct frame frame;
+    struct segment segment;
+    while ((frame = next_packet(narrow ? NARROW : 1500, true)).length != 0) {
+      if (!segment_parse(&segment, frame.bytes, frame.length) || (loss != 0 && ++packets % loss == 0)) {
+        continue;
+      }
+      if (segment.sequence == peer.acknowledgement) {
+        memcpy(got + length, segment.data, segment.length);
+        length += segment.length;
+        peer.acknowledgement += segment.length;
+      }
+      peer_send(&peer, ACK, NULL, 0);
+    }
+  }
+  pattern_check(got, LENGTH, 0);
+  struct event event;
+  while ((event = event_next()).kind != 0) {
+    CHECK_EQUAL(event.kind, ABI_EVENT_WRITABLE);
+  }
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  close_interface();
+}
+
+static void large_writes_past_a_narrow_link(void) { stream_past_a_narrow_link(ABI_STAGING_CAPACITY, 0); }
+
+static void large_writes_past_a_narrow_link_that_loses(void) { stream_past_a_narrow_link(ABI_STAGING_CAPACITY, 7); }
+
+static void small_writes_past_a_narrow_link_that_loses(void) { stream_past_a_narrow_link(777, 11); }
+
+static void odd_writes_past_a_narrow_link_that_loses(void) { stream_past_a_narrow_link(40001, 5); }
+
+/* RFC 7739: nobody can tell the next one from those he has seen, nor how many others got. */
+static void identifications_tell_nothing(void) {
+  static const uint8_t others[2][4] = {{10, 0, 0, 7}, {10, 0, 0, 8}};
+  static uint8_t data[3000];
+  uint32_t ids4[2][3], ids6[3];
+  interface = interface_open(ABI_KIND_TUN, 1500);
+  CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
+  CHECK_EQUAL(interface_set_ipv6(interface, HOST6), 0);
+  int32_t udp = udp_socket_open(ABI_FAMILY_ANY, NULL, 5000);
+  for (int i = 0; i < 3; i++) {
+    for (int to = 0; to < 2; to++) {
+      CHECK(udp_put(udp, ABI_FAMILY_IPV4, others[to], 9, data, 10) >= 0);
+      host_poll();
+      ids4[to][i] = get16(frame_next().bytes + 4);
+    }
+    CHECK(udp_put(udp, ABI_FAMILY_IPV6, PEER6, 9, data, sizeof data) >= 0);
+    host_poll();
+    ids6[i] = get32(frame_next().bytes + 44);
+    frames_forget();
+  }
+  for (int to = 0; to < 2; to++) {
+    CHECK_EQUAL((uint16_t)(ids4[to][1] - ids4[to][0]), 1);
+    CHECK_EQUAL((uint16_t)(ids4[to][2] - ids4[to][1]), 1);
+    CHECK(ids4[to][0] > 3);
+  }
+  CHECK((uint16_t)(ids4[0][0] - ids4[1][0] + 10) > 20);
+  CHECK(ids6[1] - ids6[0] + 1000 > 2000 && ids6[2] - ids6[1] != ids6[1] - ids6[0]);
+  CHECK_EQUAL(abi_udp_close(udp), 0);
+  CHECK_EQUAL(abi_interface_remove(interface), 0);
+}
+
+int main(void) {
+  host_start();
+  RUN(large_writes_past_a_narrow_link);
+  RUN(large_writes_past_a_narrow_link_that_loses);
+  RUN(small_writes_past_a_narrow_link_that_loses);
+  RUN(odd_writes_past_a_narrow_link_that_loses);
+  RUN(identifications_tell_nothing);
+  return 0;
+}

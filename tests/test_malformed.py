@@ -299,6 +299,9 @@ def bad_packets() -> dict[str, list[bytes]]:
     }
 
 
+COUNTED = ("malformed", "protocol_drops", "checksum_errors", "fragment_drops", "icmp_unmatched")
+
+
 @pytest.mark.parametrize("name", bad_packets())
 def test_what_is_malformed_gets_no_answer_and_leaves_nothing(name: str) -> None:
     host = target()
@@ -320,6 +323,8 @@ def test_what_is_malformed_gets_no_answer_and_leaves_nothing(name: str) -> None:
             assert frame[12:14] == b"\x08\x06" or frame[23 if frame[12] == 8 else 20] in (ICMP, ICMPV6), frame.hex()
     after = host.core.statistics()
     assert after.connections == before.connections
+    refused = sum(getattr(after, each) - getattr(before, each) for each in COUNTED) + host.buffers.counters()[2]
+    assert refused >= 299 * len(packets) - 1, "each is counted, but for fragments that wait"
     for _ in range(130):
         network.now += 1
         host.poll(network.now)

@@ -92,9 +92,11 @@ int32_t abi_statistics(void) {
   figures[ABI_STATISTIC_TCP_SEGMENTS_OUT] = lwip_stats.tcp.xmit;
   figures[ABI_STATISTIC_TCP_RETRANSMISSIONS] = tcp_retransmissions;
   figures[ABI_STATISTIC_CHECKSUM_ERRORS] = lwip_stats.ip.chkerr + lwip_stats.tcp.chkerr + lwip_stats.udp.chkerr +
-                                           lwip_stats.icmp.chkerr + lwip_stats.icmp6.chkerr;
+                                           lwip_stats.icmp.chkerr + lwip_stats.icmp6.chkerr + lwip_stats.igmp.chkerr;
   figures[ABI_STATISTIC_MALFORMED] = lwip_stats.ip.lenerr + lwip_stats.ip6.lenerr + lwip_stats.tcp.lenerr +
-                                     lwip_stats.udp.lenerr + lwip_stats.etharp.lenerr + lwip_stats.nd6.lenerr;
+                                     lwip_stats.udp.lenerr + lwip_stats.etharp.lenerr + lwip_stats.nd6.lenerr +
+                                     lwip_stats.icmp.lenerr + lwip_stats.icmp6.lenerr + lwip_stats.igmp.lenerr +
+                                     lwip_stats.mld6.lenerr;
   figures[ABI_STATISTIC_PROTOCOL_DROPS] = lwip_stats.ip.drop + lwip_stats.ip6.drop + lwip_stats.tcp.drop +
                                           lwip_stats.etharp.drop + lwip_stats.nd6.drop + lwip_stats.icmp6.drop +
                                           lwip_stats.udp.drop;

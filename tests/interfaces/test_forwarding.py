@@ -115,7 +115,7 @@ def test_a_narrow_link_on_the_way(kinds: tuple[str, ...], family: int, mtus: tup
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("mtus", [(1500, 1300, 1500), (9000, 1280, 9000), (65535, 1500, 65535)])
 def test_a_narrow_link_between_wide_ones(family: int, mtus: tuple[int, int, int]) -> None:
-    """Neither end's MSS says what fits: IPv6 segments that are on their way are too big, and leave again in fragments."""
+    """Neither end's MSS says what fits: IPv6 segments that are on their way are too big and leave again in pieces."""
 
     async def main() -> None:
         async with way(("tap", "tun", "tap"), mtus=mtus) as made:

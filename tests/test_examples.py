@@ -187,6 +187,10 @@ def test_dhcp_client() -> None:
     assert lines[-2:] == ["the namespace pings it: three answers", "released, and dnsmasq has forgotten it"]
 
 
+def test_blocking_programs() -> None:
+    assert run("blocking_programs.py") == ["bob serves 10.0.0.1", "alice has 10,240,000 bytes, the same"]
+
+
 def test_existing_programs() -> None:
     assert run("existing_programs.py") == [
         "good day, 10.0.0.1",

@@ -29,6 +29,30 @@ except (ImportError, AttributeError):
     _unchecked = None
 
 
+def export_of(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> Any:
+    """Return one export. wasmtime's `exports` wraps all of them, which takes longer than the rest of a stack's start.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    try:
+        from wasmtime._extern import wrap_extern
+
+        item, text = _ffi.wasmtime_extern_t(), name.encode()
+        found = _ffi.wasmtime_instance_export_get(
+            store._context(),
+            ctypes.byref(instance._instance),
+            ctypes.create_string_buffer(text, len(text)),
+            len(text),
+            ctypes.byref(item),
+        )
+    except (ImportError, AttributeError, NameError):
+        return instance.exports(store)[name]
+    if not found:
+        raise KeyError(name)
+    return wrap_extern(item)
+
+
 def make_call(
     store: wasmtime.Store, function: wasmtime.Func, signature: tuple[str, str], *, fast: bool = True
 ) -> Call:

@@ -7,29 +7,37 @@ trap is final: from then on every call raises the same error, and other instance
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Final
+import functools
+from typing import Final
 
 import wasmtime
 
 from tcpip_wasm.engine import abi
-from tcpip_wasm.engine.calls import Call, make_call
+from tcpip_wasm.engine.calls import Call, export_of, make_call
 from tcpip_wasm.engine.module import engine, load
 from tcpip_wasm.errors import ModuleMismatchError, StackTrappedError
 
 PAGE: Final = 65536
 
 
+@functools.lru_cache(maxsize=8)
+def _missing(module: wasmtime.Module) -> list[str]:
+    """Return what a host needs and the module does not export."""
+    names = {export.name for export in module.exports}
+    return [name for name in ("memory", "_initialize", *abi.EXPORTS) if name not in names]
+
+
 class _Calls(dict[str, Call]):
     """The exported calls by name, each made when it is first used: a stack rarely uses all of them."""
 
-    def __init__(self, store: wasmtime.Store, exports: Any, fast: bool) -> None:
+    def __init__(self, store: wasmtime.Store, instance: wasmtime.Instance, fast: bool) -> None:
         super().__init__()
         self._store = store
-        self._exports = exports
+        self._instance = instance
         self._fast = fast
 
     def __missing__(self, name: str) -> Call:
-        function = self._exports[name]
+        function = export_of(self._store, self._instance, name)
         assert isinstance(function, wasmtime.Func)
         call = self[name] = make_call(self._store, function, abi.EXPORTS[name], fast=self._fast)
         return call
@@ -61,14 +69,14 @@ class Instance:
             self._store.set_limits(memory_size=memory_limit)
         self.death: BaseException | None = None
         try:
-            exports = wasmtime.Instance(self._store, module or load(), []).exports(self._store)
+            module = module or load()
+            instance = wasmtime.Instance(self._store, module, [])
         except wasmtime.WasmtimeError as error:
             raise ModuleMismatchError(f"lwip.wasm cannot be instantiated: {error}") from error
-        missing = [name for name in ("memory", *abi.EXPORTS) if name not in exports]
-        if missing:
+        if missing := _missing(module):
             raise ModuleMismatchError(f"lwip.wasm lacks {', '.join(missing)}; run `make wasm`")
-        self.calls: dict[str, Call] = _Calls(self._store, exports, fast)
-        memory = exports["memory"]
+        self.calls: dict[str, Call] = _Calls(self._store, instance, fast)
+        memory = export_of(self._store, instance, "memory")
         assert isinstance(memory, wasmtime.Memory)
         self._memory = memory
         found = self.calls["abi_version"]()
@@ -76,7 +84,7 @@ class Instance:
             raise ModuleMismatchError(
                 f"lwip.wasm has ABI version {found}, this package needs {abi.VERSION}; run `make wasm`"
             )
-        initialize = exports["_initialize"]
+        initialize = export_of(self._store, instance, "_initialize")
         assert isinstance(initialize, wasmtime.Func)
         initialize(self._store)
         self.refresh()

@@ -49,6 +49,25 @@ for size in map(int, sizes):
     print("same", size)
 """
 
+LOAD: Final = 5_000
+IN_FLIGHT: Final = 32
+"""Datagrams of a load, and those of them under way at a time: what fits every buffer, so that none may be lost."""
+
+LOADER: Final = """
+import socket, sys
+host, port, count, window = sys.argv[1], *map(int, sys.argv[2:])
+client = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(10)
+client.connect((host, port))
+numbered = lambda number: b"%06d" % number * 230
+for number in range(count + window):
+    if number >= window:
+        assert client.recv(65535) == numbered(number - window)[::-1], number - window
+    if number < count:
+        client.send(numbered(number))
+print("all", count)
+"""
+
 REFUSED: Final = """
 import socket, sys
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
@@ -142,6 +161,15 @@ def test_ping_to_the_kernel(kind: Kind, version: int) -> None:
     with_peer(kind, work)
 
 
+class Echo(asyncio.DatagramProtocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.transport.sendto(data[::-1], addr)
+
+
 def test_udp_to_the_kernel(kind: Kind, version: int) -> None:
     async def work(peer: KernelPeer) -> None:
         host = KERNEL[version]
@@ -158,19 +186,38 @@ def test_udp_to_the_kernel(kind: Kind, version: int) -> None:
 
 
 def test_udp_from_the_kernel(kind: Kind, version: int) -> None:
-    class Echo(asyncio.DatagramProtocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.DatagramTransport)
-            self.transport = transport
-
-        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-            self.transport.sendto(data[::-1], addr)
-
     async def work(peer: KernelPeer) -> None:
         sizes = (*SIZES, MOST[version])
         transport, _ = await peer.stack.create_datagram_endpoint(Echo, local_addr=(STACK_ADDRESSES[version], PORT))
         said = await run_inside(peer, *python(CLIENT, STACK_ADDRESSES[version], PORT, *sizes))
         assert said.split() == [word for size in sizes for word in ("same", str(size))]
+        transport.close()
+
+    with_peer(kind, work)
+
+
+def test_a_load_to_the_kernel(kind: Kind, version: int) -> None:
+    """Numbered datagrams of 1,380 bytes, many under way: each comes back, whole and in order."""
+
+    async def work(peer: KernelPeer) -> None:
+        host = KERNEL[version]
+        await asyncio.to_thread(peer.namespace.start, *python(ECHO, host, PORT), ready="ready")
+        async with await peer.stack.open_udp() as udp:
+            for number in range(LOAD + IN_FLIGHT):
+                if number >= IN_FLIGHT:
+                    assert (await udp.receive()).data == (b"%06d" % (number - IN_FLIGHT) * 230)[::-1]
+                if number < LOAD:
+                    await udp.send(UdpDatagram(host, PORT, b"%06d" % number * 230))
+            assert udp.dropped == 0
+
+    with_peer(kind, work)
+
+
+def test_a_load_from_the_kernel(kind: Kind, version: int) -> None:
+    async def work(peer: KernelPeer) -> None:
+        transport, _ = await peer.stack.create_datagram_endpoint(Echo, local_addr=(STACK_ADDRESSES[version], PORT))
+        said = await run_inside(peer, *python(LOADER, STACK_ADDRESSES[version], PORT, LOAD, IN_FLIGHT))
+        assert said.split() == ["all", str(LOAD)]
         transport.close()
 
     with_peer(kind, work)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from math import inf
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
@@ -61,7 +62,8 @@ class _Scheduler:
         turns = 0
         try:
             while ready:
-                ready.popleft().turn(now)
+                driver = ready.popleft()
+                driver.context.run(driver.turn, now)
                 turns += 1
                 if turns % TURNS_A_LOOK == 0:
                     now = time()
@@ -69,7 +71,7 @@ class _Scheduler:
                         break
             for driver in later:
                 if driver.is_late:
-                    driver.turn(now)
+                    driver.context.run(driver.turn, now)
         finally:
             self.scheduled = False
             if ready or self.later:
@@ -94,6 +96,7 @@ class Driver:
         loop: the loop on which all its callbacks run.
 
     Attributes:
+        context: what callbacks run in, whoever caused them: a copy of the context that the stack was created in.
         turns: how often the core was polled.
         handlers: what stands behind each handle.
         is_late: whether it is to be polled in the loop's next turn: acknowledgements or a window update wait, and with
@@ -104,6 +107,7 @@ class Driver:
     def __init__(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
         self.core = core
         self.loop = loop
+        self.context = copy_context()
         self.turns = 0
         self.handlers: dict[int, Handler] = {}
         self.error: StackError | None = None

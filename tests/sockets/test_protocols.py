@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 
 import pytest
 
-from tcpip_wasm import ConnectionReset
+from tcpip_wasm import ConnectionReset, connect, create_stack
 from tests.support import payload
 from tests.support_stacks import (
     Recorder,
@@ -183,3 +184,42 @@ def test_another_protocol_takes_over() -> None:
             await client.lost
 
     run(main())
+
+
+def test_callbacks_run_in_the_context_of_their_own_stack() -> None:
+    where: ContextVar[str] = ContextVar("where", default="nowhere")
+    seen: list[tuple[str, bytes, str]] = []
+
+    class Telling(asyncio.Protocol):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def data_received(self, data: bytes) -> None:
+            seen.append((self.name, data, where.get()))
+
+    async def main() -> None:
+        where.set("a")
+        a = await create_stack(seed=1)
+        where.set("b")
+        b = await create_stack(seed=2)
+        where.set("the test")
+        async with a, b:
+            connect(await a.create_tap_interface(ip="10.0.0.1/24"), await b.create_tap_interface(ip="10.0.0.2/24"))
+            accepted: list[asyncio.BaseTransport] = []
+
+            class Server(Telling):
+                def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                    accepted.append(transport)
+
+            await b.create_server(lambda: Server("server"), "10.0.0.2", 80)
+            transport, _ = await a.create_connection(lambda: Telling("client"), "10.0.0.2", 80)
+            await until(lambda: bool(accepted))
+            transport.write(b"question")
+            await until(lambda: len(seen) == 1)
+            answering = accepted[0]
+            assert isinstance(answering, asyncio.Transport)
+            answering.write(b"answer")
+            await until(lambda: len(seen) == 2)
+
+    run(main())
+    assert seen == [("server", b"question", "b"), ("client", b"answer", "a")]

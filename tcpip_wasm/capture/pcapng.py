@@ -1,0 +1,216 @@
+"""Writing pcapng files: section header, interface descriptions, enhanced packets (draft-ietf-opsawg-pcapng).
+
+Owns the layout of the blocks. It knows nothing of stacks, of clocks, or of what is in a frame; `reading` is its
+counterpart. A file is only appended to, so that a pipe will do, and what was flushed can be read while the rest is
+still to come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from types import TracebackType
+from typing import BinaryIO, Final
+
+from tcpip_wasm.capture.link_types import ETHERNET
+
+__all__ = ["PcapngWriter"]
+
+SECTION_HEADER: Final = 0x0A0D0D0A
+INTERFACE_DESCRIPTION: Final = 1
+SIMPLE_PACKET: Final = 3
+ENHANCED_PACKET: Final = 6
+BYTE_ORDER_MAGIC: Final = 0x1A2B3C4D
+"""Section 4.1: who reads it as 0x4D3C2B1A has the other byte order."""
+
+# Options, section 3.5 for the first two and 4.1 to 4.3 for those of one kind of block.
+OPTION_END: Final = 0
+OPTION_COMMENT: Final = 1
+OPTION_USER_APPLICATION: Final = 4
+OPTION_NAME: Final = 2
+OPTION_DESCRIPTION: Final = 3
+OPTION_MAC: Final = 6
+OPTION_TIME_RESOLUTION: Final = 9
+OPTION_TIME_OFFSET: Final = 14
+OPTION_FLAGS: Final = 2
+INBOUND: Final = 1
+OUTBOUND: Final = 2
+
+_NANOSECONDS: Final = 9
+"""if_tsresol: time stamps count units of ten to the power of minus nine seconds."""
+
+_BLOCK = struct.Struct("<II")
+_SECTION = struct.Struct("<IHHq")
+_INTERFACE = struct.Struct("<HHI")
+_PACKET = struct.Struct("<IIIIIII")
+_LENGTH = struct.Struct("<I")
+_OPTION = struct.Struct("<HH")
+_FLAGS: Final = {
+    outgoing: _OPTION.pack(OPTION_FLAGS, 4) + _LENGTH.pack(OUTBOUND if outgoing else INBOUND)
+    for outgoing in (True, False)
+}
+_NO_OPTION: Final = _OPTION.pack(OPTION_END, 0)
+_MOST_OPTION: Final = 65_535
+"""Bytes: the length of an option has 16 bits."""
+
+
+class PcapngWriter:
+    """Writes a pcapng file: one section, its interfaces, packets with time stamps in nanoseconds.
+
+    Args:
+        file: a path, which is written anew and closed by `close`; or a file open for writing bytes, to which the
+            section is appended, and which stays open.
+        snaplen: bytes that are kept of each frame at most; 0 keeps all.
+        comment: what to say of the whole capture.
+
+    Raises:
+        OSError: the file cannot be opened or written. The same holds for all methods; what had been written remains.
+        ValueError: a negative `snaplen`.
+    """
+
+    def __init__(
+        self, file: str | os.PathLike[str] | BinaryIO, *, snaplen: int = 0, comment: str | None = None
+    ) -> None:
+        if snaplen < 0:
+            raise ValueError(f"snaplen must be 0 or more bytes, not {snaplen}")
+        self.snaplen = snaplen
+        self._owned = isinstance(file, (str, os.PathLike))
+        self._file: BinaryIO | None = open(file, "wb") if isinstance(file, (str, os.PathLike)) else file  # noqa: SIM115
+        self._interfaces = 0
+        options = _option(OPTION_USER_APPLICATION, b"tcpip_wasm")
+        if comment is not None:
+            options = _text(OPTION_COMMENT, comment) + options
+        try:
+            # Version 1.0; the length of the section is not known, as -1 says.
+            self._block(SECTION_HEADER, _SECTION.pack(BYTE_ORDER_MAGIC, 1, 0, -1), options)
+        except BaseException:
+            self._abandon()
+            raise
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called, or the writing of a block failed."""
+        return self._file is None
+
+    def add_interface(
+        self, name: str, link_type: int = ETHERNET, *, description: str | None = None, mac: bytes | None = None
+    ) -> int:
+        """Describe an interface, and return its number, for `write`.
+
+        Args:
+            name: such as ``tap0``.
+            link_type: one of `link_types`.
+            description: more about it.
+            mac: its six bytes.
+        """
+        options = _text(OPTION_NAME, name)
+        if description is not None:
+            options += _text(OPTION_DESCRIPTION, description)
+        if mac is not None:
+            options += _option(OPTION_MAC, mac)
+        options += _option(OPTION_TIME_RESOLUTION, bytes([_NANOSECONDS]))
+        self._block(INTERFACE_DESCRIPTION, _INTERFACE.pack(link_type, 0, self.snaplen), options)
+        number, self._interfaces = self._interfaces, self._interfaces + 1
+        return number
+
+    def write(
+        self,
+        interface: int,
+        time: int,
+        frame: bytes | memoryview,
+        *,
+        outgoing: bool | None = None,
+        comment: str | None = None,
+        length: int | None = None,
+    ) -> None:
+        """Write a frame.
+
+        Args:
+            interface: a number of `add_interface`.
+            time: nanoseconds since 1970-01-01 UTC, or of virtual time, 0 to 2⁶⁴ - 1.
+            frame: its bytes; what exceeds the `snaplen` is left out.
+            outgoing: its direction as the interface sees it, or None for unknown.
+            comment: what is to be known of it, such as why it was dropped; 65,535 bytes of UTF-8 at most are kept.
+            length: bytes that it had on the wire, if `frame` is not all of it.
+
+        Raises:
+            ValueError: a number that is none of an interface, or a time out of range.
+        """
+        if not 0 <= interface < self._interfaces:
+            raise ValueError(f"interface: {interface} is none of the {self._interfaces} that were added")
+        if not 0 <= time < 1 << 64:
+            raise ValueError(f"time: {time} ns is out of range")
+        total = len(frame)
+        if self.snaplen and total > self.snaplen:
+            frame = frame[: self.snaplen]
+        kept = len(frame)
+        options = b"" if comment is None else _text(OPTION_COMMENT, comment)
+        if outgoing is not None:
+            options += _FLAGS[outgoing]
+        if options:
+            options += _NO_OPTION
+        padding = -kept % 4
+        size = _PACKET.size + kept + padding + len(options) + 4
+        head = _PACKET.pack(
+            ENHANCED_PACKET, size, interface, time >> 32, time & 0xFFFFFFFF, kept, total if length is None else length
+        )
+        self._put(b"".join((head, frame, bytes(padding), options, _LENGTH.pack(size))))
+
+    def flush(self) -> None:
+        """Hand what was written to the operating system."""
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        """Flush, and close the file if the writer opened it. Idempotent."""
+        file, self._file = self._file, None
+        if file is None:
+            return
+        try:
+            file.flush()
+        finally:
+            if self._owned:
+                file.close()
+
+    def __enter__(self) -> PcapngWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _block(self, kind: int, body: bytes, options: bytes) -> None:
+        size = _BLOCK.size + len(body) + len(options) + len(_NO_OPTION) + 4
+        self._put(_BLOCK.pack(kind, size) + body + options + _NO_OPTION + _LENGTH.pack(size))
+
+    def _put(self, block: bytes) -> None:
+        file = self._file
+        if file is None:
+            raise ValueError("the capture file is closed")
+        try:
+            written = file.write(block)
+            while written is not None and written < len(block):  # a file without a buffer may take less
+                block = block[written:]
+                written = file.write(block)
+        except BaseException:
+            self._abandon()  # a part of the block may be there: nothing can follow it
+            raise
+
+    def _abandon(self) -> None:
+        file, self._file = self._file, None
+        if file is not None and self._owned:
+            with contextlib.suppress(OSError):  # that of the write is on its way
+                file.close()
+
+
+def _option(code: int, value: bytes) -> bytes:
+    return _OPTION.pack(code, len(value)) + value + bytes(-len(value) % 4)
+
+
+def _text(code: int, text: str) -> bytes:
+    value = text.encode("utf-8", "replace")
+    if len(value) > _MOST_OPTION:
+        value = value[:_MOST_OPTION].decode("utf-8", "ignore").encode()
+    return _option(code, value)

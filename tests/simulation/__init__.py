@@ -1,0 +1,1 @@
+"""Tests of links and what they carry, in virtual time."""

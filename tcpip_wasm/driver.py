@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from math import inf
 from typing import Final, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from tcpip_wasm.engine import Core, FrameBuffers, abi
 from tcpip_wasm.errors import StackError
@@ -47,6 +47,7 @@ class _Scheduler:
         self._loop = loop
         self.ready: deque[Driver] = deque()
         self.later: list[Driver] = []  # to be polled in the next turn of the loop, unless they are before
+        self.drivers: WeakSet[Driver] = WeakSet()
         self.scheduled = False
 
     def begin(self) -> None:
@@ -88,6 +89,12 @@ def _scheduler_of(loop: asyncio.AbstractEventLoop) -> _Scheduler:
     return scheduler
 
 
+def drivers_of(loop: asyncio.AbstractEventLoop) -> list[Driver]:
+    """Return the drivers of a loop whose stacks are not gone, in no order."""
+    scheduler = _schedulers.get(loop)
+    return [] if scheduler is None else [driver for driver in scheduler.drivers if driver.error is None]
+
+
 class Driver:
     """Drives one core on one event loop.
 
@@ -112,6 +119,7 @@ class Driver:
         self.handlers: dict[int, Handler] = {}
         self.error: StackError | None = None
         self._scheduler = _scheduler_of(loop)
+        self._scheduler.drivers.add(self)
         self._awake = False
         self.is_late = False
         self._timer: asyncio.TimerHandle | None = None

@@ -99,7 +99,6 @@ class NetworkStack:
         name_servers: (address, port) pairs; none means the host's own loopback, port 53.
 
     Attributes:
-        hosts: names that this host knows by itself; looked up before anybody is asked.
         resolver: asks DNS servers for other names.
     """
 
@@ -109,7 +108,6 @@ class NetworkStack:
         self._driver = driver
         self._interfaces: list[Interface] = []
         self._names: dict[str, int] = {}
-        self.hosts = HostsTable()
         self.resolver = Resolver(
             open_datagram=self._open_datagram,
             open_stream=lambda server: self.open_connection(*server),
@@ -117,7 +115,7 @@ class NetworkStack:
             seed=seed or os.urandom(16),
             servers=name_servers,
         )
-        self._lookup = Lookup(self.hosts, self.resolver, self._own_addresses, self._scope_handle)
+        self._lookup = Lookup(HostsTable(), self.resolver, self._own_addresses, self._scope_handle)
         self._udp = UdpOpener(driver, self._lookup.address, self._scope_name, self._lookup.first)
         self._routing = RoutingTable(driver, lambda: self._interfaces)
         self._forwarding = False
@@ -143,6 +141,25 @@ class NetworkStack:
         finally:
             self._driver.end(StackClosedError(errno.ECONNABORTED, "the stack was closed"))
         await asyncio.sleep(0)  # protocols hear of it before this returns
+
+    def abort(self, reason: str = "the stack was aborted") -> None:
+        """Close the stack at once, as if its power was cut: nothing is sent any more, to nobody. Idempotent.
+
+        Args:
+            reason: the text of the `StackClosedError` that pending calls raise.
+        """
+        self._driver.end(StackClosedError(errno.ECONNABORTED, reason))
+
+    @property
+    def hosts(self) -> HostsTable:
+        """Names that this host knows by itself; looked up before anybody is asked. May be assigned as a whole."""
+        return self._lookup.hosts
+
+    @hosts.setter
+    def hosts(self, hosts: HostsTable) -> None:
+        if not isinstance(hosts, HostsTable):
+            raise TypeError(f"hosts must be a HostsTable, not {type(hosts).__name__}")
+        self._lookup.hosts = hosts
 
     @property
     def closed(self) -> bool:

@@ -58,26 +58,40 @@ class Polyfill:
     """Puts a stack in place of the machine's network, for all tasks of the stack's loop.
 
     Args:
-        stack: whose network it is.
+        stack: whose network it is; or, where each task has a network of its own, a function that returns the stack of
+            the caller, and may raise.
         route: which destinations are the stack's, see `RouteLike`; those of an outer polyfill or of the machine are the
             others. A name goes where the route says; one that is not the stack's is looked up by the machine, and its
             addresses go where the route says. ``"0.0.0.0"`` stands for a server that names no host.
+        loop: the loop, where a function chooses the stack.
 
     Raises:
         ValueError, TypeError: a malformed route.
     """
 
-    def __init__(self, stack: NetworkStack, route: RouteLike = None) -> None:
-        self.stack = stack
+    def __init__(
+        self,
+        stack: NetworkStack | Callable[[], NetworkStack],
+        route: RouteLike = None,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._chosen = stack
         self._route = Route(route)
-        self._loop = stack.loop
+        self._loop = loop if loop is not None else self.stack.loop
         self._placed = PlacedSockets()
         self._machine: dict[str, Any] = {}  # the methods that serve other destinations
         self._before: dict[str, Any] = {}  # what stood in the loop's own dictionary
         self._ended = False
 
     def __repr__(self) -> str:
-        return f"<Polyfill {'active' if self._machine else 'inactive'} {self.stack!r}>"
+        return f"<Polyfill {'active' if self._machine else 'inactive'} {self._chosen!r}>"
+
+    @property
+    def stack(self) -> NetworkStack:
+        """The stack whose network the caller uses."""
+        chosen = self._chosen
+        return chosen if isinstance(chosen, NetworkStack) else chosen()
 
     def __enter__(self) -> Polyfill:
         """Raises RuntimeError where it is entered already, or outside of the stack's loop."""
@@ -116,7 +130,7 @@ class Polyfill:
                 setattr(self._loop, name, before)
         self._before.clear()
         self._machine.clear()
-        if not self.stack.closed:
+        if not (isinstance(self._chosen, NetworkStack) and self._chosen.closed):
             self._placed.clear()
 
     def _original(self, name: str) -> Any:

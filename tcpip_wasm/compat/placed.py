@@ -24,7 +24,7 @@ class SocketEnd(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order in which they came
         self._received = bytearray()
         self._eof = False
         self._full = False
@@ -66,11 +66,11 @@ class SocketEnd(asyncio.Protocol):
 
     async def _something(self) -> None:
         waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.add(waiter)
+        self._waiting[waiter] = None
         try:
             await waiter
         finally:
-            self._waiting.discard(waiter)
+            self._waiting.pop(waiter, None)
 
     async def receive(self, count: int) -> bytes:
         """Return at most so many bytes as soon as there are some, ``b""`` at the end. Cancelled, it takes nothing."""

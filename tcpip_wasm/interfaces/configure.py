@@ -101,7 +101,7 @@ class ConfigurableInterface(Interface):
         self._routers: dict[IPv6Address, float] = {}  # until when
         self._servers: dict[IPv6Address, float] = {}
         self._duplicates: list[IPv6Address] = []  # found while somebody waits
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order in which they came
 
     # --- What is known ------------------------------------------------------------------------------------------
 
@@ -373,11 +373,11 @@ class ConfigurableInterface(Interface):
     async def _change(self) -> None:
         self.check()
         waiter: asyncio.Future[None] = self.driver.loop.create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             await waiter
         finally:
-            self._waiters.discard(waiter)
+            self._waiters.pop(waiter, None)
         self.check()
 
     def _changed(self) -> None:

@@ -71,6 +71,7 @@ class Resolver:
 
     Attributes:
         ndots: names with at least so many dots are asked as they are before the search list is tried.
+        asks_itself: whether the host's own loopback is asked where no server is known; if not, names then fail at once.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Resolver:
         self._learned: dict[object, tuple[list[Server], list[str]]] = {}
         self._search: list[str] = []
         self.ndots = 1
+        self.asks_itself = True
         self._questions: Questions | None = None  # once something was asked
         self._counters = Counters()
         self._wire: Any = None
@@ -175,6 +177,7 @@ class Resolver:
 
         Cancelled, it leaves no question and no socket behind.
         """
+        self._check_servers(host)
         wire = self._load(host)
         types = {0: (wire.AAAA, wire.A), socket.AF_INET: (wire.A,), socket.AF_INET6: (wire.AAAA,)}[family]
         missing: NameResolutionError | None = None
@@ -189,6 +192,7 @@ class Resolver:
 
     async def names(self, address: Address) -> tuple[str, ...]:
         """Return the names that an address has by PTR records; raises as `addresses` does."""
+        self._check_servers(str(address))
         wire = self._load(str(address))
         question = wire.name_of(address.reverse_pointer)
         found = (await self._ask(question, wire.PTR)).check().values
@@ -201,6 +205,10 @@ class Resolver:
         if not names:
             raise NameResolutionError(socket.EAI_NONAME, f"{address}: no name")
         return tuple(names)
+
+    def _check_servers(self, host: str) -> None:
+        if not (self.asks_itself or self._own or any(servers for servers, _ in self._learned.values())):
+            raise NameResolutionError(socket.EAI_NONAME, f"{host}: no such name, and no name server to ask")
 
     def _load(self, host: str) -> Any:
         """Import what knows the wire format, when it is needed first."""

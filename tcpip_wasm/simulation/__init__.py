@@ -1,5 +1,16 @@
-"""Networks that repeat themselves: links with bandwidth, delay, queues and losses, between stacks and switches.
+"""Networks that repeat themselves: hosts, links and switches in virtual time.
 
+    runner     a scenario from beginning to end: `run`, which is where to start
+    network    topology, schedules, partitions
+    host       hosts, their network cards, crashes
+    loop       the event loop whose clock jumps
+    clock      the process's clocks and random numbers, which follow it
+    log        log records that know the virtual time and the host
+    names      names of hosts
+    current    which host a piece of code runs on
+    waiting    what tasks wait for, in words
+    leftovers  what a scenario has left open
+    errors     what ends a run
     loss       loss models: independent, and in bursts
     queue      what waits for a transmitter: drop-tail and CoDel
     settings   what one direction of a link does to frames
@@ -9,22 +20,43 @@
 """
 
 from tcpip_wasm.simulation.channel import Channel, ChannelStatistics
+from tcpip_wasm.simulation.current import current_host, current_stack
+from tcpip_wasm.simulation.errors import DeadlockError, ScenarioError, SimulationError, TimeLimitError
+from tcpip_wasm.simulation.host import Adapter, Host
 from tcpip_wasm.simulation.link import InterfaceEnd, Link, LinkEnd
+from tcpip_wasm.simulation.log import LOG_FORMAT
+from tcpip_wasm.simulation.loop import VirtualLoop, run_virtually
 from tcpip_wasm.simulation.loss import GilbertElliott
+from tcpip_wasm.simulation.network import Network
 from tcpip_wasm.simulation.queue import CoDel, DropTail
+from tcpip_wasm.simulation.runner import Run, run
 from tcpip_wasm.simulation.settings import LinkSettings
 from tcpip_wasm.simulation.switch import Switch, SwitchPort
 
 __all__ = [
+    "LOG_FORMAT",
+    "Adapter",
     "Channel",
     "ChannelStatistics",
     "CoDel",
+    "DeadlockError",
     "DropTail",
     "GilbertElliott",
+    "Host",
     "InterfaceEnd",
     "Link",
     "LinkEnd",
     "LinkSettings",
+    "Network",
+    "Run",
+    "ScenarioError",
+    "SimulationError",
     "Switch",
     "SwitchPort",
+    "TimeLimitError",
+    "VirtualLoop",
+    "current_host",
+    "current_stack",
+    "run",
+    "run_virtually",
 ]

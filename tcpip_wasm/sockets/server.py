@@ -51,7 +51,7 @@ class TcpServer(asyncio.AbstractServer):
         self._driver = driver
         self._factory = factory
         self._scope_name = scope_name
-        self._connections: set[TcpTransport] = set()
+        self._connections: dict[TcpTransport, None] = {}  # in the order in which they came
         self._closed: asyncio.Future[None] = driver.loop.create_future()
         self._forever: asyncio.Future[None] | None = None
         self._handles: dict[int, _Own] = {}
@@ -115,14 +115,14 @@ class TcpServer(asyncio.AbstractServer):
         transport = TcpTransport(
             self._driver, value, protocol, endpoints=payload, scope_name=self._scope_name
         )
-        self._connections.add(transport)
+        self._connections[transport] = None
         transport.on_lost = self._lost
         if not self._hold_backlog:
             transport.leave_backlog()
         transport.begin()
 
     def _lost(self, transport: TcpTransport) -> None:
-        self._connections.discard(transport)
+        self._connections.pop(transport, None)
         self._maybe_closed()
 
     def on_stack_gone(self, error: StackError) -> None:

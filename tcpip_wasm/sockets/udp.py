@@ -28,6 +28,9 @@ RECEIVE_QUEUE: Final = 1024 * 1024
 OVERHEAD: Final = 64
 """Bytes that a waiting datagram counts for beside its own, so that empty ones are bounded too."""
 
+Waiters = dict[asyncio.Future[None], None]
+"""Who waits, in the order in which they came: that of a set would be another in each process."""
+
 
 @dataclass(frozen=True, slots=True)
 class UdpDatagram:
@@ -73,8 +76,8 @@ class UdpSocket:
         self._local = driver.core.udp.local(handle)
         self._arrived: deque[UdpDatagram] = deque()
         self._size = 0
-        self._readers: set[asyncio.Future[None]] = set()
-        self._writers: set[asyncio.Future[None]] = set()
+        self._readers: Waiters = {}
+        self._writers: Waiters = {}
         self._closed: asyncio.Future[None] = driver.loop.create_future()
         self._end_error: StackError | None = None
         self._reported: OSError | None = None
@@ -253,13 +256,13 @@ class UdpSocket:
         if self._closed.done():
             raise self._end_error or network_error(errno.ECONNABORTED, "the socket was closed")
 
-    async def _wait(self, waiters: set[asyncio.Future[None]]) -> None:
+    async def _wait(self, waiters: Waiters) -> None:
         waiter: asyncio.Future[None] = self._driver.loop.create_future()
-        waiters.add(waiter)
+        waiters[waiter] = None
         try:
             await waiter
         finally:
-            waiters.discard(waiter)
+            waiters.pop(waiter, None)
 
 
 class _Ends:
@@ -307,7 +310,7 @@ class _Ends:
         _wake(self._socket._writers)
 
 
-def _wake(waiters: set[asyncio.Future[None]]) -> None:
+def _wake(waiters: Waiters) -> None:
     for waiter in waiters:
         if not waiter.done():
             waiter.set_result(None)

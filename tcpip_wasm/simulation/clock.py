@@ -1,0 +1,84 @@
+"""The process's clocks and its random numbers, which follow a simulation while one runs.
+
+Replaced are the functions of the module `time`, for all threads: ``time``, ``monotonic``, ``perf_counter`` and what is
+named after them with ``_ns``. Virtual time begins at a set date, so that dates in headers and logs repeat. The global
+generator of `random` is seeded. `os.urandom` draws from the seed where it is called in the thread of the loop, and
+with it `secrets`, `uuid.uuid4`, `random.SystemRandom`: the keys of a WebSocket repeat, too. All of it is put back.
+
+What stays real: `time.sleep`, `time.process_time`, `datetime.datetime.now` (it asks the system, so use
+``datetime.fromtimestamp(time.time())``), what OpenSSL draws (so what TLS sends never repeats), the clock by which it
+judges certificates, and names that were imported from these modules before (``from time import time``).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from tcpip_wasm.simulation.errors import SimulationError
+from tcpip_wasm.simulation.loop import SECOND, VirtualLoop
+
+EPOCH: Final = 946_684_800.0
+"""2000-01-01 00:00:00 UTC: what `time.time` says when a run begins, unless it is told otherwise."""
+
+_one_at_a_time: Final = threading.Lock()
+
+
+@contextmanager
+def follow(loop: VirtualLoop, seed: str, epoch: float = EPOCH) -> Iterator[None]:
+    """Let the process's clocks and random numbers follow a loop, in a ``with`` block.
+
+    Args:
+        loop: whose time it is.
+        seed: what random numbers derive from.
+        epoch: what `time.time` says when the loop's time is 0.
+
+    Raises:
+        SimulationError: another simulation does that at the moment.
+    """
+    if not _one_at_a_time.acquire(blocking=False):
+        raise SimulationError("the process's clocks follow another simulation already: run() with follow=False")
+    begun = round(epoch * SECOND)
+
+    def now() -> float:
+        return (begun + loop.time_ns()) / SECOND
+
+    def now_ns() -> int:
+        return begun + loop.time_ns()
+
+    wanted: list[tuple[Any, str, Callable[..., Any]]] = [(time, "time", now), (time, "time_ns", now_ns)]
+    for name in ("monotonic", "perf_counter"):
+        wanted += [(time, name, loop.time), (time, f"{name}_ns", loop.time_ns)]
+    draw = _bytes_of(random.Random(f"{seed}/urandom"))
+    wanted += [(os, "urandom", draw), (random, "_urandom", draw)]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in wanted if hasattr(owner, name)]
+    state = random.getstate()
+    try:
+        random.seed(f"{seed}/random")
+        for owner, name, function in wanted:
+            if hasattr(owner, name):
+                setattr(owner, name, function)
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
+        random.setstate(state)
+        _one_at_a_time.release()
+
+
+def _bytes_of(source: random.Random) -> Callable[[int], bytes]:
+    real, mine = os.urandom, threading.get_ident()
+
+    def urandom(size: int, /) -> bytes:
+        if threading.get_ident() != mine:  # what other threads do is none of the simulation's
+            return real(size)
+        if size < 0:
+            raise ValueError("negative argument not allowed")
+        return source.randbytes(size)
+
+    return urandom

@@ -1,0 +1,184 @@
+"""`run`: one scenario from its beginning to its end, in virtual time and with everything that repeats it in place.
+
+Owns the order in which things are set up and taken down, and what counts as a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from tcpip_wasm.compat import Polyfill
+from tcpip_wasm.simulation.clock import EPOCH, follow
+from tcpip_wasm.simulation.current import current_stack
+from tcpip_wasm.simulation.errors import ScenarioError, SimulationError
+from tcpip_wasm.simulation.leftovers import left_open
+from tcpip_wasm.simulation.log import label
+from tcpip_wasm.simulation.loop import REAL_LIMIT, VirtualLoop
+from tcpip_wasm.simulation.network import Network
+
+T = TypeVar("T")
+
+CLEARING: Final = 60.0
+"""Virtual seconds that services and cancelled tasks have to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Generic[T]):
+    """What came out of a run.
+
+    Attributes:
+        value: what the scenario returned.
+        seed: the seed.
+        digest: the hash of the trace when the scenario returned; None where nothing was recorded.
+        duration: virtual seconds that the scenario took.
+        network: the network, closed by now, with its trace.
+        left_open: a text for each task, socket, server and stack that the scenario has left open. What services of
+            hosts have opened counts only if it is still open after they were cancelled.
+    """
+
+    value: T
+    seed: int | str
+    digest: str | None
+    duration: float
+    network: Network
+    left_open: tuple[str, ...]
+
+
+def run(
+    scenario: Callable[[Network], Awaitable[T]],
+    *,
+    seed: int | str = 0,
+    limit: float | None = 86_400.0,
+    real_limit: float = REAL_LIMIT,
+    follow_time: bool = True,
+    epoch: float = EPOCH,
+    trace: bool = True,
+    log: int | str | None = None,
+) -> Run[T]:
+    """Run a scenario in virtual time, on a network of its own.
+
+    Args:
+        scenario: a coroutine function, which is handed the network, still empty. It runs on no host.
+        seed: what every random choice derives from.
+        limit: virtual seconds after which the run ends with `TimeLimitError`; None has no limit.
+        real_limit: real seconds that one wait for a thread or a process may take.
+        follow_time: whether the process's clocks and random numbers follow the run; see `clock`.
+        epoch: what `time.time` says when the run begins, in seconds since 1970-01-01 UTC.
+        trace: whether every frame is recorded; without, there is no digest.
+        log: a level of `logging`, from which on records are written to the standard error output with the virtual time
+            and the host; None leaves it to the handlers that are there.
+
+    Raises:
+        DeadlockError: nothing can happen any more, and the scenario has not returned.
+        TimeLimitError: a limit was reached.
+        ScenarioError: the scenario returned, but a callback failed or a task of a host did and nobody awaited it.
+        RuntimeError: another event loop runs in this thread.
+
+    What the scenario raises is raised here, and so is what a service of a host raises, which ends the scenario.
+    """
+    collects = gc.isenabled()
+    with ExitStack() as stack:
+        runner = stack.enter_context(
+            asyncio.Runner(loop_factory=lambda: VirtualLoop(limit=limit, real_limit=real_limit, collect=True))
+        )
+        loop = runner.get_loop()
+        assert isinstance(loop, VirtualLoop)
+        if follow_time:
+            stack.enter_context(follow(loop, str(seed), epoch))
+        stack.enter_context(label(loop, log))
+        if collects:
+            gc.disable()  # when it runs depends on all that was done before; the loop does it at set turns
+            stack.callback(gc.enable)
+        return _Stage(runner, loop, seed, trace).play(scenario)
+
+
+class _Stage:
+    """What one run needs beside its result."""
+
+    def __init__(self, runner: asyncio.Runner, loop: VirtualLoop, seed: int | str, trace: bool) -> None:
+        self._runner = runner
+        self._loop = loop
+        self._seed = seed
+        self._trace = trace
+        self._network: Network | None = None
+        self._main: asyncio.Task[Any] | None = None
+        self._fatal: BaseException | None = None
+        self._failures: list[BaseException] = []
+        loop.set_exception_handler(self._report)
+
+    def _report(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self._failures.append(error if error is not None else SimulationError(str(context.get("message"))))
+
+    def _fail(self, error: BaseException) -> None:
+        if self._fatal is None:
+            self._fatal = error
+            if self._main is not None:
+                self._main.cancel()
+
+    def play(self, scenario: Callable[[Network], Awaitable[T]]) -> Run[T]:
+        try:
+            try:
+                value, digest, duration = self._runner.run(self._perform(scenario))
+            except asyncio.CancelledError:
+                if self._fatal is None:
+                    raise
+            if self._fatal is not None:
+                raise self._fatal
+            network = self._network
+            assert network is not None
+            left = self._clear(network)
+        finally:
+            self._close()
+        if self._failures:
+            raise ScenarioError(
+                "the scenario has ended, but: " + "; ".join(f"{type(one).__name__}: {one}" for one in self._failures),
+                self._failures,
+            ) from self._failures[0]
+        return Run(value, self._seed, digest, duration, network, tuple(left))
+
+    async def _perform(self, scenario: Callable[[Network], Awaitable[T]]) -> tuple[T, str | None, float]:
+        self._main = asyncio.current_task()
+        network = self._network = Network(self._seed, trace=self._trace)
+        network.on_failure = self._fail
+        with Polyfill(current_stack, loop=self._loop):
+            value = await scenario(network)
+        return value, network.trace().digest() if self._trace else None, self._loop.time()
+
+    def _clear(self, network: Network) -> list[str]:
+        """End services, and return what is open then."""
+        self._loop.limit = self._loop.time() + CLEARING
+        mine: list[asyncio.Task[Any]] = []
+
+        async def stop() -> None:
+            mine.append(asyncio.current_task())  # type: ignore[arg-type]
+            tasks = [task for host in network.hosts.values() for task in host.stop_services()]
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        with suppress(SimulationError):
+            self._runner.run(stop())
+        return left_open(network, mine)
+
+    def _close(self) -> None:
+        """Cancel what runs, in the order in which it was begun, and cut the power of all hosts."""
+        self._loop.limit = self._loop.time() + CLEARING
+
+        async def end() -> None:
+            mine = asyncio.current_task()
+            tasks = [task for task in self._loop.unfinished() if task is not mine]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        with suppress(SimulationError):
+            self._runner.run(end())
+        for task in self._loop.unfinished():
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it refuses to end, and was named
+        if self._network is not None:
+            for host in self._network.hosts.values():
+                host.crash()

@@ -204,8 +204,11 @@ class Host:
         except OSError:
             coroutine.close()
             raise
-        context = _copy_with(life)
-        return self.network.loop.create_task(coroutine, name=name, context=context)
+        context = copy_context()
+        context.run(place.set, life)
+        task = self.network.loop.create_task(coroutine, name=name, context=context)
+        task.add_done_callback(self.network.ended)
+        return task
 
     def start(self, service: Service, *arguments: Any) -> asyncio.Task[Any]:
         """Run a service on this host, now and after each `restart`.
@@ -275,9 +278,8 @@ class Host:
             return
         self._life = None
         self._kept = life.stack.forwarding, [route for route in life.stack.routes if not route.connected]
-        for task in self.network.loop.unfinished():
-            if getattr(task, "life", None) is life:
-                task.cancel(f"{self.name} has crashed")
+        for task in [one for one in self.network.loop.unfinished() if getattr(one, "life", None) == life]:
+            task.cancel(f"{self.name} has crashed")
         self.network.loop.forget_timers(life)
         life.stack.abort(f"{self.name} has crashed")
 
@@ -310,12 +312,6 @@ def check_name(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError(f"name must be text, not {type(name).__name__}")
     return host_name(name)
-
-
-def _copy_with(life: Life) -> Context:
-    context = copy_context()
-    context.run(place.set, life)
-    return context
 
 
 def _name_of(service: Service) -> str:

@@ -67,6 +67,7 @@ class Network:
         self.on_failure: Callable[[BaseException], None] | None = None
         self._trace = Trace()
         self._observers: list[Callable[[Observation], None]] = [self._trace.record] if trace else []
+        self._failed: list[asyncio.Task[Any]] = []
         self._side: dict[str, int] = {}  # of each host that a partition names
         self._owners: dict[bytes, Host] = {}  # by MAC, and by packed address
 
@@ -248,6 +249,16 @@ class Network:
         else:
             self.loop.call_exception_handler({"message": "a part of the simulation failed", "exception": error})
 
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        """Remember a task that failed, until the end of the run: somebody may still await it."""
+        if not task.cancelled() and _is_unheard(task):
+            self._failed.append(task)
+
+    def unheard(self) -> list[BaseException]:
+        """Return the exceptions of tasks that nobody has awaited."""
+        failed, self._failed = self._failed, []
+        return [error for task in failed if _is_unheard(task) and (error := task.exception()) is not None]
+
     def partition(self, *groups: Member | Iterable[Member]) -> None:
         """Part hosts: what a host of one group sends never arrives at a host of another, what is under way included.
 
@@ -318,6 +329,10 @@ class Network:
     def trace(self) -> Trace:
         """Return what was seen on all links so far."""
         return self._trace
+
+
+def _is_unheard(task: asyncio.Task[Any]) -> bool:
+    return bool(getattr(task, "_log_traceback", False))
 
 
 def _end_name(end: Any) -> str:

@@ -6,6 +6,7 @@ Owns the order in which things are set up and taken down, and what counts as a f
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from tcpip_wasm.compat import Polyfill
+from tcpip_wasm.driver import drivers_of
+from tcpip_wasm.errors import StackClosedError
 from tcpip_wasm.simulation.clock import EPOCH, follow
 from tcpip_wasm.simulation.current import current_stack
 from tcpip_wasm.simulation.errors import ScenarioError, SimulationError
@@ -91,6 +94,7 @@ def run(
         if follow_time:
             stack.enter_context(follow(loop, str(seed), epoch))
         stack.enter_context(label(loop, log))
+        stack.enter_context(Polyfill(current_stack, loop=loop))
         if collects:
             gc.disable()  # when it runs depends on all that was done before; the loop does it at set turns
             stack.callback(gc.enable)
@@ -133,6 +137,9 @@ class _Stage:
             network = self._network
             assert network is not None
             left = self._clear(network)
+            if self._fatal is not None:
+                raise self._fatal
+            self._failures += network.unheard()
         finally:
             self._close()
         if self._failures:
@@ -146,8 +153,7 @@ class _Stage:
         self._main = asyncio.current_task()
         network = self._network = Network(self._seed, trace=self._trace)
         network.on_failure = self._fail
-        with Polyfill(current_stack, loop=self._loop):
-            value = await scenario(network)
+        value = await scenario(network)
         return value, network.trace().digest() if self._trace else None, self._loop.time()
 
     def _clear(self, network: Network) -> list[str]:
@@ -177,8 +183,11 @@ class _Stage:
 
         with suppress(SimulationError):
             self._runner.run(end())
-        for task in self._loop.unfinished():
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it refuses to end, and was named
+        for task in self._loop.unfinished():  # it refuses to end, and was named
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            asyncio.tasks._unregister_task(task)
         if self._network is not None:
             for host in self._network.hosts.values():
                 host.crash()
+        for driver in drivers_of(self._loop):
+            driver.end(StackClosedError(errno.ECONNABORTED, "the run is over"))

@@ -14,6 +14,7 @@ only from those before it:
     stack        `NetworkStack`, the façade
     links        the outside world: devices of the machine
     compat       existing asyncio programs and libraries over a stack
+    capture      what passes an interface, as pcapng files and as packets for a test
 
 Start with `create_stack`.
 """
@@ -28,6 +29,7 @@ from tcpip_wasm.interfaces import (
     InterfaceStatistics,
     Lease,
     LoopbackInterface,
+    Observer,
     Port,
     Route,
     RouterAdvertiser,
@@ -68,6 +70,7 @@ __all__ = [
     "Lease",
     "LoopbackInterface",
     "NetworkStack",
+    "Observer",
     "PingReply",
     "PingSession",
     "Port",

@@ -12,6 +12,7 @@
     ├── NameResolutionError                 a name led to no address (socket.gaierror, which is an OSError)
     ├── StreamClosedError                   a stream was used after its end (ConnectionAbortedError)
     ├── StreamLockedError (RuntimeError)    a stream has another user
+    ├── CaptureFormatError (ValueError)     a file is no capture, or a damaged one
     └── ModuleMismatchError (RuntimeError)  no module built, or one of another ABI version
 
 Mistakes of the caller (a malformed address, a wrong type) are plain ``ValueError`` and ``TypeError``.
@@ -24,6 +25,7 @@ import os
 import socket
 
 __all__ = [
+    "CaptureFormatError",
     "ConnectionAborted",
     "ConnectionRefused",
     "ConnectionReset",
@@ -123,6 +125,22 @@ class StreamClosedError(TcpipError, ConnectionAbortedError):
 
 class StreamLockedError(TcpipError, RuntimeError):
     """A stream has a reader, writer or pipe already."""
+
+
+class CaptureFormatError(TcpipError, ValueError):
+    """A file is no capture, or a damaged one.
+
+    Attributes:
+        offset: bytes from the beginning of the file to what is wrong.
+    """
+
+    def __init__(self, text: str, offset: int) -> None:
+        super().__init__(text, offset)
+        self.text = text
+        self.offset = offset
+
+    def __str__(self) -> str:
+        return f"{self.text}, at offset {self.offset}"
 
 
 class ModuleMismatchError(TcpipError, RuntimeError):

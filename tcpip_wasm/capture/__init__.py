@@ -1,11 +1,39 @@
-"""Captures: what passes an interface or a link, as pcapng files and as packets for a test.
+"""Captures: what passes interfaces and links, as pcapng files and as packets for a test.
 
-    link_types   the numbers of link types
-    pcapng       writing pcapng files
-    trace        observations, and their digest
+    link_types    the numbers of link types
+    observation   one frame that was seen
+    pcapng        writing pcapng files
+    reading       reading pcapng and pcap files
+    recorder      observations into a file
+    decode, text  frames as objects, and as lines
+    trace         observations for a test, and their digest
+    capture       what passes interfaces of stacks
+
+Nothing of it needs more than the standard library; `plot`, which draws pictures, needs matplotlib.
 """
 
+from tcpip_wasm.capture.capture import Capture, capture
+from tcpip_wasm.capture.decode import Arp, Ethernet, Icmp, Ip, Packet, Tcp, Udp
+from tcpip_wasm.capture.observation import Observation
 from tcpip_wasm.capture.pcapng import PcapngWriter
-from tcpip_wasm.capture.trace import Observation, Trace
+from tcpip_wasm.capture.reading import CapturedFrame, read_capture
+from tcpip_wasm.capture.recorder import Recorder
+from tcpip_wasm.capture.trace import Trace
 
-__all__ = ["Observation", "PcapngWriter", "Trace"]
+__all__ = [
+    "Arp",
+    "Capture",
+    "CapturedFrame",
+    "Ethernet",
+    "Icmp",
+    "Ip",
+    "Observation",
+    "Packet",
+    "PcapngWriter",
+    "Recorder",
+    "Tcp",
+    "Trace",
+    "Udp",
+    "capture",
+    "read_capture",
+]

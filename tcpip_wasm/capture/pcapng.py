@@ -85,7 +85,7 @@ class PcapngWriter:
             # Version 1.0; the length of the section is not known, as -1 says.
             self._block(SECTION_HEADER, _SECTION.pack(BYTE_ORDER_MAGIC, 1, 0, -1), options)
         except BaseException:
-            self._abandon()
+            self.abandon()
             raise
 
     @property
@@ -195,10 +195,11 @@ class PcapngWriter:
                 block = block[written:]
                 written = file.write(block)
         except BaseException:
-            self._abandon()  # a part of the block may be there: nothing can follow it
+            self.abandon()  # a part of the block may be there: nothing can follow it
             raise
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
+        """Write no more, and close the file if the writer opened it, whatever that does to it."""
         file, self._file = self._file, None
         if file is not None and self._owned:
             with contextlib.suppress(OSError):  # that of the write is on its way

@@ -1,94 +1,76 @@
 """Traces: what was seen at the points of a network, as packets for a test to look at, and as one hash.
 
-Owns `Observation`, which recorders of links and interfaces make, and `Trace`, which keeps them. It decodes a frame
-when somebody looks at it, and not before.
+Owns the list of observations and the questions that tests ask of it. A frame is decoded when somebody looks at it, and
+not before.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import ip_address
+from typing import BinaryIO, overload
 
-from tcpip_wasm.capture.link_types import ETHERNET
+from tcpip_wasm.capture.decode import Packet
+from tcpip_wasm.capture.observation import Observation
+from tcpip_wasm.capture.reading import CapturedFrame, read_capture
+from tcpip_wasm.capture.recorder import DROPPED, NOTE, Recorder
+from tcpip_wasm.capture.text import lines
 
 __all__ = ["Observation", "Trace"]
-
-NOT_DROPPED: Final = frozenset({"corrupt", "delay", "duplicate", "jitter", "note", "reorder"})
-"""First words of comments on frames that went on. Any other comment says why a frame did not."""
 
 _HEAD = struct.Struct("<q?IIi")
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """A frame that passed a point of a network, or was dropped there.
-
-    Attributes:
-        time: seconds, virtual or since 1970-01-01 UTC.
-        point: name of the link or interface.
-        outgoing: the direction: what an interface sends, or what goes from the first end of a link to the second.
-        frame: its bytes.
-        comment: why it was dropped, such as ``loss``, or what else was done to it: see `dropped`.
-        link_type: what the frame begins with, one of `link_types`.
-        length: bytes that it had on the wire, if `frame` is not all of it.
-    """
-
-    time: float
-    point: str
-    outgoing: bool
-    frame: bytes
-    comment: str | None = None
-    link_type: int = ETHERNET
-    length: int | None = None
-
-    @property
-    def dropped(self) -> bool:
-        """Whether the comment says that the frame went no further: it begins with none of `NOT_DROPPED`."""
-        comment = self.comment
-        return comment is not None and comment.partition(" ")[0].rstrip(":,;") not in NOT_DROPPED
-
-
 class Trace:
-    """A list of observations, the oldest first.
+    """A list of packets, the oldest first. Called with an `Observation`, it adds it.
+
+    What asks a question of it returns another trace with the packets that fit, so that questions can follow each other:
+    ``trace.tcp(port=80).dropped()``.
 
     Args:
         observations: what it begins with.
         limit: how many are kept at most, the latest; None keeps all. What is not kept is still part of the digest.
-
-    Attributes:
-        forgotten: how many are not kept any more.
     """
 
     def __init__(self, observations: Iterable[Observation] = (), *, limit: int | None = None) -> None:
         if limit is not None and limit < 0:
             raise ValueError(f"limit must be 0 or more, or None, not {limit}")
         self._limit = limit
-        self._observations: deque[Observation] = deque()
-        self._hash = hashlib.sha256(b"tcpip_wasm trace 1")  # of those that are not kept any more
-        self.forgotten = 0
+        self._most = 2 * limit + 1024 if limit is not None else float("inf")  # after which old ones are let go
+        self._items: list[Observation | Packet] = []  # packets, where somebody has looked
+        self._hash = hashlib.sha256(b"tcpip_wasm trace 1")  # of those that were let go
+        self._let_go = 0
         for observation in observations:
             self.record(observation)
 
     def record(self, observation: Observation) -> None:
         """Add an observation."""
-        self._observations.append(observation)
-        if self._limit is not None and len(self._observations) > self._limit:
-            self._hash.update(_encode(self._observations.popleft()))
-            self.forgotten += 1
+        self._items.append(observation)
+        if len(self._items) > self._most:
+            extra = self._begin
+            for item in self._items[:extra]:
+                self._hash.update(_encode(item))
+            del self._items[:extra]
+            self._let_go += extra
 
     __call__ = record
 
-    def __len__(self) -> int:
-        return len(self._observations)
+    @property
+    def _begin(self) -> int:
+        return 0 if self._limit is None else max(len(self._items) - self._limit, 0)
 
     @property
-    def observations(self) -> tuple[Observation, ...]:
+    def forgotten(self) -> int:
+        """How many are not kept any more."""
+        return self._let_go + self._begin
+
+    @property
+    def observations(self) -> list[Observation]:
         """What is kept."""
-        return tuple(self._observations)
+        return [item.observation if isinstance(item, Packet) else item for item in self._items[self._begin :]]
 
     def digest(self) -> str:
         """Return a SHA-256 of all observations in their order, in hexadecimal.
@@ -97,12 +79,204 @@ class Trace:
         with the same digest did the same.
         """
         hashed = self._hash.copy()
-        for observation in self._observations:
-            hashed.update(_encode(observation))
+        for item in self._items:
+            hashed.update(_encode(item))
         return hashed.hexdigest()
 
+    # --- As a sequence of packets -------------------------------------------------------------------------------
 
-def _encode(observation: Observation) -> bytes:
+    def __len__(self) -> int:
+        return len(self._items) - self._begin
+
+    def __iter__(self) -> Iterator[Packet]:
+        for index in range(len(self)):
+            yield self[index]
+
+    @overload
+    def __getitem__(self, index: int) -> Packet: ...
+    @overload
+    def __getitem__(self, index: slice) -> Trace: ...
+    def __getitem__(self, index: int | slice) -> Packet | Trace:
+        if isinstance(index, slice):
+            return self._of(self._items[self._begin :][index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} of a trace of {len(self)}")
+        at = index + (self._begin if index >= 0 else len(self._items))
+        item = self._items[at]
+        if not isinstance(item, Packet):
+            item = self._items[at] = Packet(item)
+        return item
+
+    def __repr__(self) -> str:
+        return f"<Trace of {len(self)} packets>"
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, last: int | None = None) -> str:
+        """Return one line for each packet, in the manner of tcpdump; sequence numbers of TCP count from the first.
+
+        Args:
+            last: how many lines there may be; what comes before them is counted in a line of its own.
+        """
+        every = list(lines(self))
+        hidden = self.forgotten
+        if last is not None and len(every) > last:
+            hidden += len(every) - last
+            every = every[len(every) - last :]
+        return "\n".join(([f"… {hidden} packets before"] if hidden else []) + every)
+
+    # --- Questions ----------------------------------------------------------------------------------------------
+
+    def where(self, predicate: Callable[[Packet], object]) -> Trace:
+        """Return the packets for which a function returns something true."""
+        return self._of([packet for packet in self if predicate(packet)])
+
+    def tcp(
+        self,
+        *,
+        source: str | None = None,
+        destination: str | None = None,
+        port: int | None = None,
+        source_port: int | None = None,
+        destination_port: int | None = None,
+    ) -> Trace:
+        """Return the TCP segments.
+
+        Args:
+            source, destination: addresses.
+            port: of either side; `source_port` and `destination_port` are of one.
+
+        Raises:
+            ValueError: something that is no address.
+        """
+        return self._between(source, destination, port, source_port, destination_port, lambda p: p.tcp)
+
+    def udp(
+        self,
+        *,
+        source: str | None = None,
+        destination: str | None = None,
+        port: int | None = None,
+        source_port: int | None = None,
+        destination_port: int | None = None,
+    ) -> Trace:
+        """Return the UDP datagrams, and of those in fragments the first. Arguments are those of `tcp`."""
+        return self._between(source, destination, port, source_port, destination_port, lambda p: p.udp)
+
+    def icmp(self, *, source: str | None = None, destination: str | None = None) -> Trace:
+        """Return what is ICMP and ICMPv6, neighbour discovery among it."""
+        return self._between(source, destination, None, None, None, lambda p: p.icmp)
+
+    def arp(self) -> Trace:
+        """Return what is ARP."""
+        return self.where(lambda packet: packet.arp)
+
+    def dropped(self, reason: str | None = None) -> Trace:
+        """Return what was dropped, all or for one reason, such as ``loss``."""
+        return self.where(lambda packet: packet.dropped and (reason is None or packet.comment == reason))
+
+    def delivered(self) -> Trace:
+        """Return what was not dropped."""
+        return self.where(lambda packet: not packet.dropped)
+
+    def between(self, start: float, end: float) -> Trace:
+        """Return what was seen from a time on and before another, in seconds."""
+        return self._of([item for item in self._items[self._begin :] if start <= item.time < end])
+
+    def at(self, point: str, *, outgoing: bool | None = None) -> Trace:
+        """Return what was seen at one point, in both directions or in one."""
+        return self._of(
+            [
+                item
+                for item in self._items[self._begin :]
+                if item.point == point and (outgoing is None or item.outgoing is outgoing)
+            ]
+        )
+
+    def _between(
+        self,
+        source: str | None,
+        destination: str | None,
+        port: int | None,
+        source_port: int | None,
+        destination_port: int | None,
+        header: Callable[[Packet], object],
+    ) -> Trace:
+        source = None if source is None else str(ip_address(source))
+        destination = None if destination is None else str(ip_address(destination))
+
+        def fits(packet: Packet) -> bool:
+            return (
+                header(packet) is not None
+                and (source is None or packet.source == source)
+                and (destination is None or packet.destination == destination)
+                and (port is None or port in (packet.source_port, packet.destination_port))
+                and (source_port is None or packet.source_port == source_port)
+                and (destination_port is None or packet.destination_port == destination_port)
+            )
+
+        return self.where(fits)
+
+    @staticmethod
+    def _of(items: list[Observation | Packet] | list[Packet]) -> Trace:
+        trace = Trace()
+        trace._items = list(items)
+        return trace
+
+    # --- As a file ----------------------------------------------------------------------------------------------
+
+    def save(self, file: str | os.PathLike[str] | BinaryIO, *, comment: str | None = None) -> None:
+        """Write what is kept into a pcapng file.
+
+        Args:
+            file: a path, which is written anew, or a file open for writing bytes, which stays open.
+            comment: what to say of the whole file.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        with Recorder(file, comment=comment) as recorder:
+            for observation in self.observations:
+                recorder.record(observation)
+        if recorder.error is not None:
+            raise recorder.error
+
+    @classmethod
+    def load(cls, file: str | os.PathLike[str] | BinaryIO) -> Trace:
+        """Return what is in a capture file, pcapng or pcap, of any program.
+
+        A comment that does not begin with ``dropped: `` becomes one that begins with ``note: ``, unless it is one of
+        those that `Observation` knows. A direction that the file does not tell counts as incoming.
+
+        Raises:
+            CaptureFormatError: the file is no capture, or a damaged one.
+            OSError: it cannot be read.
+        """
+        return cls(map(observation_of, read_capture(file)))
+
+
+def observation_of(captured: CapturedFrame) -> Observation:
+    """Return what a file says as an observation."""
+    comment = captured.comment
+    if comment is not None:
+        if comment.startswith(DROPPED):
+            comment = comment.removeprefix(DROPPED)
+        elif Observation(0, "", False, b"", comment).dropped:
+            comment = NOTE + comment
+    return Observation(
+        captured.time / 1e9,
+        captured.interface,
+        captured.outgoing is True,
+        captured.frame,
+        comment,
+        captured.link_type,
+        captured.length if captured.length > len(captured.frame) else None,
+    )
+
+
+def _encode(item: Observation | Packet) -> bytes:
+    observation = item.observation if isinstance(item, Packet) else item
     point, comment = observation.point.encode(), observation.comment
     remark = b"" if comment is None else comment.encode()
     head = _HEAD.pack(

@@ -7,6 +7,7 @@
     core       the sans-I/O core: frames in, frames out, socket calls, events, deadlines; `now` comes from the caller
     udp        UDP sockets of a core
     ping       ping sessions of a core
+    observed   buffers that tell what passes
     failures   error codes as exceptions
     abi        generated: what crosses the boundary
 
@@ -35,6 +36,7 @@ from tcpip_wasm.engine.core import (
     split_records,
 )
 from tcpip_wasm.engine.failures import error_for
+from tcpip_wasm.engine.observed import observe, unobserve
 from tcpip_wasm.engine.ping import ECHO_DATA, PingCalls
 from tcpip_wasm.engine.udp import DATAGRAM_DATA, UdpCalls, encode_endpoint
 
@@ -62,8 +64,10 @@ __all__ = [
     "dhcp_search",
     "encode_endpoint",
     "error_for",
+    "observe",
     "parse_advertisement",
     "record_size",
     "seed_bytes",
     "split_records",
+    "unobserve",
 ]

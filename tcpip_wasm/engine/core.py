@@ -445,10 +445,15 @@ class FrameBuffers:
         self._block = block
         self._receive_length = block + abi.BLOCK_RECEIVE_LENGTH
         self._transmit_length = block + abi.BLOCK_TRANSMIT_LENGTH
-        # These do not move while the interface exists; only a loopback's, which the host never uses, change places.
-        self._receive_start = instance.words[block + abi.BLOCK_RECEIVE_BUFFER]
-        self._transmit_start = instance.words[block + abi.BLOCK_TRANSMIT_BUFFER]
+        self.find_buffers()
         self.handle = handle
+
+    def find_buffers(self) -> None:
+        """Learn where the buffers are. They do not move while the interface exists; only a loopback's change places,
+        unless it is observed."""
+        words, block = self._instance.words, self._block
+        self._receive_start = words[block + abi.BLOCK_RECEIVE_BUFFER]
+        self._transmit_start = words[block + abi.BLOCK_TRANSMIT_BUFFER]
 
     @property
     def transmit_length(self) -> int:

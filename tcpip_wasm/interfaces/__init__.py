@@ -15,7 +15,7 @@ from tcpip_wasm.interfaces.advertise import RouterAdvertiser
 from tcpip_wasm.interfaces.bridge import BridgeInterface
 from tcpip_wasm.interfaces.cable import Cable, connect
 from tcpip_wasm.interfaces.configure import AutoconfiguredAddress, Lease
-from tcpip_wasm.interfaces.interface import Interface, InterfaceStatistics, Port
+from tcpip_wasm.interfaces.interface import Interface, InterfaceStatistics, Observer, Port
 from tcpip_wasm.interfaces.kinds import LoopbackInterface, StreamInterface, TapInterface, TunInterface
 from tcpip_wasm.interfaces.routes import Route
 
@@ -27,6 +27,7 @@ __all__ = [
     "InterfaceStatistics",
     "Lease",
     "LoopbackInterface",
+    "Observer",
     "Port",
     "Route",
     "RouterAdvertiser",

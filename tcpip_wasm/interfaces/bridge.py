@@ -14,9 +14,9 @@ from typing import Final
 from tcpip_wasm.arguments import check_int
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
-from tcpip_wasm.errors import NetworkError, StackError
+from tcpip_wasm.errors import NetworkError
 from tcpip_wasm.interfaces.addresses import IPInterface
-from tcpip_wasm.interfaces.interface import Interface
+from tcpip_wasm.interfaces.interface import Interface, Observer
 from tcpip_wasm.interfaces.kinds import TapInterface
 
 AGEING: Final = 300
@@ -66,6 +66,8 @@ class BridgeInterface(Interface):
         self.driver.core.bridges.add_port(self.handle, tap.handle)
         self._ports.append(tap)
         tap.bridge = self
+        for observer in self._observers:
+            tap.observe(observer)
 
     async def remove_port(self, tap: TapInterface) -> None:
         """Make a port an interface of its own again, and forget the addresses behind it.
@@ -85,6 +87,20 @@ class BridgeInterface(Interface):
         """The tap is a port no more; the module knows."""
         self._ports.remove(tap)
         tap.bridge = None
+        for observer in self._observers:
+            tap.unobserve(observer)
+
+    def observe(self, observer: Observer) -> None:
+        """Show an observer every frame that passes one of the ports, those among them that come later."""
+        super().observe(observer)
+        for tap in self._ports:
+            tap.observe(observer)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Take back `observe`. Without effect if it does not observe."""
+        super().unobserve(observer)
+        for tap in self._ports:
+            tap.unobserve(observer)
 
     @property
     def ageing(self) -> int:
@@ -109,19 +125,10 @@ class BridgeInterface(Interface):
         self.check()
         return self.driver.core.bridges.learned(self.handle)
 
-    def remove(self) -> None:
-        """Take the bridge out of its stack; its ports are interfaces of their own again."""
-        super().remove()
-        self._let_ports_go()
-
-    def on_stack_gone(self, error: StackError) -> None:
-        """The stack is gone, and so is the bridge."""
-        super().on_stack_gone(error)
-        self._let_ports_go()
-
-    def _let_ports_go(self) -> None:
-        for tap in self.ports:
+    def _let_go(self, error: Exception | None) -> None:
+        for tap in self.ports:  # they are interfaces of their own again
             self.forget_port(tap)
+        super()._let_go(error)
 
 
 def check_ageing(seconds: int) -> int:

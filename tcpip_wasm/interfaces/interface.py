@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Final, Protocol
 
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import FrameBuffers, abi, split_records
+from tcpip_wasm.engine import FrameBuffers, abi, observe, split_records, unobserve
 from tcpip_wasm.errors import NetworkError, StackError
 from tcpip_wasm.interfaces.addresses import IPInterface
 
@@ -32,6 +32,16 @@ class Port(Protocol):
 
     def detached(self, error: Exception | None) -> None:
         """The interface has let go of this port: it was removed, or its stack is gone."""
+
+
+class Observer(Protocol):
+    """Who wants to see what passes an interface; see `Interface.observe`. Its methods must not raise."""
+
+    def observed(self, interface: Interface, outgoing: bool, frame: memoryview) -> None:
+        """A frame leaves or enters. The view is valid only during this call, which must not call into a stack."""
+
+    def unobserved(self, interface: Interface) -> None:
+        """The interface was removed, or its stack is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,7 @@ class Interface:
         self.buffers: FrameBuffers = driver.core.add_interface(self.kind, mtu, mac)
         self.handle = self.buffers.handle
         self._port: Port | None = None
+        self._observers: tuple[Observer, ...] = ()
         self._far: Interface | None = None
         self._removed = False
         self._unheard = 0
@@ -149,7 +160,7 @@ class Interface:
         Args:
             port: what takes them.
             far: where the port would do nothing but hand the frames to another interface, that interface: they move
-                there in one step, and the port only hears of the end.
+                there in one step, and the port only hears of the end. The other is attached to this one likewise.
 
         Raises:
             OSError: ``EBUSY`` where something is attached already, ``ENODEV`` where the interface was removed.
@@ -159,10 +170,13 @@ class Interface:
         if self._port is not None:
             raise NetworkError(errno.EBUSY, f"{self.name} has a listener already")
         self._port, self._far = port, far
+        self._choose_buffers(far)
 
     def detach(self) -> None:
         """Attach nothing. Without effect when nothing is attached."""
+        far = self._far
         self._port = self._far = None
+        self._choose_buffers(far)
 
     @property
     def attached(self) -> bool:
@@ -222,6 +236,43 @@ class Interface:
         self.driver.wake()
         return taken
 
+    # --- Who looks on -------------------------------------------------------------------------------------------
+
+    def observe(self, observer: Observer) -> None:
+        """Show an observer every frame that leaves or enters from now on. Without effect if it observes already.
+
+        A frame leaves when a port takes it or when nothing is attached, and enters when it is in the receive buffer.
+
+        Raises:
+            OSError: ``ENODEV`` where the interface was removed.
+            StackError: the stack is gone.
+        """
+        self.check()
+        if observer not in self._observers:
+            self._observers += (observer,)
+            self._choose_buffers(self._far)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Take back `observe`. Without effect if it does not observe."""
+        if observer in self._observers:
+            self._observers = tuple(each for each in self._observers if each is not observer)
+            self._choose_buffers(self._far)
+
+    def _choose_buffers(self, far: Interface | None) -> None:
+        # What crosses a cable is moved by the buffers of who sends: they tell for both ends.
+        for one, other in ((self, self._far), (far, far and far._far)):
+            if one is None or one._removed:
+                continue
+            if one._observers or (other is not None and other._observers):
+                observe(one.buffers, one._on_records)
+            else:
+                unobserve(one.buffers)
+
+    def _on_records(self, outgoing: bool, records: memoryview) -> None:
+        for observer in self._observers:
+            for frame in split_records(records):
+                observer.observed(self, outgoing, frame)
+
     # --- The end ------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
@@ -254,6 +305,9 @@ class Interface:
     def _let_go(self, error: Exception | None) -> None:
         port = self._port
         self.detach()
+        observers, self._observers = self._observers, ()
+        for observer in observers:
+            observer.unobserved(self)
         if port is not None:
             port.detached(error)
 

@@ -12,7 +12,7 @@ from tcpip_wasm.errors import StreamLockedError
 from tcpip_wasm.interfaces.addresses import IPInterface
 from tcpip_wasm.interfaces.configure import ConfigurableInterface
 from tcpip_wasm.interfaces.frames import FrameSink, FrameSource
-from tcpip_wasm.interfaces.interface import Interface
+from tcpip_wasm.interfaces.interface import Interface, Observer
 from tcpip_wasm.streams import ReadableStream, WritableStream
 
 if TYPE_CHECKING:
@@ -31,6 +31,19 @@ class LoopbackInterface(Interface):
 
     def __init__(self, driver: Driver, name: str, addresses: list[IPInterface]) -> None:
         super().__init__(driver, name, LOOPBACK_MTU, addresses)
+
+    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+        """Packets wait. Only while somebody observes does the module say so, and leave it to the host to move them."""
+        buffers = self.buffers
+        if not self._observers or buffers.move_to(buffers):
+            self.driver.wake()
+        else:
+            self.driver.when_room(buffers, self.resume_transmit)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Take back `observe`; the module moves again what waits."""
+        super().unobserve(observer)
+        self.driver.wake()
 
 
 class StreamInterface(Interface):

@@ -10,7 +10,7 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 78542568 /* version 1, as a sum over all of it: no change can be forgotten */
+#define ABI_VERSION 1083915485 /* version 1, as a sum over all of it: no change can be forgotten */
 #define ABI_MAX_INTERFACES 128 /* bounded table; a bridge of a hundred ports and then some */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
@@ -111,7 +111,8 @@
 #define ABI_BLOCK_DROPPED_TRANSMIT_FULL 7
 #define ABI_BLOCK_DROPPED_FOREIGN 8
 #define ABI_BLOCK_DROPPED_TOO_LONG 9
-#define ABI_BLOCK_WORDS 10
+#define ABI_BLOCK_OBSERVED 10
+#define ABI_BLOCK_WORDS 11
 #define ABI_STATISTIC_TCP_SEGMENTS_IN 0
 #define ABI_STATISTIC_TCP_SEGMENTS_OUT 1
 #define ABI_STATISTIC_TCP_RETRANSMISSIONS 2

@@ -122,15 +122,18 @@ static bool receive_from(struct interface *interface) {
   return false;
 }
 
-/* What a loopback interface sent is what it receives: its two buffers change places. */
+/* What a loopback interface sent is what it receives: its two buffers change places, unless the host wants to see what
+   passes and carries it over. */
 static void loop(struct interface *interface) {
   uint32_t *block = interface->block;
-  if (block[ABI_BLOCK_RECEIVE_LENGTH] != 0 || block[ABI_BLOCK_TRANSMIT_LENGTH] == 0) {
+  if (block[ABI_BLOCK_RECEIVE_LENGTH] != 0 || block[ABI_BLOCK_TRANSMIT_LENGTH] == 0 || block[ABI_BLOCK_OBSERVED]) {
     return;
   }
   uint8_t *sent = interface->transmit;
   interface->transmit = interface->receive;
   interface->receive = sent;
+  block[ABI_BLOCK_RECEIVE_BUFFER] = (uint32_t)(uintptr_t)interface->receive;
+  block[ABI_BLOCK_TRANSMIT_BUFFER] = (uint32_t)(uintptr_t)interface->transmit;
   block[ABI_BLOCK_RECEIVE_LENGTH] = block[ABI_BLOCK_TRANSMIT_LENGTH];
   block[ABI_BLOCK_TRANSMIT_LENGTH] = 0;
 }
@@ -153,7 +156,7 @@ bool interfaces_announce(void) {
   bool looped = false;
   for (struct interface *interface = interface_first(); interface != NULL; interface = interface->next) {
     uint32_t length = interface->block[ABI_BLOCK_TRANSMIT_LENGTH];
-    if (interface->kind == ABI_KIND_LOOPBACK) {
+    if (interface->kind == ABI_KIND_LOOPBACK && !interface->block[ABI_BLOCK_OBSERVED]) {
       looped |= length != 0;
     } else if (length != 0) {
       event_add(ABI_EVENT_TRANSMIT, interface->handle, (int32_t)length);

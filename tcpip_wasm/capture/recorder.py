@@ -1,0 +1,140 @@
+"""Recorders: they put what is seen at several points into one pcapng file, until the file takes no more.
+
+Owns the numbers of the interfaces in the file, and what becomes of an error: whoever brings frames is not to suffer
+from a full disk, so that it ends the recording, is reported once, and is raised by nobody.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import BinaryIO, Final
+
+from tcpip_wasm.capture.link_types import ETHERNET
+from tcpip_wasm.capture.observation import Observation
+from tcpip_wasm.capture.pcapng import PcapngWriter
+
+__all__ = ["Recorder"]
+
+DROPPED: Final = "dropped: "
+"""What the comment of a dropped frame begins with in a file."""
+
+NOTE: Final = "note: "
+"""What a comment that somebody else wrote begins with when it is read, so that it does not say why a frame was lost."""
+
+
+class Recorder:
+    """Writes observations into a pcapng file. It is called with each of them.
+
+    Args:
+        file: a path, which is written anew, or a file open for writing bytes, which stays open.
+        snaplen: bytes that are kept of each frame at most; 0 keeps all.
+        comment: what to say of the whole capture.
+        on_error: called once with why the recording ended, unless it was closed.
+
+    Attributes:
+        frames: how many were written.
+        error: why the recording ended before it was closed, or None.
+
+    Raises:
+        OSError: the file cannot be opened.
+        ValueError: a negative `snaplen`.
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str] | BinaryIO,
+        *,
+        snaplen: int = 0,
+        comment: str | None = None,
+        on_error: Callable[[Exception], None] | None = None,
+    ) -> None:
+        self._writer = PcapngWriter(file, snaplen=snaplen, comment=comment)
+        self._numbers: dict[tuple[str, int], int] = {}
+        self._on_error = on_error
+        self.frames = 0
+        self.error: Exception | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is written any more."""
+        return self._writer.closed
+
+    def record(self, observation: Observation) -> None:
+        """Write an observation. Without effect once closed."""
+        comment = observation.comment
+        if comment is not None:
+            comment = DROPPED + comment if observation.dropped else comment.removeprefix(NOTE)
+        self.write(
+            observation.point,
+            observation.link_type,
+            round(observation.time * 1e9),
+            observation.frame,
+            observation.outgoing,
+            comment,
+            observation.length,
+        )
+
+    __call__ = record
+
+    def write(
+        self,
+        point: str,
+        link_type: int,
+        time: int,
+        frame: bytes | memoryview,
+        outgoing: bool,
+        comment: str | None = None,
+        length: int | None = None,
+    ) -> None:
+        """Write a frame; arguments as those of `Observation`, but for the time in nanoseconds."""
+        writer = self._writer
+        if writer.closed:
+            return
+        try:
+            number = self._numbers.get((point, link_type))
+            if number is None:
+                number = self._numbers[point, link_type] = writer.add_interface(point, link_type)
+            writer.write(number, time, frame, outgoing=outgoing, comment=comment, length=length)
+            self.frames += 1
+        except Exception as error:
+            self._fail(error)
+
+    def describe(self, point: str, link_type: int = ETHERNET, mac: bytes | None = None) -> None:
+        """Put a point into the file that may never see a frame, and tell its MAC. Without effect if it is known."""
+        if self._writer.closed or (point, link_type) in self._numbers:
+            return
+        try:
+            self._numbers[point, link_type] = self._writer.add_interface(point, link_type, mac=mac)
+        except Exception as error:
+            self._fail(error)
+
+    def flush(self) -> None:
+        """Hand what was written to the operating system."""
+        try:
+            self._writer.flush()
+        except Exception as error:
+            self._fail(error)
+
+    def close(self) -> None:
+        """Write what is left and close the file, if it was opened here. Idempotent."""
+        try:
+            self._writer.close()
+        except Exception as error:
+            self._fail(error)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _fail(self, error: Exception) -> None:
+        if self.error is None:
+            self.error = error
+            self._writer.abandon()
+            if self._on_error is not None:
+                self._on_error(error)

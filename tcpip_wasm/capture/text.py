@@ -1,0 +1,145 @@
+"""Packets as text: one line each, in the manner of tcpdump."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from tcpip_wasm.capture.decode import Packet, Tcp
+
+__all__ = ["line", "lines"]
+
+_ICMP: Final = {
+    4: {
+        (0,): "echo reply",
+        (3, 0): "network unreachable",
+        (3, 1): "host unreachable",
+        (3, 2): "protocol unreachable",
+        (3, 3): "port unreachable",
+        (3, 4): "fragmentation needed",
+        (3,): "unreachable",
+        (5,): "redirect",
+        (8,): "echo request",
+        (11,): "time exceeded",
+        (12,): "parameter problem",
+    },
+    6: {
+        (1, 0): "no route",
+        (1, 3): "address unreachable",
+        (1, 4): "port unreachable",
+        (1,): "unreachable",
+        (2,): "packet too big",
+        (3,): "time exceeded",
+        (4,): "parameter problem",
+        (128,): "echo request",
+        (129,): "echo reply",
+        (130,): "listener query",
+        (131,): "listener report",
+        (132,): "listener done",
+        (133,): "router solicitation",
+        (134,): "router advertisement",
+        (135,): "neighbour solicitation",
+        (136,): "neighbour advertisement",
+        (137,): "redirect",
+        (143,): "listener report",
+    },
+}
+"""Names of ICMP's types, or of type and code: RFC 792, RFC 4443, RFC 4861, RFC 3810."""
+
+_EPOCH: Final = 1_000_000.0
+"""Seconds. A capture that begins later has times of day, which are shown from its beginning on."""
+
+Flow = tuple[str, int, str, int]
+
+
+def line(packet: Packet, start: float = 0.0, firsts: dict[Flow, int] | None = None) -> str:
+    """Return one line for a packet: when, where, in which direction, what, and what became of it.
+
+    Args:
+        packet: the packet.
+        start: seconds, from which its time counts.
+        firsts: the first sequence numbers of each direction of the connections so far, from which those of TCP count;
+            it is added to. None shows them as they are.
+    """
+    arrow = "out" if packet.outgoing else "in "
+    text = f"{packet.time - start:.6f} {packet.point} {arrow} {_what(packet, firsts)}"
+    if packet.truncated:
+        text += f" [{len(packet.observation.frame)} bytes captured]"
+    if packet.malformed:
+        text += f" [malformed: {packet.malformed}]"
+    if packet.comment is not None:
+        text += f" [{'DROPPED: ' if packet.dropped else ''}{packet.comment}]"
+    return text
+
+
+def lines(packets: Iterable[Packet]) -> Iterable[str]:
+    """Yield one line for each packet. Sequence numbers of a connection count from the first that was seen."""
+    start: float | None = None
+    firsts: dict[Flow, int] = {}
+    for packet in packets:
+        if start is None:
+            start = packet.time if packet.time > _EPOCH else 0.0
+        yield line(packet, start, firsts)
+
+
+def _what(packet: Packet, firsts: dict[Flow, int] | None) -> str:
+    arp, ip = packet.arp, packet.ip
+    if arp is not None:
+        if arp.operation == 1:
+            return f"ARP who has {arp.destination}? tell {arp.source}"
+        return f"ARP {arp.source} is at {arp.source_mac}"
+    if ip is None:
+        ethernet = packet.ethernet
+        kind = f"{ethernet.source} > {ethernet.destination} type {ethernet.type:#06x} " if ethernet else ""
+        return f"{kind}{packet.payload_length} bytes"
+    fragment = ""
+    if ip.is_fragment:
+        fragment = f" fragment {ip.identification:#x} at {ip.fragment_offset}{'+' if ip.more_fragments else ''}"
+    size = f" {packet.payload_length} bytes{fragment}"
+    if packet.tcp is not None:
+        return _tcp(packet, packet.tcp, firsts) + size
+    if packet.udp is not None:
+        return f"{_ends(packet)} UDP{size}"
+    names = f"{ip.source} > {ip.destination}"
+    if packet.icmp is not None:
+        icmp = packet.icmp
+        known = _ICMP[icmp.version]
+        name = known.get((icmp.type, icmp.code)) or known.get((icmp.type,)) or f"type {icmp.type} code {icmp.code}"
+        echo = f" id {icmp.identifier} seq {icmp.sequence}" if icmp.is_echo else ""
+        return f"{names} ICMP{'v6' if icmp.version == 6 else ''} {name}{echo}{size}"
+    return f"{names} protocol {ip.protocol}{size}"
+
+
+def _ends(packet: Packet) -> str:
+    left, right = ((f"[{each}]" if each and ":" in each else each) for each in (packet.source, packet.destination))
+    return f"{left}:{packet.source_port} > {right}:{packet.destination_port}"
+
+
+def _tcp(packet: Packet, tcp: Tcp, firsts: dict[Flow, int] | None) -> str:
+    sequence, acknowledgement, other = tcp.sequence, tcp.acknowledgement, 0
+    if firsts is not None:
+        flow = (packet.source or "", tcp.source_port, packet.destination or "", tcp.destination_port)
+        first = firsts.get(flow)
+        if first is None or tcp.syn:
+            first = firsts[flow] = sequence
+        sequence = sequence - first & 0xFFFFFFFF
+        if tcp.ack:
+            other = firsts.setdefault(flow[2:] + flow[:2], acknowledgement - 1 & 0xFFFFFFFF)
+            acknowledgement = acknowledgement - other & 0xFFFFFFFF
+    text = f"{_ends(packet)} TCP [{tcp.flag_letters}] seq {sequence}"
+    if tcp.ack:
+        text += f" ack {acknowledgement}"
+    text += f" win {tcp.window}"
+    options = []
+    if tcp.mss is not None:
+        options.append(f"mss {tcp.mss}")
+    if tcp.window_scale is not None:
+        options.append(f"wscale {tcp.window_scale}")
+    if tcp.sack_permitted:
+        options.append("sack ok")
+    if tcp.sack:
+        blocks = " ".join(f"{left - other & 0xFFFFFFFF}:{right - other & 0xFFFFFFFF}" for left, right in tcp.sack)
+        options.append(f"sack {blocks}")
+    if tcp.timestamps is not None:
+        options.append("ts {} {}".format(*tcp.timestamps))
+    return text + (f" <{', '.join(options)}>" if options else "")

@@ -26,12 +26,30 @@ MODULE_PATH: Final = Path(__file__).resolve().parent.parent / "lwip.wasm"
 CACHE_VARIABLE: Final = "TCPIP_WASM_CACHE_DIR"
 """Environment variable: another folder for precompiled modules, or empty for none."""
 
+OPTIMIZE_VARIABLE: Final = "TCPIP_WASM_OPTIMIZE"
+"""Environment variable: how far the module is optimized, one of `OPTIMIZATIONS`. What a stack sends is the same."""
+
+OPTIMIZATIONS: Final = ("speed", "speed_and_size", "none")
+"""What wasmtime calls them; the first is what is done without the variable."""
+
+
+def optimization() -> str:
+    """Return how far the module is to be optimized.
+
+    Raises:
+        ValueError: the variable is none of `OPTIMIZATIONS`.
+    """
+    chosen = os.environ.get(OPTIMIZE_VARIABLE) or OPTIMIZATIONS[0]
+    if chosen not in OPTIMIZATIONS:
+        raise ValueError(f"{OPTIMIZE_VARIABLE}: {chosen!r} is none of {', '.join(OPTIMIZATIONS)}")
+    return chosen
+
 
 @functools.cache
 def engine() -> wasmtime.Engine:
     """Return the process's engine. Its memories never move, so a view over one stays valid while it grows."""
     config = wasmtime.Config()
-    config.cranelift_opt_level = "speed"
+    config.cranelift_opt_level = optimization()
     config.memory_may_move = False
     return wasmtime.Engine(config)
 
@@ -74,7 +92,9 @@ def compile_cached(binary: bytes, folder: Path | None) -> wasmtime.Module:
     if folder is None:
         return wasmtime.Module(engine(), binary)
     name = hashlib.sha256(binary).hexdigest()[:32]
-    path = folder / f"{name}-wasmtime-{version('wasmtime')}"
+    level = optimization()
+    kind = "" if level == OPTIMIZATIONS[0] else f"-{level}"
+    path = folder / f"{name}-wasmtime-{version('wasmtime')}{kind}"
     precompiled = _read(path)
     if precompiled is not None:
         try:

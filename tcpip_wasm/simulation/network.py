@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import inspect
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
-from tcpip_wasm.capture.trace import Observation, Trace
+from tcpip_wasm.capture import Observation, Recorder, Trace
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.interfaces.addresses import parse_addresses, parse_mtu
 from tcpip_wasm.names import HostsTable
@@ -67,6 +68,7 @@ class Network:
         self.on_failure: Callable[[BaseException], None] | None = None
         self._trace = Trace()
         self._observers: list[Callable[[Observation], None]] = [self._trace.record] if trace else []
+        self._recorders: list[Recorder] = []
         self._failed: list[asyncio.Task[Any]] = []
         self._side: dict[str, int] = {}  # of each host that a partition names
         self._owners: dict[bytes, Host] = {}  # by MAC, and by packed address
@@ -159,7 +161,7 @@ class Network:
             raise ValueError(f"name: {name!r} is taken")
         ends: list[Adapter | SwitchPort] = []
         options: dict[str, Any] = {"a_to_b": a_to_b, "b_to_a": b_to_a, "name": name, "seed": self.seed}
-        options |= {"loop": self.loop, "observe": self.observe if self._observers else None}
+        options |= {"loop": self.loop, "observe": self.observe}
         try:
             for one in (a, b):
                 ends.append(self._end(one))
@@ -329,6 +331,47 @@ class Network:
     def trace(self) -> Trace:
         """Return what was seen on all links so far."""
         return self._trace
+
+    def capture(
+        self, file: str | os.PathLike[str] | BinaryIO, *links: Link | str, snaplen: int = 0, comment: str | None = None
+    ) -> Recorder:
+        """Write what is seen on links from now on into a pcapng file, until the recorder or the run is closed.
+
+        Time stamps are virtual. Frames that a link has dropped are there, with a comment that says why.
+
+        Args:
+            file: a path, which is written anew, or a file open for writing bytes.
+            links: links or their names; none means all, and those that are made later.
+            snaplen: bytes that are kept of each frame at most; 0 keeps all.
+            comment: what to say of the whole capture.
+
+        Raises:
+            OSError: the file cannot be opened. A file that can be written no more ends the run.
+            ValueError, TypeError: a malformed argument, or no link of this network.
+        """
+        names = [link.name if isinstance(link, Link) else link for link in links]
+        for name in names:
+            if name not in self.links:
+                raise ValueError(f"links: {name!r} is no link of this network")
+        recorder = Recorder(file, snaplen=snaplen, comment=comment, on_error=self.fail)
+        for name in names or self.links:
+            recorder.describe(name)
+        wanted = frozenset(names)
+
+        def some(observation: Observation) -> None:
+            if observation.point in wanted:
+                recorder.record(observation)
+
+        self._observers.append(some if wanted else recorder.record)
+        self._recorders.append(recorder)
+        return recorder
+
+    def close(self) -> None:
+        """Close what captures write, and cut the power of all hosts; `run` does it. Idempotent."""
+        for host in self.hosts.values():
+            host.crash()
+        for recorder in self._recorders:
+            recorder.close()
 
 
 def _is_unheard(task: asyncio.Task[Any]) -> bool:

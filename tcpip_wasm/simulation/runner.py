@@ -187,7 +187,6 @@ class _Stage:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             asyncio.tasks._unregister_task(task)
         if self._network is not None:
-            for host in self._network.hosts.values():
-                host.crash()
+            self._network.close()
         for driver in drivers_of(self._loop):
             driver.end(StackClosedError(errno.ECONNABORTED, "the run is over"))

@@ -91,6 +91,7 @@ class Life:
         stack: its stack.
         number: counts from 1.
         context: what runs on it begins with this context.
+        ended: whether the host has crashed.
     """
 
     def __init__(self, host: Host, number: int, context: Context) -> None:
@@ -98,6 +99,7 @@ class Life:
         self.number = number
         self.context = context
         self.stack: NetworkStack
+        self.ended = False
         self.services: list[asyncio.Task[Any]] = []
 
 
@@ -277,6 +279,7 @@ class Host:
         if life is None:
             return
         self._life = None
+        life.ended = True
         self._kept = life.stack.forwarding, [route for route in life.stack.routes if not route.connected]
         for task in [one for one in self.network.loop.unfinished() if getattr(one, "life", None) == life]:
             task.cancel(f"{self.name} has crashed")

@@ -94,6 +94,18 @@ class _Selector(selectors.DefaultSelector):
     """What the loop waits with: asks it whether and for how long to really wait."""
 
     loop: VirtualLoop
+    descriptors = -1
+    """Those that are registered, but for the loop's own, by which threads wake it."""
+
+    def register(self, *arguments: Any, **options: Any) -> selectors.SelectorKey:
+        key = super().register(*arguments, **options)
+        self.descriptors += 1
+        return key
+
+    def unregister(self, *arguments: Any) -> selectors.SelectorKey:
+        key = super().unregister(*arguments)
+        self.descriptors -= 1
+        return key
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         return self.loop._select(timeout)
@@ -137,7 +149,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._selecting = _Selector()
         self._selecting.loop = self
         super().__init__(self._selecting)
-        self._own_descriptors = len(self._selecting.get_map())
         self._clock_resolution = 1 / SECOND  # of asyncio: a timer is due if it is less than this ahead
         self.set_task_factory(_task)
 
@@ -165,20 +176,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 f"the loop has turned {MOST_TURNS:,} times at {self.time():.9f} s without any time passing:",
                 self._list(),
             )
-        if turns % _LOOK and not self._has_descriptors():
+        if turns % _LOOK and not self._selecting.descriptors:
             return []
         return self._selecting.really(0)
 
     def _idle(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Nothing is runnable: take what came from outside, else wait for it, else let the clock jump."""
-        events = self._selecting.really(0) if self._has_descriptors() or not self.turns % _LOOK else []
+        events = self._selecting.really(0) if self._selecting.descriptors or not self.turns % _LOOK else []
         if self._take_from_outside() or events:
             self._waiting_since = None
             return events
         if self._is_outside_busy():
             return self._really_wait()
         if timeout is None:
-            if self._has_descriptors() or self._has_new_threads():
+            if self._selecting.descriptors or self._has_new_threads():
                 return self._really_wait()
             raise DeadlockError(f"nothing can happen any more at {self.time():.9f} s; these tasks wait:", self._list())
         self._waiting_since = None
@@ -218,9 +229,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         finally:
             self._held -= 1
 
-    def _has_descriptors(self) -> bool:
-        return len(self._selecting.get_map()) > self._own_descriptors
-
     def _has_new_threads(self) -> bool:
         """Whether a thread may still call back that is none of the executor's, which would be idle."""
         pool = getattr(self._pool, "_threads", ())
@@ -259,7 +267,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 *[f"{len(self._jobs)} jobs of executors"][: len(self._jobs)],
                 *[f"process {one.get_pid()}" for one in self._processes],
                 *[f"{self._held} blocks of hold()"][: self._held],
-                *[f"{len(self._selecting.get_map()) - self._own_descriptors} descriptors"][: self._has_descriptors()],
+                *[f"{self._selecting.descriptors} descriptors"][: self._selecting.descriptors],
             ]
             raise TimeLimitError(
                 f"nothing has happened for {self.real_limit:g} real seconds at {self.time():.9f} s of virtual time, "

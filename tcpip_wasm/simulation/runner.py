@@ -17,7 +17,7 @@ from tcpip_wasm.compat import Polyfill
 from tcpip_wasm.driver import drivers_of
 from tcpip_wasm.errors import StackClosedError
 from tcpip_wasm.simulation.clock import EPOCH, follow
-from tcpip_wasm.simulation.current import current_stack
+from tcpip_wasm.simulation.current import current_stack, place
 from tcpip_wasm.simulation.errors import ScenarioError, SimulationError
 from tcpip_wasm.simulation.leftovers import left_open
 from tcpip_wasm.simulation.log import label
@@ -117,6 +117,8 @@ class _Stage:
 
     def _report(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        if isinstance(error, asyncio.CancelledError) or _is_of_the_dead(context):
+            return  # until 3.12, asyncio's streams report a handler that was cancelled
         self._failures.append(error if error is not None else SimulationError(str(context.get("message"))))
 
     def _fail(self, error: BaseException) -> None:
@@ -190,3 +192,12 @@ class _Stage:
             self._network.close()
         for driver in drivers_of(self._loop):
             driver.end(StackClosedError(errno.ECONNABORTED, "the run is over"))
+
+
+def _is_of_the_dead(context: dict[str, Any]) -> bool:
+    """Whether a report is about something that ran on a host which has crashed since."""
+    task, handle = context.get("task") or context.get("future"), context.get("handle")
+    life = getattr(task, "life", None)
+    if life is None and handle is not None:
+        life = handle._context.get(place)
+    return life is not None and life.ended

@@ -1,0 +1,118 @@
+"""The same seed gives the same frames: in one process, in another, with other hashes, with other machine code.
+
+The digests are constants. They change with what stacks and links send, and only with that: where a change of that kind
+was meant, ``python -m tests.simulation.repeated 1`` and ``2`` say the new ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tcpip_wasm.simulation import Network, run
+from tests.simulation import repeated
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SMALL_DIGEST = "1b3c136f170f190b2f0ede96dd680ae5cacca09f4d5135a8c5c372f24a956c71"
+
+
+async def small(network: Network) -> bytes:
+    a, b = network.host("a"), network.host("b")
+    network.link(a, b, bandwidth=1e7, delay=0.01, loss=0.2)
+
+    async def serve() -> None:
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(await reader.read(-1))
+            writer.close()
+
+        async with await asyncio.start_server(echo, port=7) as server:
+            await server.serve_forever()
+
+    async def ask() -> bytes:
+        reader, writer = await asyncio.open_connection("b", 7)
+        writer.write(bytes(range(256)) * 40)
+        writer.write_eof()
+        answer = await reader.read(-1)
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+    b.start(serve)
+    return await a.run(ask())
+
+
+def test_a_hundred_runs() -> None:
+    """With garbage of other sizes around, and in whatever state a hundred runs leave the process."""
+    rubbish: list[object] = []
+    for number in range(100):
+        result = run(small, seed=7)
+        assert result.value == bytes(range(256)) * 40
+        assert result.digest == SMALL_DIGEST, number
+        rubbish.append([[] for _ in range(number * 7 % 100)])
+        if number % 10 == 0:
+            gc.collect()
+            rubbish.clear()
+    assert any("loss" in (one.comment or "") for one in result.network.trace().observations)
+
+
+def test_another_seed_is_another_run() -> None:
+    assert len({run(small, seed=seed).digest for seed in range(10)} - {SMALL_DIGEST}) >= 9
+    assert run(small, seed="7").digest == SMALL_DIGEST, "a seed is its text"
+    assert run(small, seed="seven").digest != SMALL_DIGEST
+
+
+def test_a_bit_of_everything() -> None:
+    first, second = repeated.once(1), repeated.once(1)
+    assert first.value == second.value
+    assert first.value[0] == 120
+    assert 0 < first.value[1] < 50, "some datagrams were lost in the crash"
+    assert first.duration == second.duration
+    assert first.digest == second.digest == repeated.DIGEST
+    assert not first.left_open
+    assert repeated.once(2).digest == repeated.OTHER_DIGEST
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONHASHSEED": "0"},
+        {"PYTHONHASHSEED": "12345", "PYTHONMALLOC": "malloc"},
+        {"PYTHONASYNCIODEBUG": "1"},
+        {"TCPIP_WASM_OPTIMIZE": "none"},
+        {"TCPIP_WASM_OPTIMIZE": "speed_and_size"},
+    ],
+    ids=lambda environment: ",".join(f"{name}={value}" for name, value in environment.items()),
+)
+def test_in_another_process(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation.repeated", "1"],
+        env=os.environ | environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert done.stdout.split() == [repeated.DIGEST]
+
+
+def _pythons() -> list[str]:
+    """Return other interpreters that have what the package needs, named by the environment."""
+    return [path for path in os.environ.get("TCPIP_WASM_PYTHONS", "").split(os.pathsep) if path]
+
+
+@pytest.mark.skipif(not _pythons(), reason="TCPIP_WASM_PYTHONS names no other interpreters that have wasmtime")
+def test_on_other_pythons() -> None:
+    for python in _pythons():
+        command = [python, "-m", "tests.simulation.repeated", "1"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
+        assert done.stdout.split() == [repeated.DIGEST], python
+
+

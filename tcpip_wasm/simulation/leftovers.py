@@ -34,7 +34,7 @@ def left_open(network: Network, tasks: Iterable[asyncio.Task[Any]]) -> list[str]
 
 
 def _sockets(driver: Driver) -> list[str]:
-    found = []
+    found: dict[object, str] = {}  # a server has a handle for each address
     for handler in driver.handlers.values():
         target = getattr(handler, "_transport", handler)
         target = target() if callable(target) else target  # a weak reference
@@ -42,8 +42,8 @@ def _sockets(driver: Driver) -> list[str]:
             continue
         if isinstance(target, asyncio.BaseTransport) and target.is_closing():
             continue  # what is left to do is TCP's
-        found.append(repr(target))
-    return found
+        found[target] = repr(target)
+    return list(found.values())
 
 
 def _stack(driver: Driver) -> str:

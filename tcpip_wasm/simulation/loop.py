@@ -32,6 +32,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import Context
+from math import ulp
 from time import monotonic  # by name: `run` replaces those of the module
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
 
@@ -53,6 +54,9 @@ OVERTAKEN: Final = 1.0
 
 MOST_TURNS: Final = 1_000_000
 """Turns of the loop without any time passing, after which something runs in a circle."""
+
+_COARSE: Final = 2**21 * SECOND
+"""24 days, from which on two neighbours among floating point numbers are not much nearer than a nanosecond."""
 
 _LOOK: Final = 64
 """Turns between two looks at real events while there is something to run: signals must get through."""
@@ -199,6 +203,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 f"the limit of {self.limit:g} s of virtual time is reached; these tasks wait:", self._list()
             )
         self._now = now
+        if now > _COARSE:
+            self._clock_resolution = 2 * ulp(now / SECOND)
         self._at_once = 0
         self.jumps += 1
         return []

@@ -42,6 +42,7 @@ class Run(Generic[T]):
         network: the network, closed by now, with its trace.
         left_open: a text for each task, socket, server and stack that the scenario has left open. What services of
             hosts have opened counts only if it is still open after they were cancelled.
+        failures: where `strict` is off, what would have been a `ScenarioError`.
     """
 
     value: T
@@ -50,6 +51,7 @@ class Run(Generic[T]):
     duration: float
     network: Network
     left_open: tuple[str, ...]
+    failures: tuple[BaseException, ...] = ()
 
 
 def run(
@@ -61,6 +63,7 @@ def run(
     follow_time: bool = True,
     epoch: float = EPOCH,
     trace: bool = True,
+    strict: bool = True,
     log: int | str | None = None,
 ) -> Run[T]:
     """Run a scenario in virtual time, on a network of its own.
@@ -73,6 +76,8 @@ def run(
         follow_time: whether the process's clocks and random numbers follow the run; see `clock`.
         epoch: what `time.time` says when the run begins, in seconds since 1970-01-01 UTC.
         trace: whether every frame is recorded; without, there is no digest.
+        strict: whether failures that nobody could catch fail the run: of callbacks, of servers' connections, of tasks
+            on hosts that nobody awaited. What runs on a host that has crashed since never does.
         log: a level of `logging`, from which on records are written to the standard error output with the virtual time
             and the host; None leaves it to the handlers that are there.
 
@@ -84,6 +89,8 @@ def run(
 
     What the scenario raises is raised here, and so is what a service of a host raises, which ends the scenario.
     """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("run() makes a loop, and another loop is running in this thread")
     collects = gc.isenabled()
     with ExitStack() as stack:
         runner = stack.enter_context(
@@ -98,7 +105,7 @@ def run(
         if collects:
             gc.disable()  # when it runs depends on all that was done before; the loop does it at set turns
             stack.callback(gc.enable)
-        return _Stage(runner, loop, seed, trace).play(scenario)
+        return _Stage(runner, loop, seed, trace).play(scenario, strict)
 
 
 class _Stage:
@@ -127,7 +134,8 @@ class _Stage:
             if self._main is not None:
                 self._main.cancel()
 
-    def play(self, scenario: Callable[[Network], Awaitable[T]]) -> Run[T]:
+    def play(self, scenario: Callable[[Network], Awaitable[T]], strict: bool) -> Run[T]:
+        """Do it."""
         try:
             try:
                 value, digest, duration = self._runner.run(self._perform(scenario))
@@ -144,15 +152,17 @@ class _Stage:
             self._failures += network.unheard()
         finally:
             self._close()
-        if self._failures:
+        if self._failures and strict:
             raise ScenarioError(
                 "the scenario has ended, but: " + "; ".join(f"{type(one).__name__}: {one}" for one in self._failures),
                 self._failures,
             ) from self._failures[0]
-        return Run(value, self._seed, digest, duration, network, tuple(left))
+        return Run(value, self._seed, digest, duration, network, tuple(left), tuple(self._failures))
 
     async def _perform(self, scenario: Callable[[Network], Awaitable[T]]) -> tuple[T, str | None, float]:
         self._main = asyncio.current_task()
+        assert self._main is not None
+        self._main.set_name("scenario")
         network = self._network = Network(self._seed, trace=self._trace)
         network.on_failure = self._fail
         value = await scenario(network)

@@ -25,6 +25,7 @@ _TELLING: Final = (
     asyncio.Semaphore,
     asyncio.Queue,
     asyncio.Barrier,
+    asyncio.TaskGroup,
 )
 
 
@@ -66,7 +67,11 @@ def _is_library(frame: FrameType) -> bool:
 
 def _reason(task: asyncio.Task[Any], frames: list[FrameType]) -> str:
     for frame in reversed(frames):
+        if not _is_library(frame):
+            break  # what is outside of that only waits for it
         owner = frame.f_locals.get("self")
+        if frame.f_code.co_name == "_wait" and "fs" in frame.f_locals:
+            return "some of " + _names(frame.f_locals["fs"])
         if owner is None:
             continue
         if isinstance(owner, asyncio.StreamReader):
@@ -76,20 +81,23 @@ def _reason(task: asyncio.Task[Any], frames: list[FrameType]) -> str:
             return f"{doing} {_ends(owner.transport)}"
         if isinstance(owner, _TELLING):
             return f"{frame.f_code.co_name}() of {_short(owner)}"
-        if type(owner).__module__.startswith("tcpip_wasm.") and _is_library(frame):
+        if type(owner).__module__.startswith("tcpip_wasm."):
             return f"{frame.f_code.co_name}() of {_short(owner)}"
     waiter = getattr(task, "_fut_waiter", None)
     if isinstance(waiter, asyncio.Task):
         return f"the task {waiter.get_name()}"
     children = getattr(waiter, "_children", None)
     if children is not None:
-        return "all of " + ", ".join(
-            one.get_name() if isinstance(one, asyncio.Task) else _short(one) for one in children if not one.done()
-        )
+        return "all of " + _names(children)
     if waiter is None:
         return "its turn"
     inside = f" in {frames[-1].f_code.co_name}()" if frames else ""
     return f"{_short(waiter)}{inside}"
+
+
+def _names(futures: Iterable[asyncio.Future[Any]]) -> str:
+    names = [one.get_name() if isinstance(one, asyncio.Task) else _short(one) for one in futures if not one.done()]
+    return ", ".join(sorted(names))
 
 
 def _ends(transport: Any) -> str:

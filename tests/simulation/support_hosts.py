@@ -1,0 +1,48 @@
+"""What tests of hosts share: a server and a client that are as simple as can be."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tcpip_wasm.simulation import Host, Network
+
+
+async def upper(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer each line in upper case."""
+    while line := await reader.readline():
+        writer.write(line.upper())
+    writer.close()
+
+
+async def serve_upper(port: int = 7) -> None:
+    """Serve until cancelled."""
+    async with await asyncio.start_server(upper, port=port) as server:
+        await server.serve_forever()
+
+
+async def ask(host: str, port: int = 7, question: bytes = b"question\n") -> bytes:
+    """Return the answer to one line."""
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(question)
+        return await reader.readline()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+def two(network: Network, **settings: Any) -> tuple[Host, Host]:
+    """Return hosts ``a`` and ``b`` on a link."""
+    a, b = network.host("a"), network.host("b")
+    network.link(a, b, **{"delay": 0.01} | settings)
+    return a, b
+
+
+def star(network: Network, count: int, **settings: Any) -> list[Host]:
+    """Return hosts ``h0``, ``h1`` and so on, on a switch."""
+    network.switch("switch")
+    hosts = [network.host(f"h{number}") for number in range(count)]
+    for host in hosts:
+        network.link(host, "switch", **{"delay": 0.005} | settings)
+    return hosts

@@ -11,7 +11,21 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import blocking, bulk, connects, datagrams, echo, idle, kernel, middle, programs, report, startup, timer
+from benchmarks import (
+    blocking,
+    bulk,
+    connects,
+    datagrams,
+    echo,
+    idle,
+    kernel,
+    middle,
+    programs,
+    report,
+    simulation,
+    startup,
+    timer,
+)
 from benchmarks.report import Measure
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -35,6 +49,7 @@ def parts(quick: bool) -> dict[str, Part]:
             "blocking": lambda: blocking.measure(500, 32 * MIB, 1),
             "timer": lambda: timer.measure(128 * MIB, 1),
             "idle": lambda: idle.measure(1.0),
+            "simulation": lambda: simulation.measure(20, 1),
             "kernel": lambda: kernel.measure(16 * MIB, 1),
         }
     return {
@@ -48,6 +63,7 @@ def parts(quick: bool) -> dict[str, Part]:
         "blocking": lambda: blocking.measure(10_000, 256 * MIB, 5),
         "timer": lambda: timer.measure(1024 * MIB, 3),
         "idle": lambda: idle.measure(10.0),
+        "simulation": lambda: simulation.measure(1_000, 5),
         "kernel": lambda: kernel.measure(256 * MIB, 5),
     }
 

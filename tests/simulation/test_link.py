@@ -135,7 +135,7 @@ def test_settings_change_one_way_or_both_and_not_when_they_are_wrong() -> None:
             hosts.link.change(delay=0.03)
             assert (await session.ping()).round_trip_time == pytest.approx(0.06, abs=1e-6)
             assert hosts.link.a_to_b.settings.delay == 0.03
-            with pytest.raises(ValueError, match="^loss: 2"):
+            with pytest.raises(ValueError, match=r"^loss: 2"):
                 hosts.link.change(delay=0.2, loss=2)
             with pytest.raises(TypeError, match="colour"):
                 hosts.link.change(colour="red")

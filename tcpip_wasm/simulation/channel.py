@@ -145,7 +145,7 @@ class Channel:
             self._queue = settings.queue.make()
             for frame in waiting:
                 if not self._queue.push(now, frame):
-                    self._drop(frame.data, "queue")
+                    self._drop_late(frame, "queue")
         self._apply(settings)
         self._arm()
 
@@ -189,7 +189,7 @@ class Channel:
             self._timer.cancel()
             self._timer = None
         for frame in under_way + waiting:
-            self._drop(frame.data, cause)
+            self._drop_late(frame, cause)
 
     _cause = "down"
 
@@ -284,9 +284,9 @@ class Channel:
         time, link_type = self._loop.time(), ETHERNET if self._header else RAW
         self._observe(Observation(time, self._point, self._outgoing, frame, comment, link_type))
 
-    def _drop_late(self, frame: _Frame) -> None:
+    def _drop_late(self, frame: _Frame, cause: str = "codel") -> None:
         if frame.copies:  # else it is counted as lost
-            self._drop(frame.data, "codel")
+            self._drop(frame.data, cause)
 
     def _serve(self, now: int) -> None:
         """Let the transmitter take from the queue what it has by now."""

@@ -1,0 +1,146 @@
+"""CoDel: the pseudocode's decisions one by one, and what it does to the queue of a saturating connection."""
+
+from __future__ import annotations
+
+import asyncio
+from math import sqrt
+
+import pytest
+
+from tcpip_wasm.simulation import CoDel, DropTail, LinkSettings
+from tcpip_wasm.simulation.queue import CoDelQueue
+from tests.support_clock import run_virtually
+
+from .support import TCP_SHARE, linked, sample, transfer
+
+MS = 1_000_000
+TARGET, INTERVAL = 5 * MS, 100 * MS
+
+
+class Packet:
+    """A frame of a size, with the time at which it came."""
+
+    def __init__(self, came: int, size: int = 1514) -> None:
+        self.came = came
+        self.size = size
+
+
+class Overload:
+    """A queue that gets a frame each `every` and gives one away each millisecond, and what it drops meanwhile."""
+
+    def __init__(self) -> None:
+        self.queue: CoDelQueue[Packet] = CoDelQueue(100_000, 2**30, TARGET, INTERVAL)
+        self.now = 0
+        self.next = 0
+        self.drops: list[int] = []
+        self.sojourns: list[int] = []
+
+    def run(self, until: int, every: int) -> None:
+        while self.now < until:
+            while self.next <= self.now:
+                assert self.queue.push(self.next, Packet(self.next))
+                self.next += every
+            frame = self.queue.pop(self.now, lambda _: self.drops.append(self.now))
+            self.sojourns.append(self.now - frame.came if frame is not None else 0)
+            self.now += MS
+
+
+def test_nothing_is_dropped_below_the_target() -> None:
+    load = Overload()
+    for _ in range(4):
+        load.queue.push(0, Packet(0))
+    load.run(10_000 * MS, every=MS)  # four wait always: 4 ms
+    assert max(load.sojourns) == 4 * MS
+    assert load.drops == []
+
+
+def test_a_burst_that_is_gone_within_an_interval_is_not_dropped_from() -> None:
+    load = Overload()
+    for _ in range(95):
+        load.queue.push(0, Packet(0))
+    load.run(5_000 * MS, every=2 * MS)
+    assert max(load.sojourns) > 80 * MS
+    assert load.drops == [] or load.drops[0] > 100 * MS
+    quiet = Overload()
+    for _ in range(90):
+        quiet.queue.push(0, Packet(0))
+    quiet.next = 10_000 * MS
+    quiet.run(5_000 * MS, every=MS)
+    assert quiet.drops == []
+
+
+def test_the_control_law() -> None:
+    """The first drop comes an interval after waiting times went above the target, the n-th interval/sqrt(n) later."""
+    load = Overload()
+    load.run(3_000 * MS, every=800_000)  # a quarter too much
+    above = next(at for at, sojourn in enumerate(load.sojourns) if sojourn >= TARGET) * MS
+    assert load.drops[0] == above + INTERVAL
+    due = float(load.drops[0])
+    for count, at in enumerate(load.drops[1:20], 1):
+        due += INTERVAL / sqrt(count)
+        assert 0 <= at - due < MS + 20  # frames leave each millisecond
+
+
+def test_dropping_resumes_at_the_rate_it_had() -> None:
+    """Section 5.4: soon after a dropping state of many drops, the next one does not begin at the lowest rate."""
+    load = Overload()
+    load.run(2_000 * MS, every=700_000)
+    many = len(load.drops)
+    while len(load.queue) > 2:  # a pause, in which the queue empties
+        load.queue.pop(load.now, lambda _: load.drops.append(load.now))
+    load.queue.pop(load.now, load.drops.append)  # type: ignore[arg-type]
+    load.next = load.now
+    load.drops.clear()
+    begin = load.now
+    load.run(begin + 600 * MS, every=700_000)
+    fresh = Overload()
+    fresh.run(600 * MS, every=700_000)
+    assert many > 20
+    assert len(load.drops) > 2 * len(fresh.drops)
+
+
+def test_one_frame_is_never_dropped_for_its_age() -> None:
+    """A slow link: what waits is no more than the largest frame, however long that takes."""
+    queue: CoDelQueue[Packet] = CoDelQueue(1000, 2**30, TARGET, INTERVAL)
+    drops: list[Packet] = []
+    for turn in range(100):
+        queue.push(turn * 1000 * MS, Packet(turn))
+        queue.push(turn * 1000 * MS, Packet(turn))
+        assert queue.pop(turn * 1000 * MS + 500 * MS, drops.append) is not None
+        assert queue.pop(turn * 1000 * MS + 900 * MS, drops.append) is not None
+    assert drops == []
+
+
+def standing(queue: DropTail | CoDel) -> tuple[float, float, dict[str, int]]:
+    """Saturate 10 Mbit/s, 20 ms; return the waiting time in the middle of its run, goodput over bandwidth, drops."""
+
+    async def run() -> tuple[float, float, dict[str, int]]:
+        bandwidth = 10e6
+        async with linked(LinkSettings(bandwidth=bandwidth, delay=0.02, queue=queue)) as hosts:
+            task = asyncio.create_task(transfer(hosts, 25_000_000))
+            await asyncio.sleep(5.0)  # slow start and what it left in the queue
+            waiting = await sample(lambda: hosts.link.a_to_b.statistics().waiting_bytes, 14.0, 0.005)
+            result = await task
+            assert result.whole
+            median = sorted(waiting)[len(waiting) // 2] * 8 / bandwidth
+            return median, result.goodput(0.4) / bandwidth / TCP_SHARE, hosts.link.a_to_b.statistics().dropped
+
+    return run_virtually(run())
+
+
+def test_codel_keeps_the_standing_queue_near_its_target_where_drop_tail_fills_it() -> None:
+    waiting, goodput, dropped = standing(CoDel())
+    assert set(dropped) == {"codel"}
+    assert waiting < 0.010  # twice the target, at most
+    assert goodput > 0.8
+    waiting, goodput, dropped = standing(DropTail())
+    assert dropped == {}
+    assert waiting > 0.5  # all of a window but a round trip's bytes
+    assert goodput > 0.95
+
+
+@pytest.mark.parametrize("target", [0.02, 0.05])
+def test_a_larger_target_gives_a_longer_queue(target: float) -> None:
+    waiting, goodput, _ = standing(CoDel(target=target))
+    assert target / 3 < waiting < 2 * target  # Reno's window, and with it the queue, is a sawtooth
+    assert goodput > 0.95

@@ -119,7 +119,7 @@ class Direction:
             end = max(times, default=start)
         if width is None:
             width = _round((end - start) / _BINS)
-        count = max(ceil((end - start) / width), 1)
+        count = max(ceil((end - start) / width - 1e-6), 1)  # 0.3 / 0.1 is more than 3
         if count > 1_000_000:
             raise ValueError(f"width: {width} s makes {count:,} intervals")
         sent, acknowledged = [0.0] * count, [0.0] * count

@@ -93,6 +93,8 @@ class Capture:
 
     def observed(self, interface: Interface, outgoing: bool, frame: memoryview) -> None:
         """Take a frame of an interface."""
+        if not self._points:  # closed at an earlier frame of the same batch
+            return
         point, link_type = self._links.get(interface) or self._link_of(interface)
         if self._recorder is not None:
             self._recorder.write(point, link_type, self._clock(), frame, outgoing)

@@ -1,15 +1,12 @@
-"""What went over a link, as files in libpcap's form, and tshark's judgement of them: are all sums right, is anything
-malformed?
+"""What went over a link, and tshark's judgement of it: are all sums right, is anything malformed?
 
-A capture stands between a link and its interface, and sees each frame as it leaves or enters the stack: no kernel has
-filled in or checked a sum before.
+A capture sees each frame as it leaves or enters the stack: no kernel has filled in or checked a sum before.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import struct
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tcpip_wasm.links import DatagramSocketLink, FrameInterface
+from tcpip_wasm.capture import PcapngWriter, capture, link_types
+from tcpip_wasm.links import DatagramSocketLink
 
 from .requirements import require_programs
 
@@ -33,7 +31,7 @@ _READ: Final = (
 )
 """What tshark is to look into: a payload of random bytes on port 80 would be malformed HTTP."""
 
-_LINK_TYPES: Final = {"tap": 1, "tun": 101}  # LINKTYPE_ETHERNET, LINKTYPE_RAW
+_LINK_TYPES: Final = {"tap": link_types.ETHERNET, "tun": link_types.RAW}
 _BAD, _GOOD = "0", "1"
 _ERROR: Final = str(0x00800000)
 """tshark's severity for what contradicts a protocol; retransmissions and the like are below it."""
@@ -65,10 +63,11 @@ class Capture:
         self.kind = kind
         self.frames: list[bytes] = []
 
-    def of(self, interface: Any) -> FrameInterface:
-        """Return what a link is to be attached to in the place of an interface."""
+    def of(self, interface: Any) -> Any:
+        """Capture what passes an interface until its stack ends, and return it."""
         assert interface.type == self.kind
-        return _Recorded(interface, self.frames)
+        capture(interface, lambda observation: self.frames.append(observation.frame))
+        return interface
 
     @contextmanager
     def wire(self, a: Any, b: Any) -> Iterator[None]:
@@ -87,11 +86,10 @@ class Capture:
 
     def write_to(self, path: Path) -> None:
         """Write the frames to a file, a millisecond apart."""
-        with path.open("wb") as file:
-            file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0x40000, _LINK_TYPES[self.kind]))
+        with PcapngWriter(path) as writer:
+            interface = writer.add_interface(self.kind, _LINK_TYPES[self.kind])
             for number, frame in enumerate(self.frames):
-                seconds, milliseconds = divmod(number, 1000)
-                file.write(struct.pack("<IIII", seconds, milliseconds * 1000, len(frame), len(frame)) + frame)
+                writer.write(interface, number * 1_000_000, frame)
 
     def judge(self, folder: Path) -> Verdict:
         """Have tshark read the capture; a test is skipped where tshark is not installed.
@@ -100,7 +98,7 @@ class Capture:
             folder: for the file.
         """
         require_programs("tshark")
-        path = folder / "capture.pcap"
+        path = folder / "capture.pcapng"
         self.write_to(path)
         columns = ("frame.number", "frame.protocols", "_ws.malformed", "_ws.expert.severity", "_ws.col.Info")
         done = subprocess.run(
@@ -143,55 +141,3 @@ def _settings(folder: Path) -> Path:
     others = [name for name in names if name not in _READ and not name.startswith("_ws.")]
     (settings / "disabled_protos").write_text("\n".join(others) + "\n")
     return settings
-
-
-class _Recorded:
-    """An interface as a link sees it, and a link as an interface sees it."""
-
-    def __init__(self, interface: Any, frames: list[bytes]) -> None:
-        self._interface = interface
-        self._frames = frames
-        self._port: Any = None
-        self._view = memoryview(b"")
-
-    @property
-    def type(self) -> str:
-        return str(self._interface.type)
-
-    @property
-    def mtu(self) -> int:
-        return int(self._interface.mtu)
-
-    def attach(self, port: Any, /) -> None:
-        self._port = port
-        self._interface.attach(self)
-
-    def detach(self) -> None:
-        self._interface.detach()
-
-    def receive_buffer(self) -> memoryview:
-        self._view = self._interface.receive_buffer()
-        return self._view
-
-    def commit_received(self, nbytes: int, /) -> None:
-        self._record(self._view[:nbytes])
-        self._view = memoryview(b"")
-        self._interface.commit_received(nbytes)
-
-    def resume_transmit(self) -> None:
-        self._interface.resume_transmit()
-
-    def transmit(self, batch: memoryview, /) -> int:
-        taken = int(self._port.transmit(batch))
-        self._record(batch[:taken])
-        return taken
-
-    def detached(self, error: Exception | None) -> None:
-        self._port.detached(error)
-
-    def _record(self, records: memoryview) -> None:
-        offset = 0
-        while offset < len(records):
-            (length,) = struct.unpack_from("<I", records, offset)
-            self._frames.append(bytes(records[offset + 4 : offset + 4 + length]))
-            offset += 4 + length + -length % 4

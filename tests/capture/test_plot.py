@@ -1,0 +1,302 @@
+"""Connections as pictures: the points that are drawn, pictures that are pictures, and the command."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tcpip_wasm.capture import Observation, PcapngWriter, Trace, link_types
+from tcpip_wasm.capture.connections import Acknowledgement, Segment, connections
+from tcpip_wasm.cli import main
+from tests.support import payload
+from tests.support_clock import run_virtually
+from tests.support_frames import ACK, FIN, SYN, TCP, ipv4, tcp
+
+from .support import transfer
+
+A, B = ("10.0.0.1", 1000), ("10.0.0.2", 80)
+FIRST = 0xFFFFFF00  # the sequence numbers of A pass 2³²
+SCALED = b"\3\3\2\1"
+
+
+def segment(
+    time: float,
+    sequence: int = 0,
+    acknowledgement: int | None = None,
+    flags: int = 0,
+    *,
+    back: bool = False,
+    data: int = 0,
+    options: bytes = b"",
+    comment: str | None = None,
+    point: str = "link0",
+) -> Observation:
+    """A segment from A to B or back; numbers count from the SYN."""
+    source, to = (B, A) if back else (A, B)
+    own, other = (5, FIRST) if back else (FIRST, 5)
+    frame = tcp(
+        *(source, to),
+        sequence=own + sequence,
+        acknowledgement=0 if acknowledgement is None else other + acknowledgement,
+        flags=flags | (0 if acknowledgement is None else ACK),
+        window=1000,
+        options=options,
+        payload=bytes(data),
+    )
+    packet = ipv4(source[0], to[0], TCP, frame)
+    return Observation(100 + time, point, not back, packet, comment, link_types.RAW)
+
+
+def sack(left: int, right: int) -> bytes:
+    return b"\1\1\5\x0a" + b"".join((FIRST + each & 0xFFFFFFFF).to_bytes(4) for each in (left, right))
+
+
+CONVERSATION = [
+    segment(0.0, flags=SYN, options=SCALED),
+    segment(0.1, 0, 1, SYN, back=True, options=SCALED),
+    segment(0.2, 1, 1),
+    segment(0.2, 1, 1, data=500),
+    segment(0.2, 501, 1, data=500, comment="loss"),
+    segment(0.2, 1001, 1, data=500),
+    segment(0.3, 1, 501, back=True),
+    segment(0.3, 1, 501, back=True, options=sack(1001, 1501)),
+    segment(0.4, 501, 1, data=500),
+    segment(0.5, 1, 1501, back=True, comment="queue"),
+    segment(0.6, 1501, 1, FIN),
+    segment(0.7, 1, 1502, FIN, back=True, data=100),
+]
+
+
+def test_what_is_drawn() -> None:
+    (connection,) = connections(Trace(CONVERSATION))
+    there, back = connection.directions
+    assert connection.main is there
+    assert (connection.point, connection.start, connection.packets, connection.data) == ("link0", 100.0, 12, 1600)
+    assert (there.sender, there.receiver, there.data, back.data) == (A, B, 1500, 100)
+    assert [(round(s.time, 6), s.start, s.end, s.retransmitted, s.dropped) for s in there.segments] == [
+        (0.0, 0, 1, False, None),
+        (0.2, 1, 501, False, None),
+        (0.2, 501, 1001, False, "loss"),
+        (0.2, 1001, 1501, False, None),
+        (0.4, 501, 1001, True, None),
+        (0.6, 1501, 1502, False, None),
+    ]
+    assert [(round(a.time, 6), a.number, a.edge, a.sack, a.dropped) for a in there.acknowledgements] == [
+        (0.1, 1, 1001, (), None),  # the window of a SYN is not scaled: RFC 7323, section 2.2
+        (0.3, 501, 4501, (), None),
+        (0.3, 501, 4501, ((1001, 1501),), None),
+        (0.5, 1501, 5501, (), "queue"),
+        (0.7, 1502, 5502, (), None),
+    ]
+    assert [(round(time, 6), size) for time, size in there.outstanding()] == [
+        *((0.0, 1), (0.1, 0), (0.2, 500), (0.2, 1000), (0.2, 1500)),
+        *((0.3, 1000), (0.3, 1000), (0.4, 1000), (0.6, 1001), (0.7, 0)),
+    ]
+    width, sent, acknowledged = there.throughput(0.25)
+    assert width == 0.25
+    assert sent == [1501 * 32, 500 * 32, 1 * 32]
+    assert acknowledged == [0, 500 * 32, 1001 * 32]
+    _, sent, acknowledged = there.throughput(0.1, start=0.35, end=0.65)
+    assert sent == pytest.approx([500 * 80, 0, 80])
+    assert acknowledged == [0, 0, 0]
+    with pytest.raises(ValueError, match="intervals"):
+        there.throughput(1e-9)
+
+
+def test_a_capture_that_begins_in_the_middle() -> None:
+    (connection,) = connections(Trace(CONVERSATION[6:]))
+    there = connection.directions[1]
+    assert there.sender == A
+    assert [segment.start for segment in there.segments] == [0, 1000]
+    assert [ack.number for ack in there.acknowledgements] == [0, 0, 1000, 1001]
+    # What the scale of the window is, nobody has seen.
+    assert there.acknowledgements[0].edge == 1000
+    assert [size for _, size in there.outstanding()] == [0, 0, 500, 1001, 0]
+
+
+def test_several_connections_and_points() -> None:
+    again = [Observation(each.time + 1, *fields_of(each)) for each in CONVERSATION]
+    twice = [
+        copy
+        for each in CONVERSATION
+        for copy in (
+            Observation(each.time, "a", each.outgoing, each.frame, link_type=link_types.RAW),
+            Observation(each.time, "b", not each.outgoing, each.frame, link_type=link_types.RAW),
+        )
+    ]
+    assert [(each.point, each.start) for each in connections(Trace(CONVERSATION + again))] == [
+        ("link0", 100),
+        ("link0", 101),
+    ]
+    found = connections(Trace(twice))
+    assert [(each.point, each.data) for each in found] == [("a", 1600), ("b", 1600)]
+    assert connections(Trace()) == []
+    assert str(found[0]) == "10.0.0.1:1000 > 10.0.0.2:80 at a: 12 packets, 1,500 bytes there, 100 back"
+
+
+def fields_of(each: Observation) -> tuple[str, bool, bytes, str | None, int]:
+    return each.point, each.outgoing, each.frame, each.comment, each.link_type
+
+
+def test_a_transfer_adds_up() -> None:
+    trace = Trace()
+    size = 300_000
+    assert run_virtually(transfer(trace, size, loss=0.01)) == payload(size)
+    (connection,) = connections(trace)
+    shown = connection.main
+    assert shown.data == size
+    assert shown.segments[-1].end == size + 2  # SYN and FIN
+    assert [segment for segment in shown.segments if segment.retransmitted]
+    assert len([s for s in shown.segments if s.dropped]) == len(trace.at("link0", outgoing=True).tcp().dropped())
+    assert shown.outstanding()[-1][1] == 0
+    width, sent, acknowledged = shown.throughput()
+    assert 50 <= len(sent) <= 126
+    assert sum(acknowledged) * width / 8 == pytest.approx(size + 1)
+    assert sum(sent) * width / 8 == pytest.approx(sum(s.end - s.start for s in shown.segments))
+    # 10 Mbit/s less headers; nothing is acknowledged faster for long.
+    assert max(acknowledged) < 12e6
+
+
+def test_empty_directions_have_points_too() -> None:
+    (connection,) = connections(Trace(CONVERSATION[:1]))
+    assert connection.directions[1].outstanding() == []
+    assert connection.directions[1].throughput()[1:] == ([0.0], [0.0])
+    assert connection.directions[0].segments == [Segment(0, 0, 1, False, None)]
+    assert connection.directions[1].acknowledgements == list[Acknowledgement]()
+
+
+# --- Pictures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    trace = Trace()
+    run_virtually(transfer(trace, 300_000, loss=0.01))
+    path = tmp_path_factory.mktemp("capture") / "lossy.pcapng"
+    trace.save(path)
+    return path
+
+
+def test_png_and_svg(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = pytest.importorskip("matplotlib.image")
+    png, svg = tmp_path / "a.png", tmp_path / "a.svg"
+    for output in (png, svg):
+        assert main(["plot", str(file), "-o", str(output)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"{png}: connection 1 of 1: 10.0.0.1:")
+    pixels = image.imread(png)
+    assert pixels.shape[0] > 600
+    assert pixels.shape[1] > 800
+    assert len({tuple(pixel) for row in pixels[::7, ::7] for pixel in row}) > 5
+    text = svg.read_text()
+    root = ElementTree.fromstring(text)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}path"))) > 50
+    assert main(["plot", str(file), "-o", str(tmp_path / "b.svg")]) == 0
+    assert (tmp_path / "b.svg").read_text() == text
+
+
+def test_labels() -> None:
+    pytest.importorskip("matplotlib")
+    from tcpip_wasm.capture.plot import draw, save
+
+    (connection,) = connections(Trace(CONVERSATION))
+    figure = draw(connection)
+    top, middle, bottom = figure.axes
+    assert top.get_ylabel() == "sequence number (bytes)"
+    legend = top.get_legend()
+    assert legend
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "edge of the receiver's window",
+        "acknowledged",
+        "sent (4)",
+        "sent again (1)",
+        "dropped (1)",
+        "selectively acknowledged (1 blocks)",
+        "acknowledgement dropped (1)",
+    ]
+    assert middle.get_ylabel() == "unacknowledged (bytes)"
+    assert "the congestion window itself cannot be seen" in middle.get_title(loc="left")
+    assert bottom.get_ylabel() == "throughput (Mbit/s)"
+    assert bottom.get_xlabel() == "time since the connection's first packet (ms)"
+    # Also of next to nothing, of the other direction and of a part without packets.
+    for trace in (CONVERSATION[:1], CONVERSATION[6:7]):
+        (small,) = connections(Trace(trace))
+        for direction in small.directions:
+            save(draw(small, direction=direction), io.BytesIO())
+    save(draw(connection, start=50, end=60), io.BytesIO(), format="svg")
+
+
+def test_list_show_and_mistakes(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", "--list", str(file)]) == 0
+    assert re.fullmatch(
+        r"1  10\.0\.0\.1:\d+ > 10\.0\.0\.2:80 at link0: \d+ packets, 300,000 bytes there, 0 back\n",
+        capsys.readouterr().out,
+    )
+    assert main(["show", str(file)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(Trace.load(file))
+    assert sum("[DROPPED: loss]" in line for line in lines) == len(Trace.load(file).dropped("loss")) > 0
+    assert main(["plot", "-c", "2", str(file)]) == 1
+    assert capsys.readouterr().err == "tcpip-wasm: --connection 2: there are 1 to 1\n"
+    assert main(["show", str(tmp_path / "none")]) == 1
+    assert "No such file" in capsys.readouterr().err
+    assert main(["plot", "-o", str(tmp_path / "a.nonsense"), str(file)]) == 1
+    assert "nonsense" in capsys.readouterr().err
+    empty = tmp_path / "empty.pcapng"
+    PcapngWriter(empty).close()
+    assert main(["plot", str(empty)]) == 1
+    assert capsys.readouterr().err == f"tcpip-wasm: {empty}: no TCP connection among 0 packets\n"
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+
+
+def test_a_file_that_was_cut_off(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cut = tmp_path / "cut.pcapng"
+    cut.write_bytes(file.read_bytes()[:-10])
+    whole = len(Trace.load(file))
+    assert main(["show", str(cut)]) == 1
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == whole - 1
+    assert "the file ends in a block" in said.err
+    assert main(["plot", "--list", str(cut)]) == 0
+    assert f"only {whole - 1:,} packets could be read: the file ends in a block" in capsys.readouterr().err
+
+
+def test_as_a_program(file: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tcpip_wasm", "plot", "--list", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "300,000 bytes there" in done.stdout
+    # Whoever reads has enough after a line.
+    with subprocess.Popen(
+        [sys.executable, "-m", "tcpip_wasm", "show", str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_without_matplotlib(file: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        "from tcpip_wasm.cli import main\n"
+        f"raise SystemExit(main(['plot', {str(file)!r}, '-o', {str(tmp_path / 'a.png')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "pip install 'tcpip_wasm[plot]'" in done.stderr
+    assert "Traceback" not in done.stderr

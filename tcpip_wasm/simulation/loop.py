@@ -6,8 +6,11 @@ beside the network keep the clock standing, and the loop really waits for them:
 - jobs of `run_in_executor` and `asyncio.to_thread`. Their results arrive when nothing else is runnable, in the order
   in which the jobs were submitted, so that the speed of a thread changes nothing. (A job that is not done a second
   after a later one is overtaken: it may be waiting for what follows from the later one.)
+- jobs of anyio's ``to_thread``, which arrive in the order in which they end,
 - subprocesses, until they have ended,
 - whatever else is done inside ``with loop.hold():``, such as a thread of one's own that calls `call_soon_threadsafe`.
+
+Jobs that wait for a result of the loop, as by `asyncio.run_coroutine_threadsafe`, hold nothing up: the clock goes on.
 
 Real file descriptors (pipes, sockets of the machine) are looked at before every jump, and what is readable then is
 handled first, but the clock does not stand for them: a listening socket of the machine would stop it for ever. When
@@ -38,6 +41,7 @@ from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
 
 from tcpip_wasm.simulation.current import place
 from tcpip_wasm.simulation.errors import DeadlockError, TimeLimitError
+from tcpip_wasm.simulation.threads import all_wait_for_results, working_for
 from tcpip_wasm.simulation.waiting import describe_tasks
 
 T = TypeVar("T")
@@ -60,6 +64,9 @@ _COARSE: Final = 2**21 * SECOND
 
 _LOOK: Final = 64
 """Turns between two looks at real events while there is something to run: signals must get through."""
+
+_LOOK_AT_THREADS: Final = 0.01
+"""Real seconds between two looks at what threads do while the loop waits for them; they wake it when they are done."""
 
 _COLLECT: Final = 4096
 """Turns between two collections of garbage, if the loop collects; every sixteenth is a full one."""
@@ -148,7 +155,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._held = 0
         self._waiting_since: float | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._threads = set(threading.enumerate())
+        self._threads = {*threading.enumerate(), threading.current_thread()}
+        self._known_threads = len(self._threads)
         self._running_in: int | None = None
         self._selecting = _Selector()
         self._selecting.loop = self
@@ -193,7 +201,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._is_outside_busy():
             return self._really_wait()
         if timeout is None:
-            if self._selecting.descriptors or self._has_new_threads():
+            if self._jobs or self._selecting.descriptors or self._has_new_threads():
                 return self._really_wait()
             raise DeadlockError(f"nothing can happen any more at {self.time():.9f} s; these tasks wait:", self._list())
         self._waiting_since = None
@@ -243,8 +251,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _is_outside_busy(self) -> bool:
         while self._jobs and self._jobs[0][1].done():  # cancelled: nobody waits for it
             self._jobs.popleft()
-        self._processes = [one for one in self._processes if one.get_returncode() is None]
-        return bool(self._held or self._jobs or self._processes)
+        if self._processes:
+            self._processes = [one for one in self._processes if one.get_returncode() is None]
+        if self._held or self._processes:
+            return True
+        if threading.active_count() <= self._known_threads:
+            return bool(self._jobs)
+        jobs = len(self._jobs) + len(working_for(self, self._threads))
+        return jobs > 0 and not all_wait_for_results(self._threads, jobs)
 
     def _take_from_outside(self, overtaking: bool = False) -> bool:
         """Make runnable what threads have called and done; whether there was anything."""
@@ -283,7 +297,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if waited >= OVERTAKEN and self._take_from_outside(overtaking=True):
             self._waiting_since = None
             return []
-        return self._selecting.really(min(OVERTAKEN, self.real_limit - waited))
+        return self._selecting.really(min(_LOOK_AT_THREADS, self.real_limit - waited))
 
     def run_forever(self) -> None:
         """As asyncio's."""

@@ -227,6 +227,55 @@ def test_calls_from_other_threads() -> None:
     run_virtually(main())
 
 
+def test_jobs_that_wait_for_the_loop_do_not_hold_it() -> None:
+    async def main() -> None:
+        loop = running()
+
+        async def slow(number: int) -> int:
+            await asyncio.sleep(3600)
+            return number
+
+        def job(number: int) -> int:
+            time.sleep(0.002)
+            return asyncio.run_coroutine_threadsafe(slow(number), loop).result(50)
+
+        assert await asyncio.to_thread(job, 1) == 1
+        assert loop.time() == 3600.0
+        assert await asyncio.gather(*[asyncio.to_thread(job, number) for number in range(3)]) == [0, 1, 2]
+        assert loop.time() == 7200.0
+
+    run_virtually(main())
+
+
+def test_threads_of_anyio() -> None:
+    """Frameworks run in them what is no coroutine."""
+    anyio = pytest.importorskip("anyio", reason="anyio is not installed")
+    import anyio.from_thread
+    import anyio.to_thread
+
+    async def main() -> None:
+        loop = running()
+
+        def work() -> str:
+            time.sleep(0.03)
+            return "done"
+
+        for _ in range(3):
+            with anyio.fail_after(0.001):
+                assert await anyio.to_thread.run_sync(work) == "done"
+        assert loop.time() == 0.0
+        await asyncio.sleep(3600)  # the idle threads hold nothing up
+
+        def ask() -> float:
+            time.sleep(0.002)
+            anyio.from_thread.run(asyncio.sleep, 100)
+            return loop.time()
+
+        assert await anyio.to_thread.run_sync(ask) == 3700.0
+
+    run_virtually(main())
+
+
 def test_a_thread_of_its_own_is_waited_for_where_nothing_is_due() -> None:
     async def main() -> None:
         loop, done = running(), asyncio.Event()

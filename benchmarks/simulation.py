@@ -74,7 +74,7 @@ async def three_retransmissions(network: Network) -> int:
         before = a.stack.stats().core.tcp_retransmissions
         writer.write(b"x" * 1000)
         link.down()
-        while a.stack.stats().core.tcp_retransmissions - before < RETRANSMISSIONS - 1:
+        while a.stack.stats().core.tcp_retransmissions - before < RETRANSMISSIONS - 1:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         link.up()
         await reader.readexactly(1000)

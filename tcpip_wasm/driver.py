@@ -22,6 +22,9 @@ from tcpip_wasm.errors import StackError
 SLICE: Final = 0.002
 """Seconds of work after which the loop gets its turn: what a saturating transfer may delay everybody else."""
 
+MOST_TURNS: Final = 4096
+"""Turns after which the loop gets its turn where the clock stands, as it does in a simulation."""
+
 TURNS_A_LOOK: Final = 4
 """Turns between two looks at the clock."""
 
@@ -68,7 +71,7 @@ class _Scheduler:
                 turns += 1
                 if turns % TURNS_A_LOOK == 0:
                     now = time()
-                    if now >= until:
+                    if now >= until or turns >= MOST_TURNS:
                         break
             for driver in later:
                 if driver.is_late:

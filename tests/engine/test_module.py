@@ -225,3 +225,21 @@ def test_no_module_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 def test_one_module_a_process() -> None:
     assert module.load() is module.load()
+
+
+def test_optimization_is_chosen_by_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kind has an entry of its own in the cache, and a kind that is none is refused."""
+    fresh = engine.__wrapped__  # the process keeps its engine
+    for level in module.OPTIMIZATIONS:
+        monkeypatch.setenv(module.OPTIMIZE_VARIABLE, level)
+        made = fresh()
+        monkeypatch.setattr(module, "engine", lambda made=made: made)
+        compiled = compile_cached(SMALL, folder)
+        store = wasmtime.Store(made)
+        function = wasmtime.Instance(store, compiled, []).exports(store)["answer"]
+        assert isinstance(function, wasmtime.Func)
+        assert function(store) == 42
+    assert len(entries(folder)) == len(module.OPTIMIZATIONS)
+    monkeypatch.setenv(module.OPTIMIZE_VARIABLE, "most")
+    with pytest.raises(ValueError, match="TCPIP_WASM_OPTIMIZE: 'most' is none of speed, speed_and_size, none"):
+        fresh()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tcpip_wasm import NetworkStack, connect, create_stack
+from tcpip_wasm import HostsTable, NetworkStack, StackClosedError, connect, create_stack
 from tcpip_wasm.simulation import Network, current_host, current_stack, run
 from tests.simulation.support_hosts import ask, serve_upper, star, two, upper
 
@@ -332,3 +332,41 @@ def test_stacks_without_a_network_live_in_virtual_time_too() -> None:
     result = run(scenario)
     assert result.value == b"HELLO\n"
     assert not result.left_open
+
+
+def test_a_stack_that_is_aborted_says_nothing_more() -> None:
+    async def scenario(network: Network) -> None:
+        a, b = two(network)
+        b.start(serve_upper)
+
+        async def client() -> None:
+            reader, writer = await asyncio.open_connection("b", 7)
+            reading = asyncio.create_task(reader.read(1))
+            await asyncio.sleep(1)
+            sent = len(network.trace().observations)
+            a.stack.abort("enough of it")
+            a.stack.abort()
+            with pytest.raises(StackClosedError, match="enough of it"):
+                await reading
+            assert a.stack.closed
+            await asyncio.sleep(100)
+            assert len(network.trace().observations) == sent
+            writer.close()
+
+        await a.run(client())
+
+    run(scenario)
+
+
+def test_hosts_tables_are_assigned_as_a_whole() -> None:
+    async def scenario(network: Network) -> None:
+        async with await create_stack(seed=1) as stack:
+            table = HostsTable()
+            table["db"] = "10.0.0.5"
+            stack.hosts = table
+            assert stack.hosts is table
+            assert (await stack.getaddrinfo("db", 1))[0][4] == ("10.0.0.5", 1)
+            with pytest.raises(TypeError, match="hosts must be a HostsTable, not dict"):
+                stack.hosts = {"db": "10.0.0.6"}  # type: ignore[assignment]
+
+    run(scenario)

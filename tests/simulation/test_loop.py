@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -250,8 +251,7 @@ def test_jobs_that_wait_for_the_loop_do_not_hold_it() -> None:
 def test_threads_of_anyio() -> None:
     """Frameworks run in them what is no coroutine."""
     anyio = pytest.importorskip("anyio", reason="anyio is not installed")
-    import anyio.from_thread
-    import anyio.to_thread
+    from_thread, to_thread = import_module("anyio.from_thread"), import_module("anyio.to_thread")
 
     async def main() -> None:
         loop = running()
@@ -262,16 +262,16 @@ def test_threads_of_anyio() -> None:
 
         for _ in range(3):
             with anyio.fail_after(0.001):
-                assert await anyio.to_thread.run_sync(work) == "done"
+                assert await to_thread.run_sync(work) == "done"
         assert loop.time() == 0.0
         await asyncio.sleep(3600)  # the idle threads hold nothing up
 
         def ask() -> float:
             time.sleep(0.002)
-            anyio.from_thread.run(asyncio.sleep, 100)
+            from_thread.run(asyncio.sleep, 100)
             return loop.time()
 
-        assert await anyio.to_thread.run_sync(ask) == 3700.0
+        assert await to_thread.run_sync(ask) == 3700.0
 
     run_virtually(main())
 

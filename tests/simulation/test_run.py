@@ -691,3 +691,37 @@ def test_importing_it_needs_wasmtime_only() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert {name for name in done.stdout.split() if name not in sys.stdlib_module_names} == {"tcpip_wasm"}
+
+
+# --- What a run costs -----------------------------------------------------------------------------------------------
+
+
+def test_a_silent_peer_costs_a_turn_for_each_retransmission() -> None:
+    """And they come when they always came: the time-out doubles, give or take a tick of 50 ms."""
+
+    async def scenario(network: Network) -> list[float]:
+        a, b = two(network)
+        b.start(serve_upper)
+
+        async def client() -> None:
+            _, writer = await asyncio.open_connection("b", 7)
+            writer.write(b"first\n")
+            await asyncio.sleep(1)
+            turns = a.stack.stats().turns
+            b.crash()
+            writer.write(b"second\n")
+            await asyncio.sleep(60)
+            assert a.stack.stats().core.tcp_retransmissions >= 5
+            assert a.stack.stats().turns - turns < 40, "at 40 ticks a second it would be 2,400"
+            writer.transport.abort()
+
+        await a.run(client())
+        lost = [packet for packet in network.trace().tcp(port=7) if packet.observation.frame.endswith(b"second\n")]
+        return [packet.observation.time for packet in lost]
+
+    times = run(scenario).value
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert len(gaps) >= 5
+    assert 0.2 <= gaps[0] < 1.2
+    for shorter, longer in pairwise(gaps[:5]):
+        assert longer == pytest.approx(2 * shorter, abs=0.11)

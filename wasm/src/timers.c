@@ -157,18 +157,35 @@ static void tick_tcp(void) {
 }
 
 static bool connection_is_busy(const struct tcp_pcb *pcb) {
-  return pcb->rtime >= 0 || pcb->persist_backoff > 0 || pcb->unsent != NULL || pcb->refused_data != NULL ||
+  return pcb->persist_backoff > 0 || pcb->unsent != NULL || pcb->refused_data != NULL ||
          (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND)) != 0;
+}
+
+static bool tcp_timed; /* a retransmission timer runs, which counts ticks: none may be left out */
+
+/* How many ticks a connection's retransmission timer leaves before the one at which it may fire: it counts every other
+   tick. Where other timers of lwIP's run beside it, all of them are waited for. */
+static uint32_t retransmission_idle(const struct tcp_pcb *pcb) {
+  if (pcb->rtime < 0) {
+    return NEVER;
+  }
+  tcp_timed = true;
+  bool alone = pcb->state == SYN_SENT ? pcb->nrtx < TCP_SYNMAXRTX
+                                      : pcb->nrtx < TCP_MAXRTX && (pcb->state == ESTABLISHED || pcb->state == CLOSE_WAIT ||
+                                                                   pcb->state == FIN_WAIT_1);
+  return alone && pcb->rto > pcb->rtime ? 2 * (uint32_t)(pcb->rto - pcb->rtime) - 2 : 0;
 }
 
 /* An open connection that waits for nothing costs no ticks; one with keep-alive, none until its next probe. TIME-WAIT
    and FIN-WAIT-2 end in silence, so that nobody has to wake for them. */
 static uint32_t tcp_idle(void) {
   uint32_t idle = tcp_reports_wait() ? 0 : NEVER;
+  tcp_timed = false;
   for (const struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL && idle > 0; pcb = pcb->next) {
     if (connection_is_busy(pcb)) {
       return 0;
     }
+    idle = LWIP_MIN(idle, retransmission_idle(pcb));
     if (ip_get_option(pcb, SOF_KEEPALIVE)) {
       uint32_t due = (pcb->keep_idle + pcb->keep_cnt_sent * pcb->keep_intvl) / TCP_SLOW_INTERVAL + 1;
       uint32_t passed = tcp_ticks - pcb->tmr;
@@ -207,7 +224,7 @@ static void run(struct clock *clock) {
   uint64_t interval = (uint64_t)clock->interval * 1000;
   uint64_t missed = (now - clock->next) / interval + 1;
   clock->next += missed * interval;
-  if (clock == tcp_clock && missed > 2) {
+  if (clock == tcp_clock && missed > 2 && !tcp_timed) {
     /* Ticks that nobody waited for: time has passed, and that is all. Two are left to run. */
     tcp_ticks += (uint32_t)((missed - 2) / 2);
     missed = 2;

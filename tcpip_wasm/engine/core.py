@@ -40,6 +40,9 @@ Address = IPv4Address | IPv6Address
 Event = tuple[int, int, int, bytes]
 """Kind, handle, value, payload: see the events of the ABI."""
 
+PIECE: Final = 65536
+"""Bytes of received data in one event at most: what programs most often read at once, and then need not cut."""
+
 _EVENT: Final = Struct("<IIII")
 _LENGTH: Final = Struct("<I")
 _ADDRESS: Final = Struct("<III16s")
@@ -213,7 +216,12 @@ class Core:
             if size == header:
                 payload = b""
             elif kind == abi.EVENT_DATA:
-                payload = bytes(memory[at + header : at + header + value])
+                start, last = at + header, at + header + value
+                while last - start > PIECE:
+                    events.append((kind, handle, PIECE, bytes(memory[start : start + PIECE])))
+                    start += PIECE
+                payload = bytes(memory[start:last])
+                value = last - start
             else:
                 payload = bytes(memory[at + header : at + size])
             at += size

@@ -129,15 +129,19 @@ class Driver:
             if not scheduler.scheduled:
                 scheduler.begin()
 
-    def send(self, handle: int, data: bytes | memoryview) -> int:
-        """`Core.tcp_send`, and see to it that what was taken leaves: at once where that is possible, else soon."""
+    def send(self, handle: int, data: bytes | memoryview) -> tuple[int, bool]:
+        """`Core.tcp_send`, and see to it that what was taken leaves: at once where that is possible, else soon.
+
+        Returns:
+            How many bytes were taken, and whether no more would be now, so that a WRITABLE event follows.
+        """
         core = self.core
         now = self.loop.time()
         taken = core.tcp_send(handle, data, now)
-        interface = core.sent_at_once()
+        interface, full = core.sent_at_once, core.send_full
         if not interface:
             self.wake()
-            return taken
+            return taken, full
         try:
             self.handlers[interface].on_event(abi.EVENT_TRANSMIT, 0, b"")
         except Exception as error:  # of a port; the core has the data, whatever becomes of this frame
@@ -150,7 +154,7 @@ class Driver:
                 if self._timer is not None:
                     self._timer.cancel()
                 self._arm(now + LATEST_POLL)
-        return taken
+        return taken, full
 
     def wake_soon(self) -> None:
         """See to it that the core is polled in the loop's next turn, when the application may have more to send."""

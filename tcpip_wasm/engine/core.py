@@ -145,8 +145,8 @@ class Core:
         soon: after `poll`: acknowledgements are to be sent. Whoever polls again a little later, when the application
             has read what came and perhaps written, sends them together with that.
         autoconfiguration: verbs by which interfaces find their own addresses.
-        sent_at_once: after `tcp_send`: the handle of the interface by which it left at once, or 0. If it did, the frames
-            are to be taken from the interface's buffers, and `poll` is due within a tick of TCP, 25 ms.
+        sent_at_once: after `tcp_send`: the handle of the interface by which it left at once, or 0. If it did, the
+            frames are to be taken from the interface's buffers, and `poll` is due within a tick of TCP, 25 ms.
         send_full: after `tcp_send`: nothing more would be taken now.
         deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
         udp: the calls of UDP sockets.

@@ -159,7 +159,7 @@ def test_a_full_buffer_says_so_before_anything_is_refused() -> None:
         assert core.tcp_send(client.handle, piece) == len(piece), "taken whole until it says that it is full"
         sent += len(piece)
     room: list[int] = []
-    network.hosts[0].ends[client.handle].on_event = lambda kind, value, data: room.append(kind)  # type: ignore[method-assign]
+    client.on_event = lambda kind, value, payload: room.append(kind)  # type: ignore[method-assign]
     network.hosts[0].dirty = True
     network.run(lambda: len(server.received) == sent)
     assert server.received == piece * (sent // len(piece))

@@ -29,7 +29,6 @@ class PieceReader(asyncio.StreamReader):
     """
 
     # asyncio's, which its stubs do not tell of
-    _limit: int
     _eof: bool
     _paused: bool
     _exception: BaseException | None
@@ -38,6 +37,7 @@ class PieceReader(asyncio.StreamReader):
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
         self._pieces: deque[bytes] = deque()  # what has arrived since `_joined` was filled
         self._held = 0  # bytes of them
+        self._most = _LIMITS_HELD * limit
         super().__init__(limit=limit, loop=loop)
 
     @property
@@ -62,8 +62,7 @@ class PieceReader(asyncio.StreamReader):
         self._pieces.append(piece)
         self._held += len(piece)
         self._wakeup_waiter()  # type: ignore[attr-defined]
-        waiting = self._held + len(self._joined)
-        if not self._paused and self._transport is not None and waiting > _LIMITS_HELD * self._limit:
+        if self._held + len(self._joined) > self._most and not self._paused and self._transport is not None:
             try:
                 self._transport.pause_reading()
             except NotImplementedError:
@@ -99,6 +98,6 @@ class PieceReader(asyncio.StreamReader):
 
     def _maybe_resume_transport(self) -> None:
         waiting = self._held + len(self._joined)
-        if self._paused and self._transport is not None and waiting <= _LIMITS_HELD // 2 * self._limit:
+        if self._paused and self._transport is not None and waiting <= self._most // 2:
             self._paused = False
             self._transport.resume_reading()

@@ -27,8 +27,9 @@ from tcpip_wasm.sockets.stand_in import TransportSocket
 HIGH_WATER: Final = 64 * 1024
 """Bytes: asyncio's default for its own sockets. The low-water mark is a quarter of it."""
 
-CREDIT: Final = 120_000
-"""Bytes handed up before the core hears of it: one call for a large piece, none for a request and its answer."""
+CREDIT: Final = 60_000
+"""Bytes handed up before the core hears of it: one call for a large piece, none for a request and its answer. Less than
+65,535, the whole window of a peer without window scaling, which would wait for ever (RFC 7323, section 2)."""
 
 
 class TcpTransport(asyncio.Transport):

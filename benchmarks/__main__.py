@@ -11,7 +11,21 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import blocking, bulk, connects, datagrams, echo, idle, kernel, middle, programs, report, startup, timer
+from benchmarks import (
+    blocking,
+    bulk,
+    connects,
+    datagrams,
+    echo,
+    idle,
+    kernel,
+    middle,
+    programs,
+    reality,
+    report,
+    startup,
+    timer,
+)
 from benchmarks.report import Measure
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -36,6 +50,7 @@ def parts(quick: bool) -> dict[str, Part]:
             "timer": lambda: timer.measure(128 * MIB, 1),
             "idle": lambda: idle.measure(1.0),
             "kernel": lambda: kernel.measure(16 * MIB, 1),
+            "reality": lambda: reality.measure(1, quick=True),
         }
     return {
         "startup": lambda: startup.measure(100),
@@ -49,6 +64,7 @@ def parts(quick: bool) -> dict[str, Part]:
         "timer": lambda: timer.measure(1024 * MIB, 3),
         "idle": lambda: idle.measure(10.0),
         "kernel": lambda: kernel.measure(256 * MIB, 5),
+        "reality": lambda: reality.measure(3),
     }
 
 

@@ -7,9 +7,8 @@ from math import sqrt
 
 import pytest
 
-from tcpip_wasm.simulation import CoDel, DropTail, LinkSettings
+from tcpip_wasm.simulation import CoDel, DropTail, LinkSettings, run_virtually
 from tcpip_wasm.simulation.queue import CoDelQueue
-from tests.support_clock import run_virtually
 
 from .support import TCP_SHARE, linked, sample, transfer
 

@@ -21,6 +21,7 @@ from benchmarks import (
     kernel,
     middle,
     programs,
+    reality,
     report,
     simulation,
     startup,
@@ -51,6 +52,7 @@ def parts(quick: bool) -> dict[str, Part]:
             "idle": lambda: idle.measure(1.0),
             "simulation": lambda: simulation.measure(20, 1),
             "kernel": lambda: kernel.measure(16 * MIB, 1),
+            "reality": lambda: reality.measure(1, quick=True),
         }
     return {
         "startup": lambda: startup.measure(100),
@@ -65,6 +67,7 @@ def parts(quick: bool) -> dict[str, Part]:
         "idle": lambda: idle.measure(10.0),
         "simulation": lambda: simulation.measure(1_000, 5),
         "kernel": lambda: kernel.measure(256 * MIB, 5),
+        "reality": lambda: reality.measure(3),
     }
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from tcpip_wasm.capture.trace import Observation
-from tcpip_wasm.simulation import Channel, CoDel, DropTail, GilbertElliott, LinkSettings
-from tests.support_clock import run_virtually
+from tcpip_wasm.simulation import Channel, CoDel, DropTail, GilbertElliott, LinkSettings, run_virtually
 
 from .support import Wire, numbered
 

@@ -9,9 +9,8 @@ import pytest
 
 from tcpip_wasm import create_stack
 from tcpip_wasm.capture.trace import Trace
-from tcpip_wasm.simulation import InterfaceEnd, Link, LinkSettings, Switch
+from tcpip_wasm.simulation import InterfaceEnd, Link, LinkSettings, Switch, run_virtually
 from tests.support import refused
-from tests.support_clock import run_virtually
 
 from .support import B4, linked, transfer
 

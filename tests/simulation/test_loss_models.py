@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from tcpip_wasm.simulation import DropTail, GilbertElliott, LinkSettings
+from tcpip_wasm.simulation import DropTail, GilbertElliott, LinkSettings, run_virtually
 from tcpip_wasm.simulation.loss import loss_of
-from tests.support_clock import run_virtually
 
 from .support import Wire, numbered
 

@@ -8,9 +8,8 @@ import errno
 import pytest
 
 from tcpip_wasm import create_stack
-from tcpip_wasm.simulation import Link, LinkSettings, Switch, SwitchPort
+from tcpip_wasm.simulation import Link, LinkSettings, Switch, SwitchPort, run_virtually
 from tests.support import refused
-from tests.support_clock import run_virtually
 
 
 class Plugs:

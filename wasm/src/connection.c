@@ -1,10 +1,6 @@
 /* The life of a connection: what lwIP tells about it becomes events; when both sides are done with it, it is freed. */
 #include "connection.h"
 
-/* Two batches of 128 KiB, one under way and one being acknowledged: all that a cable inside the process needs, and what
-   stays in the processor's cache. */
-enum { FIRST_SEND_LIMIT = 262144 };
-
 static uint32_t count;
 
 uint32_t tcp_connections(void) { return count; }
@@ -86,7 +82,7 @@ struct connection *connection_new(struct tcp_pcb *pcb) {
     return NULL;
   }
   connection->pcb = pcb;
-  connection->send_limit = FIRST_SEND_LIMIT;
+  connection->send_limit = 2 * CONNECTION_SEND_BATCH;
   count++;
   tcp_ext_arg_set(pcb, 0, connection);
   tcp_ext_arg_set_callbacks(pcb, 0, &callbacks);

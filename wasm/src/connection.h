@@ -18,6 +18,10 @@ enum {
    host that was busy. */
 enum { CONNECTION_LONG_WAIT = 2000, CONNECTION_LONG_WAITS = 3 };
 
+/* What the host is asked for at least when a send buffer has room again. Buffers begin with two of these, one under way
+   and one being acknowledged: all that a cable inside the process needs, and what stays in the processor's cache. */
+enum { CONNECTION_SEND_BATCH = 131072 };
+
 struct connection {
   struct tcp_pcb *pcb; /* NULL once lwIP has freed it */
   int32_t handle;      /* 0 once the host has closed it */

@@ -58,10 +58,11 @@ uint32_t connection_send_room(const struct connection *connection) {
   return waiting < connection->send_limit ? connection->send_limit - waiting : 0;
 }
 
-/* Half the buffer is free again. Where that took so long that the network, not the host, must have been waited for, the
-   limit doubles: the buffer grows towards twice what is under way. */
+/* A batch has room again: half of the first buffer. Half of a larger one would be too much, since the other half is all
+   that is under way when it is filled up: too little for a network that holds more. Where the wait was so long that the
+   network, not the host, must have been waited for, the limit doubles. */
 static bool has_room(struct connection *connection) {
-  if (connection_send_room(connection) < connection->send_limit / 2 ||
+  if (connection_send_room(connection) < CONNECTION_SEND_BATCH ||
       tcp_sndqueuelen(connection->pcb) >= TCP_SND_QUEUELEN / 2) {
     return false;
   }

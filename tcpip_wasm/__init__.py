@@ -15,6 +15,7 @@ only from those before it:
     links        the outside world: devices of the machine
     compat       existing asyncio programs and libraries over a stack
     capture      what passes an interface, as pcapng files and as packets for a test
+    cli          the command ``tcpip-wasm``
 
 Start with `create_stack`.
 """

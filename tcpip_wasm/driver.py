@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from math import inf
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
@@ -49,12 +49,12 @@ class _Scheduler:
         self.later: list[Driver] = []  # to be polled in the next turn of the loop, unless they are before
         self.scheduled = False
 
-    def begin(self) -> None:
-        """Run soon: a stack was put into `ready`."""
+    def begin(self, driver: Driver) -> None:
+        """Run soon, in the context of one of the stacks that were put into `ready` or `later`."""
         self.scheduled = True
-        self._loop.call_soon(self._run)
+        self._loop.call_soon(self._run, driver.context, context=driver.context)
 
-    def _run(self) -> None:
+    def _run(self, entered: Context) -> None:
         ready, time = self.ready, self._loop.time
         later, self.later = self.later, []
         now = time()
@@ -63,7 +63,10 @@ class _Scheduler:
         try:
             while ready:
                 driver = ready.popleft()
-                driver.context.run(driver.turn, now)
+                if driver.context is entered:
+                    driver.turn(now)
+                else:
+                    driver.context.run(driver.turn, now)
                 turns += 1
                 if turns % TURNS_A_LOOK == 0:
                     now = time()
@@ -71,11 +74,14 @@ class _Scheduler:
                         break
             for driver in later:
                 if driver.is_late:
-                    driver.context.run(driver.turn, now)
+                    if driver.context is entered:
+                        driver.turn(now)
+                    else:
+                        driver.context.run(driver.turn, now)
         finally:
             self.scheduled = False
             if ready or self.later:
-                self.begin()
+                self.begin((ready or self.later)[0])
 
 
 _schedulers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Scheduler] = WeakKeyDictionary()
@@ -127,17 +133,21 @@ class Driver:
             scheduler = self._scheduler
             scheduler.ready.append(self)
             if not scheduler.scheduled:
-                scheduler.begin()
+                scheduler.begin(self)
 
-    def send(self, handle: int, data: bytes | memoryview) -> int:
-        """`Core.tcp_send`, and see to it that what was taken leaves: at once where that is possible, else soon."""
+    def send(self, handle: int, data: bytes | memoryview) -> tuple[int, bool]:
+        """`Core.tcp_send`, and see to it that what was taken leaves: at once where that is possible, else soon.
+
+        Returns:
+            How many bytes were taken, and whether no more would be now, so that a WRITABLE event follows.
+        """
         core = self.core
         now = self.loop.time()
         taken = core.tcp_send(handle, data, now)
-        interface = core.sent_at_once()
+        interface, full = core.sent_at_once, core.send_full
         if not interface:
             self.wake()
-            return taken
+            return taken, full
         try:
             self.handlers[interface].on_event(abi.EVENT_TRANSMIT, 0, b"")
         except Exception as error:  # of a port; the core has the data, whatever becomes of this frame
@@ -150,7 +160,7 @@ class Driver:
                 if self._timer is not None:
                     self._timer.cancel()
                 self._arm(now + LATEST_POLL)
-        return taken
+        return taken, full
 
     def wake_soon(self) -> None:
         """See to it that the core is polled in the loop's next turn, when the application may have more to send."""
@@ -159,7 +169,7 @@ class Driver:
             scheduler = self._scheduler
             scheduler.later.append(self)
             if not scheduler.scheduled:
-                scheduler.begin()
+                scheduler.begin(self)
 
     def when_room(self, buffers: FrameBuffers, callback: Callable[[], None]) -> None:
         """Call back once the core has emptied an interface's receive buffer."""

@@ -50,6 +50,7 @@ from tcpip_wasm.sockets import (
 from tcpip_wasm.sockets.connect import CONNECTION_ATTEMPT_DELAY, connect_first
 from tcpip_wasm.sockets.connection import StreamEnds
 from tcpip_wasm.sockets.ping import DEFAULT_TTL, check_ttl
+from tcpip_wasm.sockets.stream_reader import PieceReader
 from tcpip_wasm.sockets.tls import Tls, client_tls, discard, loop_for_streams, secured, server_tls, start_tls
 from tcpip_wasm.sockets.udp_open import UdpOpener
 
@@ -605,14 +606,15 @@ class NetworkStack:
 
         Args:
             host, port: see `create_connection`.
-            limit: bytes that the reader buffers before it holds the peer back; half of what it holds at most.
+            limit: bytes of the longest line that `readline` returns, and a quarter of what the reader holds before it
+                holds the peer back.
 
         The addresses of a name are tried a quarter of a second apart, unless `happy_eyeballs_delay` says otherwise.
         Cancelled, it leaves no connection behind.
         """
         options.setdefault("happy_eyeballs_delay", CONNECTION_ATTEMPT_DELAY)
         loop = loop_for_streams(self._driver.loop)
-        reader = asyncio.StreamReader(limit=limit, loop=loop)
+        reader = PieceReader(limit, loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _ = await self.create_connection(lambda: protocol, host, port, **options)
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
@@ -638,7 +640,7 @@ class NetworkStack:
         loop = loop_for_streams(self._driver.loop)
 
         def factory() -> asyncio.StreamReaderProtocol:
-            reader = asyncio.StreamReader(limit=limit, loop=loop)
+            reader = PieceReader(limit, loop)
             return asyncio.StreamReaderProtocol(reader, cast(Any, client_connected), loop=loop)
 
         return await self.create_server(factory, host, port, **options)

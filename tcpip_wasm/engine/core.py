@@ -40,6 +40,9 @@ Address = IPv4Address | IPv6Address
 Event = tuple[int, int, int, bytes]
 """Kind, handle, value, payload: see the events of the ABI."""
 
+PIECE: Final = 65536
+"""Bytes of received data in one event at most: what programs most often read at once, and then need not cut."""
+
 _EVENT: Final = Struct("<IIII")
 _LENGTH: Final = Struct("<I")
 _ADDRESS: Final = Struct("<III16s")
@@ -142,6 +145,9 @@ class Core:
         soon: after `poll`: acknowledgements are to be sent. Whoever polls again a little later, when the application
             has read what came and perhaps written, sends them together with that.
         autoconfiguration: verbs by which interfaces find their own addresses.
+        sent_at_once: after `tcp_send`: the handle of the interface by which it left at once, or 0. If it did, the
+            frames are to be taken from the interface's buffers, and `poll` is due within a tick of TCP, 25 ms.
+        send_full: after `tcp_send`: nothing more would be taken now.
         deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
         udp: the calls of UDP sockets.
         ping: the calls of ping sessions.
@@ -156,7 +162,7 @@ class Core:
         instance.refresh()
         words = instance.words[control // 4 : control // 4 + abi.CONTROL_WORDS]
         self._state = control // 8  # EVENT_LENGTH and MORE
-        self._sent_at_once = control // 4 + abi.CONTROL_SENT_AT_ONCE
+        self._sent = control // 8 + abi.CONTROL_SENT_AT_ONCE // 2  # and SEND_FULL
         self._event_buffer = words[abi.CONTROL_EVENT_BUFFER]
         self._staging = control // 4 + abi.CONTROL_STAGING
         self._scratch = words[abi.CONTROL_SCRATCH]
@@ -173,6 +179,8 @@ class Core:
         self.autoconfiguration = AutoconfigurationCalls(self)
         self.more = False
         self.soon = False
+        self.sent_at_once = 0
+        self.send_full = False
         self.deadline = inf
 
     # --- The loop ---------------------------------------------------------------------------------------------
@@ -213,7 +221,12 @@ class Core:
             if size == header:
                 payload = b""
             elif kind == abi.EVENT_DATA:
-                payload = bytes(memory[at + header : at + header + value])
+                start, last = at + header, at + header + value
+                while last - start > PIECE:
+                    events.append((kind, handle, PIECE, bytes(memory[start : start + PIECE])))
+                    start += PIECE
+                payload = bytes(memory[start:last])
+                value = last - start
             else:
                 payload = bytes(memory[at + header : at + size])
             at += size
@@ -353,12 +366,12 @@ class Core:
         return self._call("tcp_local_port", handle)
 
     def tcp_send(self, handle: int, data: bytes | memoryview, now: float = 0.0) -> int:
-        """Hand over data, and return how many bytes were taken. After a short count, WRITABLE follows.
+        """Hand over data, and return how many bytes were taken. Where `send_full`, a WRITABLE event follows.
 
         Args:
             handle: a connection.
             data: bytes, one-dimensional.
-            now: the time, in seconds, if a small piece may leave at once, see `sent_at_once`; 0 leaves all to `poll`.
+            now: the time, in seconds, if it may leave at once, see `sent_at_once`; 0 leaves all to `poll`.
 
         Raises:
             OSError: ``ENOTCONN`` where the connection is not open for writing.
@@ -381,14 +394,10 @@ class Core:
             raise self._die(error) from error
         if taken < 0:
             raise error_for(taken, "send")
+        sent = instance.longs[self._sent]
+        self.sent_at_once = sent & 0xFFFFFFFF
+        self.send_full = sent >> 32 != 0
         return taken
-
-    def sent_at_once(self) -> int:
-        """Return the handle of the interface by which the latest `tcp_send` left at once, or 0.
-
-        If it did, the frame is to be taken from the interface's buffers, and `poll` is due within a tick of TCP, 25 ms.
-        """
-        return self._instance.words[self._sent_at_once]
 
     def _send_large(self, handle: int, data: memoryview) -> int:
         sent = 0

@@ -3,6 +3,7 @@
     transport       one TCP connection as an `asyncio.Transport`
     server          a listener that gives each connection a transport
     connection      connections and listeners in the stream-style interface
+    stream_reader   the reader of `open_connection`, which does not copy
     endpoints       addresses as callers write them and as the core has them
     udp_transport   one UDP socket as an `asyncio.DatagramTransport`
     udp             UDP sockets in the stream-style interface

@@ -27,7 +27,7 @@ from tcpip_wasm.sockets.stand_in import TransportSocket
 HIGH_WATER: Final = 64 * 1024
 """Bytes: asyncio's default for its own sockets. The low-water mark is a quarter of it."""
 
-CREDIT: Final = 60_000
+CREDIT: Final = 120_000
 """Bytes handed up before the core hears of it: one call for a large piece, none for a request and its answer."""
 
 
@@ -74,6 +74,7 @@ class TcpTransport(asyncio.Transport):
         self._scope_name = scope_name
         self._waiting: deque[bytes] = deque()  # to be sent, once the core has room
         self._waiting_size = 0
+        self._full = False  # the core takes no more until it says so
         self._arrived: deque[bytes] = deque()  # received while reading was paused
         self._uncredited = 0
         self._high = HIGH_WATER
@@ -118,7 +119,9 @@ class TcpTransport(asyncio.Transport):
             elif not self._closing:
                 self._deliver(payload)
         elif kind == abi.EVENT_WRITABLE:
-            self._flush()
+            self._full = False
+            if self._waiting:
+                self._flush()
         elif kind == abi.EVENT_EOF:
             self._eof_arrived = True
             if not self._reading_paused and not self._arrived:
@@ -261,7 +264,7 @@ class TcpTransport(asyncio.Transport):
         if size == 0:
             return
         taken = 0
-        if not self._waiting:
+        if not self._full and not self._waiting:
             taken = self._send(data)
             if taken == size or self._lost or self._closing:
                 return
@@ -278,7 +281,8 @@ class TcpTransport(asyncio.Transport):
     def _send(self, data: bytes | memoryview) -> int:
         """Offer data to the core, and return how many bytes it took."""
         try:
-            return self._driver.send(self._handle, data)
+            taken, self._full = self._driver.send(self._handle, data)
+            return taken
         except OSError:
             # The connection has ended, or the module has trapped, in this very turn: the next poll says which.
             self._driver.wake()
@@ -286,7 +290,7 @@ class TcpTransport(asyncio.Transport):
 
     def _flush(self) -> None:
         waiting = self._waiting
-        while waiting:
+        while waiting and not self._full:
             data = waiting[0]
             taken = self._send(data)
             self._waiting_size -= taken

@@ -149,6 +149,26 @@ def test_reading_more_than_arrived() -> None:
     refused(errno.EINVAL, lambda: core.tcp_received(server.handle, 1))
 
 
+def test_a_full_buffer_says_so_before_anything_is_refused() -> None:
+    network = two_hosts()
+    client, server = network.open()
+    core = network.hosts[0].core
+    piece = payload(65536)
+    sent = 0
+    while not core.send_full:
+        assert core.tcp_send(client.handle, piece) == len(piece), "taken whole until it says that it is full"
+        sent += len(piece)
+    room: list[int] = []
+    client.on_event = lambda kind, value, payload: room.append(kind)  # type: ignore[method-assign]
+    network.hosts[0].dirty = True
+    network.run(lambda: len(server.received) == sent)
+    assert server.received == piece * (sent // len(piece))
+    network.settle()
+    assert room == [abi.EVENT_WRITABLE]
+    assert core.tcp_send(client.handle, b"more") == 4
+    assert not core.send_full
+
+
 def test_send_on_what_is_not_open() -> None:
     network = two_hosts()
     client = network.hosts[0].connect(network.hosts[1], 80)

@@ -10,14 +10,14 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 1083915485 /* version 1, as a sum over all of it: no change can be forgotten */
+#define ABI_VERSION 1599809789 /* version 1, as a sum over all of it: no change can be forgotten */
 #define ABI_MAX_INTERFACES 128 /* bounded table; a bridge of a hundred ports and then some */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
 #define ABI_EVENT_CAPACITY 1638400 /* one receive window that a filled hole releases at once, and room for the batch around it */
 #define ABI_STAGING_CAPACITY 65536 /* payload of one tcp_send */
 #define ABI_SCRATCH_CAPACITY 64 /* two addresses, or one MAC */
-#define ABI_MAX_DATA 122880 /* payload of one DATA event: from 128 KiB on, C libraries map and unmap pages for each piece */
+#define ABI_MAX_DATA 262144 /* payload of one DATA event: a first window in whole pieces of what hosts hand up */
 #define ABI_MAX_FRAME 65535 /* lwIP counts buffer lengths in 16 bits */
 #define ABI_MAX_BACKLOG 255 /* lwIP keeps a listener's backlog in 8 bits */
 #define ABI_TCP_WINDOW 1048576 /* bytes; 1 Gbit/s over 8 ms, 400 Mbit/s over 20 ms */
@@ -81,7 +81,7 @@
 #define ABI_EVENT_ACCEPTED 3 /* listener: value is the new connection; payload: local and remote address */
 #define ABI_EVENT_DATA 4 /* connection: value bytes arrived; they are the payload */
 #define ABI_EVENT_EOF 5 /* connection: the peer sends no more */
-#define ABI_EVENT_WRITABLE 6 /* connection, UDP socket or ping session: after a short tcp_send, or NO_ROOM: there is room again */
+#define ABI_EVENT_WRITABLE 6 /* connection, UDP socket or ping session: after SEND_FULL, or NO_ROOM: there is room again */
 #define ABI_EVENT_CLOSED 7 /* connection: the connection is gone; value is the error, negated, or 0 */
 #define ABI_EVENT_DATAGRAM 10 /* UDP socket: value bytes arrived; payload: source and local address, then the bytes */
 #define ABI_EVENT_DATAGRAM_ERROR 11 /* UDP socket: ICMP reports that a datagram did not arrive; value is the error, negated */
@@ -96,11 +96,12 @@
 #define ABI_CONTROL_EVENT_LENGTH 0
 #define ABI_CONTROL_MORE 1
 #define ABI_CONTROL_SENT_AT_ONCE 2
-#define ABI_CONTROL_EVENT_BUFFER 3
-#define ABI_CONTROL_STAGING 4
-#define ABI_CONTROL_SCRATCH 5
-#define ABI_CONTROL_STATISTICS 6
-#define ABI_CONTROL_WORDS 7
+#define ABI_CONTROL_SEND_FULL 3
+#define ABI_CONTROL_EVENT_BUFFER 4
+#define ABI_CONTROL_STAGING 5
+#define ABI_CONTROL_SCRATCH 6
+#define ABI_CONTROL_STATISTICS 7
+#define ABI_CONTROL_WORDS 8
 #define ABI_BLOCK_RECEIVE_BUFFER 0
 #define ABI_BLOCK_RECEIVE_LENGTH 1
 #define ABI_BLOCK_TRANSMIT_BUFFER 2

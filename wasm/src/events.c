@@ -13,7 +13,7 @@ static uint8_t buffer[ABI_EVENT_CAPACITY] __attribute__((aligned(8)));
 static uint32_t *last_data; /* the latest record, if it is a DATA event that may still grow */
 static bool holds_data;
 
-_Static_assert(ABI_EVENT_CAPACITY > FRAME_RESERVE + OTHER_RESERVE + 2 * ABI_MAX_DATA, "room for a batch");
+_Static_assert(ABI_EVENT_CAPACITY > FRAME_RESERVE + OTHER_RESERVE + ABI_MAX_DATA, "room for a batch");
 
 static uint32_t used(void) { return control[ABI_CONTROL_EVENT_LENGTH]; }
 

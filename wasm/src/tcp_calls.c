@@ -203,7 +203,7 @@ static bool goes_at_once(struct tcp_pcb *pcb, int32_t length, double time) {
 }
 
 int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
-  control[ABI_CONTROL_SENT_AT_ONCE] = 0;
+  control[ABI_CONTROL_SENT_AT_ONCE] = control[ABI_CONTROL_SEND_FULL] = 0;
   struct connection *connection = connection_for(handle);
   if (connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
@@ -239,7 +239,8 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   if (taken > 0 && !goes_at_once(pcb, length, time)) {
     connection_send_later(connection);
   }
-  if (taken < length) {
+  if (taken < length || connection_send_room(connection) == 0) {
+    control[ABI_CONTROL_SEND_FULL] = 1;
     connection->stalled = now;
     connection_report(connection, CONNECTION_WANTS_ROOM);
   }

@@ -1,0 +1,103 @@
+"""The reader of `open_connection` and `start_server`: asyncio's, without its copies.
+
+asyncio's own copies each byte three times: into its buffer, into a slice of it, and into what `read` returns. Here
+pieces are kept as they came, and `read` returns them as they are. Owns how pieces wait; every other way of reading is
+asyncio's, which finds the pieces joined as soon as it looks at its buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, SupportsIndex
+
+_WORTH_A_READ: Final = 4096
+"""Bytes: a smaller piece is returned together with those that follow it."""
+
+_LIMITS_HELD: Final = 4
+"""Limits that are held before the peer is held back. asyncio's 2 is half a window of `open_connection`'s default, and
+holding the peer back in the middle of each window costs a quarter of the rate (`python -m benchmarks --only bulk`)."""
+
+
+class PieceReader(asyncio.StreamReader):
+    """An `asyncio.StreamReader` whose `read` returns pieces as they arrived.
+
+    Args:
+        limit: bytes of the longest line, and a quarter of what is held before the peer is held back.
+        loop: the connection's.
+    """
+
+    # asyncio's, which its stubs do not tell of
+    _eof: bool
+    _paused: bool
+    _exception: BaseException | None
+    _transport: asyncio.ReadTransport | None
+
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._pieces: deque[bytes] = deque()  # what has arrived since `_joined` was filled
+        self._held = 0  # bytes of them
+        self._most = _LIMITS_HELD * limit
+        super().__init__(limit=limit, loop=loop)
+
+    @property
+    def _buffer(self) -> bytearray:
+        """All that waits, where asyncio's methods look for it."""
+        if self._held:
+            self._joined += b"".join(self._pieces)
+            self._pieces.clear()
+            self._held = 0
+        return self._joined
+
+    @_buffer.setter
+    def _buffer(self, buffer: bytearray) -> None:
+        self._joined = buffer
+
+    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
+        """Keep what has arrived; hold the peer back if it is much."""
+        assert not self._eof, "feed_data after feed_eof"
+        piece = bytes(data)
+        if not piece:
+            return
+        self._pieces.append(piece)
+        self._held += len(piece)
+        self._wakeup_waiter()  # type: ignore[attr-defined]
+        if self._held + len(self._joined) > self._most and not self._paused and self._transport is not None:
+            try:
+                self._transport.pause_reading()
+            except NotImplementedError:
+                self._transport = None  # as asyncio: it cannot be paused, and is not asked again
+            else:
+                self._paused = True
+
+    def at_eof(self) -> bool:
+        """Whether all was read and no more will come."""
+        return self._eof and not self._held and not self._joined
+
+    async def read(self, n: int = -1) -> bytes:
+        """Return at most so many bytes as soon as there are some; see `asyncio.StreamReader.read`.
+
+        Cancelled, it takes nothing.
+        """
+        if n <= 0 or self._joined:
+            return await super().read(n)
+        if self._exception is not None:
+            raise self._exception
+        if not self._held and not self._eof:
+            await self._wait_for_data("read")  # type: ignore[attr-defined]
+        pieces = self._pieces
+        if not pieces:
+            return b""
+        if len(pieces[0]) > n or (len(pieces[0]) < _WORTH_A_READ and len(pieces) > 1):
+            return await super().read(n)
+        data = pieces.popleft()
+        self._held -= len(data)
+        if self._paused:
+            self._maybe_resume_transport()
+        return data
+
+    def _maybe_resume_transport(self) -> None:
+        waiting = self._held + len(self._joined)
+        if self._paused and self._transport is not None and waiting <= self._most // 2:
+            self._paused = False
+            self._transport.resume_reading()

@@ -16,6 +16,7 @@ only from those before it:
     compat       existing asyncio programs and libraries over a stack
     capture      what passes an interface, as pcapng files and as packets for a test
     simulation   networks of hosts in virtual time
+    cli          the command ``tcpip-wasm``
 
 Start with `create_stack`.
 """

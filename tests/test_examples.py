@@ -115,6 +115,16 @@ def test_raw_frames() -> None:
     assert len(frames) == 3
 
 
+def test_capture() -> None:
+    lines = run("capture.py")
+    assert lines[0] == "Bob says: good day, Alice"
+    shape = r"0\.\d{6} tap0 (out|in ) 10\.0\.0\.\d:\d+ > 10\.0\.0\.\d:\d+ TCP \[.*\] seq \d+ .* \d+ bytes"
+    segments = [line for line in lines if re.fullmatch(shape, line)]
+    assert len(segments) >= 8
+    assert lines[-2] == "what Bob sent: b'good day, Alice\\n'"
+    assert lines[-1] == "Alice offered segments of 1460 bytes and a window scaled by 5 bits"
+
+
 def test_bridge() -> None:
     lines = run("bridge.py")
     assert next(line for line in lines if ": good day, " in line) == "Bob to Alice: good day, Alice"

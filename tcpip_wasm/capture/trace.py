@@ -177,7 +177,7 @@ class Trace:
         return self.where(lambda packet: packet.dropped and (reason is None or packet.comment == reason))
 
     def delivered(self) -> Trace:
-        """Return what was not dropped."""
+        """Return what was not dropped when it was seen; a link may drop it later, which is seen once more."""
         return self.where(lambda packet: not packet.dropped)
 
     def between(self, start: float, end: float) -> Trace:

@@ -6,6 +6,7 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -118,6 +119,28 @@ def test_a_capture_that_begins_in_the_middle() -> None:
     # What the scale of the window is, nobody has seen.
     assert there.acknowledgements[0].edge == 1000
     assert [size for _, size in there.outstanding()] == [0, 0, 500, 1001, 0]
+
+
+def test_what_is_dropped_after_it_was_sent() -> None:
+    """A link shows a frame when it is sent, and again when its queue drops it: that is one segment."""
+    late = [
+        *CONVERSATION[:4],
+        CONVERSATION[5],
+        segment(0.25, 501, 1, data=500),
+        segment(0.3, 501, 1, data=500, comment="codel"),
+    ]
+    late += [CONVERSATION[6], replace(CONVERSATION[6], time=100.35, comment="down"), CONVERSATION[8]]
+    (connection,) = connections(Trace(late))
+    there = connection.directions[0]
+    assert [(s.start, s.dropped) for s in there.segments] == [
+        (0, None),
+        (1, None),
+        (1001, None),
+        (501, "codel"),
+        (501, None),
+    ]
+    assert [(a.number, a.dropped) for a in there.acknowledgements] == [(1, None), (501, "down")]
+    assert connection.packets == 8
 
 
 def test_several_connections_and_points() -> None:

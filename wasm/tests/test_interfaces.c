@@ -2,6 +2,7 @@
    them, and of their addresses, there can be. */
 #include "support.h"
 #include "connection.h"
+#include "interface.h"
 
 #include <string.h>
 
@@ -193,6 +194,68 @@ static void address_changes(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
+/* A host that observes a loopback carries each packet over; when it looks away, the module does that again. */
+static void loopback_observed(void) {
+  static uint8_t data[1000];
+  int32_t loopback = interface_open(ABI_KIND_LOOPBACK, 65535);
+  CHECK_EQUAL(interface_set_ipv4(loopback, LOCAL4, 8), 0);
+  uint32_t *words = interface_words(loopback);
+  int32_t listener = tcp_listener(ABI_FAMILY_IPV4, NULL, 80, 8), accepted = 0, packets = 0;
+  words[ABI_BLOCK_OBSERVED] = 1;
+  int32_t client = tcp_open(ABI_FAMILY_IPV4, LOCAL4, 80);
+  host_poll();
+  host_poll();
+  event_expect_none();
+  for (struct frame frame; (frame = frame_next()).length != 0; packets++) {
+    interface_receive(loopback, frame.bytes, frame.length);
+    host_poll();
+  }
+  CHECK_EQUAL(packets, 3);
+  struct event event;
+  bool connected = false;
+  while ((event = event_next()).kind != 0) {
+    connected |= event.kind == ABI_EVENT_CONNECTED;
+    accepted = event.kind == ABI_EVENT_ACCEPTED ? event.value : accepted;
+  }
+  CHECK(connected && accepted > 0);
+  CHECK_EQUAL(abi_tcp_accepted(accepted), 0);
+  for (int turn = 0; turn < 4; turn++) { /* its buffers have changed places an odd number of times, too */
+    words[ABI_BLOCK_OBSERVED] = 0;
+    CHECK_EQUAL(tcp_put(client, data, sizeof data), sizeof data);
+    host_poll();
+    CHECK_EQUAL(event_expect_data(accepted, data, sizeof data), sizeof data);
+    CHECK_EQUAL(abi_tcp_received(accepted, sizeof data), 0);
+    host_advance(SECOND);
+    CHECK_EQUAL(frame_next().length, 0);
+    words[ABI_BLOCK_OBSERVED] = 1;
+    CHECK_EQUAL(tcp_put(client, data, sizeof data), sizeof data);
+    host_poll();
+    event_expect_none();
+    /* It is where the block says. */
+    const struct interface *object = interface_object(loopback);
+    CHECK_EQUAL(words[ABI_BLOCK_TRANSMIT_BUFFER], (uint32_t)(uintptr_t)object->transmit);
+    CHECK_EQUAL(words[ABI_BLOCK_RECEIVE_BUFFER], (uint32_t)(uintptr_t)object->receive);
+    for (struct frame frame; (frame = frame_next()).length != 0;) {
+      interface_receive(loopback, frame.bytes, frame.length);
+      host_poll();
+    }
+    CHECK_EQUAL(event_expect_data(accepted, data, sizeof data), sizeof data);
+    CHECK_EQUAL(abi_tcp_received(accepted, sizeof data), 0);
+    host_poll();
+    for (struct frame frame; (frame = frame_next()).length != 0;) {
+      interface_receive(loopback, frame.bytes, frame.length);
+      host_poll();
+    }
+  }
+  words[ABI_BLOCK_OBSERVED] = 0;
+  CHECK_EQUAL(abi_tcp_abort(client), 0);
+  host_poll();
+  event_expect(ABI_EVENT_CLOSED, accepted);
+  CHECK_EQUAL(abi_tcp_close(accepted), 0);
+  CHECK_EQUAL(abi_tcp_close(listener), 0);
+  CHECK_EQUAL(abi_interface_remove(loopback), 0);
+}
+
 int main(void) {
   host_start();
   RUN(limits_of_interfaces);
@@ -202,5 +265,6 @@ int main(void) {
   RUN(removed_while_resolving);
   RUN(removed_with_fragments);
   RUN(address_changes);
+  RUN(loopback_observed);
   return 0;
 }

@@ -127,7 +127,7 @@ async def kernel_peer(
     Args:
         kind: of the device, which goes at the end.
         namespace: one that is there and stays; None makes one, which goes at the end.
-        seed: of the stack; where several meet the same kernel it is None, for one that differs each time.
+        seed: of the stack; None is another one each time, for several that meet the same kernel.
     """
     with (
         nullcontext(namespace) if namespace else network_namespace() as namespace,

@@ -14,6 +14,7 @@ import pytest
 
 from tests.interop.harness.namespaces import network_namespace
 from tests.interop.harness.requirements import require_kernel_peer
+from tests.interop.programs.databases import BOUND_TO_US
 from tests.interop.programs.places import Place
 from tests.programs.ports import OPENSSH
 from tests.support_stacks import set_loop_kind
@@ -49,7 +50,7 @@ def servers(place: Place) -> Place:
     for name in ("ftp", "sftp"):
         (place.folder / name).mkdir()
     place.namespace.start(
-        *("env", f"--chdir={ROOT}", sys.executable, "-m", "tests.programs", "0.0.0.0", str(place.folder)),
+        *(*BOUND_TO_US, "env", f"--chdir={ROOT}", sys.executable, "-m", "tests.programs", "0.0.0.0", str(place.folder)),
         ready="servers are ready",
     )
     return place
@@ -67,6 +68,7 @@ def sshd(place: Place) -> Place:
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nSubsystem sftp internal-sftp\n"
     )
     place.namespace.start(
-        *("/usr/sbin/sshd", "-D", "-e", "-f", str(place.folder / "sshd_config")), ready="Server listening on"
+        *(*BOUND_TO_US, "/usr/sbin/sshd", "-D", "-e", "-f", str(place.folder / "sshd_config")),
+        ready="Server listening on",
     )
     return place

@@ -18,6 +18,9 @@ from tests.interop.harness.namespaces import Namespace
 USER: Final = "tester"
 PASSWORD: Final = "a secret of tests"
 
+BOUND_TO_US: Final = ("setpriv", "--pdeathsig=KILL")
+"""Begins the command of a server that shall not outlive the tests, even where these are killed."""
+
 _PATIENCE: Final = 20.0
 """Seconds for the end of a server."""
 
@@ -70,6 +73,7 @@ def postgresql(namespace: Namespace, programs: Path, certificate: tuple[Path, Pa
         settings = _SETTINGS | {"ssl_cert_file": f"{folder}/certificate.pem", "ssl_key_file": f"{folder}/key.pem"}
         process = namespace.start(
             *("setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"),
+            *("--pdeathsig=QUIT", "--"),
             *(str(programs / "postgres"), "-D", f"{folder}/data"),
             *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
             ready="ready to accept connections",
@@ -77,16 +81,22 @@ def postgresql(namespace: Namespace, programs: Path, certificate: tuple[Path, Pa
         try:
             yield
         finally:
-            process.send_signal(signal.SIGINT)  # it ends its own processes; killed, it would leave them to find out
-            process.wait(_PATIENCE)
+            # It ends its own processes; killed, it would leave them to find out. Only the second signal does not wait
+            # until all of them have answered, and one may be stuck with a client of a test that failed.
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGQUIT)
+                process.wait(_PATIENCE)
 
 
 @contextmanager
 def redis(namespace: Namespace, folder: Path) -> Iterator[None]:
     """Run Redis on all addresses of a namespace, in memory only."""
     process = namespace.start(
-        *("redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--appendonly", "no"),
-        *("--dir", str(folder)),
+        *(*BOUND_TO_US, "redis-server", "--dir", str(folder), "--save", "", "--appendonly", "no"),
+        *("--bind", "0.0.0.0", "--protected-mode", "no"),
         ready="Ready to accept connections",
     )
     try:

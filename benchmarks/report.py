@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, Literal
 
+ASYNCIO: Final = "asyncio over the kernel's loopback"
 README: Final = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN: Final = "<!-- figures: written by `python -m benchmarks --readme` -->"
 END: Final = "<!-- end of figures -->"
@@ -49,10 +50,11 @@ class Measure:
         name: what was measured.
         value: the figure, a median where there were rounds; None where it could not be taken.
         unit: its unit.
-        reference: the same of asyncio over the kernel's loopback, in the same run.
+        reference: the same over the kernel's loopback, in the same run.
         ratio: the median of the rounds' ratios to the reference of the same round.
         goal: what was wanted.
         note: why there is no figure, or what belongs to it.
+        beside: what the reference is of.
     """
 
     group: str
@@ -63,6 +65,7 @@ class Measure:
     ratio: float | None = None
     goal: Goal | None = None
     note: str = ""
+    beside: str = ASYNCIO
 
     @property
     def met(self) -> bool | None:
@@ -82,6 +85,7 @@ class Measure:
             "value": self.value,
             "unit": self.unit,
             "reference": self.reference,
+            "beside": self.beside if self.reference is not None else None,
             "ratio": self.ratio,
             "goal": str(self.goal) if self.goal else None,
             "met": self.met,
@@ -103,12 +107,19 @@ async def take_turns(
 
 
 def compared(
-    group: str, name: str, unit: str, figures: list[float], reference: list[float], goal: Goal | None = None
+    group: str,
+    name: str,
+    unit: str,
+    figures: list[float],
+    reference: list[float],
+    goal: Goal | None = None,
+    *,
+    beside: str = ASYNCIO,
 ) -> Measure:
     """Return the measure of a contender beside its reference of the same rounds."""
     ratios = [ours / theirs for ours, theirs in zip(figures, reference, strict=True)]
     spread = f"{min(figures):.3g} to {max(figures):.3g}"
-    return Measure(group, name, median(figures), unit, median(reference), median(ratios), goal, spread)
+    return Measure(group, name, median(figures), unit, median(reference), median(ratios), goal, spread, beside)
 
 
 def progress(text: str) -> None:
@@ -132,7 +143,7 @@ def _figure(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-_HEADINGS: Final = ("", "figure", "unit", "asyncio, kernel", "ratio", "goal", "met")
+_HEADINGS: Final = ("", "figure", "unit", "kernel", "ratio", "goal", "met")
 
 
 def _cells(measure: Measure) -> tuple[str, ...]:
@@ -147,8 +158,14 @@ def _cells(measure: Measure) -> tuple[str, ...]:
     )
 
 
+def _what_the_kernel_is(measures: Iterable[Measure]) -> str:
+    """Say what stands in the column of this name."""
+    others = {m.group: m.beside for m in measures if m.reference is not None and m.beside != ASYNCIO}
+    return "; ".join([f"Kernel: {ASYNCIO}", *(f"for {group}, {beside}" for group, beside in others.items())]) + "."
+
+
 def table(measures: Iterable[Measure]) -> str:
-    """Return the table for a terminal; notes follow where a figure is missing."""
+    """Return the table for a terminal; what the references are follows, and why a figure is missing."""
     measures = list(measures)
     rows = [_HEADINGS, *map(_cells, measures)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
@@ -161,7 +178,7 @@ def table(measures: Iterable[Measure]) -> str:
         for row in rows
     ]
     missing = [f"{m.group}: {m.name}: {m.note}" for m in measures if m.value is None]
-    return "\n".join([*lines, *missing])
+    return "\n".join([*lines, _what_the_kernel_is(measures), *missing])
 
 
 def json_lines(measures: Iterable[Measure]) -> str:
@@ -181,11 +198,11 @@ def write_readme(measures: Iterable[Measure], path: Path = README) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{path.name} lacks the marks between which the figures go")
-    where = circumstances()
+    where, measures = circumstances(), list(measures)
     header = ("measure", *_HEADINGS[1:])
     lines = ["| " + " | ".join(header) + " |", "|---|--:|---|--:|--:|--:|---|"]
     lines += ["| " + " | ".join(_cells(measure)) + " |" for measure in measures if measure.value is not None]
     software = f"CPython {where['python']}, wasmtime {where['wasmtime']}"
-    under = f"{software}, {where['system']}, {where['cores']} cores."
+    under = f"{_what_the_kernel_is(measures)}\n{software}, {where['system']}, {where['cores']} cores."
     block = "\n".join([begin, *lines, "", under, end])
     path.write_text(before + block + after, encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ import pytest
 from tcpip_wasm.compat.aiohttp import StackConnector
 from tcpip_wasm.compat.anyio import StackListener, StackStream
 from tcpip_wasm.compat.httpcore import StackBackend
-from tests.compat.support import BLOCK, DIGEST, MEGABYTES, blocks, served
+from tests.compat.support import served
+from tests.programs.bodies import BLOCK, blocks, digest, received
 from tests.support import payload
 from tests.support_stacks import Pair, pair, run, turns, until
 from tests.support_tls import client_context
 
 secure = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+MEGABYTES = 10
 SIZE = MEGABYTES * len(BLOCK)
 
 
@@ -40,15 +43,15 @@ def test_httpcore(tls: bool, way: str, tmp_path: Path) -> None:
                     response = await pool.request("GET", url)
                     assert response.content == f"hello {two.own}".encode()
                 assert two.a.stats().core.connections == 1
-                digest = hashlib.sha256()
-                async with pool.stream("GET", f"{url}/down") as streamed:
+                arrived = hashlib.sha256()
+                async with pool.stream("GET", f"{url}/down?megabytes={MEGABYTES}") as streamed:
                     async for piece in streamed.aiter_stream():
-                        digest.update(piece)
-                assert digest.hexdigest() == DIGEST
+                        arrived.update(piece)
+                assert arrived.hexdigest() == digest(MEGABYTES)
                 response = await pool.request(
-                    "POST", f"{url}/up", content=blocks(), headers={"Content-Length": str(SIZE)}
+                    "POST", f"{url}/up", content=blocks(MEGABYTES), headers={"Content-Length": str(SIZE)}
                 )
-                assert DIGEST.encode() in response.content
+                assert json.loads(response.content) == received(MEGABYTES)
                 extensions = {"timeout": {"connect": 0.05, "read": 0.05, "write": 0.05}}
                 with pytest.raises(httpcore.ReadTimeout):
                     await pool.request("GET", f"{url}/wait?count=2&number=0", extensions=extensions)
@@ -104,13 +107,13 @@ def test_aiohttp(tls: bool, way: str, tmp_path: Path) -> None:
                     async with session.get(url) as response:
                         assert await response.text() == f"hello {two.own}"
                 assert two.a.stats().core.connections == 1
-                digest = hashlib.sha256()
-                async with session.get(f"{url}/down") as response:
+                arrived = hashlib.sha256()
+                async with session.get(f"{url}/down?megabytes={MEGABYTES}") as response:
                     async for piece in response.content.iter_any():
-                        digest.update(piece)
-                assert digest.hexdigest() == DIGEST
-                async with session.post(f"{url}/up", data=blocks()) as response:
-                    assert await response.json() == {"sha256": DIGEST, "size": SIZE}
+                        arrived.update(piece)
+                assert arrived.hexdigest() == digest(MEGABYTES)
+                async with session.post(f"{url}/up", data=blocks(MEGABYTES)) as response:
+                    assert await response.json() == received(MEGABYTES)
                 with pytest.raises(aiohttp.ClientConnectorError):
                     await session.get(url.replace(":8000", ":81"))
                 with pytest.raises(aiohttp.ClientConnectorError):

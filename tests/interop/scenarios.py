@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,10 @@ from .harness.http import download, file_server
 from .harness.namespaces import Namespace, network_namespace
 from .harness.payload import Payload
 
-__all__ = ["STACK_ADDRESSES", "KernelPeer", "kernel_peer"]
+__all__ = ["KERNEL_ADDRESSES", "STACK_ADDRESSES", "KernelPeer", "kernel_peer"]
 
 STACK_ADDRESSES = {4: "10.88.0.1", 6: "fd88::1"}
-_KERNEL_ADDRESSES = {4: "10.88.0.2", 6: "fd88::2"}
+KERNEL_ADDRESSES = {4: "10.88.0.2", 6: "fd88::2"}
 _PREFIXES = {4: 24, 6: 64}
 _PORT = 8080
 
@@ -76,7 +76,7 @@ class KernelPeer:
         Raises:
             AssertionError: what arrived is not what was sent.
         """
-        host = _KERNEL_ADDRESSES[version]
+        host = KERNEL_ADDRESSES[version]
         payload.write_to(folder)
         await asyncio.to_thread(
             self.namespace.start,
@@ -104,7 +104,7 @@ class KernelPeer:
         """Nobody listens there: the kernel's RST ends the call, and at once."""
         async with asyncio.timeout(10.0):
             with pytest.raises(ConnectionRefusedError):
-                await self.stack.open_connection(_KERNEL_ADDRESSES[version], _PORT)
+                await self.stack.open_connection(KERNEL_ADDRESSES[version], _PORT)
 
     async def refused_by_stack(self, version: int) -> None:
         """The other way round: the kernel's curl is refused by the stack (exit status 7)."""
@@ -119,13 +119,21 @@ class KernelPeer:
 
 
 @asynccontextmanager
-async def kernel_peer(kind: Kind) -> AsyncIterator[KernelPeer]:
-    """Join a new stack and the kernel of a new namespace by a TAP or TUN device; both go at the end."""
+async def kernel_peer(
+    kind: Kind, namespace: Namespace | None = None, *, seed: bytes | None = b"interop"
+) -> AsyncIterator[KernelPeer]:
+    """Join a new stack and the kernel of a namespace by a TAP or TUN device.
+
+    Args:
+        kind: of the device, which goes at the end.
+        namespace: one that is there and stays; None makes one, which goes at the end.
+        seed: of the stack; None is another one each time, for several that meet the same kernel.
+    """
     with (
-        network_namespace() as namespace,
-        namespace.open_device(kind, _with_prefixes(_KERNEL_ADDRESSES)) as device,
+        nullcontext(namespace) if namespace else network_namespace() as namespace,
+        namespace.open_device(kind, _with_prefixes(KERNEL_ADDRESSES)) as device,
     ):
-        async with await create_stack(seed=b"interop") as stack:
+        async with await create_stack(seed=seed) as stack:
             create = stack.create_tap_interface if kind == "tap" else stack.create_tun_interface
             link = device.attach(await create(ip=_with_prefixes(STACK_ADDRESSES)))
             try:

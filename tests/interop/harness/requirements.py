@@ -7,6 +7,7 @@ real peers cannot quietly have none.
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import NoReturn
 
 import pytest
 
-__all__ = ["require_kernel_peer", "require_programs", "require_user_mode_linux"]
+__all__ = ["require_kernel_peer", "require_postgresql", "require_programs", "require_user_mode_linux"]
 
 
 def require_kernel_peer(*programs: str) -> None:
@@ -42,6 +43,18 @@ def require_programs(*programs: str) -> None:
     for program in programs:
         if shutil.which(program) is None:
             _missing(f"the program {program} is not installed")
+
+
+def require_postgresql() -> Path:
+    """Skip unless Debian's PostgreSQL is installed, and a user to run it; return the folder of its programs."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not folders:
+        _missing("Debian's PostgreSQL is not installed")
+    try:
+        pwd.getpwnam("postgres")
+    except KeyError:
+        _missing("there is no user postgres")
+    return folders[-1].parent
 
 
 def _require_linux() -> None:

@@ -1,0 +1,51 @@
+"""A namespace as a place for servers, and how clients on a stack get there: on a loop, and in a thread that blocks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tcpip_wasm import NetworkStack
+from tcpip_wasm.compat import StackThread, polyfill_socket
+from tests import support_stacks
+from tests.interop.harness.namespaces import Namespace
+from tests.interop.scenarios import KERNEL_ADDRESSES, STACK_ADDRESSES, kernel_peer
+from tests.support_stacks import run, until
+
+HOST = KERNEL_ADDRESSES[4]
+OWN = STACK_ADDRESSES[4]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A namespace, and the folder of its servers."""
+
+    namespace: Namespace
+    folder: Path
+
+    def run(self, client: Callable[[NetworkStack], Awaitable[None]], *, seconds: float = 60.0) -> None:
+        """Run a client on a loop whose network is a new stack, joined to the namespace; it leaves no connection."""
+
+        async def main() -> None:
+            async with kernel_peer("tap", self.namespace, seed=None) as peer:
+                with peer.stack.polyfill():
+                    await client(peer.stack)
+                # Nobody can say FIN to whom is not there: all has to be over before the device goes.
+                core = peer.stack.stats
+                await until(lambda: core().core.connections == core().core.time_wait)
+
+        run(main(), seconds=seconds)
+
+    @contextmanager
+    def blocking(self) -> Iterator[StackThread]:
+        """Let the `socket` module's network be a new stack, joined to the namespace, for a block of code."""
+
+        @asynccontextmanager
+        async def setup() -> AsyncIterator[NetworkStack]:
+            async with kernel_peer("tap", self.namespace, seed=None) as peer:
+                yield peer.stack
+
+        with StackThread(setup, loop_factory=support_stacks.loop_factory) as thread, polyfill_socket(thread):
+            yield thread

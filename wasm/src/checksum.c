@@ -6,83 +6,79 @@
 
 #include <string.h>
 
-/* Sums the `size` bytes at `from`, 8 at most, and copies them unless `to` is NULL. */
-static inline uint64_t sum_few(const uint8_t *from, uint8_t *to, size_t size) {
-  uint64_t word = 0; /* zero padding does not change a sum */
-  memcpy(&word, from, size);
-  if (to != NULL) {
-    memcpy(to, &word, size);
-  }
-  return (word & 0xffffffff) + (word >> 32);
-}
+enum { WORD = 8, VECTOR = 16, STEP = 4 * VECTOR };
 
 #ifdef __wasm_simd128__
 #include <wasm_simd128.h>
 
-enum { VECTOR = 16, STEP = 4 * VECTOR };
+typedef v128_t sum_t;
 
 /* There is no unsigned multiply-and-add of 16-bit words, so each word is taken as word - 0x8000, a signed one, and what
    was taken away is given back in the end. A lane grows by at most 0x10000, whatever the words are. */
-static inline v128_t sum_vector(v128_t lanes, const uint8_t *from, uint8_t *to) {
+static inline v128_t sum_vector(const uint8_t *from, uint8_t *to) {
   v128_t words = wasm_v128_load(from);
-  if (to != NULL) {
-    wasm_v128_store(to, words);
-  }
-  words = wasm_v128_xor(words, wasm_i16x8_const_splat(-0x8000));
-  return wasm_i32x4_add(lanes, wasm_i32x4_dot_i16x8(words, wasm_i16x8_const_splat(1)));
+  wasm_v128_store(to, words);
+  return wasm_i32x4_dot_i16x8(wasm_v128_xor(words, wasm_i16x8_const_splat(-0x8000)), wasm_i16x8_const_splat(1));
 }
 
-static inline uint64_t sum_vectors(const uint8_t *from, uint8_t *to, size_t size) {
-  v128_t lanes = wasm_i32x4_const_splat(0);
-  size_t at = 0;
-  for (; at + STEP <= size; at += STEP) {
-    const uint8_t *source = from + at;
-    v128_t a = wasm_v128_load(source), b = wasm_v128_load(source + VECTOR);
-    v128_t c = wasm_v128_load(source + 2 * VECTOR), d = wasm_v128_load(source + 3 * VECTOR);
-    if (to != NULL) {
-      uint8_t *target = to + at;
-      wasm_v128_store(target, a);
-      wasm_v128_store(target + VECTOR, b);
-      wasm_v128_store(target + 2 * VECTOR, c);
-      wasm_v128_store(target + 3 * VECTOR, d);
-    }
-    const v128_t bias = wasm_i16x8_const_splat(-0x8000), one = wasm_i16x8_const_splat(1);
-    a = wasm_i32x4_add(wasm_i32x4_dot_i16x8(wasm_v128_xor(a, bias), one),
-                       wasm_i32x4_dot_i16x8(wasm_v128_xor(b, bias), one));
-    c = wasm_i32x4_add(wasm_i32x4_dot_i16x8(wasm_v128_xor(c, bias), one),
-                       wasm_i32x4_dot_i16x8(wasm_v128_xor(d, bias), one));
-    lanes = wasm_i32x4_add(lanes, wasm_i32x4_add(a, c));
-  }
-  for (; at < size; at += VECTOR) {
-    lanes = sum_vector(lanes, from + at, to == NULL ? NULL : to + at);
-  }
+static inline sum_t sum_zero(void) { return wasm_i32x4_const_splat(0); }
+
+static inline sum_t sum_add(sum_t one, sum_t other) { return wasm_i32x4_add(one, other); }
+
+static inline uint64_t sum_total(sum_t lanes, size_t size) {
   int64_t total = (int64_t)(size / 2) * 0x8000;
   total += wasm_i32x4_extract_lane(lanes, 0) + (int64_t)wasm_i32x4_extract_lane(lanes, 1);
   total += wasm_i32x4_extract_lane(lanes, 2) + (int64_t)wasm_i32x4_extract_lane(lanes, 3);
   return (uint64_t)total;
 }
 #else
-enum { VECTOR = 16 };
+typedef uint64_t sum_t;
 
-static inline uint64_t sum_vectors(const uint8_t *from, uint8_t *to, size_t size) {
-  uint64_t total = 0;
-  for (size_t at = 0; at < size; at += 8) {
-    total += sum_few(from + at, to == NULL ? NULL : to + at, 8);
-  }
-  return total;
+static inline uint64_t sum_vector(const uint8_t *from, uint8_t *to) {
+  uint32_t words[VECTOR / 4];
+  memcpy(words, from, sizeof words);
+  memcpy(to, words, sizeof words);
+  return (uint64_t)words[0] + words[1] + words[2] + words[3];
 }
+
+static inline sum_t sum_zero(void) { return 0; }
+
+static inline sum_t sum_add(sum_t one, sum_t other) { return one + other; }
+
+static inline uint64_t sum_total(sum_t sum, size_t size) { return (void)size, sum; }
 #endif
+
+/* Where what is not copied goes. */
+static uint8_t nowhere[STEP];
 
 /* `to` may be NULL: then nothing is copied. */
 __attribute__((noinline)) uint16_t checksum_copy(void *to, const void *from, uint16_t length) {
   const uint8_t *source = from;
-  uint8_t *target = to;
-  size_t at = length & ~(size_t)(VECTOR - 1);
-  uint64_t total = sum_vectors(source, target, at);
-  for (size_t size = VECTOR / 2; size != 0; size /= 2) {
-    if ((length & size) != 0) {
-      total += sum_few(source + at, target == NULL ? NULL : target + at, size);
-      at += size;
+  uint8_t *target = to != NULL ? to : nowhere;
+  size_t moves = to != NULL ? ~(size_t)0 : 0, left = length; /* a mask for steps of `target` */
+  sum_t sum = sum_zero();
+  for (; left >= STEP; left -= STEP, source += STEP, target += STEP & moves) {
+    sum_t half = sum_add(sum_vector(source, target), sum_vector(source + VECTOR, target + VECTOR));
+    sum = sum_add(sum, half);
+    half = sum_add(sum_vector(source + 2 * VECTOR, target + 2 * VECTOR),
+                   sum_vector(source + 3 * VECTOR, target + 3 * VECTOR));
+    sum = sum_add(sum, half);
+  }
+#ifdef __clang__
+#pragma clang loop unroll(disable) /* three times at most */
+#endif
+  for (; left >= VECTOR; left -= VECTOR, source += VECTOR, target += VECTOR & moves) {
+    sum = sum_add(sum, sum_vector(source, target));
+  }
+  uint64_t total = sum_total(sum, length - left);
+  for (size_t size = WORD; size > 0; size /= 2) { /* unrolled, so that each copy is of a known size */
+    if ((left & size) != 0) {
+      uint64_t word = 0; /* zero padding does not change a sum */
+      memcpy(&word, source, size);
+      memcpy(target, &word, size);
+      total += (word & 0xffffffff) + (word >> 32);
+      source += size;
+      target += size & moves;
     }
   }
   while (total >> 16 != 0) {

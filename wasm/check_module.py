@@ -193,7 +193,7 @@ def main() -> int:
     parser.add_argument("module", type=Path)
     parser.add_argument("--golden", type=Path, required=True, help="folder of the golden files")
     parser.add_argument("--toolchain", required=True, help="name and version of what built the module")
-    parser.add_argument("--max-size", type=int, default=103_000, help="bytes")
+    parser.add_argument("--max-size", type=int, default=100_000, help="bytes")
     parser.add_argument("--enforce-sha256", action="store_true")
     parser.add_argument("--write", action="store_true", help="write the golden files instead of comparing")
     arguments = parser.parse_args()

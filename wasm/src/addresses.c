@@ -13,7 +13,13 @@ OUTLINE uint16_t swap16(uint16_t value) { return __builtin_bswap16(value); }
 
 OUTLINE uint32_t swap32(uint32_t value) { return __builtin_bswap32(value); }
 
-OUTLINE bool addresses6_equal_bytes(const void *one, const void *other) { return memcmp(one, other, IPV6_SIZE) == 0; }
+/* Not by memcmp, which goes byte by byte: a transfer over IPv6 compares addresses for each segment. */
+OUTLINE bool addresses6_equal_bytes(const void *one, const void *other) {
+  uint64_t left[2], right[2];
+  memcpy(left, one, sizeof left);
+  memcpy(right, other, sizeof right);
+  return left[0] == right[0] && left[1] == right[1];
+}
 
 OUTLINE bool addresses6_equal(const ip6_addr_t *one, const ip6_addr_t *other) {
   return one->zone == other->zone && addresses6_equal_bytes(one->addr, other->addr);

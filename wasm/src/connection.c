@@ -93,7 +93,7 @@ struct connection *connection_new(struct tcp_pcb *pcb) {
   return connection;
 }
 
-struct connection *connection_of(const struct tcp_pcb *pcb) { return tcp_ext_arg_get(pcb, 0); }
+IN_PLACE struct connection *connection_of(const struct tcp_pcb *pcb) { return tcp_ext_arg_get(pcb, 0); }
 
 void connection_release(struct connection *connection) {
   if (connection->pcb == NULL && connection->handle == 0 &&

@@ -15,7 +15,7 @@ static bool holds_data;
 
 _Static_assert(ABI_EVENT_CAPACITY > FRAME_RESERVE + OTHER_RESERVE + ABI_MAX_DATA, "room for a batch");
 
-static uint32_t used(void) { return control[ABI_CONTROL_EVENT_LENGTH]; }
+IN_PLACE static inline uint32_t used(void) { return control[ABI_CONTROL_EVENT_LENGTH]; }
 
 void events_reset(void) {
   control[ABI_CONTROL_EVENT_BUFFER] = (uint32_t)(uintptr_t)buffer;
@@ -24,7 +24,7 @@ void events_reset(void) {
   holds_data = false;
 }
 
-bool events_have_room(void) { return used() + FRAME_RESERVE + OTHER_RESERVE <= sizeof buffer; }
+IN_PLACE bool events_have_room(void) { return used() + FRAME_RESERVE + OTHER_RESERVE <= sizeof buffer; }
 
 bool events_hold_data(void) { return holds_data; }
 

@@ -1,6 +1,7 @@
 /* IP forwarding, off unless the host asks for it: what a router does between receiving a packet for somebody else and
    sending it on (RFC 1812, section 5; RFC 8200). A packet is read where it lies in the receive buffer, and copied with
    room for a link header only when it is known to leave. */
+#include "bytes.h"
 #include "routes.h"
 #include "lwip/inet_chksum.h"
 #include "lwip/etharp.h"
@@ -25,13 +26,6 @@ int32_t abi_forwarding(int32_t enabled) {
 }
 
 uint32_t forward_drops(void) { return drops; }
-
-static uint32_t get16(const uint8_t *bytes) { return (uint32_t)bytes[0] << 8 | bytes[1]; }
-
-static void put16(uint8_t *bytes, uint32_t value) {
-  bytes[0] = (uint8_t)(value >> 8);
-  bytes[1] = (uint8_t)value;
-}
 
 static bool drop(void) {
   drops++;
@@ -119,7 +113,7 @@ static void blank_options(uint8_t *packet, uint32_t header) {
 }
 
 static err_t send_fragments(struct netif *netif, uint8_t *packet, uint32_t header, uint32_t total, const ip4_addr_t *next) {
-  uint32_t word = get16(packet + 6), most = (netif->mtu - header) & ~7u, size;
+  uint32_t word = read16(packet + 6), most = (netif->mtu - header) & ~7u, size;
   for (uint32_t at = header; at < total; at += size) {
     size = LWIP_MIN(most, total - at);
     struct pbuf *piece = pbuf_alloc(PBUF_LINK, (u16_t)(header + size), PBUF_RAM);
@@ -129,8 +123,8 @@ static err_t send_fragments(struct netif *netif, uint8_t *packet, uint32_t heade
     uint8_t *bytes = piece->payload;
     memcpy(bytes, packet, header);
     memcpy(bytes + header, packet + at, size);
-    put16(bytes + 2, header + size);
-    put16(bytes + 6, ((word & OFFSET) + (at - header) / 8) | (at + size < total ? MORE_FRAGMENTS : word & MORE_FRAGMENTS));
+    write16(bytes + 2, header + size);
+    write16(bytes + 6, ((word & OFFSET) + (at - header) / 8) | (at + size < total ? MORE_FRAGMENTS : word & MORE_FRAGMENTS));
     sum_header(bytes, header);
     err_t error = netif->output(netif, piece, next);
     pbuf_free(piece);
@@ -155,7 +149,7 @@ static bool is_ours4(const ip4_addr_t *address) {
 
 static bool forward4(struct interface *from, const uint8_t *packet, uint32_t length) {
   uint32_t header, total;
-  if (length < IP_HLEN || (header = (packet[0] & 15u) * 4) < IP_HLEN || (total = get16(packet + 2)) < header ||
+  if (length < IP_HLEN || (header = (packet[0] & 15u) * 4) < IP_HLEN || (total = read16(packet + 2)) < header ||
       total > length) {
     return false;
   }
@@ -185,7 +179,7 @@ static bool forward4(struct interface *from, const uint8_t *packet, uint32_t len
   if (packet[8] <= 1) {
     return refuse(EXPIRED, packet, total, 0);
   }
-  if (total > netif->mtu && (get16(packet + 6) & DO_NOT_FRAGMENT) != 0) {
+  if (total > netif->mtu && (read16(packet + 6) & DO_NOT_FRAGMENT) != 0) {
     return refuse(TOO_BIG, packet, total, netif->mtu);
   }
   struct pbuf *copy = copy_of(packet, total);
@@ -196,12 +190,12 @@ static bool forward4(struct interface *from, const uint8_t *packet, uint32_t len
   bytes[8]--;
   if (lacks_checksums(from, netif)) {
     sum_header(bytes, header);
-    if ((get16(packet + 6) & (OFFSET | MORE_FRAGMENTS)) == 0) {
+    if ((read16(packet + 6) & (OFFSET | MORE_FRAGMENTS)) == 0) {
       fill_checksum(copy, header, packet[9], &source, &destination);
     }
   } else { /* RFC 1141: one less in the upper half of a word */
-    uint32_t sum = get16(packet + 10) + 0x100;
-    put16(bytes + 10, sum + (sum >> 16));
+    uint32_t sum = read16(packet + 10) + 0x100;
+    write16(bytes + 10, sum + (sum >> 16));
   }
   err_t error = total > netif->mtu ? send_fragments(netif, bytes, header, total, &next) : netif->output(netif, copy, &next);
   pbuf_free(copy);
@@ -225,7 +219,7 @@ static bool is_of_no_network(const ip6_addr_t *address) {
 
 static bool forward6(struct interface *from, const uint8_t *packet, uint32_t length) {
   uint32_t total;
-  if (length < IP6_HLEN || (total = IP6_HLEN + get16(packet + 4)) > length) {
+  if (length < IP6_HLEN || (total = IP6_HLEN + read16(packet + 4)) > length) {
     return false;
   }
   ip_addr_t source, destination;
@@ -280,7 +274,7 @@ bool forward_frame(struct interface *interface, const uint8_t *frame, uint32_t l
     if (length <= SIZEOF_ETH_HDR || (frame[0] & 1) != 0) { /* RFC 1812, section 5.3.4 */
       return false;
     }
-    type = get16(frame + 12);
+    type = read16(frame + 12);
     frame += SIZEOF_ETH_HDR;
     length -= SIZEOF_ETH_HDR;
   }

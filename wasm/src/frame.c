@@ -1,5 +1,6 @@
 /* Is a frame well-formed enough for lwIP? lwIP 2.2.1 trusts some lengths that a sender controls (short ARP frames, ND
    options that overrun), so they are checked here, before it sees anything. What fails is dropped and counted. */
+#include "bytes.h"
 #include "host.h"
 
 enum {
@@ -9,8 +10,6 @@ enum {
   PROTOCOL_TCP = 6, PROTOCOL_UDP = 17, PROTOCOL_ICMPV6 = 58,
   EXTENSION_HOP_BY_HOP = 0, EXTENSION_ROUTING = 43, EXTENSION_FRAGMENT = 44, EXTENSION_DESTINATION = 60,
 };
-
-static uint32_t get16(const uint8_t *bytes) { return (uint32_t)bytes[0] << 8 | bytes[1]; }
 
 static bool all_zero(const uint8_t *bytes, int length) {
   while (length > 0 && bytes[length - 1] == 0) {
@@ -68,7 +67,7 @@ static enum frame_verdict check_ipv4(const uint8_t *packet, uint32_t length, boo
   if (length < IPV4_HEADER || packet[0] >> 4 != 4) {
     return FRAME_DROP;
   }
-  uint32_t header = (packet[0] & 15u) * 4, total = get16(packet + 2);
+  uint32_t header = (packet[0] & 15u) * 4, total = read16(packet + 2);
   if (header < IPV4_HEADER || total < header || total > length) {
     return FRAME_DROP;
   }
@@ -76,7 +75,7 @@ static enum frame_verdict check_ipv4(const uint8_t *packet, uint32_t length, boo
   if (!inside && (packet[12] == 127 || packet[16] == 127)) {
     return FRAME_DROP;
   }
-  bool fragment = (get16(packet + 6) & 0x3fff) != 0;
+  bool fragment = (read16(packet + 6) & 0x3fff) != 0;
   if (packet[9] == PROTOCOL_UDP && !fragment) {
     return FRAME_IN_PLACE; /* lwIP checks its length, and that of what it puts together */
   }
@@ -93,7 +92,7 @@ uint8_t frame_skip_extensions(const uint8_t *packet, uint32_t *at, uint32_t end)
   while (*at + 8 <= end) {
     bool fragment = next == EXTENSION_FRAGMENT;
     if ((!fragment && next != EXTENSION_HOP_BY_HOP && next != EXTENSION_ROUTING && next != EXTENSION_DESTINATION) ||
-        (fragment && (get16(packet + *at + 2) & 0xfff9) != 0)) {
+        (fragment && (read16(packet + *at + 2) & 0xfff9) != 0)) {
       break;
     }
     uint32_t size = fragment ? 8 : (packet[*at + 1] + 1u) * 8;
@@ -110,7 +109,7 @@ static enum frame_verdict check_ipv6(const uint8_t *packet, uint32_t length, boo
   if (length < IPV6_HEADER || packet[0] >> 4 != 6) {
     return FRAME_DROP;
   }
-  uint32_t payload = get16(packet + 4);
+  uint32_t payload = read16(packet + 4);
   if (IPV6_HEADER + payload > length) {
     return FRAME_DROP;
   }
@@ -148,7 +147,7 @@ enum frame_verdict frame_check_ethernet(const uint8_t *frame, uint32_t length) {
   }
   const uint8_t *payload = frame + ETHERNET_HEADER;
   length -= ETHERNET_HEADER;
-  switch (get16(frame + 12)) {
+  switch (read16(frame + 12)) {
     case TYPE_IPV4:
       return check_ipv4(payload, length, false);
     case TYPE_IPV6:

@@ -12,6 +12,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What is asked for each segment: in place wherever that is, which the build's limit on inlining would forbid. */
+#ifdef __wasm__
+#define IN_PLACE __attribute__((always_inline))
+#else
+#define IN_PLACE
+#endif
+
 /* host.c: the control block and the areas that the host reads and writes between calls. */
 extern uint32_t control[ABI_CONTROL_WORDS];
 extern uint8_t scratch[ABI_SCRATCH_CAPACITY];

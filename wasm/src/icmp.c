@@ -1,6 +1,7 @@
 /* What ICMP and ICMPv6 tell about our own packets: echo replies, and errors that quote what could not be delivered.
    Anybody can send one, so it counts only if it quotes a packet that one of our sockets may have sent: all of the
    four-tuple, and for TCP the sequence number (RFC 5927, section 4). The rest is ignored and counted. */
+#include "bytes.h"
 #include "connection.h"
 #include "ping.h"
 #include "udp.h"
@@ -27,8 +28,6 @@ struct quote {
 };
 
 uint32_t icmp_unmatched;
-
-static uint16_t get16(const uint8_t *bytes) { return (uint16_t)(bytes[0] << 8 | bytes[1]); }
 
 /* Linux's translation, which RFC 1122, section 3.2.2.1 leaves open; 0 for what says nothing about delivery. */
 static int32_t error_of(bool v6, uint8_t type, uint8_t code) {
@@ -61,11 +60,11 @@ static bool read_quote(struct quote *quote, bool v6, const uint8_t *packet, uint
   quote->protocol = packet[v6 ? 6 : 9];
   if (!v6) {
     header = (packet[0] & 15u) * 4;
-    if (header < IP_HLEN || (get16(packet + 6) & 0x1fff) != 0) {
+    if (header < IP_HLEN || (read16(packet + 6) & 0x1fff) != 0) {
       return false;
     }
   } else if (quote->protocol == FRAGMENT_HEADER && length >= header + 8) {
-    if ((get16(packet + header + 2) & 0xfff8) != 0) {
+    if ((read16(packet + header + 2) & 0xfff8) != 0) {
       return false;
     }
     quote->protocol = packet[header];
@@ -77,7 +76,7 @@ static bool read_quote(struct quote *quote, bool v6, const uint8_t *packet, uint
 
 static bool udp_failed(const struct quote *quote, int32_t error) {
   bool ours = false;
-  uint16_t local_port = get16(quote->content), remote_port = get16(quote->content + 2);
+  uint16_t local_port = read16(quote->content), remote_port = read16(quote->content + 2);
   for (const struct udp_socket *socket = udp_first(); socket != NULL; socket = socket->next) {
     const struct udp_pcb *pcb = socket->pcb;
     if (pcb->local_port != local_port ||
@@ -97,7 +96,7 @@ static bool udp_failed(const struct quote *quote, int32_t error) {
 /* RFC 1122, section 4.2.3.9: no reason to give up, but the reason that is told when TCP does. */
 static bool tcp_failed(const struct quote *quote, int32_t error) {
   const struct tcp_pcb *pcb =
-      tcp_lookup(&quote->local, get16(quote->content), &quote->remote, get16(quote->content + 2));
+      tcp_lookup(&quote->local, read16(quote->content), &quote->remote, read16(quote->content + 2));
   if (pcb == NULL || pcb->state != SYN_SENT) {
     return pcb != NULL;
   }
@@ -111,11 +110,11 @@ static bool tcp_failed(const struct quote *quote, int32_t error) {
 /* An event of a session; the endpoint's port is the sequence number. */
 static void ping_event(uint32_t kind, const struct ping *ping, const uint8_t *echo, int32_t value,
                        const struct pbuf *packet) {
-  event_add_packet(kind, ping->handle, value, ip_current_src_addr(), get16(echo + 6), NULL, 0, packet, ICMP_HEADER);
+  event_add_packet(kind, ping->handle, value, ip_current_src_addr(), read16(echo + 6), NULL, 0, packet, ICMP_HEADER);
 }
 
 static bool ping_failed(const struct quote *quote, bool v6, uint8_t type, uint8_t code) {
-  const struct ping *ping = ping_find(get16(quote->content + 4));
+  const struct ping *ping = ping_find(read16(quote->content + 4));
   if (quote->content[0] != (v6 ? (uint8_t)ICMP6_TYPE_EREQ : (uint8_t)ICMP_ECHO) || ping == NULL ||
       !ip_addr_zoneless_eq(&ping->remote, &quote->remote)) {
     return false;
@@ -125,7 +124,7 @@ static bool ping_failed(const struct quote *quote, bool v6, uint8_t type, uint8_
 }
 
 static bool reply(const struct pbuf *packet, const uint8_t *echo) {
-  const struct ping *ping = packet->tot_len < ICMP_HEADER ? NULL : ping_find(get16(echo + 4));
+  const struct ping *ping = packet->tot_len < ICMP_HEADER ? NULL : ping_find(read16(echo + 4));
   if (ping == NULL || !ip_addr_eq(&ping->remote, ip_current_src_addr())) {
     return false;
   }

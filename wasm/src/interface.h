@@ -35,7 +35,7 @@ struct interface *interface_first(void);
 err_t interface_transmit(struct netif *netif, struct pbuf *packet);
 struct interface *interface_object(int32_t handle); /* or NULL */
 
-static inline bool interface_is_ethernet(const struct interface *interface) {
+IN_PLACE static inline bool interface_is_ethernet(const struct interface *interface) {
   return interface->kind == ABI_KIND_TAP || interface->kind == ABI_KIND_BRIDGE;
 }
 

@@ -1,5 +1,6 @@
 /* Packet too big (RFC 8201): is it about a packet of ours? lwIP has checked that the message is long enough, and that what it says is less
    than before and no less than IPv6's minimum. */
+#include "bytes.h"
 #include "connection.h"
 #include "lwip/icmp6.h"
 #include "lwip/ip.h"
@@ -10,17 +11,15 @@
 
 #include <string.h>
 
-static uint32_t get16(const uint8_t *bytes) { return (uint32_t)bytes[0] << 8 | bytes[1]; }
-
 static bool tcp_was_sent(const ip_addr_t *from, const ip_addr_t *to, const uint8_t *header) {
-  const struct tcp_pcb *pcb = tcp_lookup(from, (uint16_t)get16(header), to, (uint16_t)get16(header + 2));
-  uint32_t sequence = get16(header + 4) << 16 | get16(header + 6);
+  const struct tcp_pcb *pcb = tcp_lookup(from, (uint16_t)read16(header), to, (uint16_t)read16(header + 2));
+  uint32_t sequence = read32(header + 4);
   return pcb != NULL && sequence - pcb->lastack <= pcb->snd_nxt - pcb->lastack;
 }
 
 static bool udp_was_sent(const uint8_t *header) {
   for (const struct udp_pcb *pcb = udp_pcbs; pcb != NULL; pcb = pcb->next) {
-    if (pcb->local_port == get16(header)) {
+    if (pcb->local_port == read16(header)) {
       return true;
     }
   }
@@ -31,7 +30,7 @@ static bool udp_was_sent(const uint8_t *header) {
 static bool was_sent(const ip_addr_t *from, const ip_addr_t *to, const uint8_t *packet, uint32_t length) {
   uint8_t protocol = packet[6];
   uint32_t at = IP6_HLEN;
-  if (protocol == IP6_NEXTH_FRAGMENT && length >= at + 8 && (get16(packet + at + 2) & 0xfff8) == 0) {
+  if (protocol == IP6_NEXTH_FRAGMENT && length >= at + 8 && (read16(packet + at + 2) & 0xfff8) == 0) {
     protocol = packet[at];
     at += 8;
   }

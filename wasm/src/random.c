@@ -7,7 +7,7 @@
 
 static uint64_t key_low, key_high, counter;
 
-static inline uint64_t rotate(uint64_t x, int bits) { return x << bits | x >> (64 - bits); }
+static inline IN_PLACE uint64_t rotate(uint64_t x, int bits) { return x << bits | x >> (64 - bits); }
 
 static void sip_round(uint64_t v[4]) {
   v[0] += v[1];

@@ -42,11 +42,13 @@ static bool is_foreign(const struct interface *interface, const uint8_t *frame, 
   if (length < ETH_HWADDR_LEN || (frame[0] & 1) != 0) {
     return false;
   }
-  uint32_t difference = 0; /* memcmp would be a call for each frame */
-  for (int i = 0; i < ETH_HWADDR_LEN; i++) {
-    difference |= own[i] ^ frame[i];
-  }
-  return difference != 0;
+  uint32_t first[2]; /* memcmp would be a call for each frame */
+  uint16_t rest[2];
+  memcpy(&first[0], own, sizeof first[0]);
+  memcpy(&first[1], frame, sizeof first[1]);
+  memcpy(&rest[0], own + sizeof first[0], sizeof rest[0]);
+  memcpy(&rest[1], frame + sizeof first[1], sizeof rest[1]);
+  return first[0] != first[1] || rest[0] != rest[1];
 }
 
 static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t length) {

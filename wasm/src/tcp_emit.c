@@ -2,6 +2,7 @@
    headers but for lengths and sums, so these are copied from the frame before, as a network card does it that is given
    one large segment. Route, neighbour and header are lwIP's work for the first one, in the same flush: nothing that they
    depend on can change before its end. */
+#include "bytes.h"
 #include "connection.h"
 #include "interface.h"
 #include "lwip/inet_chksum.h"
@@ -27,13 +28,6 @@ void tcp_emit_in_flush(bool begins) {
   before.pcb = NULL;
 }
 
-static uint16_t get16(const uint8_t *bytes) { return (uint16_t)(bytes[0] << 8 | bytes[1]); }
-
-static void put16(uint8_t *bytes, uint32_t value) {
-  bytes[0] = (uint8_t)(value >> 8);
-  bytes[1] = (uint8_t)value;
-}
-
 static uint32_t fold(uint32_t sum) {
   sum = (sum & 0xffff) + (sum >> 16);
   return (sum & 0xffff) + (sum >> 16);
@@ -52,8 +46,8 @@ static uint32_t header_of(const struct tcp_pcb *pcb, const struct interface *int
   bool v6 = IP_IS_V6(&pcb->remote_ip);
   uint32_t header = link + (v6 ? IP6_HLEN : IP_HLEN);
   if (length < header + TCP_HLEN || packet[0] != (v6 ? 0x60 | pcb->tos >> 4 : 0x45) ||
-      packet[v6 ? 6 : 9] != IP_PROTO_TCP || (!v6 && (get16(packet + 6) & 0x3fff) != 0) ||
-      get16(frame + header) != pcb->local_port || get16(frame + header + 2) != pcb->remote_port) {
+      packet[v6 ? 6 : 9] != IP_PROTO_TCP || (!v6 && (read16(packet + 6) & 0x3fff) != 0) ||
+      read16(frame + header) != pcb->local_port || read16(frame + header + 2) != pcb->remote_port) {
     return 0;
   }
   return header;
@@ -131,18 +125,18 @@ bool tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif)
     memcpy(tcp + 16, &complement, sizeof complement);
   }
   if (IP_IS_V6(&pcb->remote_ip)) {
-    put16(frame + header - IP6_HLEN + 4, length);
+    write16(frame + header - IP6_HLEN + 4, length);
   } else {
     uint8_t *packet = frame + header - IP_HLEN;
-    put16(packet + 2, IP_HLEN + length);
-    put16(packet + 4, ip4_identification(ip_2_ip4(&pcb->remote_ip)));
-    put16(packet + 10, 0);
+    write16(packet + 2, IP_HLEN + length);
+    write16(packet + 4, ip4_identification(ip_2_ip4(&pcb->remote_ip)));
+    write16(packet + 10, 0);
     if ((netif->chksum_flags & NETIF_CHECKSUM_GEN_IP) != 0) {
       uint32_t sum = 0;
       for (int i = 0; i < IP_HLEN; i += 2) {
-        sum += get16(packet + i);
+        sum += read16(packet + i);
       }
-      put16(packet + 10, ~fold(sum));
+      write16(packet + 10, ~fold(sum));
     }
     IP_STATS_INC(ip.xmit);
   }

@@ -2,6 +2,7 @@
    from the receive buffer to the event buffer in one pass that also sums it (V. Jacobson's header prediction). It does
    what lwIP's input functions would do for such a segment and nothing else; whatever is in any way special, it leaves
    to them untouched. */
+#include "bytes.h"
 #include "connection.h"
 #include "interface.h"
 #include "lwip/nd6.h"
@@ -20,15 +21,11 @@ void tcp_receive_forget(const struct tcp_pcb *pcb) {
   }
 }
 
-static uint16_t get16(const uint8_t *bytes) { return (uint16_t)(bytes[0] << 8 | bytes[1]); }
-
 static uint32_t load32(const uint8_t *bytes) {
   uint32_t word;
   memcpy(&word, bytes, sizeof word);
   return word;
 }
-
-static uint32_t get32(const uint8_t *bytes) { return lwip_ntohl(load32(bytes)); }
 
 /* The sum of a header whose length is a multiple of four, to be folded. */
 static uint64_t sum_words(const uint8_t *bytes, uint32_t length) {
@@ -58,7 +55,7 @@ static bool is_at(const ip_addr_t *address, const struct netif *netif, const uin
 
 static struct tcp_pcb *find(const struct netif *netif, const uint8_t *source, const uint8_t *destination, bool v6,
                             const uint8_t *tcp) {
-  uint16_t remote_port = get16(tcp), local_port = get16(tcp + 2);
+  uint16_t remote_port = read16(tcp), local_port = read16(tcp + 2);
   if (latest == NULL || latest->remote_port != remote_port || latest->local_port != local_port ||
       !is_at(&latest->remote_ip, netif, source, v6) || !is_at(&latest->local_ip, netif, destination, v6)) {
     ip_addr_t remote, local;
@@ -77,14 +74,14 @@ static struct tcp_pcb *find(const struct netif *netif, const uint8_t *source, co
 /* Is it what comes next, and does it change nothing but what was received? */
 static bool is_predicted(const struct tcp_pcb *pcb, const uint8_t *tcp, uint32_t header, uint32_t length) {
   if (pcb->state != ESTABLISHED || pcb->ooseq != NULL || (pcb->flags & TF_RXCLOSED) != 0 ||
-      (tcp[13] & TCP_FLAG_BITS & ~TCP_PSH) != TCP_ACK || get32(tcp + 4) != pcb->rcv_nxt || length > pcb->rcv_wnd ||
-      get32(tcp + 8) != pcb->lastack || (tcpwnd_size_t)SND_WND_SCALE(pcb, get16(tcp + 14)) != pcb->snd_wnd ||
+      (tcp[13] & TCP_FLAG_BITS & ~TCP_PSH) != TCP_ACK || read32(tcp + 4) != pcb->rcv_nxt || length > pcb->rcv_wnd ||
+      read32(tcp + 8) != pcb->lastack || (tcpwnd_size_t)SND_WND_SCALE(pcb, read16(tcp + 14)) != pcb->snd_wnd ||
       pcb->snd_wnd == 0 || pcb->persist_backoff != 0 || (pcb->rttest != 0 && TCP_SEQ_LT(pcb->rtseq, pcb->lastack))) {
     return false;
   }
   return (pcb->flags & TF_TIMESTAMP) == 0
              ? header == TCP_HEADER
-             : header == TCP_HEADER + TIMESTAMPS && get32(tcp + TCP_HEADER) == 0x0101080a; /* RFC 7323, appendix A */
+             : header == TCP_HEADER + TIMESTAMPS && read32(tcp + TCP_HEADER) == 0x0101080a; /* RFC 7323, appendix A */
 }
 
 /* What lwIP's tcp_process and tcp_receive would change for it. */
@@ -94,7 +91,7 @@ static void take_in(struct tcp_pcb *pcb, const uint8_t *tcp, uint32_t length) {
   pcb->keep_cnt_sent = 0;
   pcb->persist_probe = 0;
   if ((pcb->flags & TF_TIMESTAMP) != 0 && TCP_SEQ_BETWEEN(pcb->ts_lastacksent, sequence, sequence + length)) {
-    pcb->ts_recent = get32(tcp + TCP_HEADER + 4);
+    pcb->ts_recent = read32(tcp + TCP_HEADER + 4);
   }
   if (TCP_SEQ_LT(pcb->snd_wl1, sequence) || (pcb->snd_wl1 == sequence && TCP_SEQ_LT(pcb->snd_wl2, pcb->lastack))) {
     pcb->snd_wl1 = sequence;
@@ -114,7 +111,7 @@ bool tcp_receive_predicted(struct interface *interface, const uint8_t *frame, ui
     if (length < ETHERNET_HEADER || (frame[0] & 1) != 0) {
       return false;
     }
-    type = get16(frame + 12);
+    type = read16(frame + 12);
     frame += ETHERNET_HEADER;
     length -= ETHERNET_HEADER;
   }
@@ -128,7 +125,7 @@ bool tcp_receive_predicted(struct interface *interface, const uint8_t *frame, ui
   const uint8_t *tcp, *source, *destination;
   uint32_t size; /* of the segment: TCP's header and data */
   if (v6) {
-    size = get16(frame + 4);
+    size = read16(frame + 4);
     if (frame[6] != IP6_NEXTH_TCP || length < IPV6_HEADER + TCP_HEADER || size > length - IPV6_HEADER) {
       return false;
     }
@@ -136,8 +133,8 @@ bool tcp_receive_predicted(struct interface *interface, const uint8_t *frame, ui
     destination = frame + 24;
     tcp = frame + IPV6_HEADER;
   } else {
-    size = get16(frame + 2);
-    if (frame[0] != 0x45 || frame[9] != IP_PROTO_TCP || (get16(frame + 6) & 0x3fff) != 0 || size > length ||
+    size = read16(frame + 2);
+    if (frame[0] != 0x45 || frame[9] != IP_PROTO_TCP || (read16(frame + 6) & 0x3fff) != 0 || size > length ||
         size < IPV4_HEADER) {
       return false;
     }

@@ -81,10 +81,12 @@ def decisive(network: Network, violation: Violation) -> Iterator[Packet]:
     newer, stale = violation.newer, violation.stale
     packets = network.trace().delivered().tcp(source_port=7000).where(lambda packet: packet.payload)
     yield packets.at(f"{newer.client}-switch", outgoing=False).between(newer.begin, newer.end + 1e-6)[-1]
+    late = {}
     for packet in packets.at(f"{stale.replica}-switch", outgoing=False).between(newer.end, stale.end):
         message = json.loads(packet.payload.splitlines()[0])
         if message["do"] == "ack" and packet.time - message["sent"] > LEASE:
-            yield packet
+            late[packet.source] = packet  # the last one of each counts; those before may have arrived in time, too
+    yield from late.values()
     yield packets.at(f"{stale.client}-switch", outgoing=False).between(stale.begin, stale.end + 1e-6)[-1]
 
 

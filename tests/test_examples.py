@@ -214,3 +214,13 @@ def test_existing_programs() -> None:
         "10,240,000 bytes over TLS, the same at both ends",
         "refused: Connection refused: connect to 10.0.0.2 port 81",
     ]
+
+
+def test_replicated_store(tmp_path: Path) -> None:
+    capture = tmp_path / "stale-read.pcapng"
+    lines = run_program("-m", "examples.replicated_store", "--first", "52", "--last", "54", "--capture", str(capture))
+    assert capture.stat().st_size > 100_000
+    # What the tutorial shows is this, but for the seeds before.
+    tutorial = (EXAMPLES.parent / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    shown = tutorial.replace("seeds 0 to", "seeds 52 to")
+    assert "\n".join(lines) in shown

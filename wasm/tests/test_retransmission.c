@@ -145,6 +145,52 @@ static void three_duplicates_send_at_once(void) {
   close_interface();
 }
 
+/* A fast retransmission, which waits for its turn where the duplicates came with data, is not where new data belongs, nor
+   a FIN: others are behind it. */
+static void nothing_joins_a_retransmission(bool end) {
+  uint8_t sent[400];
+  struct peer peer = open_peer(65535);
+  pattern_fill(sent, sizeof sent, 0);
+  CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_NODELAY, 1), 0);
+  for (uint32_t at = 0; at < 300; at += 100) {
+    CHECK_EQUAL(tcp_put(peer.handle, sent + at, 100), 100);
+    host_poll();
+    CHECK_EQUAL(peer_peek(&peer).length, 100);
+  }
+  frames_forget();
+  for (int i = 0; i < 3; i++) {
+    peer_send(&peer, ACK, NULL, 0);
+  }
+  peer_send(&peer, ACK | PSH, "data", 4);
+  host_turn(0);
+  if (end) {
+    CHECK_EQUAL(abi_tcp_shutdown(peer.handle), 0);
+  } else {
+    CHECK_EQUAL(tcp_put(peer.handle, sent + 300, 100), 100);
+  }
+  host_poll();
+  struct segment segment;
+  uint32_t start = peer.acknowledgement, most = 0, fin = 0;
+  while ((segment = peer_peek(&peer)).flags != 0) {
+    uint32_t at = segment.sequence - start;
+    CHECK(at + segment.length <= sizeof sent);
+    pattern_check(segment.data, segment.length, at);
+    most = LWIP_MAX(most, at + segment.length);
+    if ((segment.flags & FIN) != 0) {
+      fin = at + segment.length;
+    }
+  }
+  CHECK_EQUAL(most, end ? 300 : 400);
+  CHECK_EQUAL(fin, end ? 300 : 0);
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  event_expect(ABI_EVENT_DATA, peer.handle);
+  close_interface();
+}
+
+static void data_joins_no_retransmission(void) { nothing_joins_a_retransmission(false); }
+
+static void a_fin_joins_no_retransmission(void) { nothing_joins_a_retransmission(true); }
+
 /* RFC 9293, section 3.8.6.1: a zero window is probed, and never given up while the peer answers. */
 static void zero_window_is_probed(void) {
   static uint8_t sent[5000], got[5000];
@@ -417,6 +463,8 @@ int main(void) {
   RUN(unanswered_syns_time_out);
   RUN(each_segment_lost_in_turn);
   RUN(three_duplicates_send_at_once);
+  RUN(data_joins_no_retransmission);
+  RUN(a_fin_joins_no_retransmission);
   RUN(zero_window_is_probed);
   RUN(unanswered_probes_time_out);
   RUN(full_send_buffer_tells_when_there_is_room);

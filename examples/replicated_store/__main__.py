@@ -1,0 +1,100 @@
+"""The hunt: runs seeds until a client reads what it should not, repeats that seed, shows why, and tries the repair.
+
+    python -m examples.replicated_store [--first 0] [--last 299] [--capture stale-read.pcapng]
+
+It ends with status 1 if it finds nothing, if the seed does not repeat itself, or if the repaired store fails, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from examples.replicated_store.checker import Violation, check
+from examples.replicated_store.scenario import Outcome, repaired_scenario, scenario
+from examples.replicated_store.store import LEASE
+from tcpip_wasm.capture import Packet
+from tcpip_wasm.simulation import LOG_FORMAT, Network, Run, run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m examples.replicated_store")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--last", type=int, default=299, help="the last seed, if none fails before")
+    parser.add_argument("--capture", type=Path, default=Path("stale-read.pcapng"), help="where to write the frames")
+    options = parser.parse_args()
+
+    seed = hunt(range(options.first, options.last + 1))
+    result, again = repeat(seed), run(scenario, seed=seed)
+    if result.digest != again.digest:
+        sys.exit(f"seed {seed} has given two traces: {result.digest} and {again.digest}")
+    print(f"trace {result.digest}, twice")
+    result.network.trace().save(options.capture, comment=f"replicated_store, seed {seed}")
+    print(f"{len(result.network.trace()):,} frames in {options.capture.name}")
+    explain(result)
+    for other in range(options.first, seed + 1):
+        if check(run(repaired_scenario, seed=other, trace=False).value.history):
+            sys.exit(f"the repaired store fails with seed {other}")
+    print(f"\nthe repaired store passes seeds {options.first} to {seed}")
+
+
+def hunt(seeds: range) -> int:
+    """Return the first seed with which something is wrong."""
+    for seed in seeds:
+        if check(run(scenario, seed=seed, trace=False).value.history):
+            print(f"seeds {seeds[0]} to {seed - 1} pass, seed {seed} does not")
+            return seed
+    sys.exit(f"seeds {seeds[0]} to {seeds[-1]} pass")
+
+
+def repeat(seed: int) -> Run[Outcome]:
+    """Run a seed again, with what replicas log."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    log = logging.getLogger("store")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        return run(scenario, seed=seed)
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
+
+
+def explain(result: Run[Outcome]) -> None:
+    """Print the first thing that is wrong, and the packets that made it so."""
+    violation = check(result.value.history)[0]
+    print()
+    for time, event in result.value.events:
+        print(f"{time:.6f} {event}")
+    print(violation, end="\n\n")
+    for packet in decisive(result.network, violation):
+        print(describe(result.network, packet))
+
+
+def decisive(network: Network, violation: Violation) -> Iterator[Packet]:
+    """Yield the answers that contradict each other, and between them the acknowledgements that came too late."""
+    newer, stale = violation.newer, violation.stale
+    packets = network.trace().delivered().tcp(source_port=7000).where(lambda packet: packet.payload)
+    yield packets.at(f"{newer.client}-switch", outgoing=False).between(newer.begin, newer.end + 1e-6)[-1]
+    late = {}
+    for packet in packets.at(f"{stale.replica}-switch", outgoing=False).between(newer.end, stale.end):
+        message = json.loads(packet.payload.splitlines()[0])
+        if message["do"] == "ack" and packet.time - message["sent"] > LEASE:
+            late[packet.source] = packet  # the last one of each counts; those before may have arrived in time, too
+    yield from late.values()
+    yield packets.at(f"{stale.client}-switch", outgoing=False).between(stale.begin, stale.end + 1e-6)[-1]
+
+
+def describe(network: Network, packet: Packet) -> str:
+    """Return when, from whom to whom, and what."""
+    ends = [network.names.names_of(str(address))[0] for address in (packet.source, packet.destination)]
+    return f"{packet.time:.6f} {ends[0]} > {ends[1]}: {packet.payload.splitlines()[0].decode()}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Five replicas and four clients on a switch, parted and healed as the seed decides."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from random import Random
+
+from examples.replicated_store.client import Client, Operation
+from examples.replicated_store.store import RepairedReplica, Replica
+from tcpip_wasm.simulation import Network
+
+REPLICAS = ["r1", "r2", "r3", "r4", "r5"]
+CLIENTS = ["c1", "c2", "c3", "c4"]
+END = 3.3
+"""Virtual seconds."""
+
+
+@dataclass
+class Outcome:
+    """What came of it.
+
+    Attributes:
+        history: what clients did.
+        events: when the network was parted, and how, and when it was healed.
+    """
+
+    history: list[Operation] = field(default_factory=list)
+    events: list[tuple[float, str]] = field(default_factory=list)
+
+
+async def scenario(network: Network, kind: type[Replica] = Replica) -> Outcome:
+    """Let clients use the store on a network that is parted now and then."""
+    outcome = Outcome()
+    network.switch("switch")
+    for number, name in enumerate(REPLICAS + CLIENTS, 1):
+        host = network.host(name, f"10.0.0.{number}/24")
+        network.link(host, "switch", bandwidth=1e8, delay=0.01, jitter=0.01, loss=0.001)
+    plan_partitions(network, outcome)
+    for name in REPLICAS:
+        network.hosts[name].start(kind(name, REPLICAS).run)
+    for name in CLIENTS:
+        network.hosts[name].start(Client(name, REPLICAS, outcome.history).run, ["x", "y"])
+    await asyncio.sleep(END)
+    return outcome
+
+
+async def repaired_scenario(network: Network) -> Outcome:
+    """The same with the repaired store."""
+    return await scenario(network, RepairedReplica)
+
+
+def plan_partitions(network: Network, outcome: Outcome) -> None:
+    """Part the hosts into two groups for a while. The random numbers are its own, from the seed."""
+    random = Random(f"{network.seed}/partitions")
+
+    def part(left: list[str], right: list[str]) -> None:
+        network.partition(left, right)
+        outcome.events.append((network.loop.time(), f"{' '.join(left)} | {' '.join(right)}"))
+
+    def heal() -> None:
+        network.heal()
+        outcome.events.append((network.loop.time(), "healed"))
+
+    few = random.sample(REPLICAS, 2)
+    sides: tuple[list[str], list[str]] = ([], [])
+    for name in REPLICAS + CLIENTS:
+        sides[name in few if name in REPLICAS else random.random() < 0.5].append(name)
+    begin = random.uniform(0.6, 1)
+    network.at(begin, part, *sides)
+    network.at(begin + random.uniform(0.9, 1.6), heal)

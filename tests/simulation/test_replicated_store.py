@@ -1,0 +1,135 @@
+"""The store of the tutorial: seeds find its bug and repeat it, the repaired one has none, and the checker is right."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from itertools import permutations
+from math import inf
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from examples.replicated_store.__main__ import decisive
+from examples.replicated_store.checker import check
+from examples.replicated_store.client import Operation
+from examples.replicated_store.scenario import repaired_scenario, scenario
+from examples.replicated_store.store import LEASE
+from tcpip_wasm.simulation import run
+
+SEED = 54
+"""The first with which the store fails; the tutorial says so."""
+
+DIGEST = "f5b12d9f63cc99e84acf0441d5bbae6674c8bd8ed976f701d4a73731b11fd774"
+"""It changes with what stacks send; ``python -m examples.replicated_store`` says all that the tutorial shows."""
+
+
+def test_seeds_before_pass_and_this_one_does_not() -> None:
+    wrong = [seed for seed in range(SEED - 8, SEED + 1) if check(run(scenario, seed=seed, trace=False).value.history)]
+    assert wrong == [SEED]
+
+
+def test_the_seed_repeats_itself_and_the_trace_shows_why() -> None:
+    result = run(scenario, seed=SEED)
+    assert result.digest == DIGEST
+    assert result.left_open == ()
+    (first, *_) = check(result.value.history)
+    assert first.newer.end < first.stale.begin
+    assert first.newer.replica != first.stale.replica
+    (parted, _), (healed, _) = result.value.events
+    # Acknowledgements that left before the partition arrive after it.
+    names = result.network.names
+    newer, *late, stale = decisive(result.network, first)
+    assert b'"c1-1"' in newer.payload
+    assert b"null" in stale.payload
+    lost = result.network.trace().dropped("partition").between(parted, healed)
+    assert {names.names_of(str(one.source))[0] for one in late} == {"r1", "r2"}
+    for one in late:
+        same = [other for other in lost if other.payload[:60] == one.payload[:60] and other.source == one.source]
+        assert parted < same[0].time < parted + 0.1
+        assert healed < one.time < stale.time
+        assert one.time - same[0].time > LEASE
+
+
+@pytest.mark.parametrize("seed", [*range(SEED - 3, SEED + 1), 73, 96])
+def test_the_repaired_store_passes(seed: int) -> None:
+    outcome = run(repaired_scenario, seed=seed, trace=False).value
+    assert check(outcome.history) == []
+    assert len([one for one in outcome.history if one.kind == "get"]) > 10
+
+
+# --- The checker ------------------------------------------------------------------------------------------------------
+
+Interval = tuple[int, int]
+operation = partial(Operation, "c", "r")
+
+
+def by_search(history: list[Operation]) -> bool:
+    """Whether some order of the operations is right: all are tried."""
+    certain = [one for one in history if one.end < inf]
+    unsure = [one for one in history if one.end == inf]
+    return any(
+        fits(order)
+        for chosen in range(2 ** len(unsure))
+        for order in permutations(certain + [one for at, one in enumerate(unsure) if chosen >> at & 1])
+    )
+
+
+def fits(order: tuple[Operation, ...]) -> bool:
+    value = None
+    for at, one in enumerate(order):
+        if any(later.end < one.begin for later in order[at:]):
+            return False
+        if one.kind == "put":
+            value = one.value
+        elif one.value != value:
+            return False
+    return True
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6), st.booleans()), min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6), st.integers(0, 3)), max_size=4),
+)
+@settings(deadline=None, max_examples=300)
+def test_the_checker_is_right(writes: list[tuple[int, int, bool]], reads: list[tuple[int, int, int]]) -> None:
+    history = [
+        operation("put", "k", str(number), begin, inf if unsure else begin + length)
+        for number, (begin, length, unsure) in enumerate(writes)
+    ]
+    for begin, length, number in reads:
+        value = str(number) if number < len(writes) else None
+        history.append(operation("get", "k", value, begin, begin + length))
+    assert (check(history) == []) is by_search(history)
+
+
+def test_the_checker_refuses_what_it_cannot_judge() -> None:
+    with pytest.raises(ValueError, match="'1' was written 2 times"):
+        check([operation("put", "k", "1", 0, 1), operation("put", "k", "1", 2, 3)])
+    with pytest.raises(ValueError, match="'1' was written 0 times"):
+        check([operation("get", "k", "1", 0, 1)])
+
+
+def test_keys_are_judged_apart() -> None:
+    history = [operation("put", "a", "1", 0, 1), operation("get", "b", None, 2, 3)]
+    assert check(history) == []
+    assert len(check([*history, operation("get", "a", None, 2, 3)])) == 1
+
+
+# --- The tutorial -----------------------------------------------------------------------------------------------------
+
+
+def test_the_tutorial_shows_the_programs_that_are_there() -> None:
+    root = Path(__file__).resolve().parents[2]
+    tutorial = (root / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    programs = "".join(path.read_text(encoding="utf-8") for path in (root / "examples/replicated_store").glob("*.py"))
+    *blocks, kept = re.findall(r"^```python\n(.*?)^```$", tutorial, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 7
+    assert [block for block in blocks if block not in programs] == []
+    namespace = {"check": check, "run": run, "repaired_scenario": repaired_scenario}
+    exec(kept, namespace)
+    namespace["test_a_lease_counts_from_the_beat"]()  # type: ignore[operator]
+    assert f"seed={SEED})" in kept
+    assert f"trace {DIGEST}, twice" in tutorial

@@ -116,7 +116,9 @@ class NetworkStack:
             seed=seed or os.urandom(16),
             servers=name_servers,
         )
-        self._lookup = Lookup(HostsTable(), self.resolver, self._own_addresses, self._scope_handle)
+        self._lookup = Lookup(
+            HostsTable(), self.resolver, self._own_addresses, self._scope_handle, self._scope_name
+        )
         self._udp = UdpOpener(driver, self._lookup.address, self._scope_name, self._lookup.first)
         self._routing = RoutingTable(driver, lambda: self._interfaces)
         self._forwarding = False

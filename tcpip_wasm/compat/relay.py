@@ -14,6 +14,7 @@ from __future__ import annotations
 import _socket
 import asyncio
 import errno
+import os
 import select
 import threading
 from collections import deque
@@ -40,6 +41,23 @@ class _Space(threading.local):
 
 
 _space = _Space()
+
+
+_forked = 0
+
+
+def forks() -> int:
+    """Return how often this process has forked."""
+    return _forked
+
+
+def _count_fork() -> None:
+    global _forked
+    _forked += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_parent=_count_fork, after_in_child=_count_fork)
 
 
 class State(Enum):
@@ -70,6 +88,7 @@ class Channel:
         deaf, mute: whether the program has shut down receiving, sending.
         proto: as the program has given it.
         holders: Python objects that hold a descriptor of the program's end.
+        born: how often this process had forked when it was made: children may hold descriptors, too.
     """
 
     def __init__(self, host: VirtualHost, family: int, kind: int) -> None:
@@ -88,6 +107,7 @@ class Channel:
         self.mute = False
         self.proto = 0
         self.holders = 0
+        self.born = forks()
         self.inode = 0
         self.relay: Any = None
 

@@ -21,9 +21,10 @@ from weakref import WeakValueDictionary
 from tcpip_wasm.compat import datagrams
 from tcpip_wasm.compat import options as socket_options
 from tcpip_wasm.compat.addresses import numeric_address
+from tcpip_wasm.compat.checks import as_int, check_ancillary, check_buffer
 from tcpip_wasm.compat.current import current_host
 from tcpip_wasm.compat.datagrams import DatagramRelay
-from tcpip_wasm.compat.relay import Channel, ListenRelay, State, StreamRelay, new_pair, socket_name
+from tcpip_wasm.compat.relay import Channel, ListenRelay, State, StreamRelay, forks, new_pair, socket_name
 from tcpip_wasm.errors import network_error
 
 REAL: Final = real.socket
@@ -78,7 +79,7 @@ class Socket(real.socket):
         if fileno is not None:
             channel = channel_of(fileno)
             assert channel is not None
-            self._adopt(channel, fileno)
+            self._adopt(channel, fileno, None if proto == -1 else proto, family, type)
             return
         family, kind = (real.AF_INET if family == -1 else family), (real.SOCK_STREAM if type == -1 else type)
         flags, kind = kind & _FLAGS, kind & ~_FLAGS
@@ -95,14 +96,18 @@ class Socket(real.socket):
         if flags & getattr(real, "SOCK_NONBLOCK", 0):
             self.setblocking(False)
 
-    def _adopt(self, channel: Channel, descriptor: int, proto: int | None = None) -> None:
+    def _adopt(
+        self, channel: Channel, descriptor: int, proto: int | None = None, family: int = -1, kind: int = -1
+    ) -> None:
         if proto is None:
             proto = channel.proto
         channel.proto = proto
         self._channel = channel
         self._ending = False  # it is being closed; who wakes up from that must not take it for the peer's end
         self._is_stream = channel.kind == real.SOCK_STREAM
-        super().__init__(channel.family, channel.kind, proto, descriptor)
+        # Who takes up a descriptor may call it what they like, as with real sockets.
+        family, kind = (channel.family if family == -1 else family), (channel.kind if kind == -1 else kind)
+        super().__init__(family, kind, proto, descriptor)
         with _lock:
             channel.holders += 1
             channel.inode = os.fstat(descriptor).st_ino
@@ -112,6 +117,12 @@ class Socket(real.socket):
 
     def _check_open(self) -> None:
         if self._ending or self.fileno() < 0:
+            raise network_error(errno.EBADF)
+
+    def _check_descriptor(self) -> None:
+        """Raise where the descriptor is not ours any more, or was closed behind our back."""
+        self._check_open()
+        if channel_of(self.fileno()) is not self._channel:
             raise network_error(errno.EBADF)
 
     def _numeric(self, address: Any, call: str, *, passive: bool = False) -> tuple[str, int]:
@@ -142,7 +153,7 @@ class Socket(real.socket):
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``EINVAL`` where it has one already.
         """
-        self._check_open()
+        self._check_descriptor()
         channel = self._channel
         host, port = self._numeric(address, "bind", passive=True)
         if channel.local is not None:
@@ -168,7 +179,7 @@ class Socket(real.socket):
             BlockingIOError: ``EINPROGRESS``, of a socket that does not block; it is writable once that is decided.
             OSError: ``ECONNREFUSED``, ``EISCONN``, ``EALREADY`` and others.
         """
-        self._check_open()
+        self._check_descriptor()
         channel = self._channel
         remote = self._numeric(address, "connect")
         if not self._is_stream:
@@ -224,7 +235,7 @@ class Socket(real.socket):
     def connect_ex(self, address: Any, /) -> int:
         """Connect, and return the error's number, or 0."""
         try:
-            self.connect(address)
+            Socket.connect(self, address)  # and not an SSLSocket's, which shakes hands, and whose business that is
         except real.gaierror:
             raise
         except TimeoutError as error:
@@ -244,7 +255,8 @@ class Socket(real.socket):
         Raises:
             OSError: ``EADDRINUSE``; ``EINVAL`` of a connected socket, ``EOPNOTSUPP`` of one of datagrams.
         """
-        self._check_open()
+        backlog = as_int(backlog)
+        self._check_descriptor()
         channel = self._channel
         if not self._is_stream:
             raise network_error(errno.EOPNOTSUPP)
@@ -273,6 +285,8 @@ class Socket(real.socket):
         self._check_open()
         if self._channel.state is not State.LISTENING:
             raise network_error(errno.EINVAL if self._is_stream else errno.EOPNOTSUPP)
+        if self._channel.host.is_elsewhere:
+            raise network_error(errno.ENETDOWN, "connections are accepted by the process in which the stack lives")
         while True:
             if not super().recv(1):
                 self._check_open()
@@ -347,6 +361,9 @@ class Socket(real.socket):
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
         """Receive without ancillary data, of which there is none."""
+        bufsize, ancbufsize, flags = as_int(bufsize), as_int(ancbufsize), as_int(flags)
+        if bufsize < 0 or ancbufsize < 0:
+            raise ValueError("negative buffer size in recvmsg()")
         if not self._is_stream:
             data, source, message_flags = datagrams.receive(self, bufsize, flags)
             return data, [], message_flags, source
@@ -356,8 +373,12 @@ class Socket(real.socket):
         self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /
     ) -> tuple[int, list[Any], int, Any]:
         """Receive into several buffers, without ancillary data."""
+        if isinstance(buffers, (int, bytes, bytearray, str)):
+            raise TypeError("recvmsg_into() argument 1 must be an iterable of buffers")
         views = [memoryview(buffer).cast("B") for buffer in buffers]
-        data, _, message_flags, source = self.recvmsg(sum(map(len, views)), 0, flags)
+        if any(view.readonly for view in views):
+            raise TypeError("recvmsg_into() argument 1 must be an iterable of writable buffers")
+        data, _, message_flags, source = self.recvmsg(sum(map(len, views)), ancbufsize, flags)
         at = 0
         for view in views:
             piece = data[at : at + len(view)]
@@ -415,6 +436,10 @@ class Socket(real.socket):
         if not 1 <= len(arguments) <= 2:
             raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(arguments)} given)")
         flags, address = arguments if len(arguments) == 2 else (0, arguments[0])
+        check_buffer(data)
+        flags = as_int(flags)
+        if address is None:
+            raise TypeError("sendto(): the address must be a tuple, not NoneType")
         return self.send(data, flags) if self._is_stream else datagrams.send(self, data, address, flags)
 
     def sendmsg(
@@ -425,10 +450,13 @@ class Socket(real.socket):
         Raises:
             OSError: ``EOPNOTSUPP`` for ancillary data.
         """
-        if list(ancdata):
+        flags = as_int(flags)
+        if check_ancillary(ancdata):
             raise network_error(errno.EOPNOTSUPP, "ancillary data")
         if not self._is_stream:
             return datagrams.send(self, b"".join(buffers), address, flags)
+        if address is not None:
+            self._numeric(address, "sendmsg")  # which Linux, too, takes no notice of
         self._check_writing()
         try:
             return super().sendmsg(buffers, (), flags)
@@ -482,6 +510,7 @@ class Socket(real.socket):
         Raises:
             OSError: ``ENOTCONN``.
         """
+        how = as_int(how)
         self._check_open()
         channel = self._channel
         if how not in (real.SHUT_RD, real.SHUT_WR, real.SHUT_RDWR):
@@ -510,11 +539,11 @@ class Socket(real.socket):
             channel.holders -= 1
             last = channel.holders <= 0
         self._ending = True
-        if last and channel.state is not State.NEW:
+        if last and channel.state is not State.NEW and channel.born == forks():  # else a child may go on with it
             with suppress(OSError):
                 super().shutdown(real.SHUT_RDWR)  # whoever is blocked on it wakes up
         cast(Any, super())._real_close(*arguments)
-        if last:
+        if last and not channel.host.is_elsewhere:
             self._end(channel)
 
     @staticmethod

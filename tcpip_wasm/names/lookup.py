@@ -53,6 +53,7 @@ class Lookup:
         resolver: asks others.
         own: tells the addresses that the host's interfaces have now.
         scope_handle: turns the scope of a link-local address into the handle of the interface, or None.
+        scope_name: turns the handle of an interface into its name.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class Lookup:
         resolver: Resolver,
         own: Callable[[], Sequence[IPInterface]],
         scope_handle: Callable[[str], int | None],
+        scope_name: Callable[[int], str],
     ) -> None:
         self.hosts = hosts
         self.resolver = resolver
         self._own = own
         self._scope_handle = scope_handle
+        self._scope_name = scope_name
 
     # --- Hosts ----------------------------------------------------------------------------------------------------
 
@@ -279,7 +282,10 @@ class Lookup:
             raise NameResolutionError(socket.EAI_NONAME, f"sockaddr: {host!r} is not an IP address")
         address = numeric[0]
         service = None if flags & socket.NI_NUMERICSERV else _SERVICE_NAMES.get(port)
-        name = str(host)
+        name = str(address)
+        scope = numeric[1] or (sockaddr[3] if len(sockaddr) == 4 else 0)
+        if scope and (address.is_link_local or address.is_multicast):
+            name = f"{name}%{self._scope_name(scope)}"
         if not flags & socket.NI_NUMERICHOST:
             try:
                 name = await self._name_of(address)

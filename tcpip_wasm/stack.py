@@ -460,7 +460,7 @@ class NetworkStack:
     async def create_connection(
         self,
         protocol_factory: Callable[[], ProtocolT],
-        host: Host,
+        host: Host | tuple[Host, ...],
         port: int,
         *,
         ssl: SSLContext | bool | None = None,
@@ -473,12 +473,13 @@ class NetworkStack:
         ssl_shutdown_timeout: float | None = None,
         happy_eyeballs_delay: float | None = None,
         interleave: int | None = None,
+        all_errors: bool = False,
     ) -> tuple[Any, ProtocolT]:
         """Connect, as `asyncio.loop.create_connection` does.
 
         Args:
             protocol_factory: makes the protocol, once the host's addresses are known.
-            host: name or address of the peer.
+            host: name or address of the peer, or several addresses of it, to be tried in this order.
             port: its port.
             ssl: a context, or True for the default one: the transport is one of TLS.
             family, flags: which addresses of a name to use, as for `getaddrinfo`.
@@ -488,6 +489,7 @@ class NetworkStack:
                 None tries it when the one before has failed.
             interleave: how many addresses of the first family come before the families take turns; 0 leaves them in
                 the order of `getaddrinfo`. None is 1 with a `happy_eyeballs_delay`, else 0.
+            all_errors: whether what goes wrong with the addresses is raised as an `ExceptionGroup` of each one's error.
             server_hostname: name in the server's certificate; None is `host`, ``""`` checks none.
             ssl_handshake_timeout: seconds; None is 60.
             ssl_shutdown_timeout: seconds; None is 30.
@@ -526,6 +528,7 @@ class NetworkStack:
                 port,
                 delay=happy_eyeballs_delay,
                 scope_name=self._scope_name,
+                all_errors=all_errors,
             )
         except BaseException:
             if wrapper:

@@ -156,7 +156,7 @@ class Lookup:
 
     async def candidates(
         self,
-        host: Host,
+        host: Host | tuple[Host, ...],
         local_addr: tuple[Host, int] | None = None,
         *,
         family: int = 0,
@@ -167,14 +167,17 @@ class Lookup:
         """Return the addresses of a peer in the order in which to try them, each with an own address that fits.
 
         Args:
-            host: the peer.
+            host: the peer, or several addresses of it.
             local_addr: own host and port.
             family, flags: see `endpoints`.
             delay, turns: ``happy_eyeballs_delay`` and ``interleave`` of asyncio.
 
         Raises: what `endpoints` raises; ValueError also where no own address fits.
         """
-        remotes = await self.endpoints(host, family=family, flags=flags, impatient=delay is not None)
+        if isinstance(host, tuple):
+            remotes = [self.address(one) for one in host]
+        else:
+            remotes = await self.endpoints(host, family=family, flags=flags, impatient=delay is not None)
         if turns is None:
             turns = 0 if delay is None else 1
         if turns and len(remotes) > 1:
@@ -234,7 +237,7 @@ class Lookup:
             raise NameResolutionError(socket.EAI_SOCKTYPE, f"ai_socktype not supported: {kind} with protocol {proto}")
         if host is None and port is None:
             raise NameResolutionError(socket.EAI_NONAME, "Name or service not known: neither host nor port")
-        number = _service(port, flags)
+        number = port_number(port, flags)
         canonical, endpoints = await self._info_endpoints(host, family, flags)
         infos: list[AddressInfo] = []
         for address, scope in endpoints:
@@ -315,8 +318,14 @@ def _of(found: Found, versions: tuple[int, ...], host: str) -> Found:
     return Found(addresses, found.canonical)
 
 
-def _service(port: int | str | bytes | None, flags: int) -> int:
-    if port is None:
+def port_number(port: int | str | bytes | None, flags: int = 0) -> int:
+    """Return a port that was given as a number, as digits, as the name of a service, or not at all.
+
+    Raises:
+        NameResolutionError: no such service, or its name in spite of ``AI_NUMERICSERV``.
+        ValueError, TypeError: no port.
+    """
+    if port is None or port == "" or port == b"":
         return 0
     if isinstance(port, (bytes, bytearray)):
         port = port.decode("ascii")

@@ -11,6 +11,7 @@ import errno
 import ipaddress
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ from tcpip_wasm.sockets.connection import StreamEnds
 from tcpip_wasm.sockets.ping import DEFAULT_TTL, check_ttl
 from tcpip_wasm.sockets.stream_reader import PieceReader
 from tcpip_wasm.sockets.tls import Tls, client_tls, discard, loop_for_streams, secured, server_tls, start_tls
+from tcpip_wasm.sockets.tls_connection import Handshakes, TlsEnds
 from tcpip_wasm.sockets.udp_open import UdpOpener
 
 if TYPE_CHECKING:
@@ -598,7 +600,7 @@ class NetworkStack:
 
     def _serve(
         self,
-        factory: Callable[[], asyncio.BaseProtocol],
+        factory: Callable[[], asyncio.BaseProtocol | None],
         addresses: list[tuple[Address | None, int]],
         port: int,
         backlog: int,
@@ -669,18 +671,32 @@ class NetworkStack:
 
     # --- TCP, the streams' way ------------------------------------------------------------------------------------
 
-    async def connect_tcp(self, host: Host, port: int, *, timeout: float | None = None) -> TcpConnection:
+    async def connect_tcp(
+        self,
+        host: Host,
+        port: int,
+        *,
+        timeout: float | None = None,
+        ssl: SSLContext | bool | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> TcpConnection:
         """Connect. The addresses of a name are tried a quarter of a second apart (RFC 8305).
 
         Args:
             host: name or address of the peer.
             port: its port.
-            timeout: seconds to wait at most, for its address too; None leaves it to TCP, which gives up after
-                seven seconds without any answer, where no neighbour has the address after half a minute.
+            timeout: seconds to wait at most, for its address and for the handshake, too; None leaves it to TCP, which
+                gives up after seven seconds without any answer, where no neighbour has the address after half a minute.
+            ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout: see `create_connection`; `TcpConnection`
+                says what is different over TLS.
 
         Raises:
             ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`.
             NameResolutionError: the name led to no address.
+            ssl.SSLError: the handshake failed; `ssl.SSLCertVerificationError` where the certificate was to blame.
+            ConnectionResetError, ConnectionAbortedError: the peer ended within the handshake, or did not answer.
             ValueError, TypeError: a malformed argument.
 
         Cancelled, it leaves no connection behind.
@@ -689,7 +705,14 @@ class NetworkStack:
         try:
             async with asyncio.timeout(timeout):
                 _, ends = await self.create_connection(
-                    StreamEnds, host, port, happy_eyeballs_delay=CONNECTION_ATTEMPT_DELAY
+                    TlsEnds if ssl else StreamEnds,
+                    host,
+                    port,
+                    ssl=ssl,
+                    server_hostname=server_hostname,
+                    ssl_handshake_timeout=ssl_handshake_timeout,
+                    ssl_shutdown_timeout=ssl_shutdown_timeout,
+                    happy_eyeballs_delay=CONNECTION_ATTEMPT_DELAY,
                 )
         except TimeoutError as error:
             if error.errno is None:
@@ -697,13 +720,25 @@ class NetworkStack:
             raise
         return TcpConnection(ends)
 
-    async def listen_tcp(self, port: int, host: Host | None = None, *, backlog: int = 128) -> TcpListener:
+    async def listen_tcp(
+        self,
+        port: int,
+        host: Host | None = None,
+        *,
+        backlog: int = 128,
+        ssl: SSLContext | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> TcpListener:
         """Listen.
 
         Args:
             port: the port, or 0 for a free one, which the listener's `port` tells.
             host: own address or a name of it, or None for all.
             backlog: connections that may wait to be accepted, 1 to 255; more is taken as 255.
+            ssl: a context, with which every connection speaks TLS: those whose handshake is done are accepted.
+            ssl_handshake_timeout: seconds that a client may take; None is 60.
+            ssl_shutdown_timeout: seconds; None is 30.
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
@@ -712,9 +747,17 @@ class NetworkStack:
 
         Cancelled while a name is looked up, it leaves nothing behind.
         """
+        tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         self._driver.check()
         addresses = await self._lookup.listening(host)
-        return TcpListener(lambda factory: self._serve(factory, addresses, port, backlog, hold_backlog=True))
+        if tls is None:
+            return TcpListener(lambda factory: self._serve(factory, addresses, port, backlog, hold_backlog=True))
+        most = min(check_int("backlog", backlog, 1, sys.maxsize), abi.MAX_BACKLOG)
+        return TcpListener(
+            lambda factory: self._serve(factory, addresses, port, most, hold_backlog=False),
+            Handshakes(tls, self._driver.loop, most),
+            most,
+        )
 
     # --- Names ----------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,14 @@ from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from tcpip_wasm.compat.placed import PlacedSockets, SocketEnd
+from tcpip_wasm.compat.placed_datagrams import (
+    DatagramEnd,
+    discard,
+    is_datagrams,
+    own_address,
+    peer_address,
+    wants_broadcasts,
+)
 from tcpip_wasm.compat.route import ANY_ADDRESS, Route, RouteLike, literal
 from tcpip_wasm.errors import NameResolutionError, network_error
 from tcpip_wasm.names.lookup import port_number
@@ -292,6 +300,9 @@ class Polyfill:
         **options: Any,
     ) -> tuple[Any, Any]:
         """As the loop's. Without a remote address, the own one says whose it is."""
+        sock: Any = options.get("sock")
+        if is_datagrams(sock) and len(options) == 1 and not (local_addr or remote_addr) and self._is_ours(sock):
+            return await self._attach_datagrams(protocol_factory, sock)
         address = remote_addr or local_addr or (ANY_ADDRESS, 0)
         theirs = options.get("sock") is not None or options.get("family", 0) not in (0, *_INTERNET)
         if theirs or isinstance(address, str) or not self._route.takes(_text(address[0]) or ANY_ADDRESS):
@@ -306,6 +317,37 @@ class Polyfill:
         ]
         made = await self.stack.create_datagram_endpoint(cast(Any, protocol_factory), own, peer, **options)
         return cast("tuple[Any, Any]", made)
+
+    def _is_ours(self, sock: Any) -> bool:
+        """Whether a UDP socket that the caller has made is the stack's, by its peer or else by its own address."""
+        if self._placed.find(sock) is not None:
+            return True
+        return self._route.takes((peer_address(sock) or own_address(sock) or (ANY_ADDRESS,))[0])
+
+    async def _place_datagrams(self, sock: socket.socket, peer: Any = None) -> DatagramEnd:
+        """Let a UDP socket stand for a new one of the stack, with its own address."""
+        own = own_address(sock)
+        old = self._placed.take(sock)
+        if old is not None:
+            old.transport.abort()  # what it had is freed at once
+        options: dict[str, Any] = {"family": sock.family, "allow_broadcast": wants_broadcasts(sock)}
+        await self._placed.connect(
+            sock, lambda: self.stack.create_datagram_endpoint(DatagramEnd, own, peer, **options)
+        )
+        return cast(DatagramEnd, self._placed.find(sock))
+
+    async def _attach_datagrams(self, factory: Callable[[], Any], sock: socket.socket) -> tuple[Any, Any]:
+        """Give what a UDP socket stands for to a protocol, and close the socket."""
+        end = self._placed.find(sock) or await self._place_datagrams(sock, peer_address(sock))
+        self._placed.take(sock)
+        try:
+            protocol = factory()
+            return end.hand_over(protocol), protocol
+        except BaseException:
+            end.transport.abort()
+            raise
+        finally:
+            discard(sock)
 
     async def _datagram_host(self, address: tuple[Any, ...], family: int) -> str:
         """Return the stack's address for a host that the route takes, or ``""`` for any."""
@@ -342,16 +384,20 @@ class Polyfill:
         destination = await self._destination(_text(address[0]) or "localhost", address[1], sock.family, 0)
         if destination is None:
             return await self._original("sock_connect")(sock, address)  # type: ignore[no-any-return]
-        if sock.type != socket.SOCK_STREAM:
-            raise network_error(_EOPNOTSUPP, "only sockets of streams can stand for one of a stack")
         family = sock.family
+        if sock.type == socket.SOCK_DGRAM:
+            host = destination if isinstance(destination, str) else destination[0]
+            await self._place_datagrams(sock, (host, port_number(address[1])))
+            return None
+        if sock.type != socket.SOCK_STREAM:
+            raise network_error(_EOPNOTSUPP, f"a stack has no sockets of type {sock.type}")
         await self._placed.connect(sock, lambda: self._connect(SocketEnd, destination, address[1], family=family))
         return None
 
     async def sock_recv(self, sock: Any, n: int) -> bytes:
         """As the loop's."""
         end = self._placed.find(sock)
-        return await (end.receive(n) if end else self._original("sock_recv")(sock, n))
+        return cast(bytes, await (end.receive(n) if end else self._original("sock_recv")(sock, n)))
 
     async def sock_recv_into(self, sock: Any, buf: Any) -> int:
         """As the loop's."""
@@ -366,16 +412,22 @@ class Polyfill:
     async def sock_recvfrom(self, sock: Any, bufsize: int) -> tuple[bytes, Any]:
         """As the loop's."""
         end = self._placed.find(sock)
+        if end is None and is_datagrams(sock) and own_address(sock) is not None and self._is_ours(sock):
+            end = await self._place_datagrams(sock, peer_address(sock))
         if end is None:
             return await self._original("sock_recvfrom")(sock, bufsize)  # type: ignore[no-any-return]
+        if isinstance(end, DatagramEnd):
+            return await end.receive_from(bufsize)
         return await end.receive(bufsize), None
 
     async def sock_recvfrom_into(self, sock: Any, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
         """As the loop's."""
-        if self._placed.find(sock) is None:
+        if self._placed.find(sock) is None and not (is_datagrams(sock) and self._is_ours(sock)):
             return await self._original("sock_recvfrom_into")(sock, buf, nbytes)  # type: ignore[no-any-return]
         view = memoryview(buf).cast("B")
-        return await self.sock_recv_into(sock, view[: nbytes or len(view)]), None
+        data, source = await self.sock_recvfrom(sock, nbytes or len(view))
+        view[: len(data)] = data
+        return len(data), source
 
     async def sock_sendall(self, sock: Any, data: Any) -> None:
         """As the loop's."""
@@ -383,9 +435,17 @@ class Polyfill:
         await (end.send(data) if end else self._original("sock_sendall")(sock, data))
 
     async def sock_sendto(self, sock: Any, data: Any, address: Any) -> int:
-        """As the loop's; to a destination of the stack only over a datagram endpoint."""
-        if sock.family in _INTERNET and self._route.takes(_text(address[0])):
-            raise network_error(_EOPNOTSUPP, "send over loop.create_datagram_endpoint")
+        """As the loop's. A socket that has sent to a destination of the stack receives from the stack alone."""
+        end = self._placed.find(sock)
+        if isinstance(end, SocketEnd):
+            await end.send(data)
+            return len(data)
+        if is_datagrams(sock) and self._route.takes(_text(address[0]) or "localhost"):
+            end = end or await self._place_datagrams(sock)
+            host = await self._datagram_host((_text(address[0]) or "localhost", *address[1:]), sock.family)
+            return await end.send_to(data, (host, *address[1:]))
+        if sock.family in _INTERNET and sock.type != socket.SOCK_DGRAM and self._route.takes(_text(address[0])):
+            raise network_error(_EOPNOTSUPP, "the socket is not connected over the stack")
         return await self._original("sock_sendto")(sock, data, address)  # type: ignore[no-any-return]
 
     async def sock_sendfile(

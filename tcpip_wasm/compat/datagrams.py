@@ -12,8 +12,9 @@ import errno
 from contextlib import suppress
 from typing import Any, Final
 
+from tcpip_wasm.compat.channel import Channel, socket_name
 from tcpip_wasm.compat.options import for_udp
-from tcpip_wasm.compat.relay import Channel, Relay, socket_name
+from tcpip_wasm.compat.relay import Relay
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import DATAGRAM_DATA, abi, decode_endpoint, error_for
 from tcpip_wasm.errors import StackError, network_error

@@ -102,10 +102,19 @@ class Channel:
         return error
 
 
+class _Far(_socket.socket):
+    """The loop's end of a pair. It closes without a warning: it may be rubbish together with a socket that did nothing,
+    or with a loop that has ended."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def new_pair(kind: int) -> tuple[_socket.socket, _socket.socket]:
     """Return the program's end and the loop's end, which does not block."""
     kind = _socket.SOCK_STREAM if kind == _socket.SOCK_STREAM else MESSAGES
-    near, far = _socket.socketpair(_socket.AF_UNIX, kind)
+    near, other = _socket.socketpair(_socket.AF_UNIX, kind)
+    far = _Far(_socket.AF_UNIX, kind, 0, other.detach())
     for end in (near, far):
         end.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, BUFFER)
     near.setblocking(True)  # whatever setdefaulttimeout has said

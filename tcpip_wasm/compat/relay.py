@@ -41,11 +41,7 @@ class Relay:
     def __init__(self, channel: Channel, far: _socket.socket) -> None:
         self._channel = channel
         self._loop = channel.host.loop
-        self.far: Any = far  # None once another relay has it
-
-    def __del__(self) -> None:
-        if self.far is not None:
-            self.far.close()  # of a loop that has ended, or of a socket that never did anything
+        self.far: Any = far
 
 
 class StreamRelay(Relay, asyncio.Protocol):

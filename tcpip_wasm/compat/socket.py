@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno as _errno
 import os as _os
 import socket as _real
+from operator import index as _index
 from types import FunctionType as _FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary as _WeakKeyDictionary
@@ -133,8 +134,8 @@ def if_indextoname(if_index: int, /) -> str:
     Raises:
         OSError: ``ENXIO`` where there is none of that number.
     """
-    if if_index < 0:
-        raise OverflowError("can't convert negative value to unsigned int")
+    if not 0 <= _index(if_index) < 2**32:
+        raise OverflowError("an interface's number must be an unsigned 32-bit integer")
     for number, name in if_nameindex():
         if number == if_index:
             return name

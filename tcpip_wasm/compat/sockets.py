@@ -253,12 +253,7 @@ class Socket(Transfers):
         if channel.bound is None:
             channel.bound = "", 0
         relay = ListenRelay(channel, channel.relay.far)
-        try:
-            channel.host.call(relay.listen(backlog))
-        except BaseException:
-            relay.far = None
-            raise
-        channel.relay.far = None
+        channel.host.call(relay.listen(backlog))
         channel.relay = relay
 
     def accept(self) -> tuple[Any, Any]:

@@ -58,8 +58,20 @@ class _Scheduler:
         self.scheduled = True
         self._loop.call_soon(self._run, driver.context, context=driver.context)
 
-    def _run(self, entered: Context) -> None:
+    def run(self, callback: Callable[[], None]) -> None:
+        """See `Driver.at_once`."""
+        if self.scheduled:
+            callback()
+            return
+        self.scheduled = True  # by this call
+        try:
+            callback()
+        finally:
+            self._run(None)
+
+    def _run(self, entered: Context | None) -> None:
         ready, time = self.ready, self._loop.time
+        self.scheduled = True  # until the end: what is woken meanwhile is polled below
         later, self.later = self.later, []
         now = time()
         until = now + SLICE
@@ -172,6 +184,14 @@ class Driver:
                     self._timer.cancel()
                 self._arm(now + LATEST_POLL)
         return taken, full
+
+    def at_once(self, callback: Callable[[], None]) -> None:
+        """Call back, and poll the cores that this wakes before returning, instead of in the loop's next turn.
+
+        For callbacks of the loop that have a context of their own, such as readers; within an event of a core, cores
+        are polled later all the same.
+        """
+        self._scheduler.run(callback)
 
     def wake_soon(self) -> None:
         """See to it that the core is polled in the loop's next turn, when the application may have more to send."""

@@ -11,6 +11,7 @@ import errno
 import ipaddress
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ from tcpip_wasm.sockets.connection import StreamEnds
 from tcpip_wasm.sockets.ping import DEFAULT_TTL, check_ttl
 from tcpip_wasm.sockets.stream_reader import PieceReader
 from tcpip_wasm.sockets.tls import Tls, client_tls, discard, loop_for_streams, secured, server_tls, start_tls
+from tcpip_wasm.sockets.tls_connection import Handshakes, TlsEnds
 from tcpip_wasm.sockets.udp_open import UdpOpener
 
 if TYPE_CHECKING:
@@ -116,7 +118,9 @@ class NetworkStack:
             seed=seed or os.urandom(16),
             servers=name_servers,
         )
-        self._lookup = Lookup(HostsTable(), self.resolver, self._own_addresses, self._scope_handle)
+        self._lookup = Lookup(
+            HostsTable(), self.resolver, self._own_addresses, self._scope_handle, self._scope_name
+        )
         self._udp = UdpOpener(driver, self._lookup.address, self._scope_name, self._lookup.first)
         self._routing = RoutingTable(driver, lambda: self._interfaces)
         self._forwarding = False
@@ -458,7 +462,7 @@ class NetworkStack:
     async def create_connection(
         self,
         protocol_factory: Callable[[], ProtocolT],
-        host: Host,
+        host: Host | tuple[Host, ...],
         port: int,
         *,
         ssl: SSLContext | bool | None = None,
@@ -471,12 +475,13 @@ class NetworkStack:
         ssl_shutdown_timeout: float | None = None,
         happy_eyeballs_delay: float | None = None,
         interleave: int | None = None,
+        all_errors: bool = False,
     ) -> tuple[Any, ProtocolT]:
         """Connect, as `asyncio.loop.create_connection` does.
 
         Args:
             protocol_factory: makes the protocol, once the host's addresses are known.
-            host: name or address of the peer.
+            host: name or address of the peer, or several addresses of it, to be tried in this order.
             port: its port.
             ssl: a context, or True for the default one: the transport is one of TLS.
             family, flags: which addresses of a name to use, as for `getaddrinfo`.
@@ -486,6 +491,7 @@ class NetworkStack:
                 None tries it when the one before has failed.
             interleave: how many addresses of the first family come before the families take turns; 0 leaves them in
                 the order of `getaddrinfo`. None is 1 with a `happy_eyeballs_delay`, else 0.
+            all_errors: whether what goes wrong with the addresses is raised as an `ExceptionGroup` of each one's error.
             server_hostname: name in the server's certificate; None is `host`, ``""`` checks none.
             ssl_handshake_timeout: seconds; None is 60.
             ssl_shutdown_timeout: seconds; None is 30.
@@ -524,6 +530,7 @@ class NetworkStack:
                 port,
                 delay=happy_eyeballs_delay,
                 scope_name=self._scope_name,
+                all_errors=all_errors,
             )
         except BaseException:
             if wrapper:
@@ -593,7 +600,7 @@ class NetworkStack:
 
     def _serve(
         self,
-        factory: Callable[[], asyncio.BaseProtocol],
+        factory: Callable[[], asyncio.BaseProtocol | None],
         addresses: list[tuple[Address | None, int]],
         port: int,
         backlog: int,
@@ -664,18 +671,32 @@ class NetworkStack:
 
     # --- TCP, the streams' way ------------------------------------------------------------------------------------
 
-    async def connect_tcp(self, host: Host, port: int, *, timeout: float | None = None) -> TcpConnection:
+    async def connect_tcp(
+        self,
+        host: Host,
+        port: int,
+        *,
+        timeout: float | None = None,
+        ssl: SSLContext | bool | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> TcpConnection:
         """Connect. The addresses of a name are tried a quarter of a second apart (RFC 8305).
 
         Args:
             host: name or address of the peer.
             port: its port.
-            timeout: seconds to wait at most, for its address too; None leaves it to TCP, which gives up after
-                seven seconds without any answer, where no neighbour has the address after half a minute.
+            timeout: seconds to wait at most, for its address and for the handshake, too; None leaves it to TCP, which
+                gives up after seven seconds without any answer, where no neighbour has the address after half a minute.
+            ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout: see `create_connection`; `TcpConnection`
+                says what is different over TLS.
 
         Raises:
             ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`.
             NameResolutionError: the name led to no address.
+            ssl.SSLError: the handshake failed; `ssl.SSLCertVerificationError` where the certificate was to blame.
+            ConnectionResetError, ConnectionAbortedError: the peer ended within the handshake, or did not answer.
             ValueError, TypeError: a malformed argument.
 
         Cancelled, it leaves no connection behind.
@@ -684,7 +705,14 @@ class NetworkStack:
         try:
             async with asyncio.timeout(timeout):
                 _, ends = await self.create_connection(
-                    StreamEnds, host, port, happy_eyeballs_delay=CONNECTION_ATTEMPT_DELAY
+                    TlsEnds if ssl else StreamEnds,
+                    host,
+                    port,
+                    ssl=ssl,
+                    server_hostname=server_hostname,
+                    ssl_handshake_timeout=ssl_handshake_timeout,
+                    ssl_shutdown_timeout=ssl_shutdown_timeout,
+                    happy_eyeballs_delay=CONNECTION_ATTEMPT_DELAY,
                 )
         except TimeoutError as error:
             if error.errno is None:
@@ -692,13 +720,25 @@ class NetworkStack:
             raise
         return TcpConnection(ends)
 
-    async def listen_tcp(self, port: int, host: Host | None = None, *, backlog: int = 128) -> TcpListener:
+    async def listen_tcp(
+        self,
+        port: int,
+        host: Host | None = None,
+        *,
+        backlog: int = 128,
+        ssl: SSLContext | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> TcpListener:
         """Listen.
 
         Args:
             port: the port, or 0 for a free one, which the listener's `port` tells.
             host: own address or a name of it, or None for all.
             backlog: connections that may wait to be accepted, 1 to 255; more is taken as 255.
+            ssl: a context, with which every connection speaks TLS: those whose handshake is done are accepted.
+            ssl_handshake_timeout: seconds that a client may take; None is 60.
+            ssl_shutdown_timeout: seconds; None is 30.
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
@@ -707,9 +747,17 @@ class NetworkStack:
 
         Cancelled while a name is looked up, it leaves nothing behind.
         """
+        tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         self._driver.check()
         addresses = await self._lookup.listening(host)
-        return TcpListener(lambda factory: self._serve(factory, addresses, port, backlog, hold_backlog=True))
+        if tls is None:
+            return TcpListener(lambda factory: self._serve(factory, addresses, port, backlog, hold_backlog=True))
+        most = min(check_int("backlog", backlog, 1, sys.maxsize), abi.MAX_BACKLOG)
+        return TcpListener(
+            lambda factory: self._serve(factory, addresses, port, most, hold_backlog=False),
+            Handshakes(tls, self._driver.loop, most),
+            most,
+        )
 
     # --- Names ----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import ipaddress
 import socket as real
 from typing import Any, Final
 
+from tcpip_wasm.compat.checks import check_flow
 from tcpip_wasm.compat.thread import VirtualHost
 from tcpip_wasm.errors import NameResolutionError
 
@@ -39,6 +40,7 @@ def numeric_address(
         raise TypeError(f"{type(port).__name__!r} object cannot be interpreted as an integer")
     if not 0 <= port <= 65535:
         raise OverflowError(f"{call}(): port must be 0-65535.")
+    check_flow(call, address)
     if isinstance(text, (bytes, bytearray)):
         text = text.decode("ascii")
     if not isinstance(text, str):

@@ -16,8 +16,6 @@ from typing import Any, cast
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from tcpip_wasm.compat.resolve import numeric_addresses
-from tcpip_wasm.compat.route import literal
 from tcpip_wasm.stack import NetworkStack
 
 __all__ = ["StackConnector", "StackResolver"]
@@ -37,11 +35,7 @@ class StackResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Return the addresses of a host. Raises `OSError` where there is none."""
-        ours = getattr(self._stack, "getaddrinfo", None)
-        if ours is None or literal(host) is not None:
-            infos = numeric_addresses(host, port, family, socket.SOCK_STREAM)
-        else:
-            infos = await ours(host, port, family=family, type=socket.SOCK_STREAM)
+        infos = await self._stack.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
         return [
             ResolveResult(
                 hostname=host,

@@ -12,8 +12,9 @@ import errno
 from contextlib import suppress
 from typing import Any, Final
 
+from tcpip_wasm.compat.channel import Channel, socket_name
 from tcpip_wasm.compat.options import for_udp
-from tcpip_wasm.compat.relay import Channel, Relay, socket_name
+from tcpip_wasm.compat.relay import Relay
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import DATAGRAM_DATA, abi, decode_endpoint, error_for
 from tcpip_wasm.errors import StackError, network_error
@@ -259,11 +260,12 @@ def send(sock: Any, data: Any, address: Any, flags: int) -> int:
             if port == 0:
                 raise network_error(errno.EINVAL, "port 0")
             head = relay.endpoints.encode((host, port))
-        channel.host.call(relay.first(bytes(view), None if address is None else head, for_udp(channel)))
-        if len(relay.known) >= KNOWN:
-            relay.known.clear()
-        relay.known[address] = head
-        return len(view)
+        if not channel.host.is_elsewhere:  # else the parent's relay sends it, and nobody hears how that went
+            channel.host.call(relay.first(bytes(view), None if address is None else head, for_udp(channel)))
+            if len(relay.known) >= KNOWN:
+                relay.known.clear()
+            relay.known[address] = head
+            return len(view)
     if len(view) > abi.MAX_DATAGRAM:
         raise network_error(errno.EMSGSIZE, f"a datagram of {len(view)} bytes")
     try:

@@ -17,9 +17,17 @@ from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from tcpip_wasm.compat.placed import PlacedSockets, SocketEnd
-from tcpip_wasm.compat.resolve import numeric_addresses, numeric_name, port_number
+from tcpip_wasm.compat.placed_datagrams import (
+    DatagramEnd,
+    discard,
+    is_datagrams,
+    own_address,
+    peer_address,
+    wants_broadcasts,
+)
 from tcpip_wasm.compat.route import ANY_ADDRESS, Route, RouteLike, literal
-from tcpip_wasm.errors import TcpipError, network_error
+from tcpip_wasm.errors import NameResolutionError, network_error
+from tcpip_wasm.names.lookup import port_number
 from tcpip_wasm.sockets import TcpTransport
 from tcpip_wasm.sockets.tls import client_tls, secured, start_tls
 from tcpip_wasm.stack import NetworkStack
@@ -139,24 +147,22 @@ class Polyfill:
 
     # --- Destinations ---------------------------------------------------------------------------------------------
 
-    async def _addresses(self, host: str, port: Any, family: int, flags: int) -> list[str] | None:
-        """Return the addresses on the stack of a host, or None where it is not the stack's."""
+    async def _destination(self, host: str, port: Any, family: int, flags: int) -> str | tuple[str, ...] | None:
+        """Return what to give to the stack for a host: itself, or those of its addresses by the machine that the route
+        takes; or None where nothing of it is the stack's."""
         if self._route.takes(host):
-            infos = await self._resolve(host, port, family, socket.SOCK_STREAM, 0, flags)
-        elif literal(host) is not None:
+            return host
+        if literal(host) is not None:
             return None
-        else:
-            resolve = self._original("getaddrinfo")
-            infos = await resolve(host, port, family=family, type=socket.SOCK_STREAM, flags=flags)
-            infos = [info for info in infos if self._route.takes(info[4][0])]
-        return [_host_of(info[4]) for info in infos] or None
+        resolve = self._original("getaddrinfo")
+        infos = await resolve(host, port, family=family, type=socket.SOCK_STREAM, flags=flags)
+        return tuple(_host_of(info[4]) for info in infos if self._route.takes(info[4][0])) or None
 
     async def _resolve(self, host: str | None, port: Any, family: int, kind: int, proto: int, flags: int) -> list[Any]:
-        ours = getattr(self.stack, "getaddrinfo", None)
-        if ours is None or (host is not None and literal(host) is not None):
-            infos = numeric_addresses(host, port, family, kind, proto, flags)
-        else:
-            infos = await ours(host, port, family=family, type=kind, proto=proto, flags=flags)
+        try:
+            infos = await self.stack.getaddrinfo(host, port, family=family, type=kind, proto=proto, flags=flags)
+        except ValueError as error:  # programs expect of a malformed host that nobody knows it
+            raise NameResolutionError(socket.EAI_NONAME, str(error)) from None
         if host is not None and literal(host) is None:
             for info in infos:
                 self._route.learn(info[4][0])
@@ -184,41 +190,23 @@ class Polyfill:
             raise ValueError("host and port was not specified and no sock specified")
         name = _text(host)
         family, flags = options.get("family", 0), options.get("flags", 0)
-        addresses = await self._addresses(name or "localhost", port, family, flags)
-        if addresses is None:
+        destination = await self._destination(name or "localhost", port, family, flags)
+        if destination is None:
             connect = self._original("create_connection")
             return cast("tuple[Any, Any]", await connect(protocol_factory, host, port, **options))
-        return await self._connect(protocol_factory, name, addresses, port_number(port), **options)
+        if options.get("ssl") and options.get("server_hostname") is None:
+            if not name:
+                raise ValueError("You must set server_hostname when using ssl without a host")
+            options["server_hostname"] = name
+        return await self._connect(protocol_factory, destination, port, **options)
 
     async def _connect(
-        self,
-        factory: Callable[[], Any],
-        host: str,
-        addresses: list[str],
-        port: int,
-        *,
-        ssl: Any = None,
-        server_hostname: str | None = None,
-        all_errors: bool = False,
-        family: int = 0,
-        proto: int = 0,
-        flags: int = 0,
-        happy_eyeballs_delay: float | None = None,
-        interleave: int | None = None,
-        **options: Any,
+        self, factory: Callable[[], Any], destination: str | tuple[str, ...], port: Any, **options: Any
     ) -> tuple[Any, Any]:
-        if ssl and server_hostname is None:
-            if not host:
-                raise ValueError("You must set server_hostname when using ssl without a host")
-            server_hostname = host
-        options |= {"ssl": ssl, "server_hostname": server_hostname}
-        errors: list[OSError] = []
-        for address in addresses:
-            try:
-                return await self.stack.create_connection(factory, address, port, **options)
-            except TcpipError as error:
-                errors.append(cast(OSError, error))
-        raise _one_of(errors, all_errors)
+        transport, protocol = await self.stack.create_connection(factory, destination, port_number(port), **options)
+        if isinstance(destination, str) and literal(destination) is None:
+            self._route.learn(transport.get_extra_info("peername")[0])  # programs come back to who has answered
+        return transport, protocol
 
     async def _attach(
         self,
@@ -312,14 +300,14 @@ class Polyfill:
         **options: Any,
     ) -> tuple[Any, Any]:
         """As the loop's. Without a remote address, the own one says whose it is."""
+        sock: Any = options.get("sock")
+        if is_datagrams(sock) and len(options) == 1 and not (local_addr or remote_addr) and self._is_ours(sock):
+            return await self._attach_datagrams(protocol_factory, sock)
         address = remote_addr or local_addr or (ANY_ADDRESS, 0)
         theirs = options.get("sock") is not None or options.get("family", 0) not in (0, *_INTERNET)
         if theirs or isinstance(address, str) or not self._route.takes(_text(address[0]) or ANY_ADDRESS):
             create = self._original("create_datagram_endpoint")
             return cast("tuple[Any, Any]", await create(protocol_factory, local_addr, remote_addr, **options))
-        ours: Any = getattr(self.stack, "create_datagram_endpoint", None)
-        if ours is None:
-            raise network_error(_EOPNOTSUPP, "a stack has no datagram sockets yet")
         family = options.get("family", 0)
         for unused in ("sock", "flags", "proto", "reuse_port"):
             options.pop(unused, None)
@@ -327,7 +315,39 @@ class Polyfill:
             given and (await self._datagram_host(given, family), port_number(given[1]))
             for given in (local_addr, remote_addr)
         ]
-        return cast("tuple[Any, Any]", await ours(protocol_factory, own, peer, **options))
+        made = await self.stack.create_datagram_endpoint(cast(Any, protocol_factory), own, peer, **options)
+        return cast("tuple[Any, Any]", made)
+
+    def _is_ours(self, sock: Any) -> bool:
+        """Whether a UDP socket that the caller has made is the stack's, by its peer or else by its own address."""
+        if self._placed.find(sock) is not None:
+            return True
+        return self._route.takes((peer_address(sock) or own_address(sock) or (ANY_ADDRESS,))[0])
+
+    async def _place_datagrams(self, sock: socket.socket, peer: Any = None) -> DatagramEnd:
+        """Let a UDP socket stand for a new one of the stack, with its own address."""
+        own = own_address(sock)
+        old = self._placed.take(sock)
+        if old is not None:
+            old.transport.abort()  # what it had is freed at once
+        options: dict[str, Any] = {"family": sock.family, "allow_broadcast": wants_broadcasts(sock)}
+        await self._placed.connect(
+            sock, lambda: self.stack.create_datagram_endpoint(DatagramEnd, own, peer, **options)
+        )
+        return cast(DatagramEnd, self._placed.find(sock))
+
+    async def _attach_datagrams(self, factory: Callable[[], Any], sock: socket.socket) -> tuple[Any, Any]:
+        """Give what a UDP socket stands for to a protocol, and close the socket."""
+        end = self._placed.find(sock) or await self._place_datagrams(sock, peer_address(sock))
+        self._placed.take(sock)
+        try:
+            protocol = factory()
+            return end.hand_over(protocol), protocol
+        except BaseException:
+            end.transport.abort()
+            raise
+        finally:
+            discard(sock)
 
     async def _datagram_host(self, address: tuple[Any, ...], family: int) -> str:
         """Return the stack's address for a host that the route takes, or ``""`` for any."""
@@ -353,10 +373,7 @@ class Polyfill:
         """As the loop's."""
         if not self._route.takes(sockaddr[0]):
             return cast("tuple[str, str]", await self._original("getnameinfo")(sockaddr, flags))
-        ours = getattr(self.stack, "getnameinfo", None)
-        if ours is None:
-            return numeric_name(sockaddr, flags)
-        return cast("tuple[str, str]", await ours(sockaddr, flags))
+        return await self.stack.getnameinfo(sockaddr, flags)
 
     # --- The caller's sockets -------------------------------------------------------------------------------------
 
@@ -364,19 +381,23 @@ class Polyfill:
         """As the loop's; a socket to a destination of the stack is never connected, it stands for a connection."""
         if sock.family not in _INTERNET:
             return await self._original("sock_connect")(sock, address)  # type: ignore[no-any-return]
-        addresses = await self._addresses(_text(address[0]) or "localhost", address[1], sock.family, 0)
-        if addresses is None:
+        destination = await self._destination(_text(address[0]) or "localhost", address[1], sock.family, 0)
+        if destination is None:
             return await self._original("sock_connect")(sock, address)  # type: ignore[no-any-return]
+        family = sock.family
+        if sock.type == socket.SOCK_DGRAM:
+            host = destination if isinstance(destination, str) else destination[0]
+            await self._place_datagrams(sock, (host, port_number(address[1])))
+            return None
         if sock.type != socket.SOCK_STREAM:
-            raise network_error(_EOPNOTSUPP, "only sockets of streams can stand for one of a stack")
-        port = port_number(address[1])
-        await self._placed.connect(sock, lambda: self._connect(SocketEnd, "", addresses, port))
+            raise network_error(_EOPNOTSUPP, f"a stack has no sockets of type {sock.type}")
+        await self._placed.connect(sock, lambda: self._connect(SocketEnd, destination, address[1], family=family))
         return None
 
     async def sock_recv(self, sock: Any, n: int) -> bytes:
         """As the loop's."""
         end = self._placed.find(sock)
-        return await (end.receive(n) if end else self._original("sock_recv")(sock, n))
+        return cast(bytes, await (end.receive(n) if end else self._original("sock_recv")(sock, n)))
 
     async def sock_recv_into(self, sock: Any, buf: Any) -> int:
         """As the loop's."""
@@ -391,16 +412,22 @@ class Polyfill:
     async def sock_recvfrom(self, sock: Any, bufsize: int) -> tuple[bytes, Any]:
         """As the loop's."""
         end = self._placed.find(sock)
+        if end is None and is_datagrams(sock) and own_address(sock) is not None and self._is_ours(sock):
+            end = await self._place_datagrams(sock, peer_address(sock))
         if end is None:
             return await self._original("sock_recvfrom")(sock, bufsize)  # type: ignore[no-any-return]
+        if isinstance(end, DatagramEnd):
+            return await end.receive_from(bufsize)
         return await end.receive(bufsize), None
 
     async def sock_recvfrom_into(self, sock: Any, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
         """As the loop's."""
-        if self._placed.find(sock) is None:
+        if self._placed.find(sock) is None and not (is_datagrams(sock) and self._is_ours(sock)):
             return await self._original("sock_recvfrom_into")(sock, buf, nbytes)  # type: ignore[no-any-return]
         view = memoryview(buf).cast("B")
-        return await self.sock_recv_into(sock, view[: nbytes or len(view)]), None
+        data, source = await self.sock_recvfrom(sock, nbytes or len(view))
+        view[: len(data)] = data
+        return len(data), source
 
     async def sock_sendall(self, sock: Any, data: Any) -> None:
         """As the loop's."""
@@ -408,9 +435,17 @@ class Polyfill:
         await (end.send(data) if end else self._original("sock_sendall")(sock, data))
 
     async def sock_sendto(self, sock: Any, data: Any, address: Any) -> int:
-        """As the loop's; to a destination of the stack only over a datagram endpoint."""
-        if sock.family in _INTERNET and self._route.takes(_text(address[0])):
-            raise network_error(_EOPNOTSUPP, "send over loop.create_datagram_endpoint")
+        """As the loop's. A socket that has sent to a destination of the stack receives from the stack alone."""
+        end = self._placed.find(sock)
+        if isinstance(end, SocketEnd):
+            await end.send(data)
+            return len(data)
+        if is_datagrams(sock) and self._route.takes(_text(address[0]) or "localhost"):
+            end = end or await self._place_datagrams(sock)
+            host = await self._datagram_host((_text(address[0]) or "localhost", *address[1:]), sock.family)
+            return await end.send_to(data, (host, *address[1:]))
+        if sock.family in _INTERNET and sock.type != socket.SOCK_DGRAM and self._route.takes(_text(address[0])):
+            raise network_error(_EOPNOTSUPP, "the socket is not connected over the stack")
         return await self._original("sock_sendto")(sock, data, address)  # type: ignore[no-any-return]
 
     async def sock_sendfile(
@@ -439,12 +474,3 @@ def _host_of(sockaddr: tuple[Any, ...]) -> str:
     """Return the host of a socket address, with its scope."""
     host = str(sockaddr[0])
     return f"{host}%{sockaddr[3]}" if len(sockaddr) == 4 and sockaddr[3] and "%" not in host else host
-
-
-def _one_of(errors: list[OSError], all_errors: bool) -> BaseException:
-    """Return what asyncio raises where no address could be connected to."""
-    if all_errors:
-        return ExceptionGroup("create_connection failed", errors)
-    if len(errors) == 1 or len({str(error) for error in errors}) == 1:
-        return errors[0]
-    return OSError(f"Multiple exceptions: {', '.join(str(error) for error in errors)}")

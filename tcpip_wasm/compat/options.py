@@ -7,7 +7,7 @@ import socket as real
 import struct
 from typing import Any, Final
 
-from tcpip_wasm.compat.relay import Channel, State
+from tcpip_wasm.compat.channel import Channel, State
 from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets.stand_in import _HINTS, _OPTIONS, _constants

@@ -26,6 +26,10 @@ REPLACED: Final = (
     "gethostbyname_ex",
     "gethostname",
     "getnameinfo",
+    "if_indextoname",
+    "if_nameindex",
+    "if_nametoindex",
+    "sethostname",
     "socket",
     "socketpair",
 )

@@ -19,17 +19,45 @@ from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets import TcpTransport
 
 
-class SocketEnd(asyncio.Protocol):
+class End:
+    """What a socket stands for, and who waits for it.
+
+    Attributes:
+        transport: the stack's.
+        ended: whether that is over.
+        error: why, or what was reported.
+    """
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order in which they came
+        self.ended = False
+        self.error: BaseException | None = None
+
+    def _wake(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _something(self) -> None:
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        self._waiting[waiter] = None
+        try:
+            await waiter
+        finally:
+            self._waiting.pop(waiter, None)
+
+
+class SocketEnd(End, asyncio.Protocol):
     """The protocol of a connection nobody has taken over yet. It reads only while somebody receives."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order in which they came
+        super().__init__()
         self._received = bytearray()
         self._eof = False
         self._full = False
-        self.ended = False
-        self.error: BaseException | None = None
         self.transport: TcpTransport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -58,19 +86,6 @@ class SocketEnd(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._full = False
         self._wake()
-
-    def _wake(self) -> None:
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def _something(self) -> None:
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiting[waiter] = None
-        try:
-            await waiter
-        finally:
-            self._waiting.pop(waiter, None)
 
     async def receive(self, count: int) -> bytes:
         """Return at most so many bytes as soon as there are some, ``b""`` at the end. Cancelled, it takes nothing."""
@@ -107,7 +122,7 @@ class SocketEnd(asyncio.Protocol):
         return self.transport
 
 
-_standing: weakref.WeakKeyDictionary[socket.socket, SocketEnd] = weakref.WeakKeyDictionary()
+_standing: weakref.WeakKeyDictionary[socket.socket, Any] = weakref.WeakKeyDictionary()
 
 
 class PlacedSocket(socket.socket):
@@ -123,7 +138,10 @@ class PlacedSocket(socket.socket):
 
     def getpeername(self) -> Any:
         """Return the address of the connection's peer."""
-        return _standing[self].transport.get_extra_info("peername")
+        peer = _standing[self].transport.get_extra_info("peername")
+        if peer is None:
+            raise network_error(errno.ENOTCONN)
+        return peer
 
     def getsockname(self) -> Any:
         """Return the connection's own address."""
@@ -131,8 +149,11 @@ class PlacedSocket(socket.socket):
 
     def shutdown(self, how: int, /) -> None:
         """Say FIN, unless only receiving ends."""
+        transport = _standing[self].transport
+        if not isinstance(transport, TcpTransport):
+            raise network_error(errno.EOPNOTSUPP, "nothing to shut down of a socket of datagrams")
         if how != socket.SHUT_RD:
-            _standing[self].transport.write_eof()
+            transport.write_eof()
 
 
 def _stand_for_itself(sock: Any) -> None:
@@ -145,23 +166,23 @@ class PlacedSockets:
     """The table of sockets and what they stand for."""
 
     def __init__(self) -> None:
-        self._ends: weakref.WeakKeyDictionary[socket.socket, SocketEnd] = weakref.WeakKeyDictionary()
+        self._ends: weakref.WeakKeyDictionary[socket.socket, Any] = weakref.WeakKeyDictionary()
 
     def __len__(self) -> int:
         return len(self._ends)
 
-    def find(self, sock: Any) -> SocketEnd | None:
+    def find(self, sock: Any) -> Any:
         """Return what a socket stands for, or None for one that stands for itself."""
         return self._ends.get(sock) if isinstance(sock, socket.socket) else None
 
-    def take(self, sock: Any) -> SocketEnd | None:
+    def take(self, sock: Any) -> Any:
         """Like `find`, and forget it."""
         if not isinstance(sock, socket.socket):
             return None
         _stand_for_itself(sock)
         return self._ends.pop(sock, None)
 
-    async def connect(self, sock: socket.socket, make: Callable[[], Awaitable[tuple[Any, SocketEnd]]]) -> None:
+    async def connect(self, sock: socket.socket, make: Callable[[], Awaitable[tuple[Any, Any]]]) -> None:
         """Let a socket stand for a new connection. Cancelled or failed, it stands for nothing.
 
         Args:
@@ -200,8 +221,8 @@ class PlacedSockets:
             end.transport.close()
 
 
-def _forgotten(end: SocketEnd) -> None:
+def _forgotten(end: Any) -> None:
     """Nobody has the socket any more. A transport that was taken over has another protocol by then."""
     if end.transport.get_protocol() is end and not end.ended:
         with suppress(RuntimeError):  # the loop is closed
-            end.transport.get_loop().call_soon_threadsafe(end.transport.close)
+            end.loop.call_soon_threadsafe(end.transport.close)

@@ -1,12 +1,6 @@
-"""What stands behind a socket of the stand-in: `Channel`, a pair of local sockets, and the relays on the stack's loop.
+"""The stack's side of a stream socket: `StreamRelay` carries bytes between the loop's end of a pair and a connection.
 
-The program holds one end of the pair and the loop the other; a relay carries bytes between the latter and the stack.
-So the kernel does what it does for any socket: it blocks, times out, wakes several threads, answers `select`, `poll`
-and `epoll` for reading and for writing, and lets `ssl` read and write by descriptor. Buffers of our own would need a
-second descriptor that mirrors their state, and could not have `ssl`.
-
-Flow control goes through: the pair's buffers are the socket's buffers, a relay reads one end only while the other takes
-it, and the stack's windows close behind. Relays live on the loop; they own its end of the pair.
+Relays live on the loop; they own its end of the pair.
 """
 
 from __future__ import annotations
@@ -16,21 +10,15 @@ import asyncio
 import errno
 import select
 import threading
-from collections import deque
 from contextlib import suppress
-from enum import Enum
 from typing import Any, Final
 
-from tcpip_wasm.compat.thread import VirtualHost
+from tcpip_wasm.compat.channel import Channel, State, own_addresses, socket_name
 from tcpip_wasm.errors import network_error
-from tcpip_wasm.sockets import TcpServer, TcpTransport
+from tcpip_wasm.sockets import TcpTransport
 
-PIECE: Final = 128 * 1024
+PIECE: Final = 256 * 1024
 """Bytes that a relay takes from a program at once."""
-
-MESSAGES: Final = getattr(_socket, "SOCK_SEQPACKET", _socket.SOCK_DGRAM)
-"""The kind of pair that keeps boundaries. Linux holds ten messages in a SOCK_DGRAM, in a SEQPACKET as many as fit."""
-
 
 class _Space(threading.local):
     """One buffer for all relays of a thread: its bytes are handed on before anybody else runs there."""
@@ -40,74 +28,6 @@ class _Space(threading.local):
 
 
 _space = _Space()
-
-
-class State(Enum):
-    """What a socket is."""
-
-    NEW = "new"
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    FAILED = "failed"
-    LISTENING = "listening"
-
-
-class Channel:
-    """What a socket and its relay share. Each field is written by one side, or before the other can look.
-
-    Args:
-        host: the stack, and how to get there.
-        family: ``AF_INET`` or ``AF_INET6``.
-        kind: ``SOCK_STREAM`` or ``SOCK_DGRAM``.
-
-    Attributes:
-        bound: (host, port) that the program has asked for, or None.
-        local, remote: socket addresses, once they are known.
-        error: what ended the connection, or was reported; whoever takes it leaves None.
-        ended: the same, but it stays.
-        options: values of options that were set, by (level, name).
-        linger: whether closing resets the connection.
-        deaf, mute: whether the program has shut down receiving, sending.
-        proto: as the program has given it.
-        holders: Python objects that hold a descriptor of the program's end.
-    """
-
-    def __init__(self, host: VirtualHost, family: int, kind: int) -> None:
-        self.host = host
-        self.family = family
-        self.kind = kind
-        self.state = State.NEW
-        self.bound: tuple[str, int] | None = None
-        self.local: tuple[Any, ...] | None = None
-        self.remote: tuple[Any, ...] | None = None
-        self.error: BaseException | None = None
-        self.ended: BaseException | None = None
-        self.options: dict[tuple[int, int], int] = {}
-        self.linger = False
-        self.deaf = False
-        self.mute = False
-        self.proto = 0
-        self.holders = 0
-        self.inode = 0
-        self.relay: Any = None
-
-    def fail(self, error: BaseException | None) -> None:
-        """Note why it is over."""
-        self.error = self.ended = error
-
-    def take_error(self) -> BaseException | None:
-        """Return what has gone wrong, once."""
-        error, self.error = self.error, None
-        return error
-
-
-def new_pair(kind: int) -> tuple[_socket.socket, _socket.socket]:
-    """Return the program's end and the loop's end, which does not block."""
-    kind = _socket.SOCK_STREAM if kind == _socket.SOCK_STREAM else MESSAGES
-    near, far = _socket.socketpair(_socket.AF_UNIX, kind)
-    near.setblocking(True)  # whatever setdefaulttimeout has said
-    far.setblocking(False)
-    return near, far
 
 
 class Relay:
@@ -121,11 +41,7 @@ class Relay:
     def __init__(self, channel: Channel, far: _socket.socket) -> None:
         self._channel = channel
         self._loop = channel.host.loop
-        self.far: Any = far  # None once another relay has it
-
-    def __del__(self) -> None:
-        if self.far is not None:
-            self.far.close()  # of a loop that has ended, or of a socket that never did anything
+        self.far: Any = far
 
 
 class StreamRelay(Relay, asyncio.Protocol):
@@ -137,7 +53,7 @@ class StreamRelay(Relay, asyncio.Protocol):
         listener: whose connection it is, if it was accepted.
     """
 
-    def __init__(self, channel: Channel, far: _socket.socket, listener: ListenRelay | None = None) -> None:
+    def __init__(self, channel: Channel, far: _socket.socket, listener: Any = None) -> None:
         super().__init__(channel, far)
         self._listener = listener
         self._space: memoryview
@@ -301,6 +217,9 @@ class StreamRelay(Relay, asyncio.Protocol):
     # --- From the program to the stack ----------------------------------------------------------------------------
 
     def _read_program(self) -> None:
+        self._channel.host.stack._driver.at_once(self._take)
+
+    def _take(self) -> None:
         transport = self.transport
         assert transport is not None
         try:
@@ -365,102 +284,3 @@ class StreamRelay(Relay, asyncio.Protocol):
         """End what nobody has accepted."""
         if self.transport is not None:
             self.transport.abort()
-
-
-class ListenRelay(Relay):
-    """Accepts connections, and tells the program of each by one message.
-
-    Args:
-        channel: what it shares with the socket.
-        far: the loop's end of the pair.
-
-    Attributes:
-        accepted: relays and program's ends of the connections that wait.
-    """
-
-    def __init__(self, channel: Channel, far: _socket.socket) -> None:
-        super().__init__(channel, far)
-        self._pairs: dict[StreamRelay, _socket.socket] = {}
-        self.accepted: deque[tuple[Channel, StreamRelay, _socket.socket]] = deque()
-        self._server: TcpServer | None = None
-
-    async def listen(self, backlog: int) -> None:
-        """Listen where the channel says.
-
-        Raises: what `NetworkStack.create_server` raises.
-        """
-        channel = self._channel
-        assert channel.bound is not None
-        addresses = await own_addresses(channel)
-        port = channel.bound[1]
-        server = channel.host.stack._serve(self._make, addresses, port, max(1, backlog), hold_backlog=True)
-        self._server = server
-        server.on_gone = self._gone
-        channel.local = socket_name(channel.family, channel.bound[0], server.port)
-        channel.state = State.LISTENING
-        self._loop.add_reader(self.far, self.close)  # the program says nothing here, but closes
-
-    def _make(self) -> StreamRelay:
-        own = self._channel
-        channel = Channel(own.host, own.family, own.kind)
-        channel.options = dict(own.options)
-        near, far = new_pair(own.kind)
-        relay = channel.relay = StreamRelay(channel, far, self)
-        self._pairs[relay] = near
-        return relay
-
-    def arrived(self, relay: StreamRelay) -> None:
-        """A connection is open."""
-        self.accepted.append((relay._channel, relay, self._pairs.pop(relay)))
-        try:
-            self.far.send(b"+")
-        except OSError:  # closed, or more wait than the pair holds
-            self.accepted.pop()[2].close()
-            relay.discard()
-
-    async def option(self, level: int, option: int, value: int) -> None:
-        """Nothing to do: connections take the listener's options when they arrive."""
-
-    async def end(self) -> None:
-        """Close it."""
-        self.close()
-
-    def close(self) -> None:
-        """Stop listening, and reset what waits to be accepted. Idempotent."""
-        server, self._server = self._server, None
-        if server is None:
-            return
-        server.on_gone = None
-        server.close()
-        self._end()
-
-    def _gone(self) -> None:
-        self._channel.fail(self._channel.host.stack._driver.error)
-        self._server = None
-        self._end()
-
-    def _end(self) -> None:
-        self._loop.remove_reader(self.far)
-        self.far.close()
-        while self.accepted:
-            _, relay, near = self.accepted.popleft()
-            near.close()
-            relay.discard()
-
-
-def socket_name(family: int, host: str, port: int) -> tuple[Any, ...]:
-    """Return a socket address of a family."""
-    if family == _socket.AF_INET:
-        return host or "0.0.0.0", port
-    return host or "::", port, 0, 0
-
-
-async def own_addresses(channel: Channel) -> list[Any]:
-    """Return the addresses that a bound socket listens on, as the stack has them."""
-    host = channel.bound[0] if channel.bound else ""
-    if not host:
-        v6_only = channel.options.get((_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY), 0)
-        if channel.family == _socket.AF_INET6 and not v6_only:
-            return [(None, 0)]  # IPv4 too, as Linux does
-        host = "0.0.0.0" if channel.family == _socket.AF_INET else "::"
-    return list(await channel.host.stack._lookup.listening(host))

@@ -9,18 +9,25 @@ Python are the standard library's own, run with this module's names in place of 
 from __future__ import annotations
 
 import errno as _errno
+import os as _os
 import socket as _real
+from operator import index as _index
 from types import FunctionType as _FunctionType
 from typing import Any
+from weakref import WeakKeyDictionary as _WeakKeyDictionary
 
+from tcpip_wasm.compat.checks import check_flow as _check_flow
 from tcpip_wasm.compat.current import current_host, leave, use
 from tcpip_wasm.compat.sockets import Socket
+from tcpip_wasm.errors import NameResolutionError as _NameResolutionError
+from tcpip_wasm.stack import NetworkStack as _NetworkStack
 
 __all__ = [*_real.__all__, "leave", "use"]
 
 globals().update({name: value for name, value in vars(_real).items() if name[:2] != "__"})
 
 _real_socketpair = _real.socketpair
+_host_names: _WeakKeyDictionary[_NetworkStack, str] = _WeakKeyDictionary()
 socket = Socket
 SocketType = Socket
 
@@ -28,13 +35,23 @@ SocketType = Socket
 def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:  # noqa: A002
     """Return the addresses of a host and port, as the current host knows them; see `NetworkStack.getaddrinfo`."""
     here = current_host()
-    return here.call(here.stack.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags))
+    if isinstance(port, str):
+        port.encode()  # raises as the real one does
+    try:
+        return here.call(here.stack.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags))
+    except ValueError as error:  # a malformed host is one that nobody knows
+        raise _NameResolutionError(_real.EAI_NONAME, str(error)) from None
 
 
 def getnameinfo(sockaddr: tuple[Any, ...], flags: int) -> tuple[str, str]:
     """Return the name and the service of a socket address; see `NetworkStack.getnameinfo`."""
     here = current_host()
-    return here.call(here.stack.getnameinfo(sockaddr, flags))
+    if isinstance(sockaddr, tuple):
+        _check_flow("getnameinfo", sockaddr)
+    try:
+        return here.call(here.stack.getnameinfo(sockaddr, flags))
+    except ValueError as error:
+        raise _NameResolutionError(_real.EAI_NONAME, str(error)) from None
 
 
 def gethostbyname(hostname: str) -> str:
@@ -67,8 +84,12 @@ def gethostbyaddr(ip_address: str) -> tuple[str, list[str], list[str]]:
 
 
 def gethostname() -> str:
-    """Return the name that the current host's table has for one of its addresses, or ``localhost``."""
+    """Return the current host's name: as `sethostname` has set it, as its table calls one of its addresses, or
+    ``localhost``."""
     here = current_host()
+    given = _host_names.get(here.stack)
+    if given is not None:
+        return given
 
     async def own_name() -> str:
         own = [each.ip for interface in here.stack.interfaces for each in interface.addresses]
@@ -76,6 +97,49 @@ def gethostname() -> str:
         return str(names[0]) if names else "localhost"
 
     return here.call(own_name())
+
+
+def sethostname(name: str | bytes) -> None:
+    """Give the current host a name. The machine keeps its own."""
+    _host_names[current_host().stack] = _os.fsdecode(name)
+
+
+def if_nameindex() -> list[tuple[int, str]]:
+    """Return numbers and names of the current host's interfaces."""
+    here = current_host()
+
+    async def interfaces() -> list[tuple[int, str]]:
+        return [(interface.handle, interface.name) for interface in here.stack.interfaces]
+
+    return here.call(interfaces())
+
+
+def if_nametoindex(if_name: str | bytes, /) -> int:
+    """Return the number of an interface.
+
+    Raises:
+        OSError: there is none of that name.
+    """
+    if not isinstance(if_name, (str, bytes)):
+        raise TypeError(f"an interface's name must be str or bytes, not {type(if_name).__name__}")
+    for number, name in if_nameindex():
+        if name == _os.fsdecode(if_name):
+            return number
+    raise OSError("no interface with this name")
+
+
+def if_indextoname(if_index: int, /) -> str:
+    """Return the name of an interface.
+
+    Raises:
+        OSError: ``ENXIO`` where there is none of that number.
+    """
+    if not 0 <= _index(if_index) < 2**32:
+        raise OverflowError("an interface's number must be an unsigned 32-bit integer")
+    for number, name in if_nameindex():
+        if number == if_index:
+            return name
+    raise OSError(_errno.ENXIO, _os.strerror(_errno.ENXIO))
 
 
 def socketpair(family: int | None = None, type: int = _real.SOCK_STREAM, proto: int = 0) -> tuple[Any, Any]:  # noqa: A002

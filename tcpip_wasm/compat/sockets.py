@@ -1,38 +1,35 @@
 """`Socket`: the socket class of the stand-in, a subclass of the real one.
 
-Its descriptor is the program's end of a local pair, see `relay`. What moves bytes of a stream is therefore inherited;
-here is what a pair does not know: addresses, connecting, listening, options, and how a connection ended. Datagrams are
-in `datagrams`.
+Its descriptor is the program's end of a local pair, see `channel`. Here is what a pair does not know: addresses,
+connecting, listening, options, and closing. What moves bytes is in `transfers`, datagrams are in `datagrams`.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import select
 import socket as real
 import struct
 import threading
-from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, cast
 from weakref import WeakValueDictionary
 
 from tcpip_wasm.compat import datagrams
 from tcpip_wasm.compat import options as socket_options
-from tcpip_wasm.compat.addresses import numeric_address
+from tcpip_wasm.compat.channel import Channel, State, forks, new_pair, socket_name
+from tcpip_wasm.compat.checks import as_int
 from tcpip_wasm.compat.current import current_host
 from tcpip_wasm.compat.datagrams import DatagramRelay
-from tcpip_wasm.compat.relay import Channel, ListenRelay, State, StreamRelay, new_pair, socket_name
+from tcpip_wasm.compat.listening import ListenRelay
+from tcpip_wasm.compat.relay import StreamRelay
+from tcpip_wasm.compat.transfers import REAL, Transfers
 from tcpip_wasm.errors import network_error
-
-REAL: Final = real.socket
-"""The class itself, whatever stands in its place now."""
 
 _FLAGS: Final = getattr(real, "SOCK_NONBLOCK", 0) | getattr(real, "SOCK_CLOEXEC", 0)
 _FAMILIES: Final = (real.AF_INET, real.AF_INET6)
 _KINDS: Final = {real.SOCK_STREAM: real.IPPROTO_TCP, real.SOCK_DGRAM: real.IPPROTO_UDP}
-_JUNK: Final = bytes(64 * 1024)
+_JUNK: Final = bytes(192 * 1024)
 """What makes a pair unwritable while its socket connects: more than a quarter of its buffer."""
 
 _CLOSE: Final = 5.0
@@ -52,7 +49,7 @@ def channel_of(descriptor: int) -> Channel | None:
         return _channels.get(inode)
 
 
-class Socket(real.socket):
+class Socket(Transfers):
     """A socket of the current host, see `polyfill_socket`.
 
     Args: as for `socket.socket`. Families but ``AF_INET`` and ``AF_INET6`` of ``AF_UNIX`` alone are the machine's, and
@@ -61,8 +58,6 @@ class Socket(real.socket):
     Raises:
         OSError: ``EAFNOSUPPORT``, ``ESOCKTNOSUPPORT``, ``EPROTONOSUPPORT``; ``ENETDOWN`` where there is no host.
     """
-
-    _channel: Channel
 
     def __new__(
         cls, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None  # noqa: A002
@@ -78,7 +73,7 @@ class Socket(real.socket):
         if fileno is not None:
             channel = channel_of(fileno)
             assert channel is not None
-            self._adopt(channel, fileno)
+            self._adopt(channel, fileno, None if proto == -1 else proto, family, type)
             return
         family, kind = (real.AF_INET if family == -1 else family), (real.SOCK_STREAM if type == -1 else type)
         flags, kind = kind & _FLAGS, kind & ~_FLAGS
@@ -95,14 +90,18 @@ class Socket(real.socket):
         if flags & getattr(real, "SOCK_NONBLOCK", 0):
             self.setblocking(False)
 
-    def _adopt(self, channel: Channel, descriptor: int, proto: int | None = None) -> None:
+    def _adopt(
+        self, channel: Channel, descriptor: int, proto: int | None = None, family: int = -1, kind: int = -1
+    ) -> None:
         if proto is None:
             proto = channel.proto
         channel.proto = proto
         self._channel = channel
         self._ending = False  # it is being closed; who wakes up from that must not take it for the peer's end
         self._is_stream = channel.kind == real.SOCK_STREAM
-        super().__init__(channel.family, channel.kind, proto, descriptor)
+        # Who takes up a descriptor may call it what they like, as with real sockets.
+        family, kind = (channel.family if family == -1 else family), (channel.kind if kind == -1 else kind)
+        super().__init__(family, kind, proto, descriptor)
         with _lock:
             channel.holders += 1
             channel.inode = os.fstat(descriptor).st_ino
@@ -110,13 +109,11 @@ class Socket(real.socket):
 
     # --- Addresses ------------------------------------------------------------------------------------------------
 
-    def _check_open(self) -> None:
-        if self._ending or self.fileno() < 0:
+    def _check_descriptor(self) -> None:
+        """Raise where the descriptor is not ours any more, or was closed behind our back."""
+        self._check_open()
+        if channel_of(self.fileno()) is not self._channel:
             raise network_error(errno.EBADF)
-
-    def _numeric(self, address: Any, call: str, *, passive: bool = False) -> tuple[str, int]:
-        channel = self._channel
-        return numeric_address(channel.host, channel.family, channel.kind, address, call, passive)
 
     def getsockname(self) -> tuple[Any, ...]:
         """Return the own address."""
@@ -142,7 +139,7 @@ class Socket(real.socket):
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``EINVAL`` where it has one already.
         """
-        self._check_open()
+        self._check_descriptor()
         channel = self._channel
         host, port = self._numeric(address, "bind", passive=True)
         if channel.local is not None:
@@ -168,7 +165,7 @@ class Socket(real.socket):
             BlockingIOError: ``EINPROGRESS``, of a socket that does not block; it is writable once that is decided.
             OSError: ``ECONNREFUSED``, ``EISCONN``, ``EALREADY`` and others.
         """
-        self._check_open()
+        self._check_descriptor()
         channel = self._channel
         remote = self._numeric(address, "connect")
         if not self._is_stream:
@@ -194,7 +191,7 @@ class Socket(real.socket):
 
     def _begin(self, remote: tuple[str, int]) -> None:
         channel = self._channel
-        junk = super().send(_JUNK)
+        junk = REAL.send(self, _JUNK)
         try:
             done = channel.host.call(channel.relay.begin_connect(remote, junk))
         except BaseException:
@@ -224,7 +221,7 @@ class Socket(real.socket):
     def connect_ex(self, address: Any, /) -> int:
         """Connect, and return the error's number, or 0."""
         try:
-            self.connect(address)
+            Socket.connect(self, address)  # and not an SSLSocket's, which shakes hands, and whose business that is
         except real.gaierror:
             raise
         except TimeoutError as error:
@@ -244,7 +241,8 @@ class Socket(real.socket):
         Raises:
             OSError: ``EADDRINUSE``; ``EINVAL`` of a connected socket, ``EOPNOTSUPP`` of one of datagrams.
         """
-        self._check_open()
+        backlog = as_int(backlog)
+        self._check_descriptor()
         channel = self._channel
         if not self._is_stream:
             raise network_error(errno.EOPNOTSUPP)
@@ -255,12 +253,7 @@ class Socket(real.socket):
         if channel.bound is None:
             channel.bound = "", 0
         relay = ListenRelay(channel, channel.relay.far)
-        try:
-            channel.host.call(relay.listen(backlog))
-        except BaseException:
-            relay.far = None
-            raise
-        channel.relay.far = None
+        channel.host.call(relay.listen(backlog))
         channel.relay = relay
 
     def accept(self) -> tuple[Any, Any]:
@@ -273,8 +266,10 @@ class Socket(real.socket):
         self._check_open()
         if self._channel.state is not State.LISTENING:
             raise network_error(errno.EINVAL if self._is_stream else errno.EOPNOTSUPP)
+        if self._channel.host.is_elsewhere:
+            raise network_error(errno.ENETDOWN, "connections are accepted by the process in which the stack lives")
         while True:
-            if not super().recv(1):
+            if not REAL.recv(self, 1):
                 self._check_open()
                 raise self._channel.ended or network_error(errno.EINVAL)
             try:
@@ -288,152 +283,6 @@ class Socket(real.socket):
         if real.getdefaulttimeout() is None and self.gettimeout():
             accepted.setblocking(True)
         return accepted, channel.remote
-
-    # --- Receiving ------------------------------------------------------------------------------------------------
-
-    def _check_reading(self) -> None:
-        channel = self._channel
-        if channel.state is State.CONNECTED:
-            return
-        self._check_open()
-        if channel.state is State.CONNECTING:
-            if self.gettimeout() == 0:
-                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-            return
-        raise channel.take_error() or network_error(errno.ENOTCONN)
-
-    def _at_end(self) -> None:
-        """Nothing more arrives; raise what is to blame, if something is and nobody has heard of it."""
-        self._check_open()
-        error = self._channel.take_error()
-        if error is not None:
-            raise error
-
-    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        """Receive at most so many bytes."""
-        if not self._is_stream:
-            return datagrams.receive(self, bufsize, flags)[0]
-        self._check_reading()
-        try:
-            data = super().recv(bufsize, flags)
-        except ConnectionResetError:
-            self._lost(ConnectionResetError)
-        if not data and bufsize:
-            self._at_end()
-        return data
-
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        """Receive into a buffer, and return how many bytes."""
-        if not self._is_stream:
-            return datagrams.receive_into(self, buffer, nbytes, flags)[0]
-        self._check_reading()
-        try:
-            count = super().recv_into(buffer, nbytes, flags)
-        except ConnectionResetError:
-            self._lost(ConnectionResetError)
-        if not count and len(memoryview(buffer)):
-            self._at_end()
-        return count
-
-    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
-        """Receive a datagram and its source; of a connection bytes and None."""
-        return (self.recv(bufsize, flags), None) if self._is_stream else datagrams.receive(self, bufsize, flags)[:2]
-
-    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
-        """Receive a datagram into a buffer, and return its length and its source."""
-        if self._is_stream:
-            return self.recv_into(buffer, nbytes, flags), None
-        return datagrams.receive_into(self, buffer, nbytes, flags)
-
-    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
-        """Receive without ancillary data, of which there is none."""
-        if not self._is_stream:
-            data, source, message_flags = datagrams.receive(self, bufsize, flags)
-            return data, [], message_flags, source
-        return self.recv(bufsize, flags), [], 0, None
-
-    def recvmsg_into(
-        self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /
-    ) -> tuple[int, list[Any], int, Any]:
-        """Receive into several buffers, without ancillary data."""
-        views = [memoryview(buffer).cast("B") for buffer in buffers]
-        data, _, message_flags, source = self.recvmsg(sum(map(len, views)), 0, flags)
-        at = 0
-        for view in views:
-            piece = data[at : at + len(view)]
-            view[: len(piece)] = piece
-            at += len(piece)
-        return at, [], message_flags, source
-
-    # --- Sending --------------------------------------------------------------------------------------------------
-
-    def _check_writing(self) -> None:
-        channel = self._channel
-        if channel.state is State.CONNECTED:
-            return
-        self._check_open()
-        if channel.state is State.CONNECTING:
-            timeout = self.gettimeout()
-            poll = select.poll()
-            poll.register(self, select.POLLOUT)
-            if timeout == 0 or not poll.poll(None if timeout is None else timeout * 1000):
-                if timeout:
-                    raise TimeoutError("timed out")
-                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-            if self._channel.state is State.CONNECTED:
-                return
-        raise channel.take_error() or BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-    def _lost(self, otherwise: type[OSError] = BrokenPipeError) -> NoReturn:
-        self._check_open()
-        number = errno.EPIPE if otherwise is BrokenPipeError else errno.ECONNRESET
-        raise (self._channel.take_error() or otherwise(number, os.strerror(number))) from None
-
-    def send(self, data: Any, flags: int = 0, /) -> int:
-        """Send what there is room for, and return how many bytes."""
-        if not self._is_stream:
-            return datagrams.send(self, data, None, flags)
-        self._check_writing()
-        try:
-            return super().send(data, flags)
-        except (BrokenPipeError, ConnectionResetError):
-            self._lost()
-
-    def sendall(self, data: Any, flags: int = 0, /) -> None:
-        """Send all of it."""
-        if not self._is_stream:
-            datagrams.send(self, data, None, flags)
-            return
-        self._check_writing()
-        try:
-            super().sendall(data, flags)
-        except (BrokenPipeError, ConnectionResetError):
-            self._lost()
-
-    def sendto(self, data: Any, *arguments: Any) -> int:
-        """Send a datagram: ``sendto(data[, flags], address)``."""
-        if not 1 <= len(arguments) <= 2:
-            raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(arguments)} given)")
-        flags, address = arguments if len(arguments) == 2 else (0, arguments[0])
-        return self.send(data, flags) if self._is_stream else datagrams.send(self, data, address, flags)
-
-    def sendmsg(
-        self, buffers: Iterable[Any], ancdata: Iterable[Any] = (), flags: int = 0, address: Any = None, /
-    ) -> int:
-        """Send several buffers as one.
-
-        Raises:
-            OSError: ``EOPNOTSUPP`` for ancillary data.
-        """
-        if list(ancdata):
-            raise network_error(errno.EOPNOTSUPP, "ancillary data")
-        if not self._is_stream:
-            return datagrams.send(self, b"".join(buffers), address, flags)
-        self._check_writing()
-        try:
-            return super().sendmsg(buffers, (), flags)
-        except (BrokenPipeError, ConnectionResetError):
-            self._lost()
 
     # --- Options --------------------------------------------------------------------------------------------------
 
@@ -482,6 +331,7 @@ class Socket(real.socket):
         Raises:
             OSError: ``ENOTCONN``.
         """
+        how = as_int(how)
         self._check_open()
         channel = self._channel
         if how not in (real.SHUT_RD, real.SHUT_WR, real.SHUT_RDWR):
@@ -510,11 +360,11 @@ class Socket(real.socket):
             channel.holders -= 1
             last = channel.holders <= 0
         self._ending = True
-        if last and channel.state is not State.NEW:
+        if last and channel.state is not State.NEW and channel.born == forks():  # else a child may go on with it
             with suppress(OSError):
                 super().shutdown(real.SHUT_RDWR)  # whoever is blocked on it wakes up
         cast(Any, super())._real_close(*arguments)
-        if last:
+        if last and not channel.host.is_elsewhere:
             self._end(channel)
 
     @staticmethod

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -14,7 +15,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any, Final, TypeVar
 
-from tcpip_wasm.errors import StackClosedError
+from tcpip_wasm.errors import StackClosedError, network_error
 from tcpip_wasm.stack import NetworkStack, create_stack
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class VirtualHost:
 
     def __init__(self, stack: NetworkStack) -> None:
         self.stack = stack
+        self._process = os.getpid()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.stack!r}>"
@@ -57,6 +59,11 @@ class VirtualHost:
         """Whether the caller is on the stack's own loop, and must not wait for it."""
         return asyncio._get_running_loop() is self.loop
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the stack lives in another process: this one was forked from it, and has no thread to run it."""
+        return os.getpid() != self._process
+
     def call(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run a coroutine on the stack's loop, and wait for what it returns or raises.
 
@@ -66,12 +73,16 @@ class VirtualHost:
 
         Raises:
             TimeoutError: it took too long.
+            OSError: ``ENETDOWN`` in a process that was forked from the stack's.
             StackClosedError: the loop is gone, or ended before the coroutine did.
             RuntimeError: called on the loop itself, which would wait for ever.
         """
         if self.is_inside:
             coroutine.close()
             raise RuntimeError("a blocking call on the loop of its own stack would never end")
+        if self.is_elsewhere:
+            coroutine.close()
+            raise network_error(errno.ENETDOWN, "the stack lives in the process that this one was forked from")
         try:
             future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         except RuntimeError:
@@ -100,7 +111,9 @@ class VirtualHost:
                 raise TimeoutError("timed out")
 
     def tell(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Have a function called on the loop soon, if the loop is still there. Any thread may call this."""
+        """Have a function called on the loop soon, if the loop is still there and in this process. Any thread may."""
+        if self.is_elsewhere:
+            return
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(callback, *arguments)
 

@@ -53,6 +53,7 @@ class Lookup:
         resolver: asks others.
         own: tells the addresses that the host's interfaces have now.
         scope_handle: turns the scope of a link-local address into the handle of the interface, or None.
+        scope_name: turns the handle of an interface into its name.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class Lookup:
         resolver: Resolver,
         own: Callable[[], Sequence[IPInterface]],
         scope_handle: Callable[[str], int | None],
+        scope_name: Callable[[int], str],
     ) -> None:
         self.hosts = hosts
         self.resolver = resolver
         self._own = own
         self._scope_handle = scope_handle
+        self._scope_name = scope_name
 
     # --- Hosts ----------------------------------------------------------------------------------------------------
 
@@ -153,7 +156,7 @@ class Lookup:
 
     async def candidates(
         self,
-        host: Host,
+        host: Host | tuple[Host, ...],
         local_addr: tuple[Host, int] | None = None,
         *,
         family: int = 0,
@@ -164,14 +167,17 @@ class Lookup:
         """Return the addresses of a peer in the order in which to try them, each with an own address that fits.
 
         Args:
-            host: the peer.
+            host: the peer, or several addresses of it.
             local_addr: own host and port.
             family, flags: see `endpoints`.
             delay, turns: ``happy_eyeballs_delay`` and ``interleave`` of asyncio.
 
         Raises: what `endpoints` raises; ValueError also where no own address fits.
         """
-        remotes = await self.endpoints(host, family=family, flags=flags, impatient=delay is not None)
+        if isinstance(host, tuple):
+            remotes = [self.address(one) for one in host]
+        else:
+            remotes = await self.endpoints(host, family=family, flags=flags, impatient=delay is not None)
         if turns is None:
             turns = 0 if delay is None else 1
         if turns and len(remotes) > 1:
@@ -231,7 +237,7 @@ class Lookup:
             raise NameResolutionError(socket.EAI_SOCKTYPE, f"ai_socktype not supported: {kind} with protocol {proto}")
         if host is None and port is None:
             raise NameResolutionError(socket.EAI_NONAME, "Name or service not known: neither host nor port")
-        number = _service(port, flags)
+        number = port_number(port, flags)
         canonical, endpoints = await self._info_endpoints(host, family, flags)
         infos: list[AddressInfo] = []
         for address, scope in endpoints:
@@ -279,7 +285,10 @@ class Lookup:
             raise NameResolutionError(socket.EAI_NONAME, f"sockaddr: {host!r} is not an IP address")
         address = numeric[0]
         service = None if flags & socket.NI_NUMERICSERV else _SERVICE_NAMES.get(port)
-        name = str(host)
+        name = str(address)
+        scope = numeric[1] or (sockaddr[3] if len(sockaddr) == 4 else 0)
+        if scope and (address.is_link_local or address.is_multicast):
+            name = f"{name}%{self._scope_name(scope)}"
         if not flags & socket.NI_NUMERICHOST:
             try:
                 name = await self._name_of(address)
@@ -309,8 +318,14 @@ def _of(found: Found, versions: tuple[int, ...], host: str) -> Found:
     return Found(addresses, found.canonical)
 
 
-def _service(port: int | str | bytes | None, flags: int) -> int:
-    if port is None:
+def port_number(port: int | str | bytes | None, flags: int = 0) -> int:
+    """Return a port that was given as a number, as digits, as the name of a service, or not at all.
+
+    Raises:
+        NameResolutionError: no such service, or its name in spite of ``AI_NUMERICSERV``.
+        ValueError, TypeError: no port.
+    """
+    if port is None or port == "" or port == b"":
         return 0
     if isinstance(port, (bytes, bytearray)):
         port = port.decode("ascii")

@@ -48,6 +48,7 @@ async def connect_first(
     *,
     delay: float | None,
     scope_name: Any,
+    all_errors: bool = False,
 ) -> TcpTransport:
     """Connect to the first candidate that answers, and return the transport, on which the protocol is.
 
@@ -58,16 +59,18 @@ async def connect_first(
         port: of the peer.
         delay: seconds after which the next is tried beside those under way; None tries it when the one before failed.
         scope_name: see `TcpTransport`.
+        all_errors: whether the attempts' errors are raised as they are.
 
     Raises:
         OSError: the error of the only attempt; or of all of them, where they say the same; or one that tells them
             all, of their common class where they have one.
+        ExceptionGroup: with `all_errors`, in place of those.
         StackError: the stack is gone.
 
     Cancelled, it leaves no connection behind.
     """
     candidates = candidates[:MAX_ATTEMPTS]
-    if len(candidates) == 1:
+    if len(candidates) == 1 and not all_errors:
         transport = _begin(driver, protocol, candidates[0], port, scope_name)
         assert transport.connected is not None
         try:
@@ -76,7 +79,7 @@ async def connect_first(
             transport.abort()
             raise
         return transport
-    race = _Race(protocol)
+    race = _Race(protocol, all_errors)
     try:
         return await race.run([(driver, race, one, port, scope_name) for one in candidates], delay)
     finally:
@@ -100,8 +103,9 @@ class _Race(asyncio.Protocol):
     """Stands for the protocol on every transport until one of them is open: that one gets the protocol at once, within
     the very event, before any data can come for it."""
 
-    def __init__(self, protocol: asyncio.BaseProtocol) -> None:
+    def __init__(self, protocol: asyncio.BaseProtocol, all_errors: bool) -> None:
         self._protocol = protocol
+        self._all_errors = all_errors
         self._under_way: dict[asyncio.Future[None], TcpTransport] = {}
         self._winner: TcpTransport | None = None
 
@@ -134,7 +138,7 @@ class _Race(asyncio.Protocol):
                 assert transport.connected is not None
                 self._under_way[transport.connected] = transport
             elif not self._under_way:
-                raise _combined(errors)
+                raise ExceptionGroup("create_connection failed", errors) if self._all_errors else _combined(errors)
             done, _ = await asyncio.wait(
                 self._under_way, timeout=delay if more else None, return_when=asyncio.FIRST_COMPLETED
             )

@@ -10,6 +10,7 @@ import asyncio
 import errno
 from collections import deque
 from collections.abc import AsyncIterator
+from ssl import SSLObject
 from typing import Any, cast
 
 from tcpip_wasm.errors import StreamClosedError, network_error
@@ -42,7 +43,7 @@ class StreamEnds(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
-            self.transport.credit(len(data))
+            self.consumed(len(data))
             return
         self._chunks.append(data)
         _wake(self._reader)
@@ -71,10 +72,11 @@ class StreamEnds(asyncio.Protocol):
     def read_nowait(self) -> bytes | None:
         if self._chunks:
             chunk = self._chunks.popleft()
-            self.transport.credit(len(chunk))
+            self.consumed(len(chunk))
             return chunk
         if self.error is not None and not self._deaf:
             raise self.error
+        self.check_end()
         if self._eof or self._deaf:
             raise EndOfStream
         return None
@@ -90,19 +92,27 @@ class StreamEnds(asyncio.Protocol):
     def cancel(self, reason: BaseException | None) -> None:
         self._deaf = True
         while self._chunks:
-            self.transport.credit(len(self._chunks.popleft()))
+            self.consumed(len(self._chunks.popleft()))
         _wake(self._reader)
+
+    def consumed(self, count: int) -> None:
+        """So many bytes were read: as many more may come."""
+        self.transport.credit(count)
+
+    def check_end(self) -> None:
+        """Raise where the end is not what it seems."""
 
     # --- streams.Sink
 
     def write_nowait(self, chunk: bytes, /) -> bool:
-        self._check_writable()
+        self.check_writable()
         if self._paused:
             return False
         self.transport.write(chunk)
         return True
 
-    def _check_writable(self) -> None:
+    def check_writable(self) -> None:
+        """Raise what a write raises now, if it does."""
         error = self.error or self.transport.end_error
         if error is not None:
             raise error
@@ -135,6 +145,10 @@ class StreamEnds(asyncio.Protocol):
     def abort(self, reason: BaseException | None) -> None:
         self.transport.abort()
 
+    def end(self) -> None:
+        """Close both directions once everything was handed to the stack."""
+        self.transport.close()
+
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:
     if waiter is not None and not waiter.done():
@@ -142,10 +156,15 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
 
 
 class TcpConnection:
-    """A TCP connection; made by `NetworkStack.connect_tcp` and by `TcpListener`.
+    """A TCP connection, perhaps with TLS over it; made by `NetworkStack.connect_tcp` and by `TcpListener`.
+
+    Over TLS, both streams are of plain text. TLS has no half-close: closing `writable` says goodbye after what was
+    written and closes both directions; what the peer still sends then is an error for who reads. The peer's goodbye is
+    the end of `readable` and of `writable`, and so is a FIN without one, as in asyncio. Closing waits for the peer's
+    goodbye, at most `ssl_shutdown_timeout`; `abort` resets without a word.
 
     Attributes:
-        readable: the bytes that arrive, in chunks of at most 120 KiB.
+        readable: the bytes that arrive, in chunks of at most 120 KiB, over TLS 256 KiB.
         writable: the way out; closing it says FIN, and reading goes on.
     """
 
@@ -167,6 +186,11 @@ class TcpConnection:
         """(host, port) of the peer."""
         return cast("tuple[str, int]", self._ends.transport.get_extra_info("peername")[:2])
 
+    @property
+    def ssl_object(self) -> SSLObject | None:
+        """What speaks TLS, with its certificates, cipher and version; None without TLS."""
+        return cast("SSLObject | None", self._ends.transport.get_extra_info("ssl_object"))
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Iterate over the chunks of `readable`."""
         return self.readable.__aiter__()
@@ -176,7 +200,7 @@ class TcpConnection:
 
         Cancelled, the closing goes on.
         """
-        self._ends.transport.close()
+        self._ends.end()
         await asyncio.shield(self._ends.lost)
 
     def abort(self) -> None:
@@ -191,9 +215,15 @@ class TcpConnection:
 
 
 class TcpListener:
-    """A listening port; made by `NetworkStack.listen_tcp`. Connections wait in its backlog until they are accepted."""
+    """A listening port; made by `NetworkStack.listen_tcp`. Connections wait in its backlog until they are accepted.
 
-    def __init__(self, make_server: Any) -> None:
+    With TLS, those wait whose handshake is done; `accept` never waits for another's. Handshakes under way are as many
+    as the backlog, and one more resets the oldest, so that nobody who never answers keeps others out.
+    """
+
+    def __init__(self, make_server: Any, handshakes: Any = None, backlog: int = 0) -> None:
+        self._backlog = backlog
+        self._handshakes = handshakes
         self._waiting: deque[StreamEnds] = deque()
         self._acceptors: deque[asyncio.Future[None]] = deque()
         self._server: TcpServer = make_server(self._new)
@@ -207,8 +237,12 @@ class TcpListener:
         """The port, also where 0 was asked for."""
         return self._server.port
 
-    def _new(self) -> _Accepting:
-        return _Accepting(self)
+    def _new(self) -> asyncio.BaseProtocol | None:
+        if self._handshakes is None:
+            return _Accepting(self)
+        if len(self._waiting) >= self._backlog:
+            return None
+        return cast(asyncio.BaseProtocol, self._handshakes.begin(self._arrived))
 
     def _arrived(self, ends: StreamEnds) -> None:
         self._waiting.append(ends)
@@ -235,7 +269,8 @@ class TcpListener:
             while self._waiting:
                 ends = self._waiting.popleft()
                 if not ends.lost.done():
-                    ends.transport.leave_backlog()
+                    if self._handshakes is None:
+                        ends.transport.leave_backlog()
                     return TcpConnection(ends)
             self._server._driver.check()
             if not self._server.is_serving():
@@ -265,6 +300,8 @@ class TcpListener:
     async def close(self) -> None:
         """Stop listening, and reset the connections that nobody has accepted. Accepted ones go on. Idempotent."""
         self._server.close()
+        if self._handshakes is not None:
+            self._handshakes.end()
         while self._waiting:
             self._waiting.popleft().transport.abort()
 

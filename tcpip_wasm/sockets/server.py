@@ -21,7 +21,7 @@ class TcpServer(asyncio.AbstractServer):
 
     Args:
         driver: the stack's driver.
-        factory: makes a protocol for each connection.
+        factory: makes a protocol for each connection; where it makes none, that is reset.
         addresses: own addresses to listen on, each with the handle of its scope or 0; None among them is all of them,
             IPv4 and IPv6.
         port: the port; 0 takes a free one, the same on all addresses.
@@ -39,7 +39,7 @@ class TcpServer(asyncio.AbstractServer):
     def __init__(
         self,
         driver: Driver,
-        factory: Callable[[], asyncio.BaseProtocol],
+        factory: Callable[[], asyncio.BaseProtocol | None],
         addresses: list[_Own],
         port: int,
         backlog: int,
@@ -111,6 +111,10 @@ class TcpServer(asyncio.AbstractServer):
             if isinstance(error, (SystemExit, KeyboardInterrupt)):
                 raise
             self._driver.report(error, "a protocol factory failed")
+            return
+        if protocol is None:
+            self._driver.core.tcp_abort(value)
+            self._driver.wake()
             return
         transport = TcpTransport(
             self._driver, value, protocol, endpoints=payload, scope_name=self._scope_name

@@ -113,7 +113,7 @@ def client_tls(
     if ssl is not True and not isinstance(ssl, ssl_module.SSLContext):
         raise TypeError(f"ssl must be an SSLContext, a bool or None, not {type(ssl).__name__}")
     if server_hostname is None:
-        if not host:
+        if not host or isinstance(host, tuple):
             raise ValueError("You must set server_hostname when using ssl without a host")
         server_hostname = str(host)
     context = None if ssl is True else ssl

@@ -9,6 +9,7 @@ import selectors
 import socket as real
 import struct
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -536,3 +537,41 @@ def test_families_and_types_that_there_are_not(net: Any) -> None:
     with pytest.raises(OSError, match=r"."):
         net.socket(real.AF_INET, real.SOCK_STREAM, real.IPPROTO_UDP)
     assert number(net.socket, 9999) == errno.EAFNOSUPPORT
+
+
+def test_a_forked_child_goes_on_with_what_its_parent_closes(net: Any) -> None:
+    client, server = pair(net)
+    with client, net.socket(type=real.SOCK_DGRAM) as datagrams, net.socket(type=real.SOCK_DGRAM) as other:
+        datagrams.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        other.settimeout(BOUND)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a process with threads, which 3.12 deprecates
+            child = os.fork()
+        if child == 0:
+            try:
+                server.sendall(server.recv(100).upper())
+                datagrams.sendto(b"from the child", other.getsockname())
+                server.close()
+            finally:
+                os._exit(0)
+        server.close()
+        time.sleep(0.05)  # the other way round, closing could not do harm
+        client.sendall(b"to the child")
+        assert client.recv(100) == b"TO THE CHILD"
+        assert other.recvfrom(100) == (b"from the child", datagrams.getsockname())
+        assert client.recv(100) == b""
+        os.waitpid(child, 0)
+
+
+def test_a_host_has_a_name_and_interfaces_of_its_own() -> None:
+    machine = real.gethostname(), real.if_nameindex()
+    with network("stack") as module:
+        assert module.gethostname() == "localhost"
+        module.sethostname(b"virtual")
+        assert module.gethostname() == "virtual"
+        (number, name), = module.if_nameindex()
+        assert (module.if_nametoindex(name), module.if_indextoname(number)) == (number, name)
+        with pytest.raises(OSError, match="no interface"):
+            module.if_nametoindex("eth0")
+    assert (real.gethostname(), real.if_nameindex()) == machine

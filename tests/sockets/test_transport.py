@@ -354,3 +354,36 @@ def test_one_byte_at_a_time_is_prompt(way: str) -> None:
             assert two.a.stats().turns - before <= 200 * 6
 
     run(main())
+
+
+def test_at_once_delivers_before_it_returns() -> None:
+    async def main() -> None:
+        async with pair("loopback4") as two:
+            server = Recorder()
+            await two.b.create_server(lambda: server, two.host, 80)
+            transport, client = await two.a.create_connection(Recorder, two.host, 80)
+            await server.made
+            await turns(5)
+            driver = two.a._driver
+            await until(lambda: not driver._scheduler.scheduled)
+            driver.at_once(lambda: transport.write(b"now"))
+            assert server.data == b"now"
+            await until(lambda: not driver._scheduler.scheduled)
+            driver.at_once(lambda: driver.at_once(lambda: transport.write(b", nested")))
+            assert server.data == b"now, nested"
+            await until(lambda: not driver._scheduler.scheduled)
+
+            def fails() -> None:
+                transport.write(b", and in spite of it")
+                raise ZeroDivisionError
+
+            with pytest.raises(ZeroDivisionError):
+                driver.at_once(fails)
+            assert server.data == b"now, nested, and in spite of it"
+            server.transport.write(b"later")
+            assert not client.data
+            await until(lambda: client.data == b"later")
+            transport.abort()
+            await client.lost
+
+    run(main())

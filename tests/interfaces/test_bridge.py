@@ -266,7 +266,8 @@ def test_ports_come_and_go_under_a_transfer() -> None:
             sent = port.statistics().frames_out
             await turns(200)
             assert not reading.done()
-            assert port.statistics().frames_out == sent, "a tap without addresses says nothing"
+            own = port.statistics().frames_out - sent
+            assert own <= 1, "a tap without addresses says nothing but which group it is in"
             await made.bridge.add_port(port)
             await sending
             assert await reading == data

@@ -9,7 +9,7 @@ PIP := $(RUN) -m pip --quiet --disable-pip-version-check
 BUILD_REQUIREMENTS := import tomllib; \
   print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 WASM = $(MAKE) --no-print-directory -C wasm -j2 PYTHON=$(CURDIR)/$(RUN)
-CHECKED_PYTHON = hatch_build.py $(wildcard tcpip_wasm tests examples benchmarks wasm/*.py third_party/*/*.py)
+CHECKED_PYTHON = hatch_build.py pytest_tcpip_wasm.py $(wildcard tcpip_wasm tests examples benchmarks wasm/*.py third_party/*/*.py)
 
 .PHONY: help demo test bench wasm golden lint reproducible wheel setup clean distclean
 

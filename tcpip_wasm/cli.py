@@ -1,4 +1,4 @@
-"""The command ``tcpip-wasm``: what is in a capture, as lines and as pictures."""
+"""The command ``tcpip-wasm``: what is in a capture, as lines and as pictures; simulations under many seeds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tcpip_wasm.capture.reading import read_capture
 from tcpip_wasm.capture.text import lines
 from tcpip_wasm.capture.trace import Trace, observation_of
 from tcpip_wasm.errors import CaptureFormatError
+from tcpip_wasm.simulation.command import add_arguments, sweep_command
 
 __all__ = ["main"]
 
@@ -35,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tcpip-wasm", description="Looks at captures (pcapng and pcap).")
+    parser = argparse.ArgumentParser(
+        prog="tcpip-wasm", description="Looks at captures (pcapng and pcap), and runs simulations under many seeds."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     show = commands.add_parser("show", help="print one line for each packet")
     show.add_argument("capture", type=Path)
@@ -55,6 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("--start", type=float, metavar="SECONDS", help="since the connection's first packet")
     plot.add_argument("--end", type=float, metavar="SECONDS")
     plot.set_defaults(run=_plot)
+    sweep = commands.add_parser(
+        "sweep",
+        help="run a simulation under many seeds",
+        description="Runs a scenario, as of tcpip_wasm.simulation.run, under many seeds in many processes.",
+    )
+    add_arguments(sweep)
+    sweep.set_defaults(run=sweep_command)
     return parser
 
 

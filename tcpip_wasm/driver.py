@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from math import inf
 from typing import Final, Protocol
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from tcpip_wasm.engine import Core, FrameBuffers, abi
 from tcpip_wasm.errors import StackError
@@ -100,19 +100,26 @@ class _Scheduler:
                 self.begin((ready or self.later)[0])
 
 
-_schedulers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Scheduler] = WeakKeyDictionary()
+# Drivers hold their scheduler, which holds the loop: held from here, no loop would ever be freed.
+_schedulers: WeakKeyDictionary[asyncio.AbstractEventLoop, ref[_Scheduler]] = WeakKeyDictionary()
+
+
+def _find_scheduler(loop: asyncio.AbstractEventLoop) -> _Scheduler | None:
+    found = _schedulers.get(loop)
+    return None if found is None else found()
 
 
 def _scheduler_of(loop: asyncio.AbstractEventLoop) -> _Scheduler:
-    scheduler = _schedulers.get(loop)
+    scheduler = _find_scheduler(loop)
     if scheduler is None:
-        scheduler = _schedulers[loop] = _Scheduler(loop)
+        scheduler = _Scheduler(loop)
+        _schedulers[loop] = ref(scheduler)
     return scheduler
 
 
 def drivers_of(loop: asyncio.AbstractEventLoop) -> list[Driver]:
     """Return the drivers of a loop whose stacks are not gone, in no order."""
-    scheduler = _schedulers.get(loop)
+    scheduler = _find_scheduler(loop)
     return [] if scheduler is None else [driver for driver in scheduler.drivers if driver.error is None]
 
 

@@ -1,6 +1,9 @@
 """Networks that repeat themselves: hosts, links and switches in virtual time.
 
     runner     a scenario from beginning to end: `run`, which is where to start
+    sweep      a scenario under many seeds, in many processes
+    trial      one of these seeds, where it runs
+    progress   how far a sweep is, on a terminal
     network    topology, schedules, partitions
     host       hosts, their network cards, crashes
     loop       the event loop whose clock jumps
@@ -31,7 +34,9 @@ from tcpip_wasm.simulation.network import Network
 from tcpip_wasm.simulation.queue import CoDel, DropTail
 from tcpip_wasm.simulation.runner import Run, run
 from tcpip_wasm.simulation.settings import LinkSettings
+from tcpip_wasm.simulation.sweep import SweepInterrupted, SweepReport, sweep
 from tcpip_wasm.simulation.switch import Switch, SwitchPort
+from tcpip_wasm.simulation.trial import Trial
 
 __all__ = [
     "LOG_FORMAT",
@@ -51,12 +56,16 @@ __all__ = [
     "Run",
     "ScenarioError",
     "SimulationError",
+    "SweepInterrupted",
+    "SweepReport",
     "Switch",
     "SwitchPort",
     "TimeLimitError",
+    "Trial",
     "VirtualLoop",
     "current_host",
     "current_stack",
     "run",
     "run_virtually",
+    "sweep",
 ]

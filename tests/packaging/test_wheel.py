@@ -84,7 +84,7 @@ def test_wheel_contents(wheel: Path) -> None:
         assert pack.read(notice) == (ROOT / "third_party" / "lwip" / "COPYING").read_bytes()
     assert "tcpip_wasm/py.typed" in names
     strangers = [name for name in names if not name.startswith(("tcpip_wasm/", "tcpip_wasm-"))]
-    assert strangers == []
+    assert strangers == ["pytest_tcpip_wasm.py"], "the pytest plugin, which is not to import the package"
     assert [name for name in names if name.endswith((".c", ".h", ".pyc", ".o", ".toml"))] == []
 
 
@@ -96,6 +96,7 @@ def test_sdist_contents(sdist: Path) -> None:
         "wasm/abi.toml",
         "third_party/lwip/manifest.toml",
         "hatch_build.py",
+        "pytest_tcpip_wasm.py",
         "LICENSE",
     } <= names
     built = [
@@ -127,4 +128,12 @@ def test_import_takes_nothing_but_wasmtime(installed: Path, tmp_path: Path) -> N
     names = {line.partition("==")[0].lower().replace("-", "_") for line in listed.split() if "==" in line}
     assert {"tcpip_wasm", "wasmtime"} <= names
     assert not names & {"ziglang", "patch_ng", "hatchling"}
-    run(installed, "-c", "import tcpip_wasm", cwd=tmp_path)
+    run(installed, "-c", "import tcpip_wasm, tcpip_wasm.simulation", cwd=tmp_path)
+
+
+def test_pytest_finds_the_plugin(installed: Path, tmp_path: Path) -> None:
+    program = (
+        "from importlib.metadata import entry_points\n"
+        "print(*((one.name, one.value) for one in entry_points(group='pytest11')))\n"
+    )
+    assert run(installed, "-c", program, cwd=tmp_path).strip() == "('pytest_tcpip_wasm', 'pytest_tcpip_wasm')"

@@ -1,0 +1,97 @@
+"""Scenarios for sweeps, which worker processes import."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+from tcpip_wasm.simulation import Network
+
+
+async def exchange(network: Network) -> int:
+    """Have a host answer another over a lossy link, and return how many frames that took."""
+    a, b = network.host("a"), network.host("b")
+    network.link(a, b, bandwidth=1e7, delay=0.01, loss=0.1)
+
+    async def serve() -> None:
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(await reader.read(-1))
+            writer.close()
+
+        async with await asyncio.start_server(echo, port=7) as server:
+            await server.serve_forever()
+
+    async def ask() -> None:
+        reader, writer = await asyncio.open_connection("b", 7)
+        writer.write(b"question")
+        writer.write_eof()
+        if await reader.read(-1) != b"question":
+            raise ValueError("another answer")
+        writer.close()
+        await writer.wait_closed()
+
+    b.start(serve)
+    await a.run(ask())
+    return len(network.trace())
+
+
+async def nothing(network: Network) -> int:
+    """Return the seed at once."""
+    assert isinstance(network.seed, int)
+    return network.seed
+
+
+async def every_seventh(network: Network) -> int:
+    """Fail, after an exchange, for seeds that seven divides."""
+    frames = await exchange(network)
+    assert isinstance(network.seed, int)
+    if network.seed % 7 == 0:
+        raise ValueError(f"seven divides {network.seed}")
+    return frames
+
+
+async def forgets(network: Network) -> None:
+    """Leave a task behind if the seed is odd."""
+    assert isinstance(network.seed, int)
+    if network.seed % 2:
+        network.task = asyncio.create_task(asyncio.sleep(1000), name="forgotten")  # type: ignore[attr-defined]
+
+
+async def dies(network: Network) -> int:
+    """End the process if the seed is 13."""
+    frames = await exchange(network)
+    if network.seed == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return frames
+
+
+async def differs(network: Network) -> None:
+    """Send something that does not come from the seed, and fail."""
+    a, b = network.host("a"), network.host("b")
+    network.link(a, b, delay=int.from_bytes(await asyncio.to_thread(os.urandom, 4)) / 2**32)
+    await exchange_between(network, "a", "b")
+    raise ValueError("it fails anyway")
+
+
+async def exchange_between(network: Network, one: str, other: str) -> None:
+    """Ping."""
+    session = await network.hosts[one].stack.create_ping_session(network.hosts[other].address)
+    await session.ping(timeout=10)
+    await session.close()
+
+
+async def unpicklable(network: Network) -> object:
+    """Return what no other process can be sent."""
+    return lambda: None
+
+
+async def slow(network: Network) -> None:
+    """Take a real while."""
+    await asyncio.to_thread(time.sleep, 0.2)
+
+
+async def leaves(network: Network) -> None:
+    """Have enough of it."""
+    raise SystemExit(3)

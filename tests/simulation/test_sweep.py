@@ -1,0 +1,346 @@
+"""Sweeps: what comes back, that failures repeat and are captured, and what becomes of processes that die."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import io
+import itertools
+import multiprocessing
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tcpip_wasm.capture import Trace
+from tcpip_wasm.cli import main
+from tcpip_wasm.simulation import Network, SweepReport, Trial, run, sweep
+from tcpip_wasm.simulation.progress import ProgressLine
+from tcpip_wasm.simulation.trial import capture_of
+from tests.simulation import support_sweep as scenarios
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """Two processes, for those tests that can share them."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as executor:
+        yield executor
+
+
+def test_what_comes_back_is_what_a_run_gives(pool: ProcessPoolExecutor) -> None:
+    trials: list[Trial] = []
+    report = sweep(scenarios.exchange, 40, pool, on_trial=trials.append)
+    assert (report.runs, report.passed, report.failed, report.failures) == (40, 40, 0, [])
+    assert sorted(trial.seed for trial in trials) == list(range(40))
+    for trial in trials:
+        if trial.seed in (0, 17, 39):
+            alone = run(scenarios.exchange, seed=trial.seed)
+            assert (trial.digest, trial.value, trial.duration >= alone.duration) == (alone.digest, alone.value, True)
+    assert len({trial.digest for trial in trials}) > 20, "one in ten frames is lost, and so they differ"
+    report.check()
+
+
+def test_failures_repeat_and_are_captured(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    folder = tmp_path / "captures"
+    report = sweep(scenarios.every_seventh, range(1, 30), pool, captures=folder)
+    assert sorted(trial.seed for trial in report.failures) == [7, 14, 21, 28]
+    assert (report.runs, report.failed, report.stopped) == (29, 4, False)
+    for trial in report.failures:
+        assert trial.error == f"ValueError: seven divides {trial.seed}"
+        assert "in every_seventh" in trial.traceback
+        assert trial.repeats
+        assert trial.capture == folder / f"every_seventh-seed{trial.seed}.pcapng"
+        assert Trace.load(trial.capture).tcp(port=7)
+        assert trial.digest == run(scenarios.exchange, seed=trial.seed).digest
+        assert str(trial.digest) in str(trial)
+        assert str(trial.capture) in str(trial)
+    with pytest.raises(AssertionError, match=r"4 failed[^$]*seven divides 7"):
+        report.check()
+
+
+def test_failures_come_while_others_run(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    order: list[Trial] = []
+    sweep(scenarios.every_seventh, 500, pool, captures=None, keep=1, on_trial=order.append)
+    places = [place for place, trial in enumerate(order) if trial.failed]
+    assert len(places) == 72
+    assert places[0] < 100, "long before the end"
+    assert [trial.repeats for trial in order if trial.failed].count(True) == 1, "as many as are to be kept"
+
+
+def test_it_stops_after_enough_failures(pool: ProcessPoolExecutor) -> None:
+    report = sweep(scenarios.every_seventh, itertools.count(), pool, stop_after=3, captures=None)
+    assert report.stopped
+    assert 3 <= report.failed < 100
+    assert report.runs < 1000
+    assert "stopped early" in str(report)
+
+
+def test_what_is_left_open_is_a_failure(pool: ProcessPoolExecutor) -> None:
+    report = sweep(scenarios.forgets, [2, 3], pool, captures=None)
+    assert [trial.seed for trial in report.failures] == [3]
+    assert "left open: task forgotten" in str(report.failures[0])
+
+
+def test_a_scenario_that_does_not_repeat_itself(pool: ProcessPoolExecutor) -> None:
+    report = sweep(scenarios.differs, 1, pool, captures=None)
+    assert report.failures[0].repeats is False
+    assert "does not depend on the seed alone" in str(report.failures[0])
+
+
+def test_what_cannot_be_sent_back(pool: ProcessPoolExecutor) -> None:
+    report = sweep(scenarios.unpicklable, 1, pool, captures=None)
+    assert "what the scenario returned cannot be pickled" in str(report.failures[0])
+
+
+def test_a_scenario_that_would_end_the_process(pool: ProcessPoolExecutor) -> None:
+    report = sweep(scenarios.leaves, 2, pool, captures=None)
+    assert [trial.error for trial in report.failures] == ["SystemExit: 3", "SystemExit: 3"]
+
+
+def test_options_and_text_seeds(pool: ProcessPoolExecutor) -> None:
+    report = sweep(scenarios.exchange, ["one", "two"], pool, limit=0.001, captures=None)
+    assert sorted(str(trial.seed) for trial in report.failures) == ["one", "two"]
+    assert all("TimeLimitError" in str(trial) for trial in report.failures)
+    trials: list[Trial] = []
+    sweep(scenarios.exchange, 2, pool, trace=False, on_trial=trials.append)
+    assert [trial.digest for trial in trials] == [None, None]
+
+
+def test_threads_take_turns() -> None:
+    """A run has the process's clocks for itself; the pool's other threads keep theirs."""
+    clocks: list[float] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.001):
+            clocks.append(time.time())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with ThreadPoolExecutor(2) as executor:
+            report = sweep(scenarios.exchange, 20, executor)
+    finally:
+        ended.set()
+        watcher.join()
+    assert report.passed == 20
+    assert clocks
+    assert min(clocks) > 1.5e9, "real time, not that of 2000"
+
+
+def test_small_runs_are_not_sent_one_by_one() -> None:
+    class Counting(ThreadPoolExecutor):
+        submitted = 0
+
+        def submit(self, *arguments, **options):  # type: ignore[no-untyped-def]
+            self.submitted += 1
+            return super().submit(*arguments, **options)
+
+    with Counting(1) as executor:
+        trials: list[Trial] = []
+        assert sweep(scenarios.nothing, 300, executor, on_trial=trials.append).passed == 300
+        assert sorted(trial.value for trial in trials) == list(range(300))
+        assert executor.submitted < 100
+
+
+def test_own_pool_and_a_process_that_dies(tmp_path: Path) -> None:
+    """The seed that kills its process is found out, all others have run, and no process stays."""
+    before = set(multiprocessing.active_children())
+    trials: list[Trial] = []
+    report = sweep(scenarios.dies, 60, workers=2, captures=tmp_path, on_trial=trials.append)
+    assert sorted(trial.seed for trial in trials) == list(range(60))
+    assert [trial.seed for trial in report.failures] == [13]
+    assert report.failures[0].error == "its process died with exit code -9"
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_an_executor_that_breaks_is_its_owners_business() -> None:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as executor, pytest.raises(BrokenExecutor):
+        sweep(scenarios.dies, [13], executor)
+
+
+def test_scenarios_that_no_other_process_finds() -> None:
+    async def local(network: Network) -> None:
+        """Do nothing."""
+
+    with pytest.raises(TypeError, match="top level of a module"):
+        sweep(local, 1)
+    with pytest.raises(TypeError, match="coroutine function"):
+        sweep("exchange", 1)  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as executor:
+        assert sweep(local, 1, executor).passed == 1
+    program = (
+        "from tcpip_wasm.simulation import sweep\n"
+        "async def typed(network): pass\n"
+        "try: sweep(typed, 1)\n"
+        "except ValueError as error: print(error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "typed in" in said.stdout, said.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"seeds": -1}, ValueError),
+        ({"seeds": "abc"}, TypeError),
+        ({"workers": 0}, ValueError),
+        ({"stop_after": 0}, ValueError),
+        ({"keep": -1}, ValueError),
+        ({"seed": 1}, TypeError),
+    ],
+)
+def test_arguments_are_checked(options: dict[str, object], error: type[Exception]) -> None:
+    name = next(iter(options))
+    with pytest.raises(error, match=name):
+        sweep(scenarios.nothing, **{"seeds": 1, **options})  # type: ignore[arg-type]
+
+
+def test_no_seeds_and_partial() -> None:
+    assert sweep(scenarios.nothing, 0).runs == 0
+    with ThreadPoolExecutor(1) as executor:
+        assert sweep(functools.partial(scenarios.nothing), [5], executor).passed == 1
+
+
+def test_what_the_callback_raises_ends_it(pool: ProcessPoolExecutor) -> None:
+    def fail(trial: Trial) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        sweep(scenarios.nothing, 1000, pool, on_trial=fail)
+    assert sweep(scenarios.nothing, 1, pool).passed == 1, "the executor still works"
+
+
+def test_nothing_stays_of_a_run() -> None:
+    """A worker runs thousands: neither loops nor networks of those that are over may be held by anybody."""
+    loops = []
+
+    async def watched(network: Network) -> int:
+        loops.append(weakref.ref(network.loop))
+        return await scenarios.exchange(network)
+
+    for seed in range(3):
+        run(watched, seed=seed)
+    gc.collect()
+    assert [loop() for loop in loops] == [None, None, None]
+
+
+# --- On a terminal, and as a command --------------------------------------------------------------------------------
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_line_on_a_terminal_and_elsewhere() -> None:
+    terminal, file = _Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        line = ProgressLine(100, stream=stream)
+        line.update(40, 2)
+        line.say("seed 3: ValueError")
+        line.update(100, 2)
+        line.close()
+    assert file.getvalue() == ""
+    assert "40 of 100 seeds, 2 failed" in terminal.getvalue()
+    assert "seed 3: ValueError\n" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K"), "it is gone at the end"
+
+
+def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "tests.simulation.support_sweep"
+    assert main(["sweep", f"{name}:every_seventh", "--first", "5", "-n", "5", "-j", "1"]) == 1
+    output = capsys.readouterr().out
+    assert "seed 7: ValueError: seven divides 7" in output
+    assert "5 seeds, 1 failed" in output
+    assert (tmp_path / ".tcpip" / "every_seventh-seed7.pcapng").exists()
+    assert main(["sweep", f"{name}:nothing", "-n", "0"]) == 0
+    for wrong in ("nothing", f"{name}:nobody", "no.such.module:nothing", f"{name}:nothing:"):
+        assert main(["sweep", wrong]) == 1
+        assert wrong.split(":")[0] in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(pty, "openpty"), reason="no terminals here")
+def test_ctrl_c_on_a_terminal() -> None:
+    """It ends within moments, says what came so far and leaves no process."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "tcpip_wasm", "sweep", "tests.simulation.support_sweep:slow", "-n", "100000"]
+    process = subprocess.Popen(
+        [*command, "-j", "2"], cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    seen = b""
+    interrupted = False
+    try:
+        while True:
+            try:
+                data = os.read(ours, 4096)
+            except OSError:  # nobody has the terminal any more, workers neither
+                break
+            if not data:
+                break
+            seen += data
+            if not interrupted and b" seeds, " in seen and b"[" in seen:
+                interrupted = True
+                os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to all of them
+        assert process.wait(30) == 130
+    finally:
+        os.close(ours)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert interrupted
+    assert b"interrupted: " in seen
+    assert b"Traceback" not in seen, seen.decode()
+
+
+def test_a_report_says_what_it_counts() -> None:
+    report = SweepReport(runs=1000, failed=3, seconds=2.0)
+    assert str(report) == "1,000 seeds, 3 failed, 2.0 s, 500/s"
+    assert report.passed == 997
+
+
+def test_of_a_long_trace_the_end_is_kept() -> None:
+    trace = run(scenarios.exchange, seed=1).network.trace()
+    whole, end = capture_of(trace, "whole"), capture_of(trace, "end", most=500)
+    assert len(Trace.load(io.BytesIO(whole))) == len(trace)
+    kept = Trace.load(io.BytesIO(end))
+    assert 0 < len(kept) < 8
+    assert [packet.frame for packet in kept.observations] == [one.frame for one in trace.observations][-len(kept) :]
+    assert b"frames before these are left out" in end
+
+
+# --- Dask -----------------------------------------------------------------------------------------------------------
+
+
+def test_dask(tmp_path: Path) -> None:
+    """Two worker processes of Dask's, on the loopback: the same digests, and the failure comes with its capture."""
+    distributed = pytest.importorskip("distributed", reason="dask and distributed are not installed")
+    program = Path(__file__).with_name("dask_sweep.py")
+    said = subprocess.run(
+        [sys.executable, program, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+    words = [line.split() for line in said.stdout.splitlines()]
+    digests = {line[0]: line[1] for line in words if len(line) == 2 and line[0].isdigit()}
+    assert len(digests) == 30
+    assert digests["3"] == run(scenarios.exchange, seed=3).digest
+    assert "workers 2" in said.stdout
+    assert sorted(path.name for path in tmp_path.glob("*.pcapng")) == [
+        f"every_seventh-seed{seed}.pcapng" for seed in (0, 14, 21, 28, 7)
+    ]
+    assert distributed.__version__

@@ -378,7 +378,7 @@ class Core:
         """
         size = len(data)
         if size > abi.STAGING_CAPACITY:
-            return self._send_large(handle, memoryview(data))
+            return self._send_large(handle, memoryview(data), now)
         if self._closed is not None:
             self._refuse()
         instance = self._instance
@@ -399,11 +399,11 @@ class Core:
         self.send_full = sent >> 32 != 0
         return taken
 
-    def _send_large(self, handle: int, data: memoryview) -> int:
+    def _send_large(self, handle: int, data: memoryview, now: float) -> int:
         sent = 0
         while sent < len(data):
             piece = data[sent : sent + abi.STAGING_CAPACITY]
-            taken = self.tcp_send(handle, piece)
+            taken = self.tcp_send(handle, piece, now)
             sent += taken
             if taken < len(piece):
                 break

@@ -73,7 +73,7 @@ class TcpTransport(asyncio.Transport):
         self._endpoints = endpoints
         self._peer = peer
         self._scope_name = scope_name
-        self._waiting: deque[bytes] = deque()  # to be sent, once the core has room
+        self._waiting: deque[bytes | memoryview] = deque()  # to be sent, once the core has room
         self._waiting_size = 0
         self._full = False  # the core takes no more until it says so
         self._arrived: deque[bytes] = deque()  # received while reading was paused
@@ -269,7 +269,7 @@ class TcpTransport(asyncio.Transport):
             taken = self._send(data)
             if taken == size or self._lost or self._closing:
                 return
-        self._waiting.append(bytes(memoryview(data)[taken:]) if taken or type(data) is not bytes else data)
+        self._waiting.append(memoryview(data)[taken:] if type(data) is bytes else bytes(data[taken:]))
         self._waiting_size += size - taken
         self._driver.handlers[self._handle] = self
         if self._waiting_size > self._high and not self._protocol_paused:
@@ -297,7 +297,7 @@ class TcpTransport(asyncio.Transport):
             self._waiting_size -= taken
             if taken < len(data):
                 if taken:
-                    waiting[0] = data[taken:]
+                    waiting[0] = memoryview(data)[taken:]
                 break
             waiting.popleft()
         if self._protocol_paused and self._waiting_size <= self._low:

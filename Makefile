@@ -1,7 +1,7 @@
 # The front door. Everything sets itself up in .venv first, with the Python named by PYTHON (3.11 or later).
 
 PYTHON ?= python3
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n 2 --dist loadfile
 BENCH_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python

@@ -2,6 +2,7 @@
 
     transport       one TCP connection as an `asyncio.Transport`
     connect         one transport to a name's addresses
+    tcp_open        opening connections and listeners, with TLS or without
     server          a listener that gives each connection a transport
     connection      connections and listeners in the stream-style interface
     stream_reader   the reader of `open_connection`, which does not copy

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from statistics import median
 from time import perf_counter  # by name: a run replaces those of the module
 from typing import Final, TypeVar
 
 from benchmarks.report import Goal, Measure, progress
-from tcpip_wasm.simulation import Network, run
+from tcpip_wasm.simulation import Network, Trial, run, sweep
 
 T = TypeVar("T")
 
@@ -85,12 +83,16 @@ async def three_retransmissions(network: Network) -> int:
     return await a.run(client())
 
 
-def one(seed: int) -> int:
-    """Run the second scenario, in a process of the pool."""
-    retransmissions = run(three_retransmissions, seed=seed).value
+def one() -> None:
+    """Run the second scenario."""
+    retransmissions = run(three_retransmissions, seed=1).value
     if retransmissions != RETRANSMISSIONS:
-        raise ValueError(f"seed {seed}: {retransmissions} retransmissions")
-    return os.getpid()
+        raise ValueError(f"{retransmissions} retransmissions")
+
+
+def _check(trial: Trial) -> None:
+    if trial.value != RETRANSMISSIONS:
+        raise ValueError(f"{trial}, {trial.value} retransmissions")
 
 
 def _timed(what: Callable[[], T]) -> tuple[float, T]:
@@ -99,17 +101,17 @@ def _timed(what: Callable[[], T]) -> tuple[float, T]:
     return perf_counter() - began, result
 
 
-def _pool(runs: int) -> tuple[float, float]:
+def _swept(runs: int) -> tuple[float, float]:
     """Return real seconds, and processor time of the processes, which says what runs cost on a busy machine, too."""
     before = os.times()
-    context = multiprocessing.get_context("spawn")  # what a pool costs on every system
-    with ProcessPoolExecutor(CORES, mp_context=context) as pool:
-        seconds, workers = _timed(lambda: list(pool.map(one, range(runs), chunksize=10)))
-    if runs >= 100 and len(set(workers)) != CORES:
-        raise ValueError(f"{len(set(workers))} processes have worked")
+    report = sweep(
+        three_retransmissions, runs, workers=CORES, captures=None, keep=0, on_trial=_check, progress=False
+    )
+    if report.runs != runs:
+        raise ValueError(f"{report.runs} runs of {runs}")
     after = os.times()
     used = after.children_user + after.children_system - before.children_user - before.children_system
-    return seconds, used
+    return report.seconds, used
 
 
 async def measure(runs: int, rounds: int) -> list[Measure]:
@@ -119,8 +121,8 @@ async def measure(runs: int, rounds: int) -> list[Measure]:
     hours = [await asyncio.to_thread(_timed, lambda: run(idle_hour)) for _ in range(rounds)]
     if hours[0][1].value < HOUR / KEEPALIVE:
         raise ValueError("the connection sent no signs of life")
-    singles = [await asyncio.to_thread(_timed, lambda: one(1)) for _ in range(rounds)]
-    pooled, used = await asyncio.to_thread(_pool, runs)
+    singles = [await asyncio.to_thread(_timed, one) for _ in range(rounds)]
+    pooled, used = await asyncio.to_thread(_swept, runs)
     whole = Goal(20 * runs / 1000, "value", most=True)
     return [
         Measure(

@@ -1,7 +1,7 @@
 """tcpip_wasm: a complete virtual TCP/IP host inside a Python process.
 
 lwIP, compiled to one WebAssembly module that imports nothing, is driven from asyncio. The layers, each of which imports
-only from those before it:
+only from those before it (`stack.polyfill` alone hands over to compat, when it is called):
 
     arguments    numbers that callers write, checked
     errors       the exception tree
@@ -17,6 +17,7 @@ only from those before it:
     capture      what passes an interface, as pcapng files and as packets for a test
     simulation   networks of hosts in virtual time
     cli          the command ``tcpip-wasm``
+    testing      what the pytest plugin does, which is the module `pytest_tcpip_wasm`
 
 Start with `create_stack`.
 """

@@ -11,17 +11,15 @@ import errno
 import ipaddress
 import os
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tcpip_wasm.arguments import check_int, check_port, check_timeout
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import Address, Core, Statistics, abi, seed_bytes
+from tcpip_wasm.engine import Address, Core, Statistics, seed_bytes
 from tcpip_wasm.errors import StackClosedError, network_error
 from tcpip_wasm.interfaces import (
     BridgeInterface,
@@ -34,7 +32,6 @@ from tcpip_wasm.interfaces import (
 )
 from tcpip_wasm.interfaces.addresses import InterfaceAddresses, parse_addresses, parse_mac, parse_mtu
 from tcpip_wasm.interfaces.bridge import AGEING, check_ageing, check_ports
-from tcpip_wasm.interfaces.interface import check_interface
 from tcpip_wasm.interfaces.routes import RoutingTable
 from tcpip_wasm.names import HostsTable, Resolver
 from tcpip_wasm.names.lookup import AddressInfo, Lookup
@@ -48,13 +45,14 @@ from tcpip_wasm.sockets import (
     UdpSocket,
     UdpTransport,
 )
-from tcpip_wasm.sockets.connect import CONNECTION_ATTEMPT_DELAY, connect_first
+from tcpip_wasm.sockets.connect import CONNECTION_ATTEMPT_DELAY
 from tcpip_wasm.sockets.connection import StreamEnds
 from tcpip_wasm.sockets.ping import DEFAULT_TTL, check_ttl
 from tcpip_wasm.sockets.stream_reader import PieceReader
-from tcpip_wasm.sockets.tls import Tls, client_tls, discard, loop_for_streams, secured, server_tls, start_tls
-from tcpip_wasm.sockets.tls_connection import Handshakes, TlsEnds
-from tcpip_wasm.sockets.udp_open import UdpOpener
+from tcpip_wasm.sockets.tcp_open import TcpOpener
+from tcpip_wasm.sockets.tls import client_tls, loop_for_streams, server_tls, start_tls
+from tcpip_wasm.sockets.tls_connection import TlsEnds
+from tcpip_wasm.sockets.udp_open import UdpOpener, udp_options
 
 if TYPE_CHECKING:
     from tcpip_wasm.compat import Polyfill, RouteLike
@@ -121,6 +119,7 @@ class NetworkStack:
         self._lookup = Lookup(
             HostsTable(), self.resolver, self._own_addresses, self._scope_handle, self._scope_name
         )
+        self._tcp = TcpOpener(driver, self._scope_name)
         self._udp = UdpOpener(driver, self._lookup.address, self._scope_name, self._lookup.first)
         self._routing = RoutingTable(driver, lambda: self._interfaces)
         self._forwarding = False
@@ -519,24 +518,9 @@ class NetworkStack:
         candidates = await self._lookup.candidates(
             host, local_addr, family=family, flags=flags, delay=happy_eyeballs_delay, turns=interleave
         )
-        protocol = protocol_factory()
-        waiter: asyncio.Future[None] = self._driver.loop.create_future()
-        wrapper = tls.wrap(self._driver.loop, protocol, waiter) if tls else None
-        try:
-            transport = await connect_first(
-                self._driver,
-                wrapper or protocol,
-                candidates,
-                port,
-                delay=happy_eyeballs_delay,
-                scope_name=self._scope_name,
-                all_errors=all_errors,
-            )
-        except BaseException:
-            if wrapper:
-                discard(wrapper)
-            raise
-        return (await secured(wrapper, waiter) if wrapper else transport), protocol
+        return await self._tcp.connect(
+            protocol_factory, candidates, port, tls, delay=happy_eyeballs_delay, all_errors=all_errors
+        )
 
     async def create_server(
         self,
@@ -570,8 +554,7 @@ class NetworkStack:
         Cancelled while a name is looked up, it leaves nothing behind.
         """
         tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
-        factory = partial(_wrapped, tls, self._driver.loop, protocol_factory) if tls else protocol_factory
-        server = self._serve(factory, await self._lookup.listening(host), port, backlog, hold_backlog=False)
+        server = self._tcp.serve(protocol_factory, await self._lookup.listening(host), port, backlog, tls=tls)
         if not start_serving:
             server.stop_serving()
         return server
@@ -597,31 +580,6 @@ class NetworkStack:
         Failed or cancelled, the connection is closed.
         """
         return await start_tls(self._driver.loop, transport, protocol, sslcontext, **options)
-
-    def _serve(
-        self,
-        factory: Callable[[], asyncio.BaseProtocol | None],
-        addresses: list[tuple[Address | None, int]],
-        port: int,
-        backlog: int,
-        *,
-        hold_backlog: bool,
-    ) -> TcpServer:
-        self._driver.check()
-        check_port("port", port)
-        if not isinstance(backlog, int):
-            raise TypeError(f"backlog must be an int, not {type(backlog).__name__}")
-        if backlog < 1:
-            raise ValueError(f"backlog: {backlog} is not at least 1")
-        return TcpServer(
-            self._driver,
-            factory,
-            addresses,
-            port,
-            min(backlog, abi.MAX_BACKLOG),
-            scope_name=self._scope_name,
-            hold_backlog=hold_backlog,
-        )
 
     async def open_connection(
         self, host: Host, port: int, *, limit: int = STREAM_LIMIT, **options: Any
@@ -749,15 +707,7 @@ class NetworkStack:
         """
         tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         self._driver.check()
-        addresses = await self._lookup.listening(host)
-        if tls is None:
-            return TcpListener(lambda factory: self._serve(factory, addresses, port, backlog, hold_backlog=True))
-        most = min(check_int("backlog", backlog, 1, sys.maxsize), abi.MAX_BACKLOG)
-        return TcpListener(
-            lambda factory: self._serve(factory, addresses, port, most, hold_backlog=False),
-            Handshakes(tls, self._driver.loop, most),
-            most,
-        )
+        return self._tcp.listen(await self._lookup.listening(host), port, backlog, tls)
 
     # --- Names ----------------------------------------------------------------------------------------------------
 
@@ -855,7 +805,7 @@ class NetworkStack:
         Cancelled while a name is looked up, it leaves nothing behind.
         """
         self._driver.check()
-        options = _udp_options(self._driver, allow_broadcast, ttl, multicast_ttl, multicast_interface)
+        options = udp_options(self._driver, allow_broadcast, ttl, multicast_ttl, multicast_interface)
         if remote is not None and not (isinstance(remote, (tuple, list)) and len(remote) in (2, 4)):
             raise TypeError(f"remote must be (host, port) or None, not {remote!r}")
         local, remote = await self._lookup.pair((host, port), remote)
@@ -894,7 +844,7 @@ class NetworkStack:
         Cancelled while a name is looked up, it leaves nothing behind.
         """
         self._driver.check()
-        options = _udp_options(self._driver, bool(allow_broadcast), ttl, multicast_ttl, multicast_interface)
+        options = udp_options(self._driver, bool(allow_broadcast), ttl, multicast_ttl, multicast_interface)
         local_addr, remote_addr = await self._lookup.pair(local_addr, remote_addr, family)
         return await self._udp.endpoint(protocol_factory, local_addr, remote_addr, family, options)
 
@@ -920,27 +870,6 @@ class NetworkStack:
             raise ValueError(f"host: {host!s} is not one host")
         limit = DEFAULT_TTL if ttl is None else check_ttl(ttl)
         return PingSession(self._driver, address, scope, ttl=limit, scope_name=self._scope_name)
-
-
-def _udp_options(
-    driver: Driver, broadcast: bool, ttl: int, multicast_ttl: int, interface: Interface | None
-) -> dict[int, int]:
-    options = {
-        abi.OPTION_HOP_LIMIT: check_int("ttl", ttl, 1, 255),
-        abi.OPTION_MULTICAST_HOP_LIMIT: check_int("multicast_ttl", multicast_ttl, 0, 255),
-    }
-    if broadcast:
-        options[abi.OPTION_BROADCAST] = 1
-    if interface is not None:
-        check_interface("multicast_interface", interface, driver)
-        options[abi.OPTION_MULTICAST_INTERFACE] = interface.handle
-    return options
-
-
-def _wrapped(
-    tls: Tls, loop: asyncio.AbstractEventLoop, factory: Callable[[], asyncio.BaseProtocol]
-) -> asyncio.BaseProtocol:
-    return tls.wrap(loop, factory())
 
 
 async def create_stack(

@@ -43,11 +43,13 @@ def run_program(*arguments: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_every_example_is_tested_here() -> None:
+def test_every_example_is_tested_here_and_told_of() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     names = [path.name for path in EXAMPLES.glob("*.py")]
     assert "demo.py" in names
     assert [name for name in names if f'run("{name}"' not in text] == []
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    assert [name for name in names if f"(examples/{name})" not in readme] == []
 
 
 def test_the_first_program_of_the_readme() -> None:

@@ -7,8 +7,8 @@ from math import inf
 
 import pytest
 
+from tcpip_wasm.simulation import run_virtually
 from tests.support import payload
-from tests.support_clock import run_virtually
 from tests.support_stacks import WAYS, Recorder, pair, read_all, run, send_all, turns, until
 
 

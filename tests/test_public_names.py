@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import tcpip_wasm
+
+ROOT = Path(tcpip_wasm.__file__).parent
 
 LAYERS = ("errors", "interfaces", "names", "sockets", "stack", "streams")
 """Modules whose public names are the package's."""
@@ -64,6 +69,14 @@ def test_modules_explain_themselves(name: str) -> None:
     assert module.__doc__
     for exported in getattr(module, "__all__", ()):
         assert hasattr(module, exported), f"{name} promises {exported}"
+
+
+@pytest.mark.parametrize("package", [path.parent for path in ROOT.rglob("__init__.py")], ids=lambda path: path.name)
+def test_packages_say_what_is_in_them(package: Path) -> None:
+    said = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8")))
+    assert said
+    inside = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/__init__.py")}
+    assert inside - {"__init__", "__main__"} <= set(re.findall(r"\w+", said))
 
 
 @pytest.mark.parametrize("name", sorted(set(tcpip_wasm.__all__) - {"network_error"}))

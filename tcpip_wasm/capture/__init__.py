@@ -8,8 +8,10 @@
     decode, text  frames as objects, and as lines
     trace         observations for a test, and their digest
     capture       what passes interfaces of stacks
+    connections   TCP connections of a trace
+    plot          pictures of them
 
-Nothing of it needs more than the standard library; `plot`, which draws pictures, needs matplotlib.
+Nothing of it needs more than the standard library, but for `plot`, which needs matplotlib.
 """
 
 from tcpip_wasm.capture.capture import Capture, capture

@@ -1,16 +1,27 @@
-"""Existing asyncio programs over a virtual stack, unchanged.
+"""Existing programs over a virtual stack, unchanged. Those of asyncio:
 
     route      which destinations are the stack's
     loop       the event loop's network methods, replaced for a block of code
     placed     real sockets that stand for a connection of the stack, for `sock_connect` and its kin
+    placed_datagrams   the same for UDP
     runner     `run`, which is `asyncio.run` with a stack's network
-    thread     `StackThread`: stacks in a thread of their own, for code that blocks
-    socket     the `socket` module's names over a stack; `patch` puts them in place for a block of code
+
+Existing programs that block:
+
+    thread     `StackThread`: stacks in a thread of their own
+    socket     the `socket` module's names over a stack
+    patch      puts them in place for a block of code
+    current    whose network they use
+    sockets    their socket class; transfers, datagrams, options, tls and checks are parts of it
+    channel    what stands between such a socket and the stack
+    relay, listening   the stack's side of it
+    addresses  addresses as such programs write them
+
+Adapters, which import the library that they are for, and which nothing here imports:
+
     httpcore   a network backend for httpcore and httpx (extra ``httpcore``)
     aiohttp    a connector for aiohttp's client (extra ``aiohttp``)
     anyio      an anyio byte stream over a connection (extra ``anyio``)
-
-The last three import the library they are for, and nothing here imports them.
 """
 
 from tcpip_wasm.compat.loop import Polyfill, polyfill

@@ -60,6 +60,7 @@ class Channel:
         kind: ``SOCK_STREAM`` or ``SOCK_DGRAM``.
 
     Attributes:
+        state: what the socket is.
         bound: (host, port) that the program has asked for, or None.
         local, remote: socket addresses, once they are known.
         error: what ended the connection, or was reported; whoever takes it leaves None.
@@ -70,6 +71,8 @@ class Channel:
         proto: as the program has given it.
         holders: Python objects that hold a descriptor of the program's end.
         born: how often this process had forked when it was made: children may hold descriptors, too.
+        inode: of the program's end, by which its descriptor is known again; 0 before there is one.
+        relay: what carries between the pair and the stack, or None.
     """
 
     def __init__(self, host: VirtualHost, family: int, kind: int) -> None:

@@ -36,7 +36,7 @@ class ListenRelay(Relay):
         assert channel.bound is not None
         addresses = await own_addresses(channel)
         port = channel.bound[1]
-        server = channel.host.stack._serve(self._make, addresses, port, max(1, backlog), hold_backlog=True)
+        server = channel.host.stack._tcp.serve(self._make, addresses, port, max(1, backlog), hold_backlog=True)
         self._server = server
         server.on_gone = self._gone
         channel.local = socket_name(channel.family, channel.bound[0], server.port)

@@ -99,7 +99,7 @@ class StreamRelay(Relay, asyncio.Protocol):
         assert channel.bound is not None
         addresses = await own_addresses(channel)
         host, port = channel.bound
-        probe = channel.host.stack._serve(asyncio.Protocol, addresses, port, 1, hold_backlog=False)
+        probe = channel.host.stack._tcp.serve(asyncio.Protocol, addresses, port, 1)
         probe.close()
         return socket_name(channel.family, host, probe.port)
 

@@ -7,6 +7,8 @@
     core       the sans-I/O core: frames in, frames out, socket calls, events, deadlines; `now` comes from the caller
     udp        UDP sockets of a core
     ping       ping sessions of a core
+    bridges    bridges of a core
+    routes     its routing table
     observed   buffers that tell what passes
     failures   error codes as exceptions
     abi        generated: what crosses the boundary

@@ -2,7 +2,8 @@
 
 A link carries whole frames (tap) or packets (tun) between an interface and something that is not a stack: a
 device of the host's kernel, a virtual machine's socket. It knows file descriptors and the event loop; it
-never looks into a frame. Importing this package needs nothing but the standard library, and opens nothing.
+never looks into a frame. All of it is in `tuntap`. Importing this package needs nothing but the standard
+library, and opens nothing.
 """
 
 from .tuntap import (

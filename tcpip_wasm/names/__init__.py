@@ -9,6 +9,8 @@
     question        one question to its end, whatever servers and CNAMEs it takes
     resolver        servers, search list, what is remembered, questions under way
     order           which address first
+    outcome         how a question ended
+    statistics      what a resolver counts
     lookup          hosts table and resolver together, `getaddrinfo` and `getnameinfo`
 
 It knows no stack: sockets, clock and seed are handed in.

@@ -4,10 +4,12 @@
     sweep      a scenario under many seeds, in many processes
     trial      one of these seeds, where it runs
     progress   how far a sweep is, on a terminal
+    command    ``tcpip-wasm sweep``
     network    topology, schedules, partitions
     host       hosts, their network cards, crashes
     loop       the event loop whose clock jumps
     clock      the process's clocks and random numbers, which follow it
+    threads    which threads the loop has to wait for
     log        log records that know the virtual time and the host
     names      names of hosts
     current    which host a piece of code runs on

@@ -1,9 +1,14 @@
 """Sockets: TCP and UDP as asyncio knows them and as streams, and ping.
 
     transport       one TCP connection as an `asyncio.Transport`
+    connect         one transport to a name's addresses
+    tcp_open        opening connections and listeners, with TLS or without
     server          a listener that gives each connection a transport
     connection      connections and listeners in the stream-style interface
     stream_reader   the reader of `open_connection`, which does not copy
+    tls             TLS over a transport
+    tls_connection  the same in the stream-style interface
+    stand_in        what `get_extra_info("socket")` gives
     endpoints       addresses as callers write them and as the core has them
     udp_transport   one UDP socket as an `asyncio.DatagramTransport`
     udp             UDP sockets in the stream-style interface

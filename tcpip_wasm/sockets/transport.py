@@ -32,6 +32,21 @@ CREDIT: Final = 60_000
 65,535, the whole window of a peer without window scaling, which would wait for ever (RFC 7323, section 2)."""
 
 
+def water_marks(high: int | None, low: int | None) -> tuple[int, int]:
+    """Return what `set_write_buffer_limits` means by its arguments, as asyncio does: the high and the low mark.
+
+    Raises:
+        ValueError: not ``high >= low >= 0``.
+    """
+    if high is None:
+        high = HIGH_WATER if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+    return high, low
+
+
 class TcpTransport(asyncio.Transport):
     """One TCP connection.
 
@@ -330,14 +345,8 @@ class TcpTransport(asyncio.Transport):
         Raises:
             ValueError: not ``high >= low >= 0``.
         """
-        if high is None:
-            high = HIGH_WATER if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high, self._low = high, low
-        if not self._protocol_paused and self._waiting_size > high:
+        self._high, self._low = water_marks(high, low)
+        if not self._protocol_paused and self._waiting_size > self._high:
             self._pause_protocol()
 
     def get_write_buffer_limits(self) -> tuple[int, int]:

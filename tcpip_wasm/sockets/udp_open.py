@@ -7,9 +7,11 @@ import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tcpip_wasm.arguments import check_port
+from tcpip_wasm.arguments import check_int, check_port
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import Address, abi
+from tcpip_wasm.interfaces import Interface
+from tcpip_wasm.interfaces.interface import check_interface
 from tcpip_wasm.sockets.endpoints import Endpoints, LookUp, Resolve
 from tcpip_wasm.sockets.udp import UdpSocket
 from tcpip_wasm.sockets.udp_transport import UdpTransport
@@ -21,6 +23,26 @@ _FAMILIES = {
     int(socket.AF_INET): abi.FAMILY_IPV4,
     int(socket.AF_INET6): abi.FAMILY_IPV6,
 }
+
+
+def udp_options(
+    driver: Driver, broadcast: bool, ttl: int, multicast_ttl: int, interface: Interface | None
+) -> dict[int, int]:
+    """Return the core's options for what callers ask for; see `NetworkStack.open_udp`.
+
+    Raises:
+        ValueError, TypeError: a malformed argument, an interface of another stack.
+    """
+    options = {
+        abi.OPTION_HOP_LIMIT: check_int("ttl", ttl, 1, 255),
+        abi.OPTION_MULTICAST_HOP_LIMIT: check_int("multicast_ttl", multicast_ttl, 0, 255),
+    }
+    if broadcast:
+        options[abi.OPTION_BROADCAST] = 1
+    if interface is not None:
+        check_interface("multicast_interface", interface, driver)
+        options[abi.OPTION_MULTICAST_INTERFACE] = interface.handle
+    return options
 
 
 class UdpOpener:

@@ -17,9 +17,7 @@ from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import DATAGRAM_DATA, abi, error_for
 from tcpip_wasm.errors import StackError, network_error
 from tcpip_wasm.sockets.endpoints import Endpoints
-
-HIGH_WATER: Final = 64 * 1024
-"""Bytes: asyncio's default. The low-water mark is a quarter of it."""
+from tcpip_wasm.sockets.transport import HIGH_WATER, water_marks
 
 MOST_WAITING: Final = 1024 * 1024
 """Bytes of datagrams that wait for the interface at most, for a protocol that does not heed `pause_writing`."""
@@ -163,13 +161,7 @@ class UdpTransport(asyncio.DatagramTransport):
         Raises:
             ValueError: not ``high >= low >= 0``.
         """
-        if high is None:
-            high = HIGH_WATER if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high, self._low = high, low
+        self._high, self._low = water_marks(high, low)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """Return the low-water and the high-water mark in bytes."""

@@ -15,8 +15,8 @@ import pytest
 from tcpip_wasm import StackClosedError, UdpDatagram, connect, create_stack
 from tcpip_wasm.capture import Observation, Trace, capture, link_types, read_capture
 from tcpip_wasm.engine import FrameBuffers
+from tcpip_wasm.simulation import run_virtually
 from tests.support import payload
-from tests.support_clock import run_virtually
 
 from .support import ALICE, BOB, LossyLink, cable_of, echo, stream_of, transfer
 

@@ -15,8 +15,8 @@ import pytest
 from tcpip_wasm.capture import Observation, PcapngWriter, Trace, link_types
 from tcpip_wasm.capture.connections import Acknowledgement, Segment, connections
 from tcpip_wasm.cli import main
+from tcpip_wasm.simulation import run_virtually
 from tests.support import payload
-from tests.support_clock import run_virtually
 from tests.support_frames import ACK, FIN, SYN, TCP, ipv4, tcp
 
 from .support import transfer

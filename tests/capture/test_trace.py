@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tcpip_wasm.capture import Observation, PcapngWriter, Trace, link_types
+from tcpip_wasm.simulation import run_virtually
 from tests.support import payload
-from tests.support_clock import run_virtually
 from tests.support_frames import samples
 
 from .support import ALICE, BOB, stream_of, transfer

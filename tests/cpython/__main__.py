@@ -11,22 +11,14 @@ import sys
 import tomllib
 import unittest
 import warnings
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from tests.cpython import tests_of
 from tests.cpython.loop import StackLoop
 
 LIST = Path(__file__).with_name("judge.toml")
-
-
-def _flat(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
-    for each in suite:
-        if isinstance(each, unittest.TestSuite):
-            yield from _flat(each)
-        else:
-            yield each
 
 
 def main() -> int:
@@ -37,7 +29,7 @@ def main() -> int:
     only = sys.argv[1:]
     suite, left_out = unittest.TestSuite(), 0
     for each in rules["modules"]:
-        for test in _flat(unittest.defaultTestLoader.loadTestsFromName(f"test.test_asyncio.{each['name']}")):
+        for test in tests_of(f"test.test_asyncio.{each['name']}"):
             name = test.id().removeprefix("test.test_asyncio.")
             if not any(fnmatchcase(name, f"{each['name']}.{pattern}") for pattern in each["classes"]):
                 continue

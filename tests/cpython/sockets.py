@@ -14,25 +14,17 @@ import sys
 import tomllib
 import unittest
 import warnings
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from tcpip_wasm.compat import StackThread, polyfill_socket
 from tcpip_wasm.compat import socket as stand_in
+from tests.cpython import tests_of
 
 LIST = Path(__file__).with_name("sockets.toml")
 PATIENCE = 20.0
 """Seconds after which a test hangs, and all of it ends with the stacks of all threads."""
-
-
-def _flat(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
-    for each in suite:
-        if isinstance(each, unittest.TestSuite):
-            yield from _flat(each)
-        else:
-            yield each
 
 
 class _Result(unittest.TextTestResult):
@@ -57,7 +49,7 @@ def main() -> int:
     with StackThread() as thread, polyfill_socket(thread):
         _pairs_over_the_stack()
         for module in modules:
-            for test in _flat(unittest.defaultTestLoader.loadTestsFromName(f"test.{module}")):
+            for test in tests_of(f"test.{module}"):
                 name = test.id().removeprefix("test.")
                 if name in only:
                     suite.addTest(test)  # whatever the list says

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import NetworkStack, StackClosedError, TapInterface, TcpipError, connect, create_stack
+from tcpip_wasm.simulation import run_virtually
 from tests.support import payload
-from tests.support_clock import run_virtually
 from tests.support_dhcp import (
     ACK,
     DISCOVER,

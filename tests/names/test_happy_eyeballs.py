@@ -22,9 +22,9 @@ from tcpip_wasm import (
     connect,
     create_stack,
 )
+from tcpip_wasm.simulation import run_virtually
 from tcpip_wasm.sockets.connect import MAX_ATTEMPTS
 from tests.support import Rule
-from tests.support_clock import run_virtually
 from tests.support_stacks import Middleman, Recorder, turns, until
 
 DEAD6 = "fd01::2"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcpip_wasm import NameResolutionError, NetworkError, NetworkStack, UdpDatagram, create_stack
-from tests.support_clock import run_virtually
+from tcpip_wasm.simulation import run_virtually
 from tests.support_dns import SERVER, Asked, Zone, dns_network
 from tests.support_stacks import Recorder, run, turns
 

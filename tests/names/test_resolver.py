@@ -13,7 +13,7 @@ import pytest
 from tcpip_wasm import NameResolutionError, NetworkStack, StackClosedError, TcpipError, connect, create_stack
 from tcpip_wasm.names import question
 from tcpip_wasm.names import resolver as limits
-from tests.support_clock import run_virtually
+from tcpip_wasm.simulation import run_virtually
 from tests.support_dns import CLIENT, SERVER, Asked, DnsServer, Network, Rule, Zone, dns_network
 from tests.support_stacks import turns, until
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from tcpip_wasm import NameResolutionError, create_stack
 from tcpip_wasm.names.exchange import FIRST_PORT
 from tcpip_wasm.names.unpredictable import Unpredictable
-from tests.support_clock import run_virtually
+from tcpip_wasm.simulation import run_virtually
 from tests.support_dns import Asked, Zone, dns_network
 
 SEED = b"sixteen bytes..."

@@ -39,6 +39,31 @@ def two(network: Network, **settings: Any) -> tuple[Host, Host]:
     return a, b
 
 
+async def echoed(network: Network, content: bytes, *, loss: float) -> bytes:
+    """Return what host ``a`` gets back from ``b``, which answers at the end, over a link that loses."""
+    a, b = two(network, bandwidth=1e7, loss=loss)
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read(-1))
+        writer.close()
+
+    async def serve() -> None:
+        async with await asyncio.start_server(echo, port=7) as server:
+            await server.serve_forever()
+
+    async def client() -> bytes:
+        reader, writer = await asyncio.open_connection("b", 7)
+        writer.write(content)
+        writer.write_eof()
+        answer = await reader.read(-1)
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+    b.start(serve)
+    return await a.run(client())
+
+
 def star(network: Network, count: int, **settings: Any) -> list[Host]:
     """Return hosts ``h0``, ``h1`` and so on, on a switch."""
     network.switch("switch")

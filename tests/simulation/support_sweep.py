@@ -8,32 +8,13 @@ import signal
 import time
 
 from tcpip_wasm.simulation import Network
+from tests.simulation.support_hosts import echoed
 
 
 async def exchange(network: Network) -> int:
     """Have a host answer another over a lossy link, and return how many frames that took."""
-    a, b = network.host("a"), network.host("b")
-    network.link(a, b, bandwidth=1e7, delay=0.01, loss=0.1)
-
-    async def serve() -> None:
-        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(await reader.read(-1))
-            writer.close()
-
-        async with await asyncio.start_server(echo, port=7) as server:
-            await server.serve_forever()
-
-    async def ask() -> None:
-        reader, writer = await asyncio.open_connection("b", 7)
-        writer.write(b"question")
-        writer.write_eof()
-        if await reader.read(-1) != b"question":
-            raise ValueError("another answer")
-        writer.close()
-        await writer.wait_closed()
-
-    b.start(serve)
-    await a.run(ask())
+    if await echoed(network, b"question", loss=0.1) != b"question":
+        raise ValueError("another answer")
     return len(network.trace())
 
 

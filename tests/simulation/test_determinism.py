@@ -6,7 +6,6 @@ was meant, ``python -m tests.simulation.repeated 1`` and ``2`` say the new ones.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import subprocess
@@ -17,35 +16,18 @@ import pytest
 
 from tcpip_wasm.simulation import Network, run
 from tests.simulation import repeated
+from tests.simulation.support_hosts import echoed
 
 ROOT = Path(__file__).resolve().parents[2]
 
 SMALL_DIGEST = "1b3c136f170f190b2f0ede96dd680ae5cacca09f4d5135a8c5c372f24a956c71"
 
 
+CONTENT = bytes(range(256)) * 40
+
+
 async def small(network: Network) -> bytes:
-    a, b = network.host("a"), network.host("b")
-    network.link(a, b, bandwidth=1e7, delay=0.01, loss=0.2)
-
-    async def serve() -> None:
-        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(await reader.read(-1))
-            writer.close()
-
-        async with await asyncio.start_server(echo, port=7) as server:
-            await server.serve_forever()
-
-    async def ask() -> bytes:
-        reader, writer = await asyncio.open_connection("b", 7)
-        writer.write(bytes(range(256)) * 40)
-        writer.write_eof()
-        answer = await reader.read(-1)
-        writer.close()
-        await writer.wait_closed()
-        return answer
-
-    b.start(serve)
-    return await a.run(ask())
+    return await echoed(network, CONTENT, loss=0.2)
 
 
 def test_a_hundred_runs() -> None:
@@ -53,7 +35,7 @@ def test_a_hundred_runs() -> None:
     rubbish: list[object] = []
     for number in range(100):
         result = run(small, seed=7)
-        assert result.value == bytes(range(256)) * 40
+        assert result.value == CONTENT
         assert result.digest == SMALL_DIGEST, number
         rubbish.append([[] for _ in range(number * 7 % 100)])
         if number % 10 == 0:

@@ -20,8 +20,8 @@ from tcpip_wasm import (
     create_stack,
 )
 from tcpip_wasm.engine.module import engine
+from tcpip_wasm.simulation import run_virtually
 from tests.support import Network, payload, two_hosts
-from tests.support_clock import run_virtually
 from tests.support_stacks import WAYS, Recorder, pair, read_all, recorders, run, send_all, turns, until
 
 ways = pytest.mark.parametrize("way", WAYS)

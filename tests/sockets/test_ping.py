@@ -19,8 +19,8 @@ from tcpip_wasm import (
     TunInterface,
     create_stack,
 )
+from tcpip_wasm.simulation import run_virtually
 from tests.support import payload
-from tests.support_clock import run_virtually
 from tests.support_stacks import WAYS, fails, pair, run, turns, until
 
 

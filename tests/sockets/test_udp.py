@@ -19,9 +19,9 @@ from tcpip_wasm import (
     connect,
     create_stack,
 )
+from tcpip_wasm.simulation import run_virtually
 from tcpip_wasm.sockets.udp import OVERHEAD, RECEIVE_QUEUE
 from tests.support import payload
-from tests.support_clock import run_virtually
 from tests.support_stacks import WAYS, fails, pair, run, turns, until
 
 

@@ -1,0 +1,111 @@
+"""Opening TCP connections and listeners: `TcpOpener`, which puts TLS between them and who asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from tcpip_wasm.arguments import check_int, check_port
+from tcpip_wasm.driver import Driver
+from tcpip_wasm.engine import Address, abi
+from tcpip_wasm.sockets.connect import Candidate, connect_first
+from tcpip_wasm.sockets.connection import TcpListener
+from tcpip_wasm.sockets.server import TcpServer
+from tcpip_wasm.sockets.tls import Tls, discard, secured
+from tcpip_wasm.sockets.tls_connection import Handshakes
+
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
+Addresses = list[tuple[Address | None, int]]
+
+
+class TcpOpener:
+    """Opens the TCP connections and listeners of one stack.
+
+    Args:
+        driver: the stack's driver.
+        scope_name: turns the handle of an interface into its name.
+    """
+
+    def __init__(self, driver: Driver, scope_name: Callable[[int], str]) -> None:
+        self._driver = driver
+        self._scope_name = scope_name
+
+    async def connect(
+        self,
+        factory: Callable[[], ProtocolT],
+        candidates: Sequence[Candidate],
+        port: int,
+        tls: Tls | None,
+        *,
+        delay: float | None,
+        all_errors: bool,
+    ) -> tuple[Any, ProtocolT]:
+        """See `NetworkStack.create_connection`, of which this is what follows when the addresses are known."""
+        protocol = factory()
+        waiter: asyncio.Future[None] = self._driver.loop.create_future()
+        wrapper = tls.wrap(self._driver.loop, protocol, waiter) if tls else None
+        try:
+            transport = await connect_first(
+                self._driver,
+                wrapper or protocol,
+                candidates,
+                port,
+                delay=delay,
+                scope_name=self._scope_name,
+                all_errors=all_errors,
+            )
+        except BaseException:
+            if wrapper:
+                discard(wrapper)
+            raise
+        return (await secured(wrapper, waiter) if wrapper else transport), protocol
+
+    def serve(
+        self,
+        factory: Callable[[], asyncio.BaseProtocol | None],
+        addresses: Addresses,
+        port: int,
+        backlog: int,
+        *,
+        tls: Tls | None = None,
+        hold_backlog: bool = False,
+    ) -> TcpServer:
+        """See `NetworkStack.create_server`.
+
+        Args:
+            factory: makes a protocol for each connection.
+            addresses: own ones and their scopes, to listen on each.
+            port, backlog: as callers write them.
+            tls: what every connection speaks, or None.
+            hold_backlog: see `TcpServer`.
+        """
+        self._driver.check()
+        check_port("port", port)
+        if not isinstance(backlog, int):
+            raise TypeError(f"backlog must be an int, not {type(backlog).__name__}")
+        if backlog < 1:
+            raise ValueError(f"backlog: {backlog} is not at least 1")
+        return TcpServer(
+            self._driver,
+            partial(_wrapped, tls, self._driver.loop, factory) if tls else factory,
+            addresses,
+            port,
+            min(backlog, abi.MAX_BACKLOG),
+            scope_name=self._scope_name,
+            hold_backlog=hold_backlog,
+        )
+
+    def listen(self, addresses: Addresses, port: int, backlog: int, tls: Tls | None) -> TcpListener:
+        """See `NetworkStack.listen_tcp`."""
+        if tls is None:
+            return TcpListener(lambda factory: self.serve(factory, addresses, port, backlog, hold_backlog=True))
+        most = min(check_int("backlog", backlog, 1, sys.maxsize), abi.MAX_BACKLOG)
+        handshakes = Handshakes(tls, self._driver.loop, most)
+        return TcpListener(lambda factory: self.serve(factory, addresses, port, most), handshakes, most)
+
+
+def _wrapped(tls: Tls, loop: asyncio.AbstractEventLoop, factory: Callable[[], Any]) -> asyncio.BaseProtocol:
+    return tls.wrap(loop, factory())

@@ -17,6 +17,7 @@ only from those before it:
     capture      what passes an interface, as pcapng files and as packets for a test
     simulation   networks of hosts in virtual time
     cli          the command ``tcpip-wasm``
+    testing      what the pytest plugin does; the plugin is the module ``pytest_tcpip_wasm``
 
 Start with `create_stack`.
 """

@@ -81,7 +81,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     try:
         seeds = _parse_seeds(marker.args[0]) if given is None else [_parse_seed(given)]
     except (TypeError, ValueError) as error:
-        pytest.fail(f"{metafunc.definition.nodeid}: {error}", pytrace=False)
+        raise pytest.fail.Exception(f"{metafunc.definition.nodeid}: {error}", pytrace=False) from None
     metafunc.parametrize("tcpip_seed", seeds, ids=[f"seed{seed}" for seed in seeds])
 
 
@@ -213,6 +213,8 @@ _classes: dict[type, type] = {}
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generator[None, Any, None]:
     """Take the coroutine tests that are run here, before other plugins see them."""
     outcome = yield
+    if outcome.excinfo is not None:  # such as a wrong marker: pytest tells it
+        return
     made = outcome.get_result()
     items = made if isinstance(made, list) else [made]
     if not any(isinstance(item, pytest.Function) and _is_mine(item) for item in items):

@@ -96,7 +96,7 @@ def main() -> int:
         chosen["long"] = bulk.measure_long
     wanted = options.only.split(",") if options.only else [*chosen, "micro"]
     if unknown := set(wanted) - {*chosen, "micro"}:
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {names}")
     measures: list[Measure] = []
     for name, part in chosen.items():
         if name in wanted:

@@ -76,8 +76,11 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _packets(path: Path) -> Iterator[Packet]:
-    for captured in read_capture(path):
-        yield Packet(observation_of(captured))
+    try:
+        for captured in read_capture(path):
+            yield Packet(observation_of(captured))
+    except CaptureFormatError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _plot(options: argparse.Namespace) -> int:
@@ -87,7 +90,7 @@ def _plot(options: argparse.Namespace) -> int:
             trace.record(observation_of(captured))
     except CaptureFormatError as error:
         if not len(trace):
-            raise
+            return _fail(f"{options.capture}: {error}")
         print(f"tcpip-wasm: {options.capture}: only {len(trace):,} packets could be read: {error}", file=sys.stderr)
     found = connections(trace)
     if not found:

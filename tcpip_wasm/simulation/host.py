@@ -197,10 +197,13 @@ class Host:
             name: the task's name.
 
         Raises:
+            TypeError: no coroutine.
             OSError: ``EHOSTDOWN`` after a crash.
 
         The task is cancelled when the host crashes.
         """
+        if not asyncio.iscoroutine(coroutine):
+            raise TypeError(f"coroutine must be a coroutine, such as main() makes, not {type(coroutine).__name__}")
         try:
             life = self._alive()
         except OSError:
@@ -223,8 +226,13 @@ class Host:
             The task of the present life.
 
         Raises:
+            TypeError: no function.
             OSError: ``EHOSTDOWN`` after a crash.
         """
+        if not callable(service):
+            if asyncio.iscoroutine(service):
+                service.close()
+            raise TypeError(f"service must be a coroutine function (serve, not serve()), not {type(service).__name__}")
         life = self._alive()
         self._services.append((service, arguments))
         return self._serve(life, service, arguments)

@@ -82,7 +82,7 @@ class StagedTest:
         try:
             value = self._perform(call, "test")
         except (DeadlockError, TimeLimitError) as error:  # the text says where; the traceback is the loop's
-            pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
+            raise pytest.fail.Exception(f"{type(error).__name__}: {error}", pytrace=False) from None
         finally:
             self.digest = self.network.trace().digest()
         if not self._shared:

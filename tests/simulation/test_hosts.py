@@ -55,6 +55,22 @@ def test_calls_use_the_stack_of_their_host() -> None:
     assert not result.left_open
 
 
+def test_a_function_and_a_coroutine_are_told_apart() -> None:
+    async def program() -> None:
+        raise AssertionError("it is not run")
+
+    async def scenario(network: Network) -> None:
+        host = network.host("a")
+        with pytest.raises(TypeError, match=r"coroutine must be a coroutine, .* not function"):
+            await host.run(program)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"service must be a coroutine function .*, not coroutine"):
+            host.start(program())  # type: ignore[arg-type]
+        host.crash()
+        host.restart()
+
+    assert not run(scenario).left_open
+
+
 def test_all_the_loops_calls() -> None:
     async def scenario(network: Network) -> None:
         a, b = two(network)

@@ -139,3 +139,21 @@ def test_no_zero_window_deadlock_when_its_opening_is_lost() -> None:
     closed = False
     network.run(lambda: len(server.received) == 3_000_000)
     assert server.received == payload(3_000_000)
+
+
+@pytest.mark.parametrize("seconds", [10, 60, 3600])
+def test_a_host_that_was_held_up_does_not_send_all_again_for_each_tick(seconds: int) -> None:
+    """The answer lies at the device while the process is stopped; the ticks of that time are no reason to despair."""
+    network = two_hosts(rule=lambda number, frame: [(0.05, frame)])
+    client, server = network.open()
+    network.settle()
+    client.write(payload(100))
+    for _ in range(4):
+        network.step()
+    core = network.hosts[0].core
+    before = core.statistics().tcp_retransmissions
+    network.now += seconds
+    network.settle()
+    assert server.received == payload(100)
+    assert client.ended is None
+    assert core.statistics().tcp_retransmissions - before <= 1

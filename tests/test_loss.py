@@ -173,7 +173,7 @@ def with_segment_size(frame: bytes, size: int) -> bytes:
 
 @pytest.mark.parametrize("size", [1, 13, 100, 1000, 65535])
 def test_the_size_of_segments_does_not_change(size: int) -> None:
-    """RFC 9293, section 3.7.1: the option belongs to SYNs. A peer may send it later, and must not end the stack by it."""
+    """RFC 9293, section 3.7.1: the option belongs to SYNs. A peer that sends it later must not end the stack by it."""
     count = 0
 
     def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:
@@ -221,3 +221,22 @@ def test_a_syn_that_arrives_twice_changes_no_size() -> None:
     assert client.received == payload(100_000)
     assert syns >= 1
     assert b.core.statistics().fragments_out == 0
+
+
+def test_what_was_written_outlasts_last_ack() -> None:
+    """The peer has finished, and this end closes; then nothing arrives for longer than twice MSL."""
+    cut = False
+    network = two_hosts(rule=lambda number, frame: [] if cut else [(0.01, frame)])
+    client, server = network.open()
+    client.finish()
+    network.run(lambda: server.eof)
+    cut = True
+    server.write(payload(100_000))
+    server.finish()
+    server.close()
+    begun = network.now
+    while network.now < begun + 150:
+        assert network.step()
+    cut = False
+    network.run(lambda: client.eof)
+    assert client.received == payload(100_000)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from ipaddress import IPv4Address
 
 import pytest
 
-from tests.support import Rule, deliver, duplicate, hold_back, lose, payload, two_hosts
+from tests.support import Host, Network, Rule, deliver, duplicate, hold_back, lose, payload, two_hosts
+from tests.support_frames import checksum, ipv4
 
 ADDRESSES = pytest.mark.parametrize("address", [0, 1], ids=["IPv4", "IPv6"])
 
@@ -139,3 +141,102 @@ def test_no_zero_window_deadlock_when_its_opening_is_lost() -> None:
     closed = False
     network.run(lambda: len(server.received) == 3_000_000)
     assert server.received == payload(3_000_000)
+
+
+@pytest.mark.parametrize("seconds", [10, 60, 3600])
+def test_a_host_that_was_held_up_does_not_send_all_again_for_each_tick(seconds: int) -> None:
+    """The answer lies at the device while the process is stopped; the ticks of that time are no reason to despair."""
+    network = two_hosts(rule=lambda number, frame: [(0.05, frame)])
+    client, server = network.open()
+    network.settle()
+    client.write(payload(100))
+    for _ in range(4):
+        network.step()
+    core = network.hosts[0].core
+    before = core.statistics().tcp_retransmissions
+    network.now += seconds
+    network.settle()
+    assert server.received == payload(100)
+    assert client.ended is None
+    assert core.statistics().tcp_retransmissions - before <= 1
+
+
+def with_segment_size(frame: bytes, size: int) -> bytes:
+    """Return an IPv4 TCP segment with the option of the largest segment before its other ones."""
+    segment = frame[34:]
+    segment = segment[:12] + bytes([segment[12] + 0x10]) + segment[13:16] + bytes(2) + segment[18:20] + b"\2\4"
+    segment += size.to_bytes(2) + frame[54:]
+    total = checksum(frame[26:34] + (6).to_bytes(2) + len(segment).to_bytes(2) + segment)
+    segment = segment[:16] + total.to_bytes(2) + segment[18:]
+    return frame[:14] + ipv4(str(IPv4Address(frame[26:30])), str(IPv4Address(frame[30:34])), 6, segment)
+
+
+@pytest.mark.parametrize("size", [1, 13, 100, 1000, 65535])
+def test_the_size_of_segments_does_not_change(size: int) -> None:
+    """RFC 9293, section 3.7.1: the option belongs to SYNs. A peer that sends it later must not end the stack by it."""
+    count = 0
+
+    def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:
+        nonlocal count
+        if frame[6:12] == peer and frame[23] == 6 and frame[47] == 0x10:
+            count += 1
+            return [(0.01, with_segment_size(frame, size))]
+        return [(0.01, frame)]
+
+    peer = b""
+    network = two_hosts(rule=rule)
+    client, server = network.open()
+    peer = next(frame[6:12] for frame in network.hosts[1].sent)
+    for salt in range(20):
+        client.write(payload(70_000, salt))
+        for _ in range(3):
+            network.step()
+    client.finish()
+    network.run(lambda: server.eof)
+    assert server.received == b"".join(payload(70_000, salt) for salt in range(20))
+    assert count > 5
+    assert max(len(frame) for frame in network.hosts[0].sent) == 1514
+    assert network.hosts[0].core.statistics().fragments_out == 0
+    assert sum(len(frame) < 1000 for frame in network.hosts[0].sent) < 100
+
+
+def test_a_syn_that_arrives_twice_changes_no_size() -> None:
+    """The accepting end's MTU is the smaller one: its segments must not leave in fragments."""
+    a = Host("10.0.0.1/24", seed=1)
+    b = Host("10.0.0.2/24", seed=2, mtu=576)
+    b.listen(80)
+    syns = 0
+
+    def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:
+        nonlocal syns
+        if len(frame) > 47 and frame[23] == 6 and frame[47] == 0x02:
+            syns += 1
+            return [(0.01, frame), (0.015, frame)]
+        return [(0.01, frame)]
+
+    network = Network(a, b, rule)
+    client, server = network.open()
+    server.write(payload(100_000))
+    network.run(lambda: len(client.received) == 100_000)
+    assert client.received == payload(100_000)
+    assert syns >= 1
+    assert b.core.statistics().fragments_out == 0
+
+
+def test_what_was_written_outlasts_last_ack() -> None:
+    """The peer has finished, and this end closes; then nothing arrives for longer than twice MSL."""
+    cut = False
+    network = two_hosts(rule=lambda number, frame: [] if cut else [(0.01, frame)])
+    client, server = network.open()
+    client.finish()
+    network.run(lambda: server.eof)
+    cut = True
+    server.write(payload(100_000))
+    server.finish()
+    server.close()
+    begun = network.now
+    while network.now < begun + 150:
+        assert network.step()
+    cut = False
+    network.run(lambda: client.eof)
+    assert client.received == payload(100_000)

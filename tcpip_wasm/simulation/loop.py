@@ -93,6 +93,11 @@ class VirtualTask(asyncio.Task[T]):
     def __hash__(self) -> int:
         return self.number
 
+    def set_name(self, value: object, /) -> None:
+        """See `asyncio.Task.set_name`. CPython 3.13.0 names each task that a factory made, after None if need be."""
+        if value is not None:
+            super().set_name(value)
+
 
 def _task(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
     task: VirtualTask[Any] = VirtualTask(coro, loop=loop, **options)

@@ -224,10 +224,13 @@ static void run(struct clock *clock) {
   uint64_t interval = (uint64_t)clock->interval * 1000;
   uint64_t missed = (now - clock->next) / interval + 1;
   clock->next += missed * interval;
-  if (clock == tcp_clock && missed > 2 && !tcp_timed) {
-    /* Ticks that nobody waited for: time has passed, and that is all. Two are left to run. */
-    tcp_ticks += (uint32_t)((missed - 2) / 2);
-    missed = 2;
+  /* Ticks that were slept over are made up for while a retransmission timer counts them. Of any others time has passed, and
+     that is all; two are left to run. A host that was held up finds its acknowledgements in this very poll, but only
+     after the ticks: more of them would send everything again several times, or give up. */
+  uint64_t most = 2 + (uint64_t)(tcp_timed ? tcp_idle_ticks : 0);
+  if (clock == tcp_clock && missed > most) {
+    tcp_ticks += (uint32_t)((missed - most) / 2);
+    missed = most;
   }
   for (missed = LWIP_MIN(missed, MOST_TICKS); missed > 0; missed--) {
     clock->tick();

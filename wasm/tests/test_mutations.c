@@ -277,7 +277,7 @@ static void a_hundred_thousand_mutations(void) {
   frames_forget();
   /* Most conversations came about and carried something, or little was disturbed. */
   CHECK(accepted > MUTATIONS / 50);
-  CHECK(ended > 100);
+  CHECK(ended > 10); /* not those that wait for their data to be acknowledged */
   CHECK(taken > 1000 * 1000);
 }
 

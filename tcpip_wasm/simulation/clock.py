@@ -1,9 +1,11 @@
 """The process's clocks and its random numbers, which follow a simulation while one runs.
 
-Replaced are the functions of the module `time`, for all threads: ``time``, ``monotonic``, ``perf_counter`` and what is
-named after them with ``_ns``. Virtual time begins at a set date, so that dates in headers and logs repeat. The global
-generator of `random` is seeded. `os.urandom` draws from the seed where it is called in the thread of the loop, and
-with it `secrets`, `uuid.uuid4`, `random.SystemRandom`: the keys of a WebSocket repeat, too. All of it is put back.
+Replaced are the functions of the module `time`: ``time``, ``monotonic``, ``perf_counter`` and what is named after them
+with ``_ns``, for the thread of the loop and those that are started while they are replaced; threads that ran before,
+such as those of a debugger or of a worker that runs simulations, keep real time. Virtual time begins at a set date, so
+that dates in headers and logs repeat. The global generator of `random` is seeded. `os.urandom` draws from the seed
+where it is called in the thread of the loop, and with it `secrets`, `uuid.uuid4`, `random.SystemRandom`: the keys of a
+WebSocket repeat, too. All of it is put back.
 
 What stays real: `time.sleep`, `time.process_time`, `datetime.datetime.now` (it asks the system, so use
 ``datetime.fromtimestamp(time.time())``), what OpenSSL draws (so what TLS sends never repeats), the clock by which it
@@ -29,20 +31,32 @@ EPOCH: Final = 946_684_800.0
 _one_at_a_time: Final = threading.Lock()
 
 
+class Chance:
+    """The process's random numbers in one run: where they stand while something else has its turn.
+
+    Args:
+        seed: what they derive from.
+    """
+
+    def __init__(self, seed: str) -> None:
+        self.bytes = random.Random(f"{seed}/urandom")
+        self.state = random.Random(f"{seed}/random").getstate()
+
+
 @contextmanager
-def follow(loop: VirtualLoop, seed: str, epoch: float = EPOCH) -> Iterator[None]:
+def follow(loop: VirtualLoop, chance: Chance, epoch: float = EPOCH) -> Iterator[None]:
     """Let the process's clocks and random numbers follow a loop, in a ``with`` block.
 
     Args:
         loop: whose time it is.
-        seed: what random numbers derive from.
+        chance: its random numbers; a further block with the same goes on where the last one ended.
         epoch: what `time.time` says when the loop's time is 0.
 
     Raises:
         SimulationError: another simulation does that at the moment.
     """
     if not _one_at_a_time.acquire(blocking=False):
-        raise SimulationError("the process's clocks follow another simulation already: run() with follow=False")
+        raise SimulationError("the process's clocks follow another simulation already: run() with follow_time=False")
     begun = round(epoch * SECOND)
 
     def now() -> float:
@@ -51,15 +65,19 @@ def follow(loop: VirtualLoop, seed: str, epoch: float = EPOCH) -> Iterator[None]
     def now_ns() -> int:
         return begun + loop.time_ns()
 
+    mine = threading.get_ident()
+    others = {thread.ident for thread in threading.enumerate()} - {mine}
     wanted: list[tuple[Any, str, Callable[..., Any]]] = [(time, "time", now), (time, "time_ns", now_ns)]
     for name in ("monotonic", "perf_counter"):
         wanted += [(time, name, loop.time), (time, f"{name}_ns", loop.time_ns)]
-    draw = _bytes_of(random.Random(f"{seed}/urandom"))
+    if others:
+        wanted = [(owner, name, _unless(others, made, getattr(owner, name))) for owner, name, made in wanted]
+    draw = _bytes_of(chance.bytes)
     wanted += [(os, "urandom", draw), (random, "_urandom", draw)]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in wanted if hasattr(owner, name)]
     state = random.getstate()
     try:
-        random.seed(f"{seed}/random")
+        random.setstate(chance.state)
         for owner, name, function in wanted:
             if hasattr(owner, name):
                 setattr(owner, name, function)
@@ -67,8 +85,14 @@ def follow(loop: VirtualLoop, seed: str, epoch: float = EPOCH) -> Iterator[None]
     finally:
         for owner, name, value in before:
             setattr(owner, name, value)
+        chance.state = random.getstate()
         random.setstate(state)
         _one_at_a_time.release()
+
+
+def _unless(others: set[int | None], virtual: Callable[[], Any], real: Callable[[], Any]) -> Callable[[], Any]:
+    ident = threading.get_ident
+    return lambda: real() if ident() in others else virtual()
 
 
 def _bytes_of(source: random.Random) -> Callable[[int], bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tcpip_wasm.driver import Driver, drivers_of
@@ -12,29 +12,51 @@ from tcpip_wasm.simulation.network import Network
 from tcpip_wasm.simulation.waiting import describe_task
 
 
-def left_open(network: Network, tasks: Iterable[asyncio.Task[Any]]) -> list[str]:
-    """Return one text for each thing that is still open.
+def still_open(
+    network: Network, stacks: Mapping[Driver, str] | None = None, *, but: Iterable[asyncio.Task[Any]] = ()
+) -> dict[Any, str]:
+    """Return each thing that is still open, with a text.
 
     Args:
         network: the scenario's network.
-        tasks: tasks that are no business of the scenario.
+        stacks: drivers of stacks that are to stay, beside those of the hosts, with what they are called.
+        but: tasks that are no business of the scenario.
     """
-    others = set(tasks)
-    found = [
-        f"task {describe_task(task).strip()}" for task in network.loop.unfinished() if task not in others
-    ]
-    drivers: dict[Driver, None] = {}
+    drivers: dict[Driver, str] = {}
     for host in network.hosts.values():
         if host.up:
-            driver = host.stack.interfaces[0].driver
-            drivers[driver] = None
-            found += [f"{what} on {host.name}" for what in _sockets(driver)]
-    foreign = [_stack(driver) for driver in drivers_of(network.loop) if driver not in drivers]
-    return found + sorted(foreign)
+            drivers[host.stack.interfaces[0].driver] = host.name
+    drivers.update(stacks or {})
+    return {**open_tasks(network.loop.unfinished(), but), **open_sockets(network.loop, drivers)}
 
 
-def _sockets(driver: Driver) -> list[str]:
-    found: dict[object, str] = {}  # a server has a handle for each address
+def open_tasks(tasks: Iterable[asyncio.Task[Any]], but: Iterable[asyncio.Task[Any]] = ()) -> dict[Any, str]:
+    """Return those of some tasks that are not done, each with a text."""
+    others = set(but)
+    return {
+        task: f"task {describe_task(task).strip()}" for task in tasks if task not in others and not task.done()
+    }
+
+
+def open_sockets(loop: asyncio.AbstractEventLoop, stacks: Mapping[Driver, str]) -> dict[Any, str]:
+    """Return what is open on stacks, and the other stacks of a loop, each with a text.
+
+    Args:
+        loop: whose stacks they are.
+        stacks: drivers of stacks that are to stay, with what they are called.
+    """
+    found: dict[Any, str] = {}
+    for driver, name in stacks.items():
+        for target in _sockets(driver):
+            found[target] = f"{target!r} on {name}"
+    foreign = [(_stack(driver), driver) for driver in drivers_of(loop) if driver not in stacks]
+    for text, driver in sorted(foreign, key=lambda one: one[0]):
+        found[driver] = text
+    return found
+
+
+def _sockets(driver: Driver) -> list[Any]:
+    found = []
     for handler in driver.handlers.values():
         target = getattr(handler, "_transport", handler)
         target = target() if callable(target) else target  # a weak reference
@@ -42,8 +64,8 @@ def _sockets(driver: Driver) -> list[str]:
             continue
         if isinstance(target, asyncio.BaseTransport) and target.is_closing():
             continue  # what is left to do is TCP's
-        found[target] = repr(target)
-    return list(found.values())
+        found.append(target)
+    return found
 
 
 def _stack(driver: Driver) -> str:

@@ -1,6 +1,7 @@
 """`run`: one scenario from its beginning to its end, in virtual time and with everything that repeats it in place.
 
-Owns the order in which things are set up and taken down, and what counts as a failure.
+Owns the order in which things are set up and taken down, and what counts as a failure. `Stage` is the same in steps,
+for who has to do something between them.
 """
 
 from __future__ import annotations
@@ -8,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from tcpip_wasm.compat import Polyfill
-from tcpip_wasm.driver import drivers_of
+from tcpip_wasm.driver import Driver, drivers_of
 from tcpip_wasm.errors import StackClosedError
-from tcpip_wasm.simulation.clock import EPOCH, follow
+from tcpip_wasm.simulation.clock import EPOCH, Chance, follow
 from tcpip_wasm.simulation.current import current_stack, place
 from tcpip_wasm.simulation.errors import ScenarioError, SimulationError
-from tcpip_wasm.simulation.leftovers import left_open
+from tcpip_wasm.simulation.leftovers import still_open
 from tcpip_wasm.simulation.log import label
 from tcpip_wasm.simulation.loop import REAL_LIMIT, VirtualLoop
 from tcpip_wasm.simulation.network import Network
@@ -91,42 +93,114 @@ def run(
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("run() makes a loop, and another loop is running in this thread")
-    collects = gc.isenabled()
-    with ExitStack() as stack:
-        runner = stack.enter_context(
-            asyncio.Runner(loop_factory=lambda: VirtualLoop(limit=limit, real_limit=real_limit, collect=True))
+    with Stage(
+        seed=seed,
+        limit=limit,
+        real_limit=real_limit,
+        follow_time=follow_time,
+        epoch=epoch,
+        trace=trace,
+        log=log,
+    ) as stage:
+        value = stage.perform(scenario)
+        digest = stage.network.trace().digest() if trace else None
+        duration = stage.loop.time()
+        left = stage.end()
+    if strict:
+        stage.check()
+    return Run(value, seed, digest, duration, stage.network, tuple(left.values()), tuple(stage.failures))
+
+
+class Stage:
+    """A network in virtual time, on which coroutines are performed one by one; ``with`` sets it up and ends it.
+
+    Within the ``with`` block the process's clocks and random numbers follow the loop, but for the time inside of
+    ``with stage.aside():``.
+
+    Args: those of `run`.
+
+    Attributes:
+        network: the network.
+        loop: its loop.
+        failures: what was reported to the loop so far, where nobody could catch it.
+        stacks: drivers of stacks which are nobody's leftovers, with what they are called.
+    """
+
+    network: Network
+
+    def __init__(
+        self,
+        *,
+        seed: int | str = 0,
+        limit: float | None = 86_400.0,
+        real_limit: float = REAL_LIMIT,
+        follow_time: bool = True,
+        epoch: float = EPOCH,
+        trace: bool = True,
+        log: int | str | None = None,
+    ) -> None:
+        self._runner = asyncio.Runner(
+            loop_factory=lambda: VirtualLoop(limit=limit, real_limit=real_limit, collect=True)
         )
-        loop = runner.get_loop()
-        assert isinstance(loop, VirtualLoop)
-        if follow_time:
-            stack.enter_context(follow(loop, str(seed), epoch))
-        stack.enter_context(label(loop, log))
-        stack.enter_context(Polyfill(current_stack, loop=loop))
-        if collects:
-            gc.disable()  # when it runs depends on all that was done before; the loop does it at set turns
-            stack.callback(gc.enable)
-        return _Stage(runner, loop, seed, trace).play(scenario, strict)
-
-
-class _Stage:
-    """What one run needs beside its result."""
-
-    def __init__(self, runner: asyncio.Runner, loop: VirtualLoop, seed: int | str, trace: bool) -> None:
-        self._runner = runner
-        self._loop = loop
         self._seed = seed
         self._trace = trace
-        self._network: Network | None = None
+        self._epoch = epoch if follow_time else None
+        self._log = log
+        self._chance = Chance(str(seed))
+        self._context = copy_context()
         self._main: asyncio.Task[Any] | None = None
         self._fatal: BaseException | None = None
-        self._failures: list[BaseException] = []
-        loop.set_exception_handler(self._report)
+        self.failures: list[BaseException] = []
+        self._aside = ExitStack()
+        self.stacks: dict[Driver, str] = {}
+
+    def __enter__(self) -> Stage:
+        try:
+            loop = self._runner.get_loop()
+            assert isinstance(loop, VirtualLoop)
+            self.loop = loop
+            loop.set_exception_handler(self._report)
+            self._resume()
+            self.network = self._runner.run(self._make())
+            self.network.on_failure = self._fail
+        except BaseException:
+            self._aside.close()
+            self._runner.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._close()
+        finally:
+            with self._aside:
+                self._runner.close()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Give the process back its clocks, random numbers and garbage collection, in a ``with`` block."""
+        self._aside.close()
+        try:
+            yield
+        finally:
+            self._resume()
+
+    def _resume(self) -> None:
+        with ExitStack() as stack:
+            if self._epoch is not None:
+                stack.enter_context(follow(self.loop, self._chance, self._epoch))
+            stack.enter_context(label(self.loop, self._log))
+            stack.enter_context(Polyfill(current_stack, loop=self.loop))
+            if gc.isenabled():
+                gc.disable()  # when it runs depends on all that was done before; the loop does it at set turns
+                stack.callback(gc.enable)
+            self._aside = stack.pop_all()
 
     def _report(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if isinstance(error, asyncio.CancelledError) or _is_of_the_dead(context):
             return  # until 3.12, asyncio's streams report a handler that was cancelled
-        self._failures.append(error if error is not None else SimulationError(str(context.get("message"))))
+        self.failures.append(error if error is not None else SimulationError(str(context.get("message"))))
 
     def _fail(self, error: BaseException) -> None:
         if self._fatal is None:
@@ -134,73 +208,86 @@ class _Stage:
             if self._main is not None:
                 self._main.cancel()
 
-    def play(self, scenario: Callable[[Network], Awaitable[T]], strict: bool) -> Run[T]:
-        """Do it."""
-        try:
-            try:
-                value, digest, duration = self._runner.run(self._perform(scenario))
-            except asyncio.CancelledError:
-                if self._fatal is None:
-                    raise
-            if self._fatal is not None:
-                raise self._fatal
-            network = self._network
-            assert network is not None
-            left = self._clear(network)
-            if self._fatal is not None:
-                raise self._fatal
-            self._failures += network.unheard()
-        finally:
-            self._close()
-        if self._failures and strict:
-            raise ScenarioError(
-                "the scenario has ended, but: " + "; ".join(f"{type(one).__name__}: {one}" for one in self._failures),
-                self._failures,
-            ) from self._failures[0]
-        return Run(value, self._seed, digest, duration, network, tuple(left), tuple(self._failures))
+    async def _make(self) -> Network:
+        return Network(self._seed, trace=self._trace)
 
-    async def _perform(self, scenario: Callable[[Network], Awaitable[T]]) -> tuple[T, str | None, float]:
+    def perform(self, scenario: Callable[[Network], Awaitable[T]], name: str = "scenario") -> T:
+        """Run the loop until a coroutine, which is handed the network and runs on no host, is done; return its result.
+
+        What it raises is raised here, and so is what a service of a host raises, which ends it.
+
+        Args:
+            scenario: the coroutine function.
+            name: of its task.
+        """
+        try:
+            value = self._runner.run(self._perform(scenario, name), context=self._context)
+        except asyncio.CancelledError:
+            if self._fatal is None:
+                raise
+        if self._fatal is not None:
+            raise self._fatal
+        return value
+
+    async def _perform(self, scenario: Callable[[Network], Awaitable[T]], name: str) -> T:
         self._main = asyncio.current_task()
         assert self._main is not None
-        self._main.set_name("scenario")
-        network = self._network = Network(self._seed, trace=self._trace)
-        network.on_failure = self._fail
-        value = await scenario(network)
-        return value, network.trace().digest() if self._trace else None, self._loop.time()
+        self._main.set_name(name)
+        try:
+            return await scenario(self.network)
+        finally:
+            self._main = None
 
-    def _clear(self, network: Network) -> list[str]:
-        """End services, and return what is open then."""
-        self._loop.limit = self._loop.time() + CLEARING
+    def end(self) -> dict[Any, str]:
+        """End services, and return what is still open then: each thing with a text.
+
+        What a service raises when it is cancelled is raised here.
+        """
+        self.loop.limit = self.loop.time() + CLEARING
         mine: list[asyncio.Task[Any]] = []
 
         async def stop() -> None:
             mine.append(asyncio.current_task())  # type: ignore[arg-type]
-            tasks = [task for host in network.hosts.values() for task in host.stop_services()]
+            tasks = [task for host in self.network.hosts.values() for task in host.stop_services()]
             await asyncio.gather(*tasks, return_exceptions=True)
 
         with suppress(SimulationError):
             self._runner.run(stop())
-        return left_open(network, mine)
+        if self._fatal is not None:
+            raise self._fatal
+        self.failures += self.network.unheard()
+        return still_open(self.network, self.stacks, but=mine)
+
+    def check(self) -> None:
+        """Raise what failed where nobody could catch it.
+
+        Raises:
+            ScenarioError: a callback failed, or a task of a host did and nobody awaited it.
+        """
+        if self.failures:
+            raise ScenarioError(
+                "the scenario has ended, but: " + "; ".join(f"{type(one).__name__}: {one}" for one in self.failures),
+                self.failures,
+            ) from self.failures[0]
 
     def _close(self) -> None:
         """Cancel what runs, in the order in which it was begun, and cut the power of all hosts."""
-        self._loop.limit = self._loop.time() + CLEARING
+        self.loop.limit = self.loop.time() + CLEARING
 
         async def end() -> None:
             mine = asyncio.current_task()
-            tasks = [task for task in self._loop.unfinished() if task is not mine]
+            tasks = [task for task in self.loop.unfinished() if task is not mine]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
         with suppress(SimulationError):
             self._runner.run(end())
-        for task in self._loop.unfinished():  # it refuses to end, and was named
+        for task in self.loop.unfinished():  # it refuses to end, and was named
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             asyncio.tasks._unregister_task(task)
-        if self._network is not None:
-            self._network.close()
-        for driver in drivers_of(self._loop):
+        self.network.close()
+        for driver in drivers_of(self.loop):
             driver.end(StackClosedError(errno.ECONNABORTED, "the run is over"))
 
 

@@ -68,7 +68,9 @@ def line(packet: Packet, start: float = 0.0, firsts: dict[Flow, int] | None = No
     if packet.malformed:
         text += f" [malformed: {packet.malformed}]"
     if packet.comment is not None:
-        text += f" [{'DROPPED: ' if packet.dropped else ''}{packet.comment}]"
+        later = packet.observation.dropped_at
+        at = "" if later is None else f" at {later - start:.6f}"
+        text += f" [{'DROPPED: ' if packet.dropped else ''}{packet.comment}{at}]"
     return text
 
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, overload
 from tcpip_wasm.capture.decode import Packet
 from tcpip_wasm.capture.observation import Observation
 from tcpip_wasm.capture.reading import CapturedFrame, read_capture
-from tcpip_wasm.capture.recorder import DROPPED, NOTE, Recorder
+from tcpip_wasm.capture.recorder import DROPPED, NOTE, Recorder, cause_of
 from tcpip_wasm.capture.text import lines
 
 __all__ = ["Observation", "Trace"]
@@ -32,7 +32,8 @@ class Trace:
 
     Args:
         observations: what it begins with.
-        limit: how many are kept at most, the latest; None keeps all. What is not kept is still part of the digest.
+        limit: how many are kept at most, the latest; None keeps all. What is not kept is still part of the digest, for
+            which what is under way is kept until its fate is known.
     """
 
     def __init__(self, observations: Iterable[Observation] = (), *, limit: int | None = None) -> None:
@@ -50,11 +51,14 @@ class Trace:
         """Add an observation."""
         self._items.append(observation)
         if len(self._items) > self._most:
-            extra = self._begin
-            for item in self._items[:extra]:
+            known = 0
+            for item in self._items[: self._begin]:
+                if _seen(item).under_way:
+                    break
                 self._hash.update(_encode(item))
-            del self._items[:extra]
-            self._let_go += extra
+                known += 1
+            del self._items[:known]
+            self._let_go += known
 
     __call__ = record
 
@@ -70,13 +74,13 @@ class Trace:
     @property
     def observations(self) -> list[Observation]:
         """What is kept."""
-        return [item.observation if isinstance(item, Packet) else item for item in self._items[self._begin :]]
+        return [_seen(item) for item in self._items[self._begin :]]
 
     def digest(self) -> str:
         """Return a SHA-256 of all observations in their order, in hexadecimal.
 
-        It covers the time in whole nanoseconds, the point, the direction, the frame and the comment, so that two runs
-        with the same digest did the same.
+        It covers the time in whole nanoseconds, the point, the direction, the frame, the comment and when it was
+        dropped, so that two runs with the same digest did the same.
         """
         hashed = self._hash.copy()
         for item in self._items:
@@ -177,11 +181,11 @@ class Trace:
         return self.where(lambda packet: packet.dropped and (reason is None or packet.comment == reason))
 
     def delivered(self) -> Trace:
-        """Return what was not dropped when it was seen; a link may drop it later, which is seen once more."""
-        return self.where(lambda packet: not packet.dropped)
+        """Return what has arrived: what was neither dropped, then or later, nor is still under way."""
+        return self.where(lambda packet: not packet.dropped and not packet.observation.under_way)
 
     def between(self, start: float, end: float) -> Trace:
-        """Return what was seen from a time on and before another, in seconds."""
+        """Return what was seen, on a link: sent, from a time on and before another, in seconds."""
         return self._of([item for item in self._items[self._begin :] if start <= item.time < end])
 
     def at(self, point: str, *, outgoing: bool | None = None) -> Trace:
@@ -258,10 +262,10 @@ class Trace:
 
 def observation_of(captured: CapturedFrame) -> Observation:
     """Return what a file says as an observation."""
-    comment = captured.comment
+    comment, dropped_at = captured.comment, None
     if comment is not None:
         if comment.startswith(DROPPED):
-            comment = comment.removeprefix(DROPPED)
+            comment, dropped_at = cause_of(comment.removeprefix(DROPPED))
         elif Observation(0, "", False, b"", comment).dropped:
             comment = NOTE + comment
     return Observation(
@@ -272,13 +276,20 @@ def observation_of(captured: CapturedFrame) -> Observation:
         comment,
         captured.link_type,
         captured.length if captured.length > len(captured.frame) else None,
+        dropped_at,
     )
 
 
+def _seen(item: Observation | Packet) -> Observation:
+    return item.observation if isinstance(item, Packet) else item
+
+
 def _encode(item: Observation | Packet) -> bytes:
-    observation = item.observation if isinstance(item, Packet) else item
+    observation = _seen(item)
     point, comment = observation.point.encode(), observation.comment
     remark = b"" if comment is None else comment.encode()
+    if observation.dropped_at is not None:
+        remark += b" %d" % round(observation.dropped_at * 1e9)
     head = _HEAD.pack(
         round(observation.time * 1e9),
         observation.outgoing,

@@ -76,11 +76,14 @@ class Adapter(InterfaceEnd):
         self._send = None
         self._forget()
 
-    def receive(self, frame: bytes) -> None:
-        """Take a frame from the link, unless a partition is between its sender and this host."""
+    gone = "crash"
+
+    def receive(self, frame: bytes) -> str | None:
+        """Take a frame from the link, unless a partition is between its sender and this host; return why not."""
         network = self.host.network
-        if not (network.parted and network.drops(self, frame)):
-            super().receive(frame)
+        if network.parted and network.parts(self.host, frame):
+            return "partition"
+        return super().receive(frame)
 
 
 class Life:

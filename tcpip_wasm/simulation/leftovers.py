@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from tcpip_wasm.driver import Driver, drivers_of
@@ -27,7 +27,8 @@ def still_open(
         if host.up:
             drivers[host.stack.interfaces[0].driver] = host.name
     drivers.update(stacks or {})
-    return {**open_tasks(network.loop.unfinished(), but), **open_sockets(network.loop, drivers)}
+    tasks = open_tasks(network.loop.unfinished(), but)
+    return {**tasks, **open_sockets(drivers), **open_stacks(network.loop, drivers)}
 
 
 def open_tasks(tasks: Iterable[asyncio.Task[Any]], but: Iterable[asyncio.Task[Any]] = ()) -> dict[Any, str]:
@@ -38,21 +39,19 @@ def open_tasks(tasks: Iterable[asyncio.Task[Any]], but: Iterable[asyncio.Task[An
     }
 
 
-def open_sockets(loop: asyncio.AbstractEventLoop, stacks: Mapping[Driver, str]) -> dict[Any, str]:
-    """Return what is open on stacks, and the other stacks of a loop, each with a text.
+def open_sockets(stacks: Mapping[Driver, str]) -> dict[Any, str]:
+    """Return what is open on stacks, each with a text.
 
     Args:
-        loop: whose stacks they are.
-        stacks: drivers of stacks that are to stay, with what they are called.
+        stacks: drivers of stacks, with what these are called.
     """
-    found: dict[Any, str] = {}
-    for driver, name in stacks.items():
-        for target in _sockets(driver):
-            found[target] = f"{target!r} on {name}"
-    foreign = [(_stack(driver), driver) for driver in drivers_of(loop) if driver not in stacks]
-    for text, driver in sorted(foreign, key=lambda one: one[0]):
-        found[driver] = text
-    return found
+    return {target: f"{target!r} on {name}" for driver, name in stacks.items() for target in _sockets(driver)}
+
+
+def open_stacks(loop: asyncio.AbstractEventLoop, but: Container[Driver]) -> dict[Any, str]:
+    """Return the stacks of a loop which are not gone, each with a text; `but` are drivers of those that may stay."""
+    found = [(_stack(driver), driver) for driver in drivers_of(loop) if driver not in but]
+    return {driver: text for text, driver in sorted(found, key=lambda one: one[0])}
 
 
 def _sockets(driver: Driver) -> list[Any]:

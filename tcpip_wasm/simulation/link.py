@@ -46,8 +46,8 @@ class LinkEnd(Protocol):
     def unplug(self) -> None:
         """Hand on nothing any more. Idempotent."""
 
-    def receive(self, frame: bytes) -> None:
-        """Take in a frame that arrives."""
+    def receive(self, frame: bytes) -> str | None:
+        """Take in a frame that arrives; return None, or why it is dropped here."""
 
 
 class InterfaceEnd:
@@ -63,6 +63,9 @@ class InterfaceEnd:
         interface: what it is attached to, or None.
         dropped: frames that arrived while there was no interface, or too fast for its stack.
     """
+
+    gone = "gone"
+    """Why a frame is dropped where there is no interface."""
 
     def __init__(self, interface: Interface) -> None:
         if not isinstance(interface, StreamInterface):
@@ -113,21 +116,26 @@ class InterfaceEnd:
         self.interface = None
         self._forget()
 
-    def receive(self, frame: bytes) -> None:
-        """Hand a frame to the interface, or let it wait for the stack's next turn."""
+    def receive(self, frame: bytes) -> str | None:
+        """Hand a frame to the interface, or let it wait for the stack's next turn; return why it is dropped, or None.
+
+        What waits when the interface goes was delivered, and counts among `dropped` only.
+        """
         interface = self.interface
         if interface is None:
             self.dropped += 1
-        elif self._waiting:
+            return self.gone
+        if self._waiting:
             if self._waiting_bytes + len(frame) > MOST_WAITING:
                 self.dropped += 1
-            else:
-                self._waiting.append(frame)
-                self._waiting_bytes += len(frame)
+                return "overrun"
+            self._waiting.append(frame)
+            self._waiting_bytes += len(frame)
         elif not interface.inject(frame):
             self._waiting.append(frame)
             self._waiting_bytes += len(frame)
             interface.driver.when_room(interface.buffers, self._continue)
+        return None
 
     def _continue(self) -> None:
         interface, waiting = self.interface, self._waiting
@@ -154,7 +162,7 @@ class Link:
         seed: of the random streams. Each direction has one of its own, ``Random(f"{seed}/{name}/{direction}")``, so
             that nothing that happens elsewhere changes what it draws.
         loop: whose time it is; None takes the running one.
-        observe: takes what is sent, and what is dropped.
+        observe: takes what is sent, see `Channel`.
 
     Raises:
         TypeError: an end of another kind.

@@ -305,16 +305,13 @@ class Network:
             raise ValueError(f"{member!r} is no host of this network")
         return found
 
-    def drops(self, adapter: Adapter, frame: bytes) -> bool:
-        """Whether a partition keeps a frame from arriving at a card; then it is recorded."""
-        mine = self._side.get(adapter.host.name)
+    def parts(self, host: Host, frame: bytes) -> bool:
+        """Whether a partition keeps a frame from arriving at a host."""
+        mine = self._side.get(host.name)
         if mine is None:
             return False
         sender = self._sender(frame)
-        if sender is None or self._side.get(sender.name, mine) == mine:
-            return False
-        self.observe(Observation(self.loop.time(), adapter.name, False, frame, "partition"))
-        return True
+        return sender is not None and self._side.get(sender.name, mine) != mine
 
     def _sender(self, frame: bytes) -> Host | None:
         kind = frame[12:14]

@@ -12,10 +12,26 @@ from typing import Final
 
 from tcpip_wasm.capture.link_types import ETHERNET
 
-__all__ = ["NOT_DROPPED", "Observation"]
+__all__ = ["NOT_DROPPED", "Event", "Observation"]
 
 NOT_DROPPED: Final = frozenset({"corrupt", "delay", "duplicate", "jitter", "note", "reorder"})
 """First words of comments on frames that went on. Any other comment says why a frame did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened to a network, such as a partition.
+
+    Attributes:
+        time: seconds, as those of an `Observation`.
+        text: what happened, in one line.
+    """
+
+    time: float
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.time:.6f} {self.text}"
 
 
 @dataclass(slots=True)

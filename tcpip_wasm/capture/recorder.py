@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import BinaryIO, Final
 
 from tcpip_wasm.capture.link_types import ETHERNET
-from tcpip_wasm.capture.observation import Observation
+from tcpip_wasm.capture.observation import Event, Observation
 from tcpip_wasm.capture.pcapng import PcapngWriter
 
 __all__ = ["Recorder"]
@@ -60,7 +60,7 @@ class Recorder:
         self._writer = PcapngWriter(file, snaplen=snaplen, comment=comment)
         self._numbers: dict[tuple[str, int], int] = {}
         self._on_error = on_error
-        self._held: deque[Observation] = deque()  # the first of them is under way
+        self._held: deque[Observation | Event] = deque()  # the first of them is under way
         self.frames = 0
         self.error: Exception | None = None
 
@@ -71,17 +71,31 @@ class Recorder:
 
     def record(self, observation: Observation) -> None:
         """Write an observation, once its fate is known. Without effect once closed."""
-        if self._writer.closed:
-            self._held.clear()
-            return
-        if not observation.under_way and not self._held:
-            self._put(observation)
-            return
-        self._held.append(observation)
-        while self._held and not self._held[0].under_way:
-            self._put(self._held.popleft())
+        self._take(observation)
 
-    def _put(self, observation: Observation) -> None:
+    def event(self, event: Event) -> None:
+        """Write what happened beside frames, in its place among them. Without effect once closed."""
+        self._take(event)
+
+    def _take(self, item: Observation | Event) -> None:
+        held = self._held
+        if self._writer.closed:
+            held.clear()
+        elif held or (isinstance(item, Observation) and item.under_way):
+            held.append(item)
+            while held and not (isinstance(held[0], Observation) and held[0].under_way):
+                self._put(held.popleft())
+        else:
+            self._put(item)
+
+    def _put(self, observation: Observation | Event) -> None:
+        if isinstance(observation, Event):
+            try:
+                if not self._writer.closed:
+                    self._writer.write_event(round(observation.time * 1e9), observation.text)
+            except Exception as error:
+                self._fail(error)
+            return
         self.write(
             observation.point,
             observation.link_type,

@@ -283,6 +283,7 @@ class Host:
             return
         self._life = None
         life.ended = True
+        self.network.note(f"{self.name} crashed")
         self._kept = life.stack.forwarding, [route for route in life.stack.routes if not route.connected]
         for task in [one for one in self.network.loop.unfinished() if getattr(one, "life", None) == life]:
             task.cancel(f"{self.name} has crashed")
@@ -295,6 +296,7 @@ class Host:
         A host that is up crashes first.
         """
         self.crash()
+        self.network.note(f"{self.name} restarted")
         life = self._begin()
         for service, arguments in self._services:
             self._serve(life, service, arguments)

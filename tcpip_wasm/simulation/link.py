@@ -163,6 +163,7 @@ class Link:
             that nothing that happens elsewhere changes what it draws.
         loop: whose time it is; None takes the running one.
         observe: takes what is sent, see `Channel`.
+        on_change: is told in words what `down`, `up` and `change` do.
 
     Raises:
         TypeError: an end of another kind.
@@ -188,7 +189,9 @@ class Link:
         seed: int | str = 0,
         loop: asyncio.AbstractEventLoop | None = None,
         observe: Callable[[Observation], None] | None = None,
+        on_change: Callable[[str], None] | None = None,
     ) -> None:
+        self._on_change = on_change
         loop = loop or asyncio.get_running_loop()
         both = settings or LinkSettings()
         self.name = name
@@ -243,13 +246,19 @@ class Link:
             direction: ``"a_to_b"``, ``"b_to_a"``, or None for both.
             cause: what the observer and the statistics are told.
         """
-        for channel in self._channels(direction):
+        channels = self._channels(direction)
+        if any(channel.up for channel in channels):
+            self._tell("down", direction)
+        for channel in channels:
             channel.cut(cause)
 
     def up(self, direction: Direction | None = None) -> None:
         """Carry again what is sent from now on. Idempotent; without effect on a link that was closed."""
+        channels = self._channels(direction)
         if not self.closed:
-            for channel in self._channels(direction):
+            if not all(channel.up for channel in channels):
+                self._tell("up", direction)
+            for channel in channels:
                 channel.up = True
 
     def change(self, *, direction: Direction | None = None, **settings: Any) -> None:
@@ -266,6 +275,12 @@ class Link:
         changed = [replace(channel.settings, **settings) for channel in channels]
         for channel, its in zip(channels, changed, strict=True):
             channel.settings = its
+        if settings:
+            self._tell(", ".join(f"{name}={value}" for name, value in settings.items()), direction)
+
+    def _tell(self, what: str, direction: Direction | None) -> None:
+        if self._on_change is not None:
+            self._on_change(f"link {self.name}{'' if direction is None else f' {direction}'}: {what}")
 
     def _channels(self, direction: Direction | None) -> list[Channel]:
         match direction:

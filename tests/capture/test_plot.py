@@ -123,10 +123,9 @@ def test_a_capture_that_begins_in_the_middle() -> None:
 
 def test_what_is_dropped_after_it_was_sent() -> None:
     """It is seen once, when it is sent, and marked when its queue drops it."""
-    dropped = segment(0.2, 501, 1, data=500)
-    again = segment(0.25, 501, 1, data=500)
+    dropped, again = segment(0.25, 501, 1, data=500), segment(0.3, 501, 1, data=500)
     acknowledged = replace(CONVERSATION[6])
-    trace = Trace([*CONVERSATION[:4], dropped, again, acknowledged, CONVERSATION[8]])
+    trace = Trace([*CONVERSATION[:4], CONVERSATION[5], dropped, again, acknowledged, CONVERSATION[8]])
     dropped.drop("codel", 100.3)
     acknowledged.drop("down", 100.35)
     (connection,) = connections(trace)

@@ -17,7 +17,6 @@ from tcpip_wasm.simulation.loop import VirtualLoop
 from tcpip_wasm.simulation.waiting import place_name
 
 
-
 class _Format(str):
     """A format that also takes records without a virtual time and a host."""
 

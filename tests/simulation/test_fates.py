@@ -149,7 +149,7 @@ def test_a_recorder_waits_for_the_fate(tmp_path: Path) -> None:
     assert (comments[-1] or "").startswith("dropped: down (at ")
 
 
-# --- Names --------------------------------------------------------------------------------------------------------------
+# --- Names -----------------------------------------------------------------------------------------------------------
 
 
 def test_hosts_by_name(network: Network) -> None:
@@ -200,7 +200,7 @@ def test_lines_with_names(network: Network) -> None:
     assert trace.tcp().text(names=network.name_of) == trace.tcp().text(names=True) != trace.tcp().text()
 
 
-# --- Payload and retransmissions ------------------------------------------------------------------------------------------
+# --- Payload and retransmissions -------------------------------------------------------------------------------------
 
 
 def test_first_transmissions_and_retransmissions(network: Network) -> None:
@@ -234,7 +234,7 @@ def test_retransmissions_are_those_that_the_stack_counts() -> None:
     assert result.value > 10
 
 
-# --- Events -------------------------------------------------------------------------------------------------------------
+# --- Events ----------------------------------------------------------------------------------------------------------
 
 
 def test_events(network: Network) -> None:

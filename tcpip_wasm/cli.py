@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="print one line for each packet")
     show.add_argument("capture", type=Path)
     show.add_argument(
-        *("-p", "--point"), action="append", metavar="NAME", help="only what was seen at this link or interface; repeatable"
+        *("-p", "--point"), action="append", metavar="NAME", help="only what this link or interface saw; repeatable"
     )
     show.add_argument(
         "--host", action="append", metavar="ADDRESS", type=_address, help="only from or to this address; repeatable"

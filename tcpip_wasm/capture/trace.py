@@ -161,6 +161,7 @@ class Trace:
             names: True shows names of hosts for addresses, in the trace of a network; or what gives others, as for
                 `Packet.text`.
         """
+        naming: Names | None
         if isinstance(names, bool):
             naming = self._about.name_of if names and self._about is not None else None
         else:

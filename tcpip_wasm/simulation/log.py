@@ -28,8 +28,8 @@ LOG_FORMAT: Final = _Format("%(virtual_time)13.6f %(host)-12s %(levelname)-7s %(
 """A format for `logging.Formatter`. Of a record that was made while no simulation ran, it says the time ``nan``."""
 
 Log = int | str | TextIO | logging.Handler
-"""A level, from which on records go to the standard error output; a stream for records from INFO on; or a handler, which
-gets what its level lets pass, in its own format if it has one."""
+"""A level, from which on records go to the standard error output; a stream for records from INFO on; or a handler,
+which gets what its level lets pass, in its own format if it has one."""
 
 
 @contextmanager

@@ -298,8 +298,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 *[f"{self._selecting.descriptors} descriptors"][: self._selecting.descriptors],
             ]
             raise TimeLimitError(
-                f"nothing has happened for {self.real_limit:g} real seconds at {self.time():.9f} s of virtual time{self._seed()}, "
-                f"waiting for {', '.join(what) or 'threads'}; these tasks wait:",
+                f"nothing has happened for {self.real_limit:g} real seconds at {self.time():.9f} s of virtual time"
+                f"{self._seed()}, waiting for {', '.join(what) or 'threads'}; these tasks wait:",
                 self._list(),
             )
         if waited >= OVERTAKEN and self._take_from_outside(overtaking=True):

@@ -125,7 +125,8 @@ def run(
     except BaseException as error:
         if hasattr(stage, "network"):
             hashed = "" if digest is None else f"trace {digest}; "
-            error.add_note(f"seed {seed!r}, {duration:.6f} s of virtual time; {hashed}repeat with run(…, seed={seed!r})")
+            begun = f"seed {seed!r}, {duration:.6f} s of virtual time"
+            error.add_note(f"{begun}; {hashed}repeat with run(…, seed={seed!r})")
             attach_network(error, stage.network)
         raise
     return Run(value, seed, digest, duration, stage.network, tuple(left.values()), tuple(stage.failures))

@@ -7,6 +7,7 @@ import io
 import logging
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -225,7 +226,7 @@ def test_one_more_link_changes_nothing_elsewhere() -> None:
 
     async def scenario(network: Network, more: bool) -> str:
         a, b, c, d = (network.host(name) for name in "abcd")
-        settings = {"delay": 0.01, "jitter": 0.005, "loss": 0.1, "duplicate": 0.02, "bandwidth": 1e6}
+        settings: dict[str, Any] = {"delay": 0.01, "jitter": 0.005, "loss": 0.1, "duplicate": 0.02, "bandwidth": 1e6}
         network.link(a, b, **settings)
         if more:
             link = network.link(c, d, **settings)

@@ -131,7 +131,7 @@ def test_a_recorder_waits_for_the_fate(tmp_path: Path) -> None:
                 observers = (trace, recorder)
                 link = Link(
                     *(hosts.tap_a, hosts.tap_b, LinkSettings(delay=1.0)),
-                    observe=lambda seen: [observer(seen) for observer in observers],  # type: ignore[arg-type,return-value]
+                    observe=lambda seen: [observer(seen) for observer in observers],  # type: ignore[arg-type]
                 )
                 async with await hosts.a.create_ping_session("10.0.0.2") as session:
                     await session.ping(timeout=10)

@@ -285,8 +285,8 @@ def test_a_service_that_lives_on_is_given_up_soon() -> None:
         async def stubborn() -> None:
             while True:
                 try:
-                    await ask("b")
                     await asyncio.sleep(0.1)
+                    await ask("b")
                 except (asyncio.CancelledError, OSError):
                     pass
 

@@ -6,10 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from tcpip_wasm.capture.connections import Connection, connections
 from tcpip_wasm.capture.decode import Packet
+from tcpip_wasm.capture.observation import Event
 from tcpip_wasm.capture.reading import read_capture
 from tcpip_wasm.capture.text import lines
 from tcpip_wasm.capture.trace import Trace, observation_of
@@ -42,6 +44,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     show = commands.add_parser("show", help="print one line for each packet")
     show.add_argument("capture", type=Path)
+    show.add_argument(
+        *("-p", "--point"), action="append", metavar="NAME", help="only what this link or interface saw; repeatable"
+    )
+    show.add_argument(
+        "--host", action="append", metavar="ADDRESS", type=_address, help="only from or to this address; repeatable"
+    )
+    show.add_argument("--tcp", action="store_true", help="only TCP: no broadcasts, which show on each link")
     show.set_defaults(run=_show)
     plot = commands.add_parser(
         "plot",
@@ -70,17 +79,29 @@ def _parser() -> argparse.ArgumentParser:
 
 def _show(options: argparse.Namespace) -> int:
     # A file that is damaged at its end shows all that comes before.
-    for text in lines(_packets(options.capture)):
+    events: list[Event] = []
+    for text in lines(_packets(options, events), events=events):
         print(text)
     return 0
 
 
-def _packets(path: Path) -> Iterator[Packet]:
+def _packets(options: argparse.Namespace, events: list[Event]) -> Iterator[Packet]:
     try:
-        for captured in read_capture(path):
-            yield Packet(observation_of(captured))
+        for captured in read_capture(options.capture, on_event=events.append):
+            if options.point and captured.interface not in options.point:
+                continue
+            packet = Packet(observation_of(captured))
+            if options.tcp and packet.tcp is None:
+                continue
+            if options.host and packet.source not in options.host and packet.destination not in options.host:
+                continue
+            yield packet
     except CaptureFormatError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{options.capture}: {error}") from error
+
+
+def _address(text: str) -> str:
+    return str(ip_address(text))
 
 
 def _plot(options: argparse.Namespace) -> int:

@@ -69,8 +69,8 @@ def explain(result: Run[Outcome]) -> None:
     """Print the first thing that is wrong, and the packets that made it so."""
     violation = check(result.value.history)[0]
     print()
-    for time, event in result.value.events:
-        print(f"{time:.6f} {event}")
+    for event in result.network.events:
+        print(event)
     print(violation, end="\n\n")
     for packet in decisive(result.network, violation):
         print(describe(result.network, packet))
@@ -80,19 +80,19 @@ def decisive(network: Network, violation: Violation) -> Iterator[Packet]:
     """Yield the answers that contradict each other, and between them the acknowledgements that came too late."""
     newer, stale = violation.newer, violation.stale
     packets = network.trace().delivered().tcp(source_port=7000).where(lambda packet: packet.payload)
-    yield packets.at(f"{newer.client}-switch", outgoing=False).between(newer.begin, newer.end + 1e-6)[-1]
+    yield packets.at(newer.client, outgoing=False).between(newer.begin, newer.end + 1e-6)[-1]
     late = {}
-    for packet in packets.at(f"{stale.replica}-switch", outgoing=False).between(newer.end, stale.end):
+    for packet in packets.at(stale.replica, outgoing=False).between(newer.end, stale.end):
         message = json.loads(packet.payload.splitlines()[0])
         if message["do"] == "ack" and packet.time - message["sent"] > LEASE:
             late[packet.source] = packet  # the last one of each counts; those before may have arrived in time, too
     yield from late.values()
-    yield packets.at(f"{stale.client}-switch", outgoing=False).between(stale.begin, stale.end + 1e-6)[-1]
+    yield packets.at(stale.client, outgoing=False).between(stale.begin, stale.end + 1e-6)[-1]
 
 
 def describe(network: Network, packet: Packet) -> str:
     """Return when, from whom to whom, and what."""
-    ends = [network.names.names_of(str(address))[0] for address in (packet.source, packet.destination)]
+    ends = [network.name_of(str(address)) for address in (packet.source, packet.destination)]
     return f"{packet.time:.6f} {ends[0]} > {ends[1]}: {packet.payload.splitlines()[0].decode()}"
 
 

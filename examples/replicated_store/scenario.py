@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from random import Random
 
 from examples.replicated_store.client import Client, Operation
 from examples.replicated_store.store import RepairedReplica, Replica
@@ -22,11 +21,9 @@ class Outcome:
 
     Attributes:
         history: what clients did.
-        events: when the network was parted, and how, and when it was healed.
     """
 
     history: list[Operation] = field(default_factory=list)
-    events: list[tuple[float, str]] = field(default_factory=list)
 
 
 async def scenario(network: Network, kind: type[Replica] = Replica) -> Outcome:
@@ -36,7 +33,7 @@ async def scenario(network: Network, kind: type[Replica] = Replica) -> Outcome:
     for number, name in enumerate(REPLICAS + CLIENTS, 1):
         host = network.host(name, f"10.0.0.{number}/24")
         network.link(host, "switch", bandwidth=1e8, delay=0.01, jitter=0.01, loss=0.001)
-    plan_partitions(network, outcome)
+    plan_partition(network)
     for name in REPLICAS:
         network.hosts[name].start(kind(name, REPLICAS).run)
     for name in CLIENTS:
@@ -50,22 +47,13 @@ async def repaired_scenario(network: Network) -> Outcome:
     return await scenario(network, RepairedReplica)
 
 
-def plan_partitions(network: Network, outcome: Outcome) -> None:
+def plan_partition(network: Network) -> None:
     """Part the hosts into two groups for a while. The random numbers are its own, from the seed."""
-    random = Random(f"{network.seed}/partitions")
-
-    def part(left: list[str], right: list[str]) -> None:
-        network.partition(left, right)
-        outcome.events.append((network.loop.time(), f"{' '.join(left)} | {' '.join(right)}"))
-
-    def heal() -> None:
-        network.heal()
-        outcome.events.append((network.loop.time(), "healed"))
-
+    random = network.random("partitions")
     few = random.sample(REPLICAS, 2)
     sides: tuple[list[str], list[str]] = ([], [])
     for name in REPLICAS + CLIENTS:
         sides[name in few if name in REPLICAS else random.random() < 0.5].append(name)
     begin = random.uniform(0.6, 1)
-    network.at(begin, part, *sides)
-    network.at(begin + random.uniform(0.9, 1.6), heal)
+    network.at(begin, network.partition, *sides)
+    network.at(begin + random.uniform(0.9, 1.6), network.heal)

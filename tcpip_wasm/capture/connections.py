@@ -6,7 +6,7 @@ Owns the reading of sequence numbers. It knows nothing of how a picture is drawn
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Final
 
@@ -17,7 +17,6 @@ __all__ = ["Acknowledgement", "Connection", "Direction", "Segment", "connections
 Endpoint = tuple[str, int]
 
 _HALF: Final = 1 << 31
-_NOWHERE: Final = 1 << 62
 _BINS: Final = 125
 """How many intervals of throughput there are at most where nobody says how long one is."""
 
@@ -184,7 +183,6 @@ class Connection:
     packets: int = 0
     leaving: int = 0
     finished: bool = False
-    _sent: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # where a frame's segment and acknowledgement are
 
     @property
     def data(self) -> int:
@@ -207,30 +205,12 @@ class Connection:
         there, back = self.directions
         if (packet.source, tcp.source_port) != there.sender:
             there, back = back, there
-        frame = packet.observation.frame
-        if dropped is not None and frame in self._sent:
-            # A link that drops what waits in it, or is under way, has shown the frame before, when it was sent.
-            segment, acknowledgement = self._sent.pop(frame)
-            if segment < len(there.segments):
-                there.segments[segment] = replace(there.segments[segment], dropped=dropped)
-            if acknowledgement < len(back.acknowledgements):
-                back.acknowledgements[acknowledgement] = replace(
-                    back.acknowledgements[acknowledgement], dropped=dropped
-                )
-            return
-        before = len(there.segments), len(back.acknowledgements)
         if tcp.syn:
             back._scale = tcp.window_scale or 0
         there._add_segment(time, tcp, packet.payload_length, dropped)
         if tcp.ack:
             both = there._scale is not None and back._scale is not None
             back._add_acknowledgement(time, tcp, (back._scale or 0) if both else 0, dropped)
-        if dropped is None:
-            after = len(there.segments), len(back.acknowledgements)
-            self._sent[frame] = (
-                before[0] if after[0] > before[0] else _NOWHERE,
-                before[1] if after[1] > before[1] else _NOWHERE,
-            )
         self.packets += 1
         if packet.outgoing:
             self.leaving += packet.payload_length

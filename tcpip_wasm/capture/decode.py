@@ -9,10 +9,13 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tcpip_wasm.capture import link_types
 from tcpip_wasm.capture.observation import Observation
+
+if TYPE_CHECKING:
+    from tcpip_wasm.capture.text import Names
 
 __all__ = ["Arp", "Ethernet", "Icmp", "Ip", "Packet", "Tcp", "Udp"]
 
@@ -267,9 +270,17 @@ class Packet:
         return header.destination_port if header else None
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, *, names: Names | None = None) -> str:
+        """Return one line: when, where, in which direction, what, and what became of it.
+
+        Args:
+            names: what to show in the place of addresses: a function, such as `Network.name_of`, or a dictionary.
+        """
         from tcpip_wasm.capture.text import line
 
-        return line(self)
+        return line(self, names=names)
 
     def __repr__(self) -> str:
         return f"<Packet {self}>"

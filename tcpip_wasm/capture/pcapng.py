@@ -1,4 +1,4 @@
-"""Writing pcapng files: section header, interface descriptions, enhanced packets (draft-ietf-opsawg-pcapng).
+"""Writing pcapng files: section header, interface descriptions, enhanced packets (draft-ietf-opsawg-pcapng), events.
 
 Owns the layout of the blocks. It knows nothing of stacks, of clocks, or of what is in a frame; `reading` is its
 counterpart. A file is only appended to, so that a pipe will do, and what was flushed can be read while the rest is
@@ -21,8 +21,13 @@ SECTION_HEADER: Final = 0x0A0D0D0A
 INTERFACE_DESCRIPTION: Final = 1
 SIMPLE_PACKET: Final = 3
 ENHANCED_PACKET: Final = 6
+JOURNAL: Final = 9
+"""Section 4.7, a record of systemd's journal: what happened beside packets. Wireshark lists it among them."""
 BYTE_ORDER_MAGIC: Final = 0x1A2B3C4D
 """Section 4.1: who reads it as 0x4D3C2B1A has the other byte order."""
+
+JOURNAL_TIME: Final = "TCPIP_WASM_TIME"
+"""The field of a record with its time in nanoseconds."""
 
 # Options, section 3.5 for the first two and 4.1 to 4.3 for those of one kind of block.
 OPTION_END: Final = 0
@@ -156,6 +161,29 @@ class PcapngWriter:
             ENHANCED_PACKET, size, interface, time >> 32, time & 0xFFFFFFFF, kept, total if length is None else length
         )
         self._put(b"".join((head, frame, bytes(padding), options, _LENGTH.pack(size))))
+
+    def write_event(self, time: int, text: str) -> None:
+        """Write what happened beside packets, as a record of a journal; programs that know no such thing skip it.
+
+        Args:
+            time: nanoseconds, as for `write`.
+            text: what it was, in one line.
+
+        Raises:
+            ValueError: a time out of range.
+        """
+        if not 0 <= time < 1 << 64:
+            raise ValueError(f"time: {time} ns is out of range")
+        fields = {
+            "__REALTIME_TIMESTAMP": time // 1000,
+            JOURNAL_TIME: time,
+            "PRIORITY": 5,
+            "SYSLOG_IDENTIFIER": "tcpip_wasm",
+            "MESSAGE": " ".join(text.split()),
+        }
+        body = "".join(f"{name}={value}\n" for name, value in fields.items()).encode("utf-8", "replace")
+        size = _BLOCK.size + len(body) + -len(body) % 4 + 4
+        self._put(_BLOCK.pack(JOURNAL, size) + body + bytes(-len(body) % 4) + _LENGTH.pack(size))
 
     def flush(self) -> None:
         """Hand what was written to the operating system."""

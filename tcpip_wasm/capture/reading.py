@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import BinaryIO, Final, Literal
 
 from tcpip_wasm.capture import pcapng
+from tcpip_wasm.capture.observation import Event
 from tcpip_wasm.errors import CaptureFormatError
 
 __all__ = ["CapturedFrame", "read_capture"]
@@ -57,11 +58,14 @@ class CapturedFrame:
     comment: str | None = None
 
 
-def read_capture(file: str | os.PathLike[str] | BinaryIO) -> Iterator[CapturedFrame]:
+def read_capture(
+    file: str | os.PathLike[str] | BinaryIO, *, on_event: Callable[[Event], None] | None = None
+) -> Iterator[CapturedFrame]:
     """Yield the frames of a pcapng or pcap file, as they come.
 
     Args:
         file: a path, or a file open for reading bytes, which stays open.
+        on_event: called with what the file says of what happened beside frames, in the order of the file.
 
     Raises:
         CaptureFormatError: the file is no capture, is damaged or ends in the middle of a block. What comes before was
@@ -70,12 +74,12 @@ def read_capture(file: str | os.PathLike[str] | BinaryIO) -> Iterator[CapturedFr
     """
     if isinstance(file, (str, os.PathLike)):
         with open(file, "rb") as opened:
-            yield from read_capture(opened)
+            yield from read_capture(opened, on_event=on_event)
         return
     source = _Source(file)
     magic = source.take(4, "the first four bytes")
     if magic == _BLOCK_TYPE:
-        yield from _read_pcapng(source)
+        yield from _read_pcapng(source, on_event)
     elif magic in _PCAP:
         yield from _read_pcap(source, *_PCAP[magic])
     else:
@@ -143,7 +147,7 @@ class _Interface:
         return (high << 32 | low) * 1_000_000_000 // self.units + self.offset * 1_000_000_000
 
 
-def _read_pcapng(source: _Source) -> Iterator[CapturedFrame]:
+def _read_pcapng(source: _Source, on_event: Callable[[Event], None] | None) -> Iterator[CapturedFrame]:
     order: _Order = "<"
     interfaces: list[_Interface] = []
     block_type = _BLOCK_TYPE  # of the first block, which was read already
@@ -180,11 +184,23 @@ def _read_pcapng(source: _Source) -> Iterator[CapturedFrame]:
                 yield _enhanced(order, body, interfaces, at)
             elif kind == pcapng.SIMPLE_PACKET:
                 yield _simple(order, body, interfaces, at)
+            elif kind == pcapng.JOURNAL and on_event is not None and (event := _event(body)) is not None:
+                on_event(event)
             # Others carry no packets that anybody writes today, section 3.1: they are to be skipped.
         except struct.error as error:
             raise CaptureFormatError("a block that is shorter than its fields", at) from error
         at = source.offset
         block_type = source.take(4, "the type of a block", may_end=True)
+
+
+def _event(body: bytes) -> Event | None:
+    """Return a record of a journal, if it is one that was written here."""
+    lines = body.rstrip(b"\0").decode("utf-8", "replace").split("\n")
+    fields = dict(line.split("=", 1) for line in lines if "=" in line)
+    time = fields.get(pcapng.JOURNAL_TIME, "")
+    if not (time.isascii() and time.isdigit() and len(time) < 20):
+        return None
+    return Event(int(time) / 1e9, fields.get("MESSAGE", ""))
 
 
 def _interface(order: _Order, body: bytes, number: int, at: int) -> _Interface:

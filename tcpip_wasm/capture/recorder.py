@@ -7,12 +7,14 @@ from a full disk, so that it ends the recording, is reported once, and is raised
 from __future__ import annotations
 
 import os
+import re
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import BinaryIO, Final
 
 from tcpip_wasm.capture.link_types import ETHERNET
-from tcpip_wasm.capture.observation import Observation
+from tcpip_wasm.capture.observation import Event, Observation
 from tcpip_wasm.capture.pcapng import PcapngWriter
 
 __all__ = ["Recorder"]
@@ -23,9 +25,14 @@ DROPPED: Final = "dropped: "
 NOTE: Final = "note: "
 """What a comment that somebody else wrote begins with when it is read, so that it does not say why a frame was lost."""
 
+_LATE = re.compile(r"(.*) \(at ([0-9]+\.[0-9]{9}) s\)", re.DOTALL)
+
 
 class Recorder:
     """Writes observations into a pcapng file. It is called with each of them.
+
+    What is still under way is written when it has arrived or been dropped, and what was sent later waits until then:
+    the file has all frames in the order in which they were sent, each with its fate.
 
     Args:
         file: a path, which is written anew, or a file open for writing bytes, which stays open.
@@ -53,6 +60,7 @@ class Recorder:
         self._writer = PcapngWriter(file, snaplen=snaplen, comment=comment)
         self._numbers: dict[tuple[str, int], int] = {}
         self._on_error = on_error
+        self._held: deque[Observation | Event] = deque()  # the first of them is under way
         self.frames = 0
         self.error: Exception | None = None
 
@@ -62,17 +70,39 @@ class Recorder:
         return self._writer.closed
 
     def record(self, observation: Observation) -> None:
-        """Write an observation. Without effect once closed."""
-        comment = observation.comment
-        if comment is not None:
-            comment = DROPPED + comment if observation.dropped else comment.removeprefix(NOTE)
+        """Write an observation, once its fate is known. Without effect once closed."""
+        self._take(observation)
+
+    def event(self, event: Event) -> None:
+        """Write what happened beside frames, in its place among them. Without effect once closed."""
+        self._take(event)
+
+    def _take(self, item: Observation | Event) -> None:
+        held = self._held
+        if self._writer.closed:
+            held.clear()
+        elif held or (isinstance(item, Observation) and item.under_way):
+            held.append(item)
+            while held and not (isinstance(held[0], Observation) and held[0].under_way):
+                self._put(held.popleft())
+        else:
+            self._put(item)
+
+    def _put(self, observation: Observation | Event) -> None:
+        if isinstance(observation, Event):
+            try:
+                if not self._writer.closed:
+                    self._writer.write_event(round(observation.time * 1e9), observation.text)
+            except Exception as error:
+                self._fail(error)
+            return
         self.write(
             observation.point,
             observation.link_type,
             round(observation.time * 1e9),
             observation.frame,
             observation.outgoing,
-            comment,
+            _comment_of(observation),
             observation.length,
         )
 
@@ -118,7 +148,12 @@ class Recorder:
             self._fail(error)
 
     def close(self) -> None:
-        """Write what is left and close the file, if it was opened here. Idempotent."""
+        """Write what is left and close the file, if it was opened here. Idempotent.
+
+        What is under way then has no fate in the file.
+        """
+        while self._held:
+            self._put(self._held.popleft())
         try:
             self._writer.close()
         except Exception as error:
@@ -138,3 +173,17 @@ class Recorder:
             self._writer.abandon()
             if self._on_error is not None:
                 self._on_error(error)
+
+
+def _comment_of(observation: Observation) -> str | None:
+    comment = observation.comment
+    if comment is None or not observation.dropped:
+        return None if comment is None else comment.removeprefix(NOTE)
+    later = "" if observation.dropped_at is None else f" (at {observation.dropped_at:.9f} s)"
+    return f"{DROPPED}{comment}{later}"
+
+
+def cause_of(comment: str) -> tuple[str, float | None]:
+    """Return why a frame was dropped, and when if that was later, from what a file says after `DROPPED`."""
+    found = _LATE.fullmatch(comment)
+    return (found[1], float(found[2])) if found else (comment, None)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from tcpip_wasm.capture.decode import Packet, Tcp
+from tcpip_wasm.capture.observation import Event
 
-__all__ = ["line", "lines"]
+__all__ = ["EVENT", "Names", "event_line", "line", "lines"]
+
+Names = Callable[[str], str | None] | Mapping[str, str]
+
+EVENT: Final = "***"
+"""What stands in the place of a point where a line is no packet's."""
 
 _ICMP: Final = {
     4: {
@@ -52,7 +58,9 @@ _EPOCH: Final = 1_000_000.0
 Flow = tuple[str, int, str, int]
 
 
-def line(packet: Packet, start: float = 0.0, firsts: dict[Flow, int] | None = None) -> str:
+def line(
+    packet: Packet, start: float = 0.0, firsts: dict[Flow, int] | None = None, names: Names | None = None
+) -> str:
     """Return one line for a packet: when, where, in which direction, what, and what became of it.
 
     Args:
@@ -60,34 +68,64 @@ def line(packet: Packet, start: float = 0.0, firsts: dict[Flow, int] | None = No
         start: seconds, from which its time counts.
         firsts: the first sequence numbers of each direction of the connections so far, from which those of TCP count;
             it is added to. None shows them as they are.
+        names: a function or a dictionary from an address to the name to be shown in its place, or None.
     """
     arrow = "out" if packet.outgoing else "in "
-    text = f"{packet.time - start:.6f} {packet.point} {arrow} {_what(packet, firsts)}"
+    text = f"{packet.time - start:.6f} {packet.point} {arrow} {_what(packet, firsts, _naming(names))}"
     if packet.truncated:
         text += f" [{len(packet.observation.frame)} bytes captured]"
     if packet.malformed:
         text += f" [malformed: {packet.malformed}]"
     if packet.comment is not None:
-        text += f" [{'DROPPED: ' if packet.dropped else ''}{packet.comment}]"
+        later = packet.observation.dropped_at
+        at = "" if later is None else f" at {later - start:.6f}"
+        text += f" [{'DROPPED: ' if packet.dropped else ''}{packet.comment}{at}]"
     return text
 
 
-def lines(packets: Iterable[Packet]) -> Iterable[str]:
-    """Yield one line for each packet. Sequence numbers of a connection count from the first that was seen."""
+def lines(packets: Iterable[Packet], *, events: Sequence[Event] = (), names: Names | None = None) -> Iterator[str]:
+    """Yield one line for each packet, and one for each event. Sequence numbers of a connection count from the first.
+
+    Args:
+        packets: the packets.
+        events: what happened beside them, in the order of time; what is added while packets come is shown, too.
+        names: hosts' names for addresses, see `line`.
+    """
     start: float | None = None
     firsts: dict[Flow, int] = {}
+    shown = 0
     for packet in packets:
         if start is None:
             start = packet.time if packet.time > _EPOCH else 0.0
-        yield line(packet, start, firsts)
+        while shown < len(events) and events[shown].time <= packet.time:
+            yield event_line(events[shown], start)
+            shown += 1
+        yield line(packet, start, firsts, names)
+    for event in events[shown:]:
+        yield event_line(event, start or 0.0)
 
 
-def _what(packet: Packet, firsts: dict[Flow, int] | None) -> str:
+def event_line(event: Event, start: float = 0.0) -> str:
+    """Return what happened as one line."""
+    return f"{event.time - start:.6f} {EVENT} {event.text}"
+
+
+def _naming(names: Names | None) -> Callable[[str | None], str]:
+    def name(address: str | None) -> str:
+        found = None
+        if names is not None and address is not None:
+            found = names(address) if callable(names) else names.get(address)
+        return str(address) if found is None else found
+
+    return name
+
+
+def _what(packet: Packet, firsts: dict[Flow, int] | None, name: Callable[[str | None], str]) -> str:
     arp, ip = packet.arp, packet.ip
     if arp is not None:
         if arp.operation == 1:
-            return f"ARP who has {arp.destination}? tell {arp.source}"
-        return f"ARP {arp.source} is at {arp.source_mac}"
+            return f"ARP who has {name(arp.destination)}? tell {name(arp.source)}"
+        return f"ARP {name(arp.source)} is at {arp.source_mac}"
     if ip is None:
         ethernet = packet.ethernet
         kind = f"{ethernet.source} > {ethernet.destination} type {ethernet.type:#06x} " if ethernet else ""
@@ -97,25 +135,26 @@ def _what(packet: Packet, firsts: dict[Flow, int] | None) -> str:
         fragment = f" fragment {ip.identification:#x} at {ip.fragment_offset}{'+' if ip.more_fragments else ''}"
     size = f" {packet.payload_length} bytes{fragment}"
     if packet.tcp is not None:
-        return _tcp(packet, packet.tcp, firsts) + size
+        return _tcp(packet, packet.tcp, firsts, name) + size
     if packet.udp is not None:
-        return f"{_ends(packet)} UDP{size}"
-    names = f"{ip.source} > {ip.destination}"
+        return f"{_ends(packet, name)} UDP{size}"
+    names = f"{name(ip.source)} > {name(ip.destination)}"
     if packet.icmp is not None:
         icmp = packet.icmp
         known = _ICMP[icmp.version]
-        name = known.get((icmp.type, icmp.code)) or known.get((icmp.type,)) or f"type {icmp.type} code {icmp.code}"
+        kind = known.get((icmp.type, icmp.code)) or known.get((icmp.type,)) or f"type {icmp.type} code {icmp.code}"
         echo = f" id {icmp.identifier} seq {icmp.sequence}" if icmp.is_echo else ""
-        return f"{names} ICMP{'v6' if icmp.version == 6 else ''} {name}{echo}{size}"
+        return f"{names} ICMP{'v6' if icmp.version == 6 else ''} {kind}{echo}{size}"
     return f"{names} protocol {ip.protocol}{size}"
 
 
-def _ends(packet: Packet) -> str:
-    left, right = ((f"[{each}]" if each and ":" in each else each) for each in (packet.source, packet.destination))
+def _ends(packet: Packet, name: Callable[[str | None], str]) -> str:
+    shown = [name(packet.source), name(packet.destination)]
+    left, right = (f"[{each}]" if ":" in each else each for each in shown)
     return f"{left}:{packet.source_port} > {right}:{packet.destination_port}"
 
 
-def _tcp(packet: Packet, tcp: Tcp, firsts: dict[Flow, int] | None) -> str:
+def _tcp(packet: Packet, tcp: Tcp, firsts: dict[Flow, int] | None, name: Callable[[str | None], str]) -> str:
     sequence, acknowledgement, other = tcp.sequence, tcp.acknowledgement, 0
     if firsts is not None:
         flow = (packet.source or "", tcp.source_port, packet.destination or "", tcp.destination_port)
@@ -126,7 +165,7 @@ def _tcp(packet: Packet, tcp: Tcp, firsts: dict[Flow, int] | None) -> str:
         if tcp.ack:
             other = firsts.setdefault(flow[2:] + flow[:2], acknowledgement - 1 & 0xFFFFFFFF)
             acknowledgement = acknowledgement - other & 0xFFFFFFFF
-    text = f"{_ends(packet)} TCP [{tcp.flag_letters}] seq {sequence}"
+    text = f"{_ends(packet, name)} TCP [{tcp.flag_letters}] seq {sequence}"
     if tcp.ack:
         text += f" ack {acknowledgement}"
     text += f" win {tcp.window}"

@@ -10,18 +10,44 @@ import hashlib
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import ip_address
-from typing import BinaryIO, overload
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import BinaryIO, Protocol, overload
 
 from tcpip_wasm.capture.decode import Packet
-from tcpip_wasm.capture.observation import Observation
+from tcpip_wasm.capture.observation import Event, Observation
 from tcpip_wasm.capture.reading import CapturedFrame, read_capture
-from tcpip_wasm.capture.recorder import DROPPED, NOTE, Recorder
-from tcpip_wasm.capture.text import lines
+from tcpip_wasm.capture.recorder import DROPPED, NOTE, Recorder, cause_of
+from tcpip_wasm.capture.segments import transmissions
+from tcpip_wasm.capture.text import Names, lines
 
-__all__ = ["Observation", "Trace"]
+__all__ = ["Event", "Observation", "Trace"]
 
 _HEAD = struct.Struct("<q?IIi")
+
+
+class Named(Protocol):
+    """What has a name, such as a host or a link of a network."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+
+Place = str | IPv4Address | IPv6Address | Named
+"""An address, or where the trace is that of a network, a host of it or its name."""
+
+
+class About(Protocol):
+    """What knows the names in a trace: a `Network`."""
+
+    def name_of(self, address: str) -> str | None:
+        """Return the name of the host that has an address."""
+
+    def host_of(self, thing: object) -> str | None:
+        """Return the name of a host, given the host or its name; None for what is none."""
+
+    def points_of(self, thing: object) -> dict[str, bool] | None:
+        """Return the links that end at something, each with the direction in which it sends; None: it is unknown."""
 
 
 class Trace:
@@ -32,10 +58,17 @@ class Trace:
 
     Args:
         observations: what it begins with.
-        limit: how many are kept at most, the latest; None keeps all. What is not kept is still part of the digest.
+        limit: how many are kept at most, the latest; None keeps all. What is not kept is still part of the digest, for
+            which what is under way is kept until its fate is known.
+        about: what knows the names of hosts, or None.
+
+    Attributes:
+        events: what happened beside packets, such as partitions, in the order of time. No part of the digest.
     """
 
-    def __init__(self, observations: Iterable[Observation] = (), *, limit: int | None = None) -> None:
+    def __init__(
+        self, observations: Iterable[Observation] = (), *, limit: int | None = None, about: About | None = None
+    ) -> None:
         if limit is not None and limit < 0:
             raise ValueError(f"limit must be 0 or more, or None, not {limit}")
         self._limit = limit
@@ -43,6 +76,8 @@ class Trace:
         self._items: list[Observation | Packet] = []  # packets, where somebody has looked
         self._hash = hashlib.sha256(b"tcpip_wasm trace 1")  # of those that were let go
         self._let_go = 0
+        self._about = about
+        self.events: list[Event] = []
         for observation in observations:
             self.record(observation)
 
@@ -50,11 +85,14 @@ class Trace:
         """Add an observation."""
         self._items.append(observation)
         if len(self._items) > self._most:
-            extra = self._begin
-            for item in self._items[:extra]:
+            known = 0
+            for item in self._items[: self._begin]:
+                if _seen(item).under_way:
+                    break
                 self._hash.update(_encode(item))
-            del self._items[:extra]
-            self._let_go += extra
+                known += 1
+            del self._items[:known]
+            self._let_go += known
 
     __call__ = record
 
@@ -70,13 +108,13 @@ class Trace:
     @property
     def observations(self) -> list[Observation]:
         """What is kept."""
-        return [item.observation if isinstance(item, Packet) else item for item in self._items[self._begin :]]
+        return [_seen(item) for item in self._items[self._begin :]]
 
     def digest(self) -> str:
         """Return a SHA-256 of all observations in their order, in hexadecimal.
 
-        It covers the time in whole nanoseconds, the point, the direction, the frame and the comment, so that two runs
-        with the same digest did the same.
+        It covers the time in whole nanoseconds, the point, the direction, the frame, the comment and when it was
+        dropped, so that two runs with the same digest did the same.
         """
         hashed = self._hash.copy()
         for item in self._items:
@@ -113,18 +151,28 @@ class Trace:
     def __str__(self) -> str:
         return self.text()
 
-    def text(self, last: int | None = None) -> str:
+    def text(self, last: int | None = None, *, names: bool | Names = False) -> str:
         """Return one line for each packet, in the manner of tcpdump; sequence numbers of TCP count from the first.
+
+        Between them is a line for each of the `events`.
 
         Args:
             last: how many lines there may be; what comes before them is counted in a line of its own.
+            names: True shows names of hosts for addresses, in the trace of a network; or what gives others, as for
+                `Packet.text`.
         """
-        every = list(lines(self))
+        naming: Names | None
+        if isinstance(names, bool):
+            naming = self._about.name_of if names and self._about is not None else None
+        else:
+            naming = names
+        every = list(lines(self, events=self.events, names=naming))
         hidden = self.forgotten
         if last is not None and len(every) > last:
             hidden += len(every) - last
             every = every[len(every) - last :]
-        return "\n".join(([f"… {hidden} packets before"] if hidden else []) + every)
+        what = "lines" if self.events else "packets"
+        return "\n".join(([f"… {hidden} {what} before"] if hidden else []) + every)
 
     # --- Questions ----------------------------------------------------------------------------------------------
 
@@ -135,8 +183,8 @@ class Trace:
     def tcp(
         self,
         *,
-        source: str | None = None,
-        destination: str | None = None,
+        source: Place | None = None,
+        destination: Place | None = None,
         port: int | None = None,
         source_port: int | None = None,
         destination_port: int | None = None,
@@ -144,19 +192,20 @@ class Trace:
         """Return the TCP segments.
 
         Args:
-            source, destination: addresses.
+            source, destination: addresses; in the trace of a network also hosts or their names, for any address of
+                theirs.
             port: of either side; `source_port` and `destination_port` are of one.
 
         Raises:
-            ValueError: something that is no address.
+            ValueError: something that is neither.
         """
         return self._between(source, destination, port, source_port, destination_port, lambda p: p.tcp)
 
     def udp(
         self,
         *,
-        source: str | None = None,
-        destination: str | None = None,
+        source: Place | None = None,
+        destination: Place | None = None,
         port: int | None = None,
         source_port: int | None = None,
         destination_port: int | None = None,
@@ -164,7 +213,7 @@ class Trace:
         """Return the UDP datagrams, and of those in fragments the first. Arguments are those of `tcp`."""
         return self._between(source, destination, port, source_port, destination_port, lambda p: p.udp)
 
-    def icmp(self, *, source: str | None = None, destination: str | None = None) -> Trace:
+    def icmp(self, *, source: Place | None = None, destination: Place | None = None) -> Trace:
         """Return what is ICMP and ICMPv6, neighbour discovery among it."""
         return self._between(source, destination, None, None, None, lambda p: p.icmp)
 
@@ -177,40 +226,93 @@ class Trace:
         return self.where(lambda packet: packet.dropped and (reason is None or packet.comment == reason))
 
     def delivered(self) -> Trace:
-        """Return what was not dropped when it was seen; a link may drop it later, which is seen once more."""
-        return self.where(lambda packet: not packet.dropped)
+        """Return what has arrived: what was neither dropped, then or later, nor is still under way."""
+        return self.where(lambda packet: not packet.dropped and not packet.observation.under_way)
+
+    def host(self, host: Place) -> Trace:
+        """Return what comes from a host or goes to it, on whatever link; ARP, too.
+
+        Args:
+            host: an address, or a host of the network whose trace it is, or its name.
+
+        Raises:
+            ValueError: something that is neither.
+        """
+        fits = self._address(host)
+        return self.where(lambda packet: fits(packet.source) or fits(packet.destination))
+
+    def containing(self, data: bytes) -> Trace:
+        """Return the packets whose payload contains some bytes; what spans two segments is in neither."""
+        return self.where(lambda packet: data in packet.payload)
+
+    def first_transmissions(self) -> Trace:
+        """Return the TCP segments with data, SYN or FIN which the point at which they were seen had not seen before."""
+        return self._of([packet for packet, again in transmissions(self) if not again])
+
+    def retransmissions(self) -> Trace:
+        """Return the TCP segments with data, SYN or FIN that begin with what their point had seen before.
+
+        Behind a link that reorders, late segments look like that, too: ask at the sender's. What a filter has left out
+        counts as not seen, so this question comes before such as `dropped`.
+        """
+        return self._of([packet for packet, again in transmissions(self) if again])
 
     def between(self, start: float, end: float) -> Trace:
-        """Return what was seen from a time on and before another, in seconds."""
-        return self._of([item for item in self._items[self._begin :] if start <= item.time < end])
+        """Return what was seen, on a link: sent, from a time on and before another, in seconds."""
+        found = self._of([item for item in self._items[self._begin :] if start <= item.time < end])
+        found.events = [event for event in self.events if start <= event.time < end]
+        return found
 
-    def at(self, point: str, *, outgoing: bool | None = None) -> Trace:
-        """Return what was seen at one point, in both directions or in one."""
+    def at(self, point: str | Named, *, outgoing: bool | None = None) -> Trace:
+        """Return what was seen at one point, in both directions or in one.
+
+        Args:
+            point: the name of a link or an interface; in the trace of a network also the link itself, or a host, a card
+                of one, a switch, or the name of a host or a switch, for all links that end there.
+            outgoing: of a link, True is from its first end to its second; of a host or a switch, what it sends. None
+                is both.
+        """
+        points = None if self._about is None else self._about.points_of(point)
+        if points is None:
+            points = {point if isinstance(point, str) else point.name: True}
         return self._of(
             [
                 item
                 for item in self._items[self._begin :]
-                if item.point == point and (outgoing is None or item.outgoing is outgoing)
+                if item.point in points and (outgoing is None or item.outgoing is (outgoing is points[item.point]))
             ]
         )
 
+    def _address(self, place: Place | None) -> Callable[[str | None], bool]:
+        """Return whether an address is that of a place."""
+        if place is None:
+            return lambda address: True
+        about = self._about
+        host = about.host_of(place) if about is not None else None
+        if about is not None and host is not None:
+            return lambda address: address is not None and about.name_of(address) == host
+        try:
+            wanted = str(ip_address(place))  # type: ignore[arg-type]
+        except ValueError:
+            raise ValueError(f"{place!r} is no address, and no host that this trace knows") from None
+        return lambda address: address == wanted
+
     def _between(
         self,
-        source: str | None,
-        destination: str | None,
+        source: Place | None,
+        destination: Place | None,
         port: int | None,
         source_port: int | None,
         destination_port: int | None,
         header: Callable[[Packet], object],
     ) -> Trace:
-        source = None if source is None else str(ip_address(source))
-        destination = None if destination is None else str(ip_address(destination))
+        is_source, is_destination = self._address(source), self._address(destination)
 
         def fits(packet: Packet) -> bool:
             return (
                 header(packet) is not None
-                and (source is None or packet.source == source)
-                and (destination is None or packet.destination == destination)
+                and is_source(packet.source)
+                and is_destination(packet.destination)
                 and (port is None or port in (packet.source_port, packet.destination_port))
                 and (source_port is None or packet.source_port == source_port)
                 and (destination_port is None or packet.destination_port == destination_port)
@@ -218,9 +320,9 @@ class Trace:
 
         return self.where(fits)
 
-    @staticmethod
-    def _of(items: list[Observation | Packet] | list[Packet]) -> Trace:
-        trace = Trace()
+    def _of(self, items: list[Observation | Packet] | list[Packet]) -> Trace:
+        trace = Trace(about=self._about)
+        trace.events = self.events
         trace._items = list(items)
         return trace
 
@@ -237,8 +339,16 @@ class Trace:
             OSError: the file cannot be written.
         """
         with Recorder(file, comment=comment) as recorder:
+            events = iter([*self.events, None])
+            event = next(events)
             for observation in self.observations:
+                while event is not None and event.time <= observation.time:
+                    recorder.event(event)
+                    event = next(events)
                 recorder.record(observation)
+            while event is not None:
+                recorder.event(event)
+                event = next(events)
         if recorder.error is not None:
             raise recorder.error
 
@@ -253,15 +363,18 @@ class Trace:
             CaptureFormatError: the file is no capture, or a damaged one.
             OSError: it cannot be read.
         """
-        return cls(map(observation_of, read_capture(file)))
+        trace = cls()
+        for captured in read_capture(file, on_event=trace.events.append):
+            trace.record(observation_of(captured))
+        return trace
 
 
 def observation_of(captured: CapturedFrame) -> Observation:
     """Return what a file says as an observation."""
-    comment = captured.comment
+    comment, dropped_at = captured.comment, None
     if comment is not None:
         if comment.startswith(DROPPED):
-            comment = comment.removeprefix(DROPPED)
+            comment, dropped_at = cause_of(comment.removeprefix(DROPPED))
         elif Observation(0, "", False, b"", comment).dropped:
             comment = NOTE + comment
     return Observation(
@@ -272,13 +385,20 @@ def observation_of(captured: CapturedFrame) -> Observation:
         comment,
         captured.link_type,
         captured.length if captured.length > len(captured.frame) else None,
+        dropped_at,
     )
 
 
+def _seen(item: Observation | Packet) -> Observation:
+    return item.observation if isinstance(item, Packet) else item
+
+
 def _encode(item: Observation | Packet) -> bytes:
-    observation = item.observation if isinstance(item, Packet) else item
+    observation = _seen(item)
     point, comment = observation.point.encode(), observation.comment
     remark = b"" if comment is None else comment.encode()
+    if observation.dropped_at is not None:
+        remark += b" %d" % round(observation.dropped_at * 1e9)
     head = _HEAD.pack(
         round(observation.time * 1e9),
         observation.outgoing,

@@ -26,7 +26,7 @@
 
 from tcpip_wasm.simulation.channel import Channel, ChannelStatistics
 from tcpip_wasm.simulation.current import current_host, current_stack
-from tcpip_wasm.simulation.errors import DeadlockError, ScenarioError, SimulationError, TimeLimitError
+from tcpip_wasm.simulation.errors import DeadlockError, ScenarioError, SimulationError, TimeLimitError, network_of
 from tcpip_wasm.simulation.host import Adapter, Host
 from tcpip_wasm.simulation.link import InterfaceEnd, Link, LinkEnd
 from tcpip_wasm.simulation.log import LOG_FORMAT
@@ -67,6 +67,7 @@ __all__ = [
     "VirtualLoop",
     "current_host",
     "current_stack",
+    "network_of",
     "run",
     "run_virtually",
     "sweep",

@@ -35,7 +35,7 @@ class ChannelStatistics:
 
     Attributes:
         frames, bytes: what was to be sent.
-        delivered, delivered_bytes: what has arrived, copies included.
+        delivered, delivered_bytes: what has arrived at the other end, copies included, whether or not that takes it.
         dropped: frames that will not arrive, by cause: ``queue`` (it was full), ``codel``, ``loss``, ``mtu``, ``down``,
             ``flight`` (too much under way); and what else `Channel.cut` was told.
         duplicated, reordered, corrupted: frames that this happened to.
@@ -59,7 +59,7 @@ class ChannelStatistics:
 class _Frame:
     """A frame on its way through a channel, and what is to become of it."""
 
-    __slots__ = ("copies", "data", "extra", "late", "size")
+    __slots__ = ("copies", "data", "extra", "late", "seen", "size")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -67,6 +67,7 @@ class _Frame:
         self.copies = 1  # how many arrive
         self.extra = 0  # nanoseconds that it takes longer
         self.late = False  # whether others may overtake it
+        self.seen: Observation | None = None
 
 
 class Channel:
@@ -76,9 +77,9 @@ class Channel:
         loop: whose time it is.
         settings: what it does to frames.
         random: its own stream of random numbers.
-        deliver: takes each frame when it arrives.
-        observe: takes each frame when it is sent, with a comment where something happens to it, and once more where it
-            is dropped later.
+        deliver: takes each frame when it arrives, and returns None, or why it is dropped there.
+        observe: takes each frame when it is sent, with a comment where something happens to it. Where it is dropped
+            later, what was observed is told (`Observation.drop`).
         point: the link's name, for the observer.
         outgoing: the direction, for the observer.
         header: bytes of a frame before its IP packet: 14 for Ethernet, 0 for packets without a link layer.
@@ -89,7 +90,7 @@ class Channel:
         loop: asyncio.AbstractEventLoop,
         settings: LinkSettings,
         random: Random,
-        deliver: Callable[[bytes], None],
+        deliver: Callable[[bytes], str | None],
         observe: Callable[[Observation], None] | None = None,
         *,
         point: str = "",
@@ -251,7 +252,7 @@ class Channel:
             if self._jitter:
                 frame.extra += round(self._jitter * self._random.random())
         if self._observe is not None:
-            self._note(frame.data, comment)
+            frame.seen = self._note(frame.data, comment, frame.copies > 0)
 
     def _damage(self, frame: _Frame) -> str | None:
         settings, draw = self._settings, self._random.random
@@ -279,14 +280,18 @@ class Channel:
         if self._observe is not None:
             self._note(frame, cause)
 
-    def _note(self, frame: bytes, comment: str | None) -> None:
+    def _note(self, frame: bytes, comment: str | None, under_way: bool = False) -> Observation:
         assert self._observe is not None
         time, link_type = self._loop.time(), ETHERNET if self._header else RAW
-        self._observe(Observation(time, self._point, self._outgoing, frame, comment, link_type))
+        seen = Observation(time, self._point, self._outgoing, frame, comment, link_type, under_way=under_way)
+        self._observe(seen)
+        return seen
 
     def _drop_late(self, frame: _Frame, cause: str = "codel") -> None:
         if frame.copies:  # else it is counted as lost
-            self._drop(frame.data, cause)
+            self._dropped[cause] = self._dropped.get(cause, 0) + 1
+            if frame.seen is not None:
+                frame.seen.drop(cause, self._loop.time())
 
     def _serve(self, now: int) -> None:
         """Let the transmitter take from the queue what it has by now."""
@@ -303,7 +308,7 @@ class Channel:
         if not frame.copies:
             return
         if self._under_way_bytes > MOST_UNDER_WAY:
-            self._drop(frame.data, "flight")
+            self._drop_late(frame, "flight")
             return
         arrival = self._free_at + self._delay + frame.extra
         if not frame.late:
@@ -340,9 +345,14 @@ class Channel:
             while under_way and under_way[0][0] <= now:
                 frame = heappop(under_way)[2]
                 self._under_way_bytes -= frame.size + FRAME_COST
+                seen = frame.seen
+                if seen is not None:
+                    seen.under_way = False
                 for _ in range(frame.copies):
                     self._delivered += 1
                     self._delivered_bytes += frame.size
-                    self._deliver(frame.data)
+                    cause = self._deliver(frame.data)
+                    if cause is not None and seen is not None:
+                        seen.drop(cause, self._loop.time())
         finally:
             self._arm()

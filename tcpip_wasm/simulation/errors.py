@@ -9,14 +9,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from tcpip_wasm.errors import TcpipError
 
-__all__ = ["DeadlockError", "ScenarioError", "SimulationError", "TimeLimitError"]
+if TYPE_CHECKING:
+    from tcpip_wasm.simulation.network import Network
+
+__all__ = ["DeadlockError", "ScenarioError", "SimulationError", "TimeLimitError", "attach_network", "network_of"]
+
+
+class _Kept:
+    """A network within an exception. A pickled exception leaves it behind."""
+
+    def __init__(self, network: Network | None = None) -> None:
+        self.network = network
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Kept, ()
+
+
+def attach_network(error: BaseException, network: Network) -> None:
+    """Let `network_of` find a network by an exception, whatever its class."""
+    error.__dict__["_tcpip_wasm_network"] = _Kept(network)
+
+
+def network_of(error: BaseException) -> Network | None:
+    """Return the network of the run from which an exception came, closed by now, with its trace.
+
+    Args:
+        error: what `run` has raised.
+
+    Returns:
+        None for what no run has raised, or was pickled since.
+    """
+    kept = error.__dict__.get("_tcpip_wasm_network")
+    return kept.network if isinstance(kept, _Kept) else None
 
 
 class SimulationError(TcpipError, RuntimeError):
     """A simulation cannot go on."""
+
+    @property
+    def network(self) -> Network | None:
+        """The network of the run, closed by now, with its trace; see `network_of`."""
+        return network_of(self)
 
 
 class DeadlockError(SimulationError):

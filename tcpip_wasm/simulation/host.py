@@ -76,11 +76,14 @@ class Adapter(InterfaceEnd):
         self._send = None
         self._forget()
 
-    def receive(self, frame: bytes) -> None:
-        """Take a frame from the link, unless a partition is between its sender and this host."""
+    gone = "crash"
+
+    def receive(self, frame: bytes) -> str | None:
+        """Take a frame from the link, unless a partition is between its sender and this host; return why not."""
         network = self.host.network
-        if not (network.parted and network.drops(self, frame)):
-            super().receive(frame)
+        if network.parted and network.parts(self.host, frame):
+            return "partition"
+        return super().receive(frame)
 
 
 class Life:
@@ -288,6 +291,7 @@ class Host:
             return
         self._life = None
         life.ended = True
+        self.network.note(f"{self.name} crashed")
         self._kept = life.stack.forwarding, [route for route in life.stack.routes if not route.connected]
         for task in [one for one in self.network.loop.unfinished() if getattr(one, "life", None) == life]:
             task.cancel(f"{self.name} has crashed")
@@ -300,6 +304,7 @@ class Host:
         A host that is up crashes first.
         """
         self.crash()
+        self.network.note(f"{self.name} restarted")
         life = self._begin()
         for service, arguments in self._services:
             self._serve(life, service, arguments)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tcpip_wasm.driver import Driver, drivers_of
 from tcpip_wasm.interfaces import Interface
+from tcpip_wasm.simulation.host import Host
 from tcpip_wasm.simulation.network import Network
 from tcpip_wasm.simulation.waiting import describe_task
 
@@ -15,7 +16,7 @@ from tcpip_wasm.simulation.waiting import describe_task
 def still_open(
     network: Network, stacks: Mapping[Driver, str] | None = None, *, but: Iterable[asyncio.Task[Any]] = ()
 ) -> dict[Any, str]:
-    """Return each thing that is still open, with a text.
+    """Return each thing that is still open, with a text: first what is on no host, then host by host, then stacks.
 
     Args:
         network: the scenario's network.
@@ -28,7 +29,16 @@ def still_open(
             drivers[host.stack.interfaces[0].driver] = host.name
     drivers.update(stacks or {})
     tasks = open_tasks(network.loop.unfinished(), but)
-    return {**tasks, **open_sockets(drivers), **open_stacks(network.loop, drivers)}
+    found = {task: text for task, text in tasks.items() if _host_of(task) is None}
+    for host in network.hosts.values():
+        found |= {task: text for task, text in tasks.items() if _host_of(task) is host}
+        found |= open_sockets({driver: name for driver, name in drivers.items() if name == host.name})
+    return found | open_sockets(drivers) | open_stacks(network.loop, drivers)
+
+
+def _host_of(task: asyncio.Task[Any]) -> Host | None:
+    life = getattr(task, "life", None)
+    return None if life is None else life.host
 
 
 def open_tasks(tasks: Iterable[asyncio.Task[Any]], but: Iterable[asyncio.Task[Any]] = ()) -> dict[Any, str]:

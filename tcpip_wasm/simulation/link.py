@@ -46,8 +46,8 @@ class LinkEnd(Protocol):
     def unplug(self) -> None:
         """Hand on nothing any more. Idempotent."""
 
-    def receive(self, frame: bytes) -> None:
-        """Take in a frame that arrives."""
+    def receive(self, frame: bytes) -> str | None:
+        """Take in a frame that arrives; return None, or why it is dropped here."""
 
 
 class InterfaceEnd:
@@ -63,6 +63,9 @@ class InterfaceEnd:
         interface: what it is attached to, or None.
         dropped: frames that arrived while there was no interface, or too fast for its stack.
     """
+
+    gone = "gone"
+    """Why a frame is dropped where there is no interface."""
 
     def __init__(self, interface: Interface) -> None:
         if not isinstance(interface, StreamInterface):
@@ -113,21 +116,26 @@ class InterfaceEnd:
         self.interface = None
         self._forget()
 
-    def receive(self, frame: bytes) -> None:
-        """Hand a frame to the interface, or let it wait for the stack's next turn."""
+    def receive(self, frame: bytes) -> str | None:
+        """Hand a frame to the interface, or let it wait for the stack's next turn; return why it is dropped, or None.
+
+        What waits when the interface goes was delivered, and counts among `dropped` only.
+        """
         interface = self.interface
         if interface is None:
             self.dropped += 1
-        elif self._waiting:
+            return self.gone
+        if self._waiting:
             if self._waiting_bytes + len(frame) > MOST_WAITING:
                 self.dropped += 1
-            else:
-                self._waiting.append(frame)
-                self._waiting_bytes += len(frame)
+                return "overrun"
+            self._waiting.append(frame)
+            self._waiting_bytes += len(frame)
         elif not interface.inject(frame):
             self._waiting.append(frame)
             self._waiting_bytes += len(frame)
             interface.driver.when_room(interface.buffers, self._continue)
+        return None
 
     def _continue(self) -> None:
         interface, waiting = self.interface, self._waiting
@@ -154,7 +162,8 @@ class Link:
         seed: of the random streams. Each direction has one of its own, ``Random(f"{seed}/{name}/{direction}")``, so
             that nothing that happens elsewhere changes what it draws.
         loop: whose time it is; None takes the running one.
-        observe: takes what is sent, and what is dropped.
+        observe: takes what is sent, see `Channel`.
+        on_change: is told in words what `down`, `up` and `change` do.
 
     Raises:
         TypeError: an end of another kind.
@@ -180,7 +189,9 @@ class Link:
         seed: int | str = 0,
         loop: asyncio.AbstractEventLoop | None = None,
         observe: Callable[[Observation], None] | None = None,
+        on_change: Callable[[str], None] | None = None,
     ) -> None:
+        self._on_change = on_change
         loop = loop or asyncio.get_running_loop()
         both = settings or LinkSettings()
         self.name = name
@@ -235,13 +246,19 @@ class Link:
             direction: ``"a_to_b"``, ``"b_to_a"``, or None for both.
             cause: what the observer and the statistics are told.
         """
-        for channel in self._channels(direction):
+        channels = self._channels(direction)
+        if any(channel.up for channel in channels):
+            self._tell("down", direction)
+        for channel in channels:
             channel.cut(cause)
 
     def up(self, direction: Direction | None = None) -> None:
         """Carry again what is sent from now on. Idempotent; without effect on a link that was closed."""
+        channels = self._channels(direction)
         if not self.closed:
-            for channel in self._channels(direction):
+            if not all(channel.up for channel in channels):
+                self._tell("up", direction)
+            for channel in channels:
                 channel.up = True
 
     def change(self, *, direction: Direction | None = None, **settings: Any) -> None:
@@ -258,6 +275,12 @@ class Link:
         changed = [replace(channel.settings, **settings) for channel in channels]
         for channel, its in zip(channels, changed, strict=True):
             channel.settings = its
+        if settings:
+            self._tell(", ".join(f"{name}={value}" for name, value in settings.items()), direction)
+
+    def _tell(self, what: str, direction: Direction | None) -> None:
+        if self._on_change is not None:
+            self._on_change(f"link {self.name}{'' if direction is None else f' {direction}'}: {what}")
 
     def _channels(self, direction: Direction | None) -> list[Channel]:
         match direction:

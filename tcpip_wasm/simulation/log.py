@@ -10,22 +10,38 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from math import nan
+from typing import Any, Final, TextIO
 
 from tcpip_wasm.simulation.loop import VirtualLoop
 from tcpip_wasm.simulation.waiting import place_name
 
-LOG_FORMAT: Final = "%(virtual_time)13.6f %(host)-12s %(levelname)-7s %(name)s: %(message)s"
-"""A format for `logging.Formatter`; of use only for records that were made while a simulation ran."""
+
+class _Format(str):
+    """A format that also takes records without a virtual time and a host."""
+
+    def __mod__(self, values: Any, /) -> str:
+        return super().__mod__({"virtual_time": nan, "host": "-", **values})
+
+
+LOG_FORMAT: Final = _Format("%(virtual_time)13.6f %(host)-12s %(levelname)-7s %(name)s: %(message)s")
+"""A format for `logging.Formatter`. Of a record that was made while no simulation ran, it says the time ``nan``."""
+
+Log = int | str | TextIO | logging.Handler
+"""A level, from which on records go to the standard error output; a stream for records from INFO on; or a handler,
+which gets what its level lets pass, in its own format if it has one."""
 
 
 @contextmanager
-def label(loop: VirtualLoop, level: int | str | None = None) -> Iterator[None]:
+def label(loop: VirtualLoop, log: Log | None = None) -> Iterator[None]:
     """Let records say the virtual time and the host, in a ``with`` block.
 
     Args:
         loop: whose time it is.
-        level: also write records of at least this level to the standard error output, in `LOG_FORMAT`; None does not.
+        log: where to write records to in addition, in `LOG_FORMAT`; None writes them nowhere.
+
+    Raises:
+        ValueError, TypeError: no such level.
     """
     before = logging.getLogRecordFactory()
 
@@ -36,11 +52,10 @@ def label(loop: VirtualLoop, level: int | str | None = None) -> Iterator[None]:
         return record
 
     root = logging.getLogger()
-    handler = None
     root_level = root.level
-    if level is not None:
-        handler = logging.StreamHandler()
-        handler.setLevel(level)
+    handler = None if log is None else _handler(log)
+    bare = handler is not None and handler.formatter is None
+    if handler is not None and bare:
         handler.setFormatter(logging.Formatter(LOG_FORMAT))
     logging.setLogRecordFactory(factory)
     try:
@@ -52,5 +67,15 @@ def label(loop: VirtualLoop, level: int | str | None = None) -> Iterator[None]:
         if handler is not None:
             root.removeHandler(handler)
             root.setLevel(root_level)
+            if bare:
+                handler.setFormatter(None)
         if logging.getLogRecordFactory() is factory:
             logging.setLogRecordFactory(before)
+
+
+def _handler(log: Log) -> logging.Handler:
+    if isinstance(log, logging.Handler):
+        return log
+    handler = logging.StreamHandler(None if isinstance(log, (int, str)) else log)
+    handler.setLevel(log if isinstance(log, (int, str)) else logging.INFO)
+    return handler

@@ -151,6 +151,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now = 0
         self.limit = limit
         self.real_limit = real_limit
+        self.seed: int | str | None = None
         self.turns = self.jumps = 0
         self._at_once = 0
         self._collect = collect
@@ -190,7 +191,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._at_once > MOST_TURNS:
             self._at_once = 0
             raise TimeLimitError(
-                f"the loop has turned {MOST_TURNS:,} times at {self.time():.9f} s without any time passing:",
+                f"the loop has turned {MOST_TURNS:,} times at {self._when()} without any time passing:",
                 self._list(),
             )
         if turns % _LOOK and not self._selecting.descriptors:
@@ -208,12 +209,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if timeout is None:
             if self._jobs or self._selecting.descriptors or self._has_new_threads():
                 return self._really_wait()
-            raise DeadlockError(f"nothing can happen any more at {self.time():.9f} s; these tasks wait:", self._list())
+            raise DeadlockError(f"nothing can happen any more at {self._when()}; these tasks wait:", self._list())
         self._waiting_since = None
         now = self._now + max(1, round(timeout * SECOND))
         if self.limit is not None and now > self.limit * SECOND:
             raise TimeLimitError(
-                f"the limit of {self.limit:g} s of virtual time is reached; these tasks wait:", self._list()
+                f"the limit of {self.limit:g} s of virtual time is reached{self._seed()}; these tasks wait:",
+                self._list(),
             )
         self._now = now
         if now > _COARSE:
@@ -221,6 +223,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._at_once = 0
         self.jumps += 1
         return []
+
+    def _seed(self) -> str:
+        return "" if self.seed is None else f" with seed {self.seed!r}"
+
+    def _when(self) -> str:
+        return f"{self.time():.9f} s{self._seed()}"
 
     def _list(self) -> list[str]:
         return describe_tasks(self.unfinished())
@@ -295,8 +303,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 *[f"{self._selecting.descriptors} descriptors"][: self._selecting.descriptors],
             ]
             raise TimeLimitError(
-                f"nothing has happened for {self.real_limit:g} real seconds at {self.time():.9f} s of virtual time, "
-                f"waiting for {', '.join(what) or 'threads'}; these tasks wait:",
+                f"nothing has happened for {self.real_limit:g} real seconds at {self.time():.9f} s of virtual time"
+                f"{self._seed()}, waiting for {', '.join(what) or 'threads'}; these tasks wait:",
                 self._list(),
             )
         if waited >= OVERTAKEN and self._take_from_outside(overtaking=True):

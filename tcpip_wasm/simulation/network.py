@@ -11,10 +11,11 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import Any, BinaryIO, Final
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
+from random import Random
+from typing import Any, BinaryIO, Final, Literal
 
-from tcpip_wasm.capture import Observation, Recorder, Trace
+from tcpip_wasm.capture import Event, Observation, Recorder, Trace
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.interfaces.addresses import parse_addresses, parse_mtu
 from tcpip_wasm.names import HostsTable
@@ -36,7 +37,7 @@ class Network:
 
     Args:
         seed: what all random choices of links and hosts derive from.
-        trace: whether every frame is recorded.
+        trace: whether every frame is recorded; ``"digest"`` keeps only their hash, and no frames.
 
     Attributes:
         seed: as given.
@@ -44,13 +45,15 @@ class Network:
         names: what all hosts know: the names of hosts, and what is added here.
         hosts, links, switches: by name, in the order in which they were made.
         parted: whether a partition is in force.
+        events: what has happened to it: partitions, crashes and restarts of hosts, changes of links by their methods,
+            and what `note` was told.
 
     Raises:
         TypeError: the seed is neither int nor text, or the running loop is not a `VirtualLoop`.
         RuntimeError: no loop is running.
     """
 
-    def __init__(self, seed: int | str = 0, *, trace: bool = True) -> None:
+    def __init__(self, seed: int | str = 0, *, trace: bool | Literal["digest"] = True) -> None:
         if not isinstance(seed, (int, str)):
             raise TypeError(f"seed must be int or text, not {type(seed).__name__}")
         loop = asyncio.get_running_loop()
@@ -66,9 +69,13 @@ class Network:
         self.context = copy_context()
         self.context.run(place.set, None)
         self.on_failure: Callable[[BaseException], None] | None = None
-        self._trace = Trace()
+        self._trace = Trace(limit=0 if trace == "digest" else None, about=self)
+        self.events: list[Event] = self._trace.events
         self._observers: list[Callable[[Observation], None]] = [self._trace.record] if trace else []
         self._recorders: list[Recorder] = []
+        self._random: dict[str, Random] = {}
+        self._names: dict[str, str] = {}  # of hosts, by address
+        self._closed = False
         self._failed: list[asyncio.Task[Any]] = []
         self._side: dict[str, int] = {}  # of each host that a partition names
         self._owners: dict[bytes, Host] = {}  # by MAC, and by packed address
@@ -161,7 +168,7 @@ class Network:
             raise ValueError(f"name: {name!r} is taken")
         ends: list[Adapter | SwitchPort] = []
         options: dict[str, Any] = {"a_to_b": a_to_b, "b_to_a": b_to_a, "name": name, "seed": self.seed}
-        options |= {"loop": self.loop, "observe": self.observe}
+        options |= {"loop": self.loop, "observe": self.observe, "on_change": self.note}
         try:
             for one in (a, b):
                 ends.append(self._end(one))
@@ -287,9 +294,13 @@ class Network:
             side = {name: side.get(name, 1) for name in self.hosts}
         self._side = side
         self.parted = True
+        numbers = sorted(set(side.values()))
+        self.note(f"parted: {' | '.join(' '.join(n for n, at in side.items() if at == number) for number in numbers)}")
 
     def heal(self) -> None:
         """End a partition. Links that are down stay so."""
+        if self.parted:
+            self.note("healed")
         self.parted = False
         self._side = {}
 
@@ -305,16 +316,13 @@ class Network:
             raise ValueError(f"{member!r} is no host of this network")
         return found
 
-    def drops(self, adapter: Adapter, frame: bytes) -> bool:
-        """Whether a partition keeps a frame from arriving at a card; then it is recorded."""
-        mine = self._side.get(adapter.host.name)
+    def parts(self, host: Host, frame: bytes) -> bool:
+        """Whether a partition keeps a frame from arriving at a host."""
+        mine = self._side.get(host.name)
         if mine is None:
             return False
         sender = self._sender(frame)
-        if sender is None or self._side.get(sender.name, mine) == mine:
-            return False
-        self.observe(Observation(self.loop.time(), adapter.name, False, frame, "partition"))
-        return True
+        return sender is not None and self._side.get(sender.name, mine) != mine
 
     def _sender(self, frame: bytes) -> Host | None:
         kind = frame[12:14]
@@ -323,8 +331,89 @@ class Network:
 
     # --- What was seen ------------------------------------------------------------------------------------------------
 
+    def note(self, text: str) -> None:
+        """Record that something happens now: it is one of the `events`, and in the text of traces and in captures.
+
+        Args:
+            text: what happens, in one line.
+        """
+        if self._closed:
+            return
+        event = Event(self.loop.time(), text)
+        self.events.append(event)
+        for recorder in self._recorders:
+            recorder.event(event)
+
+    def name_of(self, address: str | IPv4Address | IPv6Address) -> str | None:
+        """Return the name of the host that has an address, link-local ones among them; None where nobody has it.
+
+        Raises:
+            ValueError: it is no address.
+        """
+        text = str(address)
+        found = self._names.get(text)
+        if found is None:
+            parsed = ip_address(text)
+            packed = parsed.packed
+            owner = self._owners.get(packed)
+            if owner is None and isinstance(parsed, IPv6Address) and parsed.is_link_local:
+                # RFC 4291, appendix A: the MAC with two bytes in its middle and one bit turned over
+                owner = self._owners.get(bytes([packed[8] ^ 2]) + packed[9:11] + packed[13:])
+            if owner is None:
+                return None
+            found = self._names[text] = owner.name
+        return found
+
+    def host_of(self, thing: object) -> str | None:
+        """Return the name of a host, given the host or its name; None for what is no host of this network."""
+        if isinstance(thing, Host):
+            return thing.name if self.hosts.get(thing.name) is thing else None
+        return thing if isinstance(thing, str) and thing in self.hosts else None
+
+    def points_of(self, thing: object) -> dict[str, bool] | None:
+        """Return the names of the links that end at something, each with whether that is the link's first end.
+
+        Args:
+            thing: a host, a card of one, a switch, the name of a host or a switch; or a link, or its name.
+
+        Returns:
+            None if the network has no such thing.
+        """
+        if isinstance(thing, Link):
+            thing = thing.name
+        if isinstance(thing, str):
+            if thing in self.links:
+                return {thing: True}
+            thing = self.hosts.get(thing) or self.switches.get(thing)
+        if not isinstance(thing, (Host, Adapter, Switch)):
+            return None
+        found = {}
+        for link in self.links.values():
+            for end, first in ((link.b, False), (link.a, True)):
+                if end is thing or getattr(end, "host", None) is thing or getattr(end, "switch", None) is thing:
+                    found[link.name] = first
+        return found
+
+    def random(self, name: str) -> Random:
+        """Return a stream of random numbers of the scenario's own, which derives from the seed and a name.
+
+        What other parts of the scenario draw, or links and hosts, changes nothing in it. The same name gives the same
+        stream, which goes on where it stands.
+
+        Args:
+            name: such as ``"partitions"``.
+
+        Raises:
+            ValueError: a name with a slash, ``random`` or ``urandom``: these are the network's.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"name must be text, not {type(name).__name__}")
+        if "/" in name or name in ("random", "urandom"):
+            raise ValueError(f"name: {name!r} is one of the network's own")
+        return self._random.setdefault(name, Random(f"{self.seed}/{name}"))
+
     def observe(self, observation: Observation) -> None:
-        """Record what a link or a card has seen."""
+        """Record what a link has seen."""
         for observer in self._observers:
             observer(observation)
 
@@ -337,7 +426,8 @@ class Network:
     ) -> Recorder:
         """Write what is seen on links from now on into a pcapng file, until the recorder or the run is closed.
 
-        Time stamps are virtual. Frames that a link has dropped are there, with a comment that says why.
+        Time stamps are virtual. Frames that were dropped are there, with a comment that says why, and when if that was
+        later; and so are the `events`, as records of a journal, which Wireshark lists between the frames.
 
         Args:
             file: a path, which is written anew, or a file open for writing bytes.
@@ -368,6 +458,7 @@ class Network:
 
     def close(self) -> None:
         """Close what captures write, and cut the power of all hosts; `run` does it. Idempotent."""
+        self._closed = True
         for host in self.hosts.values():
             host.crash()
         for recorder in self._recorders:

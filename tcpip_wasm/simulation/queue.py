@@ -164,7 +164,10 @@ class DropTail:
     """A queue that drops what comes when it is full.
 
     Args:
-        packets: frames that may wait; with 0 a frame that finds the transmitter busy is dropped.
+        packets: frames that may wait; with 0 a frame that finds the transmitter busy is dropped. Two frames that a
+            stack sends in one instant need room for one, and it does that often: with a retransmission it also asks
+            whether its neighbour is still there (RFC 4861, section 7.3), and where the second has no room, ever, TCP
+            gives up. So 0 is for frames of one's own.
         bytes: of frames that may wait, link header included.
 
     Raises:

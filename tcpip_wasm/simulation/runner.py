@@ -9,27 +9,29 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, BinaryIO, Final, Generic, Literal, TypeVar
 
 from tcpip_wasm.compat import Polyfill
 from tcpip_wasm.driver import Driver, drivers_of
 from tcpip_wasm.errors import StackClosedError
 from tcpip_wasm.simulation.clock import EPOCH, Chance, follow
 from tcpip_wasm.simulation.current import current_stack, place
-from tcpip_wasm.simulation.errors import ScenarioError, SimulationError
+from tcpip_wasm.simulation.errors import ScenarioError, SimulationError, attach_network
 from tcpip_wasm.simulation.leftovers import still_open
-from tcpip_wasm.simulation.log import label
+from tcpip_wasm.simulation.log import Log, label
 from tcpip_wasm.simulation.loop import REAL_LIMIT, VirtualLoop
 from tcpip_wasm.simulation.network import Network
 
 T = TypeVar("T")
 
-CLEARING: Final = 60.0
-"""Virtual seconds that services and cancelled tasks have to end."""
+CLEARING: Final = 15.0
+"""Virtual seconds that services and cancelled tasks have to end: more than the ten for which libraries wait for a peer.
+What lives on meanwhile goes on sending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,10 @@ def run(
     real_limit: float = REAL_LIMIT,
     follow_time: bool = True,
     epoch: float = EPOCH,
-    trace: bool = True,
+    trace: bool | Literal["digest"] = True,
     strict: bool = True,
-    log: int | str | None = None,
+    log: Log | None = None,
+    capture: str | os.PathLike[str] | BinaryIO | None = None,
 ) -> Run[T]:
     """Run a scenario in virtual time, on a network of its own.
 
@@ -77,11 +80,14 @@ def run(
         real_limit: real seconds that one wait for a thread or a process may take.
         follow_time: whether the process's clocks and random numbers follow the run; see `clock`.
         epoch: what `time.time` says when the run begins, in seconds since 1970-01-01 UTC.
-        trace: whether every frame is recorded; without, there is no digest.
+        trace: whether every frame is recorded. False is faster, and there is no digest; ``"digest"`` has one, but keeps
+            no frames.
         strict: whether failures that nobody could catch fail the run: of callbacks, of servers' connections, of tasks
             on hosts that nobody awaited. What runs on a host that has crashed since never does.
         log: a level of `logging`, from which on records are written to the standard error output with the virtual time
-            and the host; None leaves it to the handlers that are there.
+            and the host; or a stream for those from INFO on; or a `logging.Handler`. None leaves it to the handlers
+            that are there.
+        capture: a pcapng file for all frames, as for `Network.capture`: it is there however the run ends.
 
     Raises:
         DeadlockError: nothing can happen any more, and the scenario has not returned.
@@ -89,11 +95,12 @@ def run(
         ScenarioError: the scenario returned, but a callback failed or a task of a host did and nobody awaited it.
         RuntimeError: another event loop runs in this thread.
 
-    What the scenario raises is raised here, and so is what a service of a host raises, which ends the scenario.
+    What the scenario raises is raised here, and so is what a service of a host raises, which ends the scenario. It gets
+    a note with the seed, the virtual time and the trace's hash, and `network_of` finds its network.
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("run() makes a loop, and another loop is running in this thread")
-    with Stage(
+    stage = Stage(
         seed=seed,
         limit=limit,
         real_limit=real_limit,
@@ -101,13 +108,27 @@ def run(
         epoch=epoch,
         trace=trace,
         log=log,
-    ) as stage:
-        value = stage.perform(scenario)
-        digest = stage.network.trace().digest() if trace else None
-        duration = stage.loop.time()
-        left = stage.end()
-    if strict:
-        stage.check()
+    )
+    digest, duration = None, 0.0
+    try:
+        with stage:
+            if capture is not None:
+                stage.network.capture(capture, comment=f"seed {seed}")
+            try:
+                value = stage.perform(scenario)
+            finally:
+                digest = stage.network.trace().digest() if trace else None
+                duration = stage.loop.time()
+            left = stage.end()
+        if strict:
+            stage.check()
+    except BaseException as error:
+        if hasattr(stage, "network"):
+            hashed = "" if digest is None else f"trace {digest}; "
+            begun = f"seed {seed!r}, {duration:.6f} s of virtual time"
+            error.add_note(f"{begun}; {hashed}repeat with run(…, seed={seed!r})")
+            attach_network(error, stage.network)
+        raise
     return Run(value, seed, digest, duration, stage.network, tuple(left.values()), tuple(stage.failures))
 
 
@@ -136,8 +157,8 @@ class Stage:
         real_limit: float = REAL_LIMIT,
         follow_time: bool = True,
         epoch: float = EPOCH,
-        trace: bool = True,
-        log: int | str | None = None,
+        trace: bool | Literal["digest"] = True,
+        log: Log | None = None,
     ) -> None:
         self._runner = asyncio.Runner(
             loop_factory=lambda: VirtualLoop(limit=limit, real_limit=real_limit, collect=True)
@@ -159,6 +180,7 @@ class Stage:
             loop = self._runner.get_loop()
             assert isinstance(loop, VirtualLoop)
             self.loop = loop
+            loop.seed = self._seed
             loop.set_exception_handler(self._report)
             self._resume()
             self.network = self._runner.run(self._make())
@@ -266,7 +288,8 @@ class Stage:
         """
         if self.failures:
             raise ScenarioError(
-                "the scenario has ended, but: " + "; ".join(f"{type(one).__name__}: {one}" for one in self.failures),
+                f"the scenario has ended, with seed {self._seed!r}, but: "
+                + "; ".join(f"{type(one).__name__}: {one}" for one in self.failures),
                 self.failures,
             ) from self.failures[0]
 

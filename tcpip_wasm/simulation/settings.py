@@ -27,7 +27,9 @@ class LinkSettings:
 
     Args:
         bandwidth: bit/s; None: no limit.
-        delay: seconds of propagation.
+        delay: seconds of propagation. Between hosts on Ethernet a round trip of 3 s or more keeps neighbour discovery
+            from ending, and one of 5 s ARP: they give up, as those of other systems do, and so does what waits for
+            them. Longer ones are for links between tuns, on which nobody asks for a neighbour.
         jitter: seconds; each frame takes up to so much longer, evenly distributed, but none overtakes another by it.
         queue: what waits for the transmitter; without a bandwidth nothing ever waits.
         loss: the probability that a frame is lost, or a model of bursts.

@@ -67,9 +67,10 @@ class SwitchPort:
         self.send = None
         self.switch.remove(self)
 
-    def receive(self, frame: bytes) -> None:
-        """Take in a frame."""
+    def receive(self, frame: bytes) -> str | None:
+        """Take in a frame. What a switch drops, the link has carried all the same: it is counted by the switch."""
         self.switch.forward(self, frame)
+        return None
 
 
 class Switch:

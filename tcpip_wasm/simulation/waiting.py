@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import tcpip_wasm
 from tcpip_wasm.simulation.current import place
+from tcpip_wasm.sockets.server import TcpServer
 
 _LIBRARIES: Final = tuple(
     os.path.dirname(os.path.abspath(module.__file__)) + os.sep for module in (asyncio, tcpip_wasm) if module.__file__
@@ -82,7 +83,11 @@ def _reason(task: asyncio.Task[Any], frames: list[FrameType]) -> str:
         if isinstance(owner, _TELLING):
             return f"{frame.f_code.co_name}() of {_short(owner)}"
         if type(owner).__module__.startswith("tcpip_wasm."):
-            return f"{frame.f_code.co_name}() of {_short(owner)}"
+            hint = ""
+            if isinstance(owner, TcpServer) and frame.f_code.co_name == "wait_closed":
+                # Leaving ``async with server`` does that, too; so does asyncio's server from Python 3.12 on.
+                hint = ", which waits until its open connections are closed: see close_clients() and abort_clients()"
+            return f"{frame.f_code.co_name}() of {_short(owner)}{hint}"
     waiter = getattr(task, "_fut_waiter", None)
     if isinstance(waiter, asyncio.Task):
         return f"the task {waiter.get_name()}"

@@ -122,15 +122,13 @@ def test_a_capture_that_begins_in_the_middle() -> None:
 
 
 def test_what_is_dropped_after_it_was_sent() -> None:
-    """A link shows a frame when it is sent, and again when its queue drops it: that is one segment."""
-    late = [
-        *CONVERSATION[:4],
-        CONVERSATION[5],
-        segment(0.25, 501, 1, data=500),
-        segment(0.3, 501, 1, data=500, comment="codel"),
-    ]
-    late += [CONVERSATION[6], replace(CONVERSATION[6], time=100.35, comment="down"), CONVERSATION[8]]
-    (connection,) = connections(Trace(late))
+    """It is seen once, when it is sent, and marked when its queue drops it."""
+    dropped = segment(0.25, 501, 1, data=500)
+    acknowledged = replace(CONVERSATION[6])
+    trace = Trace([*CONVERSATION[:4], CONVERSATION[5], dropped, acknowledged, CONVERSATION[8]])
+    dropped.drop("codel", 100.3)
+    acknowledged.drop("down", 100.35)
+    (connection,) = connections(trace)
     there = connection.directions[0]
     assert [(s.start, s.dropped) for s in there.segments] == [
         (0, None),
@@ -266,6 +264,14 @@ def test_list_show_and_mistakes(file: Path, tmp_path: Path, capsys: pytest.Captu
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(Trace.load(file))
     assert sum("[DROPPED: loss]" in line for line in lines) == len(Trace.load(file).dropped("loss")) > 0
+    for options, kept in (
+        (["--point", "link0"], lines),
+        (["--point", "link1"], []),
+        (["--host", "10.0.0.1", "--tcp"], [line for line in lines if " TCP " in line]),
+        (["--host", "10.0.0.9"], []),
+    ):
+        assert main(["show", *options, str(file)]) == 0
+        assert capsys.readouterr().out.splitlines() == kept
     assert main(["plot", "-c", "2", str(file)]) == 1
     assert capsys.readouterr().err == "tcpip-wasm: --connection 2: there are 1 to 1\n"
     assert main(["show", str(tmp_path / "none")]) == 1

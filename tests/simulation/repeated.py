@@ -15,10 +15,10 @@ from typing import Final
 
 from tcpip_wasm.simulation import CoDel, Network, Run, run
 
-DIGEST: Final = "691e9fcf8d2b9583f549a88dc2df427889905f222cafe77d496cda8bb7f886aa"
+DIGEST: Final = "17073a7699fd0887a1964002f3448515b4caf2079c5cb540896c9b01bf407ce6"
 """Of seed 1."""
 
-OTHER_DIGEST: Final = "88c0087a3f36f734fe37bb81ddf927055680ccfa72fbe1356416dcbb2ee5b1be"
+OTHER_DIGEST: Final = "c1bb1a92bcd96ece3284d81f917fb8f866fe0c96e5e1f84eca096d71f9e190a1"
 """Of seed 2."""
 
 

@@ -285,15 +285,17 @@ def test_the_observer_hears_of_each_frame_and_what_became_of_it() -> None:
 
     seen = run_virtually(run())
     assert [(entry.frame[:1], entry.comment) for entry in seen] == [
-        (b"a", None),
-        (b"b", None),
+        (b"a", "partition"),
+        (b"b", "partition"),
         (b"c", "queue"),
         (b"d", "mtu"),
         (b"e", "loss"),
-        (b"a", "partition"),
-        (b"b", "partition"),
         (b"f", "partition"),
     ]
+    assert [entry.dropped_at and round(entry.dropped_at - entry.time, 9) for entry in seen] == [
+        *(0.01, 0.01, None, None, None, None)
+    ]
+    assert not any(entry.under_way for entry in seen)
 
 
 @pytest.mark.parametrize(

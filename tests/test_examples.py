@@ -176,7 +176,7 @@ def test_ping() -> None:
 def test_simulation() -> None:
     lines = run("simulation.py")
     assert re.fullmatch(r"100 answers in 1\d\d attempts, 1\d\d s of virtual time, \d{4} frames", lines[0])
-    assert re.fullmatch(r"lost on the way: \d+ by loss, \d+ by partition", lines[1])
+    assert re.fullmatch(r"lost on the way: \d+ by crash, \d+ by loss, \d+ by partition", lines[1])
     assert lines[2] == "the same seed gives the same frames, another seed gives others"
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
 import wasmtime
 
@@ -37,11 +37,8 @@ from tcpip_wasm.engine.udp import UdpCalls
 from tcpip_wasm.errors import StackClosedError, StackTrappedError
 
 Address = IPv4Address | IPv6Address
-Event = tuple[int, int, int, bytes]
-"""Kind, handle, value, payload: see the events of the ABI."""
-
-PIECE: Final = 65536
-"""Bytes of received data in one event at most: what programs most often read at once, and then need not cut."""
+Event = tuple[int, int, int, Any]
+"""Kind, handle, value, payload: see the events of the ABI. A payload is bytes, that of DATA a view."""
 
 _EVENT: Final = Struct("<IIII")
 _LENGTH: Final = Struct("<I")
@@ -210,7 +207,7 @@ class Core:
             self.more = self.soon = False
 
     def events(self) -> list[Event]:
-        """Return the events of the latest `poll`, in order."""
+        """Return the events of the latest `poll`, in order. The payload of DATA is a view, valid until the next one."""
         memory = self._instance.memory
         unpack, header = _EVENT.unpack_from, abi.EVENT_HEADER
         at = self._event_buffer
@@ -218,16 +215,10 @@ class Core:
         events = []
         while at < end:
             size, kind, handle, value = unpack(memory, at)
-            if size == header:
-                payload = b""
-            elif kind == abi.EVENT_DATA:
-                start, last = at + header, at + header + value
-                while last - start > PIECE:
-                    events.append((kind, handle, PIECE, bytes(memory[start : start + PIECE])))
-                    start += PIECE
-                payload = bytes(memory[start:last])
-                value = last - start
-            else:
+            payload: Any = b""
+            if kind == abi.EVENT_DATA:
+                payload = memory[at + header : at + header + value]
+            elif size != header:
                 payload = bytes(memory[at + header : at + size])
             at += size
             events.append((kind, handle, value, payload))

@@ -15,6 +15,7 @@ import errno
 import warnings
 from asyncio.constants import _SendfileMode
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final, cast
 from weakref import ref
@@ -45,6 +46,10 @@ def water_marks(high: int | None, low: int | None) -> tuple[int, int]:
     if not high >= low >= 0:
         raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
     return high, low
+
+
+PIECE: Final = 65536
+"""Bytes handed up at once at most: what programs most often read at once, and then need not cut."""
 
 
 class TcpTransport(asyncio.Transport):
@@ -127,11 +132,11 @@ class TcpTransport(asyncio.Transport):
 
     # --- Events of the core ---------------------------------------------------------------------------------------
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def on_event(self, kind: int, value: int, payload: Any) -> None:
         """Take an event that concerns this connection."""
         if kind == abi.EVENT_DATA:
             if self._reading_paused or self._arrived:
-                self._arrived.append(payload)
+                self._arrived.extend(_pieces(payload))
             elif not self._closing:
                 self._deliver(payload)
         elif kind == abi.EVENT_WRITABLE:
@@ -176,34 +181,40 @@ class TcpTransport(asyncio.Transport):
 
     # --- Receiving ------------------------------------------------------------------------------------------------
 
-    def _deliver(self, data: bytes) -> None:
-        protocol = self._protocol
+    def _deliver(self, data: bytes | memoryview) -> None:
+        """Hand data up, in pieces; what is left when the protocol pauses reading waits for it."""
+        given, size = 0, len(data)
         try:
-            if self._buffered:
-                self._fill(protocol, data)
-            else:
-                protocol.data_received(data)
+            while given < size and not self._closing:
+                if self._reading_paused:
+                    self._arrived.extendleft(reversed(list(_pieces(data[given:]))))
+                    break
+                if self._buffered:
+                    given += self._fill(memoryview(data)[given:])
+                else:
+                    piece = bytes(data[given : given + PIECE])
+                    given += len(piece)
+                    self._protocol.data_received(piece)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
             self._fatal(error, "protocol.data_received() failed")
             return
         if self.auto_credit:
-            self._uncredited += len(data)
+            self._uncredited += given
             if self._uncredited >= CREDIT:
                 self.credit(0)
 
-    def _fill(self, protocol: Any, data: bytes) -> None:
-        """Hand data to a `BufferedProtocol`, in pieces of the sizes it offers."""
-        left = memoryview(data)
-        while left and not self._lost:
-            buffer = protocol.get_buffer(len(left))
-            count = min(len(buffer), len(left))
-            if count == 0:
-                raise RuntimeError("get_buffer() returned an empty buffer")
-            memoryview(buffer)[:count] = left[:count]
-            protocol.buffer_updated(count)
-            left = left[count:]
+    def _fill(self, data: memoryview) -> int:
+        """Hand data to a `BufferedProtocol`, as much as it offers room for, and return how much that was."""
+        protocol: Any = self._protocol
+        buffer = protocol.get_buffer(len(data))
+        count = min(len(buffer), len(data))
+        if count == 0:
+            raise RuntimeError("get_buffer() returned an empty buffer")
+        memoryview(buffer)[:count] = data[:count]
+        protocol.buffer_updated(count)
+        return count
 
     def credit(self, count: int) -> None:
         """Count so many bytes as read; the peer may send as many more."""
@@ -513,7 +524,7 @@ class _Weakly:
     def __init__(self, transport: TcpTransport) -> None:
         self._transport = ref(transport)
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def on_event(self, kind: int, value: int, payload: Any) -> None:
         """See `Handler`."""
         transport = self._transport()
         if transport is not None:
@@ -531,3 +542,8 @@ def _abort_forgotten(driver: Driver, handle: int) -> None:
         del driver.handlers[handle]
         driver.core.tcp_abort(handle)
         driver.wake()
+
+
+def _pieces(data: bytes | memoryview) -> Iterator[bytes]:
+    for start in range(0, len(data), PIECE):
+        yield bytes(data[start : start + PIECE])

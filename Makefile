@@ -26,7 +26,8 @@ demo: wasm
 
 test: wasm
 	$(WASM) native-tests abi-check check
-	$(RUN) -m pytest $(PYTEST_ARGS)
+	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not alone'
+	$(RUN) -m pytest -m alone tests/interop
 
 bench: wasm
 	@$(RUN) -m benchmarks $(BENCH_ARGS)

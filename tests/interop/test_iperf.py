@@ -23,6 +23,7 @@ _LOST = 0.03
 """Share of datagrams that a busy machine may lose: its kernel's queue before the TAP is 1,000 packets, 0.2 s."""
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"]),
     pytest.mark.parametrize("middle", [routed, bridged], ids=["router", "bridge"]),
     pytest.mark.parametrize("reverse", [False, True], ids=["there", "back"]),

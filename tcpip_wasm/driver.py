@@ -52,9 +52,10 @@ class _Scheduler:
         self.later: list[Driver] = []  # to be polled in the next turn of the loop, unless they are before
         self.drivers: WeakSet[Driver] = WeakSet()
         self.scheduled = False
+        self.told: Driver | None = None  # the latest whose handlers heard of an event
 
     def begin(self, driver: Driver) -> None:
-        """Run soon, in the context of one of the stacks that were put into `ready` or `later`."""
+        """Run soon, in the context of one of the stacks concerned."""
         self.scheduled = True
         self._loop.call_soon(self._run, driver.context, context=driver.context)
 
@@ -96,8 +97,12 @@ class _Scheduler:
                         driver.context.run(driver.turn, now)
         finally:
             self.scheduled = False
-            if ready or self.later:
-                self.begin((ready or self.later)[0])
+            told, self.told = self.told, None
+            # Who heard something often writes in the loop's next turn. To look again behind that, in the same turn,
+            # saves the one that a wake-up of its own would cost.
+            following = ready[0] if ready else self.later[0] if self.later else told
+            if following is not None:
+                self.begin(following)
 
 
 # Drivers hold their scheduler, which holds the loop: held from here, no loop would ever be freed.
@@ -152,7 +157,6 @@ class Driver:
         self.is_late = False
         self._timer: asyncio.TimerHandle | None = None
         self._due = inf  # when it fires
-        self._polled = -inf  # when the core was polled last
         self._sent_since_poll = False
         self._waiting: list[tuple[FrameBuffers, Callable[[], None]]] = []
 
@@ -219,7 +223,6 @@ class Driver:
         self._awake = self.is_late = self._sent_since_poll = False
         if self.error is not None:
             return
-        self._polled = now
         self.turns += 1
         core = self.core
         try:
@@ -228,7 +231,10 @@ class Driver:
             self.end(error)
             return
         handlers = self.handlers
-        for kind, handle, value, payload in core.events():
+        events = core.events()
+        if events:
+            self._scheduler.told = self
+        for kind, handle, value, payload in events:
             handler = handlers.get(handle)
             try:
                 if handler is not None:

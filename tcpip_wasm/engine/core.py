@@ -215,12 +215,15 @@ class Core:
         events = []
         while at < end:
             size, kind, handle, value = unpack(memory, at)
-            payload: Any = b""
-            if kind == abi.EVENT_DATA:
-                payload = memory[at + header : at + header + value]
-            elif size != header:
-                payload = bytes(memory[at + header : at + size])
+            start = at + header
             at += size
+            payload: Any
+            if kind == abi.EVENT_DATA:
+                payload = memory[start : start + value]
+            elif start < at:
+                payload = bytes(memory[start:at])
+            else:
+                payload = b""
             events.append((kind, handle, value, payload))
         return events
 

@@ -32,6 +32,7 @@ class PieceReader(asyncio.StreamReader):
     _eof: bool
     _paused: bool
     _exception: BaseException | None
+    _waiter: asyncio.Future[None] | None
     _transport: asyncio.ReadTransport | None
 
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
@@ -60,9 +61,10 @@ class PieceReader(asyncio.StreamReader):
         if not piece:
             return
         self._pieces.append(piece)
-        self._held += len(piece)
-        self._wakeup_waiter()  # type: ignore[attr-defined]
-        if self._held + len(self._joined) > self._most and not self._paused and self._transport is not None:
+        self._held = held = self._held + len(piece)
+        if self._waiter is not None:
+            self._wakeup_waiter()  # type: ignore[attr-defined]
+        if held + len(self._joined) > self._most and not self._paused and self._transport is not None:
             try:
                 self._transport.pause_reading()
             except NotImplementedError:
@@ -83,18 +85,35 @@ class PieceReader(asyncio.StreamReader):
             return await super().read(n)
         if self._exception is not None:
             raise self._exception
-        if not self._held and not self._eof:
-            await self._wait_for_data("read")  # type: ignore[attr-defined]
         pieces = self._pieces
+        if not pieces and not self._eof:
+            await self._wait_for_data("read")  # type: ignore[attr-defined]
         if not pieces:
             return b""
-        if len(pieces[0]) > n or (len(pieces[0]) < _WORTH_A_READ and len(pieces) > 1):
+        size = len(pieces[0])
+        if size > n or (size < _WORTH_A_READ and len(pieces) > 1):
             return await super().read(n)
-        data = pieces.popleft()
-        self._held -= len(data)
+        return self._take()
+
+    async def readexactly(self, n: int) -> bytes:
+        """Return so many bytes; see `asyncio.StreamReader.readexactly`.
+
+        Cancelled, it takes nothing.
+        """
+        pieces = self._pieces
+        if n > 0 and self._exception is None and not self._joined:
+            if not pieces and not self._eof:
+                await self._wait_for_data("readexactly")  # type: ignore[attr-defined]
+            if pieces and len(pieces[0]) == n and not self._joined:
+                return self._take()
+        return await super().readexactly(n)
+
+    def _take(self) -> bytes:
+        piece = self._pieces.popleft()
+        self._held -= len(piece)
         if self._paused:
             self._maybe_resume_transport()
-        return data
+        return piece
 
     def _maybe_resume_transport(self) -> None:
         waiting = self._held + len(self._joined)

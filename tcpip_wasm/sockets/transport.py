@@ -183,18 +183,12 @@ class TcpTransport(asyncio.Transport):
 
     def _deliver(self, data: bytes | memoryview) -> None:
         """Hand data up, in pieces; what is left when the protocol pauses reading waits for it."""
-        given, size = 0, len(data)
+        given = len(data)
         try:
-            while given < size and not self._closing:
-                if self._reading_paused:
-                    self._arrived.extendleft(reversed(list(_pieces(data[given:]))))
-                    break
-                if self._buffered:
-                    given += self._fill(memoryview(data)[given:])
-                else:
-                    piece = bytes(data[given : given + PIECE])
-                    given += len(piece)
-                    self._protocol.data_received(piece)
+            if given <= PIECE and not self._buffered:
+                self._protocol.data_received(bytes(data))
+            else:
+                given = self._deliver_pieces(data)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -204,6 +198,20 @@ class TcpTransport(asyncio.Transport):
             self._uncredited += given
             if self._uncredited >= CREDIT:
                 self.credit(0)
+
+    def _deliver_pieces(self, data: bytes | memoryview) -> int:
+        given, size = 0, len(data)
+        while given < size and not self._closing:
+            if self._reading_paused:
+                self._arrived.extendleft(reversed(list(_pieces(data[given:]))))
+                break
+            if self._buffered:
+                given += self._fill(memoryview(data)[given:])
+            else:
+                piece = bytes(data[given : given + PIECE])
+                given += len(piece)
+                self._protocol.data_received(piece)
+        return given
 
     def _fill(self, data: memoryview) -> int:
         """Hand data to a `BufferedProtocol`, as much as it offers room for, and return how much that was."""
@@ -274,26 +282,22 @@ class TcpTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send data; it is copied before this returns. Raises TypeError for anything but bytes."""
-        if type(data) is not bytes and not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
+        if type(data) is not bytes:
+            data = _flat(data)
         if self._eof_wanted:
             raise RuntimeError("Cannot call write() after write_eof()")
-        if self._lost or self._closing:
+        if self._closing:
             self._writes_after_loss += 1
             if self._writes_after_loss == 5:  # as asyncio: a protocol may miss the news a few times
                 warnings.warn("write to a closed transport", ResourceWarning, stacklevel=2)
             return
-        if type(data) is not bytes:
-            data = memoryview(data)
-            if data.format != "B" or data.ndim != 1 or not data.c_contiguous:
-                data = data.tobytes()
         size = len(data)
         if size == 0:
             return
         taken = 0
         if not self._full and not self._waiting:
             taken = self._send(data)
-            if taken == size or self._lost or self._closing:
+            if taken == size or self._closing:
                 return
         self._waiting.append(memoryview(data)[taken:] if type(data) is bytes else bytes(data[taken:]))
         self._waiting_size += size - taken
@@ -542,6 +546,14 @@ def _abort_forgotten(driver: Driver, handle: int) -> None:
         del driver.handlers[handle]
         driver.core.tcp_abort(handle)
         driver.wake()
+
+
+def _flat(data: object) -> bytes | memoryview:
+    """Return what was given to be written as bytes in a row; raise TypeError if it is something else."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
+    view = memoryview(data)
+    return view if view.format == "B" and view.ndim == 1 and view.c_contiguous else view.tobytes()
 
 
 def _pieces(data: bytes | memoryview) -> Iterator[bytes]:

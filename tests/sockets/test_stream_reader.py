@@ -19,7 +19,7 @@ _STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("feed"), st.one_of(st.binary(max_size=30), st.integers(4000, 9000).map(payload))),
         st.tuples(st.just("read"), st.integers(0, 9000)),
-        st.tuples(st.just("readexactly"), st.integers(0, 9000)),
+        st.tuples(st.just("readexactly"), st.one_of(st.integers(0, 30), st.integers(0, 9000))),
         st.tuples(st.just("readline"), st.none()),
         st.tuples(st.just("readuntil"), st.sampled_from([b"\n", b"\r\n", b"\0\0"])),
         st.tuples(st.just("at_eof"), st.none()),
@@ -96,6 +96,8 @@ def test_a_piece_is_returned_as_it_came() -> None:
     async def main() -> None:
         reader = PieceReader(65536, asyncio.get_running_loop())
         first, second = payload(65536), payload(5000)
+        reader.feed_data(first)
+        assert await reader.readexactly(65536) is first
         reader.feed_data(first)
         reader.feed_data(second)
         assert await reader.read(65536) is first

@@ -52,7 +52,8 @@ class _Scheduler:
         self.later: list[Driver] = []  # to be polled in the next turn of the loop, unless they are before
         self.drivers: WeakSet[Driver] = WeakSet()
         self.scheduled = False
-        self.told: Driver | None = None  # the latest whose handlers heard of an event
+        self.runs = 0
+        self.told: Driver | None = None  # one whose handlers heard something in this run
 
     def begin(self, driver: Driver) -> None:
         """Run soon, in the context of one of the stacks concerned."""
@@ -74,12 +75,18 @@ class _Scheduler:
         ready, time = self.ready, self._loop.time
         self.scheduled = True  # until the end: what is woken meanwhile is polled below
         later, self.later = self.later, []
+        self.runs += 1
+        held: list[Driver] | None = None
         now = time()
         until = now + SLICE
         turns = 0
         try:
             while ready:
                 driver = ready.popleft()
+                if driver.told == self.runs:  # its programs have a turn of the loop before it is polled again
+                    held = held or []
+                    held.append(driver)
+                    continue
                 if driver.context is entered:
                     driver.turn(now)
                 else:
@@ -97,10 +104,12 @@ class _Scheduler:
                         driver.context.run(driver.turn, now)
         finally:
             self.scheduled = False
-            told, self.told = self.told, None
-            # Who heard something often writes in the loop's next turn. To look again behind that, in the same turn,
+            if held:
+                ready.extend(held)
+            # Who was told something often writes in the loop's next turn. To look again behind that, in the same turn,
             # saves the one that a wake-up of its own would cost.
-            following = ready[0] if ready else self.later[0] if self.later else told
+            following = ready[0] if ready else self.later[0] if self.later else self.told
+            self.told = None
             if following is not None:
                 self.begin(following)
 
@@ -138,6 +147,7 @@ class Driver:
     Attributes:
         context: what callbacks run in, whoever caused them: a copy of the context that the stack was created in.
         turns: how often the core was polled.
+        told: the scheduler's latest run in which handlers heard of more than frames to be sent.
         handlers: what stands behind each handle.
         is_late: whether it is to be polled in the loop's next turn: acknowledgements or a window update wait, and with
             them may go what the application does next.
@@ -149,6 +159,7 @@ class Driver:
         self.loop = loop
         self.context = copy_context()
         self.turns = 0
+        self.told = 0
         self.handlers: dict[int, Handler] = {}
         self.error: StackError | None = None
         self._scheduler = _scheduler_of(loop)
@@ -232,7 +243,8 @@ class Driver:
             return
         handlers = self.handlers
         events = core.events()
-        if events:
+        if events and events[0][0] != abi.EVENT_TRANSMIT:  # those come last
+            self.told = self._scheduler.runs
             self._scheduler.told = self
         for kind, handle, value, payload in events:
             handler = handlers.get(handle)

@@ -13,7 +13,7 @@ import errno
 import socket
 import ssl as ssl_module
 from collections.abc import Callable, Iterable
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from tcpip_wasm.compat.placed import PlacedSockets, SocketEnd
@@ -29,8 +29,11 @@ from tcpip_wasm.compat.route import ANY_ADDRESS, Route, RouteLike, literal
 from tcpip_wasm.errors import NameResolutionError, network_error
 from tcpip_wasm.names.lookup import port_number
 from tcpip_wasm.sockets import TcpTransport
+from tcpip_wasm.sockets.stream_reader import keep_pieces
 from tcpip_wasm.sockets.tls import client_tls, secured, start_tls
 from tcpip_wasm.stack import NetworkStack
+
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
 REPLACED: Final = (
     "create_connection",
@@ -203,7 +206,9 @@ class Polyfill:
     async def _connect(
         self, factory: Callable[[], Any], destination: str | tuple[str, ...], port: Any, **options: Any
     ) -> tuple[Any, Any]:
-        transport, protocol = await self.stack.create_connection(factory, destination, port_number(port), **options)
+        transport, protocol = await self.stack.create_connection(
+            _keeping_pieces(factory), destination, port_number(port), **options
+        )
         if isinstance(destination, str) and literal(destination) is None:
             self._route.learn(transport.get_extra_info("peername")[0])  # programs come back to who has answered
         return transport, protocol
@@ -228,7 +233,7 @@ class Polyfill:
                 raise ValueError("host/port and sock can not be specified at the same time")
             tls = client_tls(ssl, None, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
             transport = end.take_over()
-            protocol = factory()
+            protocol = _keeping_pieces(factory)()
             waiter = self._loop.create_future()
             wrapper = tls.wrap(self._loop, protocol, waiter) if tls else None
         except BaseException:
@@ -273,7 +278,7 @@ class Polyfill:
         for unused in ("reuse_address", "reuse_port", "keep_alive"):
             options.pop(unused, None)  # ports of a stack need no permission, and keep-alive is a connection's own
         unique = cast("Iterable[str]", dict.fromkeys(addresses))
-        return await self.stack.create_server(protocol_factory, unique, port_number(port), **options)
+        return await self.stack.create_server(_keeping_pieces(protocol_factory), unique, port_number(port), **options)
 
     async def start_tls(
         self,
@@ -462,6 +467,15 @@ class Polyfill:
             await end.send(piece)
             sent += len(piece)
         return sent
+
+
+def _keeping_pieces(factory: Callable[[], ProtocolT]) -> Callable[[], ProtocolT]:
+    def make() -> ProtocolT:
+        protocol = factory()
+        keep_pieces(protocol)
+        return protocol
+
+    return make
 
 
 def _text(host: Any) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import Final, SupportsIndex
+from typing import Final, SupportsIndex, cast
 
 _WORTH_A_READ: Final = 4096
 """Bytes: a smaller piece is returned together with those that follow it."""
@@ -21,7 +21,7 @@ holding the peer back in the middle of each window costs a quarter of the rate (
 
 
 class PieceReader(asyncio.StreamReader):
-    """An `asyncio.StreamReader` whose `read` returns pieces as they arrived.
+    """An `asyncio.StreamReader` whose `read` returns pieces as they arrived, or cut from them.
 
     Args:
         limit: bytes of the longest line, and a quarter of what is held before the peer is held back.
@@ -30,16 +30,20 @@ class PieceReader(asyncio.StreamReader):
 
     # asyncio's, which its stubs do not tell of
     _eof: bool
-    _paused: bool
     _exception: BaseException | None
-    _waiter: asyncio.Future[None] | None
+    _limit: int
+    _paused: bool
     _transport: asyncio.ReadTransport | None
+    _waiter: asyncio.Future[None] | None
 
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
-        self._pieces: deque[bytes] = deque()  # what has arrived since `_joined` was filled
-        self._held = 0  # bytes of them
-        self._most = _LIMITS_HELD * limit
         super().__init__(limit=limit, loop=loop)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pieces: deque[bytes | memoryview] = deque()  # what has arrived since `_joined` was filled
+        self._held = 0  # bytes of them
+        self._most = _LIMITS_HELD * self._limit
 
     @property
     def _buffer(self) -> bytearray:
@@ -90,10 +94,9 @@ class PieceReader(asyncio.StreamReader):
             await self._wait_for_data("read")  # type: ignore[attr-defined]
         if not pieces:
             return b""
-        size = len(pieces[0])
-        if size > n or (size < _WORTH_A_READ and len(pieces) > 1):
+        if len(pieces) > 1 and len(pieces[0]) < min(n, _WORTH_A_READ):
             return await super().read(n)
-        return self._take()
+        return self._take(n)
 
     async def readexactly(self, n: int) -> bytes:
         """Return so many bytes; see `asyncio.StreamReader.readexactly`.
@@ -104,19 +107,43 @@ class PieceReader(asyncio.StreamReader):
         if n > 0 and self._exception is None and not self._joined:
             if not pieces and not self._eof:
                 await self._wait_for_data("readexactly")  # type: ignore[attr-defined]
-            if pieces and len(pieces[0]) == n and not self._joined:
-                return self._take()
+            if pieces and len(pieces[0]) >= n:
+                return self._take(n)
         return await super().readexactly(n)
 
-    def _take(self) -> bytes:
-        piece = self._pieces.popleft()
-        self._held -= len(piece)
+    def _take(self, n: int) -> bytes:
+        """Return so many bytes of the first piece, or all of it if it has fewer."""
+        piece = self._pieces[0]
+        if len(piece) <= n:
+            data = bytes(self._pieces.popleft())
+        else:
+            view = memoryview(piece)
+            data = bytes(view[:n])
+            self._pieces[0] = view[n:]
+        self._held -= len(data)
         if self._paused:
             self._maybe_resume_transport()
-        return piece
+        return data
 
     def _maybe_resume_transport(self) -> None:
         waiting = self._held + len(self._joined)
         if self._paused and self._transport is not None and waiting <= self._most // 2:
             self._paused = False
             self._transport.resume_reading()
+
+
+def keep_pieces(protocol: asyncio.BaseProtocol) -> None:
+    """Make the reader of `asyncio.open_connection` or `asyncio.start_server` a `PieceReader`.
+
+    Args:
+        protocol: a new one, which has received nothing yet. Without effect on any but `asyncio.StreamReaderProtocol`,
+            and on readers of a class of their own.
+    """
+    if isinstance(protocol, asyncio.StreamReaderProtocol):
+        reader = protocol._stream_reader  # type: ignore[attr-defined]
+        if type(reader) is asyncio.StreamReader:
+            buffer = vars(reader).pop("_buffer")
+            reader.__class__ = PieceReader
+            kept = cast(PieceReader, reader)
+            kept._buffer = buffer
+            kept._begin()

@@ -18,6 +18,7 @@ import pytest
 from tcpip_wasm import NetworkStack, TcpTransport, compat, create_stack
 from tcpip_wasm.compat.loop import REPLACED
 from tcpip_wasm.compat.route import LEARNT, Route
+from tcpip_wasm.sockets.stream_reader import PieceReader
 from tests.support import payload
 from tests.support_stacks import Recorder, pair, run, turns, until
 from tests.support_tls import client_context, server_context
@@ -386,6 +387,37 @@ def test_a_connection_taken_over_by_a_protocol() -> None:
                 with pytest.raises(ValueError, match="You must set server_hostname"):
                     await asyncio.open_connection(sock=sock, ssl=client_context())
             await until(lambda: held(two.a) == 0)
+
+    run(main())
+
+
+def test_streams_of_the_stack_keep_pieces() -> None:
+    async def main() -> None:
+        servers: list[asyncio.StreamReader] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            servers.append(reader)
+            writer.write(await reader.readexactly(300_000))
+            writer.close()
+
+        async def client(host: str, port: int) -> asyncio.StreamReader:
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(data)
+            assert await reader.read() == data
+            writer.close()
+            return reader
+
+        data = payload(300_000)
+        async with pair() as two:
+            real = await asyncio.start_server(serve, "127.0.0.1", 0)
+            with two.b.polyfill():
+                await asyncio.start_server(serve, two.host, 80)
+            with two.a.polyfill(route=["10.0.0.0/8"]):
+                ours = [await client(two.host, 80), servers.pop()]
+                machines = [await client("127.0.0.1", real.sockets[0].getsockname()[1]), servers.pop()]
+            real.close()
+        assert [type(reader) for reader in ours] == [PieceReader, PieceReader]
+        assert [type(reader) for reader in machines] == [asyncio.StreamReader, asyncio.StreamReader]
 
     run(main())
 

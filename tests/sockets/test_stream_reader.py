@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcpip_wasm.sockets.stream_reader import PieceReader
+from tcpip_wasm.sockets.stream_reader import PieceReader, keep_pieces
 from tests.support import payload
 from tests.support_stacks import pair, run
 
@@ -81,13 +82,51 @@ async def _play(reader: asyncio.StreamReader, steps: list[Step], *, short_reads:
     return given
 
 
+def _adopted(limit: int, loop: asyncio.AbstractEventLoop) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(limit, loop)
+    keep_pieces(asyncio.StreamReaderProtocol(reader, loop=loop))
+    assert isinstance(reader, PieceReader)
+    return reader
+
+
+@pytest.mark.parametrize("make", [PieceReader, _adopted])
 @settings(max_examples=200, deadline=None)
 @given(_STEPS)
-def test_reads_what_asyncio_reads(steps: list[Step]) -> None:
+def test_reads_what_asyncio_reads(make: Callable[..., asyncio.StreamReader], steps: list[Step]) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        ours = await _play(PieceReader(3000, loop), steps, short_reads=False)
+        ours = await _play(make(3000, loop), steps, short_reads=False)
         assert ours == await _play(asyncio.StreamReader(3000), steps, short_reads=False)
+
+    asyncio.run(main())
+
+
+def test_a_reader_of_its_own_class_is_left_alone() -> None:
+    class Reader(asyncio.StreamReader):
+        pass
+
+    async def main() -> None:
+        reader = Reader()
+        keep_pieces(asyncio.StreamReaderProtocol(reader))
+        keep_pieces(asyncio.Protocol())
+        assert type(reader) is Reader
+        reader.feed_data(b"as before")
+        assert await reader.read(100) == b"as before"
+
+    asyncio.run(main())
+
+
+def test_a_large_piece_is_cut_from_its_front() -> None:
+    async def main() -> None:
+        reader = PieceReader(65536, asyncio.get_running_loop())
+        data = payload(200_000)
+        reader.feed_data(data[:150_000])
+        reader.feed_data(data[150_000:])
+        assert await reader.readexactly(4) == data[:4]
+        assert await reader.read(65536) == data[4:65540]
+        assert await reader.readexactly(100_000) == data[65540:165540]
+        reader.feed_eof()
+        assert await reader.read(65536) == data[165540:]
 
     asyncio.run(main())
 

@@ -188,8 +188,7 @@ async def _everything(session: Session) -> None:
         # The kernel begins: a packet that is too big and must not be fragmented, closed ports, large echoes.
         for target in (_HOST[version], _FAR[version]):
             run = session.namespace.run
-            said = await asyncio.to_thread(run, "ping", "-c", "2", "-W", "5", "-i", "0.01", "-s", "9000", target)
-            assert "2 received" in said.stdout
+            await asyncio.to_thread(session.namespace.echoes, target, 2, size=9000)
             await asyncio.to_thread(run, "ping", "-c", "1", "-W", "1", "-M", "do", "-s", "1400", target, check=False)
             await asyncio.to_thread(run, "curl", "-s", "-g", "-m", "5", f"http://[{target}]:9/", check=False)
             await asyncio.to_thread(run, "traceroute", f"-{version}", "-n", "-q", "1", "-w", "2", target)

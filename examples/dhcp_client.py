@@ -102,7 +102,7 @@ async def main() -> int:
                     return 1
             print("the namespace pings it: three answers")
             await tap.release()
-            for _ in range(100):
+            for _ in range(1000):
                 if not leases.read_text():
                     print("released, and dnsmasq has forgotten it")
                     return 0

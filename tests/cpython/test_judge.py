@@ -25,7 +25,7 @@ def test_asyncios_own_tests(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=250,
     )
     assert done.stdout, done.stderr[-3000:]
     summary = json.loads(done.stdout.splitlines()[-1])

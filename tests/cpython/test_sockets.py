@@ -41,7 +41,7 @@ def test_the_socket_modules_own_tests(tmp_path: Path) -> None:
             exits.callback(run[0].communicate)
             exits.callback(run[0].kill)
         for pattern, (process, log) in runs.items():
-            output = process.communicate(timeout=110)[0]
+            output = process.communicate(timeout=250)[0]
             log.seek(0)
             told = log.read()[-5000:]
             assert output, told

@@ -20,7 +20,7 @@ from .harness.namespaces import network_namespace
 from .harness.requirements import require_kernel_peer
 from .harness.wire import Responder
 
-_BOUND = 10.0
+_BOUND = 60.0
 
 
 @contextmanager

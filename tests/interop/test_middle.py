@@ -56,7 +56,7 @@ def test_traceroute_shows_the_router(version: int, method: str) -> None:
         async with routed() as between:
             options = {"udp": (), "icmp": ("-I",), "tcp": ("-T", "-p", "9")}[method]
             said = await between.run(
-                "traceroute", f"-{version}", "-n", "-q", "2", "-w", "5", *options, between.addresses[version]
+                "traceroute", f"-{version}", "-n", "-q", "2", "-w", "30,0,0", *options, between.addresses[version]
             )
             hops = [line.split() for line in said.splitlines()[1:]]
             router = "10.88.1.1" if version == 4 else "fd88:1::1"

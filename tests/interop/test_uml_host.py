@@ -30,7 +30,7 @@ from .harness.uml import Guest, user_mode_linux
 _GUEST = {4: "10.99.0.2", 6: "fd99::2"}
 _LEASED = "10.99.0.100"
 _SHELL, _ECHO, _PORT = 2300, 7007, 8080
-_WAIT = 30.0
+_WAIT = 120.0
 """Seconds for what takes one or two."""
 
 _SIZES = {4: (0, 1, 1472, 1473, 65_507), 6: (0, 1, 1452, 1453, 65_487)}
@@ -80,11 +80,11 @@ _ASK_BY_UDP = f"""
 head -c %d %s > sent
 exec 3<> /dev/udp/%s/{_ECHO}
 dd if=sent bs=65507 count=1 status=none >&3
-timeout 10 dd bs=65507 count=1 status=none <&3 | sha256sum
+timeout 60 dd bs=65507 count=1 status=none <&3 | sha256sum
 """
 
 # A guest's start takes some seconds, and its programs are slow.
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(900)
 
 
 @asynccontextmanager
@@ -122,11 +122,11 @@ async def _talk(stack: NetworkStack, guest: str, own: str, folder: Path) -> None
     async with asyncio.timeout(_WAIT):
         async with await stack.create_ping_session(guest) as session:
             for size in sizes:
-                assert (await session.ping(payload(size), timeout=10)).payload == payload(size)
+                assert (await session.ping(payload(size), timeout=60)).payload == payload(size)
     for size in sizes:
         # One at a time: after its first reply, ping waits for further ones only as long as that one took, twice.
         for _ in range(2):
-            said = await _shell(stack, guest, f"ping -n -c 1 -W 10 -s {size} {own}")
+            said = await _shell(stack, guest, f"ping -n -c 1 -W 60 -s {size} {own}")
             assert "1 received, 0% packet loss" in said, said
             assert "wrong" not in said, said
     file = folder / "datagram"

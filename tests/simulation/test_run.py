@@ -641,9 +641,8 @@ def test_uvicorn_and_httpx() -> None:
         await asyncio.sleep(1)
         return await a.run(client())
 
-    began = time.monotonic()
     result = run(scenario)
-    assert time.monotonic() - began < 10, "thirty seconds of an application that thinks"
+    assert result.network.loop.time() > 30, "of an application that thinks"
     assert [size for _, size in result.value] == [100_000] * 3
     assert result.value[0][0] == "Sat, 01 Jan 2000 00:00:01 GMT", "it keeps the date of when the request began"
     assert run(scenario).digest == result.digest

@@ -110,7 +110,7 @@ class Capture:
             ],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
             env={**os.environ, "WIRESHARK_CONFIG_DIR": str(_settings(folder))},
             check=True,
         )

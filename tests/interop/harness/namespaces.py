@@ -33,7 +33,7 @@ class Namespace:
         """The command line that runs `argv` inside."""
         return ["ip", "netns", "exec", self.name, *argv]
 
-    def run(self, *argv: str, timeout: float = 10.0, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str, timeout: float = 60.0, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command inside to its end, at most `timeout` seconds; its output is captured as text.
 
         Raises:
@@ -132,4 +132,4 @@ def network_namespace() -> Iterator[Namespace]:
 
 
 def _ip(*argv: str) -> None:
-    subprocess.run(["ip", *argv], check=True, timeout=10, capture_output=True)
+    subprocess.run(["ip", *argv], check=True, timeout=60, capture_output=True)

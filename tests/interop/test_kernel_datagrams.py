@@ -144,6 +144,19 @@ def test_the_kernels_ping(kind: Kind, version: int) -> None:
     with_peer(kind, work)
 
 
+def test_the_kernels_pings_at_once(kind: Kind, version: int) -> None:
+    async def work(peer: KernelPeer) -> None:
+        for size in (*SIZES, MOST[version]):
+            # Five are sent before any reply is waited for. With a deadline ping ends when it has five replies, and not
+            # soon after its last request; it would send a sixth in place of one that did not come.
+            options = ("-n", "-l", "5", "-c", "5", "-i", "60", "-w", "90", "-s", str(size))
+            said = await run_inside(peer, "ping", *options, STACK_ADDRESSES[version])
+            assert "5 packets transmitted, 5 received, 0% packet loss" in said, said
+            assert "wrong" not in said, said
+
+    with_peer(kind, work)
+
+
 def test_ping_to_the_kernel(kind: Kind, version: int) -> None:
     async def work(peer: KernelPeer) -> None:
         async with await peer.stack.create_ping_session(KERNEL[version]) as session:

@@ -163,7 +163,7 @@ async def _talk(stack: NetworkStack, guest: str, own: str, folder: Path) -> None
 
 
 def _judge(capture: Capture, folder: Path, *protocols: str) -> None:
-    verdict = capture.judge(folder)
+    verdict = capture.judge(folder, kernels=_GUEST.values())
     assert verdict.bad == []
     assert all(verdict.good[each] > 5 for each in protocols), verdict.good
     print(f"{len(capture.frames):,} frames, sums {dict(verdict.good)}")

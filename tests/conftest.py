@@ -1,4 +1,4 @@
-"""What all tests share: a heap in which looking for garbage is cheap."""
+"""What all tests share: a heap in which looking for garbage is cheap, and examples that may take their time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes, on a machine that does much else, says nothing about it.
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -44,7 +44,7 @@ def set_loop_kind(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"{__name__}.loop_factory", uvloop.new_event_loop)
 
 
-def run(main: Coroutine[Any, Any, T], *, seconds: float = 30.0) -> T:
+def run(main: Coroutine[Any, Any, T], *, seconds: float = 120.0) -> T:
     """Run a test's coroutine: within a time, with no task left and nothing reported to the loop.
 
     Args:
@@ -56,7 +56,7 @@ def run(main: Coroutine[Any, Any, T], *, seconds: float = 30.0) -> T:
     return result
 
 
-def run_with_reports(main: Coroutine[Any, Any, T], *, seconds: float = 30.0) -> tuple[T, list[dict[str, Any]]]:
+def run_with_reports(main: Coroutine[Any, Any, T], *, seconds: float = 120.0) -> tuple[T, list[dict[str, Any]]]:
     """Like `run`, and return also what was reported to the loop's exception handler."""
     reports: list[dict[str, Any]] = []
 

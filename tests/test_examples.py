@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SKIPPED = 77
 """Exit status of an example that cannot run on this machine, after a line that says why."""
 
-SECONDS = 100.0
+SECONDS = 250.0
 
 
 def run(name: str, *arguments: str) -> list[str]:

@@ -139,7 +139,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
     async def guarded() -> T:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             result = await main
         await turns()
         assert asyncio.all_tasks() == {asyncio.current_task()}, "a task was left behind"

@@ -52,7 +52,7 @@ def tshark(path: Path, *fields: str, filter: str = "") -> list[list[str]]:  # no
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
         check=True,
     )
     return [line.split("\t") for line in done.stdout.splitlines()]
@@ -92,7 +92,7 @@ def test_tshark_finds_no_fault_in_the_file(tmp_path: Path) -> None:
     expected = write(path)
     if shutil.which("capinfos") is None:
         pytest.skip("needs capinfos")
-    done = subprocess.run(["capinfos", "-M", str(path)], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(["capinfos", "-M", str(path)], capture_output=True, text=True, timeout=250, check=True)
     assert "error" not in done.stderr
     assert "Number of interfaces in file: 2" in done.stdout
     assert done.stdout.count("Time resolution = 0x09") == 2

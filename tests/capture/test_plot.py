@@ -304,7 +304,7 @@ def test_as_a_program(file: Path) -> None:
         [sys.executable, "-m", "tcpip_wasm", "plot", "--list", str(file)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
         check=True,
     )
     assert "300,000 bytes there" in done.stdout
@@ -325,7 +325,7 @@ def test_without_matplotlib(file: Path, tmp_path: Path) -> None:
         "from tcpip_wasm.cli import main\n"
         f"raise SystemExit(main(['plot', {str(file)!r}, '-o', {str(tmp_path / 'a.png')!r}]))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=250)
     assert done.returncode == 1
     assert "pip install 'tcpip_wasm[plot]'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket as real
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +13,11 @@ from tcpip_wasm.compat import StackThread
 from tcpip_wasm.compat import socket as stand_in
 from tests import support_stacks
 
-BOUND = 10.0
+BOUND = 60.0
 """Seconds after which what blocks has hung."""
+
+ASLEEP = 0.02
+"""Seconds for which a thread that blocks sleeps on: one that only waits for the interpreter wakes up every 5 ms."""
 
 
 @contextmanager
@@ -60,18 +64,26 @@ class Background:
         return self._outcome[0]
 
     def wait_until_blocked(self) -> None:
-        """Wait until the function blocks in a call of the kernel, or has ended: its thread is asleep then."""
-        self.running.wait(BOUND)
-        path = f"/proc/self/task/{self._thread.native_id}/stat"
-        for _ in range(2000):
-            try:
-                with open(path, encoding="ascii") as stat:
-                    if stat.read().rpartition(")")[2].split()[0] == "S":
-                        return
-            except OSError:
+        """Wait until the function blocks in a call of the kernel, or has ended: its thread sleeps, and sleeps on."""
+        assert self.running.wait(BOUND), "it never began"
+        until = time.monotonic() + BOUND
+        before = self._sleep()
+        while time.monotonic() < until:
+            threading.Event().wait(ASLEEP)
+            after = self._sleep()
+            if after is None or after == before != 0:
                 return
-            threading.Event().wait(0.001)
+            before = after
         raise AssertionError("it never blocked")
+
+    def _sleep(self) -> int | None:
+        """Which of its sleeps the thread is in, counted from 1, or 0 if it is awake; None if it has ended."""
+        try:
+            with open(f"/proc/self/task/{self._thread.native_id}/status", encoding="ascii") as status:
+                fields = dict(line.split(":", 1) for line in status)
+        except OSError:
+            return None
+        return int(fields["voluntary_ctxt_switches"]) if fields["State"].split()[0] == "S" else 0
 
 
 def pair(net: Any, family: int = real.AF_INET) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ import socket as real
 import ssl
 import struct
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -48,7 +49,8 @@ def connections(thread: VirtualHost) -> int:
 
 def wait_for_no_connections(thread: VirtualHost) -> None:
     """Wait until no connection is left."""
-    for _ in range(1000):
+    until = time.monotonic() + BOUND
+    while time.monotonic() < until:
         if connections(thread) == 0:
             return
         threading.Event().wait(0.005)

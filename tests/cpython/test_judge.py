@@ -18,6 +18,7 @@ AT_LEAST = 120
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the list is that of Python 3.11's tests")
 @pytest.mark.skipif(importlib.util.find_spec("test.test_asyncio") is None, reason="the tests are not installed")
+@pytest.mark.timeout(900)
 def test_asyncios_own_tests(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.cpython"],
@@ -25,7 +26,7 @@ def test_asyncios_own_tests(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=800,
     )
     assert done.stdout, done.stderr[-3000:]
     summary = json.loads(done.stdout.splitlines()[-1])

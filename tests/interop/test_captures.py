@@ -29,7 +29,7 @@ async def main():
     for host in ("10.91.0.1", "fd91::1"):
         await asyncio.start_server(serve, host, 7)
     print("ready", flush=True)
-    await asyncio.sleep(60)
+    await asyncio.sleep(600)
 asyncio.run(main())
 """
 _SIZE = 300_000
@@ -70,17 +70,17 @@ def test_the_kernel_captures_the_same(kind: str, format_: str, tmp_path: Path) -
                         assert await reader.read() == payload(_SIZE)
                         writer.close()
                         async with await stack.create_ping_session(host) as ping:
-                            await ping.ping(payload(1000), timeout=5)
+                            await ping.ping(payload(1000), timeout=60)
                         async with await stack.open_udp(remote=(host, 9)) as udp:
                             await udp.send(UdpDatagram(host, 9, payload(3000)))
                             with pytest.raises(ConnectionRefusedError):
                                 await udp.receive()
             # It writes what it has several times a second.
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(100):
                 while len(_readable(kernel)) < len(_readable(ours)):  # noqa: ASYNC110 - a file tells nobody
                     await asyncio.sleep(0.1)
             dumpcap.send_signal(signal.SIGINT)
-            await asyncio.to_thread(dumpcap.wait, 10)
+            await asyncio.to_thread(dumpcap.wait, 60)
 
     asyncio.run(main())
     theirs, trace = Trace.load(kernel), Trace.load(ours)

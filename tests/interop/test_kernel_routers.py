@@ -23,7 +23,7 @@ from .harness.requirements import require_kernel_peer
 
 _PORT = 7007
 _NARROW = 1300
-_WAIT = 20.0
+_WAIT = 250.0
 
 _ECHO = """
 import socket, sys
@@ -91,7 +91,7 @@ def test_each_router_says_who_it_is(version: int) -> None:
             nowhere = "192.0.2.1" if version == 4 else "2001:db8::1"
             async with await stack.create_ping_session(nowhere) as session:
                 with pytest.raises(DestinationUnreachableError) as unreachable:
-                    await session.ping(timeout=5)
+                    await session.ping(timeout=60)
                 assert unreachable.value.reporter == way[1]
             assert await traceroute(stack, way[-1]) == way
             async with await stack.create_ping_session(way[-1]) as session:
@@ -99,11 +99,11 @@ def test_each_router_says_who_it_is(version: int) -> None:
                     # In pieces, too: a router reports the first.
                     for size in (0, 1200, 5000):
                         with pytest.raises(TimeExceededError) as caught:
-                            await session.ping(payload(size), ttl=hops, timeout=5)
+                            await session.ping(payload(size), ttl=hops, timeout=60)
                         assert caught.value.reporter == router
                 # Several at once, each with its own end.
                 ends = await asyncio.gather(
-                    *(session.ping(ttl=1 + number % 3, timeout=5) for number in range(30)), return_exceptions=True
+                    *(session.ping(ttl=1 + number % 3, timeout=60) for number in range(30)), return_exceptions=True
                 )
                 assert [getattr(end, "reporter", None) or getattr(end, "host", None) for end in ends] == way * 10
 

@@ -20,7 +20,7 @@ from .harness.namespaces import network_namespace
 from .harness.requirements import require_kernel_peer
 from .harness.wire import Responder
 
-_BOUND = 10.0
+_BOUND = 60.0
 
 
 @contextmanager
@@ -272,10 +272,7 @@ def test_the_kernel_pings_raw_frames(kind: str) -> None:
 
             interface.on_frame = answer
             link = device.attach(interface)
-            report = await asyncio.to_thread(
-                namespace.run, "ping", "-c", "3", "-i", "0.01", "-W", "2", "10.88.0.1"
-            )
-            assert " 0% packet loss" in report.stdout
+            await asyncio.to_thread(namespace.echoes, "10.88.0.1", 3)
             assert link.counters.frames_sent >= 3
 
     asyncio.run(run())

@@ -56,7 +56,7 @@ def test_traceroute_shows_the_router(version: int, method: str) -> None:
         async with routed() as between:
             options = {"udp": (), "icmp": ("-I",), "tcp": ("-T", "-p", "9")}[method]
             said = await between.run(
-                "traceroute", f"-{version}", "-n", "-q", "2", "-w", "5", *options, between.addresses[version]
+                "traceroute", f"-{version}", "-n", "-q", "2", "-w", "30,0,0", *options, between.addresses[version]
             )
             hops = [line.split() for line in said.splitlines()[1:]]
             router = "10.88.1.1" if version == 4 else "fd88:1::1"
@@ -90,7 +90,7 @@ def test_the_router_says_that_there_is_no_way(version: int) -> None:
         async with routed() as between:
             nowhere, nobody = ("192.0.2.1", "10.88.2.77") if version == 4 else ("2001:db8::1", "fd88:2::77")
             router = "10.88.1.1" if version == 4 else "fd88:1::1"
-            said = await between.run("ping", "-c", "1", "-W", "5", nowhere, check=False)
+            said = await between.run("ping", "-c", "1", "-W", "20", nowhere, check=False)
             assert f"From {router}" in said
             assert ("Net Unreachable" if version == 4 else "No route") in said
             said = await between.run("ping", "-c", "1", "-W", "20", nobody, check=False)
@@ -116,11 +116,10 @@ def test_ping_through_a_bridge_and_to_it(version: int) -> None:
         async with bridged() as between:
             await between.ping(version)
             own = "10.88.0.3" if version == 4 else "fd88::3"
-            said = await between.run("ping", "-c", "3", "-i", "0.01", "-W", "5", own, check=False)
-            assert "3 received, 0% packet loss" in said
+            await asyncio.to_thread(between.near.echoes, own, 3)
             # One hop: a bridge is not seen.
             if version == 4:
-                said = await between.run("ping", "-c", "1", "-W", "5", "-t", "1", between.addresses[4], check=False)
+                said = await between.run("ping", "-c", "1", "-W", "20", "-t", "1", between.addresses[4], check=False)
                 assert "1 received" in said
 
     asyncio.run(main())

@@ -38,7 +38,7 @@ def _with_dnsmasq(work: Callable[[KernelPeer], Awaitable[None]], folder: Path) -
                 ready="read " + str(hosts),
             )
             peer.stack.name_servers = [_KERNEL]
-            async with asyncio.timeout(30.0):
+            async with asyncio.timeout(200.0):
                 await work(peer)
 
     asyncio.run(run())
@@ -109,13 +109,13 @@ def test_dig_asks_a_server_on_the_stack() -> None:
     )
 
     async def run() -> None:
-        async with kernel_peer("tap") as peer, asyncio.timeout(60.0):
+        async with kernel_peer("tap") as peer, asyncio.timeout(250.0):
             for host in STACK_ADDRESSES.values():
                 server = await DnsServer(zone).serve(peer.stack, host)
 
                 async def dig(*arguments: str, host: str = host) -> str:
-                    command = ("dig", f"@{host}", "+time=3", "+tries=2", *arguments)
-                    report = await asyncio.to_thread(peer.namespace.run, *command, timeout=20.0)
+                    command = ("dig", f"@{host}", "+time=60", "+tries=1", *arguments)
+                    report = await asyncio.to_thread(peer.namespace.run, *command, timeout=100.0)
                     return report.stdout
 
                 assert await dig("+short", "web.test", "A") == "10.0.0.9\n"

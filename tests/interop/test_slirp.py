@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from .harness.capture import Capture
 from .harness.payload import make_payload
 from .harness.requirements import require_programs
 
-_WAIT = 20.0
+_WAIT = 60.0
 _MEGABYTES = 8
 
 
@@ -74,7 +75,7 @@ def test_dhcp_and_tcp(tmp_path: Path) -> None:
             assert lease.router == lease.server == IPv4Address("10.0.2.2")
             assert stack.name_servers == [("10.0.2.3", 53)]
             # libslirp's router is this machine's loopback.
-            async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(60):
+            async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(250):
                 port = server.sockets[0].getsockname()[1]
                 reader, writer = await stack.open_connection("10.0.2.2", port)
                 token = hashlib.sha256(b"token").digest()
@@ -123,7 +124,7 @@ def test_ping_udp_and_tcp_both_ways(tmp_path: Path) -> None:
         loop = asyncio.get_running_loop()
         async with (
             _behind_slirp(tmp_path, options=forwarded, capture=capture) as (stack, tap),
-            asyncio.timeout(60),
+            asyncio.timeout(250),
         ):
             await tap.configure(dhcp=True, slaac=True, timeout=_WAIT)
             for router in ("10.0.2.2", "fec0::2"):
@@ -170,7 +171,12 @@ def test_ping_udp_and_tcp_both_ways(tmp_path: Path) -> None:
 
 
 def _free_port(kind: int) -> int:
-    """A port of the loopback that nobody has just now: QEMU has to be told one."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback that nobody has just now: QEMU has to be told one.
+
+    It is none of those that the system gives to whoever asks for any.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(10_000)
+        with suppress(OSError), socket.socket(socket.AF_INET, kind) as probe:
+            probe.bind(("127.0.0.1", port))
+            return port

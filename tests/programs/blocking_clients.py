@@ -15,7 +15,7 @@ from tests.programs.bodies import Body, digest, received
 from tests.programs.clients import ROUNDS, letter
 from tests.support_tls import client_context
 
-BOUND: Final = 30.0
+BOUND: Final = 60.0
 """Seconds that a single call may block."""
 
 

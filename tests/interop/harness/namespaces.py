@@ -33,7 +33,7 @@ class Namespace:
         """The command line that runs `argv` inside."""
         return ["ip", "netns", "exec", self.name, *argv]
 
-    def run(self, *argv: str, timeout: float = 10.0, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str, timeout: float = 60.0, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command inside to its end, at most `timeout` seconds; its output is captured as text.
 
         Raises:
@@ -43,6 +43,25 @@ class Namespace:
         if check and done.returncode != 0:
             raise RuntimeError(f"{argv} ended with {done.returncode}: {done.stderr.strip()}")
         return done
+
+    def echoes(self, host: str, count: int, *, size: int = 56) -> None:
+        """The kernel's ping asks a host so often, one echo at a time; each comes back once, with what was sent.
+
+        One at a time, since after its last request ping waits for replies to earlier ones only twice as long
+        as the longest round trip so far: on a busy machine it goes before what is on its way has come.
+
+        Args:
+            host: an IPv4 or IPv6 address.
+            count: of echoes.
+            size: of their payload, in bytes; ping compares what comes back.
+
+        Raises:
+            AssertionError: one did not come back, came twice, or with another payload.
+        """
+        for _ in range(count):
+            said = self.run("ping", "-n", "-c", "1", "-W", "20", "-s", str(size), host, timeout=40, check=False).stdout
+            assert "1 packets transmitted, 1 received, 0% packet loss" in said, said
+            assert "wrong" not in said, said
 
     def start(self, *argv: str, ready: str) -> subprocess.Popen[str]:
         """Start a server inside and return once a line of its output contains `ready`; it ends with the
@@ -113,4 +132,4 @@ def network_namespace() -> Iterator[Namespace]:
 
 
 def _ip(*argv: str) -> None:
-    subprocess.run(["ip", *argv], check=True, timeout=10, capture_output=True)
+    subprocess.run(["ip", *argv], check=True, timeout=60, capture_output=True)

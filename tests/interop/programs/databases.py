@@ -21,7 +21,7 @@ PASSWORD: Final = "a secret of tests"
 BOUND_TO_US: Final = ("setpriv", "--pdeathsig=KILL")
 """Begins the command of a server that shall not outlive the tests, even where these are killed."""
 
-_PATIENCE: Final = 20.0
+_PATIENCE: Final = 60.0
 """Seconds for the end of a server."""
 
 _SETTINGS: Final = {
@@ -67,7 +67,7 @@ def postgresql(namespace: Namespace, programs: Path, certificate: tuple[Path, Pa
             extra_groups=[],
             check=True,
             capture_output=True,
-            timeout=60,
+            timeout=200,
         )
         (folder / "data" / "pg_hba.conf").write_text("host all all all scram-sha-256\n")
         settings = _SETTINGS | {"ssl_cert_file": f"{folder}/certificate.pem", "ssl_key_file": f"{folder}/key.pem"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from tcpip_wasm.compat import StackThread, polyfill_socket
 from tests import support_stacks
 from tests.interop.harness.namespaces import Namespace
 from tests.interop.scenarios import KERNEL_ADDRESSES, STACK_ADDRESSES, kernel_peer
-from tests.support_stacks import run, until
+from tests.support_stacks import run
 
 HOST = KERNEL_ADDRESSES[4]
 OWN = STACK_ADDRESSES[4]
@@ -25,7 +26,7 @@ class Place:
     namespace: Namespace
     folder: Path
 
-    def run(self, client: Callable[[NetworkStack], Awaitable[None]], *, seconds: float = 60.0) -> None:
+    def run(self, client: Callable[[NetworkStack], Awaitable[None]], *, seconds: float = 250.0) -> None:
         """Run a client on a loop whose network is a new stack, joined to the namespace; it leaves no connection."""
 
         async def main() -> None:
@@ -33,8 +34,9 @@ class Place:
                 with peer.stack.polyfill():
                     await client(peer.stack)
                 # Nobody can say FIN to whom is not there: all has to be over before the device goes.
-                core = peer.stack.stats
-                await until(lambda: core().core.connections == core().core.time_wait)
+                # The servers have to say it, too, and nothing tells when they have.
+                while (core := peer.stack.stats().core).connections != core.time_wait:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
 
         run(main(), seconds=seconds)
 

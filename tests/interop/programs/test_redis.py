@@ -65,11 +65,11 @@ def test_publish_and_subscribe(store: Place) -> None:
             await subscriber.subscribe("news")
             await subscriber.psubscribe("sport.*")
             for _ in range(2):
-                assert await subscriber.get_message(timeout=20) is not None
+                assert await subscriber.get_message(timeout=100) is not None
             for number in range(1000):
                 assert await client.publish("news" if number % 2 else f"sport.{number}", f"{number}") == 1
             heard = []
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(100):
                 async for message in subscriber.listen():
                     heard.append((message["channel"], message["data"]))
                     if len(heard) == 1000:
@@ -90,7 +90,7 @@ def test_publish_and_subscribe(store: Place) -> None:
 
 
 def test_on_blocking_sockets(store: Place) -> None:
-    with store.blocking(), redis.Redis(host=HOST, socket_timeout=30) as client:
+    with store.blocking(), redis.Redis(host=HOST, socket_timeout=100) as client:
         client.flushall()
         with client.pipeline(transaction=False) as pipeline:
             for number in range(COMMANDS):
@@ -100,8 +100,8 @@ def test_on_blocking_sockets(store: Place) -> None:
         assert client.get("large") == LARGE
         with client.pubsub(ignore_subscribe_messages=True) as subscriber:
             subscriber.subscribe("news")
-            assert subscriber.get_message(timeout=5) is None  # the subscription's own
+            assert subscriber.get_message(timeout=60) is None  # the subscription's own
             assert client.publish("news", "hello") == 1
-            message: dict[str, Any] | None = subscriber.get_message(timeout=5)
+            message: dict[str, Any] | None = subscriber.get_message(timeout=60)
             assert message is not None
             assert message["data"] == b"hello"

@@ -397,9 +397,8 @@ class Core:
         sent = 0
         while sent < len(data):
             piece = data[sent : sent + abi.STAGING_CAPACITY]
-            taken = self.tcp_send(handle, piece, now)
-            sent += taken
-            if taken < len(piece):
+            sent += self.tcp_send(handle, piece, now)
+            if self.send_full:
                 break
         return sent
 

@@ -171,12 +171,19 @@ class Driver:
         self._sent_since_poll = False
         self._waiting: list[tuple[FrameBuffers, Callable[[], None]]] = []
 
-    def wake(self) -> None:
-        """See to it that the core is polled soon. Cheap when it is already awake."""
+    def wake(self, *, first: bool = False) -> None:
+        """See to it that the core is polled soon. Cheap when it is already awake.
+
+        Args:
+            first: before the cores that wait for it already.
+        """
         if not self._awake and self.error is None:
             self._awake = True
             scheduler = self._scheduler
-            scheduler.ready.append(self)
+            if first:
+                scheduler.ready.appendleft(self)
+            else:
+                scheduler.ready.append(self)
             if not scheduler.scheduled:
                 scheduler.begin(self)
 
@@ -191,7 +198,7 @@ class Driver:
         taken = core.tcp_send(handle, data, now)
         interface, full = core.sent_at_once, core.send_full
         if not interface:
-            self.wake()
+            self.wake(first=True)  # before the stacks that receive it, which else would be polled for a part of it
             return taken, full
         try:
             self.handlers[interface].on_event(abi.EVENT_TRANSMIT, 0, b"")

@@ -52,7 +52,8 @@ class TcpServer(asyncio.AbstractServer):
         self._factory = factory
         self._scope_name = scope_name
         self._connections: dict[TcpTransport, None] = {}  # in the order in which they came
-        self._closed: asyncio.Future[None] = driver.loop.create_future()
+        self._ended = False
+        self._waiters: dict[asyncio.Future[None], None] = {}
         self._forever: asyncio.Future[None] | None = None
         self._handles: dict[int, _Own] = {}
         self._held: list[_Own] = []  # where `start_serving` will listen
@@ -208,7 +209,14 @@ class TcpServer(asyncio.AbstractServer):
 
     async def wait_closed(self) -> None:
         """Wait until the server is closed and its connections have ended. Cancelled, it leaves nothing behind."""
-        await asyncio.shield(self._closed)
+        if self._ended:
+            return
+        waiter: asyncio.Future[None] = self._driver.loop.create_future()
+        self._waiters[waiter] = None  # each has an own one: a shield would wake it a turn of the loop after asyncio's
+        try:
+            await waiter
+        finally:
+            self._waiters.pop(waiter, None)
 
     def _stopped(self) -> None:
         if self.on_gone is not None:
@@ -216,5 +224,8 @@ class TcpServer(asyncio.AbstractServer):
         self._maybe_closed()
 
     def _maybe_closed(self) -> None:
-        if not self._own() and not self._connections and not self._closed.done():
-            self._closed.set_result(None)
+        if not self._own() and not self._connections:
+            self._ended = True
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)

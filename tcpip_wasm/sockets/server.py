@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ class TcpServer(asyncio.AbstractServer):
 
     Attributes:
         on_gone: called once nothing listens any more.
+        keep_alive: whether connections begin with keep-alive switched on.
 
     Raises:
         OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL`` or ``ENOBUFS``; then nothing listens.
@@ -48,6 +50,7 @@ class TcpServer(asyncio.AbstractServer):
     ) -> None:
         self._hold_backlog = hold_backlog
         self.on_gone: Callable[[], None] | None = None
+        self.keep_alive = False
         self._driver = driver
         self._factory = factory
         self._scope_name = scope_name
@@ -122,6 +125,8 @@ class TcpServer(asyncio.AbstractServer):
         )
         self._connections[transport] = None
         transport.on_lost = self._lost
+        if self.keep_alive:
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if not self._hold_backlog:
             transport.leave_backlog()
         transport.begin()

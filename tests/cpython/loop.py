@@ -89,7 +89,7 @@ class StackLoop(asyncio.SelectorEventLoop):
         self._polyfill.__enter__()
 
     def run_until_complete(self, future: Any) -> Any:
-        """As asyncio's; what was closed because of a failure is closed behind the bridge, too, before the loop stops."""
+        """As asyncio's; what a failure has closed is closed behind the bridge, too, before the loop stops."""
         try:
             return super().run_until_complete(future)
         except BaseException:

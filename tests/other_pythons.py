@@ -47,9 +47,9 @@ def interpreters() -> list[str]:
 @cache
 def other_pythons() -> list[str]:
     """Return those that have wasmtime, of which the tests can run what needs nothing else."""
-    own = ROOT / ".venv-other" / "bin" / "python"  # of `make test-other`
+    ours = [str(ROOT / name / "bin" / "python") for name in (".venv", ".venv-other")]  # of the Makefile
     others = [f"cpython 3 {minor}" for minor in VERSIONS if minor != sys.version_info.minor]
-    first = [str(own)] if own.exists() and any(_says(str(own), other) for other in others) else []
+    first = [path for path in ours if any(_says(path, other) for other in others)]
     return [path for path in first + interpreters() if _can(path, "import wasmtime")]
 
 

@@ -11,11 +11,12 @@ BUILD_REQUIREMENTS := import tomllib; \
 WASM = $(MAKE) --no-print-directory -C wasm -j2 PYTHON=$(CURDIR)/$(RUN)
 CHECKED_PYTHON = hatch_build.py pytest_tcpip_wasm.py $(wildcard tcpip_wasm tests examples benchmarks wasm/*.py third_party/*/*.py)
 
-.PHONY: help demo test bench wasm golden lint reproducible wheel setup clean distclean
+.PHONY: help demo test test-other bench wasm golden lint reproducible wheel setup clean distclean
 
 help:
 	@echo "make demo     two virtual hosts on a cable: one serves a file, the other fetches it"
 	@echo "make test     everything: C tests, generated files, Python tests"
+	@echo "make test-other  a core of the Python tests on the newest other CPython that is found"
 	@echo "make bench    our figures beside asyncio over the kernel's loopback"
 	@echo "make wasm     build tcpip_wasm/lwip.wasm (make golden: and accept its new interface and SHA-256)"
 	@echo "make lint     ruff, mypy, layers, generated and golden files"
@@ -28,6 +29,20 @@ test: wasm
 	$(WASM) native-tests abi-check check
 	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not alone'
 	$(RUN) -m pytest -m alone tests/interop
+
+# With no more than these tests need, so that it takes a minute and not five.
+OTHER := .venv-other
+OTHER_NEEDS = $(shell $(RUN) -m tests.other_pythons --requirements)
+OTHER_TESTS := tests/sockets tests/test_eager_tasks.py tests/compat/test_socket_stack.py tests/simulation/test_loop.py \
+  tests/simulation/test_task_factories.py tests/simulation/test_determinism.py
+
+test-other: wasm
+	@other=$$($(RUN) -m tests.other_pythons | tail -n 1); \
+	if [ -z "$$other" ]; then echo "skipped: no CPython of another version, 3.11 or later, is found"; exit 0; fi; \
+	$$other -c 'import ensurepip, venv' || { echo "skipped: $$other cannot make virtual environments"; exit 0; }; \
+	set -e; $$other --version; $$other -m venv --clear $(OTHER); \
+	$(OTHER)/bin/python -m pip --quiet --disable-pip-version-check install $(OTHER_NEEDS); \
+	$(OTHER)/bin/python -m pytest -q -p no:cacheprovider -k 'not uvloop and not another_process' $(OTHER_TESTS)
 
 bench: wasm
 	@$(RUN) -m benchmarks $(BENCH_ARGS)
@@ -71,4 +86,4 @@ clean:
 	rm -rf dist htmlcov .coverage .*_cache .hypothesis .benchmarks
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(OTHER)

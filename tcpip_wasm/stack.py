@@ -531,6 +531,7 @@ class NetworkStack:
         ssl: SSLContext | None = None,
         backlog: int = 100,
         start_serving: bool = True,
+        keep_alive: bool | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> TcpServer:
@@ -543,6 +544,7 @@ class NetworkStack:
             ssl: a context, with which every connection speaks TLS.
             backlog: connections that may wait, 1 to 255; more is taken as 255.
             start_serving: False finds a port and refuses connections until `TcpServer.start_serving`.
+            keep_alive: True lets every connection probe a peer that is silent for long; on every version of Python.
             ssl_handshake_timeout: seconds; None is 60.
             ssl_shutdown_timeout: seconds; None is 30.
 
@@ -555,6 +557,7 @@ class NetworkStack:
         """
         tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         server = self._tcp.serve(protocol_factory, await self._lookup.listening(host), port, backlog, tls=tls)
+        server.keep_alive = bool(keep_alive)
         if not start_serving:
             server.stop_serving()
         return server

@@ -275,8 +275,8 @@ class Polyfill:
                 addresses += [_host_of(info[4]) for info in infos]
             else:
                 addresses.append({int(socket.AF_INET): "0.0.0.0", int(socket.AF_INET6): "::"}.get(family))
-        for unused in ("reuse_address", "reuse_port", "keep_alive"):
-            options.pop(unused, None)  # ports of a stack need no permission, and keep-alive is a connection's own
+        for unused in ("reuse_address", "reuse_port"):
+            options.pop(unused, None)  # ports of a stack need no permission
         unique = cast("Iterable[str]", dict.fromkeys(addresses))
         return await self.stack.create_server(_keeping_pieces(protocol_factory), unique, port_number(port), **options)
 

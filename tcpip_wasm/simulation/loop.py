@@ -90,6 +90,10 @@ class VirtualTask(asyncio.Task[T]):
         task.life = place.get() if context is None else context.get(place)
         return task
 
+    def __init__(self, coro: Any, *, name: object = None, **options: Any) -> None:
+        """Name it before it may begin, which an eager one does at once."""
+        super().__init__(coro, name=f"Task-{self.number}" if name is None else str(name), **options)
+
     def __hash__(self) -> int:
         return self.number
 
@@ -100,10 +104,11 @@ class VirtualTask(asyncio.Task[T]):
 
 
 def _task(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
-    task: VirtualTask[Any] = VirtualTask(coro, loop=loop, **options)
-    if options.get("name") is None:
-        task.set_name(f"Task-{task.number}")
-    return task
+    return VirtualTask(coro, loop=loop, **options)
+
+
+def _eager_task(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    return VirtualTask(coro, loop=loop, **{"eager_start": True, **options})
 
 
 class _Selector(selectors.DefaultSelector):
@@ -168,7 +173,37 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._selecting.loop = self
         super().__init__(self._selecting)
         self._clock_resolution = 1 / SECOND  # of asyncio: a timer is due if it is less than this ahead
-        self.set_task_factory(_task)
+        self.set_task_factory(None)
+
+    def set_task_factory(self, factory: Any) -> None:
+        """As asyncio's. Tasks of None and of `asyncio.eager_task_factory` are `VirtualTask`s; to what another factory
+        makes, its number and its host are added, so that it ends with its host."""
+        super().set_task_factory(factory)
+        self._task_factory_given = factory
+        if factory is None:
+            factory = _task
+        elif factory is getattr(asyncio, "eager_task_factory", None):  # since 3.12
+            factory = _eager_task
+        else:
+            factory = self._numbering(factory)
+        super().set_task_factory(factory)
+
+    def _numbering(self, factory: Any) -> Callable[..., Any]:
+        def make(loop: Any, coro: Any, **options: Any) -> Any:
+            context = options.get("context")
+            task = factory(loop, coro, **options)
+            if not isinstance(task, VirtualTask):
+                task.number = next(self.numbers)
+                task.life = place.get() if context is None else context.get(place)
+                if options.get("name") is None:
+                    task.set_name(f"Task-{task.number}")
+            return task
+
+        return make
+
+    def get_task_factory(self) -> Any:
+        """Return what `set_task_factory` was given."""
+        return self._task_factory_given
 
     # --- Time -----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ class TcpServer(asyncio.AbstractServer):
 
     Attributes:
         on_gone: called once nothing listens any more.
+        keep_alive: whether connections begin with keep-alive switched on.
 
     Raises:
         OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL`` or ``ENOBUFS``; then nothing listens.
@@ -48,11 +50,13 @@ class TcpServer(asyncio.AbstractServer):
     ) -> None:
         self._hold_backlog = hold_backlog
         self.on_gone: Callable[[], None] | None = None
+        self.keep_alive = False
         self._driver = driver
         self._factory = factory
         self._scope_name = scope_name
         self._connections: dict[TcpTransport, None] = {}  # in the order in which they came
-        self._closed: asyncio.Future[None] = driver.loop.create_future()
+        self._ended = False
+        self._waiters: dict[asyncio.Future[None], None] = {}
         self._forever: asyncio.Future[None] | None = None
         self._handles: dict[int, _Own] = {}
         self._held: list[_Own] = []  # where `start_serving` will listen
@@ -121,6 +125,8 @@ class TcpServer(asyncio.AbstractServer):
         )
         self._connections[transport] = None
         transport.on_lost = self._lost
+        if self.keep_alive:
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if not self._hold_backlog:
             transport.leave_backlog()
         transport.begin()
@@ -208,7 +214,14 @@ class TcpServer(asyncio.AbstractServer):
 
     async def wait_closed(self) -> None:
         """Wait until the server is closed and its connections have ended. Cancelled, it leaves nothing behind."""
-        await asyncio.shield(self._closed)
+        if self._ended:
+            return
+        waiter: asyncio.Future[None] = self._driver.loop.create_future()
+        self._waiters[waiter] = None  # each has an own one: a shield would wake it a turn of the loop after asyncio's
+        try:
+            await waiter
+        finally:
+            self._waiters.pop(waiter, None)
 
     def _stopped(self) -> None:
         if self.on_gone is not None:
@@ -216,5 +229,8 @@ class TcpServer(asyncio.AbstractServer):
         self._maybe_closed()
 
     def _maybe_closed(self) -> None:
-        if not self._own() and not self._connections and not self._closed.done():
-            self._closed.set_result(None)
+        if not self._own() and not self._connections:
+            self._ended = True
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)

@@ -619,7 +619,7 @@ async def main():
             for host in ("10.0.0.2", "127.0.0.1"):
                 await asyncio.start_server(serve, host, 80)
             await asyncio.start_server(serve, None, 81)
-            await loop.create_server(asyncio.Protocol, "0.0.0.0", 82, reuse_address=True, reuse_port=True)
+            await loop.create_server(asyncio.Protocol, "0.0.0.0", 82, reuse_address=True, keep_alive=True)
         with a.polyfill():
             async with httpx.AsyncClient() as client:
                 for port in (80, 81):

@@ -27,6 +27,7 @@ def main() -> int:
     module: Any = asyncio
     module.SelectorEventLoop = module.DefaultEventLoopPolicy._loop_factory = StackLoop
     only = sys.argv[1:]
+    excluded = [*rules["excluded"], *rules.get("excluded on {}.{}".format(*sys.version_info), {})]
     suite, left_out = unittest.TestSuite(), 0
     for each in rules["modules"]:
         for test in tests_of(f"test.test_asyncio.{each['name']}"):
@@ -35,7 +36,7 @@ def main() -> int:
                 continue
             if only and not any(fnmatchcase(name, pattern) for pattern in only):
                 continue
-            if not only and any(fnmatchcase(name, pattern) for pattern in rules["excluded"]):
+            if not only and any(fnmatchcase(name, pattern) for pattern in excluded):
                 left_out += 1
                 continue
             suite.addTest(test)

@@ -18,6 +18,9 @@ from typing import Any, ClassVar
 
 from tcpip_wasm import create_stack
 
+TURNS = 8
+"""Turns of the loop in which a reset gets from a transport of the stack to the real socket behind the relay."""
+
 
 class _Relay(asyncio.Protocol):
     """One end of a relay; what arrives here leaves at the other."""
@@ -84,6 +87,17 @@ class StackLoop(asyncio.SelectorEventLoop):
         self._stack_connect, self._stack_serve = stack.create_connection, stack.create_server
         stack.create_connection, stack.create_server = self._connect, self._serve
         self._polyfill.__enter__()
+
+    def run_until_complete(self, future: Any) -> Any:
+        """As asyncio's; what a failure has closed is closed behind the bridge, too, before the loop stops."""
+        try:
+            return super().run_until_complete(future)
+        except BaseException:
+            if not self.is_closed() and not self.is_running():
+                for _ in range(TURNS):
+                    self.call_soon(self.stop)
+                    self.run_forever()
+            raise
 
     async def _connect(self, factory: Any, host: str, port: int, **options: Any) -> Any:
         self.counts["connections"] += 1

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tcpip_wasm.simulation import Network, run
+from tests.other_pythons import other_pythons
 from tests.simulation import repeated
 from tests.simulation.support_hosts import echoed
 
@@ -85,16 +86,9 @@ def test_in_another_process(environment: dict[str, str]) -> None:
     assert done.stdout.split() == [repeated.DIGEST]
 
 
-def _pythons() -> list[str]:
-    """Return other interpreters that have what the package needs, named by the environment."""
-    return [path for path in os.environ.get("TCPIP_WASM_PYTHONS", "").split(os.pathsep) if path]
-
-
-@pytest.mark.skipif(not _pythons(), reason="TCPIP_WASM_PYTHONS names no other interpreters that have wasmtime")
+@pytest.mark.skipif(not other_pythons(), reason="no other Python from 3.11 on that has wasmtime is found")
 def test_on_other_pythons() -> None:
-    for python in _pythons():
+    for python in other_pythons():
         command = [python, "-m", "tests.simulation.repeated", "1"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250, check=True)
         assert done.stdout.split() == [repeated.DIGEST], python
-
-

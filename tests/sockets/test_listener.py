@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
+from typing import Any
 
 import pytest
 
@@ -266,6 +268,55 @@ def test_servers_like_asyncios() -> None:
             await client.lost
             with pytest.raises(RuntimeError, match="closed"):
                 await server.serve_forever()
+
+    run(main())
+
+
+def test_keep_alive_of_a_server() -> None:
+    """As `loop.create_server` of Python 3.13 takes it."""
+
+    async def main() -> None:
+        async with pair() as two:
+            for port, wanted in ((80, None), (81, False), (82, True)):
+                accepted: list[asyncio.BaseTransport] = []
+
+                class Accepting(asyncio.Protocol):
+                    def connection_made(self, transport: asyncio.BaseTransport, to: Any = accepted) -> None:
+                        to.append(transport)
+
+                server = await two.b.create_server(Accepting, two.host, port, keep_alive=wanted)
+                transport, _ = await two.a.create_connection(asyncio.Protocol, two.host, port)
+                await until(lambda accepted=accepted: bool(accepted))  # type: ignore[misc]
+                sock = accepted[0].get_extra_info("socket")
+                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == bool(wanted)
+                assert transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+                server.close()
+                server.close_clients()
+                await server.wait_closed()
+                transport.close()
+
+    run(main())
+
+
+def test_close_clients_in_so_many_turns() -> None:
+    """CPython's own count two turns of the loop until those who wait for a server know that it is closed."""
+
+    async def main() -> None:
+        async with pair() as two:
+            server = await two.b.create_server(asyncio.Protocol, two.host, 80)
+            transport, _ = await two.a.create_connection(asyncio.Protocol, two.host, 80)
+            await until(lambda: bool(server._connections))
+            waiting = [asyncio.create_task(server.wait_closed()) for _ in range(3)]
+            await turns(3)
+            waiting[0].cancel()
+            server.close()
+            await turns(3)
+            assert [task.done() for task in waiting] == [True, False, False]
+            server.close_clients()
+            await turns(2)
+            assert [task.done() for task in waiting] == [True, True, True]
+            await server.wait_closed()
+            transport.close()
 
     run(main())
 

@@ -1,0 +1,86 @@
+"""Finds other CPythons: `python -m tests.other_pythons` prints those that the package could run on, one a line, and
+with `--requirements` what `make test-other` installs for its tests.
+
+`TCPIP_WASM_PYTHONS` names some, as `PATH` names folders, and then only those are taken. Else it is the newest of each
+version that is called `python3.N` in `PATH` or that pyenv has, but for the version of the one that asks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+
+VERSIONS: Final = (11, 12, 13, 14)
+"""Minor versions, of Python 3, that are looked for."""
+
+_NEEDED: Final = ("hypothesis", "pytest", "pytest-timeout", "trustme")
+
+_ASK: Final = "import sys; print(sys.implementation.name, *sys.version_info[:2])"
+
+
+@cache
+def interpreters() -> list[str]:
+    """Return the interpreters of other versions, whether or not they have what the package needs."""
+    named = [path for path in os.environ.get("TCPIP_WASM_PYTHONS", "").split(os.pathsep) if path]
+    if named:
+        return named
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    found = []
+    for minor in VERSIONS:
+        if minor == sys.version_info.minor:
+            continue
+        folders = sorted(pyenv.glob(f"3.{minor}.*"), key=_numbers, reverse=True)
+        candidates = [*(str(folder / "bin" / "python") for folder in folders), shutil.which(f"python3.{minor}")]
+        found += [path for path in candidates if path is not None and _says(path, f"cpython 3 {minor}")][:1]
+    return found
+
+
+@cache
+def other_pythons() -> list[str]:
+    """Return those that have wasmtime, of which the tests can run what needs nothing else."""
+    ours = [str(ROOT / name / "bin" / "python") for name in (".venv", ".venv-other")]  # of the Makefile
+    others = [f"cpython 3 {minor}" for minor in VERSIONS if minor != sys.version_info.minor]
+    first = [path for path in ours if any(_says(path, other) for other in others)]
+    return [path for path in first + interpreters() if _can(path, "import wasmtime")]
+
+
+def requirements() -> list[str]:
+    """Return the requirements of the tests that run there, with the bounds of pyproject.toml."""
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    test: list[str] = project["optional-dependencies"]["test"]
+    return [*project["dependencies"], *(one for one in test if re.split("[<>=]", one)[0] in _NEEDED)]
+
+
+def _numbers(folder: Path) -> list[int]:
+    return [int(number) for number in re.findall("[0-9]+", folder.name)]
+
+
+def _says(python: str, expected: str) -> bool:
+    try:
+        done = subprocess.run([python, "-c", _ASK], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.stdout.strip() == expected
+
+
+def _can(python: str, code: str) -> bool:
+    try:
+        return subprocess.run([python, "-c", code], capture_output=True, timeout=20).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--requirements"]:
+        print(*(f"'{one}'" for one in requirements()))
+    else:
+        print(*interpreters(), sep="\n")

@@ -271,6 +271,8 @@ class StreamRelay(Relay, asyncio.Protocol):
             self._finish()
         else:
             self._loop.remove_reader(self.far)
+            with suppress(OSError):
+                self.far.shutdown(_socket.SHUT_RD)  # whoever is blocked on sending hears of it now
 
     def _finish(self) -> None:
         """Close the loop's end: whoever is blocked on the program's wakes up, and finds the channel's error."""

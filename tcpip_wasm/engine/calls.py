@@ -21,8 +21,9 @@ _unchecked: Any
 try:
     from wasmtime import _ffi
 
-    # A prototype of our own: plain integers for pointers convert faster than typed pointers.
-    _unchecked = ctypes.CFUNCTYPE(
+    # A prototype of our own: plain integers for pointers convert faster than typed pointers. It keeps the interpreter's
+    # lock: calls are short, and a thread that let go of it in each would wait for every busy one in each.
+    _unchecked = ctypes.PYFUNCTYPE(
         ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p
     )(("wasmtime_func_call_unchecked", _ffi.dll))
 except (ImportError, AttributeError):

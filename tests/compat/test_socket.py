@@ -160,6 +160,21 @@ def test_reset_is_told_once(net: Any) -> None:
             client.send(b"x")
 
 
+def test_a_blocked_sender_that_has_not_read_hears_of_a_reset(net: Any) -> None:
+    client, server = pair(net)
+    with server:
+        server.settimeout(None)
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.sendall(bytes(50_000_000))
+        sender = Background(server.sendall, bytes(50_000_000))
+        sender.wait_until_blocked()
+        client.setsockopt(real.SOL_SOCKET, real.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            sender.result()
+
+
 def test_sending_to_a_closed_peer_fails(net: Any) -> None:
     client, server = pair(net)
     with client:

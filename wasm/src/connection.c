@@ -156,12 +156,21 @@ void connection_orphan(struct connection *connection) {
   }
 }
 
-/* A peer that never says FIN must not keep our half for ever: with this flag lwIP gives it TCP_FIN_WAIT_TIMEOUT. */
+/* What a peer may go on doing to a connection that the host has let go of: never say its FIN, which this flag makes lwIP
+   wait for no longer than TCP_FIN_WAIT_TIMEOUT, and keep its window closed while it answers every probe. */
 void tcp_tick(void) {
-  for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
-    const struct connection *connection = connection_of(pcb);
-    if (pcb->state == FIN_WAIT_2 && connection != NULL && connection->handle == 0) {
+  for (struct tcp_pcb *pcb = tcp_active_pcbs, *next; pcb != NULL; pcb = next) {
+    struct connection *connection = connection_of(pcb);
+    next = pcb->next;
+    if (connection == NULL || connection->handle != 0) {
+      continue;
+    }
+    if (pcb->state == FIN_WAIT_2) {
       tcp_set_flags(pcb, TF_RXCLOSED);
+    }
+    connection->stalls = pcb->persist_backoff == 0 ? 0 : connection->stalls + 1;
+    if (connection->stalls > CONNECTION_ORPHAN_TICKS) {
+      tcp_abort(pcb);
     }
   }
 }

@@ -22,6 +22,9 @@ enum { CONNECTION_LONG_WAIT = 2000, CONNECTION_LONG_WAITS = 3 };
    and one being acknowledged: all that a cable inside the process needs, and what stays in the processor's cache. */
 enum { CONNECTION_SEND_BATCH = 131072 };
 
+/* For how many ticks of TCP's clock data that nobody can add to waits for a window that stays closed: five minutes. */
+enum { CONNECTION_ORPHAN_TICKS = 300000 / TCP_TMR_INTERVAL };
+
 struct connection {
   struct tcp_pcb *pcb; /* NULL once lwIP has freed it */
   int32_t handle;      /* 0 once the host has closed it */
@@ -34,7 +37,7 @@ struct connection {
   uint64_t window_opened; /* us: when that was */
   uint32_t window_fills;  /* slow ones in a row */
   uint64_t stalled;    /* us: when the host last had to wait for room */
-  uint32_t stalls;     /* long ones in a row */
+  uint32_t stalls;     /* long ones in a row; without a handle, ticks for which the peer's window has been closed */
   struct connection *next_pending, *next_report;
 };
 

@@ -170,9 +170,7 @@ static uint32_t retransmission_idle(const struct tcp_pcb *pcb) {
     return NEVER;
   }
   tcp_timed = true;
-  bool alone = pcb->state == SYN_SENT ? pcb->nrtx < TCP_SYNMAXRTX
-                                      : pcb->nrtx < TCP_MAXRTX && (pcb->state == ESTABLISHED || pcb->state == CLOSE_WAIT ||
-                                                                   pcb->state == FIN_WAIT_1);
+  bool alone = pcb->state != SYN_RCVD && pcb->nrtx < (pcb->state == SYN_SENT ? TCP_SYNMAXRTX : TCP_MAXRTX);
   return alone && pcb->rto > pcb->rtime ? 2 * (uint32_t)(pcb->rto - pcb->rtime) - 2 : 0;
 }
 

@@ -1,0 +1,290 @@
+/* Every connection ends some day, whatever its peer does or leaves undone, and in whatever state that finds it: where it is
+   silent, where it answers and takes nothing, where no way leads to it any more. In virtual time. */
+#include "support.h"
+
+#include <string.h>
+
+enum { HOUR = 3600 };
+
+static int32_t interface, listener;
+
+static const uint8_t FAR[4] = {192, 0, 2, 9};
+
+static void open_interface(void) {
+  interface = interface_open(ABI_KIND_TUN, 1500);
+  CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
+  listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 8);
+}
+
+static struct peer open_peer(uint16_t window) {
+  open_interface();
+  struct peer peer = peer_new(interface, ABI_FAMILY_IPV4, 80);
+  peer.window = window;
+  peer_open(&peer, listener);
+  return peer;
+}
+
+static void close_interface(void) {
+  frames_forget();
+  CHECK_EQUAL(abi_tcp_close(listener), 0);
+  CHECK_EQUAL(abi_interface_remove(interface), 0);
+}
+
+static void peer_says_fin(struct peer *peer) {
+  peer_send(peer, FIN | ACK, NULL, 0);
+  host_poll();
+  event_expect(ABI_EVENT_EOF, peer->handle);
+  frames_forget();
+}
+
+/* Nothing arrives any more: for how long the host keeps the connection, at most an hour. */
+static int64_t silence(void) {
+  int64_t passed = 0;
+  while (tcp_connections() > 0 && passed < HOUR) {
+    host_advance(SECOND);
+    frames_forget();
+    passed++;
+  }
+  CHECK_EQUAL(tcp_connections(), 0);
+  return passed;
+}
+
+/* RFC 1122, section 4.2.3.5: no less than 100 seconds. Data or a FIN that nobody acknowledges, in all states that have
+   some: the handle open or closed, the peer's FIN before, after, or never. */
+static void a_silent_peer(void) {
+  for (int way = 0; way < 16; way++) {
+    bool data = way & 1, closed = way & 2, finished = way & 4, crossing = way & 8;
+    if (finished && crossing) {
+      continue;
+    }
+    struct peer peer = open_peer(65535);
+    if (finished) {
+      peer_says_fin(&peer);
+    }
+    if (data) {
+      CHECK_EQUAL(tcp_put(peer.handle, "unheard", 7), 7);
+    }
+    CHECK_EQUAL(closed ? abi_tcp_close(peer.handle) : abi_tcp_shutdown(peer.handle), 0);
+    host_poll();
+    frames_forget();
+    if (crossing) { /* to CLOSING: this FIN acknowledges none */
+      peer_send(&peer, FIN | ACK, NULL, 0);
+      host_poll();
+    }
+    int64_t passed = silence();
+    CHECK(passed >= 100 && passed < 1000);
+    if (!closed) {
+      if (crossing) {
+        event_expect(ABI_EVENT_EOF, peer.handle);
+      }
+      CHECK_EQUAL(event_expect(ABI_EVENT_CLOSED, peer.handle).value, -ABI_ERROR_TIMED_OUT);
+      CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+    }
+    event_expect_none();
+    close_interface();
+    host_expect_clean();
+  }
+}
+
+/* The window stays closed and each probe is answered. Who holds the connection may wait for as long as it likes (RFC 9293,
+   section 3.8.6.1); once nobody does, the peer may not. */
+static void a_window_that_never_opens(void) {
+  for (int way = 0; way < 4; way++) {
+    bool finished = way & 1, held = way & 2;
+    struct peer peer = open_peer(0);
+    CHECK_EQUAL(tcp_put(peer.handle, "unwanted", 8), 8);
+    if (finished) {
+      peer_says_fin(&peer);
+    }
+    CHECK_EQUAL(held ? abi_tcp_shutdown(peer.handle) : abi_tcp_close(peer.handle), 0);
+    int64_t passed = 0;
+    uint32_t resets = 0;
+    for (; tcp_connections() > 0 && passed < 2 * HOUR; passed++) {
+      host_advance(SECOND);
+      struct segment segment;
+      while ((segment = peer_peek(&peer)).flags != 0) {
+        resets += (segment.flags & RST) != 0;
+        peer_send(&peer, ACK, NULL, 0);
+      }
+    }
+    event_expect_none();
+    CHECK_EQUAL(resets, !held);
+    if (held) {
+      CHECK_EQUAL(passed, 2 * HOUR);
+      CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+    } else {
+      CHECK(passed >= 300 && passed < 310);
+    }
+    close_interface();
+    host_expect_clean();
+  }
+}
+
+/* A slow reader opens its window by a byte every four minutes, which is less than a segment, so that the host takes up to
+   another one to use it: all of it arrives. */
+static void a_window_that_opens_rarely(void) {
+  static const char sent[] = "one at a time";
+  struct peer peer = open_peer(0);
+  CHECK_EQUAL(tcp_put(peer.handle, sent, sizeof sent), sizeof sent);
+  CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+  uint32_t length = 0;
+  for (int second = 1; length < sizeof sent; second++) {
+    CHECK(second < 300 * (int)sizeof sent);
+    host_advance(SECOND);
+    bool answer = second % 240 == 0;
+    struct segment segment;
+    while ((segment = peer_peek(&peer)).flags != 0) {
+      CHECK_EQUAL(segment.flags & RST, 0);
+      answer = true;
+      if (peer.window != 0 && segment.length != 0) {
+        CHECK_EQUAL(segment.sequence, peer.acknowledgement);
+        CHECK_EQUAL(segment.length, 1);
+        CHECK_EQUAL(segment.data[0], sent[length]);
+        length++;
+        peer.acknowledgement++;
+        peer.window = 0;
+      }
+    }
+    if (second % 240 == 0) {
+      peer.window = 1;
+    }
+    if (answer) {
+      peer_send(&peer, ACK, NULL, 0);
+      host_poll();
+    }
+  }
+  peer_send(&peer, RST | ACK, NULL, 0);
+  host_poll();
+  close_interface();
+}
+
+static void change_route(bool add) {
+  memset(scratch, 0, 32);
+  memcpy(scratch, FAR, sizeof FAR);
+  if (add) {
+    CHECK(abi_route_add(ABI_FAMILY_IPV4, 32, interface, 0, 0) > 0);
+  } else {
+    CHECK_EQUAL(abi_route_remove(ABI_FAMILY_IPV4, 32, 0), 0);
+  }
+}
+
+/* What was written when the way was gone has never left, so that no retransmission could be counted. */
+static void no_way_to_the_peer(void) {
+  for (int way = 0; way < 4; way++) {
+    bool closed = way & 1, small = way & 2;
+    open_interface();
+    change_route(true);
+    struct peer peer = peer_new(interface, ABI_FAMILY_IPV4, 80);
+    peer.from = FAR;
+    peer.window = small ? 3 : 65535;
+    peer_open(&peer, listener);
+    frames_forget();
+    if (!small) {
+      change_route(false);
+    }
+    CHECK_EQUAL(tcp_put(peer.handle, "nowhere", 7), 7);
+    host_poll();
+    if (small) { /* the way is lost while what does not fit the window waits for the probe's timer */
+      change_route(false);
+    }
+    if (closed) {
+      CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+    }
+    int64_t passed = silence();
+    CHECK(passed >= 100 && passed < 1000);
+    if (!closed) {
+      CHECK_EQUAL(event_expect(ABI_EVENT_CLOSED, peer.handle).value, -ABI_ERROR_TIMED_OUT);
+      CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+    }
+    close_interface();
+    host_expect_clean();
+  }
+}
+
+/* The way comes back before the host has given up. */
+static void the_way_comes_back(void) {
+  open_interface();
+  change_route(true);
+  struct peer peer = peer_new(interface, ABI_FAMILY_IPV4, 80);
+  peer.from = FAR;
+  peer_open(&peer, listener);
+  change_route(false);
+  CHECK_EQUAL(tcp_put(peer.handle, "after all", 9), 9);
+  host_advance(60 * SECOND);
+  peer_expect_silence(&peer);
+  change_route(true);
+  host_advance(SECOND);
+  struct segment segment = peer_expect(&peer, ACK);
+  CHECK_EQUAL(segment.length, 9);
+  CHECK(memcmp(segment.data, "after all", 9) == 0);
+  peer_send(&peer, ACK, NULL, 0);
+  host_advance(HOUR * (int64_t)SECOND);
+  event_expect_none();
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  change_route(false);
+  close_interface();
+}
+
+/* RFC 6298, section 2.5: a round trip that the peer has made a minute long. The time-out that is made from it and doubled
+   each time would reach half an hour; nobody waits for longer than two minutes, nor after an outage for longer than that. */
+static void a_round_trip_made_long(void) {
+  struct peer peer = open_peer(65535);
+  for (int i = 0; i < 3; i++) {
+    CHECK_EQUAL(tcp_put(peer.handle, "measure", 7), 7);
+    host_poll();
+    struct segment first = peer_peek(&peer);
+    CHECK_EQUAL(first.length, 7);
+    host_jump(50 * (int64_t)SECOND); /* as a suspended process: no time-out between */
+    peer.acknowledgement += 7;
+    peer_send(&peer, ACK, NULL, 0);
+    host_poll();
+    frames_forget();
+  }
+  CHECK_EQUAL(tcp_put(peer.handle, "unheard", 7), 7);
+  host_poll();
+  peer_expect(&peer, ACK);
+  int64_t since = 0;
+  for (int64_t second = 0; tcp_connections() > 0; second++) {
+    CHECK(second < HOUR);
+    host_advance(SECOND);
+    since = peer_peek(&peer).length != 0 ? 0 : since + 1;
+    CHECK(since <= 121);
+  }
+  CHECK_EQUAL(event_expect(ABI_EVENT_CLOSED, peer.handle).value, -ABI_ERROR_TIMED_OUT);
+  CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+  close_interface();
+}
+
+/* Keep-alive goes on after our FIN: who reads until the peer's own must not wait for one that is gone. */
+static void keep_alive_after_our_fin(void) {
+  struct peer peer = open_peer(65535);
+  CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_KEEPALIVE, 1), 0);
+  CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_KEEPALIVE_IDLE, 20000), 0);
+  CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_KEEPALIVE_INTERVAL, 5000), 0);
+  CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_KEEPALIVE_COUNT, 3), 0);
+  CHECK_EQUAL(abi_tcp_shutdown(peer.handle), 0);
+  host_poll();
+  peer_expect(&peer, FIN | ACK);
+  peer_send(&peer, ACK, NULL, 0);
+  host_advance(21 * SECOND);
+  peer_expect(&peer, ACK);
+  peer_send(&peer, ACK, NULL, 0); /* it lives */
+  host_advance(30 * SECOND);
+  event_expect_none();
+  host_advance(10 * SECOND);
+  CHECK_EQUAL(event_expect(ABI_EVENT_CLOSED, peer.handle).value, -ABI_ERROR_TIMED_OUT);
+  CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+  close_interface();
+}
+
+int main(void) {
+  host_start();
+  RUN(a_silent_peer);
+  RUN(a_window_that_never_opens);
+  RUN(a_window_that_opens_rarely);
+  RUN(no_way_to_the_peer);
+  RUN(the_way_comes_back);
+  RUN(a_round_trip_made_long);
+  RUN(keep_alive_after_our_fin);
+  return 0;
+}

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from tests.support import Host, Network, Rule, deliver, duplicate, hold_back, lose, payload, two_hosts
-from tests.support_frames import checksum, ipv4
+from tests.support_frames import ACK, SYN, checksum, ipv4
 
 ADDRESSES = pytest.mark.parametrize("address", [0, 1], ids=["IPv4", "IPv6"])
 
@@ -240,3 +240,67 @@ def test_what_was_written_outlasts_last_ack() -> None:
     cut = False
     network.run(lambda: client.eof)
     assert client.received == payload(100_000)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2, 3])
+@pytest.mark.parametrize("flags", [SYN, SYN | ACK], ids=["syn", "syn and ack"])
+def test_slow_start_after_a_lost_syn(flags: int, lost: int) -> None:
+    """RFC 5681, section 3.1: no threshold as long as nothing of the data was lost. Who lost its SYN sends.
+
+    RFC 6928, section 2: ten segments to begin with; after more than one retransmission of the SYN it is one. Of a lost
+    SYN and ACK there are two at once: one by its own timer, and one to answer the SYN that the other end sends again.
+    """
+    rounds: dict[int, int] = {}  # segments by the round trip in which they left
+    left = lost
+
+    def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:
+        nonlocal left
+        if frame[12:14] == b"\x08\x00":
+            if frame[47] == flags and left:
+                left -= 1
+                return []
+            if len(frame) > 1400:
+                rounds.setdefault(round(network.now / 0.2), 0)
+                rounds[round(network.now / 0.2)] += 1
+        return [(0.1, frame)]
+
+    network = two_hosts(rule=rule)
+    client, server = network.open()
+    sender, receiver = (client, server) if flags == SYN else (server, client)
+    network.now += 10  # what was measured of round trips, and probed of neighbours, is behind us
+    sender.write(payload(400_000))
+    sender.finish()
+    network.run(lambda: receiver.eof)
+    assert receiver.received == payload(400_000)
+    assert not left
+    first = 10 if lost <= (1 if flags == SYN else 2) else 1
+    assert list(rounds.values())[:3] == [first, 2 * first, 4 * first]
+
+
+def test_an_outage_lowers_the_threshold_once() -> None:
+    """RFC 5681, section 3.1: a second time-out of the same segment tells nothing new about congestion."""
+    rounds: dict[int, int] = {}
+    cut = False
+
+    def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:
+        if cut:
+            return []
+        if len(frame) > 1400:
+            rounds.setdefault(round(network.now / 0.2), 0)
+            rounds[round(network.now / 0.2)] += 1
+        return [(0.1, frame)]
+
+    network = two_hosts(rule=rule)
+    client, server = network.open()
+    data = payload(1_500_000)
+    client.write(data)
+    network.run(lambda: len(server.received) > 300_000)
+    cut = True
+    begun = network.now
+    while network.now < begun + 10:
+        assert network.step()
+    cut = False
+    rounds.clear()
+    network.run(lambda: len(server.received) == len(data))
+    assert server.received == data
+    assert list(rounds.values())[:7] == [1, 2, 4, 8, 16, 32, 64]

@@ -409,6 +409,32 @@ def test_out_of_memory_loses_nothing_accepted() -> None:
     run(main())
 
 
+def test_a_writer_waits_for_memory_without_spinning() -> None:
+    """A full heap leaves room in a connection's own queue: that is no reason to try again in the same moment."""
+
+    async def main() -> None:
+        async with await create_stack(memory_limit=5 << 20) as stack, await stack.listen_tcp(80) as listener:
+            pairs = []
+            for _ in range(14):
+                client = await stack.connect_tcp("127.0.0.1", 80)
+                pairs.append((client, await listener.accept()))
+            data = [payload(400_000, number) for number in range(14)]
+            sending = [asyncio.create_task(send_all(pairs[i][0], data[i])) for i in range(13)]
+            for _ in range(300):  # nobody reads
+                await asyncio.sleep(0)
+            sending.append(asyncio.create_task(send_all(pairs[13][0], data[13])))
+            before = stack._driver.turns
+            await asyncio.sleep(10)
+            assert stack.stats().core.memory == 5 << 20
+            assert stack.stats().core.memory_errors > 0
+            assert not sending[-1].done()
+            assert stack._driver.turns - before < 1000  # TCP's clock ticks forty times a second while somebody waits
+            assert await asyncio.gather(*[read_all(server) for _, server in pairs]) == data
+            await asyncio.gather(*sending)
+
+    run_virtually(main())
+
+
 def test_reset_while_connecting_is_a_refusal() -> None:
     async def main() -> None:
         async with pair() as two, await two.b.listen_tcp(80, backlog=1) as listener:

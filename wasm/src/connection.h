@@ -18,6 +18,10 @@ enum {
    host that was busy. */
 enum { CONNECTION_LONG_WAIT = 2000, CONNECTION_LONG_WAITS = 3 };
 
+/* Microseconds after which who found the heap full may try again: room in the queue says nothing then, and what else has
+   to become free for it nobody knows. */
+enum { CONNECTION_MEMORY_WAIT = 20000 };
+
 /* What the host is asked for at least when a send buffer has room again. Buffers begin with two of these, one under way
    and one being acknowledged: all that a cable inside the process needs, and what stays in the processor's cache. */
 enum { CONNECTION_SEND_BATCH = 131072 };
@@ -36,7 +40,7 @@ struct connection {
   uint32_t window_edge;   /* the sequence number up to which the window was open when it was measured last */
   uint64_t window_opened; /* us: when that was */
   uint32_t window_fills;  /* slow ones in a row */
-  uint64_t stalled;    /* us: when the host last had to wait for room */
+  uint64_t stalled;    /* us: from when on the host, which had to wait, may hear of room */
   uint32_t stalls;     /* long ones in a row; without a handle, ticks for which the peer's window has been closed */
   struct connection *next_pending, *next_report;
 };

@@ -241,7 +241,7 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   }
   if (taken < length || connection_send_room(connection) == 0) {
     control[ABI_CONTROL_SEND_FULL] = 1;
-    connection->stalled = now;
+    connection->stalled = now + (error == ERR_OK ? 0 : CONNECTION_MEMORY_WAIT);
     connection_report(connection, CONNECTION_WANTS_ROOM);
   }
   return taken;

@@ -62,7 +62,7 @@ uint32_t connection_send_room(const struct connection *connection) {
    that is under way when it is filled up: too little for a network that holds more. Where the wait was so long that the
    network, not the host, must have been waited for, the limit doubles. */
 static bool has_room(struct connection *connection) {
-  if (connection_send_room(connection) < CONNECTION_SEND_BATCH ||
+  if (now < connection->stalled || connection_send_room(connection) < CONNECTION_SEND_BATCH ||
       tcp_sndqueuelen(connection->pcb) >= TCP_SND_QUEUELEN / 2) {
     return false;
   }

@@ -170,10 +170,42 @@ static void frames_without_memory(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
+/* Room in an empty queue says nothing where memory is what is missing: who was refused hears of it a little later, not at
+   once and again and again; and then may write. */
+static void who_found_no_memory_tries_again_later(void) {
+  int32_t interface = interface_open(ABI_KIND_TUN, 1500);
+  CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
+  int32_t listener = tcp_listener(ABI_FAMILY_IPV4, NULL, 80, 4);
+  struct peer peer = peer_new(interface, ABI_FAMILY_IPV4, 80);
+  peer_open(&peer, listener);
+  host_advance(SECOND);
+  for (int time = 0; time < 5; time++) {
+    allocations_left = 0;
+    CHECK_EQUAL(tcp_put(peer.handle, sent, 500), 0);
+    CHECK_EQUAL(control[ABI_CONTROL_SEND_FULL], 1);
+    allocations_left = time < 4 ? 0 : -1;
+    for (int millisecond = 0; millisecond < 15; millisecond++) {
+      host_turn(MILLISECOND);
+      event_expect_none();
+    }
+    CHECK(host_deadline() != -1);
+    host_advance(50 * MILLISECOND);
+    event_expect(ABI_EVENT_WRITABLE, peer.handle);
+    event_expect_none();
+  }
+  CHECK_EQUAL(tcp_put(peer.handle, sent, 500), 500);
+  host_poll();
+  CHECK_EQUAL(peer_expect(&peer, ACK).length, 500);
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  CHECK_EQUAL(abi_tcp_close(listener), 0);
+  CHECK_EQUAL(abi_interface_remove(interface), 0);
+}
+
 int main(void) {
   pattern_fill(sent, LENGTH, 0);
   host_start();
   RUN(frames_without_memory);
+  RUN(who_found_no_memory_tries_again_later);
   RUN(each_single_allocation_fails_over_ipv4);
   RUN(each_single_allocation_fails_over_ipv6);
   RUN(all_allocations_fail_from_some_point);

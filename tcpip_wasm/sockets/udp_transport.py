@@ -126,6 +126,9 @@ class UdpTransport(asyncio.DatagramTransport):
             return
         self._waiting.append((data, remote))
         self._waiting_size += len(data) + OVERHEAD
+        self._pause_if_full()
+
+    def _pause_if_full(self) -> None:
         if self._waiting_size > self._high and not self._protocol_paused:
             self._protocol_paused = True
             self._tell(self._protocol.pause_writing)
@@ -162,6 +165,7 @@ class UdpTransport(asyncio.DatagramTransport):
             ValueError: not ``high >= low >= 0``.
         """
         self._high, self._low = water_marks(high, low)
+        self._pause_if_full()
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """Return the low-water and the high-water mark in bytes."""

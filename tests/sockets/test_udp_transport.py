@@ -206,6 +206,27 @@ def test_water_marks() -> None:
     run(main())
 
 
+def test_a_lower_mark_pauses_at_once() -> None:
+    """As asyncio's transports do: nobody waits for the next datagram. Below the mark nothing is said."""
+
+    async def main() -> None:
+        async with pair("tap4", cable=False) as two:
+            near, client = await two.a.create_datagram_endpoint(Recorder, family=socket.AF_INET, allow_broadcast=True)
+            assert isinstance(near, UdpTransport)
+            while near.get_write_buffer_size() < 10_000:  # nobody takes the interface's frames
+                near.sendto(payload(1400), ("10.0.0.255", 9))
+            size = near.get_write_buffer_size()
+            near.set_write_buffer_limits(size)
+            assert client.calls == ["made"]
+            near.set_write_buffer_limits(size - 1)
+            assert client.calls == ["made", "pause"]
+            near.set_write_buffer_limits(size - 2)
+            assert client.calls == ["made", "pause"]
+            near.abort()
+
+    run(main())
+
+
 def test_a_protocol_that_fails_loses_its_socket() -> None:
     class Failing(Recorder):
         def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:

@@ -102,20 +102,6 @@ void connection_release(struct connection *connection) {
   }
 }
 
-static bool owes_data(const struct tcp_pcb *pcb) {
-  for (const struct tcp_seg *segment = pcb->unacked; segment != NULL; segment = segment->next) {
-    if (segment->len != 0) {
-      return true;
-    }
-  }
-  for (const struct tcp_seg *segment = pcb->unsent; segment != NULL; segment = segment->next) {
-    if (segment->len != 0) {
-      return true;
-    }
-  }
-  return false;
-}
-
 /* Data for a connection that the host has closed: a reset tells the peer that nobody reads it (RFC 1122, section
    4.2.2.13), but not before all that the host wrote has arrived. */
 static err_t on_received_by_orphan(void *argument, struct tcp_pcb *pcb, struct pbuf *data, err_t error) {
@@ -126,7 +112,7 @@ static err_t on_received_by_orphan(void *argument, struct tcp_pcb *pcb, struct p
   }
   uint16_t length = data->tot_len;
   pbuf_free(data);
-  if (owes_data(pcb)) {
+  if (pcb->snd_buf != TCP_SND_BUF) {
     tcp_recved(pcb, length);
     return ERR_OK;
   }

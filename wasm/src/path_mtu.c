@@ -49,6 +49,28 @@ static bool was_sent(const ip_addr_t *from, const ip_addr_t *to, const uint8_t *
   }
 }
 
+/* What is under way and too large was lost where the path is narrow: it is cut and sent again, and new data is cut
+   accordingly. Without memory for all of that nothing is agreed anew, and what is too large leaves in fragments: a segment
+   may never be larger than the size that is agreed. */
+static void narrow(struct tcp_pcb *pcb, uint16_t mss) {
+  if (pcb->mss <= mss) {
+    return;
+  }
+  tcp_rexmit_rto_prepare(pcb);
+  bool complete = pcb->unacked == NULL;
+  struct tcp_seg *first = pcb->unsent;
+  for (struct tcp_seg *segment = first; segment != NULL && complete; segment = segment->next) {
+    pcb->unsent = segment;
+    complete = tcp_split_unsent_seg(pcb, (u16_t)(mss - (pcb->flags & TF_TIMESTAMP ? LWIP_TCP_OPT_LEN_TS_OUT : 0))) == ERR_OK;
+  }
+  pcb->unsent = first;
+  pcb->unsent_oversize = 0;
+  if (complete) {
+    pcb->mss = mss;
+  }
+  tcp_output_later(pcb);
+}
+
 int path_mtu_accept(const struct pbuf *message, uint16_t mtu) {
   const uint8_t *packet = (const uint8_t *)message->payload + sizeof(struct icmp6_hdr);
   ip_addr_t from, to;
@@ -56,6 +78,12 @@ int path_mtu_accept(const struct pbuf *message, uint16_t mtu) {
   address_read(&to, ABI_FAMILY_IPV6, packet + 24, 0);
   ip6_addr_assign_zone(ip_2_ip6(&from), IP6_UNICAST, ip_current_input_netif());
   ip6_addr_assign_zone(ip_2_ip6(&to), IP6_UNICAST, ip_current_input_netif());
-  (void)mtu; /* lwIP keeps it; what is larger leaves in fragments, new connections send less */
-  return was_sent(&from, &to, packet, message->len - sizeof(struct icmp6_hdr));
+  bool accepted = was_sent(&from, &to, packet, message->len - sizeof(struct icmp6_hdr));
+  /* lwIP keeps it for the destination: what is larger leaves in fragments, so that nobody would tell another connection. */
+  for (struct tcp_pcb *pcb = accepted ? tcp_active_pcbs : NULL; pcb != NULL; pcb = pcb->next) {
+    if (ip_addr_eq(&pcb->remote_ip, &to)) {
+      narrow(pcb, (uint16_t)(mtu - IP6_HLEN - TCP_HLEN));
+    }
+  }
+  return accepted;
 }

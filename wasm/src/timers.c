@@ -86,9 +86,7 @@ static uint32_t acd_idle(void) {
   struct netif *netif;
   NETIF_FOREACH(netif) {
     for (const struct acd *acd = netif->acd_list; acd != NULL; acd = acd->next) {
-      if (acd->state != ACD_STATE_OFF && acd->state < ACD_STATE_ONGOING) {
-        idle = before(idle, LWIP_MAX(acd->ttw, 1));
-      } else if (acd->state == ACD_STATE_RATE_LIMIT) {
+      if ((acd->state != ACD_STATE_OFF && acd->state < ACD_STATE_ONGOING) || acd->state == ACD_STATE_RATE_LIMIT) {
         idle = before(idle, LWIP_MAX(acd->ttw, 1));
       }
     }

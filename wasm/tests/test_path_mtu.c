@@ -1,7 +1,8 @@
-/* A path that becomes narrower than the link (RFC 8201): what was cut before leaves in fragments, as often as it takes,
-   new connections send less, and messages about packets that nobody sent change nothing. */
+/* A path that becomes narrower than the link (RFC 8201): what was cut before is cut anew, or leaves in fragments where there
+   is no memory for that, new connections send less, and messages about packets that nobody sent change nothing. */
 #include "support.h"
 #include "lwip/def.h"
+#include "lwip/stats.h"
 
 #include <string.h>
 
@@ -10,6 +11,7 @@ enum { LENGTH = 2000000, NARROW = 1300 };
 static const uint8_t ROUTER6[16] = {0xfd, [15] = 9};
 static int32_t interface, listener;
 static uint8_t sent[LENGTH], got[LENGTH];
+static int told; /* the host, that a packet was too big: 1 until it has heard of it, then 2 */
 
 static struct peer open_peer(void) {
   static const uint8_t options[] = {2, 4, 5, 0xa0, 1, 3, 3, 5}; /* MSS 1440, window scale */
@@ -48,6 +50,7 @@ static struct frame next_packet(uint32_t mtu, bool answers) {
     if (frame.length > mtu) {
       if (answers) {
         too_big(frame.bytes, 1232 - 8 < frame.length ? 1224 : frame.length, mtu);
+        told += told == 0;
       }
       continue;
     }
@@ -74,12 +77,14 @@ static struct frame next_packet(uint32_t mtu, bool answers) {
   return (struct frame){0};
 }
 
-/* A stream in pieces of so many bytes, past a router with a narrow link, losing every so many-th packet beyond it. */
-static void stream_past_a_narrow_link(int32_t piece, uint32_t loss) {
+/* A stream in pieces of so many bytes, past a router with a narrow link, losing every so many-th packet beyond it; without
+   memory at the moment at which the host is told, if `full`. */
+static void stream_past_a_narrow_link(int32_t piece, uint32_t loss, bool full) {
   struct peer peer = open_peer();
   pattern_fill(sent, LENGTH, 0);
-  uint32_t put = 0, length = 0, packets = 0;
+  uint32_t put = 0, length = 0, packets = 0, fragments = lwip_stats.ip6_frag.xmit;
   bool narrow = false;
+  told = 0;
   for (int turn = 0; length < LENGTH; turn++) {
     CHECK(turn < 100000);
     for (int32_t step = 1; put < LENGTH && step > 0; put += (uint32_t)step) {
@@ -89,7 +94,13 @@ static void stream_past_a_narrow_link(int32_t piece, uint32_t loss) {
     if (turn == 0) {
       host_poll();
     } else {
+      uint32_t before = lwip_stats.ip6_frag.xmit;
+      allocations_left = full && told == 1 ? 3 : -1; /* the message itself, and the first of what waits */
+      host_turn(0);
+      allocations_left = -1;
       host_advance(20 * MILLISECOND);
+      told += told == 1;
+      CHECK(lwip_stats.ip6_frag.xmit == before || full);
     }
     narrow |= length > LENGTH / 10;
     struct frame frame;
@@ -107,6 +118,7 @@ static void stream_past_a_narrow_link(int32_t piece, uint32_t loss) {
     }
   }
   pattern_check(got, LENGTH, 0);
+  CHECK_EQUAL(lwip_stats.ip6_frag.xmit != fragments, full);
   struct event event;
   while ((event = event_next()).kind != 0) {
     CHECK_EQUAL(event.kind, ABI_EVENT_WRITABLE);
@@ -115,13 +127,56 @@ static void stream_past_a_narrow_link(int32_t piece, uint32_t loss) {
   close_interface();
 }
 
-static void large_writes_past_a_narrow_link(void) { stream_past_a_narrow_link(ABI_STAGING_CAPACITY, 0); }
+static void large_writes_past_a_narrow_link(void) { stream_past_a_narrow_link(ABI_STAGING_CAPACITY, 0, false); }
 
-static void large_writes_past_a_narrow_link_that_loses(void) { stream_past_a_narrow_link(ABI_STAGING_CAPACITY, 7); }
+static void large_writes_past_a_narrow_link_that_loses(void) { stream_past_a_narrow_link(ABI_STAGING_CAPACITY, 7, false); }
 
-static void small_writes_past_a_narrow_link_that_loses(void) { stream_past_a_narrow_link(777, 11); }
+static void small_writes_past_a_narrow_link_that_loses(void) { stream_past_a_narrow_link(777, 11, false); }
 
-static void odd_writes_past_a_narrow_link_that_loses(void) { stream_past_a_narrow_link(40001, 5); }
+static void odd_writes_past_a_narrow_link_that_loses(void) { stream_past_a_narrow_link(40001, 5, false); }
+
+static void a_narrow_link_without_memory(void) {
+  stream_past_a_narrow_link(ABI_STAGING_CAPACITY, 7, true);
+  stream_past_a_narrow_link(777, 0, true);
+}
+
+/* Once one connection has heard of it, lwIP knows the path and would cut the segments of the others into fragments, so that
+   no router tells them; they hear of it at the same time. One to another destination stays as it is. */
+static void all_connections_on_the_path_hear_of_it(void) {
+  static const uint8_t elsewhere[16] = {0xfd, [15] = 7};
+  struct peer first = open_peer(), second = first, third = first;
+  second.from_port++;
+  third.from = elsewhere;
+  second.sequence = third.sequence = first.sequence - 1;
+  peer_open(&second, listener);
+  peer_open(&third, listener);
+  pattern_fill(sent, 5000, 0);
+  CHECK_EQUAL(tcp_put(first.handle, sent, 5000), 5000);
+  host_poll();
+  struct frame frame = frame_next();
+  CHECK_EQUAL(frame.length, 1500);
+  too_big(frame.bytes, 1224, NARROW);
+  frames_forget();
+  host_poll();
+  struct segment segment;
+  for (uint32_t length = 0; length < 5000; length += segment.length) { /* sent again, without a time-out */
+    segment = peer_peek(&first);
+    CHECK(segment.length > 0 && segment.length <= NARROW - 60);
+    CHECK_EQUAL(segment.sequence, first.start + 1 + length);
+    pattern_check(segment.data, segment.length, length);
+  }
+  CHECK_EQUAL(tcp_put(second.handle, sent, 5000), 5000);
+  host_poll();
+  CHECK_EQUAL(peer_peek(&second).length, NARROW - 60);
+  frames_forget();
+  CHECK_EQUAL(tcp_put(third.handle, sent, 5000), 5000);
+  host_poll();
+  CHECK_EQUAL(peer_peek(&third).length, 1440);
+  CHECK_EQUAL(abi_tcp_abort(first.handle), 0);
+  CHECK_EQUAL(abi_tcp_abort(second.handle), 0);
+  CHECK_EQUAL(abi_tcp_abort(third.handle), 0);
+  close_interface();
+}
 
 /* RFC 7739: nobody can tell the next one from those he has seen, nor how many others got. */
 static void identifications_tell_nothing(void) {
@@ -160,6 +215,8 @@ int main(void) {
   RUN(large_writes_past_a_narrow_link_that_loses);
   RUN(small_writes_past_a_narrow_link_that_loses);
   RUN(odd_writes_past_a_narrow_link_that_loses);
+  RUN(a_narrow_link_without_memory);
+  RUN(all_connections_on_the_path_hear_of_it);
   RUN(identifications_tell_nothing);
   return 0;
 }

@@ -33,7 +33,7 @@ test: wasm
 # With no more than these tests need, so that it takes a minute and not five.
 OTHER := .venv-other
 OTHER_NEEDS = $(shell $(RUN) -m tests.other_pythons --requirements)
-OTHER_TESTS := tests/sockets tests/test_eager_tasks.py tests/compat/test_socket_stack.py tests/simulation/test_loop.py \
+OTHER_TESTS := tests/sockets tests/test_eager_tasks.py tests/simulation/test_loop.py \
   tests/simulation/test_task_factories.py tests/simulation/test_determinism.py
 
 test-other: wasm

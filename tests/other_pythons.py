@@ -2,7 +2,8 @@
 with `--requirements` what `make test-other` installs for its tests.
 
 `TCPIP_WASM_PYTHONS` names some, as `PATH` names folders, and then only those are taken. Else it is the newest of each
-version that is called `python3.N` in `PATH` or that pyenv has, but for the version of the one that asks.
+version that is called `python3.N` in `PATH`, that pyenv has or that lies beside this one, but for the version of the
+one that asks.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ def interpreters() -> list[str]:
     if named:
         return named
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    beside = Path(sys.base_prefix).parent  # where pyenv made this one, whoever's home that is
     found = []
     for minor in VERSIONS:
         if minor == sys.version_info.minor:
             continue
-        folders = sorted(pyenv.glob(f"3.{minor}.*"), key=_numbers, reverse=True)
+        made = {folder for place in (pyenv, beside) for folder in place.glob(f"3.{minor}.*")}
+        folders = sorted(made, key=_numbers, reverse=True)
         candidates = [*(str(folder / "bin" / "python") for folder in folders), shutil.which(f"python3.{minor}")]
         found += [path for path in candidates if path is not None and _says(path, f"cpython 3 {minor}")][:1]
     return found

@@ -16,7 +16,7 @@ CHECKED_PYTHON = hatch_build.py pytest_tcpip_wasm.py $(wildcard tcpip_wasm tests
 help:
 	@echo "make demo     two virtual hosts on a cable: one serves a file, the other fetches it"
 	@echo "make test     everything: C tests, generated files, Python tests"
-	@echo "make test-other  a core of the Python tests on the newest other CPython that is found"
+	@echo "              (make test-other: a core of them on the newest other CPython that is found)"
 	@echo "make bench    our figures beside asyncio over the kernel's loopback"
 	@echo "make wasm     build tcpip_wasm/lwip.wasm (make golden: and accept its new interface and SHA-256)"
 	@echo "make lint     ruff, mypy, layers, generated and golden files"

@@ -2,8 +2,8 @@
 
 Owns wake-ups: which stacks of an event loop are to be polled, in which order, and when the loop gets its turn again. It
 knows of interfaces only that frames wait in them, and of sockets nothing; they register a `Handler` for their handle.
-Stacks of one loop share one `_Scheduler`, so that frames which travel over a cable between two of them arrive in the
-same turn of the loop.
+Stacks of one loop share one `_Scheduler`, so that frames which travel over a cable between two of them can arrive in
+the same turn of the loop.
 """
 
 from __future__ import annotations
@@ -48,17 +48,18 @@ class _Scheduler:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._context = Context()  # that of no stack, which could not be entered again for its turn
         self.ready: deque[Driver] = deque()
         self.later: list[Driver] = []  # to be polled in the next turn of the loop, unless they are before
         self.drivers: WeakSet[Driver] = WeakSet()
         self.scheduled = False
         self.runs = 0
-        self.told: Driver | None = None  # one whose handlers heard something in this run
+        self.told = False  # whether handlers heard something in this run
 
-    def begin(self, driver: Driver) -> None:
-        """Run soon, in the context of one of the stacks concerned."""
+    def begin(self) -> None:
+        """Run soon."""
         self.scheduled = True
-        self._loop.call_soon(self._run, driver.context, context=driver.context)
+        self._loop.call_soon(self._run, context=self._context)
 
     def run(self, callback: Callable[[], None]) -> None:
         """See `Driver.at_once`."""
@@ -69,14 +70,14 @@ class _Scheduler:
         try:
             callback()
         finally:
-            self._run(None)
+            self._run()
 
-    def _run(self, entered: Context | None) -> None:
+    def _run(self) -> None:
         ready, time = self.ready, self._loop.time
         self.scheduled = True  # until the end: what is woken meanwhile is polled below
         later, self.later = self.later, []
         self.runs += 1
-        held: list[Driver] | None = None
+        held: list[Driver] = []
         now = time()
         until = now + SLICE
         turns = 0
@@ -84,13 +85,9 @@ class _Scheduler:
             while ready:
                 driver = ready.popleft()
                 if driver.told == self.runs:  # its programs have a turn of the loop before it is polled again
-                    held = held or []
                     held.append(driver)
                     continue
-                if driver.context is entered:
-                    driver.turn(now)
-                else:
-                    driver.context.run(driver.turn, now)
+                driver.context.run(driver.turn, now)
                 turns += 1
                 if turns % TURNS_A_LOOK == 0:
                     now = time()
@@ -98,20 +95,15 @@ class _Scheduler:
                         break
             for driver in later:
                 if driver.is_late:
-                    if driver.context is entered:
-                        driver.turn(now)
-                    else:
-                        driver.context.run(driver.turn, now)
+                    driver.context.run(driver.turn, now)
         finally:
             self.scheduled = False
-            if held:
-                ready.extend(held)
+            ready.extend(held)
             # Who was told something often writes in the loop's next turn. To look again behind that, in the same turn,
             # saves the one that a wake-up of its own would cost.
-            following = ready[0] if ready else self.later[0] if self.later else self.told
-            self.told = None
-            if following is not None:
-                self.begin(following)
+            told, self.told = self.told, False
+            if told or ready or self.later:
+                self.begin()
 
 
 # Drivers hold their scheduler, which holds the loop: held from here, no loop would ever be freed.
@@ -185,7 +177,7 @@ class Driver:
             else:
                 scheduler.ready.append(self)
             if not scheduler.scheduled:
-                scheduler.begin(self)
+                scheduler.begin()
 
     def send(self, handle: int, data: bytes | memoryview) -> tuple[int, bool]:
         """`Core.tcp_send`, and see to it that what was taken leaves: at once where that is possible, else soon.
@@ -217,8 +209,8 @@ class Driver:
     def at_once(self, callback: Callable[[], None]) -> None:
         """Call back, and poll the cores that this wakes before returning, instead of in the loop's next turn.
 
-        For callbacks of the loop that have a context of their own, such as readers; within an event of a core, cores
-        are polled later all the same.
+        For callbacks of the loop that have a context of their own, such as readers. Where cores are being polled
+        already, or stand in the loop's queue for it, that is left to them.
         """
         self._scheduler.run(callback)
 
@@ -229,7 +221,7 @@ class Driver:
             scheduler = self._scheduler
             scheduler.later.append(self)
             if not scheduler.scheduled:
-                scheduler.begin(self)
+                scheduler.begin()
 
     def when_room(self, buffers: FrameBuffers, callback: Callable[[], None]) -> None:
         """Call back once the core has emptied an interface's receive buffer."""
@@ -252,7 +244,7 @@ class Driver:
         events = core.events()
         if events and events[0][0] != abi.EVENT_TRANSMIT:  # those come last
             self.told = self._scheduler.runs
-            self._scheduler.told = self
+            self._scheduler.told = True
         for kind, handle, value, payload in events:
             handler = handlers.get(handle)
             try:

@@ -1,6 +1,6 @@
 """`NetworkStack`, the façade that users meet first: it makes interfaces, connections and listeners of one virtual host.
 
-Owns the list of interfaces, and the reading of hosts and ports. The work is done below: `driver` polls the core,
+Owns the list of interfaces, and what public methods promise. The work is done below: `driver` polls the core,
 `interfaces` carry frames, `sockets` are the connections, `names` become addresses.
 """
 
@@ -352,6 +352,11 @@ class NetworkStack:
                 interface.remove()
                 self._routing.forget(interface)
 
+    async def _leave(self) -> None:
+        """Let what was just sent leave, where its receiver is near: it may have to be asked for its MAC first."""
+        self._driver.wake()
+        await asyncio.sleep(LAST_WORDS)
+
     # --- Routing --------------------------------------------------------------------------------------------------
 
     @property
@@ -431,15 +436,7 @@ class NetworkStack:
         """
         self._routing.remove(network, via, interface, metric)
 
-    async def _leave(self) -> None:
-        """Let what was just sent leave, where its receiver is near: it may have to be asked for its MAC first."""
-        self._driver.wake()
-        await asyncio.sleep(LAST_WORDS)
-
-    def _scope_name(self, handle: int) -> str:
-        return next((i.name for i in self._interfaces if i.handle == handle), str(handle))
-
-    # --- Hosts and ports ------------------------------------------------------------------------------------------
+    # --- What names and sockets ask for ---------------------------------------------------------------------------
 
     async def _open_datagram(
         self, factory: Callable[[], asyncio.DatagramProtocol], server: Server, source_port: int, /
@@ -455,6 +452,9 @@ class NetworkStack:
 
     def _scope_handle(self, scope: str) -> int | None:
         return next((i.handle for i in self._interfaces if scope in (i.name, str(i.handle))), None)
+
+    def _scope_name(self, handle: int) -> str:
+        return next((i.name for i in self._interfaces if i.handle == handle), str(handle))
 
     # --- TCP, asyncio's way ---------------------------------------------------------------------------------------
 

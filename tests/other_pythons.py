@@ -43,7 +43,7 @@ def interpreters() -> list[str]:
         made = {folder for place in (pyenv, beside) for folder in place.glob(f"3.{minor}.*")}
         folders = sorted(made, key=_numbers, reverse=True)
         candidates = [*(str(folder / "bin" / "python") for folder in folders), shutil.which(f"python3.{minor}")]
-        found += [path for path in candidates if path is not None and _says(path, f"cpython 3 {minor}")][:1]
+        found += [path for path in candidates if path is not None and _said(path, _ASK) == f"cpython 3 {minor}"][:1]
     return found
 
 
@@ -52,8 +52,8 @@ def other_pythons() -> list[str]:
     """Return those that have wasmtime, of which the tests can run what needs nothing else."""
     ours = [str(ROOT / name / "bin" / "python") for name in (".venv", ".venv-other")]  # of the Makefile
     others = [f"cpython 3 {minor}" for minor in VERSIONS if minor != sys.version_info.minor]
-    first = [path for path in ours if any(_says(path, other) for other in others)]
-    return [path for path in first + interpreters() if _can(path, "import wasmtime")]
+    first = [path for path in ours if _said(path, _ASK) in others]
+    return [path for path in first + interpreters() if _said(path, "import wasmtime") is not None]
 
 
 def requirements() -> list[str]:
@@ -67,19 +67,13 @@ def _numbers(folder: Path) -> list[int]:
     return [int(number) for number in re.findall("[0-9]+", folder.name)]
 
 
-def _says(python: str, expected: str) -> bool:
+def _said(python: str, code: str) -> str | None:
+    """What an interpreter prints for a line of code; None if it fails, or is none."""
     try:
-        done = subprocess.run([python, "-c", _ASK], capture_output=True, text=True, timeout=20)
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.stdout.strip() == expected
-
-
-def _can(python: str, code: str) -> bool:
-    try:
-        return subprocess.run([python, "-c", code], capture_output=True, timeout=20).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from ipaddress import IPv4Address
 
 import pytest
@@ -250,7 +251,7 @@ def test_slow_start_after_a_lost_syn(flags: int, lost: int) -> None:
     RFC 6928, section 2: ten segments to begin with; after more than one retransmission of the SYN it is one. Of a lost
     SYN and ACK there are two at once: one by its own timer, and one to answer the SYN that the other end sends again.
     """
-    rounds: dict[int, int] = {}  # segments by the round trip in which they left
+    rounds: Counter[int] = Counter()  # segments by the round trip in which they left
     left = lost
 
     def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:
@@ -260,7 +261,6 @@ def test_slow_start_after_a_lost_syn(flags: int, lost: int) -> None:
                 left -= 1
                 return []
             if len(frame) > 1400:
-                rounds.setdefault(round(network.now / 0.2), 0)
                 rounds[round(network.now / 0.2)] += 1
         return [(0.1, frame)]
 
@@ -279,14 +279,13 @@ def test_slow_start_after_a_lost_syn(flags: int, lost: int) -> None:
 
 def test_an_outage_lowers_the_threshold_once() -> None:
     """RFC 5681, section 3.1: a second time-out of the same segment tells nothing new about congestion."""
-    rounds: dict[int, int] = {}
+    rounds: Counter[int] = Counter()
     cut = False
 
     def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:
         if cut:
             return []
         if len(frame) > 1400:
-            rounds.setdefault(round(network.now / 0.2), 0)
             rounds[round(network.now / 0.2)] += 1
         return [(0.1, frame)]
 

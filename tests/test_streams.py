@@ -1116,7 +1116,7 @@ class TestTransform:
         run(main())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     chunks=st.lists(st.binary(max_size=20), max_size=80),
     limit=st.integers(1, 5),

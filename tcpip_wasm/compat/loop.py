@@ -13,7 +13,7 @@ import errno
 import socket
 import ssl as ssl_module
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from tcpip_wasm.compat.placed import PlacedSockets, SocketEnd
@@ -32,8 +32,6 @@ from tcpip_wasm.sockets import TcpTransport
 from tcpip_wasm.sockets.stream_reader import keep_pieces
 from tcpip_wasm.sockets.tls import client_tls, secured, start_tls
 from tcpip_wasm.stack import NetworkStack
-
-ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
 REPLACED: Final = (
     "create_connection",
@@ -207,7 +205,7 @@ class Polyfill:
         self, factory: Callable[[], Any], destination: str | tuple[str, ...], port: Any, **options: Any
     ) -> tuple[Any, Any]:
         transport, protocol = await self.stack.create_connection(
-            _keeping_pieces(factory), destination, port_number(port), **options
+            lambda: keep_pieces(factory()), destination, port_number(port), **options
         )
         if isinstance(destination, str) and literal(destination) is None:
             self._route.learn(transport.get_extra_info("peername")[0])  # programs come back to who has answered
@@ -233,7 +231,7 @@ class Polyfill:
                 raise ValueError("host/port and sock can not be specified at the same time")
             tls = client_tls(ssl, None, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
             transport = end.take_over()
-            protocol = _keeping_pieces(factory)()
+            protocol = keep_pieces(factory())
             waiter = self._loop.create_future()
             wrapper = tls.wrap(self._loop, protocol, waiter) if tls else None
         except BaseException:
@@ -278,7 +276,9 @@ class Polyfill:
         for unused in ("reuse_address", "reuse_port"):
             options.pop(unused, None)  # ports of a stack need no permission
         unique = cast("Iterable[str]", dict.fromkeys(addresses))
-        return await self.stack.create_server(_keeping_pieces(protocol_factory), unique, port_number(port), **options)
+        return await self.stack.create_server(
+            lambda: keep_pieces(protocol_factory()), unique, port_number(port), **options
+        )
 
     async def start_tls(
         self,
@@ -467,15 +467,6 @@ class Polyfill:
             await end.send(piece)
             sent += len(piece)
         return sent
-
-
-def _keeping_pieces(factory: Callable[[], ProtocolT]) -> Callable[[], ProtocolT]:
-    def make() -> ProtocolT:
-        protocol = factory()
-        keep_pieces(protocol)
-        return protocol
-
-    return make
 
 
 def _text(host: Any) -> str:

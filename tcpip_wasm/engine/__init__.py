@@ -9,6 +9,7 @@
     ping       ping sessions of a core
     bridges    bridges of a core
     routes     its routing table
+    frame_buffers   those through which frames enter and leave an interface
     observed   buffers that tell what passes
     failures   error codes as exceptions
     abi        generated: what crosses the boundary
@@ -26,18 +27,9 @@ from tcpip_wasm.engine.configuration_messages import (
     dhcp_search,
     parse_advertisement,
 )
-from tcpip_wasm.engine.core import (
-    Address,
-    Core,
-    Event,
-    FrameBuffers,
-    Statistics,
-    decode_endpoint,
-    record_size,
-    seed_bytes,
-    split_records,
-)
+from tcpip_wasm.engine.core import Address, Core, Event, Statistics, decode_endpoint, seed_bytes
 from tcpip_wasm.engine.failures import error_for
+from tcpip_wasm.engine.frame_buffers import FrameBuffers, record_size, split_records
 from tcpip_wasm.engine.observed import observe, unobserve
 from tcpip_wasm.engine.ping import ECHO_DATA, PingCalls
 from tcpip_wasm.engine.udp import DATAGRAM_DATA, UdpCalls, encode_endpoint

@@ -1,9 +1,9 @@
 """The sans-I/O core: one virtual host as a state machine. Who drives it brings the time, the frames and the wake-ups.
 
-Owns the layout of records, events and addresses on the Python side, and turns error codes into exceptions. It imports
-neither asyncio nor a clock, and keeps no frame: they wait in the module's own buffers. A driver's loop is
+Owns the layout of events and addresses on the Python side, and turns error codes into exceptions. It imports neither
+asyncio nor a clock, and keeps no frame: they wait in the module's own buffers. A driver's loop is
 
-    core.tcp_send(handle, data, now)    # taken, and sent at once or by the next poll: core.sent_at_once() tells
+    core.tcp_send(handle, data, now)    # taken, and sent at once or by the next poll: core.sent_at_once tells
     core.poll(now)                      # written data leaves, received frames are taken in, timers run
     for kind, handle, value, payload in core.events(): ...
     core.more or core.soon              # poll again before waiting
@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
@@ -30,6 +29,7 @@ from tcpip_wasm.engine import abi
 from tcpip_wasm.engine.autoconfiguration import AutoconfigurationCalls
 from tcpip_wasm.engine.bridges import BridgeCalls
 from tcpip_wasm.engine.failures import error_for
+from tcpip_wasm.engine.frame_buffers import FrameBuffers
 from tcpip_wasm.engine.instance import Instance
 from tcpip_wasm.engine.ping import PingCalls
 from tcpip_wasm.engine.routes import RouteCalls
@@ -41,7 +41,6 @@ Event = tuple[int, int, int, Any]
 """Kind, handle, value, payload: see the events of the ABI. A payload is bytes, that of DATA a view."""
 
 _EVENT: Final = Struct("<IIII")
-_LENGTH: Final = Struct("<I")
 _ADDRESS: Final = Struct("<III16s")
 _SEED: Final = Struct("<qq")
 
@@ -49,6 +48,7 @@ _SEED: Final = Struct("<qq")
 _MORE_NOW: Final = abi.MORE_NOW << 32
 _MORE_SOON: Final = abi.MORE_SOON << 32
 _MORE_MEMORY: Final = abi.MORE_MEMORY << 32
+
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
@@ -138,16 +138,16 @@ class Core:
 
     Attributes:
         more: after `poll`: there is more to do at once.
-        bridges, routes: the calls that concern bridges and routing.
         soon: after `poll`: acknowledgements are to be sent. Whoever polls again a little later, when the application
             has read what came and perhaps written, sends them together with that.
-        autoconfiguration: verbs by which interfaces find their own addresses.
+        deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
         sent_at_once: after `tcp_send`: the handle of the interface by which it left at once, or 0. If it did, the
             frames are to be taken from the interface's buffers, and `poll` is due within a tick of TCP, 25 ms.
         send_full: after `tcp_send`: nothing more would be taken now.
-        deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
         udp: the calls of UDP sockets.
         ping: the calls of ping sessions.
+        bridges, routes: the calls that concern bridges and routing.
+        autoconfiguration: the calls by which interfaces find their own addresses.
     """
 
     def __init__(
@@ -425,135 +425,3 @@ class Core:
     def tcp_option(self, handle: int, option: int, value: int) -> None:
         """Set one of the ABI's ``OPTION_`` values; times are in milliseconds."""
         self._call("tcp_option", handle, option, value)
-
-
-class _Gone:
-    """Stands in for the instance when an interface is gone: its last counters, and buffers that lead nowhere."""
-
-    def __init__(self, words: memoryview) -> None:
-        self.words = words
-        self.memory = memoryview(bytearray(abi.RECEIVE_CAPACITY))
-
-
-class FrameBuffers:
-    """The two buffers through which frames enter and leave an interface.
-
-    Both hold *records*: a 32-bit little-endian length, the frame, padding to a multiple of four. What leaves one stack
-    enters another as it is. Views are valid until the next call into the stack.
-    """
-
-    def __init__(self, instance: Instance, handle: int, block: int) -> None:
-        self._instance: Instance | _Gone = instance
-        self._block = block
-        self._receive_length = block + abi.BLOCK_RECEIVE_LENGTH
-        self._transmit_length = block + abi.BLOCK_TRANSMIT_LENGTH
-        self.find_buffers()
-        self.handle = handle
-
-    def find_buffers(self) -> None:
-        """Learn where the buffers are. They do not move while the interface exists; only a loopback's change places,
-        unless it is observed."""
-        words, block = self._instance.words, self._block
-        self._receive_start = words[block + abi.BLOCK_RECEIVE_BUFFER]
-        self._transmit_start = words[block + abi.BLOCK_TRANSMIT_BUFFER]
-
-    @property
-    def transmit_length(self) -> int:
-        """Bytes of records that wait to be sent."""
-        return self._instance.words[self._transmit_length]
-
-    def transmit_view(self) -> memoryview:
-        """Return the records that wait to be sent."""
-        start = self._transmit_start
-        return self._instance.memory[start : start + self._instance.words[self._transmit_length]]
-
-    def transmitted(self, count: int) -> None:
-        """Take so many bytes of whole records off the front of the transmit buffer."""
-        words = self._instance.words
-        length = words[self._transmit_length]
-        if count < length:
-            start, memory = self._transmit_start, self._instance.memory
-            memory[start : start + length - count] = memory[start + count : start + length]
-        words[self._transmit_length] = length - count
-
-    @property
-    def receive_length(self) -> int:
-        """Bytes of records that wait to be taken in by `Core.poll`."""
-        return self._instance.words[self._receive_length]
-
-    def receive_view(self) -> memoryview:
-        """Return the free space behind the records that wait, at most the buffer's capacity."""
-        start = self._receive_start
-        used = self._instance.words[self._receive_length]
-        return self._instance.memory[start + used : start + abi.RECEIVE_CAPACITY]
-
-    def received(self, count: int) -> None:
-        """Add so many bytes of whole records, just written to `receive_view`."""
-        self._instance.words[self._receive_length] += count
-
-    def move_to(self, other: FrameBuffers) -> bool:
-        """Move all that waits to be sent into another interface's receive buffer; return False if it does not fit now.
-
-        Args:
-            other: the buffers of an interface of this or another stack.
-        """
-        instance, far = self._instance, other._instance
-        words, at = far.words, other._receive_length
-        # Not the length that an event told: since then, a callback may have sent more.
-        length = instance.words[self._transmit_length]
-        used = words[at]
-        end = used + length
-        if end > abi.RECEIVE_CAPACITY:
-            return False
-        start, source = other._receive_start, self._transmit_start
-        far.memory[start + used : start + end] = instance.memory[source : source + length]
-        words[at] = end
-        instance.words[self._transmit_length] = 0
-        return True
-
-    def receive_frame(self, frame: bytes) -> bool:
-        """Append one frame and return True, or return False if it does not fit now."""
-        words = self._instance.words
-        used = words[self._receive_length]
-        length = len(frame)
-        end = used + record_size(length)
-        if end > abi.RECEIVE_CAPACITY:
-            return False
-        start = self._receive_start + used
-        memory = self._instance.memory
-        _LENGTH.pack_into(memory, start, length)
-        memory[start + abi.RECORD_HEADER : start + abi.RECORD_HEADER + length] = frame
-        words[self._receive_length] = end
-        return True
-
-    def close(self) -> None:
-        """The interface is about to go: keep its counters, and let go of its memory, which somebody else will have."""
-        words = memoryview(bytearray(4 * abi.BLOCK_WORDS)).cast("I")
-        words[:] = self._instance.words[self._block : self._block + abi.BLOCK_WORDS]
-        words[abi.BLOCK_RECEIVE_LENGTH] = words[abi.BLOCK_TRANSMIT_LENGTH] = 0
-        self._instance = _Gone(words)
-        self._block = self._receive_start = self._transmit_start = 0
-        self._receive_length = abi.BLOCK_RECEIVE_LENGTH
-        self._transmit_length = abi.BLOCK_TRANSMIT_LENGTH
-
-    def counters(self) -> tuple[int, int, int, int, int, int]:
-        """Return frames received, frames transmitted, and frames dropped: malformed, refused by a full buffer, meant
-        for another station, too long for a port of a bridge."""
-        first = self._block + abi.BLOCK_RECEIVED_FRAMES
-        received, transmitted, malformed, full, foreign, long = self._instance.words[first : first + 6]
-        return received, transmitted, malformed, full, foreign, long
-
-
-def record_size(length: int) -> int:
-    """Return the bytes that a frame of so many bytes takes as a record."""
-    return (abi.RECORD_HEADER + length + abi.RECORD_ALIGNMENT - 1) & -abi.RECORD_ALIGNMENT
-
-
-def split_records(records: memoryview) -> Iterator[memoryview]:
-    """Yield the frames of a run of records, as views into it."""
-    at, end = 0, len(records)
-    while at < end:
-        (length,) = _LENGTH.unpack_from(records, at)
-        start = at + abi.RECORD_HEADER
-        yield records[start : start + length]
-        at += record_size(length)

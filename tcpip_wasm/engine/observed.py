@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tcpip_wasm.engine import abi
-from tcpip_wasm.engine.core import FrameBuffers
+from tcpip_wasm.engine.frame_buffers import FrameBuffers
 
 __all__ = ["observe", "unobserve"]
 

@@ -21,7 +21,7 @@ _NEARLY_FULL: Final = abi.TRANSMIT_CAPACITY - 2 * abi.MAX_FRAME
 
 
 class Port(Protocol):
-    """What an interface's frames go to. Records are explained in `engine.FrameBuffers`."""
+    """What an interface's frames go to. Records are explained in `engine.frame_buffers`."""
 
     def transmit(self, records: memoryview) -> int:
         """Take whole records off the front and return how many bytes they had; fewer than all is backpressure.

@@ -178,7 +178,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def set_task_factory(self, factory: Any) -> None:
         """As asyncio's. Tasks of None and of `asyncio.eager_task_factory` are `VirtualTask`s; to what another factory
         makes, its number and its host are added, so that it ends with its host."""
-        super().set_task_factory(factory)
+        super().set_task_factory(factory)  # refuses what is none
         self._task_factory_given = factory
         if factory is None:
             factory = _task

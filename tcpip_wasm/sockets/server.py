@@ -55,7 +55,6 @@ class TcpServer(asyncio.AbstractServer):
         self._factory = factory
         self._scope_name = scope_name
         self._connections: dict[TcpTransport, None] = {}  # in the order in which they came
-        self._ended = False
         self._waiters: dict[asyncio.Future[None], None] = {}
         self._forever: asyncio.Future[None] | None = None
         self._handles: dict[int, _Own] = {}
@@ -214,7 +213,7 @@ class TcpServer(asyncio.AbstractServer):
 
     async def wait_closed(self) -> None:
         """Wait until the server is closed and its connections have ended. Cancelled, it leaves nothing behind."""
-        if self._ended:
+        if self._has_ended():
             return
         waiter: asyncio.Future[None] = self._driver.loop.create_future()
         self._waiters[waiter] = None  # each has an own one: a shield would wake it a turn of the loop after asyncio's
@@ -228,9 +227,11 @@ class TcpServer(asyncio.AbstractServer):
             self.on_gone()
         self._maybe_closed()
 
+    def _has_ended(self) -> bool:
+        return not self._own() and not self._connections
+
     def _maybe_closed(self) -> None:
-        if not self._own() and not self._connections:
-            self._ended = True
+        if self._has_ended():
             for waiter in self._waiters:
                 if not waiter.done():
                     waiter.set_result(None)

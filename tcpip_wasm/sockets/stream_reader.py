@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import Final, SupportsIndex, cast
+from typing import Final, SupportsIndex, TypeVar, cast
+
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
 _WORTH_A_READ: Final = 4096
 """Bytes: a smaller piece is returned together with those that follow it."""
@@ -132,8 +134,8 @@ class PieceReader(asyncio.StreamReader):
             self._transport.resume_reading()
 
 
-def keep_pieces(protocol: asyncio.BaseProtocol) -> None:
-    """Make the reader of `asyncio.open_connection` or `asyncio.start_server` a `PieceReader`.
+def keep_pieces(protocol: ProtocolT) -> ProtocolT:
+    """Make the reader of `asyncio.open_connection` or `asyncio.start_server` a `PieceReader`; return the protocol.
 
     Args:
         protocol: a new one, which has received nothing yet. Without effect on any but `asyncio.StreamReaderProtocol`,
@@ -147,3 +149,4 @@ def keep_pieces(protocol: asyncio.BaseProtocol) -> None:
             kept = cast(PieceReader, reader)
             kept._buffer = buffer
             kept._begin()
+    return protocol

@@ -200,6 +200,7 @@ class TcpTransport(asyncio.Transport):
                 self.credit(0)
 
     def _deliver_pieces(self, data: bytes | memoryview) -> int:
+        """Hand up more than one piece, or anything to a `BufferedProtocol`; return how many bytes were handed up."""
         given, size = 0, len(data)
         while given < size and not self._closing:
             if self._reading_paused:

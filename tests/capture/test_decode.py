@@ -171,7 +171,7 @@ def test_fragments() -> None:
     assert (second.udp, second.malformed) == (None, None)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(
     st.sampled_from(list(FRAMES.values())),
     st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=6),
@@ -189,7 +189,7 @@ def test_no_frame_raises(frame: bytes, changes: list[tuple[int, int]], length: i
     assert str(got)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=120), st.sampled_from([0, 1, 101, 108, 113, 228, 229, 276, 9999]))
 def test_no_bytes_raise(data: bytes, link_type: int) -> None:
     got = packet(data, link_type)

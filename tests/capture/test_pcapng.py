@@ -284,7 +284,7 @@ _WHOLE = io.BytesIO()
 write(_WHOLE)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.lists(st.tuples(st.integers(0, len(_WHOLE.getvalue()) - 1), st.integers(0, 255)), min_size=1, max_size=8),
     st.integers(0, 64),
@@ -298,7 +298,7 @@ def test_whatever_is_in_a_file(changes: list[tuple[int, int]], cut: int) -> None
     assert all(len(frame.frame) <= len(data) for frame in frames)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.sampled_from([section("<"), section(">"), b"\xd4\xc3\xb2\xa1", b""]))
 def test_anything_at_all(data: bytes, before: bytes) -> None:
     _, offset = read(before + data)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcpip_wasm.engine import (
@@ -166,7 +166,7 @@ def test_every_length_of_the_last_fragment(mtu: int) -> None:
         assert b.received.pop() == payload(size)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120)
 @given(
     st.lists(st.tuples(st.integers(0, 6000) | st.integers(0, 65_487), st.booleans()), max_size=8),
     st.lists(st.sampled_from(["lost", "twice", "late", "fine", "fine", "fine"]), max_size=200),

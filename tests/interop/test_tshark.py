@@ -25,6 +25,7 @@ from tcpip_wasm import (
     create_stack,
 )
 from tests.support import payload
+from tests.support_frames import ACK, TCP, ipv4, tcp
 
 from .harness.capture import Capture
 from .harness.namespaces import Namespace, network_namespace
@@ -269,22 +270,20 @@ def test_tshark_would_find_a_wrong_sum(tmp_path: Path) -> None:
 def test_a_sum_of_ffff_is_forgiven_a_kernel_only(tmp_path: Path) -> None:
     """TCP's sum is 0 where everything else adds up to 0xFFFF; Linux sends 0xFFFF then, no stack of ours may."""
     require_programs("tshark")
-    addresses = bytes([10, 0, 0, 1, 10, 0, 0, 2])
+    near, far = "10.0.0.1", "10.0.0.2"
 
-    def packet(identification: int, sum_: int, change: int = 0) -> bytes:
-        words = [80, 80, 0, identification, 0, 0, 0x5010, 1000]
-        rest = sum(words) + sum(struct.unpack("!4H", addresses)) + 6 + 22
-        while rest > 0xFFFF:
-            rest = (rest & 0xFFFF) + (rest >> 16)
-        tcp = struct.pack("!8HHHH", *words, sum_, 0, (0xFFFF - rest) ^ change)
-        header = [0x4500, 20 + len(tcp), identification, 0, 0x4006, 0, *struct.unpack("!4H", addresses)]
-        total = sum(header)
-        header[5] = 0xFFFF - ((total & 0xFFFF) + (total >> 16))
-        return struct.pack("!10H", *header) + tcp
+    def packet(sequence: int, sum_: int, change: int = 0) -> bytes:
+        def segment(payload: bytes) -> bytes:
+            return tcp((near, 80), (far, 80), sequence=sequence, flags=ACK, payload=payload)
+
+        summed = segment(segment(bytes(2))[16:18])  # its payload is what its sum would be without
+        assert summed[16:18] == bytes(2)
+        damaged = summed[20:21] + bytes([summed[21] ^ change])
+        return ipv4(near, far, TCP, summed[:16] + struct.pack("!H", sum_) + summed[18:20] + damaged)
 
     capture = Capture("tun")
     capture.frames += [packet(1, 0), packet(2, 0xFFFF), packet(3, 0xFFFF, change=1)]
-    for kernels, bad in (((), ["2", "3"]), (("10.0.0.2",), ["2", "3"]), (("10.0.0.1",), ["3"])):
+    for kernels, bad in (((), ["2", "3"]), ((far,), ["2", "3"]), ((near,), ["3"])):
         verdict = capture.judge(tmp_path, kernels=kernels)
         assert [line.split()[0] for line in verdict.bad] == bad, verdict.bad
         assert verdict.good["tcp"] == 3 - len(bad)

@@ -320,7 +320,7 @@ def test_family_and_flags_of_a_connection() -> None:
     run_virtually(main())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=400), st.booleans(), st.booleans())
 def test_whatever_a_server_answers(data: bytes, right_id: bool, right_question: bool) -> None:
     """Random bytes, behind a header and a question that are right or not: an address, or one class of error."""

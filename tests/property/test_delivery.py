@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import END_OF_TIME, Network, payload, two_hosts
@@ -33,7 +33,7 @@ FATES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(SIDES, SIDES, FATES, st.integers(0, 1), st.sampled_from([576, 1280, 1500, 9000]), st.integers(0, 1000))
 def test_delivery(one: Side, other: Side, fates: list[str], address: int, mtu: int, seed: int) -> None:
     def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:

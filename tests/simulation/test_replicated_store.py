@@ -93,7 +93,7 @@ def fits(order: tuple[Operation, ...]) -> bool:
     st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6), st.booleans()), min_size=1, max_size=3),
     st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6), st.integers(0, 3)), max_size=4),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_the_checker_is_right(writes: list[tuple[int, int, bool]], reads: list[tuple[int, int, int]]) -> None:
     history = [
         operation("put", "k", str(number), begin, inf if unsure else begin + length)

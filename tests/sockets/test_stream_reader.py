@@ -90,7 +90,7 @@ def _adopted(limit: int, loop: asyncio.AbstractEventLoop) -> asyncio.StreamReade
 
 
 @pytest.mark.parametrize("make", [PieceReader, _adopted])
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(_STEPS)
 def test_reads_what_asyncio_reads(make: Callable[..., asyncio.StreamReader], steps: list[Step]) -> None:
     async def main() -> None:

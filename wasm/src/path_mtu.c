@@ -1,5 +1,5 @@
-/* Packet too big (RFC 8201): is it about a packet of ours? lwIP has checked that the message is long enough, and that what it says is less
-   than before and no less than IPv6's minimum. */
+/* Packet too big (RFC 8201): is it about a packet of ours, and what do connections send then? lwIP has checked that the
+   message is long enough, and that what it says is less than before and no less than IPv6's minimum. */
 #include "bytes.h"
 #include "connection.h"
 #include "lwip/icmp6.h"
@@ -50,8 +50,8 @@ static bool was_sent(const ip_addr_t *from, const ip_addr_t *to, const uint8_t *
 }
 
 /* What is under way and too large was lost where the path is narrow: it is cut and sent again, and new data is cut
-   accordingly. Without memory for all of that nothing is agreed anew, and what is too large leaves in fragments: a segment
-   may never be larger than the size that is agreed. */
+   accordingly. Without memory for all of that nothing is agreed anew, and what is too large leaves in fragments: a
+   segment may never be larger than the size that is agreed. */
 static void narrow(struct tcp_pcb *pcb, uint16_t mss) {
   if (pcb->mss <= mss) {
     return;
@@ -61,7 +61,8 @@ static void narrow(struct tcp_pcb *pcb, uint16_t mss) {
   struct tcp_seg *first = pcb->unsent;
   for (struct tcp_seg *segment = first; segment != NULL && complete; segment = segment->next) {
     pcb->unsent = segment;
-    complete = tcp_split_unsent_seg(pcb, (u16_t)(mss - (pcb->flags & TF_TIMESTAMP ? LWIP_TCP_OPT_LEN_TS_OUT : 0))) == ERR_OK;
+    uint32_t options = pcb->flags & TF_TIMESTAMP ? LWIP_TCP_OPT_LEN_TS_OUT : 0;
+    complete = tcp_split_unsent_seg(pcb, (u16_t)(mss - options)) == ERR_OK;
   }
   pcb->unsent = first;
   pcb->unsent_oversize = 0;
@@ -79,7 +80,8 @@ int path_mtu_accept(const struct pbuf *message, uint16_t mtu) {
   ip6_addr_assign_zone(ip_2_ip6(&from), IP6_UNICAST, ip_current_input_netif());
   ip6_addr_assign_zone(ip_2_ip6(&to), IP6_UNICAST, ip_current_input_netif());
   bool accepted = was_sent(&from, &to, packet, message->len - sizeof(struct icmp6_hdr));
-  /* lwIP keeps it for the destination: what is larger leaves in fragments, so that nobody would tell another connection. */
+  /* lwIP keeps it for the destination: what is larger leaves in fragments, so that nobody would tell another
+     connection. */
   for (struct tcp_pcb *pcb = accepted ? tcp_active_pcbs : NULL; pcb != NULL; pcb = pcb->next) {
     if (ip_addr_eq(&pcb->remote_ip, &to)) {
       narrow(pcb, (uint16_t)(mtu - IP6_HLEN - TCP_HLEN));

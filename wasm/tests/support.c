@@ -218,7 +218,7 @@ void host_reserve_handles(int32_t count) {
 void host_expect_clean(void) {
   event_expect_none();
   frames_forget();
-  host_advance(300 * (int64_t)SECOND); /* longer than TIME-WAIT, LAST-ACK and the reassembly of fragments last */
+  host_advance(300 * (int64_t)SECOND); /* longer than TIME-WAIT and the reassembly of fragments last */
   host_poll();
   frames_forget();
   CHECK_EQUAL(host_deadline(), -1);

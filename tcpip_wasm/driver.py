@@ -53,6 +53,7 @@ class _Scheduler:
         self.drivers: WeakSet[Driver] = WeakSet()
         self.scheduled = False
         self.runs = 0
+        self.behind = False  # the latest run had no time for all: nobody goes before those who wait since then
         self.told: Driver | None = None  # one whose handlers heard something in this run
 
     def begin(self, driver: Driver) -> None:
@@ -104,6 +105,7 @@ class _Scheduler:
                         driver.context.run(driver.turn, now)
         finally:
             self.scheduled = False
+            self.behind = bool(ready)
             if held:
                 ready.extend(held)
             # Who was told something often writes in the loop's next turn. To look again behind that, in the same turn,
@@ -175,12 +177,12 @@ class Driver:
         """See to it that the core is polled soon. Cheap when it is already awake.
 
         Args:
-            first: before the cores that wait for it already.
+            first: before the cores that wait for it already, unless there was no time for them in the latest run.
         """
         if not self._awake and self.error is None:
             self._awake = True
             scheduler = self._scheduler
-            if first:
+            if first and not scheduler.behind:
                 scheduler.ready.appendleft(self)
             else:
                 scheduler.ready.append(self)

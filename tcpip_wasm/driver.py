@@ -103,6 +103,9 @@ class _Scheduler:
                         driver.turn(now)
                     else:
                         driver.context.run(driver.turn, now)
+        except BaseException:
+            self.later += [driver for driver in later if driver.is_late and driver not in self.later]
+            raise
         finally:
             self.scheduled = False
             self.behind = bool(ready)
@@ -255,6 +258,7 @@ class Driver:
         if events and events[0][0] != abi.EVENT_TRANSMIT:  # those come last
             self.told = self._scheduler.runs
             self._scheduler.told = self
+        stop: BaseException | None = None
         for kind, handle, value, payload in events:
             handler = handlers.get(handle)
             try:
@@ -264,12 +268,20 @@ class Driver:
                     core.tcp_abort(value)  # its listener was closed in this very turn
             except StackError as error:
                 self.end(error)
-            except (SystemExit, KeyboardInterrupt):
-                raise
+            except (SystemExit, KeyboardInterrupt) as error:
+                stop = error  # raised below: events are handed out once, and streams of others would have a hole
             except BaseException as error:  # CancelledError too: one callback must not stop the stacks of a loop
                 self.report(error, "a callback of the virtual stack failed")
             if self.error is not None:
-                return
+                break
+        else:
+            self._go_on()
+        if stop is not None:
+            raise stop
+
+    def _go_on(self) -> None:
+        """See to it that the next poll comes when it has to."""
+        core = self.core
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             for buffers, callback in waiting:

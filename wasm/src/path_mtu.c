@@ -61,7 +61,8 @@ static void narrow(struct tcp_pcb *pcb, uint16_t mss) {
   struct tcp_seg *first = pcb->unsent;
   for (struct tcp_seg *segment = first; segment != NULL && complete; segment = segment->next) {
     pcb->unsent = segment;
-    complete = tcp_split_unsent_seg(pcb, (u16_t)(mss - (pcb->flags & TF_TIMESTAMP ? LWIP_TCP_OPT_LEN_TS_OUT : 0))) == ERR_OK;
+    complete = tcp_sndqueuelen(pcb) < TCP_SND_QUEUELEN &&
+               tcp_split_unsent_seg(pcb, (u16_t)(mss - (pcb->flags & TF_TIMESTAMP ? LWIP_TCP_OPT_LEN_TS_OUT : 0))) == ERR_OK;
   }
   pcb->unsent = first;
   pcb->unsent_oversize = 0;

@@ -178,6 +178,36 @@ static void all_connections_on_the_path_hear_of_it(void) {
   close_interface();
 }
 
+/* A peer knows all sequence numbers, and may say that the path is a byte narrower than before, again and again: each time
+   all that waits for it is cut. It arrives whole, and never in more segments than a connection may have. */
+static void a_path_that_narrows_byte_by_byte(void) {
+  struct peer peer = open_peer();
+  pattern_fill(sent, LENGTH, 0);
+  int32_t put = 0;
+  for (int32_t step = 1; step > 0; put += step) {
+    step = tcp_put(peer.handle, sent + put, (int32_t)LWIP_MIN(LENGTH - put, ABI_STAGING_CAPACITY));
+    host_poll();
+    peer_send(&peer, ACK, NULL, 0); /* the buffer grows with what is asked of it */
+    host_advance(3000 * MILLISECOND);
+  }
+  static uint8_t quoted[1500];
+  struct frame frame;
+  while ((frame = frame_next()).length != 1500) {
+    CHECK(frame.length != 0);
+  }
+  memcpy(quoted, frame.bytes, 1500);
+  frames_forget();
+  uint32_t before = heap_used();
+  for (uint32_t mtu = 1499; mtu >= 1280; mtu--) {
+    too_big(quoted, 1224, mtu);
+    host_poll();
+    frames_forget();
+  }
+  CHECK(heap_used() - before < TCP_SND_QUEUELEN * 256u);
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  close_interface();
+}
+
 /* RFC 7739: nobody can tell the next one from those he has seen, nor how many others got. */
 static void identifications_tell_nothing(void) {
   static const uint8_t others[2][4] = {{10, 0, 0, 7}, {10, 0, 0, 8}};
@@ -217,6 +247,7 @@ int main(void) {
   RUN(odd_writes_past_a_narrow_link_that_loses);
   RUN(a_narrow_link_without_memory);
   RUN(all_connections_on_the_path_hear_of_it);
+  RUN(a_path_that_narrows_byte_by_byte);
   RUN(identifications_tell_nothing);
   return 0;
 }

@@ -178,6 +178,46 @@ static void all_connections_on_the_path_hear_of_it(void) {
   close_interface();
 }
 
+/* A message that quotes what this host has not sent, or what was not too big: the path stays as it is. */
+static void forged_messages_change_nothing(void) {
+  struct peer peer = open_peer();
+  pattern_fill(sent, 5000, 0);
+  CHECK_EQUAL(tcp_put(peer.handle, sent, 5000), 5000);
+  host_poll();
+  struct frame frame = frame_next();
+  CHECK_EQUAL(frame.length, 1500);
+  uint8_t original[1500], quoted[1500], echo[8] = {128, [5] = 7, [7] = 1}, datagram[8] = {5000 >> 8, 5000 & 255, 0, 9, 5, 0xb4 & 255};
+  memcpy(original, frame.bytes, 1500);
+  int32_t udp = udp_socket_open(ABI_FAMILY_ANY, NULL, 5000);
+  static const uint8_t elsewhere[16] = {0xfd, [15] = 7};
+  endpoint_put(ABI_FAMILY_IPV6, elsewhere, 9);
+  CHECK_EQUAL(abi_udp_connect(udp), 0);
+  for (int kind = 0; kind < 8; kind++) {
+    memcpy(quoted, original, 1500);
+    switch (kind) {
+      case 0: put32(quoted + 44, peer.start); break; /* acknowledged long ago */
+      case 1: put32(quoted + 44, peer.start + 100000); break;
+      case 2: quoted[8 + 15]++; break; /* of another host */
+      case 3: quoted[41]++; break; /* of another connection */
+      case 4: put16(quoted + 4, NARROW - 40); break; /* it was not too big */
+      case 5: quoted[6] = 58; memcpy(quoted + 40, echo, 8); break; /* a session that nobody has */
+      case 6: quoted[6] = 17; memcpy(quoted + 40, datagram, 8); break; /* a socket that is connected elsewhere */
+      case 7: quoted[6] = 44; put16(quoted + 42, 8); break; /* not the beginning of a packet */
+    }
+    frames_forget();
+    too_big(quoted, 1224, NARROW);
+    host_poll();
+    CHECK_EQUAL(frame_next().length, 0);
+  }
+  too_big(original, 1224, NARROW);
+  host_poll();
+  CHECK_EQUAL(frame_next().length, NARROW);
+  frames_forget();
+  CHECK_EQUAL(abi_udp_close(udp), 0);
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  close_interface();
+}
+
 /* A peer knows all sequence numbers, and may say that the path is a byte narrower than before, again and again: each time
    all that waits for it is cut. It arrives whole, and never in more segments than a connection may have. */
 static void a_path_that_narrows_byte_by_byte(void) {
@@ -247,6 +287,7 @@ int main(void) {
   RUN(odd_writes_past_a_narrow_link_that_loses);
   RUN(a_narrow_link_without_memory);
   RUN(all_connections_on_the_path_hear_of_it);
+  RUN(forged_messages_change_nothing);
   RUN(a_path_that_narrows_byte_by_byte);
   RUN(identifications_tell_nothing);
   return 0;

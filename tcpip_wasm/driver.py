@@ -54,6 +54,7 @@ class _Scheduler:
         self.drivers: WeakSet[Driver] = WeakSet()
         self.scheduled = False
         self.runs = 0
+        self.behind = False  # the latest run had no time for all: nobody goes before those who wait since then
         self.told = False  # whether handlers heard something in this run
 
     def begin(self) -> None:
@@ -96,8 +97,12 @@ class _Scheduler:
             for driver in later:
                 if driver.is_late:
                     driver.context.run(driver.turn, now)
+        except BaseException:
+            self.later += [driver for driver in later if driver.is_late and driver not in self.later]
+            raise
         finally:
             self.scheduled = False
+            self.behind = bool(ready)
             ready.extend(held)
             # Who was told something often writes in the loop's next turn. To look again behind that, in the same turn,
             # saves the one that a wake-up of its own would cost.
@@ -167,12 +172,12 @@ class Driver:
         """See to it that the core is polled soon. Cheap when it is already awake.
 
         Args:
-            first: before the cores that wait for it already.
+            first: before the cores that wait for it already, unless there was no time for them in the latest run.
         """
         if not self._awake and self.error is None:
             self._awake = True
             scheduler = self._scheduler
-            if first:
+            if first and not scheduler.behind:
                 scheduler.ready.appendleft(self)
             else:
                 scheduler.ready.append(self)
@@ -245,6 +250,7 @@ class Driver:
         if events and events[0][0] != abi.EVENT_TRANSMIT:  # those come last
             self.told = self._scheduler.runs
             self._scheduler.told = True
+        stop: BaseException | None = None
         for kind, handle, value, payload in events:
             handler = handlers.get(handle)
             try:
@@ -254,12 +260,20 @@ class Driver:
                     core.tcp_abort(value)  # its listener was closed in this very turn
             except StackError as error:
                 self.end(error)
-            except (SystemExit, KeyboardInterrupt):
-                raise
+            except (SystemExit, KeyboardInterrupt) as error:
+                stop = error  # raised below: events are handed out once, and streams of others would have a hole
             except BaseException as error:  # CancelledError too: one callback must not stop the stacks of a loop
                 self.report(error, "a callback of the virtual stack failed")
             if self.error is not None:
-                return
+                break
+        else:
+            self._go_on()
+        if stop is not None:
+            raise stop
+
+    def _go_on(self) -> None:
+        """See to it that the next poll comes when it has to."""
+        core = self.core
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             for buffers, callback in waiting:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from math import inf
 
 import pytest
 
+from tcpip_wasm import driver
 from tcpip_wasm.simulation import run_virtually
 from tests.support import payload
 from tests.support_stacks import WAYS, Recorder, pair, read_all, run, send_all, turns, until
@@ -147,6 +149,35 @@ def test_others_get_their_turns_during_an_endless_exchange() -> None:
             await server.wait_closed()
 
     run(main())
+
+
+def test_who_waits_is_not_overtaken_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight stacks write in every turn of the loop, which has time to poll four: a ninth gets its turn all the same."""
+    monkeypatch.setattr(driver, "MOST_TURNS", 4)
+
+    async def main() -> None:
+        async with AsyncExitStack() as entered:
+            greedy = [await entered.enter_async_context(pair("tun4", seed=2 * number)) for number in range(8)]
+            quiet = await entered.enter_async_context(pair("tun4", seed=100))
+            await quiet.b.create_server(asyncio.Protocol, quiet.host, 80)
+            transport, _ = await quiet.a.create_connection(asyncio.Protocol, quiet.host, 80)
+            transports = []
+            for two in greedy:
+                await two.b.create_server(asyncio.Protocol, two.host, 80)
+                transports.append((await two.a.create_connection(asyncio.Protocol, two.host, 80))[0])
+            before = quiet.b.stats().turns
+            transport.write(b"one word")
+            for _ in range(100):
+                for each in transports:
+                    each.write(b"a")
+                    each.write(b"b")  # waits for the acknowledgement of what came before, so that it takes a poll
+                await asyncio.sleep(0)
+            assert quiet.b.stats().turns > before
+            transport.abort()
+            for each in transports:
+                each.abort()
+
+    run_virtually(main())
 
 
 def test_no_turn_without_work() -> None:

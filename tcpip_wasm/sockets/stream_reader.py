@@ -94,11 +94,10 @@ class PieceReader(asyncio.StreamReader):
         pieces = self._pieces
         if not pieces and not self._eof:
             await self._wait_for_data("read")  # type: ignore[attr-defined]
-        if not pieces:
-            return b""
-        if len(pieces) > 1 and len(pieces[0]) < min(n, _WORTH_A_READ):
-            return await super().read(n)
-        return self._take(n)
+        # Since this was woken, somebody may have looked at the buffer, or have set an exception, which is for the next.
+        if self._joined or (len(pieces) > 1 and len(pieces[0]) < min(n, _WORTH_A_READ)):
+            return self._take_joined(n)
+        return self._take(n) if pieces else b""
 
     async def readexactly(self, n: int) -> bytes:
         """Return so many bytes; see `asyncio.StreamReader.readexactly`.
@@ -106,11 +105,13 @@ class PieceReader(asyncio.StreamReader):
         Cancelled, it takes nothing.
         """
         pieces = self._pieces
-        if n > 0 and self._exception is None and not self._joined:
-            if not pieces and not self._eof:
+        if n > 0 and self._exception is None:
+            if not pieces and not self._joined and not self._eof:
                 await self._wait_for_data("readexactly")  # type: ignore[attr-defined]
-            if pieces and len(pieces[0]) >= n:
+            if not self._joined and pieces and len(pieces[0]) >= n:
                 return self._take(n)
+            if self._held + len(self._joined) >= n:
+                return self._take_joined(n)
         return await super().readexactly(n)
 
     def _take(self, n: int) -> bytes:
@@ -125,6 +126,14 @@ class PieceReader(asyncio.StreamReader):
         self._held -= len(data)
         if self._paused:
             self._maybe_resume_transport()
+        return data
+
+    def _take_joined(self, n: int) -> bytes:
+        """Return so many bytes of all that waits, or all of it if there are fewer."""
+        buffer = self._buffer
+        data = bytes(memoryview(buffer)[:n])
+        del buffer[:n]
+        self._maybe_resume_transport()
         return data
 
     def _maybe_resume_transport(self) -> None:

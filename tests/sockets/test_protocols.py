@@ -223,3 +223,51 @@ def test_callbacks_run_in_the_context_of_their_own_stack() -> None:
 
     run(main())
     assert seen == [("server", b"question", "b"), ("client", b"answer", "a")]
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_ends_the_program_leaves_no_hole_in_other_streams(kind: type[BaseException]) -> None:
+    """Who catches it and runs the loop again, to end in order, finds every other connection as it was."""
+
+    class Ending(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            raise kind
+
+    loop = asyncio.new_event_loop()
+    others: list[Recorder] = []
+    transports: list[asyncio.Transport] = []
+    way = pair()
+
+    def other() -> Recorder:
+        others.append(Recorder())
+        return others[-1]
+
+    async def begin() -> None:
+        two = await way.__aenter__()
+        await two.b.create_server(Ending, two.host, 80)
+        await two.b.create_server(other, two.host, 81)
+        for port in (81, 80, 81, 81):
+            transports.append((await two.a.create_connection(asyncio.Protocol, two.host, port))[0])
+        await until(lambda: len(others) == 3)
+
+    async def talk(words: bytes) -> None:
+        for transport in transports:
+            transport.write(words)
+        await until(lambda: all(len(each.data) >= len(words) for each in others))
+
+    async def end() -> None:
+        await until(lambda: all(each.data == b"one, two" for each in others), limit=1000)
+        for transport in transports:
+            transport.abort()
+        await way.__aexit__(None, None, None)
+
+    try:
+        loop.run_until_complete(begin())
+        with pytest.raises(kind):
+            loop.run_until_complete(talk(b"one,"))
+        transports.pop(1).abort()
+        for transport in transports:
+            transport.write(b" two")
+        loop.run_until_complete(end())
+    finally:
+        loop.close()

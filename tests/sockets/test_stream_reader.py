@@ -101,6 +101,35 @@ def test_reads_what_asyncio_reads(make: Callable[..., asyncio.StreamReader], ste
     asyncio.run(main())
 
 
+async def _woken(reader: asyncio.StreamReader, method: str, meanwhile: Callable[[], object]) -> bytes:
+    """Wait for four bytes, and do something between their arrival in two pieces and the reader's next step."""
+    reading = asyncio.create_task(getattr(reader, method)(4))
+    await asyncio.sleep(0)
+    reader.feed_data(b"fo")
+    reader.feed_data(b"ur")
+    meanwhile()
+    data = await reading
+    assert isinstance(data, bytes)
+    return data
+
+
+@pytest.mark.parametrize("make", [asyncio.StreamReader, PieceReader, _adopted])
+@pytest.mark.parametrize("method", ["read", "readexactly"])
+def test_what_happens_before_a_woken_reader_goes_on(make: Callable[..., asyncio.StreamReader], method: str) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reader = make(1000, loop)
+        assert await _woken(reader, method, lambda: repr(reader)) == b"four", "repr looks at the buffer"
+        assert await _woken(reader, method, reader.at_eof) == b"four"
+        assert await _woken(reader, method, reader.feed_eof) == b"four"
+        reader = make(1000, loop)
+        assert await _woken(reader, method, lambda: reader.set_exception(OSError("gone"))) == b"four"
+        with pytest.raises(OSError, match="gone"):
+            await reader.read(4)
+
+    asyncio.run(main())
+
+
 def test_a_reader_of_its_own_class_is_left_alone() -> None:
     class Reader(asyncio.StreamReader):
         pass

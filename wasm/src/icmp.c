@@ -4,6 +4,7 @@
 #include "bytes.h"
 #include "connection.h"
 #include "ping.h"
+#include "quote.h"
 #include "udp.h"
 
 #include "lwip/icmp.h"
@@ -18,13 +19,6 @@ enum {
   QUOTED = 8, /* bytes of the quoted packet behind its IP header that are sure to be there (RFC 792) */
   MOST = ICMP_HEADER + 60 + QUOTED,
   FRAGMENT_HEADER = 44,
-};
-
-/* A quoted packet of ours: as its header says, and the first bytes behind it. */
-struct quote {
-  ip_addr_t local, remote;
-  uint8_t protocol;
-  const uint8_t *content;
 };
 
 uint32_t icmp_unmatched;
@@ -48,7 +42,7 @@ static int32_t error_of(bool v6, uint8_t type, uint8_t code) {
 }
 
 /* Reads the packet that a message quotes; false if it is cut short, or no beginning of one. */
-static bool read_quote(struct quote *quote, bool v6, const uint8_t *packet, uint32_t length, const struct netif *by) {
+bool quote_read(struct quote *quote, bool v6, const uint8_t *packet, uint32_t length, const struct netif *by) {
   uint32_t header = v6 ? IP6_HLEN : IP_HLEN;
   if (length < header || packet[0] >> 4 != (v6 ? 6 : 4)) {
     return false;
@@ -74,7 +68,7 @@ static bool read_quote(struct quote *quote, bool v6, const uint8_t *packet, uint
   return length >= header + QUOTED;
 }
 
-static bool udp_failed(const struct quote *quote, int32_t error) {
+bool quote_of_udp(const struct quote *quote, int32_t error) {
   bool ours = false;
   uint16_t local_port = read16(quote->content), remote_port = read16(quote->content + 2);
   for (const struct udp_socket *socket = udp_first(); socket != NULL; socket = socket->next) {
@@ -86,7 +80,9 @@ static bool udp_failed(const struct quote *quote, int32_t error) {
     if ((pcb->flags & UDP_FLAGS_CONNECTED) == 0) {
       ours = true; /* it cannot be told which of its datagrams it was */
     } else if (pcb->remote_port == remote_port && ip_addr_zoneless_eq(&pcb->remote_ip, &quote->remote)) {
-      event_add(ABI_EVENT_DATAGRAM_ERROR, socket->handle, -error);
+      if (error != 0) {
+        event_add(ABI_EVENT_DATAGRAM_ERROR, socket->handle, -error);
+      }
       return true;
     }
   }
@@ -113,14 +109,17 @@ static void ping_event(uint32_t kind, const struct ping *ping, const uint8_t *ec
   event_add_packet(kind, ping->handle, value, ip_current_src_addr(), read16(echo + 6), NULL, 0, packet, ICMP_HEADER);
 }
 
-static bool ping_failed(const struct quote *quote, bool v6, uint8_t type, uint8_t code) {
+const struct ping *quote_of_ping(const struct quote *quote, uint8_t request) {
   const struct ping *ping = ping_find(read16(quote->content + 4));
-  if (quote->content[0] != (v6 ? (uint8_t)ICMP6_TYPE_EREQ : (uint8_t)ICMP_ECHO) || ping == NULL ||
-      !ip_addr_zoneless_eq(&ping->remote, &quote->remote)) {
-    return false;
+  return quote->content[0] == request && ping != NULL && ip_addr_zoneless_eq(&ping->remote, &quote->remote) ? ping : NULL;
+}
+
+static bool ping_failed(const struct quote *quote, bool v6, uint8_t type, uint8_t code) {
+  const struct ping *ping = quote_of_ping(quote, v6 ? (uint8_t)ICMP6_TYPE_EREQ : (uint8_t)ICMP_ECHO);
+  if (ping != NULL) {
+    ping_event(ABI_EVENT_ECHO_ERROR, ping, quote->content, type << 8 | code, NULL);
   }
-  ping_event(ABI_EVENT_ECHO_ERROR, ping, quote->content, type << 8 | code, NULL);
-  return true;
+  return ping != NULL;
 }
 
 static bool reply(const struct pbuf *packet, const uint8_t *echo) {
@@ -142,12 +141,12 @@ static bool heard(const struct pbuf *packet, bool v6) {
   }
   int32_t error = error_of(v6, type, code);
   if (error == 0 || length < ICMP_HEADER ||
-      !read_quote(&quote, v6, bytes + ICMP_HEADER, length - ICMP_HEADER, ip_current_input_netif())) {
+      !quote_read(&quote, v6, bytes + ICMP_HEADER, length - ICMP_HEADER, ip_current_input_netif())) {
     return false;
   }
   switch (quote.protocol) {
     case IP_PROTO_UDP:
-      return udp_failed(&quote, error);
+      return quote_of_udp(&quote, error);
     case IP_PROTO_TCP:
       return tcp_failed(&quote, error);
     case IP_PROTO_ICMP:

@@ -178,6 +178,76 @@ static void all_connections_on_the_path_hear_of_it(void) {
   close_interface();
 }
 
+/* A message that quotes what this host has not sent, or what was not too big: the path stays as it is. */
+static void forged_messages_change_nothing(void) {
+  struct peer peer = open_peer();
+  pattern_fill(sent, 5000, 0);
+  CHECK_EQUAL(tcp_put(peer.handle, sent, 5000), 5000);
+  host_poll();
+  struct frame frame = frame_next();
+  CHECK_EQUAL(frame.length, 1500);
+  uint8_t original[1500], quoted[1500], echo[8] = {128, [5] = 7, [7] = 1}, datagram[8] = {5000 >> 8, 5000 & 255, 0, 9, 5, 0xb4 & 255};
+  memcpy(original, frame.bytes, 1500);
+  int32_t udp = udp_socket_open(ABI_FAMILY_ANY, NULL, 5000);
+  static const uint8_t elsewhere[16] = {0xfd, [15] = 7};
+  endpoint_put(ABI_FAMILY_IPV6, elsewhere, 9);
+  CHECK_EQUAL(abi_udp_connect(udp), 0);
+  for (int kind = 0; kind < 8; kind++) {
+    memcpy(quoted, original, 1500);
+    switch (kind) {
+      case 0: put32(quoted + 44, peer.start); break; /* acknowledged long ago */
+      case 1: put32(quoted + 44, peer.start + 100000); break;
+      case 2: quoted[8 + 15]++; break; /* of another host */
+      case 3: quoted[41]++; break; /* of another connection */
+      case 4: put16(quoted + 4, NARROW - 40); break; /* it was not too big */
+      case 5: quoted[6] = 58; memcpy(quoted + 40, echo, 8); break; /* a session that nobody has */
+      case 6: quoted[6] = 17; memcpy(quoted + 40, datagram, 8); break; /* a socket that is connected elsewhere */
+      case 7: quoted[6] = 44; put16(quoted + 42, 8); break; /* not the beginning of a packet */
+    }
+    frames_forget();
+    too_big(quoted, 1224, NARROW);
+    host_poll();
+    CHECK_EQUAL(frame_next().length, 0);
+  }
+  too_big(original, 1224, NARROW);
+  host_poll();
+  CHECK_EQUAL(frame_next().length, NARROW);
+  frames_forget();
+  CHECK_EQUAL(abi_udp_close(udp), 0);
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  close_interface();
+}
+
+/* A peer knows all sequence numbers, and may say that the path is a byte narrower than before, again and again: each time
+   all that waits for it is cut. It arrives whole, and never in more segments than a connection may have. */
+static void a_path_that_narrows_byte_by_byte(void) {
+  struct peer peer = open_peer();
+  pattern_fill(sent, LENGTH, 0);
+  int32_t put = 0;
+  for (int32_t step = 1; step > 0; put += step) {
+    step = tcp_put(peer.handle, sent + put, (int32_t)LWIP_MIN(LENGTH - put, ABI_STAGING_CAPACITY));
+    host_poll();
+    peer_send(&peer, ACK, NULL, 0); /* the buffer grows with what is asked of it */
+    host_advance(3000 * MILLISECOND);
+  }
+  static uint8_t quoted[1500];
+  struct frame frame;
+  while ((frame = frame_next()).length != 1500) {
+    CHECK(frame.length != 0);
+  }
+  memcpy(quoted, frame.bytes, 1500);
+  frames_forget();
+  uint32_t before = heap_used();
+  for (uint32_t mtu = 1499; mtu >= 1280; mtu--) {
+    too_big(quoted, 1224, mtu);
+    host_poll();
+    frames_forget();
+  }
+  CHECK(heap_used() - before < TCP_SND_QUEUELEN * 256u);
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  close_interface();
+}
+
 /* RFC 7739: nobody can tell the next one from those he has seen, nor how many others got. */
 static void identifications_tell_nothing(void) {
   static const uint8_t others[2][4] = {{10, 0, 0, 7}, {10, 0, 0, 8}};
@@ -217,6 +287,8 @@ int main(void) {
   RUN(odd_writes_past_a_narrow_link_that_loses);
   RUN(a_narrow_link_without_memory);
   RUN(all_connections_on_the_path_hear_of_it);
+  RUN(forged_messages_change_nothing);
+  RUN(a_path_that_narrows_byte_by_byte);
   RUN(identifications_tell_nothing);
   return 0;
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import (
+    Interface,
     InterfaceStatistics,
     NetworkError,
     StackClosedError,
@@ -18,7 +20,7 @@ from tcpip_wasm import (
 )
 from tcpip_wasm.engine import abi
 from tests.support import payload
-from tests.support_stacks import pair, read_all, run, send_all, turns, until
+from tests.support_stacks import WAYS, pair, read_all, run, run_with_reports, send_all, turns, until
 
 
 def test_what_they_say() -> None:
@@ -458,3 +460,42 @@ def test_link_local_addresses_with_a_scope() -> None:
                     await a.connect_tcp("fe80::1:2%tap7", 80)
 
     run(main())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_observer_that_raises_disturbs_nobody(way: str) -> None:
+    class Raising:
+        def observed(self, interface: Interface, outgoing: bool, frame: memoryview) -> None:
+            raise LookupError("observed")
+
+        def unobserved(self, interface: Interface) -> None:
+            raise LookupError("unobserved")
+
+    class Counting:
+        frames = 0
+        ends = 0
+
+        def observed(self, interface: Interface, outgoing: bool, frame: memoryview) -> None:
+            self.frames += 1
+
+        def unobserved(self, interface: Interface) -> None:
+            self.ends += 1
+
+    async def main() -> int:
+        async with pair(way) as two:
+            interface = two.wires[0] if two.wires else two.a.interfaces[0]
+            before, behind = Counting(), Counting()
+            for observer in (before, Raising(), behind):
+                interface.observe(observer)
+            client, server = await two.connections()
+            sending = asyncio.create_task(send_all(client, payload(100_000)))
+            assert await read_all(server) == payload(100_000)
+            await sending
+            assert before.frames == behind.frames > 2
+            interface.remove()
+            assert before.ends == behind.ends == 1
+            return before.frames
+
+    frames, reports = run_with_reports(main())
+    assert len(reports) == frames + 1
+    assert all(isinstance(report["exception"], LookupError) for report in reports)

@@ -35,7 +35,10 @@ class Port(Protocol):
 
 
 class Observer(Protocol):
-    """Who wants to see what passes an interface; see `Interface.observe`. Its methods must not raise."""
+    """Who wants to see what passes an interface; see `Interface.observe`.
+
+    What its methods raise goes to the loop's exception handler.
+    """
 
     def observed(self, interface: Interface, outgoing: bool, frame: memoryview) -> None:
         """A frame leaves or enters. The view is valid only during this call, which must not call into a stack."""
@@ -271,7 +274,10 @@ class Interface:
     def _on_records(self, outgoing: bool, records: memoryview) -> None:
         for observer in self._observers:
             for frame in split_records(records):
-                observer.observed(self, outgoing, frame)
+                try:
+                    observer.observed(self, outgoing, frame)
+                except Exception as error:  # the frame passes all the same, and the others see it
+                    self.driver.report(error, "an observer of an interface failed")
 
     # --- The end ------------------------------------------------------------------------------------------------
 
@@ -307,7 +313,10 @@ class Interface:
         self.detach()
         observers, self._observers = self._observers, ()
         for observer in observers:
-            observer.unobserved(self)
+            try:
+                observer.unobserved(self)
+            except Exception as failure:
+                self.driver.report(failure, "an observer of an interface failed")
         if port is not None:
             port.detached(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import (
+    Interface,
     InterfaceStatistics,
     NetworkError,
     StackClosedError,
@@ -17,8 +19,9 @@ from tcpip_wasm import (
     create_stack,
 )
 from tcpip_wasm.engine import abi
+from tcpip_wasm.simulation import run_virtually
 from tests.support import payload
-from tests.support_stacks import pair, read_all, run, send_all, turns, until
+from tests.support_stacks import WAYS, pair, read_all, run, run_with_reports, send_all, turns, until
 
 
 def test_what_they_say() -> None:
@@ -410,7 +413,10 @@ def test_checksums_are_generated_and_verified() -> None:
 
 
 def test_two_stacks_over_two_interfaces() -> None:
-    """Each of two networks is reached over its own interface."""
+    """Each of two networks is reached over its own interface.
+
+    In virtual time: what an interface says of itself some time after it was made is no traffic of the other's.
+    """
 
     async def main() -> None:
         async with await create_stack() as a, await create_stack() as b:
@@ -432,7 +438,7 @@ def test_two_stacks_over_two_interfaces() -> None:
                     after = [interface.statistics().frames_out for interface in a.interfaces]
                     assert [i for i in range(3) if after[i] > before[i]] == [network]
 
-    run(main())
+    run_virtually(main())
 
 
 def test_link_local_addresses_with_a_scope() -> None:
@@ -458,3 +464,42 @@ def test_link_local_addresses_with_a_scope() -> None:
                     await a.connect_tcp("fe80::1:2%tap7", 80)
 
     run(main())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_observer_that_raises_disturbs_nobody(way: str) -> None:
+    class Raising:
+        def observed(self, interface: Interface, outgoing: bool, frame: memoryview) -> None:
+            raise LookupError("observed")
+
+        def unobserved(self, interface: Interface) -> None:
+            raise LookupError("unobserved")
+
+    class Counting:
+        frames = 0
+        ends = 0
+
+        def observed(self, interface: Interface, outgoing: bool, frame: memoryview) -> None:
+            self.frames += 1
+
+        def unobserved(self, interface: Interface) -> None:
+            self.ends += 1
+
+    async def main() -> int:
+        async with pair(way) as two:
+            interface = two.wires[0] if two.wires else two.a.interfaces[0]
+            before, behind = Counting(), Counting()
+            for observer in (before, Raising(), behind):
+                interface.observe(observer)
+            client, server = await two.connections()
+            sending = asyncio.create_task(send_all(client, payload(100_000)))
+            assert await read_all(server) == payload(100_000)
+            await sending
+            assert before.frames == behind.frames > 2
+            interface.remove()
+            assert before.ends == behind.ends == 1
+            return before.frames
+
+    frames, reports = run_with_reports(main())
+    assert len(reports) == frames + 1
+    assert all(isinstance(report["exception"], LookupError) for report in reports)

@@ -85,6 +85,8 @@ class _Scheduler:
         try:
             while ready:
                 driver = ready.popleft()
+                if not driver.awake:
+                    continue  # it stood here twice
                 if driver.told == self.runs:  # its programs have a turn of the loop before it is polled again
                     held.append(driver)
                     continue
@@ -161,7 +163,7 @@ class Driver:
         self.error: StackError | None = None
         self._scheduler = _scheduler_of(loop)
         self._scheduler.drivers.add(self)
-        self._awake = False
+        self.awake = False
         self.is_late = False
         self._timer: asyncio.TimerHandle | None = None
         self._due = inf  # when it fires
@@ -174,8 +176,8 @@ class Driver:
         Args:
             first: before the cores that wait for it already, unless there was no time for them in the latest run.
         """
-        if not self._awake and self.error is None:
-            self._awake = True
+        if not self.awake and self.error is None:
+            self.awake = True
             scheduler = self._scheduler
             if first and not scheduler.behind:
                 scheduler.ready.appendleft(self)
@@ -204,7 +206,7 @@ class Driver:
             self.wake()
         if not self._sent_since_poll:
             self._sent_since_poll = True
-            if not self._awake and self._due > now + LATEST_POLL:
+            if not self.awake and self._due > now + LATEST_POLL:
                 # The core was not polled, so what it knows of its next deadline is old.
                 if self._timer is not None:
                     self._timer.cancel()
@@ -221,7 +223,7 @@ class Driver:
 
     def wake_soon(self) -> None:
         """See to it that the core is polled in the loop's next turn, when the application may have more to send."""
-        if not self._awake and not self.is_late and self.error is None:
+        if not self.awake and not self.is_late and self.error is None:
             self.is_late = True
             scheduler = self._scheduler
             scheduler.later.append(self)
@@ -231,11 +233,16 @@ class Driver:
     def when_room(self, buffers: FrameBuffers, callback: Callable[[], None]) -> None:
         """Call back once the core has emptied an interface's receive buffer."""
         self._waiting.append((buffers, callback))
-        self.wake()
+        # At once, whatever its programs were told: whoever waits may have to drop what it receives meanwhile.
+        self.awake = True
+        self.told = 0
+        self._scheduler.ready.appendleft(self)
+        if not self._scheduler.scheduled:
+            self._scheduler.begin()
 
     def turn(self, now: float) -> None:
         """Poll the core once and hand out its events. Only the scheduler calls this."""
-        self._awake = self.is_late = self._sent_since_poll = False
+        self.awake = self.is_late = self._sent_since_poll = False
         if self.error is not None:
             return
         self.turns += 1

@@ -119,9 +119,9 @@ class NetworkStack:
         self._lookup = Lookup(
             HostsTable(), self.resolver, self._own_addresses, self._scope_handle, self._scope_name
         )
-        self._tcp = TcpOpener(driver, self._scope_name)
-        self._udp = UdpOpener(driver, self._lookup.address, self._scope_name, self._lookup.first)
         self._routing = RoutingTable(driver, lambda: self._interfaces)
+        self._tcp = TcpOpener(driver, self._routing, self._scope_name)
+        self._udp = UdpOpener(driver, self._routing, self._lookup.address, self._scope_name, self._lookup.first)
         self._forwarding = False
 
     def __repr__(self) -> str:
@@ -272,7 +272,8 @@ class NetworkStack:
         Args:
             mac: its address; None takes a locally administered one from the stack's seed.
             ip: text such as ``"192.168.1.1/24"``, an `ipaddress` interface object, a list of them, or None. At most
-                one of them is IPv4.
+                one of them is IPv4. Without a prefix it is an address alone, /32 or /128: its network has nobody else
+                in it, and neighbours are reached by `add_route` only.
             mtu: bytes of the largest IP packet, 68 to 65,535; IPv6 needs 1,280.
             checksums: whether checksums are generated and verified. False must be the same at the far end.
 
@@ -872,7 +873,9 @@ class NetworkStack:
         if address.is_multicast or address.is_unspecified:
             raise ValueError(f"host: {host!s} is not one host")
         limit = DEFAULT_TTL if ttl is None else check_ttl(ttl)
-        return PingSession(self._driver, address, scope, ttl=limit, scope_name=self._scope_name)
+        return PingSession(
+            self._driver, self._routing, address, scope, ttl=limit, scope_name=self._scope_name
+        )
 
 
 async def create_stack(

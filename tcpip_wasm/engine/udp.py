@@ -6,6 +6,7 @@ their payload is the source's endpoint, the local one, and the bytes; `DATAGRAM_
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,11 @@ def encode_endpoint(address: Address, port: int, scope: int = 0) -> bytes:
         scope: handle of the interface that a link-local address or a group belongs to, or 0.
     """
     return _ENDPOINT.pack(address.version, port, scope, address.packed)
+
+
+def _to(record: bytes) -> str:
+    family, port, _, packed = _ENDPOINT.unpack(record)
+    return f" to {IPv4Address(packed[:4]) if family == abi.FAMILY_IPV4 else IPv6Address(packed)}:{port}"
 
 
 class UdpCalls:
@@ -76,7 +82,7 @@ class UdpCalls:
             OSError: ``ENETUNREACH``, ``EADDRNOTAVAIL``, ``EACCES`` for a broadcast address.
         """
         self._core._put_scratch(remote)
-        self._core._call("udp_connect", handle, detail="connect UDP")
+        self._core._call("udp_connect", handle, detail=f"connect UDP{_to(remote)}")
 
     def send(self, handle: int, data: bytes | memoryview, remote: bytes | None) -> bool:
         """Send a datagram; its frames leave with the next `Core.poll`.
@@ -110,7 +116,7 @@ class UdpCalls:
             return True
         if result == abi.ERROR_NO_ROOM:
             return False
-        raise error_for(result, "send a datagram")
+        raise error_for(result, "send a datagram" + (_to(remote) if remote is not None else ""))
 
     def local(self, handle: int) -> bytes:
         """Return the local endpoint; its address is ``::`` where it is all of them."""

@@ -14,10 +14,13 @@ from typing import Final
 
 from tcpip_wasm.arguments import check_int
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.errors import network_error
+from tcpip_wasm.errors import NetworkError, network_error
 from tcpip_wasm.interfaces.interface import Interface, check_interface
 
 MAX_METRIC: Final = 2**31 - 1
+
+MOST_TOLD: Final = 8
+"""Addresses that an error lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,25 @@ class RoutingTable:
     def forget(self, interface: Interface) -> None:
         """The interface is gone, and the module has dropped its routes."""
         self._added = [route for route in self._added if route.interface is not interface]
+
+    def explained(self, error: NetworkError, remote: IPv4Address | IPv6Address) -> NetworkError:
+        """Return an error of a call; one that says there is no route also says which networks there are.
+
+        Args:
+            error: what the call raised.
+            remote: where it was to lead.
+        """
+        if error.errno != errno.ENETUNREACH or any(remote in route.network for route in self.routes):
+            return error  # something else, or a broadcast
+        known = [
+            f"{interface.name} has {address}"
+            for interface in self._interfaces()
+            for address in interface.addresses
+            if interface.type != "loopback" and address.version == remote.version
+        ]
+        more = [f"and {len(known) - MOST_TOLD} more"] if len(known) > MOST_TOLD else []
+        why = ", ".join(known[:MOST_TOLD] + more) or f"no interface has an IPv{remote.version} address"
+        return NetworkError(error.errno, f"{error.strerror}: no route, {why}")
 
     def _gateway(
         self,

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import Address
 from tcpip_wasm.errors import NetworkError, StackError, network_error
+from tcpip_wasm.interfaces.routes import RoutingTable
 from tcpip_wasm.sockets.transport import TcpTransport
 
 CONNECTION_ATTEMPT_DELAY: Final = 0.25
@@ -42,6 +43,7 @@ class Candidate:
 
 async def connect_first(
     driver: Driver,
+    routing: RoutingTable,
     protocol: asyncio.BaseProtocol,
     candidates: Sequence[Candidate],
     port: int,
@@ -54,6 +56,7 @@ async def connect_first(
 
     Args:
         driver: the stack's driver.
+        routing: knows why there is no route.
         protocol: hears of the one connection that is made, and of no other.
         candidates: at least one; the first 32 are tried.
         port: of the peer.
@@ -71,7 +74,7 @@ async def connect_first(
     """
     candidates = candidates[:MAX_ATTEMPTS]
     if len(candidates) == 1 and not all_errors:
-        transport = _begin(driver, protocol, candidates[0], port, scope_name)
+        transport = _begin(driver, routing, protocol, candidates[0], port, scope_name)
         assert transport.connected is not None
         try:
             await transport.connected
@@ -81,17 +84,25 @@ async def connect_first(
         return transport
     race = _Race(protocol, all_errors)
     try:
-        return await race.run([(driver, race, one, port, scope_name) for one in candidates], delay)
+        return await race.run([(driver, routing, race, one, port, scope_name) for one in candidates], delay)
     finally:
         race.end()
 
 
 def _begin(
-    driver: Driver, protocol: asyncio.BaseProtocol, candidate: Candidate, port: int, scope_name: Any
+    driver: Driver,
+    routing: RoutingTable,
+    protocol: asyncio.BaseProtocol,
+    candidate: Candidate,
+    port: int,
+    scope_name: Any,
 ) -> TcpTransport:
-    handle = driver.core.tcp_connect(
-        candidate.remote, port, local=candidate.local, local_port=candidate.local_port, scope=candidate.scope
-    )
+    try:
+        handle = driver.core.tcp_connect(
+            candidate.remote, port, local=candidate.local, local_port=candidate.local_port, scope=candidate.scope
+        )
+    except NetworkError as error:
+        raise routing.explained(error, candidate.remote) from None
     peer = f"{candidate.remote} port {port}"
     transport = TcpTransport(driver, handle, protocol, peer=peer, scope_name=scope_name)
     transport.connected = driver.loop.create_future()
@@ -127,9 +138,8 @@ class _Race(asyncio.Protocol):
             attempt = next(waiting, None) if more else None
             more = attempt is not None
             if attempt is not None:
-                driver, race, candidate, port, scope_name = attempt
                 try:
-                    transport = _begin(driver, race, candidate, port, scope_name)
+                    transport = _begin(*attempt)
                 except OSError as failure:
                     if not _is_of_the_network(failure):
                         raise

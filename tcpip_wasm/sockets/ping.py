@@ -23,6 +23,7 @@ from tcpip_wasm.errors import (
     TimeExceededError,
     network_error,
 )
+from tcpip_wasm.interfaces.routes import RoutingTable
 
 DEFAULT_PAYLOAD: Final = bytes(range(56))
 """As long as that of the usual `ping` programs."""
@@ -58,6 +59,7 @@ class PingSession:
 
     Args:
         driver: the driver of the stack it belongs to.
+        routing: the stack's routes.
         address: the host.
         scope: handle of the interface that a link-local address belongs to, or 0.
         ttl: TTL or hop limit of requests.
@@ -70,9 +72,18 @@ class PingSession:
     """
 
     def __init__(
-        self, driver: Driver, address: Address, scope: int, *, ttl: int, scope_name: Callable[[int], str]
+        self,
+        driver: Driver,
+        routing: RoutingTable,
+        address: Address,
+        scope: int,
+        *,
+        ttl: int,
+        scope_name: Callable[[int], str],
     ) -> None:
         self._driver = driver
+        self._routing = routing
+        self._address = address
         self._ping = driver.core.ping
         self._scope_name = scope_name
         self._handle = self._ping.open(address, scope)
@@ -154,7 +165,10 @@ class PingSession:
         while True:
             self._check()
             self._pending[sequence] = (future, loop.time())
-            sent = self._ping.send(self._handle, sequence, data, hop_limit)
+            try:
+                sent = self._ping.send(self._handle, sequence, data, hop_limit)
+            except NetworkError as error:
+                raise self._routing.explained(error, self._address) from None
             self._driver.wake()
             if sent:
                 return

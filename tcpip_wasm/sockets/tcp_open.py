@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from tcpip_wasm.arguments import check_int, check_port
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import Address, abi
+from tcpip_wasm.interfaces.routes import RoutingTable
 from tcpip_wasm.sockets.connect import Candidate, connect_first
 from tcpip_wasm.sockets.connection import TcpListener
 from tcpip_wasm.sockets.server import TcpServer
@@ -26,11 +27,13 @@ class TcpOpener:
 
     Args:
         driver: the stack's driver.
+        routing: the stack's routes.
         scope_name: turns the handle of an interface into its name.
     """
 
-    def __init__(self, driver: Driver, scope_name: Callable[[int], str]) -> None:
+    def __init__(self, driver: Driver, routing: RoutingTable, scope_name: Callable[[int], str]) -> None:
         self._driver = driver
+        self._routing = routing
         self._scope_name = scope_name
 
     async def connect(
@@ -50,6 +53,7 @@ class TcpOpener:
         try:
             transport = await connect_first(
                 self._driver,
+                self._routing,
                 wrapper or protocol,
                 candidates,
                 port,

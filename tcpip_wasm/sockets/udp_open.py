@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 from tcpip_wasm.arguments import check_int, check_port
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import Address, abi
+from tcpip_wasm.engine import Address, abi, decode_endpoint
+from tcpip_wasm.errors import NetworkError
 from tcpip_wasm.interfaces import Interface
 from tcpip_wasm.interfaces.interface import check_interface
+from tcpip_wasm.interfaces.routes import RoutingTable
 from tcpip_wasm.sockets.endpoints import Endpoints, LookUp, Resolve
 from tcpip_wasm.sockets.udp import UdpSocket
 from tcpip_wasm.sockets.udp_transport import UdpTransport
@@ -50,15 +52,22 @@ class UdpOpener:
 
     Args:
         driver: the stack's driver.
+        routing: the stack's routes.
         resolve: reads an address.
         scope_name: turns the handle of an interface into its name.
         look_up: turns a name into an address.
     """
 
     def __init__(
-        self, driver: Driver, resolve: Resolve, scope_name: Callable[[int], str], look_up: LookUp | None = None
+        self,
+        driver: Driver,
+        routing: RoutingTable,
+        resolve: Resolve,
+        scope_name: Callable[[int], str],
+        look_up: LookUp | None = None,
     ) -> None:
         self._driver = driver
+        self._routing = routing
         self._resolve = resolve
         self._look_up = look_up
         self._endpoints = Endpoints(resolve, scope_name)
@@ -83,11 +92,17 @@ class UdpOpener:
             for option, value in options.items():
                 udp.set_option(handle, option, value)
             if record is not None:
-                udp.connect(handle, record)
+                self._connect(handle, record)
         except BaseException:
             udp.close(handle)
             raise
         return handle, record
+
+    def _connect(self, handle: int, record: bytes) -> None:
+        try:
+            self._driver.core.udp.connect(handle, record)
+        except NetworkError as error:
+            raise self._routing.explained(error, decode_endpoint(record)[0]) from None
 
     def socket(self, host: Any, port: int | None, remote: Any, options: dict[int, int]) -> UdpSocket:
         """See `NetworkStack.open_udp`."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tcpip_wasm import NetworkError, NetworkStack, Route, TapInterface, TcpipError, create_stack
+from tcpip_wasm import NetworkError, NetworkStack, Route, TapInterface, TcpipError, UdpDatagram, create_stack
 from tcpip_wasm.engine import abi, split_records
 from tests.support_stacks import run, turns
 
@@ -243,5 +243,50 @@ def test_which_route_wins_ipv6() -> None:
             assert await asked_for("2001:db8::2", *taps) == (1, "fd02::5")
             stack.add_route("2001:db8::/32", via="fd01::4", metric=2)
             assert await asked_for("2001:db8::2", *taps) == (0, "fd01::4"), "it was under way elsewhere before"
+
+    run(main())
+
+
+def test_an_error_says_which_networks_there_are() -> None:
+    async def main() -> None:
+        stack, _ = await stack_with_taps(["10.0.0.1", "fd01::1/64"], "10.0.1.1/24")
+        why = "no route, tap0 has 10.0.0.1/32, tap1 has 10.0.1.1/24"
+
+        async def said(host: str) -> list[str]:
+            ping = await stack.create_ping_session(host)
+            texts = []
+            for attempt in (stack.connect_tcp(host, 7), stack.open_udp(remote=(host, 7)), ping.ping()):
+                with pytest.raises(NetworkError) as caught:
+                    await attempt
+                assert caught.value.errno == errno.ENETUNREACH
+                texts.append(str(caught.value))
+            return texts
+
+        async with stack:
+            assert all(text.endswith(f": {why}") for text in await said("10.0.0.2"))
+            assert all("no route, tap0 has fd01::1/64" in text for text in await said("fd02::2"))
+            with pytest.raises(NetworkError) as caught:
+                await stack.connect_tcp("10.0.1.255", 7)
+            assert "no route" not in str(caught.value), "there is one, but TCP knows no broadcasts"
+            udp = await stack.open_udp()
+            with pytest.raises(NetworkError, match=r"10\.0\.0\.2:7"):
+                await udp.send(UdpDatagram("10.0.0.2", 7, b""))
+        async with await create_stack(initialize_loopback=False) as bare:
+            with pytest.raises(NetworkError, match="no interface has an IPv6 address"):
+                await bare.connect_tcp("fd01::2", 7)
+            for number in range(10):
+                await bare.create_tun_interface(f"10.0.{number}.1/24")
+            with pytest.raises(NetworkError, match=r"tun7 has 10\.0\.7\.1/24, and 2 more$"):
+                await bare.connect_tcp("10.1.0.1", 7)
+
+    run(main())
+
+
+def test_an_address_without_a_prefix_reaches_neighbours_by_a_route() -> None:
+    async def main() -> None:
+        stack, (tap,) = await stack_with_taps("10.0.0.1")
+        async with stack:
+            stack.add_route("10.0.0.0/24", interface=tap)
+            assert await asked_for("10.0.0.2", tap) == (0, "10.0.0.2")
 
     run(main())

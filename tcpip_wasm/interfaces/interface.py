@@ -134,6 +134,9 @@ class Interface:
 
     _checksums = True
 
+    dead_end: str | None = None
+    """Why nothing that leaves arrives, in words, where whoever is attached knows: connects by it fail at once."""
+
     def statistics(self) -> InterfaceStatistics:
         """Return what the interface has counted so far."""
         return InterfaceStatistics(*self.buffers.counters(), self._unheard, self._oversized)

@@ -125,6 +125,32 @@ class RoutingTable:
         """The interface is gone, and the module has dropped its routes."""
         self._added = [route for route in self._added if route.interface is not interface]
 
+    def check(self, remote: IPv4Address | IPv6Address, port: int, scope: int) -> None:
+        """Raise where a connect would leave by a dead end, and wait for answers that cannot come.
+
+        Routers that were advertised stand in no table here: what has no other route is not looked at.
+
+        Args:
+            remote, port: where it is to lead.
+            scope: handle of the interface that a link-local address belongs to, or 0.
+
+        Raises:
+            OSError: ``ENETUNREACH``.
+        """
+        interfaces = self._interfaces()
+        if all(interface.dead_end is None for interface in interfaces):
+            return
+        if any(remote == address.ip for interface in interfaces for address in interface.addresses):
+            return
+        if scope:
+            way = next((interface for interface in interfaces if interface.handle == scope), None)
+        else:
+            fitting = [route for route in self.routes if remote in route.network]
+            best = max(fitting, key=lambda one: (one.network.prefixlen, one.connected, -one.metric), default=None)
+            way = best.interface if best is not None else None
+        if way is not None and way.dead_end is not None:
+            raise network_error(errno.ENETUNREACH, f"connect to {remote}:{port}: {way.dead_end}")
+
     def explained(self, error: NetworkError, remote: IPv4Address | IPv6Address) -> NetworkError:
         """Return an error of a call; one that says there is no route also says which networks there are.
 

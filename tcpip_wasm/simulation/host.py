@@ -14,7 +14,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tcpip_wasm.errors import network_error
-from tcpip_wasm.interfaces import Route, TapInterface
+from tcpip_wasm.interfaces import Interface, Route, TapInterface
 from tcpip_wasm.interfaces.addresses import parse_addresses, parse_mtu
 from tcpip_wasm.names.text import host_name
 from tcpip_wasm.simulation.current import place
@@ -69,12 +69,23 @@ class Adapter(InterfaceEnd):
             raise network_error(errno.EBUSY, f"{self.name} has a link already")
         self.linked = True
         super().plug(send)
+        self._tell()
 
     def unplug(self) -> None:
         """Hand on nothing any more; the card stays, for another link. Idempotent."""
         self.linked = False
         self._send = None
         self._forget()
+        self._tell()
+
+    def attach(self, interface: Interface) -> None:
+        """Attach to the interface of the next life."""
+        super().attach(interface)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.interface is not None:
+            self.interface.dead_end = None if self.linked else f"{self.name} has no link"
 
     gone = "crash"
 

@@ -56,7 +56,7 @@ async def connect_first(
 
     Args:
         driver: the stack's driver.
-        routing: knows why there is no route.
+        routing: knows where a route leads, and why there is none.
         protocol: hears of the one connection that is made, and of no other.
         candidates: at least one; the first 32 are tried.
         port: of the peer.
@@ -97,6 +97,7 @@ def _begin(
     port: int,
     scope_name: Any,
 ) -> TcpTransport:
+    routing.check(candidate.remote, port, candidate.scope)
     try:
         handle = driver.core.tcp_connect(
             candidate.remote, port, local=candidate.local, local_port=candidate.local_port, scope=candidate.scope

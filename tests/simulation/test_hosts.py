@@ -264,6 +264,45 @@ def test_routers_and_stacks_of_ones_own() -> None:
     run(scenario)
 
 
+def test_a_card_without_a_link_leads_nowhere() -> None:
+    async def scenario(network: Network) -> None:
+        a = network.host("a", "10.0.0.1/24")
+        b = network.host("b", "10.0.0.2/24")
+        a.start(serve_upper)
+        b.start(serve_upper)
+
+        async def fails() -> float:
+            began = network.loop.time()
+            with pytest.raises(OSError, match=r"connect to 10\.0\.0\.2:7: a\.tap0 has no link") as caught:
+                await a.run(ask("b"))
+            assert caught.value.errno == errno.ENETUNREACH
+            return network.loop.time() - began
+
+        assert await fails() == 0
+        assert await a.run(ask("a")) == b"QUESTION\n", "it reaches itself"
+        link = network.link(a, b)
+        assert await a.run(ask("b")) == b"QUESTION\n"
+        a.restart()
+        assert await a.run(ask("b")) == b"QUESTION\n"
+        link.down()
+        with pytest.raises(TimeoutError):  # whose link is down waits, as with a cable that is cut somewhere
+            await a.run(ask("b"))
+        link.close()
+        assert await fails() == 0
+        a.restart()
+        assert await fails() == 0
+
+        # Another card leads to another network, and by a gateway into that of the first.
+        network.link(a.interface("10.1.0.1/24"), network.host("c", "10.1.0.2/24"))
+        network.hosts["c"].start(serve_upper)
+        assert await a.run(ask("c")) == b"QUESTION\n"
+        a.stack.add_route("10.0.0.0/30", via="10.1.0.2")
+        with pytest.raises(TimeoutError):  # c forwards nothing
+            await a.run(ask("b"))
+
+    assert not run(scenario).left_open
+
+
 DENYING = """
 import asyncio, socket, sys
 from tcpip_wasm.simulation import run

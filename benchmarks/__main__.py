@@ -105,13 +105,16 @@ def main() -> int:
             measures += asyncio.run(part())
     OUTPUT.parent.mkdir(exist_ok=True)
     if measures:
-        print(report.table(measures), end="\n\n", flush=True)
         lines = report.json_lines(measures)
         OUTPUT.write_text(lines, encoding="utf-8")
         print(lines, flush=True)
     if options.readme:
         report.write_readme(measures)
-    return micro(options.quick) if "micro" in wanted else 0
+    try:
+        return micro(options.quick) if "micro" in wanted else 0
+    finally:
+        if measures:  # at the end, where people look
+            print(f"\n{report.table(measures)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ Adapters, which import the library that they are for, and which nothing here imp
     httpcore   a network backend for httpcore and httpx (extra ``httpcore``)
     aiohttp    a connector for aiohttp's client (extra ``aiohttp``)
     anyio      an anyio byte stream over a connection (extra ``anyio``)
+    extras     what they say where it is not installed
 """
 
 from tcpip_wasm.compat.loop import Polyfill, polyfill

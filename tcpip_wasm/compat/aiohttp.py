@@ -13,10 +13,12 @@ import socket
 import ssl
 from typing import Any, cast
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-
+from tcpip_wasm.compat.extras import extra
 from tcpip_wasm.stack import NetworkStack
+
+with extra("aiohttp"):
+    import aiohttp
+    from aiohttp.abc import AbstractResolver, ResolveResult
 
 __all__ = ["StackConnector", "StackResolver"]
 

@@ -12,12 +12,14 @@ import socket
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-import anyio
-import anyio.lowlevel
-from anyio.abc import ByteStream, Listener, SocketAttribute, TaskGroup
-
+from tcpip_wasm.compat.extras import extra
 from tcpip_wasm.errors import StreamClosedError, StreamLockedError
 from tcpip_wasm.sockets import TcpConnection, TcpListener
+
+with extra("anyio"):
+    import anyio
+    import anyio.lowlevel
+    from anyio.abc import ByteStream, Listener, SocketAttribute, TaskGroup
 
 __all__ = ["StackListener", "StackStream"]
 

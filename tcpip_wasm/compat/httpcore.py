@@ -13,9 +13,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpcore
-
+from tcpip_wasm.compat.extras import extra
 from tcpip_wasm.stack import NetworkStack
+
+with extra("httpcore"):
+    import httpcore
 
 __all__ = ["StackBackend"]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +233,27 @@ def test_anyio_listener_and_tls() -> None:
             await until(lambda: held(two) == 0)
 
     run(main())
+
+
+MISSING = """
+import importlib, sys
+
+sys.modules[sys.argv[2]] = None  # as if it were not installed
+try:
+    importlib.import_module("tcpip_wasm.compat." + sys.argv[1])
+except ModuleNotFoundError as error:
+    print(error.name, error, sep=": ")
+"""
+
+
+@pytest.mark.parametrize("library", ["aiohttp", "anyio", "httpcore"])
+def test_which_extra_is_missing(library: str) -> None:
+    def said(missing: str) -> str:
+        command = [sys.executable, "-c", MISSING, library, missing]
+        return subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout.strip()
+
+    assert said(library) == (
+        f"{library}: tcpip_wasm.compat.{library} needs {library}: pip install 'tcpip_wasm[{library}]'"
+    )
+    if within := {"aiohttp": "yarl", "httpcore": "h11"}.get(library):
+        assert said(within).startswith(f"{within}: import of {within} halted"), "another one is no matter of the extra"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tcpip_wasm.simulation.trial import Scenario, Trial
 
 def sweep_command(options: argparse.Namespace) -> int:
     """Run a sweep, and return the exit status: 0, 1 if a seed failed, 130 after Ctrl-C.
+
+    Of the first failure it prints the traceback, and the command that repeats it.
 
     Raises:
         ValueError: there is no such scenario, or a number is out of range.
@@ -38,8 +41,10 @@ def sweep_command(options: argparse.Namespace) -> int:
     except SweepInterrupted as interrupted:
         print(f"interrupted: {interrupted.report}", file=sys.stderr)
         return 130
-    if report.failures and report.failures[0].traceback:
-        print(report.failures[0].traceback, end="")
+    if report.failures:
+        first = report.failures[0]
+        print(first.traceback, end="")
+        print(f"repeat   tcpip-wasm sweep {shlex.quote(options.scenario)} --first {first.seed} -n 1")
     print(report)
     return 1 if report.failed else 0
 

@@ -9,6 +9,7 @@ import itertools
 import multiprocessing
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -267,6 +268,14 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     output = capsys.readouterr().out
     assert "seed 7: ValueError: seven divides 7" in output
     assert "5 seeds, 1 failed" in output
+    (repeat,) = (line for line in output.splitlines() if line.startswith("repeat"))
+    _, program, *arguments = shlex.split(repeat)
+    assert program == "tcpip-wasm"
+    assert main(arguments) == 1
+    again = capsys.readouterr().out
+    assert output[: output.index("\n    capture")] in again, "the same seed, error and trace"
+    assert repeat in again
+    assert "1 seeds, 1 failed" in again
     assert (tmp_path / ".tcpip" / "every_seventh-seed7.pcapng").exists()
     assert main(["sweep", f"{name}:nothing", "-n", "0"]) == 0
     for wrong in ("nothing", f"{name}:nobody", "no.such.module:nothing", f"{name}:nothing:"):

@@ -98,7 +98,7 @@ def try_again(scenario: Scenario, seed: int | str, options: Options) -> tuple[Tr
 
 
 def capture_of(trace: Trace, comment: str, most: int = MOST_CAPTURE) -> bytes:
-    """Return a trace as a pcapng file; of one that is too long, the end.
+    """Return a trace as a pcapng file; of one that is too long, the end, and all of its events.
 
     Args:
         trace: what was seen.
@@ -112,7 +112,7 @@ def capture_of(trace: Trace, comment: str, most: int = MOST_CAPTURE) -> bytes:
     if first:
         comment += f"; {first:,} frames before these are left out"
     file = io.BytesIO()
-    Trace(kept[first:]).save(file, comment=comment)
+    trace[first:].save(file, comment=comment)
     return file.getvalue()
 
 

@@ -324,13 +324,20 @@ def test_a_report_says_what_it_counts() -> None:
 
 
 def test_of_a_long_trace_the_end_is_kept() -> None:
-    trace = run(scenarios.exchange, seed=1).network.trace()
+    async def scenario(network: Network) -> None:
+        network.note("begun")
+        network.at(0.015, network.note, "under way")
+        await scenarios.exchange(network)
+
+    trace = run(scenario, seed=1).network.trace()
     whole, end = capture_of(trace, "whole"), capture_of(trace, "end", most=500)
     assert len(Trace.load(io.BytesIO(whole))) == len(trace)
     kept = Trace.load(io.BytesIO(end))
     assert 0 < len(kept) < 8
     assert [packet.frame for packet in kept.observations] == [one.frame for one in trace.observations][-len(kept) :]
     assert b"frames before these are left out" in end
+    for file in (whole, end):
+        assert [event.text for event in Trace.load(io.BytesIO(file)).events] == ["begun", "under way"]
 
 
 # --- Dask -----------------------------------------------------------------------------------------------------------

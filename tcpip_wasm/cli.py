@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
-from tcpip_wasm.capture.connections import Connection, connections
+from tcpip_wasm.capture.connections import Connection, connections, views
 from tcpip_wasm.capture.decode import Packet
 from tcpip_wasm.capture.observation import Event
 from tcpip_wasm.capture.reading import read_capture
@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, help="PNG, SVG or PDF, as its name says; the capture's name with .png"
     )
     plot.add_argument("-c", "--connection", type=int, metavar="N", help="which one, see --list; the one with most data")
+    plot.add_argument(
+        "-p", "--point", metavar="NAME", help="as which link or interface saw it; the first of those that --list names"
+    )
     plot.add_argument("-l", "--list", action="store_true", help="print the connections and draw none")
     plot.add_argument("-r", "--reverse", action="store_true", help="draw the direction in which less data went")
     plot.add_argument("--start", type=float, metavar="SECONDS", help="since the connection's first packet")
@@ -113,17 +116,22 @@ def _plot(options: argparse.Namespace) -> int:
         if not len(trace):
             return _fail(f"{options.capture}: {error}")
         print(f"tcpip-wasm: {options.capture}: only {len(trace):,} packets could be read: {error}", file=sys.stderr)
-    found = connections(trace)
+    found = views(connections(trace))
     if not found:
         return _fail(f"{options.capture}: no TCP connection among {len(trace):,} packets")
     if options.list:
-        for number, connection in enumerate(found, 1):
-            print(f"{number}  {connection}")
+        for number, (first, *others) in enumerate(found, 1):
+            also = ", ".join(f"{each.point} ({each.packets} packets)" for each in others)
+            print(f"{number}  {first}{'; also at ' if also else ''}{also}")
         return 0
     number = 1 if options.connection is None else options.connection
     if not 1 <= number <= len(found):
         return _fail(f"--connection {number}: there are 1 to {len(found)}")
-    return _draw(options, found[number - 1], f"{number} of {len(found)}")
+    seen = {each.point: each for each in found[number - 1]}
+    point = next(iter(seen)) if options.point is None else options.point
+    if point not in seen:
+        return _fail(f"--point {point}: connection {number} was seen at {', '.join(seen)}")
+    return _draw(options, seen[point], f"{number} of {len(found)}")
 
 
 def _draw(options: argparse.Namespace, connection: Connection, which: str) -> int:

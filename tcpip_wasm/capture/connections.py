@@ -12,7 +12,7 @@ from typing import Final
 
 from tcpip_wasm.capture.decode import Packet, Tcp
 
-__all__ = ["Acknowledgement", "Connection", "Direction", "Segment", "connections"]
+__all__ = ["Acknowledgement", "Connection", "Direction", "Segment", "connections", "views"]
 
 Endpoint = tuple[str, int]
 
@@ -240,6 +240,31 @@ def connections(packets: Iterable[Packet]) -> list[Connection]:
             found.append(connection)
         connection._add(packet, tcp)
     return sorted(found, key=lambda each: (-each.data, -each.leaving, each.start))
+
+
+def views(found: Iterable[Connection]) -> list[list[Connection]]:
+    """Return connections with all that points saw of each, in the order of `connections`.
+
+    Ports that were used again are another connection: it begins where a point has seen the one before.
+
+    Args:
+        found: what `connections` returned.
+    """
+    found = list(found)
+    groups: dict[int, dict[str, Connection]] = {}  # by the connection; of each, by the point
+    latest: dict[frozenset[Endpoint], dict[str, Connection]] = {}
+    for connection in sorted(found, key=lambda each: each.start):
+        first = connection.directions[0]
+        ends = frozenset((first.sender, first.receiver))
+        group = latest.get(ends)
+        if group is None or connection.point in group:
+            group = latest[ends] = {}
+        group[connection.point] = connection
+        groups[id(connection)] = group
+    ordered: dict[int, list[Connection]] = {}
+    for connection in found:
+        ordered.setdefault(id(groups[id(connection)]), []).append(connection)
+    return list(ordered.values())
 
 
 def endpoint_text(endpoint: Endpoint) -> str:

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tcpip_wasm.capture import Observation, PcapngWriter, Trace, link_types
-from tcpip_wasm.capture.connections import Acknowledgement, Segment, connections
+from tcpip_wasm.capture.connections import Acknowledgement, Segment, connections, views
 from tcpip_wasm.cli import main
 from tcpip_wasm.simulation import run_virtually
 from tests.support import payload
@@ -159,6 +159,41 @@ def test_several_connections_and_points() -> None:
     assert [(each.point, each.data) for each in found] == [("a", 1600), ("b", 1600)]
     assert connections(Trace()) == []
     assert str(found[0]) == "10.0.0.1:1000 > 10.0.0.2:80 at a: 12 packets, 1,500 bytes there, 100 back"
+
+
+def test_a_connection_that_several_points_saw_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def seen(point: str, later: float, frames: list[Observation]) -> list[Observation]:
+        return [Observation(each.time + later, point, *fields_of(each)[1:]) for each in frames]
+
+    # The SYN of the second one got no further than the first link, the third took the same ports once more.
+    first, third = CONVERSATION, CONVERSATION
+    parts = [seen("a", 0, first), seen("b", 0.01, first), seen("c", 0.02, first[:6])]
+    parts += [seen("a", 2, CONVERSATION[:1]), seen("a", 2.5, CONVERSATION[-1:]), seen("a", 4, third)]
+    parts += [seen("b", 4.01, third)]
+    trace = Trace(sorted((each for part in parts for each in part), key=lambda each: each.time))
+    groups = views(connections(trace))
+    assert [[(each.point, round(each.start - 100, 2)) for each in group] for group in groups] == [
+        [("a", 0.0), ("b", 0.01), ("c", 0.02)],
+        [("a", 4.0), ("b", 4.01)],
+        [("a", 2.0)],
+    ]
+    assert views([]) == []
+    file = tmp_path / "three.pcapng"
+    trace.save(file)
+    assert main(["plot", "--list", str(file)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    ends = "10.0.0.1:1000 > 10.0.0.2:80 at a"
+    assert lines[0] == (f"1  {ends}: 12 packets, 1,500 bytes there, 100 back; also at b (12 packets), c (6 packets)")
+    assert lines[1:] == [
+        f"2  {ends}: 12 packets, 1,500 bytes there, 100 back; also at b (12 packets)",
+        f"3  {ends}: 2 packets, 0 bytes there, 100 back",
+    ]
+    assert main(["plot", "-c", "2", "-p", "c", str(file)]) == 1
+    assert capsys.readouterr().err == "tcpip-wasm: --point c: connection 2 was seen at a, b\n"
+    pytest.importorskip("matplotlib")
+    for options, point in (([], "a"), (["-p", "c"], "c")):
+        assert main(["plot", *options, "-o", str(tmp_path / "a.svg"), str(file)]) == 0
+        assert f"connection 1 of 3: 10.0.0.1:1000 > 10.0.0.2:80 at {point}: " in capsys.readouterr().out
 
 
 def fields_of(each: Observation) -> tuple[str, bool, bytes, str | None, int]:

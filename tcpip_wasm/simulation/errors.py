@@ -16,22 +16,31 @@ from tcpip_wasm.errors import TcpipError
 if TYPE_CHECKING:
     from tcpip_wasm.simulation.network import Network
 
-__all__ = ["DeadlockError", "ScenarioError", "SimulationError", "TimeLimitError", "attach_network", "network_of"]
+__all__ = [
+    "DeadlockError",
+    "ScenarioError",
+    "SimulationError",
+    "TimeLimitError",
+    "attach_network",
+    "digest_of",
+    "network_of",
+]
 
 
 class _Kept:
-    """A network within an exception. A pickled exception leaves it behind."""
+    """A network within an exception, and the hash of its trace. A pickled exception leaves both behind."""
 
-    def __init__(self, network: Network | None = None) -> None:
+    def __init__(self, network: Network | None = None, digest: str | None = None) -> None:
         self.network = network
+        self.digest = digest
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Kept, ()
 
 
-def attach_network(error: BaseException, network: Network) -> None:
-    """Let `network_of` find a network by an exception, whatever its class."""
-    error.__dict__["_tcpip_wasm_network"] = _Kept(network)
+def attach_network(error: BaseException, network: Network, digest: str | None) -> None:
+    """Let `network_of` find a network by an exception, whatever its class, and `digest_of` the hash of its trace."""
+    error.__dict__["_tcpip_wasm_network"] = _Kept(network, digest)
 
 
 def network_of(error: BaseException) -> Network | None:
@@ -45,6 +54,13 @@ def network_of(error: BaseException) -> Network | None:
     """
     kept = error.__dict__.get("_tcpip_wasm_network")
     return kept.network if isinstance(kept, _Kept) else None
+
+
+def digest_of(error: BaseException) -> str | None:
+    """Return the hash of the trace as it was when the scenario ended, which the exception's note tells; see
+    `network_of`. What is sent while a run is cleared away is no part of it."""
+    kept = error.__dict__.get("_tcpip_wasm_network")
+    return kept.digest if isinstance(kept, _Kept) else None
 
 
 class SimulationError(TcpipError, RuntimeError):

@@ -127,7 +127,7 @@ def run(
             hashed = "" if digest is None else f"trace {digest}; "
             begun = f"seed {seed!r}, {duration:.6f} s of virtual time"
             error.add_note(f"{begun}; {hashed}repeat with run(…, seed={seed!r})")
-            attach_network(error, stage.network)
+            attach_network(error, stage.network, digest)
         raise
     return Run(value, seed, digest, duration, stage.network, tuple(left.values()), tuple(stage.failures))
 

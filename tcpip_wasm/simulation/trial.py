@@ -18,6 +18,7 @@ from time import perf_counter  # by name: a run replaces those of the module
 from typing import Any, Final
 
 from tcpip_wasm.capture import Trace
+from tcpip_wasm.simulation.errors import digest_of
 from tcpip_wasm.simulation.network import Network
 from tcpip_wasm.simulation.runner import run
 
@@ -130,7 +131,7 @@ def _try(scenario: Scenario, seed: int | str, options: Options) -> tuple[Trial, 
         try:
             result = run(watched, seed=seed, **options)
         except (Exception, SystemExit, asyncio.CancelledError) as raised:
-            error = raised
+            error, digest = raised, digest_of(raised)
         else:
             value, digest = result.value, result.digest
             error = _left_open(result.left_open) or _cannot_be_sent(value)

@@ -8,7 +8,7 @@ import signal
 import time
 
 from tcpip_wasm.simulation import Network
-from tests.simulation.support_hosts import echoed
+from tests.simulation.support_hosts import echoed, serve_upper, two
 
 
 async def exchange(network: Network) -> int:
@@ -61,6 +61,23 @@ async def exchange_between(network: Network, one: str, other: str) -> None:
     session = await network.hosts[one].stack.create_ping_session(network.hosts[other].address)
     await session.ping(timeout=10)
     await session.close()
+
+
+async def fails_with_a_service(network: Network) -> None:
+    """Fail while a service has a connection open, which it closes when it is ended."""
+    a, b = two(network)
+    b.start(serve_upper)
+
+    async def hold() -> None:
+        _, writer = await asyncio.open_connection("b", 7)
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            writer.close()
+
+    a.start(hold)
+    await asyncio.sleep(1)
+    raise ValueError("it fails")
 
 
 async def unpicklable(network: Network) -> object:

@@ -24,7 +24,7 @@ import pytest
 
 from tcpip_wasm.capture import Trace
 from tcpip_wasm.cli import main
-from tcpip_wasm.simulation import Network, SweepReport, Trial, run, sweep
+from tcpip_wasm.simulation import Network, SweepReport, Trial, network_of, run, sweep
 from tcpip_wasm.simulation.progress import ProgressLine
 from tcpip_wasm.simulation.trial import capture_of
 from tests.simulation import support_sweep as scenarios
@@ -281,6 +281,19 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     for wrong in ("nothing", f"{name}:nobody", "no.such.module:nothing", f"{name}:nothing:"):
         assert main(["sweep", wrong]) == 1
         assert wrong.split(":")[0] in capsys.readouterr().err
+
+
+def test_a_failure_has_the_hash_that_a_run_tells(tmp_path: Path) -> None:
+    """It is that of the moment in which the scenario failed: what services send as they are ended is no part of it."""
+    with ThreadPoolExecutor(1) as executor:
+        (failure,) = sweep(scenarios.fails_with_a_service, 1, executor, captures=tmp_path).failures
+    with pytest.raises(ValueError, match="it fails") as caught:
+        run(scenarios.fails_with_a_service)
+    assert f"trace {failure.digest};" in caught.value.__notes__[0]
+    assert failure.repeats
+    network = network_of(caught.value)
+    assert network is not None
+    assert network.trace().digest() != failure.digest, "the service has sent something since"
 
 
 @pytest.mark.skipif(not hasattr(pty, "openpty"), reason="no terminals here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from examples.replicated_store.checker import check
 from examples.replicated_store.client import Client, Operation
 from examples.replicated_store.store import RepairedReplica, Replica
 from tcpip_wasm.simulation import Network
@@ -45,6 +46,12 @@ async def scenario(network: Network, kind: type[Replica] = Replica) -> Outcome:
 async def repaired_scenario(network: Network) -> Outcome:
     """The same with the repaired store."""
     return await scenario(network, RepairedReplica)
+
+
+async def checked_scenario(network: Network) -> None:
+    """The first one; it fails by itself where a client reads what it should not."""
+    wrong = check((await scenario(network)).history)
+    assert not wrong, wrong[0]
 
 
 def plan_partition(network: Network) -> None:

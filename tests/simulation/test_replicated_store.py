@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from functools import partial
 from itertools import permutations
 from math import inf
@@ -18,6 +21,9 @@ from examples.replicated_store.client import Operation
 from examples.replicated_store.scenario import repaired_scenario, scenario
 from examples.replicated_store.store import LEASE
 from tcpip_wasm.simulation import run
+
+ROOT = Path(__file__).resolve().parents[2]
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 
 SEED = 54
 """The first with which the store fails; the tutorial says so."""
@@ -121,15 +127,61 @@ def test_keys_are_judged_apart() -> None:
 # --- The tutorial -----------------------------------------------------------------------------------------------------
 
 
+def python_of(tutorial: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", tutorial, re.MULTILINE | re.DOTALL)
+
+
+def shown_after(text: str) -> list[str]:
+    """Return the lines of the first block without a language behind a text of the tutorial."""
+    block = re.search(r"^```\n(.*?)^```$", TUTORIAL[TUTORIAL.index(text) :], re.MULTILINE | re.DOTALL)
+    assert block
+    return block[1].splitlines()
+
+
+def said_by(folder: Path, *arguments: str) -> str:
+    """Return what a module prints that fails, as it should."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_plugin_says_what_the_tutorial_shows(tmp_path: Path) -> None:
+    test = python_of(TUTORIAL)[-1]
+    few = test.replace("range(50, 56)", f"range({SEED - 1}, {SEED + 1})")
+    assert few != test
+    (tmp_path / "test_store.py").write_text(few, encoding="utf-8")
+    said = said_by(tmp_path, "pytest", "-p", "pytest_tcpip_wasm", "-p", "no:asyncio", "test_store.py")
+    assert "\n".join(shown_after("Below the assertion")) in said
+    assert "1 failed, 1 passed" in said
+
+
+def test_the_sweep_says_what_the_tutorial_shows(tmp_path: Path) -> None:
+    command, *shown = shown_after("A sweep runs more seeds")
+    program, *arguments = command.removeprefix("$ ").split()
+    assert program.endswith("/tcpip-wasm")
+    few = [*arguments[: arguments.index("-n")], "--first", str(SEED - 1), "-n", "2", "-j", "1"]
+    said = said_by(tmp_path, "tcpip_wasm", *few).splitlines()
+    assert [line for line in said if line in shown] == shown
+    assert (tmp_path / shown[2].split()[1]).is_file()
+
+
 def test_the_tutorial_shows_the_programs_that_are_there() -> None:
-    root = Path(__file__).resolve().parents[2]
-    tutorial = (root / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    programs = "".join(path.read_text(encoding="utf-8") for path in (root / "examples/replicated_store").glob("*.py"))
-    *blocks, kept = re.findall(r"^```python\n(.*?)^```$", tutorial, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 7
-    assert [block for block in blocks if block not in programs] == []
+    programs = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples/replicated_store").glob("*.py"))
+    blocks = python_of(TUTORIAL)
+    assert len(blocks) == 10
+    kept, by_pytest = [block for block in blocks if block not in programs]
+    assert by_pytest == blocks[-1]
     namespace = {"check": check, "run": run, "repaired_scenario": repaired_scenario}
     exec(kept, namespace)
     namespace["test_a_lease_counts_from_the_beat"]()  # type: ignore[operator]
     assert f"seed={SEED})" in kept
-    assert f"trace {DIGEST}, twice" in tutorial
+    assert f"trace {DIGEST}, twice" in TUTORIAL

@@ -20,12 +20,13 @@ help:
 	@echo "make bench    our figures beside asyncio over the kernel's loopback"
 	@echo "make wasm     build tcpip_wasm/lwip.wasm (make golden: and accept its new interface and SHA-256)"
 	@echo "make lint     ruff, mypy, layers, generated and golden files"
+	@echo "make setup    what all of these need, and all examples; the demonstration needs less"
 	@echo "make wheel    dist/*.whl;  make reproducible: the module twice, compared;  make clean, make distclean"
 
 demo: wasm
 	@$(RUN) examples/demo.py
 
-test: wasm
+test: setup
 	$(WASM) native-tests abi-check check
 	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not alone'
 	$(RUN) -m pytest -m alone tests/interop
@@ -36,7 +37,7 @@ OTHER_NEEDS = $(shell $(RUN) -m tests.other_pythons --requirements)
 OTHER_TESTS := tests/sockets tests/test_eager_tasks.py tests/simulation/test_loop.py \
   tests/simulation/test_task_factories.py tests/simulation/test_determinism.py
 
-test-other: wasm
+test-other: setup
 	@other=$$($(RUN) -m tests.other_pythons | tail -n 1); \
 	if [ -z "$$other" ]; then echo "skipped: no CPython of another version, 3.11 or later, is found"; exit 0; fi; \
 	$$other -c 'import ensurepip, venv' || { echo "skipped: $$other cannot make virtual environments"; exit 0; }; \
@@ -44,32 +45,32 @@ test-other: wasm
 	$(OTHER)/bin/python -m pip --quiet --disable-pip-version-check install $(OTHER_NEEDS); \
 	$(OTHER)/bin/python -m pytest -q -p no:cacheprovider -k 'not uvloop and not another_process' $(OTHER_TESTS)
 
-bench: wasm
+bench: setup
 	@$(RUN) -m benchmarks $(BENCH_ARGS)
 
-wasm: setup
+wasm: $(VENV)/package
 	@$(WASM)
 
-golden: setup
+golden: $(VENV)/package
 	@$(WASM) golden
 
-lint: wasm
+lint: setup
 	$(VENV)/bin/ruff check .
 	$(RUN) -m mypy $(CHECKED_PYTHON)
 	$(VENV)/bin/lint-imports
 	$(WASM) abi-check check
 
-reproducible: setup
+reproducible: $(VENV)/package
 	$(WASM) reproducible
 
 wheel: setup
 	$(RUN) -m build --no-isolation
 
-setup: $(VENV)/stamp
+setup: $(VENV)/everything
 
 # The build requirements go into the environment, so that no build has to fetch the toolchain again.
 # The module is built before the package is installed: a compiler's message should not come through pip.
-$(VENV)/stamp: pyproject.toml hatch_build.py
+$(VENV)/package: pyproject.toml hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) must be Python 3.11 or later; name another: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
@@ -78,6 +79,11 @@ $(VENV)/stamp: pyproject.toml hatch_build.py
 	@$(RUN) -c '$(BUILD_REQUIREMENTS)' > $(VENV)/build-requirements.txt
 	$(PIP) install -r $(VENV)/build-requirements.txt
 	$(WASM)
+	$(PIP) install --no-build-isolation --editable .
+	@touch $@
+
+# What the demonstration can do without takes longest.
+$(VENV)/everything: $(VENV)/package | wasm
 	$(PIP) install --no-build-isolation --editable '.[test,dev]'
 	@touch $@
 

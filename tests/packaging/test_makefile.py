@@ -1,0 +1,44 @@
+"""The front door: what its targets would install, as ``make -n`` tells. Nothing is installed or built here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def installs(target: str, environment: Path) -> list[str]:
+    """Return what pip would be told to install."""
+    calling_make = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+    done = subprocess.run(
+        ["make", "-n", f"VENV={environment}", target],
+        cwd=ROOT,
+        env={key: value for key, value in os.environ.items() if key not in calling_make},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    return [
+        line.split()[-1].strip("'") for line in done.stdout.splitlines() if " -m pip " in line and "install" in line
+    ]
+
+
+def test_the_demonstration_needs_less_than_the_tests(tmp_path: Path) -> None:
+    build = str(tmp_path / "build-requirements.txt")
+    assert installs("demo", tmp_path) == [build, "."]
+    assert installs("test", tmp_path) == [build, ".", ".[test,dev]"]
+    (tmp_path / "package").touch()
+    assert installs("demo", tmp_path) == []
+    for target in ("test", "bench", "lint", "wheel", "setup"):
+        assert installs(target, tmp_path) == [".[test,dev]"]
+    (tmp_path / "everything").touch()
+    assert installs("demo", tmp_path) == installs("test", tmp_path) == []

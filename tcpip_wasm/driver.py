@@ -232,6 +232,8 @@ class Driver:
 
     def when_room(self, buffers: FrameBuffers, callback: Callable[[], None]) -> None:
         """Call back once the core has emptied an interface's receive buffer."""
+        if self.error is not None:
+            return
         self._waiting.append((buffers, callback))
         # At once, whatever its programs were told: whoever waits may have to drop what it receives meanwhile.
         self.awake = True

@@ -190,7 +190,9 @@ class Interface:
         return self._port is not None
 
     def resume_transmit(self) -> None:
-        """Poll again: there is room for what waits."""
+        """There is room for what waits: it leaves now, before the next poll adds to it."""
+        if self.buffers.transmit_length:
+            self.on_event(abi.EVENT_TRANSMIT, 0, b"")
         self.driver.wake()
 
     def on_event(self, kind: int, value: int, payload: bytes) -> None:

@@ -146,6 +146,7 @@ class Driver:
     Attributes:
         context: what callbacks run in, whoever caused them: a copy of the context that the stack was created in.
         turns: how often the core was polled.
+        awake: whether it stands in the queue of those to be polled.
         told: the scheduler's latest run in which handlers heard of more than frames to be sent.
         handlers: what stands behind each handle.
         is_late: whether it is to be polled in the loop's next turn: acknowledgements or a window update wait, and with

@@ -200,6 +200,7 @@ class Driver:
         if not interface:
             self.wake(first=True)  # before the stacks that receive it, which else would be polled for a part of it
             return taken, full
+        self.is_late = False  # all that waited has left with it
         try:
             self.handlers[interface].on_event(abi.EVENT_TRANSMIT, 0, b"")
         except Exception as error:  # of a port; the core has the data, whatever becomes of this frame

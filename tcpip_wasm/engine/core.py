@@ -141,8 +141,9 @@ class Core:
         soon: after `poll`: acknowledgements are to be sent. Whoever polls again a little later, when the application
             has read what came and perhaps written, sends them together with that.
         deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
-        sent_at_once: after `tcp_send`: the handle of the interface by which it left at once, or 0. If it did, the
-            frames are to be taken from the interface's buffers, and `poll` is due within a tick of TCP, 25 ms.
+        sent_at_once: after `tcp_send`: the handle of the interface by which it left at once, or 0. If it did, nothing
+            else waits to be sent, so that `soon` no longer holds; the frames are to be taken from the interface's
+            buffers, and `poll` is due within a tick of TCP, 25 ms.
         send_full: after `tcp_send`: nothing more would be taken now.
         udp: the calls of UDP sockets.
         ping: the calls of ping sessions.

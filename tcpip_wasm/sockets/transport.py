@@ -52,6 +52,18 @@ PIECE: Final = 65536
 """Bytes handed up at once at most: what programs most often read at once, and then need not cut."""
 
 
+class ViewProtocol(asyncio.BufferedProtocol):
+    """A `BufferedProtocol` that can read data where it lies, in the module's memory."""
+
+    def view_received(self, data: memoryview) -> int:
+        """Take some of what has arrived, from the front, and return how many bytes it was.
+
+        Args:
+            data: bytes, at least one; valid only during this call.
+        """
+        raise NotImplementedError
+
+
 class TcpTransport(asyncio.Transport):
     """One TCP connection.
 
@@ -217,6 +229,8 @@ class TcpTransport(asyncio.Transport):
     def _fill(self, data: memoryview) -> int:
         """Hand data to a `BufferedProtocol`, as much as it offers room for, and return how much that was."""
         protocol: Any = self._protocol
+        if self._views:
+            return cast(int, protocol.view_received(data))
         buffer = protocol.get_buffer(len(data))
         count = min(len(buffer), len(data))
         if count == 0:
@@ -483,6 +497,7 @@ class TcpTransport(asyncio.Transport):
         """Hand further callbacks to another protocol."""
         self._protocol: Any = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
+        self._views = isinstance(protocol, ViewProtocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """Return the protocol."""

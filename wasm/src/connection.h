@@ -52,6 +52,7 @@ void connection_orphan(struct connection *connection);
 
 void connection_send_later(struct connection *connection);
 void connection_report(struct connection *connection, uint32_t flag);
+bool tcp_others_pending(const struct connection *connection); /* something of another is ready to be sent */
 
 void connection_open_window(struct connection *connection); /* once, when it is established */
 void connection_measure_window(struct connection *connection); /* after rcv_nxt has moved */

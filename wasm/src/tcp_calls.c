@@ -189,17 +189,19 @@ int32_t abi_tcp_local_port(int32_t handle) {
   return listener == NULL ? ABI_ERROR_BAD_HANDLE : listener->pcb->local_port;
 }
 
-/* A request or its answer leaves at once where nothing could join it, and so does a piece that fills its segments; both
-   only where lwIP's clock is not behind. */
-static bool goes_at_once(struct tcp_pcb *pcb, int32_t length, double time) {
-  bool alone = length < pcb->mss && pcb->unsent != NULL && pcb->unsent->next == NULL && pcb->unacked == NULL;
-  if (time > 0 && (alone || length >= WORTH_REFERRING) && timers_advance(time)) {
-    tcp_emit_in_flush(true);
-    err_t error = tcp_output(pcb);
-    tcp_emit_in_flush(false);
-    return error == ERR_OK;
+/* A request or its answer leaves at once, in two writes too, as its head and its body; what follows them joins later
+   segments. So does a piece that fills its segments. All only where lwIP's clock is not behind, and so that nothing is
+   left for a poll: else that one sends it. */
+static bool goes_at_once(struct connection *connection, int32_t length, double time) {
+  struct tcp_pcb *pcb = connection->pcb;
+  bool waits = pcb->unacked != NULL && pcb->unacked->next != NULL && length < WORTH_REFERRING;
+  if (time <= 0 || waits || !timers_advance(time)) {
+    return false;
   }
-  return false;
+  tcp_emit_in_flush(true);
+  err_t error = tcp_output(pcb);
+  tcp_emit_in_flush(false);
+  return error == ERR_OK && !tcp_others_pending(connection);
 }
 
 int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
@@ -236,7 +238,8 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   if (error != ERR_OK && error != ERR_MEM) {
     return error_from_lwip(error);
   }
-  if (taken > 0 && !goes_at_once(pcb, length, time)) {
+  if (taken > 0 && !goes_at_once(connection, length, time)) {
+    control[ABI_CONTROL_SENT_AT_ONCE] = 0;
     connection_send_later(connection);
   }
   if (taken < length || connection_send_room(connection) == 0) {

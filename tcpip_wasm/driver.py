@@ -191,11 +191,16 @@ class Driver:
         """`Core.tcp_send`, and see to it that what was taken leaves: at once where that is possible, else soon.
 
         Returns:
-            How many bytes were taken, and whether no more would be now, so that a WRITABLE event follows.
+            How many bytes were taken, and whether no more would be now, so that a WRITABLE event follows. Nothing and
+            False where the connection has ended: the next poll says how.
         """
         core = self.core
         now = self.loop.time()
-        taken = core.tcp_send(handle, data, now)
+        try:
+            taken = core.tcp_send(handle, data, now)
+        except OSError:
+            self.wake()
+            return 0, False
         interface, full = core.sent_at_once, core.send_full
         if not interface:
             self.wake(first=True)  # before the stacks that receive it, which else would be polled for a part of it

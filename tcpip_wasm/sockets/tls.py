@@ -27,6 +27,7 @@ class Records(SSLProtocol, ViewProtocol):
     """
 
     max_size = RECORDS
+    _ssl_buffer_view: memoryview  # asyncio's, what `buffer_updated` reads, which its stubs do not tell of
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -34,13 +35,13 @@ class Records(SSLProtocol, ViewProtocol):
 
     def view_received(self, data: memoryview) -> int:
         """Decrypt what has arrived, up to four records at once."""
-        protocol = cast(Any, self)
-        buffer, protocol._ssl_buffer_view = protocol._ssl_buffer_view, data[:RECORDS]
+        count = min(len(data), RECORDS)
+        buffer, self._ssl_buffer_view = self._ssl_buffer_view, data
         try:
-            self.buffer_updated(min(len(data), RECORDS))
+            self.buffer_updated(count)
         finally:
-            protocol._ssl_buffer_view = buffer
-        return min(len(data), RECORDS)
+            self._ssl_buffer_view = buffer
+        return count
 
 
 @dataclass(frozen=True, slots=True)

@@ -311,7 +311,7 @@ class TcpTransport(asyncio.Transport):
             return
         taken = 0
         if not self._full and not self._waiting:
-            taken = self._send(data)
+            taken, self._full = self._driver.send(self._handle, data)
             if taken == size or self._closing:
                 return
         self._waiting.append(memoryview(data)[taken:] if type(data) is bytes else bytes(data[taken:]))
@@ -324,21 +324,11 @@ class TcpTransport(asyncio.Transport):
         """Send several pieces as one."""
         self.write(b"".join(list_of_data))
 
-    def _send(self, data: bytes | memoryview) -> int:
-        """Offer data to the core, and return how many bytes it took."""
-        try:
-            taken, self._full = self._driver.send(self._handle, data)
-            return taken
-        except OSError:
-            # The connection has ended, or the module has trapped, in this very turn: the next poll says which.
-            self._driver.wake()
-            return 0
-
     def _flush(self) -> None:
         waiting = self._waiting
         while waiting and not self._full:
             data = waiting[0]
-            taken = self._send(data)
+            taken, self._full = self._driver.send(self._handle, data)
             self._waiting_size -= taken
             if taken < len(data):
                 if taken:

@@ -224,7 +224,7 @@ def test_retransmissions_are_those_that_the_stack_counts() -> None:
 
         async def client() -> None:
             for number in range(30):
-                await ask("b", question=b"%d\n" % number * 2000)
+                await ask("b", question=b"%d" % number * 2000 + b"\n")
 
         await a.run(client())
         return a.stack.stats().core.tcp_retransmissions

@@ -201,11 +201,26 @@ class Driver:
         except OSError:
             self.wake()
             return 0, False
-        interface, full = core.sent_at_once, core.send_full
-        if not interface:
+        full = core.send_full
+        if core.sent_at_once:
+            self._leave(core.sent_at_once, now)
+        else:
             self.wake(first=True)  # before the stacks that receive it, which else would be polled for a part of it
-            return taken, full
-        self.is_late = False  # all that waited has left with it
+        return taken, full
+
+    def received(self, handle: int, length: int) -> None:
+        """`Core.tcp_received`, and see to it that a window that opens by it is told: at once where that is possible."""
+        core = self.core
+        now = self.loop.time()
+        core.tcp_received(handle, length, now)
+        if core.sent_at_once:
+            self._leave(core.sent_at_once, now)
+        else:
+            self.wake_soon()
+
+    def _leave(self, interface: int, now: float) -> None:
+        """Hand on what a call has sent at once, and with it all that waited."""
+        self.is_late = self.core.soon = False
         try:
             self.handlers[interface].on_event(abi.EVENT_TRANSMIT, 0, b"")
         except Exception as error:  # of a port; the core has the data, whatever becomes of this frame
@@ -218,7 +233,6 @@ class Driver:
                 if self._timer is not None:
                     self._timer.cancel()
                 self._arm(now + LATEST_POLL)
-        return taken, full
 
     def at_once(self, callback: Callable[[], None]) -> None:
         """Call back, and poll the cores that this wakes before returning, instead of in the loop's next turn.

@@ -141,9 +141,9 @@ class Core:
         soon: after `poll`: acknowledgements are to be sent. Whoever polls again a little later, when the application
             has read what came and perhaps written, sends them together with that.
         deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
-        sent_at_once: after `tcp_send`: the handle of the interface by which it left at once, or 0. If it did, nothing
-            else waits to be sent, so that `soon` no longer holds; the frames are to be taken from the interface's
-            buffers, and `poll` is due within a tick of TCP, 25 ms.
+        sent_at_once: after `tcp_send` and `tcp_received`: the handle of the interface by which something left at once,
+            or 0. If it did, nothing else waits to be sent, so that `soon` no longer holds; the frames are to be taken
+            from the interface's buffers, and `poll` is due within a tick of TCP, 25 ms.
         send_full: after `tcp_send`: nothing more would be taken now.
         udp: the calls of UDP sockets.
         ping: the calls of ping sessions.
@@ -160,7 +160,8 @@ class Core:
         instance.refresh()
         words = instance.words[control // 4 : control // 4 + abi.CONTROL_WORDS]
         self._state = control // 8  # EVENT_LENGTH and MORE
-        self._sent = control // 8 + abi.CONTROL_SENT_AT_ONCE // 2  # and SEND_FULL
+        self._sent = control // 4 + abi.CONTROL_SENT_AT_ONCE
+        self._full = control // 4 + abi.CONTROL_SEND_FULL
         self._event_buffer = words[abi.CONTROL_EVENT_BUFFER]
         self._staging = control // 4 + abi.CONTROL_STAGING
         self._scratch = words[abi.CONTROL_SCRATCH]
@@ -242,7 +243,7 @@ class Core:
     def _refuse(self, *_: float) -> int:
         raise self._instance.death or self._closed or StackClosedError(errno.ECONNABORTED, "the stack was closed")
 
-    def _call(self, name: str, *arguments: int, detail: str = "", accept: int = 0) -> int:
+    def _call(self, name: str, *arguments: float, detail: str = "", accept: int = 0) -> int:
         """Make a call of the ABI, and raise what its error code means, unless it is the one that is accepted."""
         instance = self._instance
         if instance.death is not None:
@@ -389,9 +390,9 @@ class Core:
             raise self._die(error) from error
         if taken < 0:
             raise error_for(taken, "send")
-        sent = instance.longs[self._sent]
-        self.sent_at_once = sent & 0xFFFFFFFF
-        self.send_full = sent >> 32 != 0
+        words = instance.words
+        self.sent_at_once = words[self._sent]
+        self.send_full = words[self._full] != 0
         return taken
 
     def _send_large(self, handle: int, data: memoryview, now: float) -> int:
@@ -403,9 +404,16 @@ class Core:
                 break
         return sent
 
-    def tcp_received(self, handle: int, length: int) -> None:
-        """Report that the application has read so many bytes, which opens the receive window again."""
-        self._call("tcp_received", handle, length)
+    def tcp_received(self, handle: int, length: int, now: float = 0.0) -> None:
+        """Report that the application has read so many bytes, which opens the receive window again.
+
+        Args:
+            handle: a connection.
+            length: how many, of those that events have told of.
+            now: the time, in seconds, if the news may leave at once, see `sent_at_once`; 0 leaves it to `poll`.
+        """
+        self._call("tcp_received", now, handle, length)
+        self.sent_at_once = self._instance.words[self._sent]
 
     def tcp_shutdown(self, handle: int) -> None:
         """Say FIN after what was written; receiving goes on."""

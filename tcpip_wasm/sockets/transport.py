@@ -243,9 +243,8 @@ class TcpTransport(asyncio.Transport):
         """Count so many bytes as read; the peer may send as many more."""
         self._uncredited += count
         if self._uncredited >= CREDIT and not self._closing:
-            self._core.tcp_received(self._handle, self._uncredited)
+            self._driver.received(self._handle, self._uncredited)
             self._uncredited = 0
-            self._driver.wake_soon()  # a window update may have to leave
 
     def _deliver_eof(self) -> None:
         if self._closing or not self._eof_arrived:

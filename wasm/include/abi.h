@@ -10,7 +10,7 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 1822629906 /* version 1, as a sum over all of it: no change can be forgotten */
+#define ABI_VERSION 55962691 /* version 1, as a sum over all of it: no change can be forgotten */
 #define ABI_MAX_INTERFACES 128 /* bounded table; a bridge of a hundred ports and then some */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
@@ -151,7 +151,7 @@ ABI_EXPORT("tcp_connect") int32_t abi_tcp_connect(int32_t, int32_t, int32_t, int
 ABI_EXPORT("tcp_listen") int32_t abi_tcp_listen(int32_t, int32_t, int32_t, int32_t);
 ABI_EXPORT("tcp_local_port") int32_t abi_tcp_local_port(int32_t);
 ABI_EXPORT("tcp_send") int32_t abi_tcp_send(double, int32_t, int32_t);
-ABI_EXPORT("tcp_received") int32_t abi_tcp_received(int32_t, int32_t);
+ABI_EXPORT("tcp_received") int32_t abi_tcp_received(double, int32_t, int32_t);
 ABI_EXPORT("tcp_shutdown") int32_t abi_tcp_shutdown(int32_t);
 ABI_EXPORT("tcp_close") int32_t abi_tcp_close(int32_t);
 ABI_EXPORT("tcp_abort") int32_t abi_tcp_abort(int32_t);

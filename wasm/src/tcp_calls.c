@@ -13,7 +13,11 @@ struct listener {
   int32_t handle;
 };
 
-static struct connection *connection_for(int32_t handle) { return handle_object(handle, HANDLE_CONNECTION); }
+/* Where each call begins; nothing has been sent yet. */
+static struct connection *connection_for(int32_t handle) {
+  control[ABI_CONTROL_SENT_AT_ONCE] = 0;
+  return handle_object(handle, HANDLE_CONNECTION);
+}
 
 static err_t on_connected(void *argument, struct tcp_pcb *pcb, err_t error) {
   struct connection *connection = argument;
@@ -190,22 +194,25 @@ int32_t abi_tcp_local_port(int32_t handle) {
 }
 
 /* A request or its answer leaves at once, in two writes too, as its head and its body; what follows them joins later
-   segments. So does a piece that fills its segments. All only where lwIP's clock is not behind, and so that nothing is
-   left for a poll: else that one sends it. */
-static bool goes_at_once(struct connection *connection, int32_t length, double time) {
+   segments. So do a piece that fills its segments and a window that opens again. All only where lwIP's clock is not
+   behind, and so that nothing is left for a poll: else that one sends it. */
+static void leave(struct connection *connection, int32_t length, double time) {
   struct tcp_pcb *pcb = connection->pcb;
   bool waits = pcb->unacked != NULL && pcb->unacked->next != NULL && length < WORTH_REFERRING;
-  if (time <= 0 || waits || !timers_advance(time)) {
-    return false;
+  if (time > 0 && !waits && timers_advance(time)) {
+    tcp_emit_in_flush(true);
+    err_t error = tcp_output(pcb);
+    tcp_emit_in_flush(false);
+    if (error == ERR_OK && !tcp_others_pending(connection)) {
+      return;
+    }
   }
-  tcp_emit_in_flush(true);
-  err_t error = tcp_output(pcb);
-  tcp_emit_in_flush(false);
-  return error == ERR_OK && !tcp_others_pending(connection);
+  control[ABI_CONTROL_SENT_AT_ONCE] = 0;
+  connection_send_later(connection);
 }
 
 int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
-  control[ABI_CONTROL_SENT_AT_ONCE] = control[ABI_CONTROL_SEND_FULL] = 0;
+  control[ABI_CONTROL_SEND_FULL] = 0;
   struct connection *connection = connection_for(handle);
   if (connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
@@ -238,10 +245,7 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   if (error != ERR_OK && error != ERR_MEM) {
     return error_from_lwip(error);
   }
-  if (taken > 0 && !goes_at_once(connection, length, time)) {
-    control[ABI_CONTROL_SENT_AT_ONCE] = 0;
-    connection_send_later(connection);
-  }
+  leave(connection, length, time);
   if (taken < length || connection_send_room(connection) == 0) {
     control[ABI_CONTROL_SEND_FULL] = 1;
     connection->stalled = now + (error == ERR_OK ? 0 : CONNECTION_MEMORY_WAIT);
@@ -250,25 +254,24 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   return taken;
 }
 
-int32_t abi_tcp_received(int32_t handle, int32_t length) {
+int32_t abi_tcp_received(double time, int32_t handle, int32_t length) {
   struct connection *connection = connection_for(handle);
   if (connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
-  if (length < 0 || (uint32_t)length > connection->unread) {
+  if ((uint32_t)length > connection->unread) { /* a negative one too */
     return ABI_ERROR_INVALID;
   }
   connection->unread -= (uint32_t)length;
   if (connection->pcb != NULL) {
-    /* lwIP would send a window update at once. As during input, it leaves with the next flush, and with it what else
-       there is to acknowledge. */
+    /* lwIP would send a window update for each step. */
     tcp_input_pcb = connection->pcb;
     for (int32_t step; length > 0; length -= step) {
       step = LWIP_MIN(length, 0xffff);
       tcp_recved(connection->pcb, (u16_t)step);
     }
     tcp_input_pcb = NULL;
-    tcp_output_later(connection->pcb);
+    leave(connection, WORTH_REFERRING, time);
   }
   return 0;
 }

@@ -45,8 +45,8 @@ static void host_connects(int32_t family) {
   uint8_t data[8];
   CHECK_EQUAL(event_expect_data(peer.handle, data, sizeof data), 5);
   CHECK(memcmp(data, "world", 5) == 0);
-  CHECK_EQUAL(abi_tcp_received(peer.handle, 6), ABI_ERROR_INVALID);
-  CHECK_EQUAL(abi_tcp_received(peer.handle, 5), 0);
+  CHECK_EQUAL(abi_tcp_received(0, peer.handle, 6), ABI_ERROR_INVALID);
+  CHECK_EQUAL(abi_tcp_received(0, peer.handle, 5), 0);
   CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
   peer_finish(&peer);
 }
@@ -137,7 +137,7 @@ static void host_half_closes_first(int32_t family) {
     peer_send(&peer, ACK, sent + at, 1000);
     host_poll();
     got += event_expect_data(peer.handle, data + got, sizeof data - got);
-    CHECK_EQUAL(abi_tcp_received(peer.handle, (int32_t)(got - at)), 0);
+    CHECK_EQUAL(abi_tcp_received(0, peer.handle, (int32_t)(got - at)), 0);
   }
   CHECK_EQUAL(got, sizeof sent);
   pattern_check(data, got, 0);
@@ -158,7 +158,7 @@ static void peer_half_closes_first(int32_t family) {
   CHECK_EQUAL(event_expect_data(peer.handle, data, sizeof data), 8);
   CHECK(memcmp(data, "question", 8) == 0);
   event_expect(ABI_EVENT_EOF, peer.handle);
-  CHECK_EQUAL(abi_tcp_received(peer.handle, 8), 0);
+  CHECK_EQUAL(abi_tcp_received(0, peer.handle, 8), 0);
   host_poll();
   CHECK_EQUAL(peer_expect(&peer, ACK).acknowledgement, peer.sequence);
   CHECK_EQUAL(tcp_put(peer.handle, "answer", 6), 6);
@@ -309,7 +309,7 @@ static void listener_closes_with_pending(int32_t family) {
   uint8_t data[8];
   CHECK_EQUAL(event_expect_data(waiting.handle, data, sizeof data), 5);
   CHECK_EQUAL(abi_tcp_accepted(waiting.handle), 0);
-  CHECK_EQUAL(abi_tcp_received(waiting.handle, 5), 0);
+  CHECK_EQUAL(abi_tcp_received(0, waiting.handle, 5), 0);
   CHECK_EQUAL(abi_tcp_close(waiting.handle), 0);
   peer_finish(&waiting);
   int32_t again = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 8); /* TIME-WAIT does not keep the port */

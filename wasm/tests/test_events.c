@@ -123,7 +123,7 @@ static void everything_arrives_however_slowly_it_is_read(void) {
       CHECK(got[which] + event.length <= EACH);
       pattern_check(event.payload, event.length, got[which]);
       got[which] += event.length;
-      CHECK_EQUAL(abi_tcp_received(event.handle, (int32_t)event.length), 0);
+      CHECK_EQUAL(abi_tcp_received(0, event.handle, (int32_t)event.length), 0);
     }
   }
   for (int i = 0; i < CONNECTIONS; i++) {

@@ -94,7 +94,7 @@ static void calls_refuse_what_is_no_handle_of_theirs(void) {
   int32_t bad[] = {0, -5, INT32_MAX, interface, listener};
   for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
     CHECK_EQUAL(abi_tcp_send(0, bad[i], 0), ABI_ERROR_BAD_HANDLE);
-    CHECK_EQUAL(abi_tcp_received(bad[i], 0), ABI_ERROR_BAD_HANDLE);
+    CHECK_EQUAL(abi_tcp_received(0, bad[i], 0), ABI_ERROR_BAD_HANDLE);
     CHECK_EQUAL(abi_tcp_shutdown(bad[i]), ABI_ERROR_BAD_HANDLE);
     CHECK_EQUAL(abi_tcp_abort(bad[i]), ABI_ERROR_BAD_HANDLE);
     CHECK_EQUAL(abi_tcp_accepted(bad[i]), ABI_ERROR_BAD_HANDLE);

@@ -91,7 +91,7 @@ static void removed_under_connections(void) {
   }
   CHECK(idle_ended && busy_ended && connecting_ended);
   CHECK_EQUAL(tcp_put(idle.handle, data, 1), ABI_ERROR_NOT_CONNECTED);
-  CHECK_EQUAL(abi_tcp_received(busy.handle, 0), 0);
+  CHECK_EQUAL(abi_tcp_received(0, busy.handle, 0), 0);
   CHECK_EQUAL(abi_tcp_close(idle.handle), 0);
   CHECK_EQUAL(abi_tcp_close(busy.handle), 0);
   CHECK_EQUAL(abi_tcp_close(connecting), 0);
@@ -224,7 +224,7 @@ static void loopback_observed(void) {
     CHECK_EQUAL(tcp_put(client, data, sizeof data), sizeof data);
     host_poll();
     CHECK_EQUAL(event_expect_data(accepted, data, sizeof data), sizeof data);
-    CHECK_EQUAL(abi_tcp_received(accepted, sizeof data), 0);
+    CHECK_EQUAL(abi_tcp_received(0, accepted, sizeof data), 0);
     host_advance(SECOND);
     CHECK_EQUAL(frame_next().length, 0);
     words[ABI_BLOCK_OBSERVED] = 1;
@@ -240,7 +240,7 @@ static void loopback_observed(void) {
       host_poll();
     }
     CHECK_EQUAL(event_expect_data(accepted, data, sizeof data), sizeof data);
-    CHECK_EQUAL(abi_tcp_received(accepted, sizeof data), 0);
+    CHECK_EQUAL(abi_tcp_received(0, accepted, sizeof data), 0);
     host_poll();
     for (struct frame frame; (frame = frame_next()).length != 0;) {
       interface_receive(loopback, frame.bytes, frame.length);

@@ -37,7 +37,7 @@ static void take_all(int32_t *accepted, uint32_t *length, bool *ended) {
       memcpy(got + *length, event.payload, event.length);
       *length += event.length;
       limit_on();
-      abi_tcp_received(event.handle, (int32_t)event.length);
+      abi_tcp_received(0, event.handle, (int32_t)event.length);
       limit_off();
     } else if (event.kind == ABI_EVENT_EOF || event.kind == ABI_EVENT_CLOSED) {
       *ended |= event.handle == *accepted;

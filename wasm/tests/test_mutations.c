@@ -184,7 +184,7 @@ static void take_events_of_the_host(void) {
         break;
       case ABI_EVENT_DATA:
         CHECK_EQUAL(open_handles[event.handle & 0xffff], event.handle);
-        CHECK_EQUAL(abi_tcp_received(event.handle, event.value), 0);
+        CHECK_EQUAL(abi_tcp_received(0, event.handle, event.value), 0);
         taken += (uint32_t)event.value;
         break;
       case ABI_EVENT_EOF:

@@ -268,7 +268,7 @@ static void application(void) {
   const struct connection *connection = handle_object(plain.peer.handle, HANDLE_CONNECTION);
   if (!one_in(4) && connection->unread > 0) {
     int32_t length = (int32_t)(one_in(2) ? connection->unread : 1 + below(connection->unread));
-    CHECK_EQUAL(abi_tcp_received(plain.peer.handle, length), abi_tcp_received(disguised.peer.handle, length));
+    CHECK_EQUAL(abi_tcp_received(0, plain.peer.handle, length), abi_tcp_received(0, disguised.peer.handle, length));
   }
   if (one_in(4)) {
     int32_t length = (int32_t)(1 + below(sizeof answer));

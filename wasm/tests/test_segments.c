@@ -42,7 +42,7 @@ static void expect_stream(const struct peer *peer, uint32_t upto, bool read) {
   CHECK_EQUAL(got_length, upto);
   pattern_check(got + before, upto - before, before);
   if (read) {
-    CHECK_EQUAL(abi_tcp_received(peer->handle, (int32_t)(got_length - before)), 0);
+    CHECK_EQUAL(abi_tcp_received(0, peer->handle, (int32_t)(got_length - before)), 0);
   }
 }
 
@@ -164,7 +164,7 @@ static void a_hole_before_a_full_window(void) {
   host_poll();
   event_expect_none();
   frames_forget();
-  CHECK_EQUAL(abi_tcp_received(peer.handle, ABI_TCP_WINDOW), 0);
+  CHECK_EQUAL(abi_tcp_received(0, peer.handle, ABI_TCP_WINDOW), 0);
   host_poll(); /* the window is open again, and says so unasked */
   CHECK(offered_edge(&peer) >= end + ABI_TCP_WINDOW / 8 * 7);
   send_part(&peer, 0, end, end + 1000);
@@ -226,7 +226,7 @@ static void beyond_the_window(void) {
   CHECK(got_length >= 63500);
   pattern_check(got, got_length, 0);
   event_expect_none(); /* a FIN beyond the window was not taken */
-  CHECK_EQUAL(abi_tcp_received(peer.handle, (int32_t)got_length), 0);
+  CHECK_EQUAL(abi_tcp_received(0, peer.handle, (int32_t)got_length), 0);
   uint32_t rest = got_length;
   send_part(&peer, 0, rest, rest + 10000);
   expect_stream(&peer, rest + 10000, true);

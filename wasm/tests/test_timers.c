@@ -55,7 +55,7 @@ static void open_connections_ask_for_nothing(void) {
   host_poll();
   uint8_t data;
   CHECK_EQUAL(event_expect_data(peer.handle, &data, 1), 1);
-  CHECK_EQUAL(abi_tcp_received(peer.handle, 1), 0);
+  CHECK_EQUAL(abi_tcp_received(0, peer.handle, 1), 0);
   CHECK(wakes(10 * SECOND) < 200); /* the delayed acknowledgement, and then silence */
   frames_forget();
   for (int hour = 0; hour < 24; hour++) {
@@ -77,7 +77,7 @@ static void delayed_acknowledgement_is_not_late(void) {
   host_poll();
   uint8_t data[4];
   CHECK_EQUAL(event_expect_data(peer.handle, data, 4), 4);
-  CHECK_EQUAL(abi_tcp_received(peer.handle, 4), 0);
+  CHECK_EQUAL(abi_tcp_received(0, peer.handle, 4), 0);
   host_poll();
   host_advance(500 * MILLISECOND); /* RFC 1122, section 4.2.3.2 */
   CHECK_EQUAL(peer_expect(&peer, ACK).acknowledgement, peer.sequence);

@@ -1,8 +1,8 @@
 """Calls into an instance: the fast way, and wasmtime's public one as its fallback.
 
 Owns the one place that reaches below wasmtime's public API. There a call costs 8 to 37 µs, because the function's type
-is rebuilt each time; here all that a call needs was made once, but for the numbers in its buffer, and it costs 0.5 µs. Knows nothing of
-what the functions do. Both ways are covered by the same tests.
+is rebuilt each time; here all that a call needs but the numbers in its buffer was made once, and it costs 0.5 µs. Knows
+nothing of what the functions do. Both ways are covered by the same tests.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _unchecked: Any
 try:
     from wasmtime import _ffi
 
-    # A prototype of our own, without types of parameters: `_fast` converts what it passes once for all calls. It keeps the
-    # interpreter's lock: calls are short, and a thread that let go of it in each would wait for every busy one in each.
+    # A prototype of our own, without types of parameters: `_fast` converts what it passes once for all calls. It keeps
+    # the interpreter's lock: calls are short, and a thread that let go of it in each would wait for every busy one.
     _unchecked = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("wasmtime_func_call_unchecked", _ffi.dll))
 except (ImportError, AttributeError):
     _unchecked = None

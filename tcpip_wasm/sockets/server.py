@@ -72,7 +72,7 @@ class TcpServer(asyncio.AbstractServer):
                 self._handles[handle] = own
                 self._driver.handlers[handle] = self
         except BaseException:
-            self.close()
+            self._let_go()
             raise
 
     def __repr__(self) -> str:
@@ -159,12 +159,12 @@ class TcpServer(asyncio.AbstractServer):
         """Listen, if the server was made without, or begin again after `stop_serving`.
 
         Raises:
-            OSError: ``EADDRINUSE`` where somebody else has taken the port since.
+            OSError: ``EADDRINUSE`` where somebody else has taken the port since; it may be called again.
         """
         if self._held:
             self._driver.check()
-            held, self._held = self._held, []
-            self._listen(held)
+            self._listen(self._held)
+            self._held = []
 
     async def serve_forever(self) -> None:
         """Serve until cancelled, then close.

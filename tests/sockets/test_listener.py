@@ -272,6 +272,29 @@ def test_servers_like_asyncios() -> None:
     run(main())
 
 
+def test_serving_again() -> None:
+    async def main() -> None:
+        async with pair() as two:
+            server = await two.b.create_server(Recorder, ["10.0.0.2", "127.0.0.1"], 80)
+            server.stop_serving()
+            taker = await two.b.listen_tcp(80, "127.0.0.1")
+            for _ in range(2):
+                with pytest.raises(OSError, match="listen on 127.0.0.1:80") as caught:
+                    await server.start_serving()
+                assert caught.value.errno == errno.EADDRINUSE
+                assert not server.is_serving(), "on half of its addresses"
+                with pytest.raises(ConnectionRefusedError):
+                    await two.a.connect_tcp("10.0.0.2", 80)
+            await taker.close()
+            await server.start_serving()
+            assert server.addresses == [("10.0.0.2", 80), ("127.0.0.1", 80)]
+            await (await two.a.connect_tcp("10.0.0.2", 80)).close()
+            server.close()
+            await server.wait_closed()
+
+    run(main())
+
+
 def test_keep_alive_of_a_server() -> None:
     """As `loop.create_server` of Python 3.13 takes it."""
 

@@ -28,7 +28,7 @@ void tcp_output_later(struct tcp_pcb *pcb) {
 bool tcp_has_pending(void) { return pending != NULL; }
 
 bool tcp_others_pending(const struct connection *connection) {
-  return pending != NULL && (pending != connection || connection->next_pending != NULL);
+  return (pending == connection ? connection->next_pending : pending) != NULL;
 }
 
 /* Sends what is ready. What a full transmit buffer refused stays pending, and is tried again at the next poll. */

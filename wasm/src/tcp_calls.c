@@ -13,9 +13,11 @@ struct listener {
   int32_t handle;
 };
 
-/* Where each call begins; nothing has been sent yet. */
+/* Where each call begins; nothing has been sent yet. A call may start a timer though nothing leaves: of a closed window,
+   or of a peer to which there is no route. */
 static struct connection *connection_for(int32_t handle) {
   control[ABI_CONTROL_SENT_AT_ONCE] = 0;
+  timers_tcp_changed();
   return handle_object(handle, HANDLE_CONNECTION);
 }
 
@@ -341,7 +343,6 @@ int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value) {
   if (pcb == NULL) {
     return ABI_ERROR_NOT_CONNECTED;
   }
-  timers_tcp_changed();
   if (value < 0 || (option >= ABI_OPTION_KEEPALIVE_IDLE && value == 0) ||
       value > (option == ABI_OPTION_KEEPALIVE_COUNT ? MOST_PROBES : MOST_KEEPALIVE)) {
     return ABI_ERROR_INVALID;

@@ -1,5 +1,6 @@
 /* What the host may ask of TCP. Each call checks its handle and its arguments, and answers at once. */
 #include "connection.h"
+#include "interface.h"
 
 #include <string.h>
 
@@ -24,8 +25,7 @@ static struct connection *connection_for(int32_t handle) {
 static err_t on_connected(void *argument, struct tcp_pcb *pcb, err_t error) {
   struct connection *connection = argument;
   (void)error;
-  connection->flags |= CONNECTION_ESTABLISHED;
-  connection_open_window(connection);
+  connection_established(connection);
   connection->error = 0;
   event_add_addresses(ABI_EVENT_CONNECTED, connection->handle, 0, &pcb->local_ip, pcb->local_port, &pcb->remote_ip,
                       pcb->remote_port);
@@ -38,8 +38,7 @@ static err_t on_accepted(void *argument, struct tcp_pcb *pcb, err_t error) {
   if (connection == NULL) {
     return ERR_MEM; /* lwIP resets it; the peer may try again */
   }
-  connection->flags |= CONNECTION_ESTABLISHED;
-  connection_open_window(connection);
+  connection_established(connection);
   tcp_backlog_delayed(pcb); /* it keeps its place in the backlog until the application takes it */
   event_add_addresses(ABI_EVENT_ACCEPTED, listener->handle, connection->handle, &pcb->local_ip, pcb->local_port,
                       &pcb->remote_ip, pcb->remote_port);
@@ -205,7 +204,7 @@ static void leave(struct connection *connection, int32_t length, double time) {
     tcp_emit_in_flush(true);
     err_t error = tcp_output(pcb);
     tcp_emit_in_flush(false);
-    if (error == ERR_OK && !tcp_others_pending(connection)) {
+    if (error == ERR_OK && control[ABI_CONTROL_SENT_AT_ONCE] != SENT_NEEDS_POLL && !tcp_others_pending(connection)) {
       return;
     }
   }

@@ -41,8 +41,9 @@ static void on_error(void *argument, err_t error) {
   connection_report(connection, CONNECTION_ENDED);
 }
 
-void connection_open_window(struct connection *connection) {
+void connection_established(struct connection *connection) {
   struct tcp_pcb *pcb = connection->pcb;
+  connection->flags |= CONNECTION_ESTABLISHED;
   if (pcb->rcv_wnd > ABI_TCP_FIRST_WINDOW) {
     connection->withheld = pcb->rcv_wnd - ABI_TCP_FIRST_WINDOW;
     pcb->rcv_wnd = pcb->rcv_ann_wnd = ABI_TCP_FIRST_WINDOW;

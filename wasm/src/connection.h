@@ -54,7 +54,7 @@ void connection_send_later(struct connection *connection);
 void connection_report(struct connection *connection, uint32_t flag);
 bool tcp_others_pending(const struct connection *connection); /* something of another is ready to be sent */
 
-void connection_open_window(struct connection *connection); /* once, when it is established */
+void connection_established(struct connection *connection); /* opens its window */
 void connection_measure_window(struct connection *connection); /* after rcv_nxt has moved */
 
 /* True where something that began at `since` is the last of several long waits in a row, which `count` counts. */

@@ -1,5 +1,6 @@
 /* What the host may ask of TCP. Each call checks its handle and its arguments, and answers at once. */
 #include "connection.h"
+#include "interface.h"
 
 #include <string.h>
 
@@ -13,17 +14,18 @@ struct listener {
   int32_t handle;
 };
 
-/* Where each call begins; nothing has been sent yet. */
+/* Where each call begins; nothing has been sent yet. A call may start a timer though nothing leaves: of a closed window,
+   or of a peer to which there is no route. */
 static struct connection *connection_for(int32_t handle) {
   control[ABI_CONTROL_SENT_AT_ONCE] = 0;
+  timers_tcp_changed();
   return handle_object(handle, HANDLE_CONNECTION);
 }
 
 static err_t on_connected(void *argument, struct tcp_pcb *pcb, err_t error) {
   struct connection *connection = argument;
   (void)error;
-  connection->flags |= CONNECTION_ESTABLISHED;
-  connection_open_window(connection);
+  connection_established(connection);
   connection->error = 0;
   event_add_addresses(ABI_EVENT_CONNECTED, connection->handle, 0, &pcb->local_ip, pcb->local_port, &pcb->remote_ip,
                       pcb->remote_port);
@@ -36,8 +38,7 @@ static err_t on_accepted(void *argument, struct tcp_pcb *pcb, err_t error) {
   if (connection == NULL) {
     return ERR_MEM; /* lwIP resets it; the peer may try again */
   }
-  connection->flags |= CONNECTION_ESTABLISHED;
-  connection_open_window(connection);
+  connection_established(connection);
   tcp_backlog_delayed(pcb); /* it keeps its place in the backlog until the application takes it */
   event_add_addresses(ABI_EVENT_ACCEPTED, listener->handle, connection->handle, &pcb->local_ip, pcb->local_port,
                       &pcb->remote_ip, pcb->remote_port);
@@ -203,7 +204,7 @@ static void leave(struct connection *connection, int32_t length, double time) {
     tcp_emit_in_flush(true);
     err_t error = tcp_output(pcb);
     tcp_emit_in_flush(false);
-    if (error == ERR_OK && !tcp_others_pending(connection)) {
+    if (error == ERR_OK && control[ABI_CONTROL_SENT_AT_ONCE] != SENT_NEEDS_POLL && !tcp_others_pending(connection)) {
       return;
     }
   }
@@ -341,7 +342,6 @@ int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value) {
   if (pcb == NULL) {
     return ABI_ERROR_NOT_CONNECTED;
   }
-  timers_tcp_changed();
   if (value < 0 || (option >= ABI_OPTION_KEEPALIVE_IDLE && value == 0) ||
       value > (option == ABI_OPTION_KEEPALIVE_COUNT ? MOST_PROBES : MOST_KEEPALIVE)) {
     return ABI_ERROR_INVALID;

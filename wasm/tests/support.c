@@ -145,12 +145,26 @@ static void guard_receive_buffers(bool on) {
 }
 
 /* Half a microsecond more: cut to microseconds, it is the same number again. */
-static double seconds(int64_t microseconds) { return ((double)microseconds + 0.5) / SECOND; }
+double host_seconds(int64_t microseconds) { return ((double)microseconds + 0.5) / SECOND; }
+
+double host_clock(void) { return host_seconds(clock_now); }
+
+double host_clock_or_none(void) { return random_next() % 2 == 0 ? 0 : host_clock(); }
+
+int32_t host_take_sent(void) {
+  int32_t handle = (int32_t)control[ABI_CONTROL_SENT_AT_ONCE];
+  if (handle != 0 && fetching) {
+    const struct interface *interface = interface_at(handle);
+    CHECK(interface->block[ABI_BLOCK_TRANSMIT_LENGTH] != 0);
+    take_frames(handle, (int32_t)interface->block[ABI_BLOCK_TRANSMIT_LENGTH]);
+  }
+  return handle;
+}
 
 void host_turn(int64_t duration) {
   clock_now += duration;
   guard_receive_buffers(true);
-  double due = abi_poll(seconds(clock_now));
+  double due = abi_poll(host_clock());
   guard_receive_buffers(false);
   deadline = isinf(due) ? -1 : (int64_t)(due * SECOND);
   CHECK(deadline == -1 || deadline > clock_now);
@@ -168,6 +182,8 @@ void host_poll(void) {
 }
 
 int64_t host_deadline(void) { return deadline; }
+
+void host_pass(int64_t duration) { clock_now += duration; }
 
 void host_jump(int64_t duration) {
   clock_now += duration;
@@ -189,7 +205,7 @@ void host_fetch_frames(bool fetch) { fetching = fetch; }
 
 /* The pbuf of the first segment read in place is kept for the next one: the base is taken behind it. */
 void host_start(void) {
-  abi_start(seconds(clock_now), 0x0123456789abcdef, 0x0fedcba987654321);
+  abi_start(host_clock(), 0x0123456789abcdef, 0x0fedcba987654321);
   host_poll();
   struct peer peer = peer_new(interface_open(ABI_KIND_TUN, 1500), ABI_FAMILY_IPV4, 1);
   peer_send(&peer, ACK, NULL, 0);
@@ -351,10 +367,12 @@ int32_t tcp_listener(int32_t family, const uint8_t *address, int32_t port, int32
   return abi_tcp_listen(family, port, backlog, 0);
 }
 
-int32_t tcp_put(int32_t handle, const void *bytes, int32_t length) {
+int32_t tcp_put_at(double time, int32_t handle, const void *bytes, int32_t length) {
   memcpy((void *)(uintptr_t)staging(), bytes, (size_t)length);
-  return abi_tcp_send(0, handle, length);
+  return abi_tcp_send(time, handle, length);
 }
+
+int32_t tcp_put(int32_t handle, const void *bytes, int32_t length) { return tcp_put_at(0, handle, bytes, length); }
 
 /* --- Reproducible bytes ----------------------------------------------------------------------------------------- */
 

@@ -40,8 +40,15 @@ void host_turn(int64_t duration);   /* once only, after that time */
 int64_t host_deadline(void);        /* what the latest poll answered */
 void host_advance(int64_t duration); /* moves the clock to each deadline on the way, and polls there */
 void host_jump(int64_t duration);    /* moves the clock at once, as after a suspended process, and polls */
+void host_pass(int64_t duration);    /* moves the clock, and does not poll */
+double host_seconds(int64_t microseconds); /* a time as calls take it: cut to microseconds, it is the same number again */
+double host_clock(void);                   /* the clock, for calls that may send at once */
+double host_clock_or_none(void);           /* the clock or 0, by chance */
 void host_reserve_handles(int32_t count); /* the table of handles never shrinks: it is no leak if it has grown */
 void host_expect_clean(void);
+
+/* Fetches what the latest call has sent at once, as the host does; returns the interface that it named, or 0. */
+int32_t host_take_sent(void);
 
 /* Frames that are not fetched stay in the transmit buffer, as with a host that does not keep up. */
 void host_fetch_frames(bool fetch);
@@ -61,7 +68,8 @@ int32_t interface_set_ipv6(int32_t interface, const uint8_t address[16]);
 
 int32_t tcp_open(int32_t family, const uint8_t *remote, int32_t port);
 int32_t tcp_listener(int32_t family, const uint8_t *address, int32_t port, int32_t backlog);
-int32_t tcp_put(int32_t handle, const void *bytes, int32_t length);
+int32_t tcp_put(int32_t handle, const void *bytes, int32_t length); /* leaves all to the next poll */
+int32_t tcp_put_at(double time, int32_t handle, const void *bytes, int32_t length);
 
 uint32_t random_next(void); /* reproducible, and none of the host's */
 void random_restart(uint32_t seed);

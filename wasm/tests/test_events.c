@@ -95,7 +95,7 @@ static void everything_arrives_however_slowly_it_is_read(void) {
     CHECK(turn < 20000);
     for (int i = 0; i < CONNECTIONS; i++) {
       if (put[i] < EACH) {
-        int32_t step = tcp_put(clients[i], stream + put[i], (int32_t)LWIP_MIN(EACH - put[i], 40000u));
+        int32_t step = tcp_put_at(host_clock_or_none(), clients[i], stream + put[i], (int32_t)LWIP_MIN(EACH - put[i], 40000u));
         CHECK(step >= 0);
         put[i] += (uint32_t)step;
         if (put[i] == EACH) {
@@ -123,7 +123,7 @@ static void everything_arrives_however_slowly_it_is_read(void) {
       CHECK(got[which] + event.length <= EACH);
       pattern_check(event.payload, event.length, got[which]);
       got[which] += event.length;
-      CHECK_EQUAL(abi_tcp_received(0, event.handle, (int32_t)event.length), 0);
+      CHECK_EQUAL(abi_tcp_received(host_clock_or_none(), event.handle, (int32_t)event.length), 0);
     }
   }
   for (int i = 0; i < CONNECTIONS; i++) {

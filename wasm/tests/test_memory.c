@@ -37,7 +37,7 @@ static void take_all(int32_t *accepted, uint32_t *length, bool *ended) {
       memcpy(got + *length, event.payload, event.length);
       *length += event.length;
       limit_on();
-      abi_tcp_received(0, event.handle, (int32_t)event.length);
+      abi_tcp_received(host_clock_or_none(), event.handle, (int32_t)event.length);
       limit_off();
     } else if (event.kind == ABI_EVENT_EOF || event.kind == ABI_EVENT_CLOSED) {
       *ended |= event.handle == *accepted;
@@ -67,7 +67,7 @@ static bool exchange(int32_t family) {
     take_all(&accepted, &length, &ended);
     if (accepted > 0 && taken < LENGTH) {
       limit_on();
-      int32_t step = tcp_put(client, sent + taken, LENGTH - taken);
+      int32_t step = tcp_put_at(host_clock_or_none(), client, sent + taken, LENGTH - taken);
       if (step > 0) {
         taken += step;
       }

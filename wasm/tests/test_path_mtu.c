@@ -88,7 +88,7 @@ static void stream_past_a_narrow_link(int32_t piece, uint32_t loss, bool full) {
   for (int turn = 0; length < LENGTH; turn++) {
     CHECK(turn < 100000);
     for (int32_t step = 1; put < LENGTH && step > 0; put += (uint32_t)step) {
-      step = tcp_put(peer.handle, sent + put, (int32_t)LWIP_MIN(LENGTH - put, (uint32_t)piece));
+      step = tcp_put_at(host_clock_or_none(), peer.handle, sent + put, (int32_t)LWIP_MIN(LENGTH - put, (uint32_t)piece));
       CHECK(step >= 0);
     }
     if (turn == 0) {

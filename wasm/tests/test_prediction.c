@@ -266,13 +266,15 @@ static void application(void) {
     return;
   }
   const struct connection *connection = handle_object(plain.peer.handle, HANDLE_CONNECTION);
+  double time = host_clock_or_none();
   if (!one_in(4) && connection->unread > 0) {
     int32_t length = (int32_t)(one_in(2) ? connection->unread : 1 + below(connection->unread));
-    CHECK_EQUAL(abi_tcp_received(0, plain.peer.handle, length), abi_tcp_received(0, disguised.peer.handle, length));
+    CHECK_EQUAL(abi_tcp_received(time, plain.peer.handle, length), abi_tcp_received(time, disguised.peer.handle, length));
   }
   if (one_in(4)) {
     int32_t length = (int32_t)(1 + below(sizeof answer));
-    CHECK_EQUAL(tcp_put(plain.peer.handle, answer, length), tcp_put(disguised.peer.handle, answer, length));
+    CHECK_EQUAL(tcp_put_at(time, plain.peer.handle, answer, length),
+                tcp_put_at(time, disguised.peer.handle, answer, length));
   }
   if (one_in(400)) {
     CHECK_EQUAL(abi_tcp_shutdown(plain.peer.handle), abi_tcp_shutdown(disguised.peer.handle));

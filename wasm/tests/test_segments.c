@@ -42,7 +42,7 @@ static void expect_stream(const struct peer *peer, uint32_t upto, bool read) {
   CHECK_EQUAL(got_length, upto);
   pattern_check(got + before, upto - before, before);
   if (read) {
-    CHECK_EQUAL(abi_tcp_received(0, peer->handle, (int32_t)(got_length - before)), 0);
+    CHECK_EQUAL(abi_tcp_received(host_clock_or_none(), peer->handle, (int32_t)(got_length - before)), 0);
   }
 }
 

@@ -102,7 +102,7 @@ void timers_run(void);
 bool timers_advance(double time); /* moves the clock, if TCP misses no tick by it */
 bool timers_seek_neighbours(void); /* packets wait for ARP or neighbour discovery */
 void timers_changed(void);     /* something was begun that slow clocks depend on */
-void timers_tcp_changed(void); /* an option that timers depend on was set */
+void timers_tcp_changed(void); /* timers may depend on what a call is about to do, though nothing is exchanged */
 double timers_deadline(void); /* seconds, or infinity */
 
 #endif

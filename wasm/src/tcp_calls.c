@@ -13,9 +13,11 @@ struct listener {
   int32_t handle;
 };
 
-/* Where each call begins; nothing has been sent yet. */
+/* Where each call begins; nothing has been sent yet. A timer may begin to count though nothing is sent: what is written
+   while the peer's window is closed. */
 static struct connection *connection_for(int32_t handle) {
   control[ABI_CONTROL_SENT_AT_ONCE] = 0;
+  timers_tcp_changed();
   return handle_object(handle, HANDLE_CONNECTION);
 }
 
@@ -203,7 +205,7 @@ static void leave(struct connection *connection, int32_t length, double time) {
     tcp_emit_in_flush(true);
     err_t error = tcp_output(pcb);
     tcp_emit_in_flush(false);
-    if (error == ERR_OK && !tcp_others_pending(connection)) {
+    if (error == ERR_OK && control[ABI_CONTROL_SENT_AT_ONCE] != 0 && !tcp_others_pending(connection)) {
       return;
     }
   }
@@ -341,7 +343,6 @@ int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value) {
   if (pcb == NULL) {
     return ABI_ERROR_NOT_CONNECTED;
   }
-  timers_tcp_changed();
   if (value < 0 || (option >= ABI_OPTION_KEEPALIVE_IDLE && value == 0) ||
       value > (option == ABI_OPTION_KEEPALIVE_COUNT ? MOST_PROBES : MOST_KEEPALIVE)) {
     return ABI_ERROR_INVALID;

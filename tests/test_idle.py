@@ -11,7 +11,7 @@ import pytest
 from tcpip_wasm import driver
 from tcpip_wasm.simulation import run_virtually
 from tests.support import payload
-from tests.support_stacks import WAYS, Recorder, pair, read_all, run, send_all, turns, until
+from tests.support_stacks import WAYS, Pair, Recorder, pair, read_all, recorders, run, send_all, turns, until
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -55,6 +55,38 @@ async def pass_time(seconds: float) -> None:
     waiter = loop.create_future()
     loop.call_later(seconds, waiter.set_result, None)
     await waiter
+
+
+def test_what_leaves_by_one_interface_does_not_make_another_wait() -> None:
+    """A window opens on the loopback, which only a poll serves, and then a write leaves by the cable without one."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with pair() as two:
+            client, server = await recorders(two)
+            near, far = await recorders(Pair(two.a, two.a, "127.0.0.1", "127.0.0.1"), port=99)
+            far.transport.auto_credit = False
+            data = payload(3_000_000)
+            near.transport.write(data)
+            read = 0
+            while True:
+                await pass_time(0.1)
+                two.a._driver.wake()  # brings TCP's clock up to date, so that the write leaves at once
+                await turns(10)
+                began, arrived = loop.time(), len(far.data)
+                if arrived == len(data):
+                    break
+                far.transport.credit(arrived - read)
+                client.transport.write(b"!")
+                read = arrived
+                await until(lambda: len(far.data) > arrived or loop.time() > began)  # noqa: B023
+                assert loop.time() == began, "the opened window waited for a timer"
+            assert far.data == data
+            for recorder in (client, server, near, far):
+                recorder.transport.abort()
+            await turns(10)
+
+    run_virtually(main())
 
 
 def test_timer_keeps_firing_during_a_saturating_transfer() -> None:

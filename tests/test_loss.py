@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from ipaddress import IPv4Address
+from math import inf
 
 import pytest
 
+from tcpip_wasm.engine import abi
 from tests.support import Host, Network, Rule, deliver, duplicate, hold_back, lose, payload, two_hosts
 from tests.support_frames import ACK, SYN, checksum, ipv4
 
@@ -142,6 +144,43 @@ def test_no_zero_window_deadlock_when_its_opening_is_lost() -> None:
     closed = False
     network.run(lambda: len(server.received) == 3_000_000)
     assert server.received == payload(3_000_000)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("passed", [0.0, 0.001, 0.02, 10.0])
+def test_a_closed_window_is_probed_for_what_was_written_after_it_closed(passed: float, at_once: bool) -> None:
+    """Nothing leaves by that write, right after the tick that found nothing to wait for; and the opening is lost."""
+    lost: list[int] = []
+    losing = False
+
+    def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:
+        if losing:
+            lost.append(number)
+        return [] if losing else [(0.0, frame)]
+
+    network = two_hosts(rule=rule)
+    client, server = network.open()
+    server.reading = False
+    data = payload(abi.TCP_FIRST_WINDOW)
+    for at in range(0, len(data), 20_000):
+        client.write(data[at : at + 20_000])
+        network.settle()
+    assert server.received == data
+    assert network.hosts[0].core.deadline == inf
+    network.now += passed
+    losing = True
+    host = network.hosts[0]
+    assert host.core.tcp_send(client.handle, b"more", network.now if at_once else 0.0) == 4
+    host.dirty = True
+    server.reading = True
+    server.read()
+    for _ in range(20):
+        if not lost:
+            network.step()
+    assert lost
+    losing = False
+    network.run(lambda: len(server.received) == len(data) + 4)
+    assert server.received == data + b"more"
 
 
 @pytest.mark.parametrize("seconds", [10, 60, 3600])

@@ -95,6 +95,7 @@ class Interface:
         self._port: Port | None = None
         self._observers: tuple[Observer, ...] = ()
         self._far: Interface | None = None
+        self._handing = False  # a port's `transmit` runs
         self._removed = False
         self._unheard = 0
         self._oversized = 0
@@ -206,8 +207,14 @@ class Interface:
                 far.driver.wake()
             else:
                 far.driver.when_room(far.buffers, self.resume_transmit)
+        elif self._handing:
+            self.driver.wake()  # the port itself has something sent: what it was given is still in the buffer
         elif self._port is not None:
-            buffers.transmitted(self._port.transmit(buffers.transmit_view()))
+            self._handing = True
+            try:
+                buffers.transmitted(self._port.transmit(buffers.transmit_view()))
+            finally:
+                self._handing = False
         else:
             self._unheard += sum(1 for _ in split_records(buffers.transmit_view()))
             buffers.transmitted(buffers.transmit_length)

@@ -27,10 +27,15 @@ class Records(SSLProtocol, ViewProtocol):
     """
 
     max_size = RECORDS
-    _ssl_buffer_view: memoryview  # asyncio's, what `buffer_updated` reads, which its stubs do not tell of
+    # asyncio's, which its stubs do not tell of. `buffer_updated` reads the view; `get_buffer` makes the buffer where
+    # it is needed, in TLS within TLS.
+    _ssl_buffer: bytearray
+    _ssl_buffer_view: memoryview
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._ssl_buffer = bytearray()
+        self._ssl_buffer_view = memoryview(self._ssl_buffer)
         cast(Any, self)._app_transport.set_write_buffer_limits(HIGH_WATER)
 
     def view_received(self, data: memoryview) -> int:

@@ -243,8 +243,8 @@ class TcpTransport(asyncio.Transport):
         """Count so many bytes as read; the peer may send as many more."""
         self._uncredited += count
         if self._uncredited >= CREDIT and not self._closing:
-            self._driver.received(self._handle, self._uncredited)
-            self._uncredited = 0
+            read, self._uncredited = self._uncredited, 0  # before: a port that hands the frame on may read more
+            self._driver.received(self._handle, read)
 
     def _deliver_eof(self) -> None:
         if self._closing or not self._eof_arrived:

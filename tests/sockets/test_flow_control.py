@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from tcpip_wasm.engine import abi
+from tcpip_wasm.engine import abi, split_records
+from tcpip_wasm.sockets.transport import CREDIT
 from tests.support import payload
 from tests.support_stacks import (
+    Wire,
     pair,
     recorders,
     run,
@@ -129,6 +133,59 @@ def test_close_while_paused() -> None:
             await client.lost
 
     run(main())
+
+
+def test_who_reads_while_a_window_is_told() -> None:
+    """The update leaves within `credit`, by a port that has the rest read: everything is credited, and once."""
+
+    async def main() -> None:
+        async with pair(cable=False) as two:
+            ports = [Reading(far) for far in two.interfaces[::-1]]
+            for near, port in zip(two.interfaces, ports, strict=True):
+                near.attach(port)
+            client, server = await recorders(two)
+            server.transport.auto_credit = False
+            data = payload(3 * abi.TCP_FIRST_WINDOW)
+            client.transport.write(data)
+            read = 0
+            while read < len(data):
+                await until(lambda read=read: len(server.data) > read + CREDIT)  # type: ignore[misc]
+                left = len(server.data) - read - CREDIT
+                read = len(server.data)
+                ports[1].callback = partial(server.transport.credit, left)
+                server.transport.credit(CREDIT)
+                await until(lambda: ports[1].callback is None)
+                if len(data) - read <= CREDIT:
+                    await until(lambda: len(server.data) == len(data))
+                    break
+            assert server.data == data
+            ports[0].callback = lambda: client.transport.write(b"and its end")
+            client.transport.write(b"one line, ")
+            await until(lambda: len(server.data) == len(data) + 21)
+            assert server.data[-21:] == b"one line, and its end"
+            client.transport.abort()
+            await turns(10)
+
+    run(main())
+
+
+class Reading:
+    """A port that hands frames to another interface, and calls back once."""
+
+    def __init__(self, far: Wire) -> None:
+        self.callback: Callable[[], None] | None = None
+        self._far = far
+
+    def transmit(self, records: memoryview) -> int:
+        for frame in split_records(records):
+            assert self._far.inject(bytes(frame))
+        callback, self.callback = self.callback, None
+        if callback is not None:
+            callback()
+        return len(records)
+
+    def detached(self, error: Exception | None) -> None:
+        """See `Port`."""
 
 
 def test_water_marks() -> None:

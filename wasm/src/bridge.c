@@ -139,7 +139,7 @@ static err_t forward(struct interface *bridge, struct interface *from, struct pb
       send(to, frame);
     }
   }
-  control[ABI_CONTROL_SENT_AT_ONCE] = SENT_NEEDS_POLL; /* several have something to send, and that word names one */
+  control[ABI_CONTROL_SENT_AT_ONCE] = 0; /* several have something to send, and that word names one */
   return ERR_OK;
 }
 

@@ -34,8 +34,9 @@ err_t interface_transmit(struct netif *netif, struct pbuf *packet) {
   }
   interface->block[ABI_BLOCK_TRANSMIT_LENGTH] = at + size;
   interface->block[ABI_BLOCK_TRANSMITTED_FRAMES]++;
-  /* Read after tcp_send and tcp_received only, which clear it first. */
-  control[ABI_CONTROL_SENT_AT_ONCE] = interface->kind == ABI_KIND_LOOPBACK ? SENT_NEEDS_POLL : (uint32_t)interface->handle;
+  if (interface->kind != ABI_KIND_LOOPBACK) { /* read after tcp_send and tcp_received only, which clear it first */
+    control[ABI_CONTROL_SENT_AT_ONCE] = (uint32_t)interface->handle;
+  }
   return ERR_OK;
 }
 

@@ -39,9 +39,6 @@ IN_PLACE static inline bool interface_is_ethernet(const struct interface *interf
   return interface->kind == ABI_KIND_TAP || interface->kind == ABI_KIND_BRIDGE;
 }
 
-/* What SENT_AT_ONCE holds within a call that has sent what a poll has to hand on. */
-#define SENT_NEEDS_POLL UINT32_MAX
-
 /* bridge.c */
 bool bridge_start(struct interface *bridge); /* false: no memory */
 void bridge_forget(struct interface *interface); /* it goes: a bridge, or a tap that may be a port of one */

@@ -1,6 +1,5 @@
 /* What the host may ask of TCP. Each call checks its handle and its arguments, and answers at once. */
 #include "connection.h"
-#include "interface.h"
 
 #include <string.h>
 
@@ -204,7 +203,7 @@ static void leave(struct connection *connection, int32_t length, double time) {
     tcp_emit_in_flush(true);
     err_t error = tcp_output(pcb);
     tcp_emit_in_flush(false);
-    if (error == ERR_OK && control[ABI_CONTROL_SENT_AT_ONCE] != SENT_NEEDS_POLL && !tcp_others_pending(connection)) {
+    if (error == ERR_OK && control[ABI_CONTROL_SENT_AT_ONCE] != 0 && !tcp_others_pending(connection)) {
       return;
     }
   }

@@ -327,6 +327,38 @@ static void acknowledgements_of_nothing(void) {
   close_peer(&peer);
 }
 
+/* A peer that has dropped what it had room for and taken its window back takes nothing beyond that window: neither
+   acknowledgements, which it waits for before it goes on, nor resets. */
+static void a_window_taken_back(void) {
+  static const uint8_t lost[1000];
+  for (int way = 0; way < 4; way++) {
+    struct peer peer = open_peer(1500, way & 1);
+    CHECK_EQUAL(tcp_put(peer.handle, lost, sizeof lost), sizeof lost);
+    host_poll();
+    frames_forget();
+    peer.window = way & 2 ? 3 : 0;
+    uint32_t edge = peer.acknowledgement + (peer.window << (way & 1 ? 7 : 0));
+    peer_send(&peer, ACK, "on", 2);
+    peer_send(&peer, ACK, "ward", 4);
+    host_poll();
+    uint8_t got[8];
+    CHECK_EQUAL(event_expect_data(peer.handle, got, sizeof got), 6);
+    CHECK(memcmp(got, "onward", 6) == 0);
+    struct segment segment = peer_peek(&peer);
+    CHECK_EQUAL(segment.flags, ACK);
+    CHECK_EQUAL(segment.sequence, edge);
+    CHECK_EQUAL(segment.acknowledgement, peer.sequence);
+    CHECK_EQUAL(segment.length, 0);
+    CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+    host_poll();
+    segment = peer_peek(&peer);
+    CHECK_EQUAL(segment.flags, RST | ACK);
+    CHECK_EQUAL(segment.sequence, edge);
+    CHECK_EQUAL(abi_tcp_close(listener), 0);
+    CHECK_EQUAL(abi_interface_remove(interface), 0);
+  }
+}
+
 int main(void) {
   host_start();
   RUN(early_segments_wait_for_the_hole);
@@ -340,5 +372,6 @@ int main(void) {
   RUN(repeated_and_old_segments);
   RUN(many_tiny_early_segments);
   RUN(acknowledgements_of_nothing);
+  RUN(a_window_taken_back);
   return 0;
 }

@@ -21,7 +21,7 @@ from tests.simulation.support_hosts import echoed
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SMALL_DIGEST = "1b3c136f170f190b2f0ede96dd680ae5cacca09f4d5135a8c5c372f24a956c71"
+SMALL_DIGEST = "c5402367d4cd0e492e57f913752c44d97ca9cbdaa7f5285cfe41ab32751c1a08"
 
 
 CONTENT = bytes(range(256)) * 40

@@ -279,7 +279,7 @@ def test_serving_again() -> None:
             server.stop_serving()
             taker = await two.b.listen_tcp(80, "127.0.0.1")
             for _ in range(2):
-                with pytest.raises(OSError, match="listen on 127.0.0.1:80") as caught:
+                with pytest.raises(OSError, match=r"listen on 127\.0\.0\.1:80") as caught:
                     await server.start_serving()
                 assert caught.value.errno == errno.EADDRINUSE
                 assert not server.is_serving(), "on half of its addresses"

@@ -192,7 +192,7 @@ class Driver:
 
         Returns:
             How many bytes were taken, and whether no more would be now, so that a WRITABLE event follows. Nothing and
-            False where the connection has ended: the next poll says how.
+            False where the connection or the stack has ended: the next poll says how.
         """
         core = self.core
         now = self.loop.time()
@@ -203,7 +203,7 @@ class Driver:
             return 0, False
         full = core.send_full
         if core.sent_at_once:
-            self._leave(core.sent_at_once, now)
+            self._hand_on(core.sent_at_once, now)
         else:
             self.wake(first=True)  # before the stacks that receive it, which else would be polled for a part of it
         return taken, full
@@ -214,13 +214,13 @@ class Driver:
         now = self.loop.time()
         core.tcp_received(handle, length, now)
         if core.sent_at_once:
-            self._leave(core.sent_at_once, now)
+            self._hand_on(core.sent_at_once, now)
         else:
             self.wake_soon()
 
-    def _leave(self, interface: int, now: float) -> None:
-        """Hand on what a call has sent at once, and with it all that waited."""
-        self.is_late = self.core.soon = False
+    def _hand_on(self, interface: int, now: float) -> None:
+        """Hand on what a call has sent at once. Nothing else waits then for the poll of the loop's next turn."""
+        self.is_late = False
         try:
             self.handlers[interface].on_event(abi.EVENT_TRANSMIT, 0, b"")
         except Exception as error:  # of a port; the core has the data, whatever becomes of this frame

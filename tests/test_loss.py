@@ -149,7 +149,7 @@ def test_no_zero_window_deadlock_when_its_opening_is_lost() -> None:
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("passed", [0.0, 0.001, 0.02, 10.0])
 def test_a_closed_window_is_probed_for_what_was_written_after_it_closed(passed: float, at_once: bool) -> None:
-    """Nothing leaves by that write, right after the tick that found nothing to wait for; and the opening is lost."""
+    """Nothing leaves by that write, some time after a tick found nothing to wait for; and the opening is lost."""
     lost: list[int] = []
     losing = False
 

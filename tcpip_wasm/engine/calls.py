@@ -1,8 +1,8 @@
 """Calls into an instance: the fast way, and wasmtime's public one as its fallback.
 
 Owns the one place that reaches below wasmtime's public API. There a call costs 8 to 37 µs, because the function's type
-is rebuilt each time; here all that a call needs but the numbers in its buffer was made once, and it costs 0.5 µs. Knows
-nothing of what the functions do. Both ways are covered by the same tests.
+is rebuilt each time; here everything but the arguments is prepared once, and a call costs 0.5 µs. Knows nothing of
+what the functions do. Both ways are covered by the same tests.
 """
 
 from __future__ import annotations

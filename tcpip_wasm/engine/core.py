@@ -142,8 +142,8 @@ class Core:
             has read what came and perhaps written, sends them together with that.
         deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
         sent_at_once: after `tcp_send` and `tcp_received`: the handle of the interface by which something left at once,
-            or 0. If it did, nothing else waits to be sent, so that `soon` no longer holds; the frames are to be taken
-            from the interface's buffers, and `poll` is due within a tick of TCP, 25 ms.
+            or 0. If it did, nothing else waits to be sent, and `soon` is False; the frames are to be taken from the
+            interface's buffers, and `poll` is due within a tick of TCP, 25 ms.
         send_full: after `tcp_send`: nothing more would be taken now.
         udp: the calls of UDP sockets.
         ping: the calls of ping sessions.
@@ -392,6 +392,8 @@ class Core:
             raise error_for(taken, "send")
         words = instance.words
         self.sent_at_once = words[self._sent]
+        if self.sent_at_once:
+            self.soon = False
         self.send_full = words[self._full] != 0
         return taken
 
@@ -414,6 +416,8 @@ class Core:
         """
         self._call("tcp_received", now, handle, length)
         self.sent_at_once = self._instance.words[self._sent]
+        if self.sent_at_once:
+            self.soon = False
 
     def tcp_shutdown(self, handle: int) -> None:
         """Say FIN after what was written; receiving goes on."""

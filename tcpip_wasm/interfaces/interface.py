@@ -27,7 +27,7 @@ class Port(Protocol):
         """Take whole records off the front and return how many bytes they had; fewer than all is backpressure.
 
         Who took fewer calls the interface's `resume_transmit` when it can take more. The view is valid only during
-        this call.
+        this call, which must not write to a connection whose own frames it carries.
         """
 
     def detached(self, error: Exception | None) -> None:
@@ -95,7 +95,7 @@ class Interface:
         self._port: Port | None = None
         self._observers: tuple[Observer, ...] = ()
         self._far: Interface | None = None
-        self._handing = False  # a port's `transmit` runs
+        self._transmitting = False  # a port's `transmit` runs
         self._removed = False
         self._unheard = 0
         self._oversized = 0
@@ -207,14 +207,14 @@ class Interface:
                 far.driver.wake()
             else:
                 far.driver.when_room(far.buffers, self.resume_transmit)
-        elif self._handing:
+        elif self._transmitting:
             self.driver.wake()  # the port itself has something sent: what it was given is still in the buffer
         elif self._port is not None:
-            self._handing = True
+            self._transmitting = True
             try:
                 buffers.transmitted(self._port.transmit(buffers.transmit_view()))
             finally:
-                self._handing = False
+                self._transmitting = False
         else:
             self._unheard += sum(1 for _ in split_records(buffers.transmit_view()))
             buffers.transmitted(buffers.transmit_length)

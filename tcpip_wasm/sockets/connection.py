@@ -164,7 +164,7 @@ class TcpConnection:
     goodbye, at most `ssl_shutdown_timeout`; `abort` resets without a word.
 
     Attributes:
-        readable: the bytes that arrive, in chunks of at most 120 KiB, over TLS 64 KiB.
+        readable: the bytes that arrive, in chunks of at most 120 KiB, over TLS of about 64 KiB.
         writable: the way out; closing it says FIN, and reading goes on.
     """
 

@@ -15,18 +15,19 @@ from typing import Any, Final, cast
 
 from tcpip_wasm.sockets.transport import HIGH_WATER, ViewProtocol
 
-RECORDS: Final = 4 * (16384 + 22)
-"""Bytes: four of TLS's largest records (RFC 8446, sections 5.1 and 5.2), which carry 64 KiB."""
+READ_SIZE: Final = 4 * (5 + 16384 + 1 + 16)
+"""Bytes: four full records of TLS 1.3 without padding, each a header, text, one byte for its type, and a tag (RFC 8446,
+section 5.2)."""
 
 
-class Records(SSLProtocol, ViewProtocol):
+class TlsProtocol(SSLProtocol, ViewProtocol):
     """asyncio's `SSLProtocol`, with less memory in use at a time, so that more of it stays in the processor's cache.
 
     asyncio's reads 256 KiB at once into a buffer of its own, and holds back whoever writes at 512 KiB. Here ciphertext
     is read where it lies, 64 KiB at once, and writers are held back at what is asyncio's default for other transports.
     """
 
-    max_size = RECORDS
+    max_size = READ_SIZE
     # asyncio's, which its stubs do not tell of. `buffer_updated` reads the view; `get_buffer` makes the buffer where
     # it is needed, in TLS within TLS.
     _ssl_buffer: bytearray
@@ -40,7 +41,7 @@ class Records(SSLProtocol, ViewProtocol):
 
     def view_received(self, data: memoryview) -> int:
         """Decrypt what has arrived, up to four records at once."""
-        count = min(len(data), RECORDS)
+        count = min(len(data), READ_SIZE)
         buffer, self._ssl_buffer_view = self._ssl_buffer_view, data
         try:
             self.buffer_updated(count)
@@ -74,7 +75,7 @@ class Tls:
         waiter: asyncio.Future[None] | None = None,
         *,
         made: bool = False,
-    ) -> Records:
+    ) -> TlsProtocol:
         """Return the protocol to give to a transport, in place of the one that shall see plain text.
 
         Args:
@@ -83,7 +84,7 @@ class Tls:
             waiter: is done once the handshake is, or fails as it did.
             made: whether `protocol` had its `connection_made` already.
         """
-        return Records(
+        return TlsProtocol(
             loop,
             cast(asyncio.Protocol, protocol),
             cast(ssl_module.SSLContext, self.context),
@@ -96,12 +97,12 @@ class Tls:
         )
 
 
-def discard(wrapper: Records) -> None:
+def discard(wrapper: TlsProtocol) -> None:
     """Say that a wrapper will get no transport: its own would complain that nobody closed it."""
     cast(Any, wrapper)._app_transport._closed = True
 
 
-async def secured(wrapper: Records, waiter: asyncio.Future[None]) -> asyncio.Transport:
+async def secured(wrapper: TlsProtocol, waiter: asyncio.Future[None]) -> asyncio.Transport:
     """Wait for the handshake, and return the transport of plain text. Failed or cancelled, the connection is reset."""
     transport = cast(Any, wrapper)._app_transport
     try:

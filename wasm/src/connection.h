@@ -8,7 +8,7 @@
 
 enum {
   CONNECTION_ESTABLISHED = 1, /* a reset is "refused" before, "reset" after */
-  CONNECTION_PENDING = 2,     /* in the list of those with something to send */
+  CONNECTION_PENDING = 2,     /* in the list of those for which a poll is needed */
   CONNECTION_REPORT = 4,      /* in the list of those with something to report */
   CONNECTION_WANTS_ROOM = 8,  /* the host waits for WRITABLE */
   CONNECTION_ENDED = 16,      /* the host is to hear CLOSED, with `error` */
@@ -52,9 +52,9 @@ void connection_orphan(struct connection *connection);
 
 void connection_send_later(struct connection *connection);
 void connection_report(struct connection *connection, uint32_t flag);
-bool tcp_others_pending(const struct connection *connection); /* something of another is ready to be sent */
+bool tcp_others_pending(const struct connection *connection); /* a poll is needed for another */
 
-void connection_established(struct connection *connection); /* opens its window */
+void connection_established(struct connection *connection); /* offers the first window, and withholds the rest */
 void connection_measure_window(struct connection *connection); /* after rcv_nxt has moved */
 
 /* True where something that began at `since` is the last of several long waits in a row, which `count` counts. */

@@ -79,7 +79,7 @@ enum frame_verdict frame_check_packet(const uint8_t *packet, uint32_t length, bo
 
 /* connection.c, tcp_output.c */
 void tcp_flush(void);        /* sends what is ready */
-bool tcp_has_pending(void);  /* something is ready to be sent */
+bool tcp_has_pending(void);  /* a poll is needed for some connection */
 bool tcp_report(void);       /* adds the events of connections that ended or have room again; true if some are left */
 bool tcp_reports_wait(void); /* somebody waits for room */
 void tcp_tick(void);

@@ -13,9 +13,9 @@ struct listener {
   int32_t handle;
 };
 
-/* Where each call begins; nothing has been sent yet. A call may start a timer though nothing leaves: of a closed window,
-   or of a peer to which there is no route. */
-static struct connection *connection_for(int32_t handle) {
+/* Begins a call on a handle: nothing has left yet, and TCP's timers are looked at again, since a call may start one though
+   nothing leaves, where a window is closed or no route leads to the peer. */
+static struct connection *begin_call(int32_t handle) {
   control[ABI_CONTROL_SENT_AT_ONCE] = 0;
   timers_tcp_changed();
   return handle_object(handle, HANDLE_CONNECTION);
@@ -193,12 +193,12 @@ int32_t abi_tcp_local_port(int32_t handle) {
   return listener == NULL ? ABI_ERROR_BAD_HANDLE : listener->pcb->local_port;
 }
 
-/* A request or its answer leaves at once, in two writes too, as its head and its body; what follows them joins later
-   segments. So do a piece that fills its segments and a window that opens again. All only where lwIP's clock is not
-   behind, and so that nothing is left for a poll: else that one sends it. */
-static void leave(struct connection *connection, int32_t length, double time) {
+/* A small write leaves at once where one segment at most is under way, so that the head and the body of an answer both do;
+   a large one and a window that opens always do. Nothing does where a tick of TCP is due. SENT_AT_ONCE names an interface
+   only where nothing else needs a poll; else the connection is marked for the next one, which hands its frames on, too. */
+static void send_now_or_later(struct connection *connection, bool small, double time) {
   struct tcp_pcb *pcb = connection->pcb;
-  bool waits = pcb->unacked != NULL && pcb->unacked->next != NULL && length < WORTH_REFERRING;
+  bool waits = small && pcb->unacked != NULL && pcb->unacked->next != NULL;
   if (time > 0 && !waits && timers_advance(time)) {
     tcp_emit_in_flush(true);
     err_t error = tcp_output(pcb);
@@ -213,7 +213,7 @@ static void leave(struct connection *connection, int32_t length, double time) {
 
 int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   control[ABI_CONTROL_SEND_FULL] = 0;
-  struct connection *connection = connection_for(handle);
+  struct connection *connection = begin_call(handle);
   if (connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
@@ -245,7 +245,7 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   if (error != ERR_OK && error != ERR_MEM) {
     return error_from_lwip(error);
   }
-  leave(connection, length, time);
+  send_now_or_later(connection, length < WORTH_REFERRING, time);
   if (taken < length || connection_send_room(connection) == 0) {
     control[ABI_CONTROL_SEND_FULL] = 1;
     connection->stalled = now + (error == ERR_OK ? 0 : CONNECTION_MEMORY_WAIT);
@@ -255,7 +255,7 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
 }
 
 int32_t abi_tcp_received(double time, int32_t handle, int32_t length) {
-  struct connection *connection = connection_for(handle);
+  struct connection *connection = begin_call(handle);
   if (connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
@@ -271,13 +271,13 @@ int32_t abi_tcp_received(double time, int32_t handle, int32_t length) {
       tcp_recved(connection->pcb, (u16_t)step);
     }
     tcp_input_pcb = NULL;
-    leave(connection, WORTH_REFERRING, time);
+    send_now_or_later(connection, false, time);
   }
   return 0;
 }
 
 int32_t abi_tcp_shutdown(int32_t handle) {
-  struct connection *connection = connection_for(handle);
+  struct connection *connection = begin_call(handle);
   if (connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
@@ -289,7 +289,7 @@ int32_t abi_tcp_shutdown(int32_t handle) {
 
 int32_t abi_tcp_close(int32_t handle) {
   struct listener *listener = handle_object(handle, HANDLE_LISTENER);
-  struct connection *connection = connection_for(handle);
+  struct connection *connection = begin_call(handle);
   if (listener == NULL && connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
@@ -304,7 +304,7 @@ int32_t abi_tcp_close(int32_t handle) {
 }
 
 int32_t abi_tcp_abort(int32_t handle) {
-  struct connection *connection = connection_for(handle);
+  struct connection *connection = begin_call(handle);
   if (connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
@@ -322,7 +322,7 @@ int32_t abi_tcp_abort(int32_t handle) {
 }
 
 int32_t abi_tcp_accepted(int32_t handle) {
-  struct connection *connection = connection_for(handle);
+  struct connection *connection = begin_call(handle);
   if (connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
@@ -333,7 +333,7 @@ int32_t abi_tcp_accepted(int32_t handle) {
 }
 
 int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value) {
-  struct connection *connection = connection_for(handle);
+  struct connection *connection = begin_call(handle);
   if (connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }

@@ -7,6 +7,7 @@
     ├── NetworkError (OSError)              a call failed; `errno` says why
     │   ├── ConnectionRefused, ConnectionReset, ConnectionTimedOut, ConnectionAborted,
     │   │   PermissionDenied
+    │   ├── MachineNetworkError             a strict block refuses the machine's network (also PermissionError)
     │   └── IcmpError                       a router or host reports it by ICMP
     │       ├── DestinationUnreachableError, TimeExceededError
     ├── NameResolutionError                 a name led to no address (socket.gaierror, which is an OSError)
@@ -14,6 +15,8 @@
     ├── StreamLockedError (RuntimeError)    a stream has another user
     ├── CaptureFormatError (ValueError)     a file is no capture, or a damaged one
     └── ModuleMismatchError (RuntimeError)  no module built, or one of another ABI version
+
+`MachineNetworkWarning` is no exception of the stack's, but a ``RuntimeWarning`` of the polyfills.
 
 Mistakes of the caller (a malformed address, a wrong type) are plain ``ValueError`` and ``TypeError``.
 """
@@ -32,6 +35,8 @@ __all__ = [
     "ConnectionTimedOut",
     "DestinationUnreachableError",
     "IcmpError",
+    "MachineNetworkError",
+    "MachineNetworkWarning",
     "ModuleMismatchError",
     "NameResolutionError",
     "NetworkError",
@@ -73,6 +78,25 @@ class ConnectionAborted(NetworkError, ConnectionAbortedError):
 
 class PermissionDenied(NetworkError, PermissionError):
     """A broadcast by a socket that was not opened for it."""
+
+
+class MachineNetworkError(NetworkError, PermissionError):
+    """A call would have reached the machine's network inside of a block that refuses it; ``errno`` is EPERM.
+
+    Attributes:
+        call: the call that was refused, as text: its audit event (PEP 578) and where it leads.
+    """
+
+    def __init__(self, number: int, text: str, call: str = "") -> None:
+        super().__init__(number, text)
+        self.call = call
+
+    def __reduce__(self) -> tuple[type[MachineNetworkError], tuple[int, str, str]]:
+        return type(self), (self.errno or 0, self.strerror or "", self.call)
+
+
+class MachineNetworkWarning(RuntimeWarning):
+    """A call inside a polyfill goes to the machine's network, although its destination is the stack's."""
 
 
 class IcmpError(NetworkError):

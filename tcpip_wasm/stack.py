@@ -175,7 +175,7 @@ class NetworkStack:
         """The event loop the stack lives on."""
         return self._driver.loop
 
-    def polyfill(self, route: RouteLike = None) -> Polyfill:
+    def polyfill(self, route: RouteLike = None, *, strict: bool = False) -> Polyfill:
         """Return a context manager inside which the loop's network is this stack's, for existing asyncio programs.
 
         Inside ``with stack.polyfill():`` the loop's `create_connection`, `create_server`, `create_datagram_endpoint`,
@@ -187,6 +187,12 @@ class NetworkStack:
             route: which destinations are the stack's: networks and patterns of names, such as
                 ``["10.0.0.0/8", "*.internal"]``, or a predicate on a host's text; None is everything. ``"0.0.0.0"``
                 stands for a server that names no host.
+            strict: whether what does not go through the loop is refused with `MachineNetworkError`, in all threads of
+                the process, while the block lasts: the machine's sockets and its resolver, but for what the route
+                leaves to the machine, and other programs. Unix sockets are allowed, and so is what is done inside
+                `tcpip_wasm.compat.machine_network`. It installs an audit hook (PEP 578), which stays, idle, for the
+                life of the process; what opens sockets in C raises no event that it could see. Without `strict` such
+                calls of the loop's thread and its executor are warned of, by `MachineNetworkWarning`.
 
         Raises:
             ValueError, TypeError: a malformed route.
@@ -195,7 +201,7 @@ class NetworkStack:
         """
         from tcpip_wasm.compat import polyfill
 
-        return polyfill(self, route)
+        return polyfill(self, route, strict=strict)
 
     def stats(self) -> StackStatistics:
         """Return what the stack and its interfaces have counted so far.

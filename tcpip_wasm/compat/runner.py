@@ -16,6 +16,7 @@ def run(
     *,
     stack: NetworkStack | Callable[[], Awaitable[NetworkStack]] | None = None,
     route: RouteLike = None,
+    strict: bool = False,
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> Any:
@@ -25,7 +26,7 @@ def run(
         main: the program.
         stack: a stack, on whose loop the program then runs; or what makes one, such as a coroutine function, which is
             called on a new loop and whose stack is closed at the end; None makes one with nothing but a loopback.
-        route: see `NetworkStack.polyfill`.
+        route, strict: see `NetworkStack.polyfill`.
         debug: as for `asyncio.run`; only with a new loop.
         loop_factory: makes the new loop, such as `uvloop.new_event_loop`.
 
@@ -40,7 +41,7 @@ def run(
         if debug is not None or loop_factory is not None:
             main.close()
             raise ValueError("debug, loop_factory: the stack has its loop already")
-        inside = _inside(main, stack, route)
+        inside = _inside(main, stack, route, strict)
         if stack.loop.is_running():
             return inside
         return stack.loop.run_until_complete(inside)
@@ -51,7 +52,7 @@ def run(
 
     async def with_own_stack() -> Any:
         async with await make() as own:
-            return await _inside(main, own, route)
+            return await _inside(main, own, route, strict)
 
     try:
         with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
@@ -60,9 +61,9 @@ def run(
         main.close()  # had it not begun, it would complain
 
 
-async def _inside(main: Coroutine[Any, Any, Any], stack: NetworkStack, route: RouteLike) -> Any:
+async def _inside(main: Coroutine[Any, Any, Any], stack: NetworkStack, route: RouteLike, strict: bool) -> Any:
     try:
-        with polyfill(stack, route=route):
+        with polyfill(stack, route=route, strict=strict):
             return await main
     finally:
         main.close()

@@ -130,6 +130,13 @@ class TcpServer(asyncio.AbstractServer):
             transport.leave_backlog()
         transport.begin()
 
+    def adopt(self, transport: TcpTransport) -> None:
+        """Take over a connection that another listener has accepted; its protocol is set, and not yet connected."""
+        self._connections[transport] = None
+        transport.on_lost = self._lost
+        transport.begin()
+        transport.resume_reading()
+
     def _lost(self, transport: TcpTransport) -> None:
         self._connections.pop(transport, None)
         self._maybe_closed()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket as real
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from tcpip_wasm.compat import socket as stand_in
@@ -45,11 +45,15 @@ _WAY_OUT: Final = (
 
 
 @contextlib.contextmanager
-def strictly() -> Iterator[None]:
-    """Refuse the machine's network in a block of code inside of `polyfill_socket`."""
+def strictly(leaves: Callable[[str], bool] | None = None) -> Iterator[None]:
+    """Refuse the machine's network in a block of code inside of `polyfill_socket`.
+
+    Args:
+        leaves: see `Guard`.
+    """
     install()
     try:
-        with Guard("polyfill_socket(strict=True)", _WAY_OUT):
+        with Guard("polyfill_socket(strict=True)", _WAY_OUT, leaves=leaves):
             yield
     finally:
         uninstall()

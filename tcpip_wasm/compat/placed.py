@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NoReturn, cast
 
+from tcpip_wasm.compat.guard import REAL
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets import TcpTransport
 
@@ -188,13 +189,13 @@ class PlacedSocket(socket.socket):
 
 def _stand_for_itself(sock: Any) -> None:
     if isinstance(sock, PlacedSocket):
-        cast(Any, sock).__class__ = socket.socket
+        cast(Any, sock).__class__ = REAL
     _standing.pop(sock, None)
 
 
 def stand_for(sock: socket.socket, end: Any) -> None:
     """Let a plain socket have the addresses of what it stands for, and end with it."""
-    if type(sock) in (socket.socket, PlacedSocket):  # of other kinds the end is noticed by `sweep`
+    if type(sock) in (REAL, PlacedSocket):  # of other kinds the end is noticed by `sweep`
         _standing[sock] = end
         sock.__class__ = PlacedSocket
 

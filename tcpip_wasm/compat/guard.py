@@ -133,7 +133,8 @@ def machine_network() -> Iterator[None]:
     """Let the code of a block use the machine's network inside of strict blocks, without refusals and warnings.
 
     It holds for the calling thread's context (for a coroutine: its task and those that it starts) and for threads that
-    are started inside. It does not change what is the stack's: calls that a polyfill serves are served as before.
+    are started inside. A socket that is bound inside is the machine's, and so is a listener that is made of it; other
+    calls of the loop that a polyfill serves are served as before.
     """
     _follow_threads(1)
     token = _permitted.set(True)

@@ -16,8 +16,6 @@
     ├── CaptureFormatError (ValueError)     a file is no capture, or a damaged one
     └── ModuleMismatchError (RuntimeError)  no module built, or one of another ABI version
 
-`MachineNetworkWarning` is no exception of the stack's, but a ``RuntimeWarning`` of the polyfills.
-
 Mistakes of the caller (a malformed address, a wrong type) are plain ``ValueError`` and ``TypeError``.
 """
 
@@ -36,7 +34,6 @@ __all__ = [
     "DestinationUnreachableError",
     "IcmpError",
     "MachineNetworkError",
-    "MachineNetworkWarning",
     "ModuleMismatchError",
     "NameResolutionError",
     "NetworkError",
@@ -93,10 +90,6 @@ class MachineNetworkError(NetworkError, PermissionError):
 
     def __reduce__(self) -> tuple[type[MachineNetworkError], tuple[int, str, str]]:
         return type(self), (self.errno or 0, self.strerror or "", self.call)
-
-
-class MachineNetworkWarning(RuntimeWarning):
-    """A call inside a polyfill goes to the machine's network, although its destination is the stack's."""
 
 
 class IcmpError(NetworkError):

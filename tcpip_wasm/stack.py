@@ -192,7 +192,7 @@ class NetworkStack:
                 leaves to the machine, and other programs. Unix sockets are allowed, and so is what is done inside
                 `tcpip_wasm.compat.machine_network`. It installs an audit hook (PEP 578), which stays, idle, for the
                 life of the process; what opens sockets in C raises no event that it could see. Without `strict` such
-                calls of the loop's thread and its executor are warned of, by `MachineNetworkWarning`.
+                calls of the loop's thread and its executor are warned of, by `tcpip_wasm.compat.MachineNetworkWarning`.
 
         Raises:
             ValueError, TypeError: a malformed route.

@@ -29,7 +29,7 @@ Adapters, which import the library that they are for, and which nothing here imp
     extras     what they say where it is not installed
 """
 
-from tcpip_wasm.compat.guard import machine_network
+from tcpip_wasm.compat.guard import MachineNetworkWarning, machine_network
 from tcpip_wasm.compat.loop import Polyfill, polyfill
 from tcpip_wasm.compat.patch import polyfill_socket
 from tcpip_wasm.compat.route import RouteLike
@@ -37,6 +37,7 @@ from tcpip_wasm.compat.runner import run
 from tcpip_wasm.compat.thread import StackThread, VirtualHost
 
 __all__ = [
+    "MachineNetworkWarning",
     "Polyfill",
     "RouteLike",
     "StackThread",

@@ -25,7 +25,7 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from tcpip_wasm.compat.route import ANY_ADDRESS, literal
-from tcpip_wasm.errors import MachineNetworkError, MachineNetworkWarning
+from tcpip_wasm.errors import MachineNetworkError
 
 REAL: Final = socket.socket
 """The class itself; `polyfill_socket` puts another one in its place."""
@@ -44,6 +44,10 @@ _permitted_threads: WeakSet[threading.Thread] = WeakSet()
 _guards: tuple[Guard, ...] = ()
 _lock = threading.Lock()
 _installed = False
+
+
+class MachineNetworkWarning(RuntimeWarning):
+    """A call inside a polyfill goes to the machine's network, although its destination is the stack's."""
 
 
 class Guard:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tcpip_wasm import MachineNetworkWarning, TcpipError, create_stack
-from tcpip_wasm.compat import machine_network
+from tcpip_wasm import TcpipError, create_stack
+from tcpip_wasm.compat import MachineNetworkWarning, machine_network
 from tests.support_outside import machine_refuses
 from tests.support_stacks import fails, pair, run, turns
 from tests.support_tls import client_context, server_context

@@ -29,8 +29,8 @@ import trio
 import urllib3
 import websockets.sync.client
 
-from tcpip_wasm import MachineNetworkError, MachineNetworkWarning, NetworkStack, create_stack
-from tcpip_wasm.compat import StackThread, polyfill_socket
+from tcpip_wasm import MachineNetworkError, NetworkStack, create_stack
+from tcpip_wasm.compat import MachineNetworkWarning, StackThread, polyfill_socket
 from tests import support_stacks
 from tests.compat.support_socket import BOUND
 from tests.programs.ports import WS
@@ -378,13 +378,18 @@ def test_gevent() -> None:
         with pytest.raises(MachineNetworkError, match=r"socket.__new__"):
             gevent.socket.create_connection((HOST, HTTP), timeout=BOUND)
 
+    async def on_a_loop(_: NetworkStack) -> None:
+        program()
+
+    alone(on_a_loop)
     blocking(program)
 
 
 GRPC = """
 import asyncio, sys, warnings
 import grpc, grpc.aio
-from tcpip_wasm import MachineNetworkError, MachineNetworkWarning, create_stack
+from tcpip_wasm import MachineNetworkError, create_stack
+from tcpip_wasm.compat import MachineNetworkWarning
 
 async def main():
     async with await create_stack() as stack:

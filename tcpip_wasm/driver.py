@@ -12,8 +12,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from functools import wraps
 from math import inf
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary, WeakSet, ref
 
 from tcpip_wasm.engine import Core, FrameBuffers, abi
@@ -136,6 +137,20 @@ def drivers_of(loop: asyncio.AbstractEventLoop) -> list[Driver]:
     return [] if scheduler is None else [driver for driver in scheduler.drivers if driver.error is None]
 
 
+def _on_own_thread(loop: asyncio.AbstractEventLoop, call: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(call)
+    def checked(*arguments: Any, **options: Any) -> Any:
+        # As `loop._check_thread`, which uvloop's loops do not have for others.
+        if loop.is_running() and asyncio._get_running_loop() is not loop:
+            raise RuntimeError(
+                "Non-thread-safe operation: a stack was used from another thread than that of its event loop; use "
+                "loop.call_soon_threadsafe() or asyncio.run_coroutine_threadsafe()"
+            )
+        return call(*arguments, **options)
+
+    return checked
+
+
 class Driver:
     """Drives one core on one event loop.
 
@@ -170,6 +185,13 @@ class Driver:
         self._due = inf  # when it fires
         self._sent_since_poll = False
         self._waiting: list[tuple[FrameBuffers, Callable[[], None]]] = []
+        if loop.get_debug():
+            self._check_threads()
+
+    def _check_threads(self) -> None:
+        """Let calls from another thread raise, as those of asyncio's loops do in debug mode."""
+        for name in ("check", "received", "send", "wake", "wake_soon", "when_room"):
+            setattr(self, name, _on_own_thread(self.loop, getattr(self, name)))
 
     def wake(self, *, first: bool = False) -> None:
         """See to it that the core is polled soon. Cheap when it is already awake.

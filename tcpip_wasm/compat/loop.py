@@ -103,7 +103,10 @@ class Polyfill:
         return chosen if isinstance(chosen, NetworkStack) else chosen()
 
     def __enter__(self) -> Polyfill:
-        """Raises RuntimeError where it is entered already, or outside of the stack's loop."""
+        """Raises RuntimeError where it is entered already or outside of the stack's loop, StackError of a stack that is
+        gone."""
+        if isinstance(self._chosen, NetworkStack):
+            self._chosen._driver.check()
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:

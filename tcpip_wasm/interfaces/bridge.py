@@ -103,6 +103,11 @@ class BridgeInterface(Interface):
             tap.unobserve(observer)
 
     @property
+    def attached(self) -> bool:
+        """Whether something is attached to one of the ports."""
+        return any(tap.attached for tap in self._ports)
+
+    @property
     def ageing(self) -> int:
         """Seconds after which an address that was not heard of is forgotten; with 0 every frame goes to every port."""
         return self._ageing

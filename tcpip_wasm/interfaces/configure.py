@@ -27,9 +27,9 @@ from tcpip_wasm.engine import (
     parse_advertisement,
 )
 from tcpip_wasm.errors import NetworkError, StackError, network_error
-from tcpip_wasm.interfaces.addresses import IPInterface
+from tcpip_wasm.interfaces.addresses import MIN_MTU6, IPInterface
 from tcpip_wasm.interfaces.advertise import RouterAdvertiser
-from tcpip_wasm.interfaces.interface import Interface
+from tcpip_wasm.interfaces.interface import Interface, lost_frames
 
 __all__ = ["AutoconfiguredAddress", "Lease"]
 
@@ -179,7 +179,7 @@ class ConfigurableInterface(Interface):
             OSError: ``EADDRNOTAVAIL`` where another host has the address: it is not used, and not among `addresses`
                 any more. ``EADDRINUSE`` with ``dhcp`` where there is an IPv4 address, or a UDP socket has port 68.
                 ``EBUSY`` while another call waits. ``ENODEV`` where the interface was removed.
-            ValueError: nothing to do, or a timeout that is not positive.
+            ValueError: nothing to do, a timeout that is not positive, or ``slaac`` with an MTU too small for IPv6.
             TypeError: a timeout that is no number.
 
         Cancelled, it stops what it began.
@@ -189,6 +189,8 @@ class ConfigurableInterface(Interface):
             raise ValueError("configure: one of dhcp, slaac and dad must be true")
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout: {timeout} is not more than 0")
+        if slaac and self.mtu < MIN_MTU6:
+            raise ValueError(f"slaac: {self.name} has an MTU of {self.mtu}, and IPv6 needs {MIN_MTU6}")
         self.check()
         if self._configuring:
             raise NetworkError(errno.EBUSY, f"{self.name} is being configured already")
@@ -216,7 +218,8 @@ class ConfigurableInterface(Interface):
             begun.clear()
         except TimeoutError as error:
             if error.errno is None:
-                raise network_error(errno.ETIMEDOUT, f"configure {self.name}") from None
+                why = lost_frames([self])
+                raise network_error(errno.ETIMEDOUT, f"configure {self.name}{f': {why}' if why else ''}") from None
             raise
         finally:
             self._configuring = False

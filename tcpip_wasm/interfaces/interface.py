@@ -7,7 +7,7 @@ interface where a cable joins the two. Until something is attached, frames that 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Final, Protocol
@@ -16,6 +16,9 @@ from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import FrameBuffers, abi, observe, split_records, unobserve
 from tcpip_wasm.errors import NetworkError, StackError
 from tcpip_wasm.interfaces.addresses import IPInterface
+
+MOST_NAMED: Final = 8
+"""Interfaces or addresses that an error lists."""
 
 _NEARLY_FULL: Final = abi.TRANSMIT_CAPACITY - 2 * abi.MAX_FRAME
 
@@ -331,6 +334,19 @@ class Interface:
                 self.driver.report(failure, "an observer of an interface failed")
         if port is not None:
             port.detached(error)
+
+
+def lost_frames(interfaces: Iterable[Interface]) -> str | None:
+    """Return what to say of interfaces where nothing takes the frames of any of them; else None.
+
+    Such frames are dropped and counted, so that a call which waits for an answer ends in a time-out.
+    """
+    idle = [interface for interface in interfaces if interface.type != "loopback"]
+    if not idle or any(interface.attached for interface in idle):
+        return None
+    names = [interface.name for interface in idle]
+    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return f"nothing is attached to {', '.join(names[:MOST_NAMED] + more)}, which drops what it sends"
 
 
 def check_interface(name: str, interface: object, driver: Driver) -> Interface:

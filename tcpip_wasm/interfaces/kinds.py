@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import StreamLockedError
-from tcpip_wasm.interfaces.addresses import IPInterface
+from tcpip_wasm.interfaces.addresses import MIN_MTU6, IPInterface
 from tcpip_wasm.interfaces.configure import ConfigurableInterface
 from tcpip_wasm.interfaces.frames import FrameSink, FrameSource
 from tcpip_wasm.interfaces.interface import Interface, Observer
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from tcpip_wasm.interfaces.bridge import BridgeInterface
 
 LOOPBACK_MTU: Final = 65535
-MIN_MTU6: Final = 1280
-"""Bytes: RFC 8200, section 5."""
 
 
 class LoopbackInterface(Interface):

@@ -196,7 +196,7 @@ class Host:
         """
         life = self._alive()
         parsed = self.network.free(parse_addresses(addresses))
-        adapter = life.context.run(Adapter, self, life, len(self.adapters), parsed, parse_mtu(mtu))
+        adapter = life.context.run(Adapter, self, life, len(self.adapters), parsed, parse_mtu(mtu, parsed))
         self.adapters.append(adapter)
         self.network.learn(self, adapter.addresses)
         return adapter

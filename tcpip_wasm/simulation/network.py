@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final, Literal
 
 from tcpip_wasm.capture import Event, Observation, Recorder, Trace
 from tcpip_wasm.errors import network_error
-from tcpip_wasm.interfaces.addresses import parse_addresses, parse_mtu
+from tcpip_wasm.interfaces.addresses import MIN_MTU6, parse_addresses, parse_mtu
 from tcpip_wasm.names import HostsTable
 from tcpip_wasm.simulation.current import place
 from tcpip_wasm.simulation.host import Adapter, Host, check_name
@@ -91,8 +91,8 @@ class Network:
         Args:
             name: its name; other hosts resolve it. Of ``db.lab``, hosts in the domain ``lab`` also know ``db``.
             addresses: of its first network card, such as ``"10.0.0.1/24"``; at most one of them is IPv4. None takes
-                the next of 10.0.0.0/8 and of fd00::/64.
-            mtu: bytes of the largest IP packet.
+                the next of 10.0.0.0/8 and of fd00::/64, the latter not with an MTU below 1,280.
+            mtu: bytes of the largest IP packet; with an IPv6 address, 1,280 at least.
 
         Raises:
             ValueError, TypeError: a malformed argument, or a name or address that is taken.
@@ -100,17 +100,19 @@ class Network:
         key = check_name(name)
         if key in self.hosts or key in self.switches:
             raise ValueError(f"name: {name!r} is taken")
+        parse_mtu(mtu)
         number = len(self.hosts) + 1
         if number > MOST_HOSTS:
             raise ValueError(f"a network has at most {MOST_HOSTS} hosts")
         if addresses:
             parsed = parse_addresses(addresses)
+            parse_mtu(mtu, parsed)
         else:
             parsed = [
                 IPv4Interface((int(IPv4Address("10.0.0.0")) + number, 8)),
-                IPv6Interface((int(IPv6Address("fd00::")) + number, 64)),
+                *([IPv6Interface((int(IPv6Address("fd00::")) + number, 64))] if mtu >= MIN_MTU6 else []),
             ]
-        host = Host(self, key, number, self.free(parsed), parse_mtu(mtu))
+        host = Host(self, key, number, self.free(parsed), mtu)
         self.hosts[key] = host
         self.learn(host, parsed)
         return host

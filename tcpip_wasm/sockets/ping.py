@@ -84,6 +84,7 @@ class PingSession:
         self._driver = driver
         self._routing = routing
         self._address = address
+        self._scope = scope
         self._ping = driver.core.ping
         self._scope_name = scope_name
         self._handle = self._ping.open(address, scope)
@@ -147,7 +148,8 @@ class PingSession:
         except TimeoutError as error:
             if error.errno is not None:
                 raise
-            raise network_error(errno.ETIMEDOUT, f"ping {self.host}") from None
+            timed_out = network_error(errno.ETIMEDOUT, f"ping {self.host}")
+            raise self._routing.explained(timed_out, self._address, self._scope) from None
         finally:
             del self._pending[sequence]
 
@@ -168,7 +170,7 @@ class PingSession:
             try:
                 sent = self._ping.send(self._handle, sequence, data, hop_limit)
             except NetworkError as error:
-                raise self._routing.explained(error, self._address) from None
+                raise self._routing.explained(error, self._address, self._scope) from None
             self._driver.wake()
             if sent:
                 return

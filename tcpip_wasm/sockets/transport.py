@@ -15,14 +15,14 @@ import errno
 import warnings
 from asyncio.constants import _SendfileMode
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, cast
 from weakref import ref
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi, decode_endpoint, error_for
-from tcpip_wasm.errors import StackError, network_error
+from tcpip_wasm.errors import NetworkError, StackError, network_error
 from tcpip_wasm.sockets.stand_in import TransportSocket
 
 HIGH_WATER: Final = 64 * 1024
@@ -78,6 +78,7 @@ class TcpTransport(asyncio.Transport):
 
     Attributes:
         connected: a future that is done once the connection is open, or fails; only for connections made here.
+        explained: adds to an error what the routing table knows of its cause; only for connections made here.
         end_error: why the connection ended, a turn of the loop before `connection_lost` tells the protocol; or None.
         auto_credit: whether data counts as read once the protocol has it. A consumer that queues it sets this to
             False and calls `credit` when somebody has read.
@@ -122,6 +123,7 @@ class TcpTransport(asyncio.Transport):
         self._eof_told = False
         self._writes_after_loss = 0
         self.connected: asyncio.Future[None] | None = None
+        self.explained: Callable[[NetworkError], NetworkError] | None = None
         self.auto_credit = True
         self.end_error: BaseException | None = None
         self.on_lost: Any = None
@@ -444,6 +446,8 @@ class TcpTransport(asyncio.Transport):
         if error is None and self._arrived:
             # All was received and the peer is done; the protocol reads on at its own pace.
             return
+        if self.explained is not None and isinstance(error, NetworkError):
+            error = self.explained(error)
         self._closing = self._lost = True
         self.end_error = error
         if self._driver.error is None:

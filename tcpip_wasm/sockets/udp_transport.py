@@ -141,7 +141,7 @@ class UdpTransport(asyncio.DatagramTransport):
             self._driver.wake()  # the next poll ends this transport
             return True
         except OSError as error:
-            self._tell(self._protocol.error_received, error)
+            self._tell(self._protocol.error_received, self._endpoints.explained(error, remote or self._remote))
             return True
         self._driver.wake()
         return sent

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
+from tcpip_wasm import __version__
 from tcpip_wasm.capture.connections import Connection, connections, views
 from tcpip_wasm.capture.decode import Packet
 from tcpip_wasm.capture.observation import Event
@@ -27,7 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: those of the command line; None takes the program's.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if "run" not in options:
+        parser.print_help()
+        return 0
     try:
         return int(options.run(options))
     except BrokenPipeError:  # whoever reads has enough, as ``head`` has
@@ -41,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tcpip-wasm", description="Looks at captures (pcapng and pcap), and runs simulations under many seeds."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"tcpip-wasm {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND")
     show = commands.add_parser("show", help="print one line for each packet")
     show.add_argument("capture", type=Path)
     show.add_argument(

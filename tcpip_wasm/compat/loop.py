@@ -105,8 +105,6 @@ class Polyfill:
     def __enter__(self) -> Polyfill:
         """Raises RuntimeError where it is entered already or outside of the stack's loop, StackError of a stack that is
         gone."""
-        if isinstance(self._chosen, NetworkStack):
-            self._chosen._driver.check()
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
@@ -115,6 +113,8 @@ class Polyfill:
             raise RuntimeError("a polyfill replaces the loop of its stack, and another loop is running")
         if self._machine:
             raise RuntimeError("this polyfill is active already; make another one")
+        if isinstance(self._chosen, NetworkStack):
+            self._chosen._driver.check()
         self._ended = False
         for name in REPLACED:
             self._before[name] = vars(self._loop).get(name, _NOT_GIVEN)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
+from math import inf
 from random import Random
 from typing import Any, BinaryIO, Final, Literal
 
@@ -23,6 +24,7 @@ from tcpip_wasm.simulation.current import place
 from tcpip_wasm.simulation.host import Adapter, Host, check_name
 from tcpip_wasm.simulation.link import Link
 from tcpip_wasm.simulation.loop import VirtualLoop
+from tcpip_wasm.simulation.loss import check_number
 from tcpip_wasm.simulation.settings import LinkSettings
 from tcpip_wasm.simulation.switch import DEFAULT_AGEING, DEFAULT_TABLE, Switch, SwitchPort
 
@@ -223,7 +225,7 @@ class Network:
     # --- What happens to it -------------------------------------------------------------------------------------------
 
     def at(self, time: float, call: Callable[..., Any], *arguments: Any) -> asyncio.TimerHandle:
-        """Call something at a time, such as ``network.at(5.0, link.down)``; the past is now.
+        """Call something at a time, such as ``network.at(5.0, link.down)``.
 
         Args:
             time: virtual seconds since the run began.
@@ -233,11 +235,27 @@ class Network:
 
         Returns:
             What can be cancelled.
+
+        Raises:
+            ValueError: a time in the past, infinite or not a number.
+            TypeError: the time is no number, or what is to be called is no function.
         """
+        now = self.loop.time()
+        _check_call(call)
+        check_number("time", time, -inf, inf)
+        if now - time > 1e-9:  # the clock counts nanoseconds, sums of floating point numbers miss them
+            raise ValueError(f"time: {time:g} s is past, it is {now:g} s since the run began; after() counts from now")
         return self.loop.call_at(time, self._call, call, arguments, context=self.context.copy())
 
     def after(self, delay: float, call: Callable[..., Any], *arguments: Any) -> asyncio.TimerHandle:
-        """Call something some virtual seconds from now; see `at`."""
+        """Call something some virtual seconds from now; see `at`.
+
+        Raises:
+            ValueError: a negative delay, an infinite one, or not a number.
+            TypeError: the delay is no number, or what is to be called is no function.
+        """
+        _check_call(call)
+        check_number("delay", delay, 0.0, inf)
         return self.at(self.loop.time() + delay, call, *arguments)
 
     def _call(self, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -465,6 +483,14 @@ class Network:
             host.crash()
         for recorder in self._recorders:
             recorder.close()
+
+
+def _check_call(call: object) -> None:
+    if asyncio.iscoroutine(call):
+        call.close()
+        raise TypeError("call must be a function (network.at(5, restart), not restart()), not a coroutine")
+    if not callable(call):
+        raise TypeError(f"call must be a function (network.at(5, host.crash), not host.crash()), not {call!r}")
 
 
 def _is_unheard(task: asyncio.Task[Any]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import inspect
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -93,13 +94,19 @@ def run(
         DeadlockError: nothing can happen any more, and the scenario has not returned.
         TimeLimitError: a limit was reached.
         ScenarioError: the scenario returned, but a callback failed or a task of a host did and nobody awaited it.
-        RuntimeError: another event loop runs in this thread.
+        RuntimeError: another event loop runs in this thread, as in a notebook: there,
+            ``await asyncio.to_thread(run, scenario, seed=…)``.
+        TypeError: the scenario is no coroutine function.
 
     What the scenario raises is raised here, and so is what a service of a host raises, which ends the scenario. It gets
     a note with the seed, the virtual time and the trace's hash, and `network_of` finds its network.
     """
+    check_scenario(scenario)
     if asyncio._get_running_loop() is not None:
-        raise RuntimeError("run() makes a loop, and another loop is running in this thread")
+        raise RuntimeError(
+            "run() makes an event loop, and one runs in this thread already, as it does in a notebook: there, "
+            "await asyncio.to_thread(run, scenario, seed=…)"
+        )
     stage = Stage(
         seed=seed,
         limit=limit,
@@ -130,6 +137,16 @@ def run(
             attach_network(error, stage.network, digest)
         raise
     return Run(value, seed, digest, duration, stage.network, tuple(left.values()), tuple(stage.failures))
+
+
+def check_scenario(scenario: object) -> None:
+    """Raise TypeError for what is no function, such as a coroutine that was made already."""
+    if asyncio.iscoroutine(scenario):
+        scenario.close()
+    if not callable(scenario):
+        raise TypeError(
+            f"scenario must be a coroutine function (scenario, not scenario(network)), not {type(scenario).__name__}"
+        )
 
 
 class Stage:
@@ -256,7 +273,10 @@ class Stage:
         assert self._main is not None
         self._main.set_name(name)
         try:
-            return await scenario(self.network)
+            waiting = scenario(self.network)
+            if not inspect.isawaitable(waiting):
+                raise TypeError(f"{name} must be a coroutine function (async def): {scenario!r} returned {waiting!r}")
+            return await waiting
         finally:
             self._main = None
 

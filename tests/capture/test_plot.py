@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import tcpip_wasm
 from tcpip_wasm.capture import Observation, PcapngWriter, Trace, link_types
 from tcpip_wasm.capture.connections import Acknowledgement, Segment, connections, views
 from tcpip_wasm.cli import main
@@ -318,7 +319,7 @@ def test_list_show_and_mistakes(file: Path, tmp_path: Path, capsys: pytest.Captu
     assert main(["plot", str(empty)]) == 1
     assert capsys.readouterr().err == f"tcpip-wasm: {empty}: no TCP connection among 0 packets\n"
     with pytest.raises(SystemExit) as caught:
-        main([])
+        main(["nonsense"])
     assert caught.value.code == 2
 
 
@@ -332,6 +333,23 @@ def test_a_file_that_was_cut_off(file: Path, tmp_path: Path, capsys: pytest.Capt
     assert "the file ends in a block" in said.err
     assert main(["plot", "--list", str(cut)]) == 0
     assert f"only {whole - 1:,} packets could be read: the file ends in a block" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    help_text = capsys.readouterr().out
+    assert help_text.startswith("usage: tcpip-wasm ")
+    assert {"show", "plot", "sweep"} <= set(help_text.split())
+    for option, text in (("--version", f"tcpip-wasm {tcpip_wasm.__version__}\n"), ("--help", help_text)):
+        with pytest.raises(SystemExit) as caught:
+            main([option])
+        assert caught.value.code == 0
+        assert capsys.readouterr().out == text
+    program = Path(sys.executable).parent / "tcpip-wasm"
+    for command in ([str(program)], [sys.executable, "-m", "tcpip_wasm"]):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.split()[:2] == ["usage:", "tcpip-wasm"]
 
 
 def test_as_a_program(file: Path) -> None:

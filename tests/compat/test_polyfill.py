@@ -722,7 +722,7 @@ def test_run() -> None:
         runner.run(stack.aclose())
 
     async def nested() -> None:
-        with pytest.raises(RuntimeError, match="another loop is running"):
+        with pytest.raises(RuntimeError, match="one runs in this thread already"):
             compat.run(program())
 
     asyncio.run(nested())

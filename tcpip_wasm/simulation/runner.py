@@ -46,7 +46,7 @@ class Run(Generic[T]):
         duration: virtual seconds that the scenario took.
         network: the network, closed by now, with its trace.
         left_open: a text for each task, socket, server and stack that the scenario has left open. What services of
-            hosts have opened counts only if it is still open after they were cancelled.
+            hosts have opened ends with them and does not count; a service that does not end when it is cancelled does.
         failures: where `strict` is off, what would have been a `ScenarioError`.
     """
 
@@ -298,7 +298,20 @@ class Stage:
         if self._fatal is not None:
             raise self._fatal
         self.failures += self.network.unheard()
-        return still_open(self.network, self.stacks, but=mine)
+        left = still_open(self.network, self.stacks, but=mine)
+        # Services may wait for the ends of connections between them, or with hosts that have crashed. Where nothing
+        # else is open, these are reset: else the text of a service says what holds it.
+        hosts = list(self.network.hosts.values())
+        waiting = [task for host in hosts for task in host.unfinished_services()]
+        if waiting and left.keys() == set(waiting) and sum([host.reset_connections_of_services() for host in hosts]):
+            self.loop.limit = self.loop.time() + CLEARING
+
+            async def wait() -> None:
+                await asyncio.wait(waiting)
+
+            with suppress(SimulationError):
+                self._runner.run(wait())
+        return {thing: text for thing, text in left.items() if not (thing in waiting and thing.done())}
 
     def check(self) -> None:
         """Raise what failed where nobody could catch it.

@@ -9,6 +9,7 @@
     host       hosts, their network cards, crashes
     loop       the event loop whose clock jumps
     clock      the process's clocks and random numbers, which follow it
+    dates      `datetime.now`, which follows these clocks
     threads    which threads the loop has to wait for
     log        log records that know the virtual time and the host
     names      names of hosts

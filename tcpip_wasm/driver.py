@@ -37,10 +37,10 @@ retransmission time-out."""
 class Handler(Protocol):
     """What stands behind a handle: an interface, a listener, a connection."""
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event of the core that concerns this handle. A TRANSMIT of 0 says only that some frames wait."""
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """The stack was closed or has trapped: end every pending call with the error."""
 
 
@@ -244,7 +244,7 @@ class Driver:
         """Hand on what a call has sent at once. Nothing else waits then for the poll of the loop's next turn."""
         self.is_late = False
         try:
-            self.handlers[interface].on_event(abi.EVENT_TRANSMIT, 0, b"")
+            self.handlers[interface]._on_event(abi.EVENT_TRANSMIT, 0, b"")
         except Exception as error:  # of a port; the core has the data, whatever becomes of this frame
             self.report(error, "a port of the virtual stack failed")
             self.wake()
@@ -307,7 +307,7 @@ class Driver:
             handler = handlers.get(handle)
             try:
                 if handler is not None:
-                    handler.on_event(kind, value, payload)
+                    handler._on_event(kind, value, payload)
                 elif kind == abi.EVENT_ACCEPTED:
                     core.tcp_abort(value)  # its listener was closed in this very turn
             except StackError as error:
@@ -377,7 +377,7 @@ class Driver:
         self._waiting.clear()
         for handler in handlers:
             try:
-                handler.on_stack_gone(error)
+                handler._on_stack_gone(error)
             except Exception as failure:
                 self.report(failure, "a callback failed while the virtual stack ended")
         self.core.close()

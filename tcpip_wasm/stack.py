@@ -140,7 +140,7 @@ class NetworkStack:
         leases end, if that can be done at once. Idempotent. Cancelled, the stack is closed all the same.
         """
         try:
-            if self._driver.error is None and sum(interface.give_back_soon() for interface in self._interfaces):
+            if self._driver.error is None and sum(interface._give_back_soon() for interface in self._interfaces):
                 await self._leave()
         finally:
             self._driver.end(StackClosedError(errno.ECONNABORTED, "the stack was closed"))
@@ -221,7 +221,7 @@ class NetworkStack:
         interface = make(f"{kind}{number}")
         self._names[kind] = number + 1
         self._interfaces.append(interface)
-        interface.on_name_servers = self._learn_name_servers
+        interface._on_name_servers = self._learn_name_servers
         return interface
 
     def _learn_name_servers(self, interface: Interface) -> None:
@@ -352,7 +352,7 @@ class NetworkStack:
         if interface not in self._interfaces:
             raise ValueError(f"interface: {interface!r} is none of this stack's")
         try:
-            if interface.give_back_soon():
+            if interface._give_back_soon():
                 await self._leave()
         finally:
             if interface in self._interfaces:  # nobody else has removed it meanwhile

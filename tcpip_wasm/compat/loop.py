@@ -243,7 +243,7 @@ class Polyfill:
         finally:
             sock.close()
         transport.set_protocol(wrapper or protocol)
-        transport.begin()
+        transport._begin()
         transport.resume_reading()
         return (await secured(wrapper, waiter) if wrapper else transport), protocol
 

@@ -95,7 +95,7 @@ class RouterAdvertiser:
             return False
         return True
 
-    def on_solicitation(self) -> None:
+    def _on_solicitation(self) -> None:
         """Somebody asked: answer soon, but no more often than allowed."""
         if not self.closed:
             self._at(max(self._loop.time() + self._random.random() * ANSWER_DELAY, self._latest + MIN_DELAY))

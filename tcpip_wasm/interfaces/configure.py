@@ -309,7 +309,7 @@ class ConfigurableInterface(Interface):
         )
         return self._advertiser
 
-    def give_back_soon(self) -> bool:
+    def _give_back_soon(self) -> bool:
         """Release what was lent, before the stack closes; True if there is something to be sent."""
         if self._removed:
             return False
@@ -384,15 +384,15 @@ class ConfigurableInterface(Interface):
         self.check()
 
     def _changed(self) -> None:
-        if self.on_name_servers is not None:
-            self.on_name_servers(self)
+        if self._on_name_servers is not None:
+            self._on_name_servers(self)
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     # --- Events -------------------------------------------------------------------------------------------------
 
-    def on_configuration_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_configuration_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event that is about no frames."""
         if kind == abi.EVENT_ADDRESS:
             self._on_address(value, payload)
@@ -400,7 +400,7 @@ class ConfigurableInterface(Interface):
             self._on_advertisement(payload)
         elif kind == abi.EVENT_ROUTER_SOLICITATION:
             if self._advertiser is not None:
-                self._advertiser.on_solicitation()
+                self._advertiser._on_solicitation()
             return
         elif kind == abi.EVENT_LEASE_MESSAGE:
             self._options = dhcp_options(payload)
@@ -492,7 +492,7 @@ class ConfigurableInterface(Interface):
             self._advertiser.stop()
         self._changed()
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone; who waits hears of it."""
-        super().on_stack_gone(error)
+        super()._on_stack_gone(error)
         self._changed()

@@ -138,7 +138,7 @@ class Interface:
 
     _checksums = True
 
-    dead_end: str | None = None
+    _dead_end: str | None = None
     """Why nothing that leaves arrives, in words, where whoever is attached knows: connects by it fail at once."""
 
     def statistics(self) -> InterfaceStatistics:
@@ -155,10 +155,10 @@ class Interface:
         """The domains to look for short names in that this interface was told of; see `ConfigurableInterface`."""
         return ()
 
-    on_name_servers: Callable[[Interface], None] | None = None
+    _on_name_servers: Callable[[Interface], None] | None = None
     """Called when `name_servers` or `search` may have changed."""
 
-    def give_back_soon(self) -> bool:
+    def _give_back_soon(self) -> bool:
         """Release what was lent, before the stack closes; True if there is something to be sent."""
         return False
 
@@ -196,13 +196,13 @@ class Interface:
     def resume_transmit(self) -> None:
         """There is room for what waits: it leaves now, before the next poll adds to it."""
         if self.buffers.transmit_length:
-            self.on_event(abi.EVENT_TRANSMIT, 0, b"")
+            self._on_event(abi.EVENT_TRANSMIT, 0, b"")
         self.driver.wake()
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Frames wait to be sent, or something else has happened."""
         if kind != abi.EVENT_TRANSMIT:
-            self.on_configuration_event(kind, value, payload)
+            self._on_configuration_event(kind, value, payload)
             return
         buffers, far = self.buffers, self._far
         if far is not None:
@@ -224,7 +224,7 @@ class Interface:
         if value > _NEARLY_FULL and buffers.transmit_length < value:
             self.driver.wake()  # the buffer may have refused segments, which can leave now
 
-    def on_configuration_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_configuration_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event that is about no frames; see `ConfigurableInterface`."""
 
     # --- Frames in ----------------------------------------------------------------------------------------------
@@ -317,7 +317,7 @@ class Interface:
         self.driver.core.remove_interface(self.handle)
         self._let_go(None)
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone, and so is this interface."""
         self._removed = True
         self.buffers.close()

@@ -30,7 +30,7 @@ class LoopbackInterface(Interface):
     def __init__(self, driver: Driver, name: str, addresses: list[IPInterface]) -> None:
         super().__init__(driver, name, LOOPBACK_MTU, addresses)
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Packets wait. Only while somebody observes does the module say so, and leave it to the host to move them."""
         buffers = self.buffers
         if not self._observers or buffers.move_to(buffers):
@@ -123,7 +123,7 @@ class TapInterface(ConfigurableInterface, StreamInterface):
         """Take the tap out of its stack, and out of its bridge."""
         super().remove()
         if self.bridge is not None:
-            self.bridge.forget_port(self)
+            self.bridge._forget_port(self)
 
     @property
     def link_local(self) -> IPv6Address | None:

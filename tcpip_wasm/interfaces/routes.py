@@ -135,13 +135,13 @@ class RoutingTable:
             OSError: ``ENETUNREACH``.
         """
         interfaces = self._interfaces()
-        if all(interface.dead_end is None for interface in interfaces):
+        if all(interface._dead_end is None for interface in interfaces):
             return
         if any(remote == address.ip for interface in interfaces for address in interface.addresses):
             return
         way = self._way(remote, scope)
-        if way is not None and way.dead_end is not None:
-            raise network_error(errno.ENETUNREACH, f"connect to {remote}:{port}: {way.dead_end}")
+        if way is not None and way._dead_end is not None:
+            raise network_error(errno.ENETUNREACH, f"connect to {remote}:{port}: {way._dead_end}")
 
     def _way(self, remote: IPv4Address | IPv6Address, scope: int) -> Interface | None:
         """Return the interface that packets for an address leave by, or None where this table has no route."""

@@ -88,7 +88,7 @@ class Adapter(InterfaceEnd):
 
     def _tell(self) -> None:
         if self.interface is not None:
-            self.interface.dead_end = None if self.linked else f"{self.name} has no link"
+            self.interface._dead_end = None if self.linked else f"{self.name} has no link"
 
     gone = "crash"
 

@@ -180,7 +180,7 @@ class PingSession:
 
     # --- Events of the core ---------------------------------------------------------------------------------------
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event that concerns this session."""
         if kind == abi.EVENT_WRITABLE:
             self._wake()
@@ -204,7 +204,7 @@ class PingSession:
         number = (_UNREACHABLE4 if self._version == 4 else _UNREACHABLE6).get(code, errno.EHOSTUNREACH)
         return DestinationUnreachableError(number, f"ping {self.host}: unreachable, says {reporter}", reporter, code)
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone, and so is this session."""
         self._end(error)
 

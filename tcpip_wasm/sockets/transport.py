@@ -146,7 +146,7 @@ class TcpTransport(asyncio.Transport):
 
     # --- Events of the core ---------------------------------------------------------------------------------------
 
-    def on_event(self, kind: int, value: int, payload: Any) -> None:
+    def _on_event(self, kind: int, value: int, payload: Any) -> None:
         """Take an event that concerns this connection."""
         if kind == abi.EVENT_DATA:
             if self._reading_paused or self._arrived:
@@ -165,13 +165,13 @@ class TcpTransport(asyncio.Transport):
             self._end(error_for(-value, self._what()) if value else None)
         elif kind == abi.EVENT_CONNECTED:
             self._endpoints = payload
-            self.begin()
+            self._begin()
 
     def _what(self) -> str:
         peer = self.get_extra_info("peername")
         return f"connection with {peer[0]} port {peer[1]}" if peer else f"connect to {self._peer}"
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """The connection is open: its protocol hears `connection_made`."""
         self._made = True
         try:
@@ -184,12 +184,12 @@ class TcpTransport(asyncio.Transport):
         if self.connected is not None and not self.connected.done():
             self.connected.set_result(None)
 
-    def leave_backlog(self) -> None:
+    def _leave_backlog(self) -> None:
         """The application has accepted it: its place in the listener's backlog is free."""
         if not self._lost:
             self._core.tcp_accepted(self._handle)
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone: the protocol loses its connection."""
         self._end(error)
 
@@ -537,17 +537,17 @@ class _Weakly:
     def __init__(self, transport: TcpTransport) -> None:
         self._transport = ref(transport)
 
-    def on_event(self, kind: int, value: int, payload: Any) -> None:
+    def _on_event(self, kind: int, value: int, payload: Any) -> None:
         """See `Handler`."""
         transport = self._transport()
         if transport is not None:
-            transport.on_event(kind, value, payload)
+            transport._on_event(kind, value, payload)
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """See `Handler`."""
         transport = self._transport()
         if transport is not None:
-            transport.on_stack_gone(error)
+            transport._on_stack_gone(error)
 
 
 def _abort_forgotten(driver: Driver, handle: int) -> None:

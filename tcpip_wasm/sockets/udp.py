@@ -105,7 +105,7 @@ class UdpSocket:
 
     # --- Events of the core ---------------------------------------------------------------------------------------
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event that concerns this socket."""
         if kind == abi.EVENT_DATAGRAM:
             size = self._size + value + OVERHEAD
@@ -124,7 +124,7 @@ class UdpSocket:
             self._reported = error_for(-value, "reported by ICMP")
             _wake(self._readers)
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone, and so is this socket."""
         self._end(error)
 

@@ -103,11 +103,11 @@ def test_with_something_attached_nothing_is_said() -> None:
 
 
 class Listening(asyncio.DatagramProtocol):
-    def __init__(self, told: asyncio.Future[Exception]) -> None:
-        self._told = told
+    def __init__(self, received: asyncio.Future[Exception]) -> None:
+        self._received = received
 
     def error_received(self, exc: Exception) -> None:
-        self._told.set_result(exc)
+        self._received.set_result(exc)
 
 
 # --- Scopes -----------------------------------------------------------------------------------------------------------
@@ -128,10 +128,10 @@ def test_a_link_local_address_without_scope() -> None:
             ]
             async with await stack.open_udp() as udp:
                 errors.append(await failure(udp.send(UdpDatagram(LINK_LOCAL, 53, b"lost"))))
-            told: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-            transport, _ = await stack.create_datagram_endpoint(lambda: Listening(told), ("::", 0))
+            received: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+            transport, _ = await stack.create_datagram_endpoint(lambda: Listening(received), ("::", 0))
             transport.sendto(b"lost", (LINK_LOCAL, 53))
-            errors.append(await told)
+            errors.append(await received)
             transport.close()
             for error in errors:
                 assert error.errno == errno.ENETUNREACH

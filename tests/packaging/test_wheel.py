@@ -93,7 +93,7 @@ def test_wheel_contents(wheel: Path) -> None:
 
 
 def test_the_description_has_no_dead_links(wheel: Path, sdist: Path) -> None:
-    """Whoever reads it on a package index is not there where the files are."""
+    """A reader of a package index has none of the files that the links name."""
     with zipfile.ZipFile(wheel) as pack:
         (name,) = (name for name in pack.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = pack.read(name).decode()

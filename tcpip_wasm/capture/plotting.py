@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING, BinaryIO
 
 from tcpip_wasm.capture.connections import Connection, connections, views
-from tcpip_wasm.capture.text import origin_of
 from tcpip_wasm.capture.trace import Trace
 
 if TYPE_CHECKING:
@@ -78,5 +77,6 @@ def figure_of(
     except ImportError as error:
         raise ImportError(f"plotting needs matplotlib ({error}): pip install 'tcpip_wasm[plot]'") from error
     direction = next(each for each in connection.directions if each is not connection.main) if reverse else None
-    origin = origin_of(trace[0].time)
-    return draw(connection, direction=direction, start=start, end=end, events=trace.events, origin=origin)
+    return draw(
+        connection, direction=direction, start=start, end=end, events=trace.events, origin=trace.origin
+    )

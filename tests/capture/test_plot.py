@@ -385,7 +385,10 @@ def test_one_origin_of_time(parted: Trace, tmp_path: Path, capsys: pytest.Captur
             shown[len(options)] = [line for line in printed if " TCP " in line or "***" in line]
         assert shown[0] == shown[1]
         assert set(shown[3]) <= set(shown[1])
-        assert set(shown[0]) <= set(Trace.load(path).text().splitlines())
+        loaded = Trace.load(path)
+        assert set(shown[0]) <= set(loaded.text().splitlines())
+        assert loaded.tcp().text().splitlines() == shown[1]
+        assert plot(loaded.tcp()).axes[2].get_xlim() == plot(path).axes[2].get_xlim()
         text = next(line for line in shown[0] if "***" in line)
         figure = plot(path)
         assert figure.axes[2].get_xlabel() == f"time since the beginning of the {unit} (s)"

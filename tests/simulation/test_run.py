@@ -381,6 +381,35 @@ def test_services_are_ended_first() -> None:
     assert run(scenario).left_open == ()
 
 
+def test_what_services_open_is_theirs() -> None:
+    """Also of services that return, and of a second life; what the scenario itself has opened still counts."""
+
+    async def daemon(port: int) -> None:
+        network_objects.append(await asyncio.start_server(upper, port=port))
+        network_objects.append(asyncio.create_task(asyncio.sleep(1e9)))
+
+    async def scenario(network: Network, own: bool = False) -> None:
+        a, b = two(network)
+        for port in (7, 8):
+            b.start(daemon, port)
+        await a.run(ask("b"))
+        b.restart()
+        await asyncio.sleep(3)
+        await a.run(ask("b"))
+        if own:
+            await b.run(daemon(9))
+
+    async def careless(network: Network) -> None:
+        await scenario(network, own=True)
+
+    network_objects: list[object] = []
+    assert run(scenario).left_open == ()
+    left = run(careless).left_open
+    assert len(left) == 2, left
+    assert "<TcpServer on *:9> on b" in left[1]
+    network_objects.clear()
+
+
 # --- Crashes --------------------------------------------------------------------------------------------------------
 
 

@@ -120,7 +120,8 @@ class TimeExceededError(IcmpError):
 class NameResolutionError(TcpipError, socket.gaierror):
     """A name led to no address, or an address to no name; ``errno`` is one of the ``EAI_`` constants of `socket`.
 
-    ``EAI_NONAME``: it does not exist. ``EAI_AGAIN``: no name server told. ``EAI_FAIL``: no name server can be asked.
+    ``EAI_NONAME``: it does not exist. ``EAI_AGAIN``: no name server gave an answer. ``EAI_FAIL``: none can be
+    asked.
     """
 
 

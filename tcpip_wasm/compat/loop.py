@@ -129,7 +129,8 @@ class Polyfill(SocketMethods):
         return self._route.takes(host)
 
     def __enter__(self) -> Polyfill:
-        """Raises RuntimeError where it is entered already, or outside of the stack's loop."""
+        """Raises RuntimeError where it is entered already or outside of the stack's loop, StackError of a stack that is
+        gone."""
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
@@ -138,6 +139,8 @@ class Polyfill(SocketMethods):
             raise RuntimeError("a polyfill replaces the loop of its stack, and another loop is running")
         if self._machine:
             raise RuntimeError("this polyfill is active already; make another one")
+        if isinstance(self._chosen, NetworkStack):
+            self._chosen._driver.check()
         self._ended = False
         for name in REPLACED:
             self._before[name] = vars(self._loop).get(name, _NOT_GIVEN)
@@ -281,7 +284,7 @@ class Polyfill(SocketMethods):
         finally:
             sock.close()
         transport.set_protocol(wrapper or protocol)
-        transport.begin()
+        transport._begin()
         transport.resume_reading()
         return (await secured(wrapper, waiter) if wrapper else transport), protocol
 

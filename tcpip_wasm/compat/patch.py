@@ -79,6 +79,7 @@ def polyfill_socket(target: NetworkStack | VirtualHost, *, strict: bool = False)
 
     Raises:
         TypeError: something else.
+        StackError: the stack is gone.
         RuntimeError: on leaving, where an inner block is still active.
     """
     host = use(target)

@@ -34,9 +34,12 @@ def run(
         What `main` returns. Called while the stack's loop runs, an awaitable for it, since nothing can run twice.
 
     Raises:
+        TypeError: `main` is no coroutine.
         RuntimeError: another loop runs in this thread.
         ValueError: `debug` or `loop_factory` with a stack, which has its loop.
     """
+    if not asyncio.iscoroutine(main):
+        raise TypeError(f"main must be a coroutine, such as main() makes (run(main()), not run(main)), not {main!r}")
     if isinstance(stack, NetworkStack):
         if debug is not None or loop_factory is not None:
             main.close()
@@ -45,10 +48,16 @@ def run(
         if stack.loop.is_running():
             return inside
         return stack.loop.run_until_complete(inside)
+    if stack is not None and not callable(stack):
+        main.close()
+        raise TypeError(f"stack must be a NetworkStack, a function that makes one, or None, not {stack!r}")
     make = stack or create_stack
     if asyncio._get_running_loop() is not None:
         main.close()
-        raise RuntimeError("compat.run() makes a loop, and another loop is running; give it the stack of that loop")
+        raise RuntimeError(
+            "compat.run() makes an event loop, and one runs in this thread already, as it does in a notebook: there, "
+            "make a stack by `await create_stack()`, and await compat.run(main(), stack=stack)"
+        )
 
     async def with_own_stack() -> Any:
         async with await make() as own:

@@ -146,7 +146,7 @@ class ListenEnd(End):
                 raise network_error(errno.EBADF, "the socket was closed")
             await self._something()
         end = self._accepted.popleft()
-        end.transport.leave_backlog()
+        end.transport._leave_backlog()
         return end
 
     def stop(self) -> deque[_AcceptedEnd]:
@@ -213,7 +213,7 @@ def adopt(server: TcpServer, waiting: deque[_AcceptedEnd], wrap: Callable[[], as
         transport: TcpTransport = end.transport
         if end.ended:
             continue
-        transport.leave_backlog()
+        transport._leave_backlog()
         transport.set_protocol(wrap())
         server.adopt(transport)
 

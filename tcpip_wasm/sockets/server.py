@@ -134,7 +134,7 @@ class TcpServer(asyncio.AbstractServer):
         """Take over a connection that another listener has accepted; its protocol is set, and not yet connected."""
         self._connections[transport] = None
         transport.on_lost = self._lost
-        transport.begin()
+        transport._begin()
         transport.resume_reading()
 
     def _lost(self, transport: TcpTransport) -> None:

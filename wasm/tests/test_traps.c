@@ -7,7 +7,7 @@
 enum { STREAM = 200000 };
 
 static int32_t interface, listener;
-static uint8_t stream[STREAM];
+static uint8_t stream[STREAM], got[STREAM];
 
 static struct peer open_peer(uint16_t window, uint16_t mss, bool timestamps) {
   static const uint8_t timestamp[] = {8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1};
@@ -148,11 +148,98 @@ static void large_writes(void) {
   }
 }
 
+/* Sends the part of the stream from `from` to `to`, wherever the peer stands. */
+static void send_part(const struct peer *peer, uint32_t flags, uint32_t from, uint32_t to) {
+  peer_send_at(peer, ACK | flags, (int32_t)from, stream + from, to - from);
+}
+
+/* Sends what is missing, whatever arrived before, and checks that the stream ends once, at a FIN of the peer's. */
+static void expect_end(const struct peer *peer, uint32_t end) {
+  host_poll();
+  uint32_t length = 0;
+  struct event event;
+  while ((event = event_next()).kind == ABI_EVENT_DATA) {
+    CHECK(length + event.length <= end);
+    memcpy(got + length, event.payload, event.length);
+    length += event.length;
+  }
+  CHECK_EQUAL(event.kind, ABI_EVENT_EOF);
+  CHECK_EQUAL(length, end);
+  pattern_check(got, length, 0);
+  host_poll();
+  struct segment last = {0};
+  for (struct segment segment; (segment = peer_peek(peer)).flags != 0; last = segment) {
+    CHECK_EQUAL(segment.flags, ACK);
+  }
+  CHECK_EQUAL(last.acknowledgement, peer->sequence + end + 1);
+}
+
+/* A FIN that came early, alone or with data, and segments that say there is more behind it: in order, or early as well. The
+   window ends in each place around them. */
+static void a_segment_that_covers_a_fin(void) {
+  enum { WINDOW = 65535, FIRST = 60000, LEFT = WINDOW - FIRST, AT = 500 };
+  for (int32_t behind = -2; behind <= LEFT - AT; behind += behind < 2 || behind > LEFT - AT - 4 ? 1 : 500) {
+    for (int way = 0; way < 8; way++) {
+      struct peer peer = open_peer(65535, 1460, false); /* no scaling: the window is 65,535 bytes */
+      send_part(&peer, 0, 0, FIRST); /* which nobody reads */
+      uint32_t fin = FIRST + AT, cover = (uint32_t)((int32_t)fin + LWIP_MIN(behind, LEFT - AT));
+      send_part(&peer, FIN, fin - (way & 1 ? 100 : 0), fin);
+      if (way & 2) {
+        send_part(&peer, 0, FIRST + 100, cover); /* early, too */
+      }
+      if (way & 4) {
+        send_part(&peer, 0, fin - 200, fin - 50);
+      }
+      send_part(&peer, 0, FIRST, way & 2 ? FIRST + 100 : cover);
+      if (behind < 0) {
+        send_part(&peer, 0, FIRST, fin);
+      }
+      expect_end(&peer, fin);
+      send_part(&peer, FIN, FIRST, cover);
+      send_part(&peer, 0, fin, fin + 100);
+      close_peer(&peer);
+    }
+  }
+}
+
+/* Segments with and without FIN in every order around the edge of the window: all ends but one are lies, which may only be
+   believed or not. */
+static void ends_that_contradict(void) {
+  enum { FIRST = 65300, ROOM = 235 };
+  for (int round = 0; round < 4000; round++) {
+    struct peer peer = open_peer(65535, 1460, round & 1);
+    send_part(&peer, 0, 0, FIRST);
+    for (int part = 0; part < 12; part++) {
+      uint32_t from = FIRST - 5 + random_next() % (ROOM + 10), to = from + random_next() % (ROOM + 10);
+      send_part(&peer, random_next() % 3 == 0 ? FIN : 0, from, to);
+      if (random_next() % 4 == 0) {
+        host_poll();
+        frames_forget();
+      }
+    }
+    send_part(&peer, 0, FIRST, FIRST + ROOM);
+    host_poll();
+    uint32_t length = 0, ends = 0;
+    for (struct event event; (event = event_next()).kind != 0;) {
+      CHECK_EQUAL(ends, 0); /* nothing comes after the end */
+      ends += event.kind == ABI_EVENT_EOF;
+      CHECK(length + event.length <= FIRST + ROOM);
+      memcpy(got + length, event.payload, event.length);
+      length += event.length;
+    }
+    pattern_check(got, length, 0);
+    CHECK(ends == 1 || length == FIRST + ROOM);
+    close_peer(&peer);
+  }
+}
+
 int main(void) {
   host_start();
   RUN(a_first_window_that_opens_a_little);
   RUN(the_smallest_segments);
   RUN(windows_that_stay_small);
   RUN(large_writes);
+  RUN(a_segment_that_covers_a_fin);
+  RUN(ends_that_contradict);
   return 0;
 }

@@ -48,6 +48,7 @@ from tcpip_wasm.sockets import (
 from tcpip_wasm.sockets.connect import CONNECTION_ATTEMPT_DELAY
 from tcpip_wasm.sockets.connection import StreamEnds
 from tcpip_wasm.sockets.ping import DEFAULT_TTL, check_ttl
+from tcpip_wasm.sockets.sendfile import sendfile
 from tcpip_wasm.sockets.stream_reader import PieceReader
 from tcpip_wasm.sockets.tcp_open import TcpOpener
 from tcpip_wasm.sockets.tls import client_tls, loop_for_streams, server_tls, start_tls
@@ -584,6 +585,37 @@ class NetworkStack:
         Failed or cancelled, the connection is closed.
         """
         return await start_tls(self._driver.loop, transport, protocol, sslcontext, **options)
+
+    async def sendfile(
+        self,
+        transport: asyncio.BaseTransport,
+        file: Any,
+        offset: int = 0,
+        count: int | None = None,
+        *,
+        fallback: bool = True,
+    ) -> int:
+        """Send a file over an open connection, as `asyncio.loop.sendfile` does; `uvloop` needs this one.
+
+        Args:
+            transport: of one of this stack's connections, also one of TLS.
+            file: a regular file, open for reading bytes. It is read in threads of the loop's executor.
+            offset: bytes of the file to leave out.
+            count: bytes to send at most; None is all that follow.
+            fallback: whether the file may be read and written; there is no system call for it.
+
+        Returns:
+            How many bytes were sent. The file's position is behind them, also where this raises.
+
+        Raises:
+            RuntimeError: the transport is closing, or not one of TCP.
+            asyncio.SendfileNotAvailableError: without `fallback`.
+            ConnectionError: the connection ended meanwhile.
+            ValueError, TypeError: a malformed argument, a file in text mode.
+
+        The peer is not read from meanwhile. Cancelled, what was read is sent, and the connection goes on.
+        """
+        return await sendfile(self._driver.loop, transport, file, offset, count, fallback=fallback)
 
     async def open_connection(
         self, host: Host, port: int, *, limit: int = STREAM_LIMIT, **options: Any

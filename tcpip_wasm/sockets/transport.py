@@ -24,7 +24,8 @@ from weakref import ref
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi, decode_endpoint, error_for
-from tcpip_wasm.errors import StackError, network_error
+from tcpip_wasm.errors import StackClosedError, StackError, network_error
+from tcpip_wasm.sockets.handlers import expect_the_end
 from tcpip_wasm.sockets.stand_in import TransportSocket
 from tcpip_wasm.sockets.stream_reader import take_unread
 
@@ -203,6 +204,8 @@ class TcpTransport(_FlowControlMixin):
 
     def on_stack_gone(self, error: StackError) -> None:
         """The stack is gone: the protocol loses its connection."""
+        if isinstance(error, StackClosedError):
+            expect_the_end(self._protocol)
         self._end(error)
 
     # --- Receiving ------------------------------------------------------------------------------------------------

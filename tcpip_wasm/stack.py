@@ -47,6 +47,8 @@ from tcpip_wasm.sockets import (
 )
 from tcpip_wasm.sockets.connect import CONNECTION_ATTEMPT_DELAY
 from tcpip_wasm.sockets.connection import StreamEnds
+from tcpip_wasm.sockets.draining import drain as drain_connections
+from tcpip_wasm.sockets.draining import end_connections
 from tcpip_wasm.sockets.ping import DEFAULT_TTL, check_ttl
 from tcpip_wasm.sockets.sendfile import sendfile
 from tcpip_wasm.sockets.stream_reader import PieceReader
@@ -68,6 +70,9 @@ STREAM_LIMIT = 2**16
 
 LEAST_MEMORY, MOST_MEMORY = 2**22, 2**32
 """Bytes that a stack's memory may be limited to."""
+
+DRAIN = 1.0
+"""Seconds for which the end of ``async with`` waits at most until what the program has closed is delivered."""
 
 LAST_WORDS = 0.02
 """Seconds that a stack or an interface with a lease takes to end."""
@@ -132,23 +137,42 @@ class NetworkStack:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+        await self.aclose(drain=DRAIN)
 
-    async def aclose(self) -> None:
+    async def aclose(self, drain: float = 0.0) -> None:
         """Close the stack: every pending call on it raises `StackClosedError`, transports lose their connection.
 
-        What TCP had not yet delivered is lost; close connections first where that matters. DHCP servers are told that
-        leases end, if that can be done at once. Idempotent. Cancelled, the stack is closed all the same.
+        Args:
+            drain: seconds of the loop's clock to wait at most until the peers have acknowledged what was accepted for
+                them on connections that the program has closed, or has said FIN on. The stack works on meanwhile. As an
+                asynchronous context manager, it waits for up to 1 second. Where nothing is to be delivered, or nothing is
+                attached to any interface, it does not wait.
+
+        Then what is not delivered is reset, so that the peer notices; connections that the program still holds and that
+        have nothing under way say FIN. DHCP servers are told that leases end, if that can be done at once. Idempotent;
+        a call that does not wait ends also the stack of one that does. Cancelled, the stack is closed all the same.
+
+        Raises:
+            ValueError, TypeError: `drain` is no number of seconds.
         """
+        seconds = check_timeout("drain", drain) or 0.0
+        driver, closed = self._driver, StackClosedError(errno.ECONNABORTED, "the stack was closed")
         try:
-            if self._driver.error is None and sum(interface.give_back_soon() for interface in self._interfaces):
-                await self._leave()
+            if seconds > 0:
+                await drain_connections(driver, seconds, lambda: any(one.attached for one in self._interfaces))
         finally:
-            self._driver.end(StackClosedError(errno.ECONNABORTED, "the stack was closed"))
-        await asyncio.sleep(0)  # protocols hear of it before this returns
+            try:
+                if end_connections(driver, closed):
+                    for interface in self._interfaces:
+                        interface.resume_transmit()
+                if driver.error is None and sum(interface.give_back_soon() for interface in self._interfaces):
+                    await self._leave()
+            finally:
+                driver.end(closed)
+        await asyncio.sleep(0)  # protocols receive `connection_lost` before this returns
 
     def abort(self, reason: str = "the stack was aborted") -> None:
-        """Close the stack at once, as if its power was cut: nothing is sent any more, to nobody. Idempotent.
+        """Close the stack at once, as if its power was cut: nothing more is sent. Idempotent.
 
         Args:
             reason: the text of the `StackClosedError` that pending calls raise.

@@ -36,6 +36,11 @@ def _is_the_end(error: BaseException | None) -> bool:
     return isinstance(error, StackClosedError)
 
 
+def _retrieve(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.exception()
+
+
 def expect_the_end(protocol: asyncio.BaseProtocol) -> None:
     """Let the handler of a connection end by `StackClosedError` unreported.
 
@@ -49,5 +54,8 @@ def expect_the_end(protocol: asyncio.BaseProtocol) -> None:
         protocol = protocol._app_protocol  # type: ignore[attr-defined]
     if isinstance(protocol, asyncio.StreamReaderProtocol):
         handler: Any = protocol
+        # What `wait_closed` waits for: asyncio retrieves its exception when the protocol is freed, which may be too late
+        # where both are part of one cycle, as the tracebacks of handlers make them.
+        handler._closed.add_done_callback(_retrieve)
         if handler._client_connected_cb is not None:
             handler._loop = _QuietLoop(handler._loop)

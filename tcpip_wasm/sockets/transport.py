@@ -92,6 +92,7 @@ class TcpTransport(_FlowControlMixin):
             False and calls `credit` when somebody has read.
     """
 
+    is_connection = True  # among the handlers of a stack
     _start_tls_compatible = True
     _sendfile_compatible = _SendfileMode.FALLBACK  # loop.sendfile reads the file and writes
 
@@ -571,6 +572,17 @@ class TcpTransport(_FlowControlMixin):
         return self._loop
 
     @property
+    def is_finishing(self) -> bool:
+        """Whether the program has closed it, or said FIN, and the core has not yet taken all that was written before."""
+        return bool(self._waiting) and (self._closing or self._eof_wanted)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a connection of the host with itself, by one address."""
+        ends = self._endpoints
+        return bool(ends) and decode_endpoint(ends)[0] == decode_endpoint(ends, abi.ADDRESS_SIZE)[0]
+
+    @property
     def would_read(self) -> bool:
         """Whether a socket of this connection would be readable: something waits for `resume_reading`, or it ended."""
         return bool(self._arrived) or self._eof_arrived or self._eof_told or self._closing
@@ -578,6 +590,8 @@ class TcpTransport(_FlowControlMixin):
 
 class _Weakly:
     """Answers for a transport's handle without keeping the transport alive."""
+
+    is_connection = True
 
     def __init__(self, transport: TcpTransport) -> None:
         self._transport = ref(transport)

@@ -155,7 +155,11 @@ class NetworkStack:
         Raises:
             ValueError, TypeError: `drain` is no number of seconds.
         """
-        seconds = check_timeout("drain", drain) or 0.0
+        seconds = check_timeout("drain", drain)
+        if seconds is None:
+            raise TypeError("drain must be a number of seconds, not None")
+        if seconds < 0:
+            raise ValueError(f"drain: {drain} is negative")
         driver, closed = self._driver, StackClosedError(errno.ECONNABORTED, "the stack was closed")
         try:
             if seconds > 0:

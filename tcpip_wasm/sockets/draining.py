@@ -11,11 +11,15 @@ import asyncio
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.errors import StackError
 from tcpip_wasm.sockets.transport import TcpTransport
+
+
+LONGEST: Final = 86400.0
+"""Seconds: loops have no timer for an infinite time. TCP gives each connection up long before."""
 
 
 def _finishes(transport: Any) -> bool:
@@ -75,7 +79,7 @@ async def drain(driver: Driver, seconds: float, attached: Callable[[], bool]) ->
             finish()
 
     driver.watch(look)
-    timer = driver.loop.call_later(seconds, finish)
+    timer = driver.loop.call_later(min(seconds, LONGEST), finish)
     try:
         await done
     finally:

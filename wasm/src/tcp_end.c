@@ -29,6 +29,10 @@ int32_t abi_tcp_undelivered(void) {
   return count;
 }
 
+static void reset_at(const struct tcp_pcb *pcb, uint32_t sequence) {
+  tcp_rst(pcb, sequence, pcb->rcv_nxt, &pcb->local_ip, &pcb->remote_ip, pcb->local_port, pcb->remote_port);
+}
+
 /* Resets each connection of which something is not acknowledged, and those that are not open yet; the others say FIN, as those
    of a process that ends. After our FIN was acknowledged nothing is sent: a reset could take what the peer has not read yet. */
 int32_t abi_tcp_end(void) {
@@ -41,6 +45,12 @@ int32_t abi_tcp_end(void) {
     count++;
     bool open = pcb->state == ESTABLISHED || pcb->state == CLOSE_WAIT;
     if (!open || pcb->unsent != NULL || pcb->unacked != NULL || tcp_shutdown(pcb, 0, 1) != ERR_OK) {
+      /* A reset is obeyed where it stands at what the peer expects next (RFC 5961, section 3.2). Where that is not known, it is
+         sent for both ends of what is not acknowledged: the peer may have all of it, or nothing. */
+      if (pcb->state != SYN_SENT && pcb->state != SYN_RCVD && pcb->lastack != pcb->snd_nxt) {
+        reset_at(pcb, pcb->lastack);
+        reset_at(pcb, pcb->snd_nxt);
+      }
       tcp_abort(pcb);
     }
   }

@@ -11,6 +11,7 @@ import errno
 import ipaddress
 import os
 import socket
+import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -133,6 +134,11 @@ class NetworkStack:
     def __repr__(self) -> str:
         return f"<NetworkStack {'closed' if self._driver.error else self._interfaces}>"
 
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        driver = getattr(self, "_driver", None)
+        if driver is not None and driver.error is None:
+            _warn(f"unclosed stack {self!r}", ResourceWarning, source=self)
+
     async def __aenter__(self) -> NetworkStack:
         return self
 
@@ -144,9 +150,9 @@ class NetworkStack:
 
         Args:
             drain: seconds of the loop's clock to wait at most until the peers have acknowledged what was accepted for
-                them on connections that the program has closed, or has said FIN on. The stack works on meanwhile. As an
-                asynchronous context manager, it waits for up to 1 second. Where nothing is to be delivered, or nothing is
-                attached to any interface, it does not wait.
+                them on connections that the program has closed, or has said FIN on. The stack works on meanwhile. The
+                end of ``async with`` waits for up to 1 second. Where nothing is to be delivered, or nothing is attached
+                to any interface, nothing waits.
 
         Then what is not delivered is reset, so that the peer notices; connections that the program still holds and that
         have nothing under way say FIN. DHCP servers are told that leases end, if that can be done at once. Idempotent;

@@ -1,8 +1,8 @@
 """The end of a stack's connections: what was accepted leaves first, and then each peer is notified.
 
-Owns which connections a closing stack waits for, and for how long. These are the ones that the program has closed, or has
-said FIN on: their data and their FIN are to be acknowledged. Connections that the program still holds go on meanwhile, and
-nothing waits for them, since nobody knows whether more is to come. At the end all that is not delivered is reset.
+Owns which connections a closing stack waits for, and for how long. These are the ones that the program has closed, or
+has said FIN on: their data and their FIN are to be acknowledged. Connections that the program still holds go on
+meanwhile, and nothing waits for them, since more may follow at any time. At the end all that is not delivered is reset.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from tcpip_wasm.driver import Driver
 from tcpip_wasm.errors import StackError
 from tcpip_wasm.sockets.transport import TcpTransport
 
-
 LONGEST: Final = 86400.0
 """Seconds: loops have no timer for an infinite time. TCP gives each connection up long before."""
 
@@ -31,7 +30,7 @@ def _finishes(transport: Any) -> bool:
     protocol = transport.get_protocol()
     if not isinstance(protocol, SSLProtocol):
         return False
-    secure: Any = protocol._app_transport  # type: ignore[attr-defined]
+    secure: Any = protocol._app_transport
     return secure is not None and secure.is_closing()
 
 

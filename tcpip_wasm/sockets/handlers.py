@@ -1,7 +1,7 @@
 """What becomes of the handlers of `start_server` when the program itself closes their stack.
 
-A handler's read or write raises `StackClosedError` then, so that it does not take what it has received for all that was
-sent. asyncio reports each exception that a handler does not catch; but this one is no fault of the handler, and a server
+A handler's read or write raises `StackClosedError` then, so that it does not take what it has received for all that
+was sent. asyncio reports each exception that a handler does not catch; but this one is no fault of the handler, and a server
 with many connections would print as many tracebacks at its end. `abort_clients`, which hands up an end of the data, is
 as quiet.
 """
@@ -51,11 +51,11 @@ def expect_the_end(protocol: asyncio.BaseProtocol) -> None:
         protocol: of a connection whose stack is being closed; without effect if it is not asyncio's for a handler.
     """
     while isinstance(protocol, SSLProtocol):
-        protocol = protocol._app_protocol  # type: ignore[attr-defined]
+        protocol = protocol._app_protocol
     if isinstance(protocol, asyncio.StreamReaderProtocol):
         handler: Any = protocol
-        # What `wait_closed` waits for: asyncio retrieves its exception when the protocol is freed, which may be too late
-        # where both are part of one cycle, as the tracebacks of handlers make them.
+        # What `wait_closed` waits for: asyncio retrieves its exception when the protocol is freed, which may be too
+        # late where both are part of one cycle, as the tracebacks of handlers make them.
         handler._closed.add_done_callback(_retrieve)
         if handler._client_connected_cb is not None:
             handler._loop = _QuietLoop(handler._loop)

@@ -45,7 +45,7 @@ class TlsProtocol(SSLProtocol, ViewProtocol):
         before = getattr(self, "_app_protocol", None)
         if before is not None and isinstance(app_protocol, SSLProtocol):
             cast(Any, app_protocol)._incoming.write(take_unread(before))
-        super()._set_app_protocol(app_protocol)  # type: ignore[misc]
+        super()._set_app_protocol(app_protocol)
 
     def view_received(self, data: memoryview) -> int:
         """Decrypt what has arrived, up to four records at once."""

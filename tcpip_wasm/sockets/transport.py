@@ -573,7 +573,7 @@ class TcpTransport(_FlowControlMixin):
 
     @property
     def is_finishing(self) -> bool:
-        """Whether the program has closed it, or said FIN, and the core has not yet taken all that was written before."""
+        """Whether the program has closed it, or said FIN, and the core has not yet taken all that was written."""
         return bool(self._waiting) and (self._closing or self._eof_wanted)
 
     @property

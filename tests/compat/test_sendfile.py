@@ -1,4 +1,4 @@
-"""`loop.sendfile` over connections of a stack: by the loop under a polyfill, by the stack, and by aiohttp's static files."""
+"""`loop.sendfile` over connections of a stack: by the loop under a polyfill, by the stack, by aiohttp."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ class Receiver(asyncio.Protocol):
         self.reads = reads
         self.most = most
         self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        self.transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: Any = transport
+        self.transport = transport
         if not self.reads:
             self.transport.pause_reading()
 
@@ -83,9 +84,9 @@ async def connected(
             return receivers[0]
 
         server = await two.b.create_server(accept, two.host, 80, ssl=server_context() if tls else None)
-        client_tls = {"ssl": client_context(), "server_hostname": two.host} if tls else {}
+        client_tls: dict[str, Any] = {"ssl": client_context(), "server_hostname": two.host} if tls else {}
         _, sender = await two.a.create_connection(Sender, two.host, 80, **client_tls)
-        await until(lambda: bool(receivers) and hasattr(receivers[0], "transport"))
+        await until(lambda: bool(receivers) and receivers[0].transport is not None)
         loop = asyncio.get_running_loop()
         with two.a.polyfill():
             yield two, loop.sendfile if by == "polyfill" else two.a.sendfile, sender, receivers[0]
@@ -235,7 +236,7 @@ def test_asyncios_own_loop_without_a_polyfill(tls: bool, path: Path, loop_kind: 
         async with pair() as two:
             receiver = Receiver()
             server = await two.b.create_server(lambda: receiver, two.host, 80, ssl=server_context() if tls else None)
-            client_tls = {"ssl": client_context(), "server_hostname": two.host} if tls else {}
+            client_tls: dict[str, Any] = {"ssl": client_context(), "server_hostname": two.host} if tls else {}
             transport, _ = await two.a.create_connection(Sender, two.host, 80, **client_tls)
             with path.open("rb") as file:
                 assert await asyncio.get_running_loop().sendfile(transport, file, 1000) == SIZE - 1000

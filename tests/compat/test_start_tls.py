@@ -31,10 +31,8 @@ class Hello:
 
     def flight(self) -> bytes:
         """Go on with the handshake, and return what is to be sent."""
-        try:
+        with suppress(ssl.SSLWantReadError):
             self.tls.do_handshake()
-        except ssl.SSLWantReadError:
-            pass
         return self.outgoing.read()
 
     def read(self) -> bytes | None:
@@ -67,7 +65,7 @@ async def upgrade(how: str, stack: NetworkStack, reader: Any, writer: Any, conte
         await writer.start_tls(context, **options)
         return writer
     loop, protocol = asyncio.get_running_loop(), writer.transport.get_protocol()
-    begin = getattr(loop, "start_tls", None) if "start_tls" in vars(loop) else stack.start_tls
+    begin: Any = getattr(loop, "start_tls", None) if "start_tls" in vars(loop) else stack.start_tls
     server_side = "server_hostname" not in options
     transport = await begin(writer.transport, protocol, context, server_side=server_side, **options)
     return asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -164,7 +164,7 @@ def test_aclose_waits_as_long_as_it_is_told(seconds: float) -> None:
 
 @pytest.mark.parametrize("idle", [True, False])
 def test_connections_that_are_held(idle: bool) -> None:
-    """Nothing waits for them. What is idle says FIN, what is under way is reset; who waits here gets the stack's error."""
+    """Nothing waits for them. The idle one says FIN, the other is reset; a pending call gets the stack's error."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

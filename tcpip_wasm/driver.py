@@ -341,7 +341,7 @@ class Driver:
         self._timer = self.loop.call_at(deadline, self._on_timer)
 
     def watch(self, callback: Callable[[], None]) -> None:
-        """Call back after each poll and at the stack's end, until `unwatch`. A poll that is not watched pays nothing."""
+        """Call back after each poll and at the stack's end, until `unwatch`. What is not watched pays nothing."""
         self._watchers.append(callback)
         vars(self)["turn"] = self._watched_turn
 

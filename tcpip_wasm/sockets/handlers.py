@@ -1,9 +1,9 @@
 """What becomes of the handlers of `start_server` when the program itself closes their stack.
 
 A handler's read or write raises `StackClosedError` then, so that it does not take what it has received for all that
-was sent. asyncio reports each exception that a handler does not catch; but this one is no fault of the handler, and a server
-with many connections would print as many tracebacks at its end. `abort_clients`, which hands up an end of the data, is
-as quiet.
+was sent. asyncio reports each exception that a handler does not catch; but this one is no fault of the handler, and a
+server with many connections would print as many tracebacks at its end. `abort_clients`, which hands up an end of the
+data, is as quiet.
 """
 
 from __future__ import annotations

@@ -36,7 +36,9 @@ test: setup
 OTHER := .venv-other
 OTHER_NEEDS = $(shell $(RUN) -m tests.other_pythons --requirements)
 OTHER_TESTS := tests/sockets tests/test_eager_tasks.py tests/simulation/test_loop.py \
-  tests/simulation/test_task_factories.py tests/simulation/test_determinism.py
+  tests/simulation/test_task_factories.py tests/simulation/test_determinism.py tests/simulation/test_draining.py \
+  tests/test_unclosed.py tests/compat/test_half_close.py tests/compat/test_quiet_end.py tests/compat/test_sendfile.py \
+  tests/compat/test_start_tls.py
 
 test-other: setup
 	@other=$$($(RUN) -m tests.other_pythons | tail -n 1); \

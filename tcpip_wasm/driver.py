@@ -185,6 +185,7 @@ class Driver:
         self._due = inf  # when it fires
         self._sent_since_poll = False
         self._waiting: list[tuple[FrameBuffers, Callable[[], None]]] = []
+        self._watchers: list[Callable[[], None]] = []
         if loop.get_debug():
             self._check_threads()
 
@@ -361,6 +362,22 @@ class Driver:
         self._due = deadline
         self._timer = self.loop.call_at(deadline, self._on_timer)
 
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call back after each poll and at the stack's end, until `unwatch`. What is not watched pays nothing."""
+        self._watchers.append(callback)
+        vars(self)["turn"] = self._watched_turn
+
+    def unwatch(self, callback: Callable[[], None]) -> None:
+        """Take back `watch`."""
+        self._watchers.remove(callback)
+        if not self._watchers:
+            del vars(self)["turn"]
+
+    def _watched_turn(self, now: float) -> None:
+        Driver.turn(self, now)
+        for callback in list(self._watchers):
+            callback()
+
     def report(self, error: BaseException, message: str) -> None:
         """Hand an exception that nobody can catch to the loop's exception handler."""
         self.loop.call_exception_handler({"message": message, "exception": error})
@@ -381,6 +398,8 @@ class Driver:
             except Exception as failure:
                 self.report(failure, "a callback failed while the virtual stack ended")
         self.core.close()
+        for callback in list(self._watchers):
+            callback()
 
     def check(self) -> None:
         """Raise the stack's error if it is gone."""

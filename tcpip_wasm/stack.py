@@ -11,6 +11,7 @@ import errno
 import ipaddress
 import os
 import socket
+import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,7 +48,10 @@ from tcpip_wasm.sockets import (
 )
 from tcpip_wasm.sockets.connect import CONNECTION_ATTEMPT_DELAY
 from tcpip_wasm.sockets.connection import StreamEnds
+from tcpip_wasm.sockets.draining import drain as drain_connections
+from tcpip_wasm.sockets.draining import end_connections
 from tcpip_wasm.sockets.ping import DEFAULT_TTL, check_ttl
+from tcpip_wasm.sockets.sendfile import sendfile
 from tcpip_wasm.sockets.stream_reader import PieceReader
 from tcpip_wasm.sockets.tcp_open import TcpOpener
 from tcpip_wasm.sockets.tls import client_tls, loop_for_streams, server_tls, start_tls
@@ -67,6 +71,9 @@ STREAM_LIMIT = 2**16
 
 LEAST_MEMORY, MOST_MEMORY = 2**22, 2**30
 """Bytes that a stack's memory may be limited to: the module's own maximum is 1 GiB."""
+
+DRAIN = 1.0
+"""Seconds for which the end of ``async with`` waits at most until what the program has closed is delivered."""
 
 LAST_WORDS = 0.02
 """Seconds that a stack or an interface with a lease takes to end."""
@@ -127,27 +134,55 @@ class NetworkStack:
     def __repr__(self) -> str:
         return f"<NetworkStack {'closed' if self._driver.error else self._interfaces}>"
 
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        driver = getattr(self, "_driver", None)
+        if driver is not None and driver.error is None:
+            _warn(f"unclosed stack {self!r}", ResourceWarning, source=self)
+
     async def __aenter__(self) -> NetworkStack:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+        await self.aclose(drain=DRAIN)
 
-    async def aclose(self) -> None:
+    async def aclose(self, drain: float = 0.0) -> None:
         """Close the stack: every pending call on it raises `StackClosedError`, transports lose their connection.
 
-        What TCP had not yet delivered is lost; close connections first where that matters. DHCP servers are told that
-        leases end, if that can be done at once. Idempotent. Cancelled, the stack is closed all the same.
+        Args:
+            drain: seconds of the loop's clock to wait at most until the peers have acknowledged what was accepted for
+                them on connections that the program has closed, or has said FIN on. The stack works on meanwhile. The
+                end of ``async with`` waits for up to 1 second. Where nothing is to be delivered, or nothing is attached
+                to any interface, nothing waits.
+
+        Then what is not delivered is reset, so that the peer notices; connections that the program still holds and that
+        have nothing under way say FIN. DHCP servers are told that leases end, if that can be done at once. Idempotent;
+        a call that does not wait ends also the stack of one that does. Cancelled, the stack is closed all the same.
+
+        Raises:
+            ValueError, TypeError: `drain` is no number of seconds.
         """
+        seconds = check_timeout("drain", drain)
+        if seconds is None:
+            raise TypeError("drain must be a number of seconds, not None")
+        if seconds < 0:
+            raise ValueError(f"drain: {drain} is negative")
+        driver, closed = self._driver, StackClosedError(errno.ECONNABORTED, "the stack was closed")
         try:
-            if self._driver.error is None and sum(interface._give_back_soon() for interface in self._interfaces):
-                await self._leave()
+            if seconds > 0:
+                await drain_connections(driver, seconds, lambda: any(one.attached for one in self._interfaces))
         finally:
-            self._driver.end(StackClosedError(errno.ECONNABORTED, "the stack was closed"))
-        await asyncio.sleep(0)  # protocols hear of it before this returns
+            try:
+                if end_connections(driver, closed):
+                    for interface in self._interfaces:
+                        interface.resume_transmit()
+                if driver.error is None and sum(interface._give_back_soon() for interface in self._interfaces):
+                    await self._leave()
+            finally:
+                driver.end(closed)
+        await asyncio.sleep(0)  # protocols receive `connection_lost` before this returns
 
     def abort(self, reason: str = "the stack was aborted") -> None:
-        """Close the stack at once, as if its power was cut: nothing is sent any more, to nobody. Idempotent.
+        """Close the stack at once, as if its power was cut: nothing more is sent. Idempotent.
 
         Args:
             reason: the text of the `StackClosedError` that pending calls raise.
@@ -598,6 +633,37 @@ class NetworkStack:
         Failed or cancelled, the connection is closed.
         """
         return await start_tls(self._driver.loop, transport, protocol, sslcontext, **options)
+
+    async def sendfile(
+        self,
+        transport: asyncio.BaseTransport,
+        file: Any,
+        offset: int = 0,
+        count: int | None = None,
+        *,
+        fallback: bool = True,
+    ) -> int:
+        """Send a file over an open connection, as `asyncio.loop.sendfile` does; `uvloop` needs this one.
+
+        Args:
+            transport: of one of this stack's connections, also one of TLS.
+            file: a regular file, open for reading bytes. It is read in threads of the loop's executor.
+            offset: bytes of the file to leave out.
+            count: bytes to send at most; None is all that follow.
+            fallback: whether the file may be read and written; there is no system call for it.
+
+        Returns:
+            How many bytes were sent. The file's position is behind them, also where this raises.
+
+        Raises:
+            RuntimeError: the transport is closing, or not one of TCP.
+            asyncio.SendfileNotAvailableError: without `fallback`.
+            ConnectionError: the connection ended meanwhile.
+            ValueError, TypeError: a malformed argument, a file in text mode.
+
+        The peer is not read from meanwhile. Cancelled, what was read is sent, and the connection goes on.
+        """
+        return await sendfile(self._driver.loop, transport, file, offset, count, fallback=fallback)
 
     async def open_connection(
         self, host: Host, port: int, *, limit: int = STREAM_LIMIT, **options: Any

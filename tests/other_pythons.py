@@ -23,7 +23,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 VERSIONS: Final = (11, 12, 13, 14)
 """Minor versions, of Python 3, that are looked for."""
 
-_NEEDED: Final = ("hypothesis", "pytest", "pytest-timeout", "trustme")
+_NEEDED: Final = ("aiohttp", "httptools", "hypothesis", "pytest", "pytest-timeout", "trustme", "uvicorn")
 
 _ASK: Final = "import sys; print(sys.implementation.name, *sys.version_info[:2])"
 

@@ -271,3 +271,44 @@ async def recorders(
     await until(lambda: bool(accepted) and accepted[0].made.done())
     server.close()
     return client, accepted[0]
+
+
+class Together:
+    """A port that keeps what leaves for some loop iterations and then lets all of it arrive at once, as a wire with
+    some delay and interrupts that are coalesced do.
+
+    Args:
+        far: where it arrives.
+        iterations: how many.
+    """
+
+    def __init__(self, far: Wire, iterations: int = 10) -> None:
+        self._far = far
+        self._iterations = iterations
+        self._kept: list[bytes] = []
+
+    def transmit(self, records: memoryview) -> int:
+        self._kept.append(bytes(records))
+        if len(self._kept) == 1:
+            self._wait(self._iterations)
+        return len(records)
+
+    def _wait(self, iterations: int) -> None:
+        if iterations > 0:
+            asyncio.get_running_loop().call_soon(self._wait, iterations - 1)
+            return
+        records = b"".join(self._kept)
+        self._kept.clear()
+        view = self._far.receive_buffer()
+        view[: len(records)] = records
+        self._far.commit_received(len(records))
+
+    def detached(self, error: Exception | None) -> None:
+        self._kept.clear()
+
+
+def join_together(two: Pair) -> None:
+    """Join two hosts that have no cable so that what one sends in some loop iterations arrives at once."""
+    a, b = two.interfaces
+    a.attach(Together(b))
+    b.attach(Together(a))

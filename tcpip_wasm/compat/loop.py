@@ -13,6 +13,7 @@ import errno
 import socket
 import ssl as ssl_module
 import threading
+from asyncio.sslproto import _SSLProtocolTransport
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
@@ -32,7 +33,8 @@ from tcpip_wasm.compat.placed_listeners import BoundEnd
 from tcpip_wasm.compat.route import ANY_ADDRESS, Route, RouteLike, literal
 from tcpip_wasm.errors import NameResolutionError, network_error
 from tcpip_wasm.names.lookup import port_number
-from tcpip_wasm.sockets import TcpTransport
+from tcpip_wasm.sockets import TcpTransport, UdpTransport
+from tcpip_wasm.sockets.sendfile import check_sendfile, sendfile
 from tcpip_wasm.sockets.stream_reader import keep_pieces
 from tcpip_wasm.sockets.tls import client_tls, secured, server_tls, start_tls
 from tcpip_wasm.stack import NetworkStack
@@ -45,6 +47,7 @@ REPLACED: Final = (
     "getnameinfo",
     "start_tls",
     "sock_accept",
+    "sendfile",
     "sock_connect",
     "sock_recv",
     "sock_recv_into",
@@ -336,12 +339,18 @@ class Polyfill(SocketMethods):
         **options: Any,
     ) -> Any:
         """As the loop's, for transports of both."""
-        lowest = transport
-        while (wrapper := getattr(lowest, "_ssl_protocol", None)) is not None:
-            lowest = wrapper._transport
-        if isinstance(lowest, TcpTransport):
+        if isinstance(_lowest(transport), TcpTransport):
             return await start_tls(self._loop, transport, protocol, sslcontext, **options)
         return await self._original("start_tls")(transport, protocol, sslcontext, **options)
+
+    async def sendfile(
+        self, transport: Any, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool = True
+    ) -> int:
+        """As asyncio's, on uvloop's loops too, for transports of the stack; for others as the loop's."""
+        if isinstance(_lowest(transport), (TcpTransport, UdpTransport)):
+            return await sendfile(self._loop, transport, file, offset, count, fallback=fallback)
+        send = self._original("sendfile")
+        return await send(transport, file, offset, count, fallback=fallback)  # type: ignore[no-any-return]
 
     # --- Datagrams ------------------------------------------------------------------------------------------------
 
@@ -513,12 +522,27 @@ class Polyfill(SocketMethods):
         if end is None:
             send = self._original("sock_sendfile")
             return await send(sock, file, offset, count, fallback=fallback)  # type: ignore[no-any-return]
+        check_sendfile(file, offset, count)
+        if not fallback:
+            raise asyncio.SendfileNotAvailableError("a connection of a stack has no descriptor to send a file to")
         file.seek(offset)
         sent = 0
-        while piece := file.read(65536 if count is None else min(65536, count - sent)):
-            await end.send(piece)
-            sent += len(piece)
+        try:
+            while data := await self._loop.run_in_executor(
+                None, file.read, 65536 if count is None else min(65536, count - sent)
+            ):
+                await end.send(data)
+                sent += len(data)
+        finally:
+            file.seek(offset + sent)
         return sent
+
+
+def _lowest(transport: Any) -> Any:
+    """Return the transport that carries one of TLS, or TLS within TLS."""
+    while isinstance(transport, _SSLProtocolTransport):
+        transport = cast(Any, transport)._ssl_protocol._transport
+    return transport
 
 
 def _text(host: Any) -> str:

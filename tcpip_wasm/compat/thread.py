@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any, Final, TypeVar
 
-from tcpip_wasm.errors import StackClosedError, network_error
+from tcpip_wasm.errors import NetworkError, StackClosedError, network_error
 from tcpip_wasm.stack import NetworkStack, create_stack
 
 T = TypeVar("T")
@@ -133,7 +133,7 @@ class StackThread(VirtualHost):
         timeout: seconds that `setup` may take.
 
     Raises:
-        TimeoutError: `setup` took longer.
+        TimeoutError: `setup` took longer, with ``ETIMEDOUT`` and a text that says how long it was given.
         BaseException: whatever `setup` raised; then there is no thread.
     """
 
@@ -154,10 +154,21 @@ class StackThread(VirtualHost):
         self._thread = threading.Thread(target=self._run, name="virtual stack", daemon=True)
         self._thread.start()
         try:
-            super().__init__(self._ready.result(timeout + CLOSING))
+            super().__init__(self._wait_for_setup())
         except BaseException:
             self._end(CLOSING)
             raise
+
+    def _wait_for_setup(self) -> NetworkStack:
+        try:
+            return self._ready.result(self._timeout + CLOSING)
+        except TimeoutError:
+            if self._ready.done():
+                raise  # the set-up's own, or with a text
+            raise self._too_slow() from None  # it blocks the thread, so that its loop cannot end it
+
+    def _too_slow(self) -> NetworkError:
+        return network_error(errno.ETIMEDOUT, f"setup has not made the stack within {self._timeout} s")
 
     def __enter__(self) -> StackThread:
         return self
@@ -206,7 +217,7 @@ class StackThread(VirtualHost):
         self._own = asyncio.get_running_loop()
         exits = AsyncExitStack()
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout) as limit:
                 made = self._setup()
                 if isinstance(made, AbstractAsyncContextManager):
                     stack = await exits.enter_async_context(made)
@@ -214,8 +225,10 @@ class StackThread(VirtualHost):
                     stack = await exits.enter_async_context(await made)
             if not isinstance(stack, NetworkStack):
                 raise TypeError(f"setup must make a stack, not {type(stack).__name__}")
-        except BaseException:
+        except BaseException as error:
             await exits.aclose()
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise self._too_slow() from None
             raise
         self._ready.set_result(stack)
         await self._stop.wait()

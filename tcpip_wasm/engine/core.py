@@ -437,6 +437,22 @@ class Core:
         """Reset a connection and let go of it."""
         self._call("tcp_abort", handle)
 
+    def tcp_undelivered(self) -> int:
+        """Return of how many connections that were closed, or whose FIN was said, the FIN is not acknowledged yet.
+
+        Connections of this host with itself are not counted.
+        """
+        return self._call("tcp_undelivered")
+
+    def tcp_end(self) -> int:
+        """End all connections with other hosts, before this one ends: reset those with data or a FIN that is not
+        acknowledged, and say FIN on the others.
+
+        Returns:
+            How many there were. Frames that this sends are in the interfaces' buffers at once.
+        """
+        return self._call("tcp_end")
+
     def tcp_accepted(self, handle: int) -> None:
         """Report that the application has taken a connection, which frees its place in the backlog."""
         self._call("tcp_accepted", handle)

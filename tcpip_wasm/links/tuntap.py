@@ -22,10 +22,11 @@ import socket
 import struct
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 __all__ = [
     "DatagramSocketLink",
@@ -337,6 +338,10 @@ class HostDevice:
         self.kind: Kind = kind
         self.mtu = mtu
         self._link: DescriptorLink | None = None
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if self.fd >= 0:
+            _warn(f"unclosed device {self.name}", ResourceWarning, source=self)
 
     def attach(self, interface: FrameInterface) -> DescriptorLink:
         """Join the device and an interface of the same kind; needs a running event loop.

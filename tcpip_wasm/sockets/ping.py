@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from tcpip_wasm.arguments import check_int, check_timeout
 from tcpip_wasm.driver import Driver
@@ -97,6 +98,10 @@ class PingSession:
         self.identifier = self._ping.identifier(self._handle)
         self.ttl = ttl
         driver.handlers[self._handle] = self
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if getattr(self, "_end_error", self) is None and self._driver.error is None:
+            _warn(f"unclosed ping session {self!r}", ResourceWarning, source=self)
 
     def __repr__(self) -> str:
         return f"<PingSession {self.host}{' closed' if self._end_error else ''}>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,10 @@ class TcpServer(asyncio.AbstractServer):
         except BaseException:
             self._let_go()
             raise
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if getattr(self, "_handles", None) and self._driver.error is None:
+            _warn(f"unclosed server {self!r}", ResourceWarning, source=self)
 
     def __repr__(self) -> str:
         where = ", ".join(f"{host}:{port}" for host, port in self.addresses)

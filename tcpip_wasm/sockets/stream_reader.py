@@ -159,3 +159,18 @@ def keep_pieces(protocol: ProtocolT) -> ProtocolT:
             kept._buffer = buffer
             kept._begin()
     return protocol
+
+
+def take_unread(protocol: asyncio.BaseProtocol) -> bytes:
+    """Return what the reader of a stream has received and not handed out, and take it from the reader.
+
+    Args:
+        protocol: a connection's; of any but `asyncio.StreamReaderProtocol` it is nothing.
+    """
+    reader = getattr(protocol, "_stream_reader", None) if isinstance(protocol, asyncio.StreamReaderProtocol) else None
+    if reader is None:
+        return b""
+    data = bytes(reader._buffer)
+    reader._buffer.clear()
+    reader._paused = False  # whoever takes the data resumes reading
+    return data

@@ -13,6 +13,7 @@ from asyncio.sslproto import SSLProtocol
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from tcpip_wasm.sockets.stream_reader import take_unread
 from tcpip_wasm.sockets.transport import HIGH_WATER, ViewProtocol
 
 READ_SIZE: Final = 4 * (5 + 16384 + 1 + 16)
@@ -38,6 +39,13 @@ class TlsProtocol(SSLProtocol, ViewProtocol):
         self._ssl_buffer = bytearray()
         self._ssl_buffer_view = memoryview(self._ssl_buffer)
         cast(Any, self)._app_transport.set_write_buffer_limits(HIGH_WATER)
+
+    def _set_app_protocol(self, app_protocol: asyncio.BaseProtocol) -> None:
+        """Hand plain text to another protocol; see `TcpTransport.set_protocol` of TLS that begins within this one."""
+        before = getattr(self, "_app_protocol", None)
+        if before is not None and isinstance(app_protocol, SSLProtocol):
+            cast(Any, app_protocol)._incoming.write(take_unread(before))
+        super()._set_app_protocol(app_protocol)
 
     def view_received(self, data: memoryview) -> int:
         """Decrypt what has arrived, up to four records at once."""

@@ -14,6 +14,8 @@ import asyncio
 import errno
 import warnings
 from asyncio.constants import _SendfileMode
+from asyncio.sslproto import SSLProtocol
+from asyncio.transports import _FlowControlMixin
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,8 +24,10 @@ from weakref import ref
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi, decode_endpoint, error_for
-from tcpip_wasm.errors import NetworkError, StackError, network_error
+from tcpip_wasm.errors import NetworkError, StackClosedError, StackError, network_error
+from tcpip_wasm.sockets.handlers import expect_the_end
 from tcpip_wasm.sockets.stand_in import TransportSocket
+from tcpip_wasm.sockets.stream_reader import take_unread
 
 HIGH_WATER: Final = 64 * 1024
 """Bytes: asyncio's default for its own sockets. The low-water mark is a quarter of it."""
@@ -52,6 +56,9 @@ PIECE: Final = 65536
 """Bytes handed up at once at most: what programs most often read at once, and then need not cut."""
 
 
+_STREAM_EOF: Final = asyncio.StreamReaderProtocol.eof_received
+
+
 class ViewProtocol(asyncio.BufferedProtocol):
     """A `BufferedProtocol` that can read data where it lies, in the module's memory."""
 
@@ -64,8 +71,10 @@ class ViewProtocol(asyncio.BufferedProtocol):
         raise NotImplementedError
 
 
-class TcpTransport(asyncio.Transport):
+class TcpTransport(_FlowControlMixin):
     """One TCP connection.
+
+    Of `_FlowControlMixin` only the type is used: `loop.sendfile` of asyncio's loops takes no other transport.
 
     Args:
         driver: the driver of the stack it belongs to.
@@ -84,6 +93,7 @@ class TcpTransport(asyncio.Transport):
             False and calls `credit` when somebody has read.
     """
 
+    is_connection = True  # among the handlers of a stack
     _start_tls_compatible = True
     _sendfile_compatible = _SendfileMode.FALLBACK  # loop.sendfile reads the file and writes
 
@@ -98,7 +108,7 @@ class TcpTransport(asyncio.Transport):
         scope_name: Any = None,
         extra: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(extra)
+        super().__init__(extra, driver.loop)
         self._driver = driver
         self._core = driver.core
         self._loop = driver.loop
@@ -121,6 +131,7 @@ class TcpTransport(asyncio.Transport):
         self._eof_wanted = False  # write_eof was called
         self._eof_arrived = False
         self._eof_told = False
+        self._data_run = 0  # the scheduler's run in which data was handed up last
         self._writes_after_loss = 0
         self.connected: asyncio.Future[None] | None = None
         self.explained: Callable[[NetworkError], NetworkError] | None = None
@@ -149,6 +160,7 @@ class TcpTransport(asyncio.Transport):
     def _on_event(self, kind: int, value: int, payload: Any) -> None:
         """Take an event that concerns this connection."""
         if kind == abi.EVENT_DATA:
+            self._data_run = self._driver.told
             if self._reading_paused or self._arrived:
                 self._arrived.extend(_pieces(payload))
             elif not self._closing:
@@ -160,7 +172,10 @@ class TcpTransport(asyncio.Transport):
         elif kind == abi.EVENT_EOF:
             self._eof_arrived = True
             if not self._reading_paused and not self._arrived:
-                self._deliver_eof()
+                if self._data_run == self._driver.told:
+                    self._deliver_eof_after_data()
+                else:
+                    self._deliver_eof()
         elif kind == abi.EVENT_CLOSED:
             self._end(error_for(-value, self._what()) if value else None)
         elif kind == abi.EVENT_CONNECTED:
@@ -174,6 +189,7 @@ class TcpTransport(asyncio.Transport):
     def _begin(self) -> None:
         """The connection is open: its protocol hears `connection_made`."""
         self._made = True
+        self._data_run = self._driver.told  # tasks that begin now run before an EOF, too
         try:
             self._protocol.connection_made(self)
         except BaseException as error:
@@ -191,6 +207,8 @@ class TcpTransport(asyncio.Transport):
 
     def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone: the protocol loses its connection."""
+        if isinstance(error, StackClosedError):
+            expect_the_end(self._protocol)
         self._end(error)
 
     # --- Receiving ------------------------------------------------------------------------------------------------
@@ -248,6 +266,18 @@ class TcpTransport(asyncio.Transport):
             read, self._uncredited = self._uncredited, 0  # before: a port that hands the frame on may read more
             self._driver.received(self._handle, read)
 
+    def _deliver_eof_after_data(self) -> None:
+        """Hand up the end of the data in the next loop iteration, behind the tasks that the data has woken.
+
+        Over the kernel, asyncio and uvloop read data and its end in two iterations, and servers rely on it: their
+        `eof_received` lets the transport close, before which the task of a request, which `data_received` has made, can
+        write its answer. Where data is only put into a queue that the reader empties, its end may follow at once.
+        """
+        if not self.auto_credit or type(self._protocol).eof_received is _STREAM_EOF:
+            self._deliver_eof()
+        else:
+            self._loop.call_soon(self._deliver_arrived)
+
     def _deliver_eof(self) -> None:
         if self._closing or not self._eof_arrived:
             return
@@ -289,10 +319,14 @@ class TcpTransport(asyncio.Transport):
             self._loop.call_soon(self._deliver_arrived)
 
     def _deliver_arrived(self) -> None:
+        had_data = bool(self._arrived)
         while self._arrived and not self._reading_paused and not self._closing:
             self._deliver(self._arrived.popleft())
         if self._eof_arrived and not self._arrived and not self._reading_paused:
-            self._deliver_eof()
+            if had_data:
+                self._deliver_eof_after_data()
+            else:
+                self._deliver_eof()
 
     # --- Sending --------------------------------------------------------------------------------------------------
 
@@ -443,7 +477,7 @@ class TcpTransport(asyncio.Transport):
         """The connection is gone: by the peer, by a time-out, with the stack, or in order."""
         if self._lost:
             return
-        if error is None and self._arrived:
+        if error is None and (self._arrived or self._eof_arrived):
             # All was received and the peer is done; the protocol reads on at its own pace.
             return
         if self.explained is not None and isinstance(error, NetworkError):
@@ -487,10 +521,26 @@ class TcpTransport(asyncio.Transport):
     # --- What it is -----------------------------------------------------------------------------------------------
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Hand further callbacks to another protocol."""
+        """Hand further callbacks to another protocol.
+
+        TLS that begins on an open connection reads also what the stream before it has received and not read: the line
+        before a handshake (PROXY protocol, STARTTLS) and the ClientHello may have come in one segment. Plain text that
+        an attacker has put behind the line fails the handshake then, and is not read as if it had come over TLS.
+        """
+        if self._made and isinstance(protocol, SSLProtocol):
+            self._put_back(take_unread(self._protocol))
         self._protocol: Any = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
         self._views = isinstance(protocol, ViewProtocol)
+
+    def _put_back(self, data: bytes) -> None:
+        """Hand up again, to another protocol, what was handed up and not read, and the end of the data behind it."""
+        self._eof_arrived |= self._eof_told
+        if data:
+            self._uncredited -= len(data)
+            self._arrived.extendleft(reversed(list(_pieces(data))))
+        if (data or self._eof_arrived) and not self._reading_paused:
+            self._loop.call_soon(self._deliver_arrived)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """Return the protocol."""
@@ -526,6 +576,17 @@ class TcpTransport(asyncio.Transport):
         return self._loop
 
     @property
+    def is_finishing(self) -> bool:
+        """Whether the program has closed it, or said FIN, and the core has not yet taken all that was written."""
+        return bool(self._waiting) and (self._closing or self._eof_wanted)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a connection of the host with itself, by one address."""
+        ends = self._endpoints
+        return bool(ends) and decode_endpoint(ends)[0] == decode_endpoint(ends, abi.ADDRESS_SIZE)[0]
+
+    @property
     def would_read(self) -> bool:
         """Whether a socket of this connection would be readable: something waits for `resume_reading`, or it ended."""
         return bool(self._arrived) or self._eof_arrived or self._eof_told or self._closing
@@ -533,6 +594,8 @@ class TcpTransport(asyncio.Transport):
 
 class _Weakly:
     """Answers for a transport's handle without keeping the transport alive."""
+
+    is_connection = True
 
     def __init__(self, transport: TcpTransport) -> None:
         self._transport = ref(transport)

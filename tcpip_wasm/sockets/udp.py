@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import DATAGRAM_DATA, Address, abi, error_for
@@ -86,6 +87,11 @@ class UdpSocket:
         self.readable: ReadableStream[UdpDatagram] = ReadableStream(self._ends)
         self.writable: WritableStream[UdpDatagram] = WritableStream(self._ends)
         driver.handlers[handle] = self
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        closed = getattr(self, "_closed", None)
+        if closed is not None and not closed.done() and self._driver.error is None:
+            _warn(f"unclosed socket {self!r}", ResourceWarning, source=self)
 
     def __repr__(self) -> str:
         host, port = self.local_address

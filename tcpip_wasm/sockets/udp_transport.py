@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -62,6 +63,10 @@ class UdpTransport(asyncio.DatagramTransport):
         self._lost = False
         self.set_protocol(protocol)
         driver.handlers[handle] = self
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if not getattr(self, "_lost", True) and not self._closing and self._driver.error is None:
+            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
 
     def __repr__(self) -> str:
         state = "closed" if self._lost else "closing" if self._closing else "open"

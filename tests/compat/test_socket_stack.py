@@ -75,8 +75,9 @@ def test_a_setup_that_hangs_times_out() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"within 0\.05 s") as caught:
         StackThread(setup, timeout=0.05)
+    assert caught.value.errno == errno.ETIMEDOUT
 
 
 def test_a_setup_must_make_a_stack() -> None:

@@ -6,6 +6,7 @@ loopback and the stack's, so that every byte, end of file and loss crosses the s
 
     the loop connects to a real server    a listener on the stack for that one connection, relayed to the server
     a real client connects to the loop    a real listener on the port of the stack's server, relayed to it
+    the loop is given a real socket       a listener or a connection of the stack, relayed to that socket
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from tcpip_wasm import create_stack
 
 TURNS = 8
 """Turns of the loop in which a reset gets from a transport of the stack to the real socket behind the relay."""
+
+
+ANOTHER_ADDRESS = "192.0.2.1"
+"""An address of the stack at which a door can stand where the port is also a server's of the stack."""
 
 
 class _Relay(asyncio.Protocol):
@@ -70,10 +75,15 @@ class _Relay(asyncio.Protocol):
             self.other.transport.resume_reading()
 
 
+def _is_plain(sock: Any) -> bool:
+    """Whether it is a TCP socket of the machine's."""
+    return isinstance(sock, socket.socket) and sock.family == socket.AF_INET and sock.type == socket.SOCK_STREAM
+
+
 class StackLoop(asyncio.SelectorEventLoop):
     """asyncio's loop, over a stack."""
 
-    counts: ClassVar = {"connections": 0, "relayed": 0}
+    counts: ClassVar = {"connections": 0, "relayed": 0, "given sockets": 0}
 
     def __init__(self, selector: Any = None) -> None:
         super().__init__(selector)
@@ -82,6 +92,7 @@ class StackLoop(asyncio.SelectorEventLoop):
         self._expected: dict[tuple[str, int], deque[_Relay]] = {}
         self._doors: dict[tuple[str, int], Any] = {}
         self.stack = self.run_until_complete(create_stack())
+        self.run_until_complete(self.stack.create_tun_interface(ip=f"{ANOTHER_ADDRESS}/32"))
         self._polyfill = self.stack.polyfill()
         stack: Any = self.stack
         self._stack_connect, self._stack_serve = stack.create_connection, stack.create_server
@@ -104,9 +115,33 @@ class StackLoop(asyncio.SelectorEventLoop):
         if port in self._servers and self._servers[port].is_serving():
             return await self._stack_connect(factory, host, port, **options)
         self.counts["relayed"] += 1
+        sock = await self._real(host, port)
+        return await self._through(sock, factory, host, port, **options)
+
+    async def create_connection(self, protocol_factory: Any, *arguments: Any, sock: Any = None, **options: Any) -> Any:
+        """As asyncio's; a connected socket of the caller's is at the far end of a connection of the stack."""
+        if not _is_plain(sock):
+            return await super().create_connection(protocol_factory, *arguments, sock=sock, **options)
+        self.counts["given sockets"] += 1
+        sock.setblocking(False)
+        host, port = sock.getpeername()[:2]
+        return await self._through(sock, protocol_factory, host, port, **options)
+
+    async def create_server(self, protocol_factory: Any, *arguments: Any, sock: Any = None, **options: Any) -> Any:
+        """As asyncio's; what connects to a bound socket of the caller's gets to a server of the stack."""
+        if not _is_plain(sock):
+            return await super().create_server(protocol_factory, *arguments, sock=sock, **options)
+        self.counts["given sockets"] += 1
+        options = {name: value for name, value in options.items() if name not in ("family", "flags")}
+        return await self._serve(protocol_factory, *sock.getsockname()[:2], sock=sock, **options)
+
+    async def _through(self, sock: Any, factory: Any, host: str, port: int, **options: Any) -> Any:
+        """Connect over the stack to a relay that leads to a socket; the relay listens where the socket leads."""
         base = asyncio.SelectorEventLoop.__mro__[1].create_connection  # type: ignore[attr-defined]
-        _, real = await base(self, _Relay, None, None, sock=await self._real(host, port))
+        _, real = await base(self, _Relay, None, None, sock=sock)
         # One listener for each address, as long as anybody connects to it; connections of one address are alike.
+        if port in self._servers:
+            host, port = ANOTHER_ADDRESS, port  # the server's own is taken
         waiting = self._expected.setdefault((host, port), deque())
         waiting.append(real)
         if (host, port) not in self._doors:
@@ -134,11 +169,11 @@ class StackLoop(asyncio.SelectorEventLoop):
             raise
         return sock
 
-    async def _serve(self, factory: Any, host: Any, port: int, **options: Any) -> Any:
+    async def _serve(self, factory: Any, host: Any, port: int, *, sock: Any = None, **options: Any) -> Any:
         server = await self._stack_serve(factory, host, port, **options)
         self._servers[server.port] = server
-        for sock in server.sockets:
-            name = sock.getsockname()
+        for own in server.sockets:
+            name = own.getsockname()
             target = {"::": "::1", "0.0.0.0": "127.0.0.1"}.get(name[0], name[0])
             base: Any = asyncio.SelectorEventLoop.__mro__[1]
 
@@ -158,7 +193,10 @@ class StackLoop(asyncio.SelectorEventLoop):
 
             with suppress(OSError):  # the port is another's: nobody outside will find us
                 hosts = ["127.0.0.1", "::1"] if name[0] == "::" else [target]
-                outside = await base.create_server(self, relay, hosts, name[1], reuse_address=True)
+                if sock is not None:
+                    outside = await base.create_server(self, relay, sock=sock)
+                else:
+                    outside = await base.create_server(self, relay, hosts, name[1], reuse_address=True)
                 self._outside.append(outside)
                 self._close_with(server, outside)
         return server

@@ -10,7 +10,7 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 993261508 /* version 1, as a sum over all of it: no change can be forgotten */
+#define ABI_VERSION 288468179 /* version 1, as a sum over all of it: no change can be forgotten */
 #define ABI_MAX_INTERFACES 128 /* bounded table; a bridge of a hundred ports and then some */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
@@ -157,6 +157,8 @@ ABI_EXPORT("tcp_shutdown") int32_t abi_tcp_shutdown(int32_t);
 ABI_EXPORT("tcp_close") int32_t abi_tcp_close(int32_t);
 ABI_EXPORT("tcp_abort") int32_t abi_tcp_abort(int32_t);
 ABI_EXPORT("tcp_accepted") int32_t abi_tcp_accepted(int32_t);
+ABI_EXPORT("tcp_undelivered") int32_t abi_tcp_undelivered(void);
+ABI_EXPORT("tcp_end") int32_t abi_tcp_end(void);
 ABI_EXPORT("tcp_option") int32_t abi_tcp_option(int32_t, int32_t, int32_t);
 ABI_EXPORT("udp_open") int32_t abi_udp_open(int32_t, int32_t, int32_t);
 ABI_EXPORT("udp_connect") int32_t abi_udp_connect(int32_t);

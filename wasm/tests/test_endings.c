@@ -277,6 +277,59 @@ static void keep_alive_after_our_fin(void) {
   close_interface();
 }
 
+/* The host closes in order: what each peer receives, and what counts as not delivered. */
+static void the_end_of_the_host(void) {
+  enum { IDLE, WRITTEN, PEER_FINISHED, CLOSED, CLOSED_WRITTEN, FINISHED, DELIVERED, WAYS };
+  static const uint8_t bytes[100];
+  for (int way = IDLE; way < WAYS; way++) {
+    struct peer peer = open_peer(65535);
+    if (way == PEER_FINISHED) {
+      peer_says_fin(&peer);
+    }
+    if (way == WRITTEN || way == CLOSED_WRITTEN) {
+      CHECK_EQUAL(tcp_put(peer.handle, bytes, sizeof bytes), sizeof bytes);
+    }
+    if (way == FINISHED || way == DELIVERED) {
+      CHECK_EQUAL(abi_tcp_shutdown(peer.handle), 0);
+    } else if (way == CLOSED || way == CLOSED_WRITTEN) {
+      CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+    }
+    bool finishing = way >= CLOSED;
+    CHECK_EQUAL(abi_tcp_undelivered(), finishing);
+    if (way != IDLE && way != PEER_FINISHED) {
+      host_poll();
+      if (way == DELIVERED) {
+        peer_expect(&peer, FIN | ACK);
+        peer_send(&peer, ACK, NULL, 0);
+        host_poll();
+        CHECK_EQUAL(abi_tcp_undelivered(), 0);
+      }
+      frames_forget();
+    }
+    CHECK_EQUAL(abi_tcp_end(), way != DELIVERED);
+    host_poll();
+    if (way == DELIVERED) {
+      peer_expect_silence(&peer);
+      peer_send(&peer, RST | ACK, NULL, 0);
+      host_poll();
+    } else {
+      bool quiet = way == IDLE || way == PEER_FINISHED;
+      peer_expect(&peer, (quiet ? FIN : RST) | ACK);
+      if (quiet) {
+        peer_send(&peer, RST | ACK, NULL, 0);
+        host_poll();
+      }
+    }
+    CHECK_EQUAL(tcp_connections(), 0);
+    if (way != CLOSED && way != CLOSED_WRITTEN) {
+      event_expect(ABI_EVENT_CLOSED, peer.handle);
+      CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+    }
+    event_expect_none();
+    close_interface();
+  }
+}
+
 int main(void) {
   host_start();
   RUN(a_silent_peer);
@@ -286,5 +339,6 @@ int main(void) {
   RUN(the_way_comes_back);
   RUN(a_round_trip_made_long);
   RUN(keep_alive_after_our_fin);
+  RUN(the_end_of_the_host);
   return 0;
 }

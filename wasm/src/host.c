@@ -74,7 +74,8 @@ double abi_poll(double time) {
   events_reset();
   timers_run();
   tcp_flush();
-  bool more = interfaces_receive();
+  bool more = udp_loop_back();
+  more |= interfaces_receive();
   if (!events_hold_data()) {
     tcp_flush();
   }

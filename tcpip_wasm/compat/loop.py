@@ -273,8 +273,7 @@ class Polyfill:
                 addresses += [_host_of(info[4]) for info in infos]
             else:
                 addresses.append({int(socket.AF_INET): "0.0.0.0", int(socket.AF_INET6): "::"}.get(family))
-        for unused in ("reuse_address", "reuse_port"):
-            options.pop(unused, None)  # ports of a stack need no permission
+        options.pop("reuse_address", None)  # what an earlier connection had needs no permission
         unique = cast("Iterable[str]", dict.fromkeys(addresses))
         return await self.stack.create_server(
             lambda: keep_pieces(protocol_factory()), unique, port_number(port), **options
@@ -314,7 +313,7 @@ class Polyfill:
             create = self._original("create_datagram_endpoint")
             return cast("tuple[Any, Any]", await create(protocol_factory, local_addr, remote_addr, **options))
         family = options.get("family", 0)
-        for unused in ("sock", "flags", "proto", "reuse_port"):
+        for unused in ("sock", "flags", "proto"):
             options.pop(unused, None)
         own, peer = [
             given and (await self._datagram_host(given, family), port_number(given[1]))

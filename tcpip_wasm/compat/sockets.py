@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import socket as real
-import struct
 import threading
 from contextlib import suppress
 from typing import Any, Final, cast
@@ -25,6 +24,7 @@ from tcpip_wasm.compat.listening import ListenRelay
 from tcpip_wasm.compat.relay import StreamRelay
 from tcpip_wasm.compat.transfers import REAL, Transfers
 from tcpip_wasm.errors import network_error
+from tcpip_wasm.sockets.options import answer
 
 _FLAGS: Final = getattr(real, "SOCK_NONBLOCK", 0) | getattr(real, "SOCK_CLOEXEC", 0)
 _FAMILIES: Final = (real.AF_INET, real.AF_INET6)
@@ -150,7 +150,7 @@ class Socket(Transfers):
                 channel.local = channel.host.call(channel.relay.bind())
                 channel.bound = host, channel.local[1]
             else:
-                channel.host.call(channel.relay.open(socket_options.for_udp(channel)))
+                channel.host.call(channel.relay.open())
         except BaseException:
             channel.bound = None
             raise
@@ -293,35 +293,22 @@ class Socket(Transfers):
             OSError: ``ENOPROTOOPT`` for an option without meaning here.
         """
         self._check_open()
-        if (level, optname) == (real.SOL_SOCKET, real.SO_LINGER):
-            linger = struct.pack("ii", self._channel.linger, 0)
-            return linger[:buflen] if buflen else int(self._channel.linger)
-        value = socket_options.read(self._channel, level, optname)
-        return struct.pack("i", value)[:buflen] if buflen else value
+        if socket_options.is_of_the_pair(level, optname):
+            return super().getsockopt(level, optname, buflen)
+        return answer(socket_options.read(self._channel, level, optname), buflen)
 
     def setsockopt(self, level: int, optname: int, value: Any, optlen: int = 0, /) -> None:
         """Set an option.
 
         Raises:
-            OSError: ``ENOPROTOOPT`` for an option without meaning here, ``EINVAL`` for a value that it can't have.
+            OSError: ``ENOPROTOOPT`` for an option without meaning here or a value that no stack carries out, ``EINVAL``
+                for a value that it cannot have.
         """
         self._check_open()
-        channel, key = self._channel, (level, optname)
-        if key == (real.SOL_SOCKET, real.SO_LINGER):
-            on, seconds = struct.unpack("ii", value)
-            channel.linger = bool(on) and seconds == 0
+        if socket_options.is_of_the_pair(level, optname):
+            super().setsockopt(level, optname, value)
             return
-        if key in socket_options.GROUPS and not self._is_stream:
-            datagrams.group(self, socket_options.GROUPS[key], *socket_options.group(level, value))
-            return
-        number = socket_options.number(value)
-        socket_options.check(channel, level, optname)
-        if not self._is_stream:
-            if key in socket_options.UDP_OPTIONS:
-                channel.host.call(channel.relay.option(socket_options.UDP_OPTIONS[key], number))
-        elif key in socket_options.TCP_OPTIONS:
-            channel.host.call(channel.relay.option(level, optname, number))
-        channel.options[key] = number
+        socket_options.write(self, level, optname, bytes(optlen) if value is None else value)
 
     # --- The end --------------------------------------------------------------------------------------------------
 
@@ -371,6 +358,9 @@ class Socket(Transfers):
     def _end(channel: Channel) -> None:
         host, relay = channel.host, channel.relay
         if isinstance(relay, StreamRelay):
+            if channel.values.linger and channel.state is State.CONNECTED and not host.is_inside:
+                with suppress(OSError):  # time is up, or the connection lost: what is left goes on by itself
+                    host.call(relay.lingering(), channel.values.linger)
             if channel.state is not State.CONNECTED or channel.mute:
                 host.tell(relay.abandon if channel.state is not State.CONNECTED else relay.closed)
         elif host.is_inside:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tcpip_wasm.compat import socket as stand_in
+from tcpip_wasm.compat.adapters import ifaddr_module
 from tcpip_wasm.compat.current import leave, use
 from tcpip_wasm.compat.thread import VirtualHost
 from tcpip_wasm.compat.tls import SSLSocket
@@ -58,10 +59,15 @@ def polyfill_socket(target: NetworkStack | VirtualHost) -> Iterator[VirtualHost]
     host = use(target)
     before: list[tuple[Any, str, Any]] = [(real, name, getattr(real, name)) for name in REPLACED]
     before.append((ssl.SSLContext, "sslsocket_class", ssl.SSLContext.sslsocket_class))
+    ifaddr = ifaddr_module()
+    if ifaddr is not None:
+        before.append((ifaddr, "get_adapters", ifaddr.get_adapters))
     try:
         for name in REPLACED:
             setattr(real, name, getattr(stand_in, name))
         ssl.SSLContext.sslsocket_class = SSLSocket
+        if ifaddr is not None:
+            ifaddr.get_adapters = stand_in.get_adapters
         yield host
     finally:
         leave(host)

@@ -16,6 +16,7 @@ from types import FunctionType as _FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary as _WeakKeyDictionary
 
+from tcpip_wasm.compat.adapters import adapters_of as _adapters_of
 from tcpip_wasm.compat.checks import check_flow as _check_flow
 from tcpip_wasm.compat.current import current_host, leave, use
 from tcpip_wasm.compat.sockets import Socket
@@ -112,6 +113,16 @@ def if_nameindex() -> list[tuple[int, str]]:
         return [(interface.handle, interface.name) for interface in here.stack.interfaces]
 
     return here.call(interfaces())
+
+
+def get_adapters(include_unconfigured: bool = False) -> list[Any]:
+    """Return the current host's interfaces as ``ifaddr.get_adapters`` does those of the machine."""
+    here = current_host()
+
+    async def adapters() -> list[Any]:
+        return _adapters_of(here.stack, include_unconfigured)
+
+    return here.call(adapters())
 
 
 def if_nametoindex(if_name: str | bytes, /) -> int:

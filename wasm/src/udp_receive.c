@@ -4,6 +4,7 @@
 
 #include "lwip/igmp.h"
 #include "lwip/ip.h"
+#include "lwip/ip6_zone.h"
 #include "lwip/mld6.h"
 
 struct datagram_ends {
@@ -131,10 +132,14 @@ static bool is_member(struct netif *netif, const ip_addr_t *group) {
 
 void udp_loop(const struct udp_socket *socket, struct netif *by, const ip_addr_t *source, const ip_addr_t *destination,
               uint16_t to, struct pbuf *data) {
-  struct datagram_ends ends = {.destination = destination, .by = by};
+  ip_addr_t address = *destination; /* as it would arrive: a group of the link with its zone */
+  if (IP_IS_V6(&address)) {
+    ip6_addr_assign_zone(ip_2_ip6(&address), IP6_MULTICAST, by);
+  }
+  struct datagram_ends ends = {.destination = &address, .by = by};
   uint32_t size = data->tot_len + 2u * ABI_ADDRESS_SIZE;
-  if ((socket->keeps_groups_off && ip_addr_ismulticast(destination)) || !is_for_all(&ends) ||
-      !is_member(by, destination)) {
+  if ((socket->keeps_groups_off && ip_addr_ismulticast(&address)) || !is_for_all(&ends) ||
+      !is_member(by, &address)) {
     return;
   }
   struct looped *looped = looped_size + size <= MOST_LOOPED ? heap_allocate(sizeof *looped) : NULL;
@@ -144,7 +149,7 @@ void udp_loop(const struct udp_socket *socket, struct netif *by, const ip_addr_t
     lwip_stats.udp.drop++;
     return;
   }
-  *looped = (struct looped){.data = copy, .source = *source, .destination = *destination,
+  *looped = (struct looped){.data = copy, .source = *source, .destination = address,
                             .interface = interface_handle(by), .from = socket->pcb->local_port, .to = to};
   looped_size += size;
   *last_looped = looped;

@@ -16,6 +16,7 @@ import os
 from enum import Enum
 from typing import Any, Final
 
+from tcpip_wasm.compat.route import Route
 from tcpip_wasm.compat.thread import VirtualHost
 from tcpip_wasm.sockets.options import V6_ONLY, Values
 
@@ -72,6 +73,7 @@ class Channel:
         holders: Python objects that hold a descriptor of the program's end.
         born: how often this process had forked when it was made: children may hold descriptors, too.
         inode: of the program's end, by which its descriptor is known again; 0 before there is one.
+        route: which destinations are the stack's, or None for all.
         relay: what carries between the pair and the stack, or None.
     """
 
@@ -92,6 +94,7 @@ class Channel:
         self.holders = 0
         self.born = forks()
         self.inode = 0
+        self.route: Route | None = None
         self.relay: Any = None
 
     def fail(self, error: BaseException | None) -> None:

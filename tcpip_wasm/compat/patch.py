@@ -15,8 +15,10 @@ from typing import Any, Final
 from tcpip_wasm.compat import socket as stand_in
 from tcpip_wasm.compat.adapters import ifaddr_module
 from tcpip_wasm.compat.current import leave, use
+from tcpip_wasm.compat.route import Route, RouteLike
 from tcpip_wasm.compat.thread import VirtualHost
 from tcpip_wasm.compat.tls import SSLSocket
+from tcpip_wasm.compat.trio import HELPER, trio_sockets, with_own_methods
 from tcpip_wasm.stack import NetworkStack
 
 REPLACED: Final = (
@@ -38,27 +40,33 @@ REPLACED: Final = (
 
 
 @contextlib.contextmanager
-def polyfill_socket(target: NetworkStack | VirtualHost) -> Iterator[VirtualHost]:
+def polyfill_socket(target: NetworkStack | VirtualHost, *, route: RouteLike = None) -> Iterator[VirtualHost]:
     """Let the `socket` module's network be a stack's, in all threads, for a block of code.
 
     ``socket.socket``, and with it ``socket.create_connection``, ``http.client``, ``urllib.request``, ``socketserver``,
     ``smtplib`` and what else blocks on sockets, use the stack; ``ssl`` contexts wrap its sockets. What was opened
     inside goes on after the block. Blocks nest: the innermost one's stack is used. ``AF_UNIX`` sockets stay the
-    machine's. Code that took the class away before, by ``from socket import socket``, keeps what it has.
+    machine's. Code that took the class away before, by ``from socket import socket``, keeps what it has. Calls on the
+    stack's own loop are the machine's: it cannot wait for itself, and a gateway there reaches the real network.
 
     Args:
         target: a `StackThread`, or a stack whose loop runs in another thread than the code inside.
+        route: which destinations are the stack's, see `NetworkStack.polyfill`; None is everything. Other destinations are
+            the machine's. A socket belongs to either from its first `bind`, `connect` or `sendto` on.
 
     Yields:
         The host.
 
     Raises:
-        TypeError: something else.
+        ValueError, TypeError: something else, a malformed route.
         RuntimeError: on leaving, where an inner block is still active.
     """
-    host = use(target)
+    host = use(target, None if route is None else Route(route))
     before: list[tuple[Any, str, Any]] = [(real, name, getattr(real, name)) for name in REPLACED]
     before.append((ssl.SSLContext, "sslsocket_class", ssl.SSLContext.sslsocket_class))
+    trio = trio_sockets()
+    if trio is not None:
+        before.append((trio, HELPER, getattr(trio, HELPER)))
     ifaddr = ifaddr_module()
     if ifaddr is not None:
         before.append((ifaddr, "get_adapters", ifaddr.get_adapters))
@@ -66,6 +74,8 @@ def polyfill_socket(target: NetworkStack | VirtualHost) -> Iterator[VirtualHost]
         for name in REPLACED:
             setattr(real, name, getattr(stand_in, name))
         ssl.SSLContext.sslsocket_class = SSLSocket
+        if trio is not None:
+            setattr(trio, HELPER, with_own_methods(getattr(trio, HELPER)))
         if ifaddr is not None:
             ifaddr.get_adapters = stand_in.get_adapters
         yield host

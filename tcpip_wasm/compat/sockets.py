@@ -18,10 +18,11 @@ from tcpip_wasm.compat import datagrams
 from tcpip_wasm.compat import options as socket_options
 from tcpip_wasm.compat.channel import Channel, State, forks, new_pair, socket_name
 from tcpip_wasm.compat.checks import as_int
-from tcpip_wasm.compat.current import current_host
+from tcpip_wasm.compat.current import current_host, current_route, is_machines_own
 from tcpip_wasm.compat.datagrams import DatagramRelay
 from tcpip_wasm.compat.listening import ListenRelay
 from tcpip_wasm.compat.relay import StreamRelay
+from tcpip_wasm.compat.route import ANY_ADDRESS
 from tcpip_wasm.compat.transfers import REAL, Transfers
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets.options import answer
@@ -49,11 +50,15 @@ def channel_of(descriptor: int) -> Channel | None:
         return _channels.get(inode)
 
 
+class MachineSocket(real.socket):
+    """What a `Socket` becomes where the route leaves its destination to the machine: a real socket."""
+
+
 class Socket(Transfers):
     """A socket of the current host, see `polyfill_socket`.
 
     Args: as for `socket.socket`. Families but ``AF_INET`` and ``AF_INET6`` of ``AF_UNIX`` alone are the machine's, and
-    so is a `fileno` that is none of ours: then a real socket is returned.
+    so is a `fileno` that is none of ours: then a real socket is returned; on the host's own loop, too.
 
     Raises:
         OSError: ``EAFNOSUPPORT``, ``ESOCKTNOSUPPORT``, ``EPROTONOSUPPORT``; ``ENETDOWN`` where there is no host.
@@ -63,7 +68,7 @@ class Socket(Transfers):
         cls, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None  # noqa: A002
     ) -> Any:
         foreign = channel_of(fileno) is None if fileno is not None else family == getattr(real, "AF_UNIX", None)
-        if foreign:
+        if foreign or (fileno is None and is_machines_own()):
             return REAL(family, type, proto, fileno)
         return super().__new__(cls)
 
@@ -84,6 +89,7 @@ class Socket(Transfers):
         if proto not in (-1, 0, _KINDS[real.SocketKind(kind)]):
             raise network_error(errno.EPROTONOSUPPORT, f"protocol {proto}")
         channel = Channel(current_host(), family, kind)
+        channel.route = current_route()
         near, far = new_pair(kind)
         channel.relay = StreamRelay(channel, far) if kind == real.SOCK_STREAM else DatagramRelay(channel, far)
         self._adopt(channel, near.detach(), max(proto, 0))
@@ -106,6 +112,29 @@ class Socket(Transfers):
             channel.holders += 1
             channel.inode = os.fstat(descriptor).st_ino
             _channels[channel.inode] = channel
+
+    def _leaves(self, address: Any, otherwise: str = "localhost") -> bool:
+        """Return whether the route leaves an address to the machine; then the socket is the machine's from now on."""
+        channel = self._channel
+        if channel.route is None or not isinstance(address, tuple) or not address:
+            return False
+        if channel.state is not State.NEW or channel.local is not None or channel.remote is not None:
+            return False
+        host = address[0].decode("ascii") if isinstance(address[0], (bytes, bytearray)) else str(address[0])
+        if channel.route.takes(host or otherwise):
+            return False
+        machines = REAL(channel.family, channel.kind, channel.proto)
+        for (level, name), value in channel.values.given.items():
+            with suppress(OSError):  # what this machine lacks, a stack has
+                machines.setsockopt(level, name, value)
+        with _lock:
+            _channels.pop(channel.inode, None)
+        channel.host.tell(channel.relay.abandon if self._is_stream else channel.relay.close)
+        os.dup2(machines.fileno(), self.fileno(), inheritable=False)
+        machines.close()
+        cast(Any, self).__class__ = MachineSocket
+        self.settimeout(self.gettimeout())  # of the new description
+        return True
 
     # --- Addresses ------------------------------------------------------------------------------------------------
 
@@ -140,6 +169,9 @@ class Socket(Transfers):
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``EINVAL`` where it has one already.
         """
         self._check_descriptor()
+        if self._leaves(address, ANY_ADDRESS):
+            REAL.bind(self, address)
+            return
         channel = self._channel
         host, port = self._numeric(address, "bind", passive=True)
         if channel.local is not None:
@@ -166,6 +198,9 @@ class Socket(Transfers):
             OSError: ``ECONNREFUSED``, ``EISCONN``, ``EALREADY`` and others.
         """
         self._check_descriptor()
+        if self._leaves(address):
+            REAL.connect(self, address)
+            return
         channel = self._channel
         remote = self._numeric(address, "connect")
         if not self._is_stream:
@@ -221,6 +256,8 @@ class Socket(Transfers):
     def connect_ex(self, address: Any, /) -> int:
         """Connect, and return the error's number, or 0."""
         try:
+            if self._leaves(address):
+                return int(REAL.connect_ex(self, address))
             Socket.connect(self, address)  # and not an SSLSocket's, which shakes hands, and whose business that is
         except real.gaierror:
             raise

@@ -25,7 +25,7 @@ from tcpip_wasm.compat.relay import StreamRelay
 from tcpip_wasm.compat.route import ANY_ADDRESS
 from tcpip_wasm.compat.transfers import REAL, Transfers
 from tcpip_wasm.errors import network_error
-from tcpip_wasm.sockets.options import answer
+from tcpip_wasm.sockets.options import V6_ONLY, answer
 
 _FLAGS: Final = getattr(real, "SOCK_NONBLOCK", 0) | getattr(real, "SOCK_CLOEXEC", 0)
 _FAMILIES: Final = (real.AF_INET, real.AF_INET6)
@@ -177,6 +177,8 @@ class Socket(Transfers):
         if channel.local is not None:
             raise network_error(errno.EINVAL, "bound already")
         channel.bound = host, port
+        if ":" in host:
+            channel.values.given[V6_ONLY] = 1  # as Linux: an address of IPv6 is of no use to IPv4
         try:
             if self._is_stream:
                 channel.local = channel.host.call(channel.relay.bind())

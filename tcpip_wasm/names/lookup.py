@@ -242,7 +242,7 @@ class Lookup:
         canonical, endpoints = await self._info_endpoints(host, family, flags)
         infos: list[AddressInfo] = []
         for address, scope in endpoints:
-            where: tuple[Any, ...] = (str(address), number)
+            where: tuple[Any, ...] = (_shown(address), number)
             if address.version == 6:
                 where += (0, scope)
             for one, protocol in kinds:
@@ -316,6 +316,12 @@ def _plain(endpoint: Endpoint) -> Endpoint:
     """Return the IPv4 address where IPv6 maps one (RFC 4291, section 2.5.5.2): such packets are IPv4's."""
     mapped = getattr(endpoint[0], "ipv4_mapped", None)
     return endpoint if mapped is None else (mapped, 0)
+
+
+def _shown(address: Address) -> str:
+    """Return an address as the C library writes it; versions of Python differ in how they write a mapped one."""
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(address) if mapped is None else f"::ffff:{mapped}"
 
 
 def _text(endpoint: Endpoint) -> str:

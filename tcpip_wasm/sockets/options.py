@@ -1,9 +1,9 @@
 """Socket options: one table for every object of this package that has `getsockopt` and `setsockopt`.
 
-Owns which options there are, what each is until it is set, which values it takes, and which of them the core carries
-out. Three kinds: the core does what they ask for; they are kept and answered, because they change nothing that a program
-could notice but its speed; or they would change what a program sees, which a stack cannot do: then they answer what Linux
-answers by default, and any other value is refused with ``ENOPROTOOPT``. Names that a system does not have are left out.
+Owns which options there are, what each is until it is set, which values it takes, and which the core carries out. There
+are three kinds. Some the core carries out. Some are kept and answered, because they change nothing but speed. Others would
+change what a program sees, which a stack cannot do: they answer what Linux answers by default, and any other value is
+refused with ``ENOPROTOOPT``. Names that a system does not have are left out.
 """
 
 from __future__ import annotations
@@ -73,7 +73,6 @@ _TABLE: Final[dict[int, dict[str, Option]]] = {
         "SO_MARK": _FIXED,
         "SO_TIMESTAMP": _FIXED,
         "SO_TIMESTAMPNS": _FIXED,
-        "SO_TIMESTAMPING": _FIXED,
         "SO_RCVLOWAT": Option(default=1, fixed=True),
         "SO_SNDLOWAT": Option(default=1, fixed=True),
     },
@@ -126,10 +125,17 @@ _TABLE: Final[dict[int, dict[str, Option]]] = {
     },
 }
 _NUMBERS: Final = {
-    "SO_TIMESTAMP": 29, "SO_TIMESTAMPNS": 35, "SO_TIMESTAMPING": 37,
-    "IP_MTU_DISCOVER": 10, "IP_RECVERR": 11, "IP_RECVTTL": 12, "IP_PKTINFO": 8, "IP_FREEBIND": 15, "IP_MULTICAST_ALL": 49,
-    "IPV6_MTU_DISCOVER": 23, "IPV6_RECVERR": 25,
-}  # fmt: skip
+    "SO_TIMESTAMP": 29,
+    "SO_TIMESTAMPNS": 35,
+    "IP_MTU_DISCOVER": 10,
+    "IP_RECVERR": 11,
+    "IP_RECVTTL": 12,
+    "IP_PKTINFO": 8,
+    "IP_FREEBIND": 15,
+    "IP_MULTICAST_ALL": 49,
+    "IPV6_MTU_DISCOVER": 23,
+    "IPV6_RECVERR": 25,
+}
 _LINUX: Final = hasattr(socket, "SO_DOMAIN")
 
 
@@ -181,7 +187,7 @@ _ALGORITHM: Final = b"reno".ljust(16, b"\0")
 
 _MASKED: Final = {_key(_IP, "IP_TOS"), _key(_IP6, "IPV6_TCLASS")}
 _UNCONNECTED_SEGMENT: Final = 536
-"""Bytes, as Linux says of a socket without connection: what a peer takes that says nothing (RFC 9293, section 3.7.1)."""
+"""Bytes, as Linux says of a socket without connection: what a peer without the option takes (RFC 9293, section 3.7.1)."""
 
 
 class Values:

@@ -462,7 +462,7 @@ class NetworkStack:
     def _interface_of(self, own: str | int) -> int:
         """Return the handle of the interface that has an address or a number; 0 stays 0."""
         for interface in self._interfaces:
-            if own == interface.handle or own in (str(each.ip) for each in interface.addresses):
+            if own == interface.handle or any(own == str(each.ip) for each in interface.addresses):
                 return interface.handle
         if own:
             raise network_error(errno.ENODEV, f"no interface has {own}")

@@ -39,7 +39,7 @@ def current_route() -> Route | None:
 
 
 def is_machines_own() -> bool:
-    """Whether the caller is on the current host's own loop: it cannot wait for itself there, so that what it calls is the
+    """Whether the caller is on the current host's own loop, where it cannot wait for itself: what it calls there is the
     machine's. A gateway is such a caller."""
     return bool(_pile) and _pile[-1][0].is_inside
 

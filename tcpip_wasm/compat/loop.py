@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
+from tcpip_wasm.compat import caller_datagrams
 from tcpip_wasm.compat.placed import PlacedSockets, SocketEnd
 from tcpip_wasm.compat.placed_datagrams import (
     DatagramEnd,
@@ -118,6 +119,7 @@ class Polyfill:
             self._machine[name] = getattr(self._loop, name)
             setattr(self._loop, name, getattr(self, name))
         _active.setdefault(self._loop, []).append(self)
+        caller_datagrams.install(_active)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -132,6 +134,7 @@ class Polyfill:
             active.pop()._restore()
 
     def _restore(self) -> None:
+        caller_datagrams.uninstall()
         for name, before in self._before.items():
             if before is _NOT_GIVEN:
                 delattr(self._loop, name)
@@ -338,7 +341,9 @@ class Polyfill:
         await self._placed.connect(
             sock, lambda: self.stack.create_datagram_endpoint(DatagramEnd, own, peer, **options)
         )
-        return cast(DatagramEnd, self._placed.find(sock))
+        end = cast(DatagramEnd, self._placed.find(sock))
+        caller_datagrams.give_options(sock, end)
+        return end
 
     async def _attach_datagrams(self, factory: Callable[[], Any], sock: socket.socket) -> tuple[Any, Any]:
         """Give what a UDP socket stands for to a protocol, and close the socket."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from tcpip_wasm.compat import datagrams
 from tcpip_wasm.compat.channel import Channel, State
+from tcpip_wasm.compat.relay import StreamRelay
 from tcpip_wasm.sockets import options
 from tcpip_wasm.sockets.stand_in import LISTENING
 
@@ -26,7 +27,8 @@ def is_of_the_pair(level: int, name: int) -> bool:
 def _information(channel: Channel, key: options.Key) -> dict[str, int] | None:
     if key not in _LIVE or channel.state is not State.CONNECTED:
         return None
-    return channel.host.call(channel.relay.information())
+    relay: StreamRelay = channel.relay
+    return channel.host.call(relay.information())
 
 
 def read(channel: Channel, level: int, name: int) -> int | bytes:

@@ -51,8 +51,8 @@ def polyfill_socket(target: NetworkStack | VirtualHost, *, route: RouteLike = No
 
     Args:
         target: a `StackThread`, or a stack whose loop runs in another thread than the code inside.
-        route: which destinations are the stack's, see `NetworkStack.polyfill`; None is everything. Other destinations are
-            the machine's. A socket belongs to either from its first `bind`, `connect` or `sendto` on.
+        route: which destinations are the stack's, see `NetworkStack.polyfill`; None is everything. Other destinations
+            are the machine's. A socket belongs to either from its first `bind`, `connect` or `sendto` on.
 
     Yields:
         The host.

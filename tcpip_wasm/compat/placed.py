@@ -202,6 +202,10 @@ class PlacedSockets:
         if sock.fileno() == -1:  # closed while we connected
             end.transport.close()
             raise network_error(errno.EBADF, "the socket was closed")
+        self.put(sock, end)
+
+    def put(self, sock: socket.socket, end: Any) -> None:
+        """Let a socket stand for what is open already."""
         self._ends[sock] = end
         if type(sock) is socket.socket:  # of other kinds the end is noticed by `sweep`
             _standing[sock] = end

@@ -1,8 +1,8 @@
 """Trio's sockets inside `polyfill_socket`: they call the methods that `socket.socket` had when trio was imported.
 
 Trio keeps these functions, and hands a socket to them: on one of the stand-in they would see the pair behind it. While
-the block lasts a method of the socket's own class is called instead. Knows one private name of trio's, and does without it
-where there is none.
+the block lasts a method of the socket's own class is called instead. This knows one private name of trio's, and changes
+nothing where there is none.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ def host_name(text: str) -> str:
     """Return a name in the form in which names are compared.
 
     Raises:
-        MalformedHostError: it is no name: empty, too long, of characters that hosts do not have, or a malformed address; a
-            name of which the last label is a number is one (RFC 1123, section 2.1).
+        MalformedHostError: it is no name: empty, too long, of characters that hosts do not have, or a malformed
+            address; a name of which the last label is a number is one (RFC 1123, section 2.1).
     """
     try:
         name = text.encode("idna").decode("ascii").lower()

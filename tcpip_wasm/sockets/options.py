@@ -1,9 +1,9 @@
 """Socket options: one table for every object of this package that has `getsockopt` and `setsockopt`.
 
 Owns which options there are, what each is until it is set, which values it takes, and which the core carries out. There
-are three kinds. Some the core carries out. Some are kept and answered, because they change nothing but speed. Others would
-change what a program sees, which a stack cannot do: they answer what Linux answers by default, and any other value is
-refused with ``ENOPROTOOPT``. Names that a system does not have are left out.
+are three kinds. Some the core carries out. Some are kept and answered, because they change nothing but speed. Others
+would change what a program sees, which a stack cannot do: they answer what Linux answers by default, and any other
+value is refused with ``ENOPROTOOPT``. Names that a system does not have are left out.
 """
 
 from __future__ import annotations
@@ -145,22 +145,22 @@ def _number(name: str) -> int | None:
 
 
 OPTIONS: Final[dict[Key, Option]] = {
-    (level, number): option
+    (level, found): option
     for level, named in _TABLE.items()
     for name, option in named.items()
-    if (number := _number(name)) is not None
+    if (found := _number(name)) is not None
 }
 """(level, name) -> what is known of it."""
 
 GROUPS: Final[dict[Key, bool]] = {
-    (level, number): joins
+    (level, found): joins
     for level, name, joins in (
         (_IP, "IP_ADD_MEMBERSHIP", True),
         (_IP, "IP_DROP_MEMBERSHIP", False),
         (_IP6, "IPV6_JOIN_GROUP", True),
         (_IP6, "IPV6_LEAVE_GROUP", False),
     )
-    if (number := _number(name)) is not None
+    if (found := _number(name)) is not None
 }
 """(level, name) of what joins a group (True) or leaves one."""
 
@@ -187,7 +187,7 @@ _ALGORITHM: Final = b"reno".ljust(16, b"\0")
 
 _MASKED: Final = {_key(_IP, "IP_TOS"), _key(_IP6, "IPV6_TCLASS")}
 _UNCONNECTED_SEGMENT: Final = 536
-"""Bytes, as Linux says of a socket without connection: what a peer without the option takes (RFC 9293, section 3.7.1)."""
+"""Bytes, as Linux says of a socket without connection: what any peer takes (RFC 9293, section 3.7.1)."""
 
 
 class Values:

@@ -55,7 +55,7 @@ def test_mapped_addresses_are_ipv4s() -> None:
                 assert await ask(mapped, 80, family=real.AF_INET6) == (two.host, 80)
                 assert await ask(two.host, 80, local_addr=(f"::ffff:{two.own}", 0)) == (two.host, 80)
                 info = await asyncio.get_running_loop().getaddrinfo(mapped, 80, type=real.SOCK_STREAM)
-                assert info[0][0] == real.AF_INET6 and info[0][4] == (mapped, 80, 0, 0)  # as the kernel's
+                assert (info[0][0], info[0][4]) == (real.AF_INET6, (mapped, 80, 0, 0))  # as the kernel's
             server.close()
             async with await two.b.listen_tcp(81, f"::ffff:{two.host}") as listener:
                 client = await two.a.connect_tcp(f"::ffff:{two.host}", 81)
@@ -73,7 +73,7 @@ def test_datagrams_reach_this_host(host: str) -> None:
             async with await stack.open_udp(HERE[host], 53) as one, await stack.open_udp() as two:
                 await two.send(UdpDatagram(host, 53, b"there"))
                 got = await one.receive()
-                assert got.data == b"there" and got.host == HERE[host]
+                assert (got.data, got.host) == (b"there", HERE[host])
             async with await stack.open_udp(f"::ffff:{HERE['0.0.0.0']}", 54) as mapped:
                 assert mapped.local_address == ("127.0.0.1", 54)
 
@@ -96,7 +96,8 @@ def test_blocking_sockets_reach_this_host(kind: str, host: str) -> None:
                 with accepted:
                     accepted.sendall(b"hello")
                     assert client.recv(100) == b"hello"
-        assert peer[:2] == (f"::ffff:{HERE[host]}" if host.startswith("::ffff") else HERE[host], port)
+        shown = f"::ffff:{HERE[host]}" if host.startswith("::ffff") else HERE[host]
+        assert peer[:2] == (shown, port)
         with net.socket(own, real.SOCK_DGRAM) as one, net.socket(family, real.SOCK_DGRAM) as two:
             one.bind((HERE[host], 0))
             one.settimeout(BOUND)
@@ -107,7 +108,7 @@ def test_blocking_sockets_reach_this_host(kind: str, host: str) -> None:
             one.sendto(b"back", source)
             data, source = two.recvfrom(100)
             assert data == b"back"
-            assert source[:2] == (f"::ffff:{HERE[host]}" if host.startswith("::ffff") else HERE[host], one.getsockname()[1])
+            assert source[:2] == (shown, one.getsockname()[1])
 
 
 @pytest.mark.parametrize("kind", ["kernel", "stack"])

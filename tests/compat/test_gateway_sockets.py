@@ -1,4 +1,4 @@
-"""`polyfill_socket` beside the machine's network: code on the stack's own loop, and destinations that a route leaves out."""
+"""`polyfill_socket` beside the machine's network: code on the stack's own loop, and destinations outside of a route."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ import pytest
 
 from tcpip_wasm.compat import StackThread, polyfill_socket
 from tests import support_stacks
-from tests.support import payload
 from tests.compat.support_socket import BOUND
+from tests.support import payload
 
 trio = pytest.importorskip("trio")
 
@@ -87,7 +87,8 @@ async def datagrams(family: str) -> None:
         await two.send(b"back again")
         buffer = bytearray(100)
         count, source = await one.recvfrom_into(buffer)
-        assert (buffer[:count], source) == (b"back again", two.getsockname())
+        assert bytes(buffer[:count]) == b"back again"
+        assert source == two.getsockname()
 
 
 @pytest.mark.parametrize("kind", ["kernel", "stack"])
@@ -103,7 +104,7 @@ async def refused() -> None:
         port = unused.getsockname()[1]
     with pytest.raises(OSError, match="connect"):
         await trio.open_tcp_stream("127.0.0.1", port)
-    with trio.socket.socket() as sock, pytest.raises(OSError):
+    with trio.socket.socket() as sock, pytest.raises(OSError, match="Invalid argument"):
         await sock.accept()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -125,13 +126,65 @@ def test_two_hosts_find_each_others_services(family: str, interfaces: str) -> No
             for number, instance in enumerate(instances, 1):
                 other = 3 - number
                 browsers[number - 1].wait(*(one.name for one in services))  # its own one, too
-                found = instance.get_service_info(KIND, f"service {other}.{KIND}", timeout=BOUND * 1000)
+                found = instance.get_service_info(KIND, f"service {other}.{KIND}", timeout=int(BOUND * 1000))
                 check(found, other, pattern.format(other))
             instances[0].unregister_service(services[0])
             browsers[1].wait_without(services[0].name)
         finally:
             for instance in instances:
                 instance.close()
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_two_hosts_find_each_others_services_under_the_polyfill(family: str) -> None:
+    """On the stacks' own loop: each host's program is made inside of its polyfill, and goes on after it."""
+    version, pattern = FAMILIES[family]
+    from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
+
+    async def main() -> None:
+        async with two_stacks() as stacks:
+            instances, services, browsers = [], [], []
+            for number, stack in enumerate(stacks, 1):
+                with stack.polyfill():
+                    instances.append(AsyncZeroconf(ip_version=version))
+                    await instances[-1].zeroconf.async_wait_for_start()
+                services.append(service(number, pattern.format(number)))
+            for instance, one in zip(instances, services, strict=True):
+                await (await instance.async_register_service(one))
+            seen = [Changes() for _ in instances]
+            for instance, changes in zip(instances, seen, strict=True):
+                browsers.append(AsyncServiceBrowser(instance.zeroconf, KIND, handlers=[changes.on_change]))
+            for number, instance in enumerate(instances, 1):
+                other = 3 - number
+                await seen[number - 1].wait({one.name for one in services})
+                name = f"service {other}.{KIND}"
+                found = await instance.async_get_service_info(KIND, name, timeout=int(BOUND * 1000))
+                check(found, other, pattern.format(other))
+            assert all(stack.stats().core.udp_in > 10 for stack in stacks)  # none of it passed by the machine
+            for browser in browsers:
+                await browser.async_cancel()
+            for instance in instances:
+                await instance.async_close()
+
+    support_stacks.run(main())
+
+
+class Changes:
+    """The names that a browser has found."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self._changed = asyncio.Event()
+
+    def on_change(self, zeroconf: Any, service_type: str, name: str, state_change: Any) -> None:
+        self.names.add(name)
+        self._changed.set()
+
+    async def wait(self, names: set[str]) -> None:
+        async with asyncio.timeout(BOUND):
+            while not self.names >= names:
+                self._changed.clear()
+                await self._changed.wait()
 
 
 def test_the_same_over_the_kernels_loopback() -> None:

@@ -160,7 +160,7 @@ def test_two_hosts_find_each_others_services_under_the_polyfill(family: str) -> 
                 name = f"service {other}.{KIND}"
                 found = await instance.async_get_service_info(KIND, name, timeout=int(BOUND * 1000))
                 check(found, other, pattern.format(other))
-            assert all(stack.stats().core.udp_in > 10 for stack in stacks)  # none of it passed by the machine
+            assert all(stack.stats().core.udp_in >= 3 for stack in stacks)  # none of it passed by the machine
             for browser in browsers:
                 await browser.async_cancel()
             for instance in instances:

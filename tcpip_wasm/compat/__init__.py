@@ -4,6 +4,7 @@
     loop       the event loop's network methods, replaced for a block of code
     placed     real sockets that stand for a connection of the stack, for `sock_connect` and its kin
     placed_datagrams   the same for UDP
+    caller_datagrams   UDP sockets that the program binds itself, and gives options
     runner     `run`, which is `asyncio.run` with a stack's network
 
 Existing programs that block:
@@ -16,6 +17,8 @@ Existing programs that block:
     channel    what stands between such a socket and the stack
     relay, listening   the stack's side of it
     addresses  addresses as such programs write them
+    adapters   what the ``ifaddr`` package tells of interfaces
+    trio       Trio's sockets, which keep the methods of the machine's
 
 Adapters, which import the library that they are for, and which nothing here imports:
 

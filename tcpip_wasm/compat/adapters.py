@@ -6,9 +6,13 @@ Programs that look for all own addresses, such as python-zeroconf, ask that pack
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from tcpip_wasm.stack import NetworkStack
+
+machines: Callable[..., Any] | None = None
+"""The package's own function, once something stands in its place."""
 
 
 def ifaddr_module() -> Any:

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Any, Final
 
+from tcpip_wasm.compat import adapters
 from tcpip_wasm.compat import socket as stand_in
 from tcpip_wasm.compat.adapters import ifaddr_module
 from tcpip_wasm.compat.current import leave, use
@@ -70,6 +71,8 @@ def polyfill_socket(target: NetworkStack | VirtualHost, *, route: RouteLike = No
     ifaddr = ifaddr_module()
     if ifaddr is not None:
         before.append((ifaddr, "get_adapters", ifaddr.get_adapters))
+        if ifaddr.get_adapters is not stand_in.get_adapters:
+            adapters.machines = ifaddr.get_adapters
     try:
         for name in REPLACED:
             setattr(real, name, getattr(stand_in, name))

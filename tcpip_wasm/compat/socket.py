@@ -16,8 +16,7 @@ from types import FunctionType as _FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary as _WeakKeyDictionary
 
-from tcpip_wasm.compat.adapters import adapters_of as _adapters_of
-from tcpip_wasm.compat.adapters import ifaddr_module as _ifaddr_module
+from tcpip_wasm.compat import adapters as _adapters
 from tcpip_wasm.compat.checks import check_flow as _check_flow
 from tcpip_wasm.compat.current import current_host, current_route, is_lookup_of_own_loop, is_machines_own, leave, use
 from tcpip_wasm.compat.route import ANY_ADDRESS as _ANY_ADDRESS
@@ -34,7 +33,6 @@ _machine = {name: getattr(_real, name) for name in dir(_real) if callable(getatt
 """The real module's functions, whatever stands in their place later."""
 
 _real_socketpair = _real.socketpair
-_machine_adapters = getattr(_ifaddr_module(), "get_adapters", None)
 _host_names: _WeakKeyDictionary[_NetworkStack, str] = _WeakKeyDictionary()
 socket = Socket
 SocketType = Socket
@@ -151,12 +149,12 @@ def if_nameindex() -> list[tuple[int, str]]:
 
 def get_adapters(include_unconfigured: bool = False) -> list[Any]:
     """Return the current host's interfaces as ``ifaddr.get_adapters`` does those of the machine."""
-    if is_machines_own() and _machine_adapters is not None:
-        return _machine_adapters(include_unconfigured)  # type: ignore[no-any-return]
+    if is_machines_own() and _adapters.machines is not None:
+        return _adapters.machines(include_unconfigured)  # type: ignore[no-any-return]
     here = current_host()
 
     async def adapters() -> list[Any]:
-        return _adapters_of(here.stack, include_unconfigured)
+        return _adapters.adapters_of(here.stack, include_unconfigured)
 
     return here.call(adapters())
 

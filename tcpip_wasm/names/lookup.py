@@ -309,12 +309,13 @@ class Lookup:
 
 def reachable(address: Address) -> Address:
     """Return an address to send to: for the unspecified one this host's own, as Linux and the BSDs do."""
-    return LOCALHOST[address.version == 6] if address.is_unspecified else address
+    return address if int(address) else LOCALHOST[address.version == 6]
 
 
 def _plain(endpoint: Endpoint) -> Endpoint:
     """Return the IPv4 address where IPv6 maps one (RFC 4291, section 2.5.5.2): such packets are IPv4's."""
-    mapped = getattr(endpoint[0], "ipv4_mapped", None)
+    address = endpoint[0]
+    mapped = None if isinstance(address, ipaddress.IPv4Address) else address.ipv4_mapped
     return endpoint if mapped is None else (mapped, 0)
 
 

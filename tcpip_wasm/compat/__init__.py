@@ -17,7 +17,7 @@ Existing programs that block:
     channel    what stands between such a socket and the stack
     relay, listening   the stack's side of it
     addresses  addresses as such programs write them
-    adapters   what the ``ifaddr`` package tells of interfaces
+    adapters   the stack's interfaces as the ``ifaddr`` package lists them
     trio       Trio's sockets, which keep the methods of the machine's
 
 Adapters, which import the library that they are for, and which nothing here imports:

@@ -1,4 +1,4 @@
-"""`get_adapters`: what the ``ifaddr`` package tells of a machine's interfaces, told of a stack's.
+"""`get_adapters`: the interfaces of a stack, in the form in which the ``ifaddr`` package lists the machine's.
 
 Programs that look for all own addresses, such as python-zeroconf, ask that package, which asks the machine by itself.
 """

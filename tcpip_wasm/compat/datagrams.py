@@ -81,7 +81,7 @@ class DatagramRelay(Relay):
         self._read_on()
 
     def _family(self, local: tuple[Any, ...] | None) -> int:
-        """Return the ABI's family: a socket of IPv6 serves IPv4, too, unless it was told not to."""
+        """Return the ABI's family: a socket of IPv6 serves IPv4, too, unless ``IPV6_V6ONLY`` is set."""
         channel = self._channel
         if channel.family == _socket.AF_INET6 and not channel.values.flag(V6_ONLY) and not (local and local[0]):
             return abi.FAMILY_ANY

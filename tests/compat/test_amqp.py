@@ -35,9 +35,9 @@ def exactly(sock: Any, count: int) -> bytes:
     """Return so many bytes."""
     data = bytearray()
     while len(data) < count:
-        piece = sock.recv(count - len(data))
-        assert piece, "the connection ended"
-        data += piece
+        chunk = sock.recv(count - len(data))
+        assert chunk, "the connection ended"
+        data += chunk
     return bytes(data)
 
 

@@ -58,9 +58,9 @@ def exchange(sock: Any, data: bytes) -> None:
     running = Background(sock.sendall, data)
     got = bytearray()
     while len(got) < len(data):
-        piece = sock.recv(65536)
-        assert piece
-        got += piece
+        chunk = sock.recv(65536)
+        assert chunk
+        got += chunk
     running.result()
     assert got == data
 

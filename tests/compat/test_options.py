@@ -189,8 +189,8 @@ def test_lingering_waits_for_the_peer(kind: str) -> None:
 
 def _drain(sock: Any) -> int:
     count = 0
-    while piece := sock.recv(65536):
-        count += len(piece)
+    while chunk := sock.recv(65536):
+        count += len(chunk)
     return count
 
 

@@ -43,8 +43,8 @@ def run(main: Any, *arguments: Any) -> None:
 
 
 async def echo(stream: Any) -> None:
-    async for piece in stream:
-        await stream.send_all(piece)
+    async for chunk in stream:
+        await stream.send_all(chunk)
 
 
 async def talk(host: str) -> None:
@@ -57,8 +57,8 @@ async def talk(host: str) -> None:
             async with stream, trio.open_nursery() as both:
                 both.start_soon(send, stream, data + bytes([number]))
                 got = bytearray()
-                async for piece in stream:
-                    got += piece
+                async for chunk in stream:
+                    got += chunk
                 assert got == data + bytes([number])
         nursery.cancel_scope.cancel()
 

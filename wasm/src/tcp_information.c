@@ -1,4 +1,4 @@
-/* What a connection is like at this moment, as TCP_INFO of Linux tells it. */
+/* The state of a connection at this moment, for TCP_INFO of Linux. */
 #include "connection.h"
 
 int32_t abi_tcp_information(int32_t handle) {

@@ -125,6 +125,16 @@ class NameResolutionError(TcpipError, socket.gaierror):
     """
 
 
+class MalformedHostError(NameResolutionError, ValueError):
+    """What was given for a host is neither a name nor an address that can be used; ``errno`` is ``EAI_NONAME``.
+
+    Existing programs expect `socket.gaierror` of such a host, as `socket.getaddrinfo` raises it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(socket.EAI_NONAME, message)
+
+
 class StackError(TcpipError, OSError):
     """A whole stack is gone, and every call on it raises this."""
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tcpip_wasm.arguments import check_int, check_port, check_timeout
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import Address, Core, Statistics, seed_bytes
+from tcpip_wasm.engine import Address, Core, Statistics, abi, seed_bytes
 from tcpip_wasm.errors import StackClosedError, network_error
 from tcpip_wasm.interfaces import (
     BridgeInterface,
@@ -128,7 +128,9 @@ class NetworkStack:
         )
         self._routing = RoutingTable(driver, lambda: self._interfaces)
         self._tcp = TcpOpener(driver, self._routing, self._scope_name)
-        self._udp = UdpOpener(driver, self._routing, self._lookup.address, self._scope_name, self._lookup.first)
+        self._udp = UdpOpener(
+            driver, self._routing, self._lookup.address, self._scope_name, self._interface_of, self._lookup.first
+        )
         self._forwarding = False
 
     def __repr__(self) -> str:
@@ -505,6 +507,15 @@ class NetworkStack:
     def _scope_name(self, handle: int) -> str:
         return next((i.name for i in self._interfaces if i.handle == handle), str(handle))
 
+    def _interface_of(self, own: str | int) -> int:
+        """Return the handle of the interface that has an address or a number; 0 stays 0."""
+        for interface in self._interfaces:
+            if own == interface.handle or any(own == str(each.ip) for each in interface.addresses):
+                return interface.handle
+        if own:
+            raise network_error(errno.ENODEV, f"no interface has {own}")
+        return 0
+
     # --- TCP, asyncio's way ---------------------------------------------------------------------------------------
 
     async def create_connection(
@@ -582,6 +593,7 @@ class NetworkStack:
         backlog: int = 100,
         start_serving: bool = True,
         keep_alive: bool | None = None,
+        reuse_port: bool | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> TcpServer:
@@ -595,6 +607,8 @@ class NetworkStack:
             backlog: connections that may wait, 1 to 255; more is taken as 255.
             start_serving: False finds a port and refuses connections until `TcpServer.start_serving`.
             keep_alive: True lets every connection probe a peer that is silent for long; on every version of Python.
+            reuse_port: whether other servers that say so, too, may have the same address and port; each connection
+                goes to one of them by a hash of its addresses and ports.
             ssl_handshake_timeout: seconds; None is 60.
             ssl_shutdown_timeout: seconds; None is 30.
 
@@ -606,7 +620,9 @@ class NetworkStack:
         Cancelled while a name is looked up, it leaves nothing behind.
         """
         tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
-        server = self._tcp.serve(protocol_factory, await self._lookup.listening(host), port, backlog, tls=tls)
+        addresses = await self._lookup.listening(host)
+        share = abi.SHARE_PORT if reuse_port else 0
+        server = self._tcp.serve(protocol_factory, addresses, port, backlog, tls=tls, share=share)
         server.keep_alive = bool(keep_alive)
         if not start_serving:
             server.stop_serving()
@@ -870,6 +886,7 @@ class NetworkStack:
         ttl: int = 64,
         multicast_ttl: int = 1,
         multicast_interface: Interface | None = None,
+        reuse_port: bool | None = None,
     ) -> UdpSocket:
         """Open a UDP socket.
 
@@ -882,6 +899,8 @@ class NetworkStack:
             ttl: TTL or hop limit of datagrams, 1 to 255.
             multicast_ttl: the same for groups, 0 to 255.
             multicast_interface: by which datagrams to groups leave; None takes the first that can.
+            reuse_port: whether other sockets that say so, too, may have the same address and port; each flow goes to
+                one of them by a hash, groups and broadcasts go to all.
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``ENETUNREACH``, ``ENOSPC``, ``ENOBUFS``.
@@ -895,7 +914,7 @@ class NetworkStack:
         if remote is not None and not (isinstance(remote, (tuple, list)) and len(remote) in (2, 4)):
             raise TypeError(f"remote must be (host, port) or None, not {remote!r}")
         local, remote = await self._lookup.pair((host, port), remote)
-        return self._udp.socket(local[0], port, remote, options)
+        return self._udp.socket(local[0], port, remote, options, abi.SHARE_PORT if reuse_port else 0)
 
     async def create_datagram_endpoint(
         self,
@@ -908,6 +927,7 @@ class NetworkStack:
         ttl: int = 64,
         multicast_ttl: int = 1,
         multicast_interface: Interface | None = None,
+        reuse_port: bool | None = None,
     ) -> tuple[UdpTransport, ProtocolT]:
         """Open a UDP socket, as `asyncio.loop.create_datagram_endpoint` does.
 
@@ -917,7 +937,7 @@ class NetworkStack:
             remote_addr: (host, port) of the one peer; of a name's addresses the first that fits `local_addr`.
             family: ``AF_INET`` or ``AF_INET6``, where neither address says it.
             allow_broadcast: whether datagrams to broadcast addresses may be sent.
-            ttl, multicast_ttl, multicast_interface: as for `open_udp`.
+            ttl, multicast_ttl, multicast_interface, reuse_port: as for `open_udp`.
 
         Returns:
             The transport and the protocol, after `connection_made`.
@@ -932,7 +952,8 @@ class NetworkStack:
         self._driver.check()
         options = udp_options(self._driver, bool(allow_broadcast), ttl, multicast_ttl, multicast_interface)
         local_addr, remote_addr = await self._lookup.pair(local_addr, remote_addr, family)
-        return await self._udp.endpoint(protocol_factory, local_addr, remote_addr, family, options)
+        share = abi.SHARE_PORT if reuse_port else 0
+        return await self._udp.endpoint(protocol_factory, local_addr, remote_addr, family, options, share)
 
     # --- ICMP -----------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ def constants(abi: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
         ("interface_kind", "KIND"),
         ("address_state", "ADDRESS"),
         ("family", "FAMILY"),
+        ("share", "SHARE"),
         ("option", "OPTION"),
         ("more", "MORE"),
     ):
@@ -45,7 +46,12 @@ def constants(abi: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
             yield f"{prefix}_{name}", value, ""
     for name, entry in abi["events"].items():
         yield f"EVENT_{name}", entry["value"], f"{entry['handle']}: {entry['says']}"
-    for section, prefix in (("control", "CONTROL"), ("interface_block", "BLOCK"), ("statistics", "STATISTIC")):
+    for section, prefix in (
+        ("control", "CONTROL"),
+        ("interface_block", "BLOCK"),
+        ("statistics", "STATISTIC"),
+        ("information", "INFORMATION"),
+    ):
         for index, name in enumerate(abi[section]["words"]):
             yield f"{prefix}_{name}", index, ""
         yield f"{prefix}_WORDS", len(abi[section]["words"]), ""

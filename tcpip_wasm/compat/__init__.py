@@ -8,6 +8,7 @@
     loop_sockets       the loop's methods for these
     direct     what programs do with sockets past the loop
     guard      refuses the machine's network in strict blocks
+    caller_datagrams   UDP sockets that the program binds itself, and gives options
     runner     `run`, which is `asyncio.run` with a stack's network
 
 Existing programs that block:
@@ -20,6 +21,8 @@ Existing programs that block:
     channel    what stands between such a socket and the stack
     relay, listening   the stack's side of it
     addresses  addresses as such programs write them
+    adapters   the stack's interfaces as the ``ifaddr`` package lists them
+    trio       Trio's sockets, which keep the methods of the machine's
 
 Adapters, which import the library that they are for, and which nothing here imports:
 

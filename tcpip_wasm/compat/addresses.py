@@ -66,6 +66,8 @@ def numeric_address(
         )
     if ip.is_unspecified:
         return ("" if passive else _LOOPBACK[version]), port
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:  # RFC 4291, section 2.5.5.2
+        return str(ip.ipv4_mapped), port
     if not scope and len(address) == 4 and isinstance(ip, ipaddress.IPv6Address) and ip.is_link_local:
         scope = address[3]
     return (f"{ip}%{scope}" if scope else str(ip)), port

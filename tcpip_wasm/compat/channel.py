@@ -16,7 +16,9 @@ import os
 from enum import Enum
 from typing import Any, Final
 
+from tcpip_wasm.compat.route import Route
 from tcpip_wasm.compat.thread import VirtualHost
+from tcpip_wasm.sockets.options import V6_ONLY, Values
 
 MESSAGES: Final = getattr(_socket, "SOCK_SEQPACKET", _socket.SOCK_DGRAM)
 """The kind of pair that keeps boundaries. Linux holds ten messages in a SOCK_DGRAM, in a SEQPACKET as many as fit."""
@@ -65,13 +67,13 @@ class Channel:
         local, remote: socket addresses, once they are known.
         error: what ended the connection, or was reported; whoever takes it leaves None.
         ended: the same, but it stays.
-        options: values of options that were set, by (level, name).
-        linger: whether closing resets the connection.
+        values: the options.
         deaf, mute: whether the program has shut down receiving, sending.
         proto: as the program has given it.
         holders: Python objects that hold a descriptor of the program's end.
         born: how often this process had forked when it was made: children may hold descriptors, too.
         inode: of the program's end, by which its descriptor is known again; 0 before there is one.
+        route: which destinations are the stack's, or None for all.
         relay: what carries between the pair and the stack, or None.
     """
 
@@ -85,14 +87,14 @@ class Channel:
         self.remote: tuple[Any, ...] | None = None
         self.error: BaseException | None = None
         self.ended: BaseException | None = None
-        self.options: dict[tuple[int, int], int] = {}
-        self.linger = False
+        self.values = Values(kind, family)
         self.deaf = False
         self.mute = False
         self.proto = 0
         self.holders = 0
         self.born = forks()
         self.inode = 0
+        self.route: Route | None = None
         self.relay: Any = None
 
     def fail(self, error: BaseException | None) -> None:
@@ -125,10 +127,19 @@ def new_pair(kind: int) -> tuple[_socket.socket, _socket.socket]:
     return near, far
 
 
+def as_seen(family: int, name: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a socket address as a socket of a family has it: IPv4 addresses are mapped for one of IPv6."""
+    if family == _socket.AF_INET6 and len(name) == 2:
+        return f"::ffff:{name[0]}", name[1], 0, 0
+    return name
+
+
 def socket_name(family: int, host: str, port: int) -> tuple[Any, ...]:
     """Return a socket address of a family."""
     if family == _socket.AF_INET:
         return host or "0.0.0.0", port
+    if host and ":" not in host:
+        return as_seen(family, (host, port))
     return host or "::", port, 0, 0
 
 
@@ -136,8 +147,7 @@ async def own_addresses(channel: Channel) -> list[Any]:
     """Return the addresses that a bound socket listens on, as the stack has them."""
     host = channel.bound[0] if channel.bound else ""
     if not host:
-        v6_only = channel.options.get((_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY), 0)
-        if channel.family == _socket.AF_INET6 and not v6_only:
+        if channel.family == _socket.AF_INET6 and not channel.values.flag(V6_ONLY):
             return [(None, 0)]  # IPv4 too, as Linux does
         host = "0.0.0.0" if channel.family == _socket.AF_INET else "::"
     return list(await channel.host.stack._lookup.listening(host))

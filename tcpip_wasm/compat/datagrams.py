@@ -12,14 +12,13 @@ import errno
 from contextlib import suppress
 from typing import Any, Final
 
-from tcpip_wasm.compat.channel import Channel, socket_name
-from tcpip_wasm.compat.options import for_udp
+from tcpip_wasm.compat.channel import Channel, as_seen, socket_name
 from tcpip_wasm.compat.relay import Relay
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import DATAGRAM_DATA, abi, decode_endpoint, error_for
 from tcpip_wasm.errors import StackError, network_error
 from tcpip_wasm.sockets.endpoints import Endpoints
-from tcpip_wasm.sockets.udp_open import _FAMILIES
+from tcpip_wasm.sockets.options import V6_ONLY
 
 HEAD: Final = abi.ADDRESS_SIZE
 TO_THE_PEER: Final = bytes(HEAD)
@@ -49,16 +48,19 @@ class DatagramRelay(Relay):
         super().__init__(channel, far)
         self._driver: Driver = channel.host.stack._driver
         self._udp = self._driver.core.udp
-        self.endpoints = Endpoints(channel.host.stack._lookup.address, channel.host.stack._scope_name)
+        self.endpoints = Endpoints(
+            channel.host.stack._lookup.address, channel.host.stack._scope_name, channel.host.stack._interface_of
+        )
         self.known: dict[Any, bytes] = {}
         self._handle = 0
+        self._chosen: dict[int, int] = {}
         self._waiting: tuple[bytes, bytes | None] | None = None
         self._is_reading = False
         self.dropped = 0
 
     # --- Opening: each of these runs on the loop ------------------------------------------------------------------
 
-    async def open(self, options: dict[int, int]) -> None:
+    async def open(self) -> None:
         """Open the stack's socket where the channel says, unless it is open.
 
         Raises: what `NetworkStack.open_udp` raises.
@@ -70,11 +72,22 @@ class DatagramRelay(Relay):
         local = (bound[0] or None, bound[1]) if bound else None
         if local and local[0] in ("0.0.0.0", "::"):
             local = (None, local[1])
-        handle, _ = stack._udp._open(local, None, _FAMILIES[channel.family], options)
+        values = channel.values
+        options = values.for_core() | self._chosen
+        handle, _ = stack._udp._open(local, None, self._family(local), options, values.share())
         self._handle = handle
         self._driver.handlers[handle] = self
         self._learn_name()
         self._read_on()
+
+    def _family(self, local: tuple[Any, ...] | None) -> int:
+        """Return the ABI's family: a socket of IPv6 serves IPv4, too, unless ``IPV6_V6ONLY`` is set."""
+        channel = self._channel
+        if channel.family == _socket.AF_INET6 and not channel.values.flag(V6_ONLY) and not (local and local[0]):
+            return abi.FAMILY_ANY
+        if channel.family == _socket.AF_INET or (local and local[0] and ":" not in local[0]):
+            return abi.FAMILY_IPV4
+        return abi.FAMILY_IPV6
 
     def _learn_name(self) -> None:
         address, port, scope = decode_endpoint(self._udp.local(self._handle))
@@ -82,27 +95,27 @@ class DatagramRelay(Relay):
         host = str(address)
         if address.is_unspecified:
             channel.local = socket_name(channel.family, "", port)
-        elif channel.family == _socket.AF_INET:
-            channel.local = host, port
+        elif address.version == 4:
+            channel.local = as_seen(channel.family, (host, port))
         else:
             channel.local = host, port, 0, scope
 
-    async def connect(self, remote: bytes, name: tuple[Any, ...], options: dict[int, int]) -> None:
+    async def connect(self, remote: bytes, name: tuple[Any, ...]) -> None:
         """Fix the peer.
 
         Raises: what `UdpCalls.connect` raises.
         """
-        await self.open(options)
+        await self.open()
         self._udp.connect(self._handle, remote)
         self._channel.remote = name
         self._learn_name()
 
-    async def first(self, data: bytes, remote: bytes | None, options: dict[int, int]) -> None:
+    async def first(self, data: bytes, remote: bytes | None) -> None:
         """Send to somebody for the first time, after what was sent before.
 
         Raises: what `UdpCalls.send` raises.
         """
-        await self.open(options)
+        await self.open()
         self._read_program()
         if self._waiting is None and not self._udp.send(self._handle, data, remote):
             self._hold(data, remote)
@@ -113,20 +126,24 @@ class DatagramRelay(Relay):
         if self._handle:
             self._udp.set_option(self._handle, option, value)
 
-    async def group(self, join: bool, group: str, interface: str | int, options: dict[int, int]) -> None:
+    async def group(self, join: bool, group: str, interface: str | int) -> None:
         """Join or leave a multicast group."""
-        await self.open(options)
+        await self.open()
         address, scope = self._channel.host.stack._lookup.address(group)
-        handle = self._interface(interface) if isinstance(interface, str) else interface
+        handle = self.endpoints.interface(interface)
         (self._udp.join if join else self._udp.leave)(self._handle, address, handle or scope)
         self._driver.wake()
 
-    def _interface(self, own: str) -> int:
-        """Return the handle of the interface that has an address."""
-        for interface in self._channel.host.stack.interfaces:
-            if own in (str(each.ip) for each in interface.addresses):
-                return interface.handle
-        raise network_error(errno.ENODEV, f"no interface has {own}")
+    async def choose_interface(self, interface: str | int) -> None:
+        """Choose the interface for groups, by its own address or number; 0 leaves it to the routes."""
+        try:
+            handle = self.endpoints.interface(interface)
+        except OSError as error:
+            if isinstance(interface, str):
+                raise network_error(errno.EADDRNOTAVAIL, f"no interface has {interface}") from None
+            raise error
+        self._chosen = {abi.OPTION_MULTICAST_INTERFACE: handle}
+        await self.option(abi.OPTION_MULTICAST_INTERFACE, handle)
 
     # --- From the stack -------------------------------------------------------------------------------------------
 
@@ -228,13 +245,13 @@ def connect(sock: Any, remote: tuple[str, int]) -> None:
     channel: Channel = sock._channel
     record = relay.endpoints.encode(remote)
     relay.known.pop(_PEER, None)
-    channel.host.call(relay.connect(record, relay.endpoints.decode(record), for_udp(channel)))
+    channel.host.call(relay.connect(record, as_seen(channel.family, relay.endpoints.decode(record))))
 
 
 def group(sock: Any, join: bool, address: str, interface: str | int) -> None:
     """Join or leave a group."""
     channel: Channel = sock._channel
-    channel.host.call(channel.relay.group(join, address, interface, for_udp(channel)))
+    channel.host.call(channel.relay.group(join, address, interface))
 
 
 def send(sock: Any, data: Any, address: Any, flags: int) -> int:
@@ -261,7 +278,7 @@ def send(sock: Any, data: Any, address: Any, flags: int) -> int:
                 raise network_error(errno.EINVAL, "port 0")
             head = relay.endpoints.encode((host, port))
         if not channel.host.is_elsewhere:  # else the parent's relay sends it, and nobody hears how that went
-            channel.host.call(relay.first(bytes(view), None if address is None else head, for_udp(channel)))
+            channel.host.call(relay.first(bytes(view), None if address is None else head))
             if len(relay.known) >= KNOWN:
                 relay.known.clear()
             relay.known[address] = head
@@ -287,7 +304,8 @@ def receive_message(sock: Any, buffer: memoryview, flags: int) -> tuple[int, Any
                 raise channel.ended
             return 0, None, 0  # shut down
         if head != REPORT:
-            return count - HEAD, channel.relay.endpoints.decode(bytes(head)), message_flags
+            source = channel.relay.endpoints.decode(bytes(head))
+            return count - HEAD, as_seen(channel.family, source), message_flags
         if flags & _socket.MSG_PEEK:
             _socket.socket.recv(sock, 0)  # this one is ours
         error = channel.take_error()

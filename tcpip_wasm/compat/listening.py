@@ -36,7 +36,9 @@ class ListenRelay(Relay):
         assert channel.bound is not None
         addresses = await own_addresses(channel)
         port = channel.bound[1]
-        server = channel.host.stack._tcp.serve(self._make, addresses, port, max(1, backlog), hold_backlog=True)
+        server = channel.host.stack._tcp.serve(
+            self._make, addresses, port, max(1, backlog), hold_backlog=True, share=channel.values.share()
+        )
         self._server = server
         server.on_gone = self._gone
         channel.local = socket_name(channel.family, channel.bound[0], server.port)
@@ -46,7 +48,7 @@ class ListenRelay(Relay):
     def _make(self) -> StreamRelay:
         own = self._channel
         channel = Channel(own.host, own.family, own.kind)
-        channel.options = dict(own.options)
+        channel.values = own.values.copy()
         near, far = new_pair(own.kind)
         relay = channel.relay = StreamRelay(channel, far, self)
         self._pairs[relay] = near
@@ -61,7 +63,7 @@ class ListenRelay(Relay):
             self.accepted.pop()[2].close()
             relay.discard()
 
-    async def option(self, level: int, option: int, value: int) -> None:
+    async def option(self, option: int, value: int) -> None:
         """Nothing to do: connections take the listener's options when they arrive."""
 
     async def end(self) -> None:

@@ -17,7 +17,7 @@ from asyncio.sslproto import _SSLProtocolTransport
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
-from tcpip_wasm.compat import direct
+from tcpip_wasm.compat import caller_datagrams, direct
 from tcpip_wasm.compat.guard import Guard, watch_extensions
 from tcpip_wasm.compat.loop_sockets import SocketMethods, host_of_sockaddr
 from tcpip_wasm.compat.placed import PlacedSockets, SocketEnd, standing
@@ -152,6 +152,7 @@ class Polyfill(SocketMethods):
         self.thread = threading.get_ident()
         _active.setdefault(self._loop, []).append(self)
         direct.install()
+        caller_datagrams.install(_active)
         everything = self._route.takes_everything
         self._restore_extensions = watch_extensions(lambda: everything and direct.taken_by_loop(ANY_ADDRESS))
         if self._guard is not None:
@@ -175,6 +176,7 @@ class Polyfill(SocketMethods):
         if self._restore_extensions is not None:
             self._restore_extensions()
             self._restore_extensions = None
+        caller_datagrams.uninstall()
         direct.uninstall()
         for name, before in self._before.items():
             if before is _NOT_GIVEN:
@@ -324,8 +326,7 @@ class Polyfill(SocketMethods):
                 addresses += [host_of_sockaddr(info[4]) for info in infos]
             else:
                 addresses.append({int(socket.AF_INET): "0.0.0.0", int(socket.AF_INET6): "::"}.get(family))
-        for unused in ("reuse_address", "reuse_port"):
-            options.pop(unused, None)  # ports of a stack need no permission
+        options.pop("reuse_address", None)  # what an earlier connection had needs no permission
         unique = cast("Iterable[str]", dict.fromkeys(addresses))
         return await self.stack.create_server(
             lambda: keep_pieces(protocol_factory()), unique, port_number(port), **options
@@ -371,7 +372,7 @@ class Polyfill(SocketMethods):
             create = self._original("create_datagram_endpoint")
             return cast("tuple[Any, Any]", await create(protocol_factory, local_addr, remote_addr, **options))
         family = options.get("family", 0)
-        for unused in ("sock", "flags", "proto", "reuse_port"):
+        for unused in ("sock", "flags", "proto"):
             options.pop(unused, None)
         own, peer = [
             given and (await self._datagram_host(given, family), port_number(given[1]))
@@ -396,7 +397,9 @@ class Polyfill(SocketMethods):
         await self._placed.connect(
             sock, lambda: self.stack.create_datagram_endpoint(DatagramEnd, own, peer, **options)
         )
-        return cast(DatagramEnd, self._placed.find(sock))
+        end = cast(DatagramEnd, self._placed.find(sock))
+        caller_datagrams.give_options(sock, end)
+        return end
 
     async def _attach_datagrams(self, factory: Callable[[], Any], sock: socket.socket) -> tuple[Any, Any]:
         """Give what a UDP socket stands for to a protocol, and close the socket."""

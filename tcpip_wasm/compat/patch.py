@@ -12,12 +12,16 @@ import ssl
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from tcpip_wasm.compat import adapters
 from tcpip_wasm.compat import socket as stand_in
+from tcpip_wasm.compat.adapters import ifaddr_module
 from tcpip_wasm.compat.current import leave, use
 from tcpip_wasm.compat.direct import install, uninstall
 from tcpip_wasm.compat.guard import Guard
+from tcpip_wasm.compat.route import Route, RouteLike
 from tcpip_wasm.compat.thread import VirtualHost
 from tcpip_wasm.compat.tls import SSLSocket
+from tcpip_wasm.compat.trio import HELPER, trio_sockets, with_own_methods
 from tcpip_wasm.stack import NetworkStack
 
 REPLACED: Final = (
@@ -60,16 +64,21 @@ def strictly(leaves: Callable[[str], bool] | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def polyfill_socket(target: NetworkStack | VirtualHost, *, strict: bool = False) -> Iterator[VirtualHost]:
+def polyfill_socket(
+    target: NetworkStack | VirtualHost, *, route: RouteLike = None, strict: bool = False
+) -> Iterator[VirtualHost]:
     """Let the `socket` module's network be a stack's, in all threads, for a block of code.
 
     ``socket.socket``, and with it ``socket.create_connection``, ``http.client``, ``urllib.request``, ``socketserver``,
     ``smtplib`` and what else blocks on sockets, use the stack; ``ssl`` contexts wrap its sockets. What was opened
     inside goes on after the block. Blocks nest: the innermost one's stack is used. ``AF_UNIX`` sockets stay the
-    machine's. Code that took the class away before, by ``from socket import socket``, keeps what it has.
+    machine's. Code that took the class away before, by ``from socket import socket``, keeps what it has. Calls on the
+    stack's own loop are the machine's: it cannot wait for itself, and a gateway there reaches the real network.
 
     Args:
         target: a `StackThread`, or a stack whose loop runs in another thread than the code inside.
+        route: which destinations are the stack's, see `NetworkStack.polyfill`; None is everything. Other destinations
+            are the machine's. A socket belongs to either from its first `bind`, `connect` or `sendto` on.
         strict: whether what reaches the machine past the replaced names is refused with `MachineNetworkError`, in all
             threads, while the block lasts: sockets of classes that were taken away before, ``_socket``, the machine's
             resolver, other programs. See `NetworkStack.polyfill`; `machine_network` exempts code.
@@ -78,18 +87,32 @@ def polyfill_socket(target: NetworkStack | VirtualHost, *, strict: bool = False)
         The host.
 
     Raises:
-        TypeError: something else.
+        ValueError, TypeError: something else, a malformed route.
         StackError: the stack is gone.
         RuntimeError: on leaving, where an inner block is still active.
     """
-    host = use(target)
+    taken = None if route is None else Route(route)
+    leaves = None if taken is None else lambda name: not taken.takes(name)
+    host = use(target, taken)
     before: list[tuple[Any, str, Any]] = [(real, name, getattr(real, name)) for name in REPLACED]
     before.append((ssl.SSLContext, "sslsocket_class", ssl.SSLContext.sslsocket_class))
+    trio = trio_sockets()
+    if trio is not None:
+        before.append((trio, HELPER, getattr(trio, HELPER)))
+    ifaddr = ifaddr_module()
+    if ifaddr is not None:
+        before.append((ifaddr, "get_adapters", ifaddr.get_adapters))
+        if ifaddr.get_adapters is not stand_in.get_adapters:
+            adapters.machines = ifaddr.get_adapters
     try:
         for name in REPLACED:
             setattr(real, name, getattr(stand_in, name))
         ssl.SSLContext.sslsocket_class = SSLSocket
-        with strictly() if strict else contextlib.nullcontext():
+        if trio is not None:
+            setattr(trio, HELPER, with_own_methods(getattr(trio, HELPER)))
+        if ifaddr is not None:
+            ifaddr.get_adapters = stand_in.get_adapters
+        with strictly(leaves) if strict else contextlib.nullcontext():
             yield host
     finally:
         leave(host)

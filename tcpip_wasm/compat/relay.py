@@ -13,12 +13,15 @@ import threading
 from contextlib import suppress
 from typing import Any, Final
 
-from tcpip_wasm.compat.channel import Channel, State, own_addresses, socket_name
+from tcpip_wasm.compat.channel import Channel, State, as_seen, own_addresses, socket_name
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets import TcpTransport
 
 PIECE: Final = 256 * 1024
 """Bytes that a relay takes from a program at once."""
+
+LINGERING: Final = 0.005
+"""Seconds between two looks at what the peer has acknowledged, while closing waits for that (``SO_LINGER``)."""
 
 class _Space(threading.local):
     """One buffer for all relays of a thread: its bytes are handed on before anybody else runs there."""
@@ -81,9 +84,9 @@ class StreamRelay(Relay, asyncio.Protocol):
                 raise network_error(errno.ECONNREFUSED, "port 0")
             local = channel.bound
             if local is not None and not local[0]:
-                local = ("0.0.0.0" if channel.family == _socket.AF_INET else "::"), local[1]
+                local = ("::" if ":" in remote[0] else "0.0.0.0"), local[1]
             await channel.host.stack.create_connection(
-                lambda: self, remote[0], remote[1], family=channel.family, local_addr=local
+                lambda: self, remote[0], remote[1], local_addr=local
             )
         except BaseException:
             if self.transport is None:
@@ -99,14 +102,29 @@ class StreamRelay(Relay, asyncio.Protocol):
         assert channel.bound is not None
         addresses = await own_addresses(channel)
         host, port = channel.bound
-        probe = channel.host.stack._tcp.serve(asyncio.Protocol, addresses, port, 1)
+        probe = channel.host.stack._tcp.serve(asyncio.Protocol, addresses, port, 1, share=channel.values.share())
         probe.close()
         return socket_name(channel.family, host, probe.port)
 
-    async def option(self, level: int, option: int, value: int) -> None:
-        """Set an option, if there is a connection yet."""
+    async def option(self, option: int, value: int) -> None:
+        """Set an option of the ABI, if there is a connection yet."""
         if self.transport is not None:
-            self.transport.get_extra_info("socket").setsockopt(level, option, value)
+            self.transport.set_option(option, value)
+
+    async def information(self) -> dict[str, int] | None:
+        """Return what the connection is like, or None where there is none."""
+        return None if self.transport is None else self.transport.information()
+
+    async def lingering(self) -> None:
+        """Wait until the peer has acknowledged all that the program wrote, and the FIN behind it."""
+        while self.transport is not None and not self._lost:
+            information = self.transport.information()
+            if information is None:
+                return
+            sent = self._program_ended and not self.transport.get_write_buffer_size()
+            if sent and not information["UNACKNOWLEDGED"] + information["UNSENT"]:
+                return
+            await asyncio.sleep(LINGERING)
 
     def abandon(self) -> None:
         """The program has closed its socket before it was connected."""
@@ -144,11 +162,9 @@ class StreamRelay(Relay, asyncio.Protocol):
         self.transport = transport
         self._space = _space.buffer
         channel = self._channel
-        channel.local = transport.get_extra_info("sockname")
-        channel.remote = transport.get_extra_info("peername")
-        for option, value in channel.options.items():
-            with suppress(OSError):
-                transport.get_extra_info("socket").setsockopt(*option, value)
+        channel.local = as_seen(channel.family, transport.get_extra_info("sockname"))
+        channel.remote = as_seen(channel.family, transport.get_extra_info("peername"))
+        transport.get_extra_info("socket").take_over(channel.values)
         while self._junk > 0:
             self._junk -= len(self.far.recv(self._junk))
         channel.state = State.CONNECTED
@@ -248,7 +264,7 @@ class StreamRelay(Relay, asyncio.Protocol):
         """The program has closed its socket. What it wrote is still sent."""
         if self.transport is None or not self._program_ended:
             return  # its end is read first
-        if self._channel.linger:
+        if self._channel.values.linger == 0:
             self.transport.abort()
         else:
             self.transport.close()

@@ -16,8 +16,11 @@ from types import FunctionType as _FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary as _WeakKeyDictionary
 
+from tcpip_wasm.compat import adapters as _adapters
 from tcpip_wasm.compat.checks import check_flow as _check_flow
-from tcpip_wasm.compat.current import current_host, leave, use
+from tcpip_wasm.compat.current import current_host, current_route, is_lookup_of_own_loop, is_machines_own, leave, use
+from tcpip_wasm.compat.route import ANY_ADDRESS as _ANY_ADDRESS
+from tcpip_wasm.compat.route import literal as _literal
 from tcpip_wasm.compat.sockets import Socket
 from tcpip_wasm.errors import NameResolutionError as _NameResolutionError
 from tcpip_wasm.stack import NetworkStack as _NetworkStack
@@ -26,28 +29,48 @@ __all__ = [*_real.__all__, "leave", "use"]
 
 globals().update({name: value for name, value in vars(_real).items() if name[:2] != "__"})
 
+_machine = {name: getattr(_real, name) for name in dir(_real) if callable(getattr(_real, name)) and name[:1] != "_"}
+"""The real module's functions, whatever stands in their place later."""
+
 _real_socketpair = _real.socketpair
 _host_names: _WeakKeyDictionary[_NetworkStack, str] = _WeakKeyDictionary()
 socket = Socket
 SocketType = Socket
 
 
+def _host_text(host: Any) -> str:
+    return "" if host is None else host.decode("ascii") if isinstance(host, (bytes, bytearray)) else str(host)
+
+
 def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:  # noqa: A002
     """Return the addresses of a host and port, as the current host knows them; see `NetworkStack.getaddrinfo`."""
-    here = current_host()
+    if is_lookup_of_own_loop():
+        return _machine["getaddrinfo"](host, port, family, type, proto, flags)
+    here, route = current_host(), current_route()
     if isinstance(port, str):
         port.encode()  # raises as the real one does
+    if route is not None and not route.takes(_host_text(host) or _ANY_ADDRESS):
+        return _machine["getaddrinfo"](host, port, family, type, proto, flags)
     try:
-        return here.call(here.stack.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags))
+        found = here.call(here.stack.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags))
+        if route is not None and host is not None and _literal(_host_text(host)) is None:
+            for info in found:
+                route.learn(info[4][0])
+        return found
     except ValueError as error:  # a malformed host is one that nobody knows
         raise _NameResolutionError(_real.EAI_NONAME, str(error)) from None
 
 
 def getnameinfo(sockaddr: tuple[Any, ...], flags: int) -> tuple[str, str]:
     """Return the name and the service of a socket address; see `NetworkStack.getnameinfo`."""
+    if is_lookup_of_own_loop():
+        return _machine["getnameinfo"](sockaddr, flags)  # type: ignore[no-any-return]
     here = current_host()
     if isinstance(sockaddr, tuple):
         _check_flow("getnameinfo", sockaddr)
+        route = current_route()
+        if sockaddr and route is not None and not route.takes(_host_text(sockaddr[0])):
+            return _machine["getnameinfo"](sockaddr, flags)  # type: ignore[no-any-return]
     try:
         return here.call(here.stack.getnameinfo(sockaddr, flags))
     except ValueError as error:
@@ -61,6 +84,8 @@ def gethostbyname(hostname: str) -> str:
 
 def gethostbyname_ex(hostname: str) -> tuple[str, list[str], list[str]]:
     """Return a name's canonical one, an empty list, and its IPv4 addresses."""
+    if is_machines_own():
+        return _machine["gethostbyname_ex"](hostname)  # type: ignore[no-any-return]
     if hostname == "":
         return "", [], ["0.0.0.0"]
     if hostname == "<broadcast>":
@@ -75,6 +100,8 @@ def gethostbyaddr(ip_address: str) -> tuple[str, list[str], list[str]]:
     Raises:
         socket.herror: it has none.
     """
+    if is_machines_own():
+        return _machine["gethostbyaddr"](ip_address)  # type: ignore[no-any-return]
     address = getaddrinfo(ip_address, 0, 0, _real.SOCK_STREAM)[0][4]
     try:
         name = getnameinfo(address, _real.NI_NAMEREQD)[0]
@@ -86,6 +113,8 @@ def gethostbyaddr(ip_address: str) -> tuple[str, list[str], list[str]]:
 def gethostname() -> str:
     """Return the current host's name: as `sethostname` has set it, as its table calls one of its addresses, or
     ``localhost``."""
+    if is_machines_own():
+        return _machine["gethostname"]()  # type: ignore[no-any-return]
     here = current_host()
     given = _host_names.get(here.stack)
     if given is not None:
@@ -101,17 +130,33 @@ def gethostname() -> str:
 
 def sethostname(name: str | bytes) -> None:
     """Give the current host a name. The machine keeps its own."""
+    if is_machines_own():
+        raise OSError(_errno.EPERM, "the machine keeps its name")
     _host_names[current_host().stack] = _os.fsdecode(name)
 
 
 def if_nameindex() -> list[tuple[int, str]]:
     """Return numbers and names of the current host's interfaces."""
+    if is_machines_own():
+        return _machine["if_nameindex"]()  # type: ignore[no-any-return]
     here = current_host()
 
     async def interfaces() -> list[tuple[int, str]]:
         return [(interface.handle, interface.name) for interface in here.stack.interfaces]
 
     return here.call(interfaces())
+
+
+def get_adapters(include_unconfigured: bool = False) -> list[Any]:
+    """Return the current host's interfaces as ``ifaddr.get_adapters`` does those of the machine."""
+    if is_machines_own() and _adapters.machines is not None:
+        return _adapters.machines(include_unconfigured)  # type: ignore[no-any-return]
+    here = current_host()
+
+    async def adapters() -> list[Any]:
+        return _adapters.adapters_of(here.stack, include_unconfigured)
+
+    return here.call(adapters())
 
 
 def if_nametoindex(if_name: str | bytes, /) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import socket as real
-import struct
 import threading
 from contextlib import suppress
 from typing import Any, Final, cast
@@ -19,12 +18,14 @@ from tcpip_wasm.compat import datagrams
 from tcpip_wasm.compat import options as socket_options
 from tcpip_wasm.compat.channel import Channel, State, forks, new_pair, socket_name
 from tcpip_wasm.compat.checks import as_int
-from tcpip_wasm.compat.current import current_host
+from tcpip_wasm.compat.current import current_host, current_route, is_machines_own
 from tcpip_wasm.compat.datagrams import DatagramRelay
 from tcpip_wasm.compat.listening import ListenRelay
 from tcpip_wasm.compat.relay import StreamRelay
+from tcpip_wasm.compat.route import ANY_ADDRESS
 from tcpip_wasm.compat.transfers import REAL, Transfers
 from tcpip_wasm.errors import network_error
+from tcpip_wasm.sockets.options import V6_ONLY, answer
 
 _FLAGS: Final = getattr(real, "SOCK_NONBLOCK", 0) | getattr(real, "SOCK_CLOEXEC", 0)
 _FAMILIES: Final = (real.AF_INET, real.AF_INET6)
@@ -49,11 +50,15 @@ def channel_of(descriptor: int) -> Channel | None:
         return _channels.get(inode)
 
 
+class MachineSocket(real.socket):
+    """What a `Socket` becomes where the route leaves its destination to the machine: a real socket."""
+
+
 class Socket(Transfers):
     """A socket of the current host, see `polyfill_socket`.
 
     Args: as for `socket.socket`. Families but ``AF_INET`` and ``AF_INET6`` of ``AF_UNIX`` alone are the machine's, and
-    so is a `fileno` that is none of ours: then a real socket is returned.
+    so is a `fileno` that is none of ours: then a real socket is returned; on the host's own loop, too.
 
     Raises:
         OSError: ``EAFNOSUPPORT``, ``ESOCKTNOSUPPORT``, ``EPROTONOSUPPORT``; ``ENETDOWN`` where there is no host.
@@ -63,7 +68,7 @@ class Socket(Transfers):
         cls, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None  # noqa: A002
     ) -> Any:
         foreign = channel_of(fileno) is None if fileno is not None else family == getattr(real, "AF_UNIX", None)
-        if foreign:
+        if foreign or (fileno is None and is_machines_own()):
             return REAL(family, type, proto, fileno)
         return super().__new__(cls)
 
@@ -84,6 +89,7 @@ class Socket(Transfers):
         if proto not in (-1, 0, _KINDS[real.SocketKind(kind)]):
             raise network_error(errno.EPROTONOSUPPORT, f"protocol {proto}")
         channel = Channel(current_host(), family, kind)
+        channel.route = current_route()
         near, far = new_pair(kind)
         channel.relay = StreamRelay(channel, far) if kind == real.SOCK_STREAM else DatagramRelay(channel, far)
         self._adopt(channel, near.detach(), max(proto, 0))
@@ -106,6 +112,29 @@ class Socket(Transfers):
             channel.holders += 1
             channel.inode = os.fstat(descriptor).st_ino
             _channels[channel.inode] = channel
+
+    def _leaves(self, address: Any, otherwise: str = "localhost") -> bool:
+        """Return whether the route leaves an address to the machine; then the socket is the machine's from now on."""
+        channel = self._channel
+        if channel.route is None or not isinstance(address, tuple) or not address:
+            return False
+        if channel.state is not State.NEW or channel.local is not None or channel.remote is not None:
+            return False
+        host = address[0].decode("ascii") if isinstance(address[0], (bytes, bytearray)) else str(address[0])
+        if channel.route.takes(host or otherwise):
+            return False
+        machines = REAL(channel.family, channel.kind, channel.proto)
+        for (level, name), value in channel.values.given.items():
+            with suppress(OSError):  # what this machine lacks, a stack has
+                machines.setsockopt(level, name, value)
+        with _lock:
+            _channels.pop(channel.inode, None)
+        channel.host.tell(channel.relay.abandon if self._is_stream else channel.relay.close)
+        os.dup2(machines.fileno(), self.fileno(), inheritable=False)
+        machines.close()
+        cast(Any, self).__class__ = MachineSocket
+        self.settimeout(self.gettimeout())  # of the new description
+        return True
 
     # --- Addresses ------------------------------------------------------------------------------------------------
 
@@ -140,17 +169,22 @@ class Socket(Transfers):
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``EINVAL`` where it has one already.
         """
         self._check_descriptor()
+        if self._leaves(address, ANY_ADDRESS):
+            REAL.bind(self, address)
+            return
         channel = self._channel
         host, port = self._numeric(address, "bind", passive=True)
         if channel.local is not None:
             raise network_error(errno.EINVAL, "bound already")
         channel.bound = host, port
+        if ":" in host:
+            channel.values.given[V6_ONLY] = 1  # as Linux: an address of IPv6 is of no use to IPv4
         try:
             if self._is_stream:
                 channel.local = channel.host.call(channel.relay.bind())
                 channel.bound = host, channel.local[1]
             else:
-                channel.host.call(channel.relay.open(socket_options.for_udp(channel)))
+                channel.host.call(channel.relay.open())
         except BaseException:
             channel.bound = None
             raise
@@ -166,6 +200,9 @@ class Socket(Transfers):
             OSError: ``ECONNREFUSED``, ``EISCONN``, ``EALREADY`` and others.
         """
         self._check_descriptor()
+        if self._leaves(address):
+            REAL.connect(self, address)
+            return
         channel = self._channel
         remote = self._numeric(address, "connect")
         if not self._is_stream:
@@ -221,6 +258,8 @@ class Socket(Transfers):
     def connect_ex(self, address: Any, /) -> int:
         """Connect, and return the error's number, or 0."""
         try:
+            if self._leaves(address):
+                return int(REAL.connect_ex(self, address))
             Socket.connect(self, address)  # and not an SSLSocket's, which shakes hands, and whose business that is
         except real.gaierror:
             raise
@@ -293,35 +332,22 @@ class Socket(Transfers):
             OSError: ``ENOPROTOOPT`` for an option without meaning here.
         """
         self._check_open()
-        if (level, optname) == (real.SOL_SOCKET, real.SO_LINGER):
-            linger = struct.pack("ii", self._channel.linger, 0)
-            return linger[:buflen] if buflen else int(self._channel.linger)
-        value = socket_options.read(self._channel, level, optname)
-        return struct.pack("i", value)[:buflen] if buflen else value
+        if socket_options.is_of_the_pair(level, optname):
+            return super().getsockopt(level, optname, buflen)
+        return answer(socket_options.read(self._channel, level, optname), buflen)
 
     def setsockopt(self, level: int, optname: int, value: Any, optlen: int = 0, /) -> None:
         """Set an option.
 
         Raises:
-            OSError: ``ENOPROTOOPT`` for an option without meaning here, ``EINVAL`` for a value that it can't have.
+            OSError: ``ENOPROTOOPT`` for an option without meaning here or a value that no stack carries out, ``EINVAL``
+                for a value that it cannot have.
         """
         self._check_open()
-        channel, key = self._channel, (level, optname)
-        if key == (real.SOL_SOCKET, real.SO_LINGER):
-            on, seconds = struct.unpack("ii", value)
-            channel.linger = bool(on) and seconds == 0
+        if socket_options.is_of_the_pair(level, optname):
+            super().setsockopt(level, optname, value)
             return
-        if key in socket_options.GROUPS and not self._is_stream:
-            datagrams.group(self, socket_options.GROUPS[key], *socket_options.group(level, value))
-            return
-        number = socket_options.number(value)
-        socket_options.check(channel, level, optname)
-        if not self._is_stream:
-            if key in socket_options.UDP_OPTIONS:
-                channel.host.call(channel.relay.option(socket_options.UDP_OPTIONS[key], number))
-        elif key in socket_options.TCP_OPTIONS:
-            channel.host.call(channel.relay.option(level, optname, number))
-        channel.options[key] = number
+        socket_options.write(self, level, optname, bytes(optlen) if value is None else value)
 
     # --- The end --------------------------------------------------------------------------------------------------
 
@@ -371,6 +397,9 @@ class Socket(Transfers):
     def _end(channel: Channel) -> None:
         host, relay = channel.host, channel.relay
         if isinstance(relay, StreamRelay):
+            if channel.values.linger and channel.state is State.CONNECTED and not host.is_inside:
+                with suppress(OSError):  # time is up, or the connection lost: what is left goes on by itself
+                    host.call(relay.lingering(), channel.values.linger)
             if channel.state is not State.CONNECTED or channel.mute:
                 host.tell(relay.abandon if channel.state is not State.CONNECTED else relay.closed)
         elif host.is_inside:

@@ -34,6 +34,9 @@ class Transfers(real.socket):
         if self._ending or self.fileno() < 0:
             raise network_error(errno.EBADF)
 
+    def _leaves(self, address: Any, otherwise: str = "localhost") -> bool:
+        raise NotImplementedError
+
     def _numeric(self, address: Any, call: str, *, passive: bool = False) -> tuple[str, int]:
         channel = self._channel
         return numeric_address(channel.host, channel.family, channel.kind, address, call, passive)
@@ -175,6 +178,8 @@ class Transfers(real.socket):
         flags = as_int(flags)
         if address is None:
             raise TypeError("sendto(): the address must be a tuple, not NoneType")
+        if not self._is_stream and self._leaves(address):
+            return int(REAL.sendto(self, data, flags, address))
         return self.send(data, flags) if self._is_stream else datagrams.send(self, data, address, flags)
 
     def sendmsg(
@@ -189,6 +194,9 @@ class Transfers(real.socket):
         if check_ancillary(ancdata):
             raise network_error(errno.EOPNOTSUPP, "ancillary data")
         if not self._is_stream:
+            buffers = list(buffers)
+            if address is not None and self._leaves(address):
+                return int(REAL.sendmsg(self, buffers, (), flags, address))
             return datagrams.send(self, b"".join(buffers), address, flags)
         if address is not None:
             self._numeric(address, "sendmsg")  # which Linux, too, takes no notice of

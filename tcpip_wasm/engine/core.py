@@ -43,6 +43,8 @@ Event = tuple[int, int, int, Any]
 _EVENT: Final = Struct("<IIII")
 _ADDRESS: Final = Struct("<III16s")
 _SEED: Final = Struct("<qq")
+_WORDS: Final = Struct(f"<{abi.INFORMATION_WORDS}I")
+_INFORMATION: Final = [name[12:] for name in vars(abi) if name.startswith("INFORMATION_")][: abi.INFORMATION_WORDS]
 
 # The bits of MORE, where they lie in the word that also holds EVENT_LENGTH.
 _MORE_NOW: Final = abi.MORE_NOW << 32
@@ -349,7 +351,9 @@ class Core:
         self._put_scratch(remote.packed.ljust(16, b"\0") + own.packed.ljust(16, b"\0"))
         return self._call("tcp_connect", remote.version, port, local_port, scope, detail=f"connect to {remote}:{port}")
 
-    def tcp_listen(self, local: Address | None, port: int, backlog: int, *, scope: int = 0) -> int:
+    def tcp_listen(
+        self, local: Address | None, port: int, backlog: int, *, scope: int = 0, share: int = 0
+    ) -> int:
         """Listen, and return the listener's handle. Each connection is an ACCEPTED event.
 
         Args:
@@ -357,11 +361,12 @@ class Core:
             port: own port, or 0 for a free one; `tcp_local_port` tells.
             backlog: connections that may wait, 1 to 255.
             scope: handle of the interface that a link-local address belongs to.
+            share: bits of the ABI's ``SHARE_``: which other listeners may have the same address and port.
         """
         family = local.version if local is not None else abi.FAMILY_ANY
         self._put_scratch(local.packed if local is not None else b"\0" * 16)
         detail = f"listen on {local if local is not None else '*'}:{port}"
-        return self._call("tcp_listen", family, port, backlog, scope, detail=detail)
+        return self._call("tcp_listen", family | share, port, backlog, scope, detail=detail)
 
     def tcp_local_port(self, handle: int) -> int:
         """Return the port of a listener."""
@@ -460,3 +465,13 @@ class Core:
     def tcp_option(self, handle: int, option: int, value: int) -> None:
         """Set one of the ABI's ``OPTION_`` values; times are in milliseconds."""
         self._call("tcp_option", handle, option, value)
+
+    def tcp_information(self, handle: int) -> dict[str, int]:
+        """Return what a connection is like now, by the names of the ABI's ``INFORMATION_``.
+
+        Raises:
+            OSError: ``ENOTCONN`` where the connection has ended.
+        """
+        self._call("tcp_information", handle)
+        words = _WORDS.unpack_from(self._instance.memory, self._scratch)
+        return dict(zip(_INFORMATION, words, strict=True))

@@ -53,7 +53,9 @@ class UdpCalls:
         self._scratch = core._scratch
         self._send = core._instance.calls["udp_send"]
 
-    def open(self, local: Address | None, port: int, *, family: int = abi.FAMILY_ANY, scope: int = 0) -> int:
+    def open(
+        self, local: Address | None, port: int, *, family: int = abi.FAMILY_ANY, scope: int = 0, share: int = 0
+    ) -> int:
         """Open a socket, and return its handle.
 
         Args:
@@ -61,6 +63,7 @@ class UdpCalls:
             port: own port, or 0 for an unpredictable free one (RFC 6056).
             family: one of the ABI's ``FAMILY_`` values where no address is given; ANY serves IPv4 and IPv6.
             scope: handle of the interface that a link-local address belongs to.
+            share: bits of the ABI's ``SHARE_``: which other sockets may have the same address and port.
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``ENOSPC`` where there are too many, ``ENOBUFS``.
@@ -69,7 +72,7 @@ class UdpCalls:
             family = local.version
         self._core._put_scratch(local.packed.ljust(16, b"\0") if local is not None else bytes(16))
         where = local if local is not None else "*"
-        return self._core._call("udp_open", family, port, scope, detail=f"UDP on {where}:{port}")
+        return self._core._call("udp_open", family | share, port, scope, detail=f"UDP on {where}:{port}")
 
     def connect(self, handle: int, remote: bytes) -> None:
         """Fix the remote end: only its datagrams arrive, and errors that ICMP reports.

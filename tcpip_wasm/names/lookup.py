@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 from tcpip_wasm.arguments import check_port
-from tcpip_wasm.errors import NameResolutionError
+from tcpip_wasm.errors import MalformedHostError, NameResolutionError
 from tcpip_wasm.names.hosts import HostsTable
 from tcpip_wasm.names.order import IPInterface, interleave, sort_addresses
 from tcpip_wasm.names.outcome import Found
@@ -77,7 +77,7 @@ class Lookup:
 
         Raises:
             TypeError: neither text nor an address.
-            ValueError: the scope is no interface of this host.
+            MalformedHostError: the scope is no interface of this host.
         """
         if isinstance(host, str):
             try:
@@ -92,7 +92,7 @@ class Lookup:
             return address, 0
         handle = self._scope_handle(address.scope_id)
         if handle is None:
-            raise ValueError(f"host: {host!s} names no interface of this stack")
+            raise MalformedHostError(f"host: {host!s} names no interface of this stack")
         return ipaddress.IPv6Address(int(address)), handle
 
     async def endpoints(
@@ -107,12 +107,12 @@ class Lookup:
         numeric = self.numeric(host)
         if numeric is not None:
             if numeric[0].version not in _VERSIONS[family]:
-                raise ValueError(f"host: {host!s} is an address of another family")
-            return [numeric]
+                raise MalformedHostError(f"host: {host!s} is an address of another family")
+            return [_plain(numeric)]
         if flags & socket.AI_NUMERICHOST:
             raise NameResolutionError(socket.EAI_NONAME, f"{host}: not an IP address")
         found = await self._find(cast(str, host), family, impatient)
-        return self._scoped(found)
+        return [_plain(endpoint) for endpoint in self._scoped(found)]
 
     def address(self, host: Host) -> Endpoint:
         """Return an address with its scope, where nobody can be asked for a name.
@@ -121,8 +121,8 @@ class Lookup:
         """
         numeric = self.numeric(host)
         if numeric is None:
-            raise ValueError(f"host: {host!r} is not an IP address")
-        return numeric
+            raise MalformedHostError(f"host: {host!r} is not an IP address")
+        return _plain(numeric)
 
     async def first(self, host: str, family: int = 0) -> str:
         """Return the first address of a name, with its scope, as text. Raises what `endpoints` raises."""
@@ -152,7 +152,7 @@ class Lookup:
         if host in (None, "", "*"):
             return 0
         numeric = self.numeric(host)
-        return 0 if numeric is None else int(_FAMILIES[numeric[0].version])
+        return 0 if numeric is None else int(_FAMILIES[_plain(numeric)[0].version])
 
     async def candidates(
         self,
@@ -178,6 +178,7 @@ class Lookup:
             remotes = [self.address(one) for one in host]
         else:
             remotes = await self.endpoints(host, family=family, flags=flags, impatient=delay is not None)
+        remotes = [(reachable(address), scope) for address, scope in remotes]
         if turns is None:
             turns = 0 if delay is None else 1
         if turns and len(remotes) > 1:
@@ -241,7 +242,7 @@ class Lookup:
         canonical, endpoints = await self._info_endpoints(host, family, flags)
         infos: list[AddressInfo] = []
         for address, scope in endpoints:
-            where: tuple[Any, ...] = (str(address), number)
+            where: tuple[Any, ...] = (_shown(address), number)
             if address.version == 6:
                 where += (0, scope)
             for one, protocol in kinds:
@@ -304,6 +305,24 @@ class Lookup:
         if address.is_loopback:
             return "localhost"
         return (await self.resolver.names(address))[0]
+
+
+def reachable(address: Address) -> Address:
+    """Return an address to send to: for the unspecified one this host's own, as Linux and the BSDs do."""
+    return address if int(address) else LOCALHOST[address.version == 6]
+
+
+def _plain(endpoint: Endpoint) -> Endpoint:
+    """Return the IPv4 address where IPv6 maps one (RFC 4291, section 2.5.5.2): such packets are IPv4's."""
+    address = endpoint[0]
+    mapped = None if isinstance(address, ipaddress.IPv4Address) else address.ipv4_mapped
+    return endpoint if mapped is None else (mapped, 0)
+
+
+def _shown(address: Address) -> str:
+    """Return an address as the C library writes it; versions of Python differ in how they write a mapped one."""
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(address) if mapped is None else f"::ffff:{mapped}"
 
 
 def _text(endpoint: Endpoint) -> str:

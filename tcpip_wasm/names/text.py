@@ -10,6 +10,8 @@ import re
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from tcpip_wasm.errors import MalformedHostError
+
 Address = IPv4Address | IPv6Address
 
 MAX_NAME: Final = 253
@@ -22,17 +24,17 @@ def host_name(text: str) -> str:
     """Return a name in the form in which names are compared.
 
     Raises:
-        ValueError: it is no name: empty, too long, of characters that hosts do not have, or a malformed address; a
-            name of which the last label is a number is one (RFC 1123, section 2.1).
+        MalformedHostError: it is no name: empty, too long, of characters that hosts do not have, or a malformed
+            address; a name of which the last label is a number is one (RFC 1123, section 2.1).
     """
     try:
         name = text.encode("idna").decode("ascii").lower()
     except UnicodeError as error:
-        raise ValueError(f"host: {text!r} is neither a name nor an IP address: {error}") from None
+        raise MalformedHostError(f"host: {text!r} is neither a name nor an IP address: {error}") from None
     name = name.removesuffix(".")
     labels = name.split(".")
     if len(name) > MAX_NAME or not all(map(_LABEL.fullmatch, labels)) or labels[-1].isdigit():
-        raise ValueError(f"host: {text!r} is neither a name nor an IP address")
+        raise MalformedHostError(f"host: {text!r} is neither a name nor an IP address")
     return name
 
 

@@ -9,6 +9,7 @@
     tls             TLS over a transport
     tls_connection  the same in the stream-style interface
     stand_in        what `get_extra_info("socket")` gives
+    options         socket options: defaults, values, and what the core carries out
     endpoints       addresses as callers write them and as the core has them
     udp_transport   one UDP socket as an `asyncio.DatagramTransport`
     udp             UDP sockets in the stream-style interface

@@ -7,6 +7,7 @@ interface is called, is the stack's to say.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import Any, Final
 
 from tcpip_wasm.arguments import check_port
@@ -29,13 +30,19 @@ class Endpoints:
     Args:
         resolve: reads a host.
         scope_name: turns the handle of an interface into its name.
+        interface: turns an own address or the number of an interface into its handle; 0 stays 0.
         explain: adds to an error what the routing table knows of its cause, see `RoutingTable.explained`.
     """
 
     def __init__(
-        self, resolve: Resolve, scope_name: Callable[[int], str], explain: Callable[..., NetworkError] | None = None
+        self,
+        resolve: Resolve,
+        scope_name: Callable[[int], str],
+        interface: Callable[[str | int], int],
+        explain: Callable[..., NetworkError] | None = None,
     ) -> None:
         self._resolve = resolve
+        self.interface = interface
         self._scope_name = scope_name
         self._explain = explain
         self._encoded: dict[Any, bytes] = {}
@@ -59,6 +66,8 @@ class Endpoints:
         host, port = address[:2]
         check_port("port", port, 1)
         ip, scope = self._resolve(host)
+        if ip.is_unspecified:  # this host, as Linux and the BSDs take it
+            ip = ip_address("127.0.0.1" if ip.version == 4 else "::1")
         record = encode_endpoint(ip, port, scope or (address[3] if len(address) == 4 else 0))
         if len(self._encoded) >= CACHE:
             self._encoded.clear()

@@ -11,6 +11,7 @@ from typing import Any
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import Address
 from tcpip_wasm.errors import StackError
+from tcpip_wasm.sockets.options import REUSE_PORT
 from tcpip_wasm.sockets.stand_in import ListeningSocket
 from tcpip_wasm.sockets.transport import TcpTransport
 
@@ -29,6 +30,7 @@ class TcpServer(asyncio.AbstractServer):
         port: the port; 0 takes a free one, the same on all addresses.
         backlog: connections that may wait for the loop, 1 to 255.
         scope_name: see `TcpTransport`.
+        share: bits of the ABI's ``SHARE_``.
         hold_backlog: whether a connection keeps its place in the backlog until `TcpTransport._leave_backlog`.
 
     Attributes:
@@ -48,8 +50,10 @@ class TcpServer(asyncio.AbstractServer):
         backlog: int,
         scope_name: Any = None,
         hold_backlog: bool = False,
+        share: int = 0,
     ) -> None:
         self._hold_backlog = hold_backlog
+        self._share = share
         self.on_gone: Callable[[], None] | None = None
         self.keep_alive = False
         self._driver = driver
@@ -68,7 +72,7 @@ class TcpServer(asyncio.AbstractServer):
         core = self._driver.core
         try:
             for own in addresses:
-                handle = core.tcp_listen(own[0], self.port, self._backlog, scope=own[1])
+                handle = core.tcp_listen(own[0], self.port, self._backlog, scope=own[1], share=self._share)
                 self.port = core.tcp_local_port(handle)
                 self._handles[handle] = own
                 self._driver.handlers[handle] = self
@@ -92,7 +96,10 @@ class TcpServer(asyncio.AbstractServer):
     @property
     def sockets(self) -> tuple[Any, ...]:
         """A stand-in for a socket for each listening address, as users of asyncio expect."""
-        return tuple(ListeningSocket(self._socket_name(own)) for own in self._own())
+        sockets = tuple(ListeningSocket(self._socket_name(own)) for own in self._own())
+        for one in sockets if self._share else ():
+            one.values.given[REUSE_PORT] = 1
+        return sockets
 
     def _own(self) -> list[_Own]:
         return [*self._handles.values(), *self._held]

@@ -10,38 +10,23 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from functools import cache
+from contextlib import suppress
+from functools import cache, cached_property
 from typing import Any, Final, NoReturn, Protocol
 
-from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import network_error
+from tcpip_wasm.sockets import options
+from tcpip_wasm.sockets.options import Values
 
 _TCP: Final = socket.IPPROTO_TCP
-
-
-def _constants(level: int, *names: str) -> set[tuple[int, int]]:
-    return {(level, getattr(socket, name)) for name in names if hasattr(socket, name)}  # systems differ
-
-
-_OPTIONS: Final = {
-    **dict.fromkeys(_constants(_TCP, "TCP_NODELAY"), (abi.OPTION_NODELAY, 1)),
-    **dict.fromkeys(_constants(socket.SOL_SOCKET, "SO_KEEPALIVE"), (abi.OPTION_KEEPALIVE, 1)),
-    **dict.fromkeys(_constants(_TCP, "TCP_KEEPIDLE", "TCP_KEEPALIVE"), (abi.OPTION_KEEPALIVE_IDLE, 1000)),
-    **dict.fromkeys(_constants(_TCP, "TCP_KEEPINTVL"), (abi.OPTION_KEEPALIVE_INTERVAL, 1000)),
-    **dict.fromkeys(_constants(_TCP, "TCP_KEEPCNT"), (abi.OPTION_KEEPALIVE_COUNT, 1)),
-}
-"""(level, name) of a socket option -> option of the ABI, and its units in one of the socket's."""
-
-_HINTS: Final = (
-    _constants(socket.SOL_SOCKET, "SO_REUSEADDR", "SO_REUSEPORT", "SO_RCVBUF", "SO_SNDBUF", "SO_PRIORITY")
-    | _constants(_TCP, "TCP_QUICKACK")
-    | _constants(socket.IPPROTO_IP, "IP_TOS")
-    | _constants(socket.IPPROTO_IPV6, "IPV6_V6ONLY", "IPV6_TCLASS")
-)
-"""Options that are remembered and change nothing: buffers size themselves, ports need no permission to be reused."""
+LISTENING: Final = 10
+"""Linux's number of the state of a listener."""
 
 
 class _Transport(Protocol):
+    resets: bool
+    end_error: BaseException | None
+
     @property
     def would_read(self) -> bool: ...
 
@@ -49,15 +34,19 @@ class _Transport(Protocol):
 
     def set_option(self, option: int, value: int) -> None: ...
 
+    def information(self) -> dict[str, int] | None: ...
+
 
 class StandIn:
     """What both kinds have in common; not a socket, and of no use to who would do I/O on it."""
 
-    type: Final = socket.SOCK_STREAM
-    proto: Final = _TCP
+    type: socket.SocketKind = socket.SOCK_STREAM
+    proto: int = _TCP
 
-    def __init__(self) -> None:
-        self._options: dict[tuple[int, int], int] = {}
+    @cached_property
+    def values(self) -> Values:
+        """The options that were set."""
+        return Values(int(self.type), int(self.family))
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -72,40 +61,44 @@ class StandIn:
         """Return -1: there is no file behind it."""
         return -1
 
-    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> int:
-        """Return an option's value, 0 where none was set.
+    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
+        """Return an option's value, as bytes where `buflen` is given; what was not set answers as on Linux.
 
         Raises:
             OSError: ``ENOPROTOOPT`` for an option without meaning here.
         """
-        if level == socket.SOL_SOCKET and optname == socket.SO_ERROR:
-            return 0
-        if level == socket.SOL_SOCKET and optname == socket.SO_TYPE:
-            return int(socket.SOCK_STREAM)
-        key = (level, optname)
-        if key not in _OPTIONS and key not in _HINTS:
-            raise network_error(errno.ENOPROTOOPT, f"option {optname} of level {level}")
-        return self._options.get(key, 0)
+        key = level, optname
+        if key == (socket.SOL_SOCKET, socket.SO_ERROR):
+            return options.answer(self._error(), buflen)
+        return options.answer(self._read(key), buflen)
 
     def setsockopt(self, level: int, optname: int, value: Any, optlen: int = 0) -> None:
         """Set an option.
 
         Raises:
-            OSError: ``ENOPROTOOPT`` for an option without meaning here, ``EBADF`` after the connection's end.
-            TypeError: a value that is no number.
+            OSError: ``ENOPROTOOPT`` for an option without meaning here or a value that no stack carries out, ``EINVAL``
+                for a value that it cannot have, ``EBADF`` after the connection's end.
+            TypeError: a value that is neither a number nor bytes.
         """
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            value = int.from_bytes(bytes(value)[:4], "little", signed=True)
-        if not isinstance(value, int):
-            raise TypeError(f"value must be an int or bytes, not {type(value).__name__}")
-        key = (level, optname)
-        if key in _OPTIONS:
-            self._apply(*_OPTIONS[key], value)
-        elif key not in _HINTS:
-            raise network_error(errno.ENOPROTOOPT, f"option {optname} of level {level}")
-        self._options[key] = value
+        if value is None:
+            value = bytes(optlen)
+        self._write((level, optname), value)
 
-    def _apply(self, option: int, units: int, value: int) -> None:
+    def _error(self) -> int:
+        return 0
+
+    def _information(self) -> dict[str, int] | None:
+        return None
+
+    def _read(self, key: options.Key) -> int | bytes:
+        return self.values.read(key, self._information())
+
+    def _write(self, key: options.Key, value: Any) -> None:
+        core = self.values.write(key, value, self._information())
+        if core is not None:
+            self._apply(*core)
+
+    def _apply(self, option: int, value: int) -> None:
         """Listeners keep it: connections have their own."""
 
     def setblocking(self, flag: bool) -> None:
@@ -134,9 +127,7 @@ class TransportSocket(StandIn):
     """
 
     def __init__(self, transport: _Transport) -> None:
-        super().__init__()
         self._transport = transport
-        self._options[_TCP, socket.TCP_NODELAY] = 1  # as asyncio's own sockets, the core's have it from the start
 
     def __repr__(self) -> str:
         return f"<TransportSocket laddr={self.getsockname()}, raddr={self.getpeername()}>"
@@ -159,8 +150,28 @@ class TransportSocket(StandIn):
         quiet, readable = _descriptors()
         return readable if self._transport.would_read else quiet
 
-    def _apply(self, option: int, units: int, value: int) -> None:
-        self._transport.set_option(option, value * units)
+    def _error(self) -> int:
+        error = self._transport.end_error
+        return 0 if error is None else getattr(error, "errno", None) or errno.EIO
+
+    def _information(self) -> dict[str, int] | None:
+        return self._transport.information()
+
+    def _write(self, key: options.Key, value: Any) -> None:
+        super()._write(key, value)
+        if key == options.LINGER:
+            self._transport.resets = self.values.linger == 0
+
+    def _apply(self, option: int, value: int) -> None:
+        self._transport.set_option(option, value)
+
+    def take_over(self, values: Values) -> None:
+        """Have the options that were set before there was a connection, as far as they are still possible."""
+        self.__dict__["values"] = values
+        self._transport.resets = values.linger == 0
+        for option, value in values.for_core().items():
+            with suppress(OSError):
+                self._transport.set_option(option, value)
 
 
 class ListeningSocket(StandIn):
@@ -171,7 +182,6 @@ class ListeningSocket(StandIn):
     """
 
     def __init__(self, name: tuple[Any, ...]) -> None:
-        super().__init__()
         self._name = name
 
     def __repr__(self) -> str:
@@ -180,6 +190,56 @@ class ListeningSocket(StandIn):
     def getsockname(self) -> tuple[Any, ...]:
         """Return the address as a socket does."""
         return self._name
+
+    def _read(self, key: options.Key) -> int | bytes:
+        if key == (socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return 1
+        return options.tcp_info(None, LISTENING) if key == options.INFORMATION else super()._read(key)
+
+
+class DatagramTransportSocket(StandIn):
+    """The stand-in for a UDP socket.
+
+    Args:
+        transport: of the socket.
+    """
+
+    type = socket.SOCK_DGRAM
+    proto = socket.IPPROTO_UDP
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __repr__(self) -> str:
+        return f"<DatagramTransportSocket laddr={self.getsockname()}>"
+
+    def getsockname(self) -> tuple[Any, ...]:
+        """Return the own address as a socket does."""
+        return tuple(self._transport.get_extra_info("sockname"))
+
+    def getpeername(self) -> tuple[Any, ...]:
+        """Return the peer's address as a socket does.
+
+        Raises:
+            OSError: ``ENOTCONN`` where there is no peer.
+        """
+        peer = self._transport.get_extra_info("peername")
+        if peer is None:
+            raise network_error(errno.ENOTCONN)
+        return tuple(peer)
+
+    def _write(self, key: options.Key, value: Any) -> None:
+        if key in options.GROUPS:
+            self._transport.group(options.GROUPS[key], *options.group(key[0], value))
+        elif key == options.GROUP_INTERFACE:
+            address, interface = options.group_interface(value)
+            self._transport.set_group_interface(interface)
+            self.values.group_address = address
+        else:
+            super()._write(key, value)
+
+    def _apply(self, option: int, value: int) -> None:
+        self._transport.set_option(option, value)
 
 
 @cache

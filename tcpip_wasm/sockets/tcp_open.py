@@ -76,6 +76,7 @@ class TcpOpener:
         *,
         tls: Tls | None = None,
         hold_backlog: bool = False,
+        share: int = 0,
     ) -> TcpServer:
         """See `NetworkStack.create_server`.
 
@@ -84,7 +85,7 @@ class TcpOpener:
             addresses: own ones and their scopes, to listen on each.
             port, backlog: as callers write them.
             tls: what every connection speaks, or None.
-            hold_backlog: see `TcpServer`.
+            hold_backlog, share: see `TcpServer`.
         """
         self._driver.check()
         check_port("port", port)
@@ -100,6 +101,7 @@ class TcpOpener:
             min(backlog, abi.MAX_BACKLOG),
             scope_name=self._scope_name,
             hold_backlog=hold_backlog,
+            share=share,
         )
 
     def listen(self, addresses: Addresses, port: int, backlog: int, tls: Tls | None) -> TcpListener:

@@ -94,6 +94,9 @@ class TcpTransport(_FlowControlMixin):
     """
 
     is_connection = True  # among the handlers of a stack
+    resets = False
+    """Whether closing resets the connection, as ``SO_LINGER`` of 0 seconds asks."""
+
     _start_tls_compatible = True
     _sendfile_compatible = _SendfileMode.FALLBACK  # loop.sendfile reads the file and writes
 
@@ -449,7 +452,7 @@ class TcpTransport(_FlowControlMixin):
         if not self._lost:
             self._lost = True
             self._driver.handlers.pop(self._handle, None)
-            self._core.tcp_close(self._handle)
+            (self._core.tcp_abort if self.resets else self._core.tcp_close)(self._handle)
             self._driver.wake()
             self._loop.call_soon(self._tell_lost, None)
 
@@ -570,6 +573,15 @@ class TcpTransport(_FlowControlMixin):
         if self._lost:
             raise network_error(errno.EBADF, "the connection has ended")
         self._core.tcp_option(self._handle, option, value)
+
+    def information(self) -> dict[str, int] | None:
+        """Return what `Core.tcp_information` does, or None where the connection has ended."""
+        if self._lost:
+            return None
+        try:
+            return self._core.tcp_information(self._handle)
+        except OSError:  # it has ended, or the stack has; the event that says so is on its way
+            return None
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop its callbacks run on."""

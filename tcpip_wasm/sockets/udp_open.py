@@ -55,6 +55,7 @@ class UdpOpener:
         routing: the stack's routes.
         resolve: reads an address.
         scope_name: turns the handle of an interface into its name.
+        interface: turns an own address or the number of an interface into its handle.
         look_up: turns a name into an address.
     """
 
@@ -64,14 +65,17 @@ class UdpOpener:
         routing: RoutingTable,
         resolve: Resolve,
         scope_name: Callable[[int], str],
+        interface: Callable[[str | int], int],
         look_up: LookUp | None = None,
     ) -> None:
         self._driver = driver
         self._resolve = resolve
         self._look_up = look_up
-        self._endpoints = Endpoints(resolve, scope_name, routing.explained)
+        self._endpoints = Endpoints(resolve, scope_name, interface, routing.explained)
 
-    def _open(self, local: Any, remote: Any, family: int, options: dict[int, int]) -> tuple[int, bytes | None]:
+    def _open(
+        self, local: Any, remote: Any, family: int, options: dict[int, int], share: int = 0
+    ) -> tuple[int, bytes | None]:
         """Open and perhaps connect a socket; return its handle and its remote endpoint."""
         self._driver.check()
         host, port = (None, 0) if local is None else local[:2]
@@ -86,7 +90,7 @@ class UdpOpener:
         if address is not None and family not in (abi.FAMILY_ANY, address.version):
             raise ValueError(f"local address: {address} is not of IPv{family}")
         udp = self._driver.core.udp
-        handle = udp.open(address, port, family=family, scope=scope)
+        handle = udp.open(address, port, family=family, scope=scope, share=share)
         try:
             for option, value in options.items():
                 udp.set_option(handle, option, value)
@@ -103,9 +107,11 @@ class UdpOpener:
         except NetworkError as error:
             raise self._endpoints.explained(error, record) from None
 
-    def socket(self, host: Any, port: int | None, remote: Any, options: dict[int, int]) -> UdpSocket:
+    def socket(
+        self, host: Any, port: int | None, remote: Any, options: dict[int, int], share: int = 0
+    ) -> UdpSocket:
         """See `NetworkStack.open_udp`."""
-        handle, _ = self._open((host, 0 if port is None else port), remote, abi.FAMILY_ANY, options)
+        handle, _ = self._open((host, 0 if port is None else port), remote, abi.FAMILY_ANY, options, share)
         return UdpSocket(
             self._driver, handle, endpoints=self._endpoints, resolve=self._resolve, look_up=self._look_up
         )
@@ -117,6 +123,7 @@ class UdpOpener:
         remote: Any,
         family: int,
         options: dict[int, int],
+        share: int = 0,
     ) -> tuple[UdpTransport, ProtocolT]:
         """See `NetworkStack.create_datagram_endpoint`."""
         if family not in _FAMILIES:
@@ -126,7 +133,7 @@ class UdpOpener:
         for name, address in (("local_addr", local), ("remote_addr", remote)):
             if address is not None and not (isinstance(address, (tuple, list)) and len(address) in (2, 4)):
                 raise TypeError(f"{name} must be (host, port) or None, not {address!r}")
-        handle, record = self._open(local, remote, _FAMILIES[family], options)
+        handle, record = self._open(local, remote, _FAMILIES[family], options, share)
         try:
             protocol = factory()
             transport = UdpTransport(self._driver, handle, protocol, endpoints=self._endpoints, remote=record)

@@ -15,9 +15,10 @@ from contextlib import suppress
 from typing import Any, Final, cast
 
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import DATAGRAM_DATA, abi, error_for
+from tcpip_wasm.engine import DATAGRAM_DATA, abi, decode_endpoint, error_for
 from tcpip_wasm.errors import StackError, network_error
 from tcpip_wasm.sockets.endpoints import Endpoints
+from tcpip_wasm.sockets.stand_in import DatagramTransportSocket
 from tcpip_wasm.sockets.transport import HIGH_WATER, water_marks
 
 MOST_WAITING: Final = 1024 * 1024
@@ -61,6 +62,7 @@ class UdpTransport(asyncio.DatagramTransport):
         self._protocol_paused = False
         self._closing = False
         self._lost = False
+        self._socket: DatagramTransportSocket | None = None
         self.set_protocol(protocol)
         driver.handlers[handle] = self
 
@@ -180,6 +182,43 @@ class UdpTransport(asyncio.DatagramTransport):
         """Return how many bytes wait here; what the core has taken is not counted."""
         return self._waiting_size
 
+    # --- Options --------------------------------------------------------------------------------------------------
+
+    def set_option(self, option: int, value: int) -> None:
+        """Set one of the ABI's ``OPTION_`` values of UDP.
+
+        Raises:
+            OSError: ``EBADF`` after the end, ``EINVAL`` for a value that the option does not take.
+        """
+        self._check_open()
+        self._udp.set_option(self._handle, option, value)
+
+    def group(self, join: bool, group: str, interface: str | int) -> None:
+        """Join or leave a multicast group.
+
+        Args:
+            join: True joins.
+            group: its address.
+            interface: own address or number of an interface; 0 is the one that datagrams to the group would take.
+
+        Raises:
+            OSError: ``EBADF`` after the end, ``ENODEV`` for no interface, what `UdpCalls.join` raises.
+        """
+        self._check_open()
+        record = self._endpoints.encode((group, 1))
+        address, _, scope = decode_endpoint(record)
+        call = self._udp.join if join else self._udp.leave
+        call(self._handle, address, self._endpoints.interface(interface) or scope)
+        self._driver.wake()
+
+    def set_group_interface(self, interface: str | int) -> None:
+        """Choose the interface for groups, by its own address or number; 0 leaves it to the routes."""
+        self.set_option(abi.OPTION_MULTICAST_INTERFACE, self._endpoints.interface(interface))
+
+    def _check_open(self) -> None:
+        if self._lost:
+            raise network_error(errno.EBADF, "the socket was closed")
+
     # --- The end --------------------------------------------------------------------------------------------------
 
     def is_closing(self) -> bool:
@@ -226,7 +265,11 @@ class UdpTransport(asyncio.DatagramTransport):
         return cast(asyncio.BaseProtocol, self._protocol)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return ``sockname`` or ``peername`` as asyncio does; there is no ``socket``."""
+        """Return ``sockname``, ``peername`` or ``socket`` (a `DatagramTransportSocket`) as asyncio does."""
+        if name == "socket":
+            if self._socket is None:
+                self._socket = DatagramTransportSocket(self)
+            return self._socket
         if name == "sockname":
             return self._endpoints.decode(self._local)
         if name == "peername" and self._remote is not None:

@@ -10,7 +10,7 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 288468179 /* version 1, as a sum over all of it: no change can be forgotten */
+#define ABI_VERSION 684093240 /* version 1, as a sum over all of it: no change can be forgotten */
 #define ABI_MAX_INTERFACES 128 /* bounded table; a bridge of a hundred ports and then some */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
@@ -64,15 +64,20 @@
 #define ABI_FAMILY_ANY 0
 #define ABI_FAMILY_IPV4 4
 #define ABI_FAMILY_IPV6 6
+#define ABI_SHARE_ADDRESS 256
+#define ABI_SHARE_PORT 512
 #define ABI_OPTION_NODELAY 1
 #define ABI_OPTION_KEEPALIVE 2
 #define ABI_OPTION_KEEPALIVE_IDLE 3
 #define ABI_OPTION_KEEPALIVE_INTERVAL 4
 #define ABI_OPTION_KEEPALIVE_COUNT 5
+#define ABI_OPTION_TYPE_OF_SERVICE 6
+#define ABI_OPTION_USER_TIMEOUT 7
 #define ABI_OPTION_HOP_LIMIT 10
 #define ABI_OPTION_MULTICAST_HOP_LIMIT 11
 #define ABI_OPTION_MULTICAST_INTERFACE 12
 #define ABI_OPTION_BROADCAST 13
+#define ABI_OPTION_MULTICAST_LOOP 14
 #define ABI_MORE_NOW 1
 #define ABI_MORE_SOON 2
 #define ABI_MORE_MEMORY 4
@@ -139,6 +144,21 @@
 #define ABI_STATISTIC_FORWARD_DROPS 22
 #define ABI_STATISTIC_INCONSISTENCIES 23
 #define ABI_STATISTIC_WORDS 24
+#define ABI_INFORMATION_STATE 0
+#define ABI_INFORMATION_SEGMENT_SIZE 1
+#define ABI_INFORMATION_RTO 2
+#define ABI_INFORMATION_ROUND_TRIP 3
+#define ABI_INFORMATION_ROUND_TRIP_VARIATION 4
+#define ABI_INFORMATION_CONGESTION_WINDOW 5
+#define ABI_INFORMATION_SLOW_START_THRESHOLD 6
+#define ABI_INFORMATION_RETRANSMISSIONS 7
+#define ABI_INFORMATION_UNACKNOWLEDGED 8
+#define ABI_INFORMATION_UNSENT 9
+#define ABI_INFORMATION_SEND_WINDOW 10
+#define ABI_INFORMATION_RECEIVE_WINDOW 11
+#define ABI_INFORMATION_FEATURES 12
+#define ABI_INFORMATION_SCALES 13
+#define ABI_INFORMATION_WORDS 14
 
 ABI_EXPORT("start") int32_t abi_start(double, int64_t, int64_t);
 ABI_EXPORT("poll") double abi_poll(double);
@@ -160,6 +180,7 @@ ABI_EXPORT("tcp_accepted") int32_t abi_tcp_accepted(int32_t);
 ABI_EXPORT("tcp_undelivered") int32_t abi_tcp_undelivered(void);
 ABI_EXPORT("tcp_end") int32_t abi_tcp_end(void);
 ABI_EXPORT("tcp_option") int32_t abi_tcp_option(int32_t, int32_t, int32_t);
+ABI_EXPORT("tcp_information") int32_t abi_tcp_information(int32_t);
 ABI_EXPORT("udp_open") int32_t abi_udp_open(int32_t, int32_t, int32_t);
 ABI_EXPORT("udp_connect") int32_t abi_udp_connect(int32_t);
 ABI_EXPORT("udp_send") int32_t abi_udp_send(int32_t, int32_t, int32_t);

@@ -9,7 +9,9 @@
 struct netif;
 struct pbuf;
 struct tcp_pcb;
+struct tcp_pcb_listen;
 struct tcp_seg;
+struct udp_pcb;
 struct ip4_addr;
 struct ip6_addr;
 struct ip_addr;
@@ -49,6 +51,9 @@ struct tcp_pcb *tcp_lookup(const struct ip_addr *local, uint16_t local_port, con
                            uint16_t remote_port);
 void tcp_lookup_registered(struct tcp_pcb **list, struct tcp_pcb *pcb);
 void tcp_lookup_freed(struct tcp_pcb *pcb);
+struct tcp_pcb_listen *tcp_share(struct tcp_pcb_listen *found, uint16_t from);
+struct udp_pcb *udp_find(struct netif *by, uint16_t from, uint16_t to);
+void udp_pass_to_others(const struct udp_pcb *first, struct pbuf *data, struct netif *by, uint16_t from);
 void tcp_output_later(struct tcp_pcb *pcb);
 struct pbuf *staging_reference(const void *data, uint16_t length);
 bool tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif);

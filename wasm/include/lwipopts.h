@@ -130,6 +130,8 @@
 /* --- UDP ------------------------------------------------------------------------------------------------------- */
 #define LWIP_UDP 1
 #define LWIP_UDPLITE 0
+#define LWIP_HOOK_UDP_FIND(netif, from, to) udp_find(netif, from, to) /* src/udp_receive.c */
+#define LWIP_HOOK_UDP_OTHERS(pcb, packet, netif, from) udp_pass_to_others(pcb, packet, netif, from)
 #define UDP_TTL 64 /* as Linux; RFC 1122, section 3.2.1.7 wants it configurable, and it is, socket by socket */
 
 /* --- TCP ------------------------------------------------------------------------------------------------------- */
@@ -173,6 +175,7 @@
 #define LWIP_HOOK_TCP_REGISTERED(list, pcb) tcp_lookup_registered(list, pcb)
 #define LWIP_HOOK_TCP_FREED(pcb) tcp_lookup_freed(pcb)
 #define LWIP_HOOK_TCP_FIND(local, local_port, remote, remote_port) tcp_lookup(local, local_port, remote, remote_port)
+#define LWIP_HOOK_TCP_LISTENER(pcb, from) tcp_share(pcb, from) /* of several that share a port (src/share.c) */
 /* The answer to a whole batch of segments leaves once, after the batch (src/tcp_output.c). */
 #define LWIP_HOOK_TCP_OUTPUT(pcb) tcp_output_later(pcb)
 /* Data that is written without being copied lies in a staging area (src/staging.c). */

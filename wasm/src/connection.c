@@ -145,11 +145,32 @@ void connection_orphan(struct connection *connection) {
 
 /* What a peer may go on doing to a connection that the host has let go of: never say its FIN, which this flag makes lwIP
    wait for no longer than TCP_FIN_WAIT_TIMEOUT, and keep its window closed while it answers every probe. */
+uint64_t connection_patience(const struct connection *connection) {
+  const struct tcp_pcb *pcb = connection->pcb;
+  uint64_t due = connection->progress + (uint64_t)connection->user_timeout * 1000;
+  bool waits = pcb->unacked != NULL || pcb->unsent != NULL;
+  return connection->user_timeout == 0 || !waits ? 0 : due > now ? due - now : 1;
+}
+
+/* Ends a connection whose peer acknowledges nothing for longer than the user has allowed; true if it did. */
+static bool gave_up(struct connection *connection) {
+  struct tcp_pcb *pcb = connection->pcb;
+  if (pcb->lastack != connection->acknowledged || (pcb->unacked == NULL && pcb->unsent == NULL)) {
+    connection->acknowledged = pcb->lastack;
+    connection->progress = now;
+  }
+  bool over = connection_patience(connection) == 1;
+  if (over) {
+    tcp_abort(pcb);
+  }
+  return over;
+}
+
 void tcp_tick(void) {
   for (struct tcp_pcb *pcb = tcp_active_pcbs, *next; pcb != NULL; pcb = next) {
     struct connection *connection = connection_of(pcb);
     next = pcb->next;
-    if (connection == NULL || connection->handle != 0) {
+    if (connection == NULL || (connection->user_timeout != 0 && gave_up(connection)) || connection->handle != 0) {
       continue;
     }
     if (pcb->state == FIN_WAIT_2) {

@@ -42,7 +42,15 @@ struct connection {
   uint32_t window_fills;  /* slow ones in a row */
   uint64_t stalled;    /* us: from when on the host, which had to wait, may hear of room */
   uint32_t stalls;     /* long ones in a row; without a handle, ticks for which the peer's window has been closed */
+  uint32_t user_timeout; /* ms without an acknowledgement of what is under way, RFC 5482; 0: as long as TCP tries */
+  uint32_t acknowledged; /* the sequence number up to which all was acknowledged at `progress` */
+  uint64_t progress;     /* us */
   struct connection *next_pending, *next_report;
+};
+
+struct listener {
+  struct tcp_pcb *pcb;
+  int32_t handle;
 };
 
 struct connection *connection_new(struct tcp_pcb *pcb); /* or NULL */
@@ -65,6 +73,8 @@ static inline bool connection_waits_long(uint32_t *count, uint64_t since) {
   return enough;
 }
 
+/* Microseconds until the user's time-out, as of the latest tick; 0 where none runs. */
+uint64_t connection_patience(const struct connection *connection);
 uint32_t connection_send_room(const struct connection *connection);
 
 /* tcp_emit.c */

@@ -26,6 +26,10 @@ void events_reset(void) {
 
 IN_PLACE bool events_have_room(void) { return used() + FRAME_RESERVE + OTHER_RESERVE <= sizeof buffer; }
 
+bool events_have_room_beside(uint32_t payload) {
+  return used() + ABI_EVENT_HEADER + payload + 3 + OTHER_RESERVE <= sizeof buffer;
+}
+
 bool events_hold_data(void) { return holds_data; }
 
 static uint8_t *append(uint32_t kind, int32_t handle, int32_t value, uint32_t payload) {

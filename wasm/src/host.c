@@ -75,7 +75,8 @@ double abi_poll(double time) {
   timers_run();
   consistency_restore();
   tcp_flush();
-  bool more = interfaces_receive();
+  bool more = udp_loop_back();
+  more |= interfaces_receive();
   if (!events_hold_data()) {
     tcp_flush();
   }

@@ -55,6 +55,7 @@ void staging_stays(bool stays); /* true: segments refer to this one, and the hos
 /* events.c: what the host has to hear of, in order. */
 void events_reset(void);
 bool events_have_room(void); /* for all that one received frame can cause */
+bool events_have_room_beside(uint32_t payload); /* for one more event of a frame that causes many */
 bool events_hold_data(void);
 void event_add(uint32_t kind, int32_t handle, int32_t value);
 void event_add_addresses(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *local, uint16_t local_port,
@@ -96,6 +97,12 @@ bool tcp_report(void);       /* adds the events of connections that ended or hav
 bool tcp_reports_wait(void); /* somebody waits for room */
 void tcp_tick(void);
 uint32_t tcp_connections(void);
+
+/* share.c: which of several sockets that share a port a flow belongs to: that with the largest of these numbers. */
+uint64_t share_weight(int32_t handle, const ip_addr_t *source, uint16_t from, const ip_addr_t *destination, uint16_t to);
+
+/* udp_receive.c */
+bool udp_loop_back(void); /* delivers what own sockets sent to groups of this host; true if some is left */
 
 /* address.c */
 bool address_read(ip_addr_t *address, int32_t family, const uint8_t *bytes, int32_t scope);

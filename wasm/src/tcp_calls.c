@@ -8,11 +8,6 @@ enum { FIRST_EPHEMERAL = 49152, EPHEMERAL_PORTS = 65536 - FIRST_EPHEMERAL, PIECE
 /* Linux's own bounds, and the reason is lwIP's: idle time and all intervals together must fit 32 bits of milliseconds. */
 enum { MOST_KEEPALIVE = 32767000, MOST_PROBES = 127 };
 
-struct listener {
-  struct tcp_pcb *pcb;
-  int32_t handle;
-};
-
 /* Begins a call on a handle: nothing has left yet, and TCP's timers are looked at again, since a call may start one though
    nothing leaves, where a window is closed or no route leads to the peer. */
 static struct connection *begin_call(int32_t handle) {
@@ -131,9 +126,9 @@ int32_t abi_tcp_connect(int32_t family, int32_t remote_port, int32_t local_port,
   return connection->handle;
 }
 
-static bool listens_on(uint16_t port, const ip_addr_t *address) {
+static bool listens_on(uint16_t port, const ip_addr_t *address, bool shares) {
   for (const struct tcp_pcb_listen *pcb = tcp_listen_pcbs.listen_pcbs; pcb != NULL; pcb = pcb->next) {
-    if (pcb->local_port != port) {
+    if (pcb->local_port != port || (shares && ip_get_option(pcb, SOF_REUSEPORT))) {
       continue;
     }
     bool any = IP_IS_ANY_TYPE_VAL(pcb->local_ip) || IP_GET_TYPE(address) == IPADDR_TYPE_ANY;
@@ -148,6 +143,8 @@ static bool listens_on(uint16_t port, const ip_addr_t *address) {
 
 int32_t abi_tcp_listen(int32_t family, int32_t port, int32_t backlog, int32_t scope) {
   ip_addr_t address;
+  bool shares = (family & ABI_SHARE_PORT) != 0;
+  family &= ~ABI_SHARE_PORT;
   if ((family != ABI_FAMILY_ANY && family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || port < 0 || port > 65535 || backlog < 1 || backlog > ABI_MAX_BACKLOG ||
       !address_read(&address, family, scratch, scope)) {
     return ABI_ERROR_INVALID;
@@ -159,16 +156,17 @@ int32_t abi_tcp_listen(int32_t family, int32_t port, int32_t backlog, int32_t sc
   }
   for (int tries = 0; port == 0 && tries < EPHEMERAL_PORTS; tries++) {
     uint16_t candidate = (uint16_t)(FIRST_EPHEMERAL + random_u32() % EPHEMERAL_PORTS);
-    port = listens_on(candidate, &address) ? 0 : candidate;
+    port = listens_on(candidate, &address, false) ? 0 : candidate;
   }
-  if (port == 0 || listens_on((uint16_t)port, &address)) {
+  if (port == 0 || listens_on((uint16_t)port, &address, shares)) {
     return ABI_ERROR_ADDRESS_IN_USE;
   }
   struct listener *listener = heap_allocate_zeroed(1, sizeof *listener);
   struct tcp_pcb *pcb = tcp_new_ip_type(IP_GET_TYPE(&address)), *listening = NULL;
   err_t error = ERR_MEM;
   if (listener != NULL && pcb != NULL) {
-    ip_set_option(pcb, SOF_REUSEADDR); /* connections of an earlier listener do not keep the port */
+    /* Connections of an earlier listener do not keep the port. */
+    ip_set_option(pcb, SOF_REUSEADDR | (shares ? SOF_REUSEPORT : 0));
     error = tcp_bind(pcb, &address, (u16_t)port);
     if (error == ERR_OK) {
       listening = tcp_listen_with_backlog_and_err(pcb, (u8_t)backlog, &error);
@@ -343,8 +341,11 @@ int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value) {
   if (pcb == NULL) {
     return ABI_ERROR_NOT_CONNECTED;
   }
-  if (value < 0 || (option >= ABI_OPTION_KEEPALIVE_IDLE && value == 0) ||
-      value > (option == ABI_OPTION_KEEPALIVE_COUNT ? MOST_PROBES : MOST_KEEPALIVE)) {
+  int32_t most = option == ABI_OPTION_KEEPALIVE_COUNT ? MOST_PROBES
+                 : option == ABI_OPTION_TYPE_OF_SERVICE || option == ABI_OPTION_HOP_LIMIT ? 255
+                 : option == ABI_OPTION_USER_TIMEOUT ? INT32_MAX : MOST_KEEPALIVE;
+  bool counts = (option >= ABI_OPTION_KEEPALIVE_IDLE && option <= ABI_OPTION_KEEPALIVE_COUNT) || option == ABI_OPTION_HOP_LIMIT;
+  if (value < (counts ? 1 : 0) || value > most) {
     return ABI_ERROR_INVALID;
   }
   switch (option) {
@@ -364,6 +365,16 @@ int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value) {
       return 0;
     case ABI_OPTION_KEEPALIVE_COUNT:
       pcb->keep_cnt = (u32_t)value;
+      return 0;
+    case ABI_OPTION_TYPE_OF_SERVICE:
+      pcb->tos = (u8_t)value;
+      return 0;
+    case ABI_OPTION_HOP_LIMIT:
+      pcb->ttl = (u8_t)value;
+      return 0;
+    case ABI_OPTION_USER_TIMEOUT:
+      connection->user_timeout = (uint32_t)value;
+      connection->progress = now;
       return 0;
     default:
       return ABI_ERROR_INVALID;

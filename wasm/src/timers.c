@@ -1,6 +1,6 @@
 /* lwIP's clocks. Its own timers tick for ever; here a tick that could only age a table in silence is not worth waking
    the host for: it is made up for at the next poll, before anything else happens, so that nobody can tell. */
-#include "host.h"
+#include "connection.h"
 #include "lwip/acd.h"
 #include "lwip/dhcp.h"
 #include "lwip/etharp.h"
@@ -182,6 +182,11 @@ static uint32_t tcp_idle(void) {
       return 0;
     }
     idle = LWIP_MIN(idle, retransmission_idle(pcb));
+    const struct connection *connection = connection_of(pcb);
+    uint64_t patience = connection == NULL ? 0 : connection_patience(connection);
+    if (patience != 0) {
+      idle = LWIP_MIN(idle, (uint32_t)LWIP_MIN(patience / (TCP_TMR_INTERVAL * 1000), MOST_TICKS / 2));
+    }
     if (ip_get_option(pcb, SOF_KEEPALIVE)) {
       uint32_t due = (pcb->keep_idle + pcb->keep_cnt_sent * pcb->keep_intvl) / TCP_SLOW_INTERVAL + 1;
       uint32_t passed = tcp_ticks - pcb->tmr;

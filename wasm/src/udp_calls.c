@@ -11,15 +11,15 @@ struct udp_socket *udp_first(void) { return sockets; }
 static struct udp_socket *socket_for(int32_t handle) { return handle_object(handle, HANDLE_UDP); }
 
 static void on_datagram(void *argument, struct udp_pcb *pcb, struct pbuf *data, const ip_addr_t *source, u16_t port) {
-  const struct udp_socket *socket = argument;
-  event_add_packet(ABI_EVENT_DATAGRAM, socket->handle, data->tot_len, source, port, ip_current_dest_addr(),
-                   pcb->local_port, data, 0);
+  (void)pcb;
+  udp_deliver(argument, data, source, port, ip_current_dest_addr());
   pbuf_free(data);
 }
 
 /* RFC 6056, section 3.3.1: a random start, then the next port that is free for this address. */
-static err_t bind(struct udp_pcb *pcb, const ip_addr_t *address, uint16_t port) {
+static err_t bind(struct udp_pcb *pcb, const ip_addr_t *address, uint16_t port, uint8_t shares) {
   if (port != 0) {
+    ip_set_option(pcb, shares);
     return udp_bind(pcb, address, port);
   }
   uint32_t start = random_u32();
@@ -27,11 +27,14 @@ static err_t bind(struct udp_pcb *pcb, const ip_addr_t *address, uint16_t port) 
   for (uint32_t tries = 0; tries < EPHEMERAL_PORTS && error == ERR_USE; tries++) {
     error = udp_bind(pcb, address, (u16_t)(FIRST_EPHEMERAL + (start + tries) % EPHEMERAL_PORTS));
   }
+  ip_set_option(pcb, shares); /* with others that ask for this port; it was free, since no socket shares one by chance */
   return error;
 }
 
 int32_t abi_udp_open(int32_t family, int32_t port, int32_t scope) {
   ip_addr_t address;
+  uint8_t shares = (family & ABI_SHARE_ADDRESS ? SOF_REUSEADDR : 0) | (family & ABI_SHARE_PORT ? SOF_REUSEPORT : 0);
+  family &= ~(ABI_SHARE_ADDRESS | ABI_SHARE_PORT);
   if ((family != ABI_FAMILY_ANY && family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || port < 0 ||
       port > 65535 || !address_read(&address, family, scratch, scope)) {
     return ABI_ERROR_INVALID;
@@ -50,7 +53,7 @@ int32_t abi_udp_open(int32_t family, int32_t port, int32_t scope) {
     heap_free(socket);
     return ABI_ERROR_NO_MEMORY;
   }
-  int32_t error = error_from_lwip(bind(pcb, &address, (uint16_t)port));
+  int32_t error = error_from_lwip(bind(pcb, &address, (uint16_t)port, shares));
   socket->handle = error == 0 ? handle_open(HANDLE_UDP, socket) : error;
   if (socket->handle < 0) {
     error = socket->handle;
@@ -113,6 +116,10 @@ int32_t abi_udp_option(int32_t handle, int32_t option, int32_t value) {
     udp_set_multicast_ttl(pcb, (u8_t)value);
   } else if (option == ABI_OPTION_MULTICAST_INTERFACE && (value == 0 || interface_netif(value) != NULL)) {
     socket->group_interface = value;
+  } else if (option == ABI_OPTION_TYPE_OF_SERVICE && fits) {
+    pcb->tos = (u8_t)value;
+  } else if (option == ABI_OPTION_MULTICAST_LOOP && (value == 0 || value == 1)) {
+    socket->keeps_groups_off = value == 0;
   } else if (option == ABI_OPTION_BROADCAST && (value == 0 || value == 1)) {
     ip_reset_option(pcb, SOF_BROADCAST);
     ip_set_option(pcb, value ? SOF_BROADCAST : 0);

@@ -68,7 +68,7 @@ int32_t udp_route(const struct udp_socket *socket, const ip_addr_t *destination,
 }
 
 static int32_t send_by(struct udp_socket *socket, struct netif *netif, const ip_addr_t *source,
-                       const ip_addr_t *destination, uint16_t port, uint32_t length) {
+                       const ip_addr_t *destination, uint16_t port, uint32_t length, bool loops) {
   if (!output_has_room(netif, destination, UDP_HEADER + length)) {
     return room_wait(&socket->waiter, socket->handle, netif);
   }
@@ -77,6 +77,9 @@ static int32_t send_by(struct udp_socket *socket, struct netif *netif, const ip_
     return ABI_ERROR_NO_MEMORY;
   }
   err_t error = udp_sendto_if_src(socket->pcb, data, destination, port, netif, source);
+  if (error == ERR_OK && loops) {
+    udp_loop(socket, netif, source, destination, port, data);
+  }
   pbuf_free(data);
   return room_result(&socket->waiter, socket->handle, netif, error);
 }
@@ -85,6 +88,7 @@ static int32_t send_by(struct udp_socket *socket, struct netif *netif, const ip_
 static int32_t send_everywhere(struct udp_socket *socket, const ip_addr_t *own, const ip_addr_t *destination,
                                uint16_t port, uint32_t length) {
   int32_t result = ABI_ERROR_NO_ROUTE;
+  bool first = true; /* own sockets receive it once */
   struct netif *netif;
   NETIF_FOREACH(netif) {
     if (reaches(netif, destination) && !output_has_room(netif, destination, UDP_HEADER + length)) {
@@ -94,7 +98,8 @@ static int32_t send_everywhere(struct udp_socket *socket, const ip_addr_t *own, 
   NETIF_FOREACH(netif) {
     if (reaches(netif, destination)) {
       const ip_addr_t *source = own != NULL ? own : netif_ip_addr4(netif);
-      result = send_by(socket, netif, source, destination, port, length);
+      result = send_by(socket, netif, source, destination, port, length, first);
+      first = false;
     }
   }
   return result;
@@ -129,5 +134,5 @@ int32_t abi_udp_send(int32_t handle, int32_t length, int32_t named) {
     return error;
   }
   return netif == NULL ? send_everywhere(socket, source, &destination, port, (uint32_t)length)
-                       : send_by(socket, netif, source, &destination, port, (uint32_t)length);
+                       : send_by(socket, netif, source, &destination, port, (uint32_t)length, true);
 }

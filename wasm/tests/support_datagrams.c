@@ -14,7 +14,7 @@ void endpoint_put(int32_t family, const uint8_t *address, uint16_t port) {
 int32_t udp_socket_open(int32_t family, const uint8_t *address, int32_t port) {
   memset(scratch, 0, 16);
   if (address != NULL) {
-    memcpy(scratch, address, family == ABI_FAMILY_IPV4 ? 4 : 16);
+    memcpy(scratch, address, (family & ~(ABI_SHARE_ADDRESS | ABI_SHARE_PORT)) == ABI_FAMILY_IPV4 ? 4 : 16);
   }
   return abi_udp_open(family, port, 0);
 }

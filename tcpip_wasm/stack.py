@@ -543,7 +543,7 @@ class NetworkStack:
             host: own address or a name of it, several of them, or None or ``""`` for all.
             port: the port, or 0 for a free one.
             ssl: a context, with which every connection speaks TLS.
-            backlog: connections that may wait, 1 to 255; more is taken as 255.
+            backlog: connections that may wait, 1 to 4096; more is taken as 4096.
             start_serving: False finds a port and refuses connections until `TcpServer.start_serving`.
             keep_alive: True lets every connection probe a peer that is silent for long; on every version of Python.
             ssl_handshake_timeout: seconds; None is 60.
@@ -697,7 +697,7 @@ class NetworkStack:
         Args:
             port: the port, or 0 for a free one, which the listener's `port` tells.
             host: own address or a name of it, or None for all.
-            backlog: connections that may wait to be accepted, 1 to 255; more is taken as 255.
+            backlog: connections that may wait to be accepted, 1 to 4096; more is taken as 4096.
             ssl: a context, with which every connection speaks TLS: those whose handshake is done are accepted.
             ssl_handshake_timeout: seconds that a client may take; None is 60.
             ssl_shutdown_timeout: seconds; None is 30.

@@ -72,6 +72,9 @@ class Statistics:
         icmp_unmatched: errors and echo replies that belong to none of this host's packets: late ones, and forged ones.
         forwarded: packets that were passed on between interfaces, see `NetworkStack.forwarding`.
         forward_drops: packets that were to be passed on and could or must not be.
+        syn_cookies: SYNs that were answered with a cookie, because too many connections are half-open.
+        backlog_drops: SYNs and acknowledgements that were dropped because a listener's backlog is full.
+        icmp_limited: ICMP errors that were not sent, because too many were.
         memory: bytes of linear memory.
     """
 
@@ -98,6 +101,9 @@ class Statistics:
     icmp_unmatched: int
     forwarded: int
     forward_drops: int
+    syn_cookies: int
+    backlog_drops: int
+    icmp_limited: int
     memory: int
 
 
@@ -349,7 +355,7 @@ class Core:
         Args:
             local: own address; None listens on all, IPv4 and IPv6.
             port: own port, or 0 for a free one; `tcp_local_port` tells.
-            backlog: connections that may wait, 1 to 255.
+            backlog: connections that may wait, 1 to 4096.
             scope: handle of the interface that a link-local address belongs to.
         """
         family = local.version if local is not None else abi.FAMILY_ANY
@@ -431,9 +437,9 @@ class Core:
         """Reset a connection and let go of it."""
         self._call("tcp_abort", handle)
 
-    def tcp_accepted(self, handle: int) -> None:
+    def tcp_accepted(self, handle: int) -> bool:
         """Report that the application has taken a connection, which frees its place in the backlog."""
-        self._call("tcp_accepted", handle)
+        return self._call("tcp_accepted", handle) != 0
 
     def tcp_option(self, handle: int, option: int, value: int) -> None:
         """Set one of the ABI's ``OPTION_`` values; times are in milliseconds."""

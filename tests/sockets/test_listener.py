@@ -176,6 +176,37 @@ def test_handshakes_that_end_while_the_backlog_is_full(way: str, count: int) -> 
     run_virtually(main())
 
 
+@pytest.mark.parametrize("way", ["tap4", "tun6", "loopback4"])
+@pytest.mark.parametrize("count", [1000, 3000])
+def test_many_connect_at_once(way: str, count: int) -> None:
+    """asyncio's default backlog is 100. Nobody is turned away, and each gets its answer."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read())[::-1])
+        writer.close()
+
+    async def main() -> None:
+        async with pair(way) as two:
+            server = await two.b.start_server(serve, two.host, 80)
+            loop = asyncio.get_running_loop()
+            begun = loop.time()
+
+            async def client(number: int) -> None:
+                reader, writer = await two.a.open_connection(two.host, 80)
+                assert loop.time() - begun < 10
+                writer.write(payload(100, number))
+                writer.write_eof()
+                assert await reader.read() == payload(100, number)[::-1]
+                writer.close()
+                await writer.wait_closed()
+
+            await asyncio.gather(*[client(number) for number in range(count)])
+            assert loop.time() - begun < 20
+            server.close()
+
+    run_virtually(main())
+
+
 @pytest.mark.parametrize("backlog", [1, 255, 4096, 10_000])
 def test_backlogs(backlog: int) -> None:
     async def main() -> None:

@@ -114,7 +114,7 @@ def test_honest_clients_connect_under_forged_syns(rate: int, backlog: int) -> No
 @pytest.mark.parametrize(("rate", "trip"), [(20, 0.1), (200, 0.2), (2000, 0.02)])
 @pytest.mark.parametrize("source", [source for source in SOURCES if source != "far away"])
 def test_honest_clients_connect_where_neighbours_are_forged(rate: int, trip: float, source: str) -> None:
-    """Each answer to a forged neighbour begins a search for it. The table holds 127, so that at 2,000 a second each search
+    """Each answer to a forged neighbour begins a search for it. The table holds 127, so at 2,000 a second each
     has 60 ms."""
     attacked(rate, 100, source, trip)
 

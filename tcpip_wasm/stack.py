@@ -650,7 +650,8 @@ class NetworkStack:
             host: name or address of the peer.
             port: its port.
             timeout: seconds to wait at most, for its address and for the handshake, too; None leaves it to TCP, which
-                gives up after seven seconds without any answer, where no neighbour has the address after half a minute.
+                gives up after two minutes without any answer, and after some ten seconds where the peer is reported as
+                unreachable or no neighbour has the address.
             ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout: see `create_connection`; `TcpConnection`
                 says what is different over TLS.
 

@@ -72,6 +72,8 @@ class Statistics:
         icmp_unmatched: errors and echo replies that belong to none of this host's packets: late ones, and forged ones.
         forwarded: packets that were passed on between interfaces, see `NetworkStack.forwarding`.
         forward_drops: packets that were to be passed on and could or must not be.
+        inconsistencies: connections reset and packets dropped because a check of the stack's own state failed. None is
+            known to: a number other than 0 is a fault of this package, to be reported.
         syn_cookies: SYNs that were answered with a cookie, because too many connections are half-open.
         backlog_drops: SYNs and acknowledgements that were dropped because a listener's backlog is full.
         icmp_limited: ICMP errors that were not sent, because too many were.
@@ -101,6 +103,7 @@ class Statistics:
     icmp_unmatched: int
     forwarded: int
     forward_drops: int
+    inconsistencies: int
     syn_cookies: int
     backlog_drops: int
     icmp_limited: int
@@ -303,7 +306,9 @@ class Core:
             OSError: ``ENOBUFS`` without memory, ``ENOSPC`` where there are too many.
         """
         self._put_scratch(mac)
-        handle = self._call("interface_add", kind, mtu)
+        handle = self._call(
+            "interface_add", kind, mtu, detail=f"an interface more (a stack has {abi.MAX_INTERFACES} at most)"
+        )
         block = self._call("interface_block", handle)
         self._instance.refresh()
         return FrameBuffers(self._instance, handle, block // 4)
@@ -316,7 +321,8 @@ class Core:
         """Give an interface an address. An IPv4 address replaces the one before; there is room for seven IPv6 addresses
         beside the link-local one."""
         self._put_scratch(address.packed)
-        self._call("interface_address", handle, address.version, prefix, detail=str(address))
+        detail = f"address {address}" + (" (an interface has seven of IPv6 at most)" if address.version == 6 else "")
+        self._call("interface_address", handle, address.version, prefix, detail=detail)
 
     def random_mac(self) -> bytes:
         """Return a locally administered unicast MAC that derives from the seed; each call gives another."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import tomllib
 import venv
 import zipfile
+from email import message_from_string
 from pathlib import Path
 
 import pytest
+
+from hatch_build import describe
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALL_TIMEOUT_S = 300
@@ -88,6 +92,44 @@ def test_wheel_contents(wheel: Path) -> None:
     assert [name for name in names if name.endswith((".c", ".h", ".pyc", ".o", ".toml"))] == []
 
 
+def test_the_description_has_no_dead_links(wheel: Path, sdist: Path) -> None:
+    """A reader of a package index has none of the files that the links name."""
+    with zipfile.ZipFile(wheel) as pack:
+        (name,) = (name for name in pack.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = pack.read(name).decode()
+    with tarfile.open(sdist) as tar:
+        (member,) = (one for one in tar.getmembers() if one.name.endswith("/PKG-INFO"))
+        file = tar.extractfile(member)
+        assert file is not None
+        assert "/README.md" in "".join(tar.getnames()), "from which a wheel is built"
+        parsed = [message_from_string(text) for text in (metadata, file.read().decode())]
+    for message in parsed:
+        assert message["Description-Content-Type"] == "text/markdown"
+        description = message.get_payload()
+        assert isinstance(description, str)
+        assert description.startswith("# tcpip_wasm")
+        assert "async def main():" in description
+        assert [target for target in re.findall(r"\]\(([^)]*)\)", description) if "://" not in target] == []
+        assert "<!--" not in description
+        assert "[lwIP](https://savannah.nongnu.org/projects/lwip/)" in description
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        (None, "see the `docs`, a and b, [c](https://c.example), ![p](https://p.example/p.png)\n"),
+        ("https://example.org/o/n/", "see the [`docs`](https://example.org/o/n/blob/HEAD/docs/x.md), "
+         "[a](https://example.org/o/n/blob/HEAD/a_b.py) and b, [c](https://c.example), ![p](https://p.example/p.png)\n"),
+    ],
+)  # fmt: skip
+def test_links_become_absolute(base: str | None, expected: str) -> None:
+    readme = (
+        "<!-- hidden -->\nsee the [`docs`](docs/x.md), [a](a_b.py) and [b](#b), [c](https://c.example), "
+        "![p](https://p.example/p.png)\n"
+    )
+    assert describe(readme, base) == expected
+
+
 def test_sdist_contents(sdist: Path) -> None:
     with tarfile.open(sdist) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
@@ -117,7 +159,7 @@ def test_wheel_runs_without_a_toolchain(installed: Path, tmp_path: Path) -> None
     )
     version, size, place = run(installed, "-c", program, cwd=tmp_path, path=str(installed.parent)).split()
     assert version == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert 0 < int(size) <= 100_000
+    assert 0 < int(size) <= 112_000
     assert Path(place).is_relative_to(installed.parents[1])
 
 

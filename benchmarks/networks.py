@@ -21,7 +21,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 class Network(Protocol):
     """A place where one server can be reached."""
 
-    async def start_server(self, serve: Serve) -> asyncio.AbstractServer:
+    async def start_server(self, serve: Serve, *, backlog: int = 255) -> asyncio.AbstractServer:
         """Serve on a free port, which `open_connection` then connects to."""
 
     async def open_connection(self) -> Streams:
@@ -37,9 +37,9 @@ class KernelLoopback:
     def __init__(self) -> None:
         self._port = 0
 
-    async def start_server(self, serve: Serve) -> asyncio.AbstractServer:
+    async def start_server(self, serve: Serve, *, backlog: int = 255) -> asyncio.AbstractServer:
         """See `Network`."""
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, family=socket.AF_INET, backlog=255)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, family=socket.AF_INET, backlog=backlog)
         self._port = server.sockets[0].getsockname()[1]
         return server
 
@@ -63,9 +63,9 @@ class VirtualNetwork:
         self.host = host
         self._port = 0
 
-    async def start_server(self, serve: Serve) -> asyncio.AbstractServer:
+    async def start_server(self, serve: Serve, *, backlog: int = 255) -> asyncio.AbstractServer:
         """See `Network`."""
-        server = await self.server.start_server(serve, self.host, 0, backlog=255)
+        server = await self.server.start_server(serve, self.host, 0, backlog=backlog)
         self._port = server.port
         return server
 

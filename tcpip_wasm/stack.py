@@ -604,7 +604,7 @@ class NetworkStack:
             host: own address or a name of it, several of them, or None or ``""`` for all.
             port: the port, or 0 for a free one.
             ssl: a context, with which every connection speaks TLS.
-            backlog: connections that may wait, 1 to 255; more is taken as 255.
+            backlog: connections that may wait, 1 to 4096; more is taken as 4096.
             start_serving: False finds a port and refuses connections until `TcpServer.start_serving`.
             keep_alive: True lets every connection probe a peer that is silent for long; on every version of Python.
             reuse_port: whether other servers that say so, too, may have the same address and port; each connection
@@ -746,7 +746,8 @@ class NetworkStack:
             host: name or address of the peer.
             port: its port.
             timeout: seconds to wait at most, for its address and for the handshake, too; None leaves it to TCP, which
-                gives up after seven seconds without any answer, where no neighbour has the address after half a minute.
+                gives up after two minutes without any answer, and after some ten seconds where the peer is reported as
+                unreachable or no neighbour has the address.
             ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout: see `create_connection`; `TcpConnection`
                 says what is different over TLS.
 
@@ -795,7 +796,7 @@ class NetworkStack:
         Args:
             port: the port, or 0 for a free one, which the listener's `port` tells.
             host: own address or a name of it, or None for all.
-            backlog: connections that may wait to be accepted, 1 to 255; more is taken as 255.
+            backlog: connections that may wait to be accepted, 1 to 4096; more is taken as 4096.
             ssl: a context, with which every connection speaks TLS: those whose handshake is done are accepted.
             ssl_handshake_timeout: seconds that a client may take; None is 60.
             ssl_shutdown_timeout: seconds; None is 30.

@@ -150,6 +150,7 @@ class Host:
     """A core with one interface, and the applications on it.
 
     Attributes:
+        mac: of its interface; empty if that is no tap.
         accepted: the ends of connections that listeners here took, in order.
         sent: every frame that left, in order.
     """
@@ -167,6 +168,7 @@ class Host:
         self.addresses: list[IPv4Interface | IPv6Interface] = [ip_interface(text) for text in addresses]
         self.core = Core(now=now, seed=seed_bytes(seed), memory_limit=memory_limit, instance=instance)
         mac = self.core.random_mac() if kind == abi.KIND_TAP else b""
+        self.mac = mac
         self.buffers = self.core.add_interface(kind, mtu, mac)
         for address in self.addresses:
             self.core.add_address(self.buffers.handle, address.ip, address.network.prefixlen)
@@ -261,6 +263,10 @@ class Network:
         self.lost += not copies
         for delay, copy in copies:
             heapq.heappush(self._flying, (self.now + delay, next(self._order), to, copy))
+
+    def inject(self, frame: bytes, to: Host, delay: float) -> None:
+        """Let a frame that neither host has sent arrive at one of them after so many seconds."""
+        heapq.heappush(self._flying, (self.now + delay, next(self._order), to, frame))
 
     def run(self, done: Callable[[], bool], *, seconds: float = END_OF_TIME) -> None:
         """Let time pass until something is so.

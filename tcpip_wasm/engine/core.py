@@ -76,6 +76,9 @@ class Statistics:
         forward_drops: packets that were to be passed on and could or must not be.
         inconsistencies: connections reset and packets dropped because a check of the stack's own state failed. None is
             known to: a number other than 0 is a fault of this package, to be reported.
+        syn_cookies: SYNs that were answered with a cookie, because too many connections are half-open.
+        backlog_drops: SYNs and acknowledgements that were dropped because a listener's backlog is full.
+        icmp_limited: ICMP errors that were not sent, because too many were.
         memory: bytes of linear memory.
     """
 
@@ -103,6 +106,9 @@ class Statistics:
     forwarded: int
     forward_drops: int
     inconsistencies: int
+    syn_cookies: int
+    backlog_drops: int
+    icmp_limited: int
     memory: int
 
 
@@ -359,7 +365,7 @@ class Core:
         Args:
             local: own address; None listens on all, IPv4 and IPv6.
             port: own port, or 0 for a free one; `tcp_local_port` tells.
-            backlog: connections that may wait, 1 to 255.
+            backlog: connections that may wait, 1 to 4096.
             scope: handle of the interface that a link-local address belongs to.
             share: bits of the ABI's ``SHARE_``: which other listeners may have the same address and port.
         """
@@ -458,9 +464,9 @@ class Core:
         """
         return self._call("tcp_end")
 
-    def tcp_accepted(self, handle: int) -> None:
+    def tcp_accepted(self, handle: int) -> bool:
         """Report that the application has taken a connection, which frees its place in the backlog."""
-        self._call("tcp_accepted", handle)
+        return self._call("tcp_accepted", handle) != 0
 
     def tcp_option(self, handle: int, option: int, value: int) -> None:
         """Set one of the ABI's ``OPTION_`` values; times are in milliseconds."""

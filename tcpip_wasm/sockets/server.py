@@ -28,7 +28,7 @@ class TcpServer(asyncio.AbstractServer):
         addresses: own addresses to listen on, each with the handle of its scope or 0; None among them is all of them,
             IPv4 and IPv6.
         port: the port; 0 takes a free one, the same on all addresses.
-        backlog: connections that may wait for the loop, 1 to 255.
+        backlog: connections that may wait for the loop, 1 to 4096.
         scope_name: see `TcpTransport`.
         share: bits of the ABI's ``SHARE_``.
         hold_backlog: whether a connection keeps its place in the backlog until `TcpTransport._leave_backlog`.

@@ -205,8 +205,8 @@ class TcpTransport(_FlowControlMixin):
 
     def _leave_backlog(self) -> None:
         """The application has accepted it: its place in the listener's backlog is free."""
-        if not self._lost:
-            self._core.tcp_accepted(self._handle)
+        if not self._lost and self._core.tcp_accepted(self._handle):
+            self._driver.wake()  # only a poll hands up who waits for that place
 
     def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone: the protocol loses its connection."""

@@ -120,7 +120,7 @@ def test_unanswered_connect_times_out() -> None:
                 assert type(caught.value) is ConnectionTimedOut
                 assert caught.value.errno == errno.ETIMEDOUT
                 assert "10.0.0.2" in str(caught.value)
-            assert 3 < loop.time() - start < 30
+            assert 126 < loop.time() - start < 128  # as Linux: six times more, after 1, 2, 4, ... seconds
 
     run_virtually(main())
 
@@ -137,7 +137,9 @@ def test_unanswered_in_virtual_time(address: int, silent: str) -> None:
     start = network.now
     network.run(lambda: client.ended is not None)
     assert client.ended == errno.ETIMEDOUT
-    assert 5 < network.now - start < 60
+    # A neighbour is searched for three times, for 5 (ARP) or 3 (ND) seconds each, less what TCP's own clock says.
+    expected = 127 if silent == "TCP" else 14 if address == 0 else 10
+    assert abs(network.now - start - expected) < 1.5
     client.close()
     network.settle()
     assert network.hosts[0].core.statistics().connections == 0
@@ -438,18 +440,30 @@ def test_a_writer_waits_for_memory_without_spinning() -> None:
 def test_reset_while_connecting_is_a_refusal() -> None:
     async def main() -> None:
         async with pair() as two, await two.b.listen_tcp(80, backlog=1) as listener:
-            attempts = [asyncio.create_task(two.a.connect_tcp(two.host, 80)) for _ in range(2)]
-            await until(lambda: any(attempt.done() for attempt in attempts))
-            await turns(50)
+            connection = await two.a.connect_tcp(two.host, 80)
+            attempt = asyncio.create_task(two.a.connect_tcp(two.host, 80))
+            await asyncio.sleep(0.5)
+            assert not attempt.done()
             await listener.close()
-            outcomes = await asyncio.gather(*attempts, return_exceptions=True)
-            refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-            assert [type(outcome) for outcome in refused] == [ConnectionRefused]
-            connection = next(outcome for outcome in outcomes if not isinstance(outcome, BaseException))
+            with pytest.raises(ConnectionRefused):
+                await attempt
             with pytest.raises(ConnectionReset):
                 await read_all(connection)
 
-    run(main())
+    run_virtually(main())
+
+
+def test_handshakes_without_a_place_are_reset_with_their_listener() -> None:
+    async def main() -> None:
+        async with pair() as two, await two.b.listen_tcp(80, backlog=1) as listener:
+            connections = await asyncio.gather(*[two.a.connect_tcp(two.host, 80) for _ in range(5)])
+            await listener.close()
+            for connection in connections:
+                with pytest.raises(ConnectionReset):
+                    await read_all(connection)
+            assert two.b.stats().core.connections == 0
+
+    run_virtually(main())
 
 
 def test_a_cancelled_callback_stops_no_other_connection() -> None:

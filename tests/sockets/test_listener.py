@@ -14,6 +14,7 @@ from tcpip_wasm import (
     NetworkError,
     create_stack,
 )
+from tcpip_wasm.simulation import run_virtually
 from tests.support import payload
 from tests.support_stacks import WAYS, Recorder, pair, read_all, run, send_all, turns, until
 
@@ -132,24 +133,81 @@ def test_address_of_no_interface() -> None:
     run(main())
 
 
-def test_backlog() -> None:
+@ways
+def test_backlog(way: str) -> None:
     """What does not fit waits at the client's, and comes in as places become free."""
 
     async def main() -> None:
-        async with pair() as two, await two.b.listen_tcp(80, backlog=3) as listener:
-            attempts = [asyncio.create_task(two.a.connect_tcp(two.host, 80)) for _ in range(6)]
-            await until(lambda: sum(attempt.done() for attempt in attempts) == 3)
-            await turns(200)
-            assert sum(attempt.done() for attempt in attempts) == 3
+        async with pair(way) as two, await two.b.listen_tcp(80, backlog=3) as listener:
+            clients = [await two.a.connect_tcp(two.host, 80) for _ in range(3)]
+            attempts = [asyncio.create_task(two.a.connect_tcp(two.host, 80)) for _ in range(3)]
+            await asyncio.sleep(10)
+            assert not any(attempt.done() for attempt in attempts)
+            assert two.b.stats().core.backlog_drops >= 3
             servers = [await listener.accept() for _ in range(6)]
-            clients = await asyncio.gather(*attempts)
+            clients += await asyncio.gather(*attempts)
             assert len({server.remote_address for server in servers}) == 6
             assert {server.remote_address for server in servers} == {client.local_address for client in clients}
 
-    run(main())
+    run_virtually(main())
 
 
-@pytest.mark.parametrize("backlog", [1, 255, 10_000])
+@ways
+@pytest.mark.parametrize("count", [6, 500])
+def test_handshakes_that_end_while_the_backlog_is_full(way: str, count: int) -> None:
+    """They were answered before it was: their places come in order, and nothing that they sent is lost."""
+
+    async def main() -> None:
+        async with pair(way) as two, await two.b.listen_tcp(80, backlog=3) as listener:
+
+            async def client(number: int) -> None:
+                connection = await two.a.connect_tcp(two.host, 80)
+                await send_all(connection, payload(1000, number))
+
+            loop = asyncio.get_running_loop()
+            begun = loop.time()
+            clients = [asyncio.create_task(client(number)) for number in range(count)]
+            reading = [asyncio.create_task(read_all(await listener.accept())) for _ in range(count)]
+            received = await asyncio.gather(*reading)
+            assert set(received) == {payload(1000, number) for number in range(count)}
+            await asyncio.gather(*clients)
+            assert loop.time() - begun < 10
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("way", ["tap4", "tun6", "loopback4"])
+@pytest.mark.parametrize("count", [1000, 3000])
+def test_many_connect_at_once(way: str, count: int) -> None:
+    """asyncio's default backlog is 100. Nobody is turned away, and each gets its answer."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read())[::-1])
+        writer.close()
+
+    async def main() -> None:
+        async with pair(way) as two:
+            server = await two.b.start_server(serve, two.host, 80)
+            loop = asyncio.get_running_loop()
+            begun = loop.time()
+
+            async def client(number: int) -> None:
+                reader, writer = await two.a.open_connection(two.host, 80)
+                assert loop.time() - begun < 10
+                writer.write(payload(100, number))
+                writer.write_eof()
+                assert await reader.read() == payload(100, number)[::-1]
+                writer.close()
+                await writer.wait_closed()
+
+            await asyncio.gather(*[client(number) for number in range(count)])
+            assert loop.time() - begun < 20
+            server.close()
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("backlog", [1, 255, 4096, 10_000])
 def test_backlogs(backlog: int) -> None:
     async def main() -> None:
         async with pair() as two, await two.b.listen_tcp(80, backlog=backlog) as listener:

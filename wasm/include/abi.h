@@ -10,7 +10,7 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 684093240 /* version 1, as a sum over all of it: no change can be forgotten */
+#define ABI_VERSION 484654831 /* version 1, as a sum over all of it: no change can be forgotten */
 #define ABI_MAX_INTERFACES 128 /* bounded table; a bridge of a hundred ports and then some */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
@@ -19,7 +19,7 @@
 #define ABI_SCRATCH_CAPACITY 64 /* two addresses, or one MAC */
 #define ABI_MAX_DATA 262144 /* payload of one DATA event: a first window in whole pieces of what hosts hand up */
 #define ABI_MAX_FRAME 65535 /* lwIP counts buffer lengths in 16 bits */
-#define ABI_MAX_BACKLOG 255 /* lwIP keeps a listener's backlog in 8 bits */
+#define ABI_MAX_BACKLOG 4096 /* connections that wait to be accepted; Linux's somaxconn */
 #define ABI_TCP_WINDOW 1048576 /* bytes; 1 Gbit/s over 8 ms, 400 Mbit/s over 20 ms */
 #define ABI_TCP_FIRST_WINDOW 262144 /* bytes offered at first; more while the peer needs a network's time to fill it and the application keeps up */
 #define ABI_TCP_SEND_BUFFER 1048576 /* bytes; the same for what waits for its acknowledgement */
@@ -143,7 +143,10 @@
 #define ABI_STATISTIC_FORWARDED 21
 #define ABI_STATISTIC_FORWARD_DROPS 22
 #define ABI_STATISTIC_INCONSISTENCIES 23
-#define ABI_STATISTIC_WORDS 24
+#define ABI_STATISTIC_SYN_COOKIES 24
+#define ABI_STATISTIC_BACKLOG_DROPS 25
+#define ABI_STATISTIC_ICMP_LIMITED 26
+#define ABI_STATISTIC_WORDS 27
 #define ABI_INFORMATION_STATE 0
 #define ABI_INFORMATION_SEGMENT_SIZE 1
 #define ABI_INFORMATION_RTO 2

@@ -37,6 +37,8 @@ void forward_unresolved(const struct pbuf *packet);
 struct pbuf;
 int icmp_heard(struct pbuf *packet, struct netif *netif);
 int icmp6_heard(struct pbuf *packet, struct netif *netif);
+bool icmp_own_error(void);
+uint8_t tcp_syn_retries(const struct tcp_pcb *pcb);
 
 void router_advertised(struct netif *netif, const struct pbuf *message);
 void router_solicited(struct netif *netif, const struct pbuf *message);
@@ -57,6 +59,11 @@ void udp_pass_to_others(const struct udp_pcb *first, struct pbuf *data, struct n
 void tcp_output_later(struct tcp_pcb *pcb);
 struct pbuf *staging_reference(const void *data, uint16_t length);
 bool tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif);
+uint8_t tcp_listen_decide(const struct tcp_pcb_listen *pcb, bool acknowledges, bool syn, uint32_t sequence,
+                          uint32_t acknowledgement, uint16_t remote_port);
+void tcp_listen_cookie(struct tcp_pcb *pcb, bool makes, uint32_t acknowledgement, uint32_t echo);
+void tcp_listen_cookie_sent(void);
+extern bool tcp_listen_waits; /* a peer has answered for which a backlog has no room */
 extern uint32_t tcp_retransmissions;
 extern bool neighbour_doubtful;
 

@@ -126,6 +126,7 @@
 /* --- ICMP: what lwIP itself has no use for (src/icmp.c). ------------------------------------------------------ */
 #define LWIP_HOOK_ICMP_INPUT(packet, netif) icmp_heard(packet, netif)
 #define LWIP_HOOK_ICMP6_INPUT(packet, netif) icmp6_heard(packet, netif)
+#define LWIP_HOOK_ICMP_ERROR() icmp_own_error()
 
 /* --- UDP ------------------------------------------------------------------------------------------------------- */
 #define LWIP_UDP 1
@@ -155,6 +156,12 @@
 #define TCP_OOSEQ_BYTES_LIMIT(pcb) TCP_OOSEQ_MAX_BYTES
 #define TCP_OOSEQ_PBUFS_LIMIT(pcb) TCP_OOSEQ_MAX_PBUFS
 #define TCP_LISTEN_BACKLOG 1
+/* Half-open connections, SYN cookies, and peers that wait for room in the backlog (src/tcp_listen.c). */
+#define LWIP_HOOK_TCP_LISTEN(pcb, flags) \
+  tcp_listen_decide(pcb, ((flags) & TCP_ACK) != 0, ((flags) & TCP_SYN) != 0, seqno, ackno, tcphdr->src)
+#define LWIP_HOOK_TCP_COOKIE(pcb, makes, echo) tcp_listen_cookie(pcb, makes, ackno, echo)
+#define LWIP_HOOK_TCP_COOKIE_SENT() tcp_listen_cookie_sent()
+#define LWIP_HOOK_TCP_WAITS() (tcp_listen_waits = true)
 #define LWIP_TCP_KEEPALIVE 1
 #define LWIP_TCP_PCB_NUM_EXT_ARGS 1 /* its destructor tells when lwIP frees a connection, however that came about */
 #define TCP_CHECKSUM_ON_COPY 1 /* the sum of the payload costs nothing while it is copied anyway */
@@ -164,7 +171,8 @@
 #define TCP_TMR_INTERVAL 25
 #define LWIP_TCP_RTO_TIME 1000 /* RFC 6298, section 2.1 */
 #define LWIP_TCP_RTO_MIN 200   /* as Linux; RFC 6298's whole second is long for a virtual network */
-#define TCP_SYNMAXRTX 6
+#define TCP_SYNMAXRTX 6 /* with a time-out that doubles: 127 s, as Linux's tcp_syn_retries */
+#define LWIP_HOOK_TCP_SYN_RETRIES(pcb) tcp_syn_retries(pcb)
 #define TCP_MSL 30000 /* TIME-WAIT of 60 s as Linux keeps it; RFC 9293's two minutes fill tables for nothing */
 #define LWIP_HOOK_TCP_ISN tcp_initial_sequence_number
 #define LWIP_TCP_NO_POLL /* no callback of poll or sent is set, and those that remain always are */

@@ -83,6 +83,9 @@ void tcp_emit_in_flush(bool begins);
 /* tcp_receive.c */
 void tcp_receive_forget(const struct tcp_pcb *pcb);
 
+/* tcp_listen.c */
+void tcp_listen_close(struct tcp_pcb *listening); /* resets those that wait for room in its backlog, too */
+
 /* tcp_lookup.c */
 bool tcp_tuple_in_use(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port);
 uint32_t tcp_time_wait_count(void);

@@ -291,12 +291,14 @@ bool forward_frame(struct interface *interface, const uint8_t *frame, uint32_t l
 void forward_unresolved(const struct pbuf *packet) {
   const uint8_t *bytes = packet->payload;
   bool four = packet->len >= IP_HLEN && bytes[0] >> 4 == 4;
-  if (!forwarding || (!four && packet->len < IP6_HLEN)) {
+  if (!four && packet->len < IP6_HLEN) {
     return;
   }
   ip_addr_t source;
   address_read(&source, four ? ABI_FAMILY_IPV4 : ABI_FAMILY_IPV6, bytes + (four ? 12 : 8), 0);
-  if (!interface_owns(&source)) {
+  if (!forwarding || interface_owns(&source)) {
+    icmp_unresolved(bytes, packet->len);
+  } else {
     refuse(HOST_UNREACHABLE, bytes, packet->len, 0);
   }
 }

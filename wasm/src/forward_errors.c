@@ -14,26 +14,9 @@ enum {
   MOST6 = 1280 - IP6_HLEN - ICMP_HEADER, /* RFC 4443, section 2.4 (c) */
   NETWORK_CONTROL = 0xc0,                /* RFC 1812, section 4.3.2.5 */
   HOPS = 255,
-  RATE = 100, BURST = 100, /* messages a second, and at once: RFC 1812, section 4.3.2.8, RFC 4443, section 2.4 (f) */
   ERRORS6 = 128, /* below are errors */
   REDIRECT6 = 137,
 };
-
-/* Too-big messages have a bucket of their own: without them a connection stands still, and nobody should be able to use
-   them up with packets that expire. */
-static bool may_send(bool too_big) {
-  static struct { uint64_t time; uint32_t left; } buckets[2] = {{.left = BURST}, {.left = BURST}};
-  uint64_t earned = (now - buckets[too_big].time) * RATE / 1000000;
-  if (earned > 0) {
-    buckets[too_big].left = (uint32_t)LWIP_MIN(buckets[too_big].left + earned, BURST);
-    buckets[too_big].time = now;
-  }
-  if (buckets[too_big].left == 0) {
-    return false;
-  }
-  buckets[too_big].left--;
-  return true;
-}
 
 /* RFC 1122, section 3.2.2; RFC 4443, section 2.4 (e): no errors about errors, nor about what is not the beginning. */
 static bool deserves_answer(const uint8_t *packet, uint32_t length, bool four) {
@@ -88,7 +71,7 @@ void forward_complain(enum complaint complaint, const uint8_t *packet, uint32_t 
       {{1, 0}, {1, 3}, {2, 0}, {3, 0}}, /* RFC 4443, sections 3.1 to 3.3 */
   };
   bool four = packet[0] >> 4 == 4;
-  if (!deserves_answer(packet, length, four) || !may_send(complaint == TOO_BIG)) {
+  if (!deserves_answer(packet, length, four) || !icmp_may_send(complaint == TOO_BIG ? ICMP_TOO_BIG : ICMP_ROUTER)) {
     return;
   }
   uint32_t quoted = LWIP_MIN(length, four ? (uint32_t)MOST4 : (uint32_t)MOST6);

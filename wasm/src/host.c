@@ -80,6 +80,7 @@ double abi_poll(double time) {
   if (!events_hold_data()) {
     tcp_flush();
   }
+  more |= tcp_admit();
   more |= tcp_report();
   room_report();
   autoconfiguration_report();
@@ -118,6 +119,9 @@ int32_t abi_statistics(void) {
   figures[ABI_STATISTIC_ICMP_UNMATCHED] = icmp_unmatched;
   figures[ABI_STATISTIC_FRAGMENT_DROPS] = lwip_stats.ip_frag.drop + lwip_stats.ip6_frag.drop;
   figures[ABI_STATISTIC_INCONSISTENCIES] = consistency_failures();
+  figures[ABI_STATISTIC_SYN_COOKIES] = tcp_cookies;
+  figures[ABI_STATISTIC_BACKLOG_DROPS] = tcp_backlog_drops;
+  figures[ABI_STATISTIC_ICMP_LIMITED] = icmp_limited;
   figures[ABI_STATISTIC_FORWARDED] = lwip_stats.ip.fw + lwip_stats.ip6.fw;
   figures[ABI_STATISTIC_FORWARD_DROPS] = forward_drops();
   return 0;

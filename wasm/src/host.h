@@ -95,6 +95,12 @@ void tcp_flush(void);        /* sends what is ready */
 bool tcp_has_pending(void);  /* a poll is needed for some connection */
 bool tcp_report(void);       /* adds the events of connections that ended or have room again; true if some are left */
 bool tcp_reports_wait(void); /* somebody waits for room */
+
+/* tcp_listen.c */
+bool tcp_admit(void); /* an ACCEPTED event for each that waits for room in a backlog; true if some are left for the next poll */
+extern uint32_t tcp_cookies, tcp_backlog_drops;
+extern uint32_t timestamp_back; /* milliseconds that the timestamp of the segment that leaves is behind the clock */
+
 void tcp_tick(void);
 uint32_t tcp_connections(void);
 
@@ -113,7 +119,13 @@ bool address_read_endpoint(ip_addr_t *address, uint16_t *port, const uint8_t *re
 void room_report(void); /* a WRITABLE event for each socket and session whose interface has room again */
 
 /* icmp.c */
+void icmp_unresolved(const uint8_t *packet, uint32_t length); /* from one of our addresses */
 extern uint32_t icmp_unmatched; /* messages that belong to none of our packets */
+
+/* icmp_limit.c: how often errors are sent. Each kind has a bucket of its own. */
+enum icmp_kind { ICMP_ROUTER, ICMP_TOO_BIG, ICMP_OWN, ICMP_KINDS };
+bool icmp_may_send(enum icmp_kind kind);
+extern uint32_t icmp_limited; /* errors that were not sent, because too many were */
 
 /* timers.c: lwIP's clocks, run late where nobody can tell. */
 void timers_start(void);

@@ -19,6 +19,7 @@ enum {
   QUOTED = 8, /* bytes of the quoted packet behind its IP header that are sure to be there (RFC 792) */
   MOST = ICMP_HEADER + 60 + QUOTED,
   FRAGMENT_HEADER = 44,
+  SYN_RETRIES_UNREACHABLE = 2, /* at 1 and 3 s, and the end at 7 */
 };
 
 uint32_t icmp_unmatched;
@@ -100,7 +101,26 @@ static bool tcp_failed(const struct quote *quote, int32_t error) {
     return false;
   }
   connection_of(pcb)->error = error;
+  timers_tcp_changed(); /* it is the next tick that may give up */
   return true;
+}
+
+/* LWIP_HOOK_TCP_SYN_RETRIES: a SYN that nothing is known of is sent for two minutes, as by Linux. One that was reported not
+   to arrive may still do so in a few seconds, but no more is waited for (RFC 5461, section 4.2). */
+uint8_t tcp_syn_retries(const struct tcp_pcb *pcb) {
+  return connection_of(pcb)->error != 0 ? SYN_RETRIES_UNREACHABLE : TCP_SYNMAXRTX;
+}
+
+/* A SYN of ours waited in vain for the address of a neighbour. Whose link it was is not said, which link-local addresses are
+   found by: all are tried. */
+void icmp_unresolved(const uint8_t *packet, uint32_t length) {
+  struct quote quote;
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    if (quote_read(&quote, packet[0] >> 4 == 6, packet, length, netif) && quote.protocol == IP_PROTO_TCP) {
+      tcp_failed(&quote, ABI_ERROR_TIMED_OUT);
+    }
+  }
 }
 
 /* An event of a session; the endpoint's port is the sequence number. */

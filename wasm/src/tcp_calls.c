@@ -169,7 +169,7 @@ int32_t abi_tcp_listen(int32_t family, int32_t port, int32_t backlog, int32_t sc
     ip_set_option(pcb, SOF_REUSEADDR | (shares ? SOF_REUSEPORT : 0));
     error = tcp_bind(pcb, &address, (u16_t)port);
     if (error == ERR_OK) {
-      listening = tcp_listen_with_backlog_and_err(pcb, (u8_t)backlog, &error);
+      listening = tcp_listen_with_backlog_and_err(pcb, 1, &error);
     }
   }
   int32_t handle = listening == NULL ? error_from_lwip(error) : handle_open(HANDLE_LISTENER, listener);
@@ -180,6 +180,7 @@ int32_t abi_tcp_listen(int32_t family, int32_t port, int32_t backlog, int32_t sc
     heap_free(listener);
     return handle;
   }
+  tcp_backlog_set(listening, (u16_t)backlog); /* lwIP's call takes 8 bits */
   listener->pcb = listening;
   listener->handle = handle;
   tcp_arg(listening, listener);
@@ -295,7 +296,7 @@ int32_t abi_tcp_close(int32_t handle) {
   }
   handle_close(handle);
   if (listener != NULL) {
-    tcp_close(listener->pcb);
+    tcp_listen_close(listener->pcb);
     heap_free(listener);
   } else {
     connection_orphan(connection);
@@ -329,7 +330,7 @@ int32_t abi_tcp_accepted(int32_t handle) {
   if (connection->pcb != NULL) {
     tcp_backlog_accepted(connection->pcb);
   }
-  return 0;
+  return tcp_listen_waits;
 }
 
 int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value) {

@@ -35,7 +35,8 @@ struct clock {
 
 #define NEVER UINT32_MAX
 
-u32_t sys_now(void) { return (u32_t)(now / 1000); }
+/* Of TCP's timestamps, in milliseconds. */
+u32_t sys_now(void) { return (u32_t)(now / 1000) - timestamp_back; }
 
 static uint32_t arp_idle(void) { return etharp_is_busy() ? 0 : NEVER; }
 
@@ -168,7 +169,7 @@ static uint32_t retransmission_idle(const struct tcp_pcb *pcb) {
     return NEVER;
   }
   tcp_timed = true;
-  bool alone = pcb->state != SYN_RCVD && pcb->nrtx < (pcb->state == SYN_SENT ? TCP_SYNMAXRTX : TCP_MAXRTX);
+  bool alone = pcb->state == SYN_SENT || (pcb->state != SYN_RCVD && pcb->nrtx < TCP_MAXRTX);
   return alone && pcb->rto > pcb->rtime ? 2 * (uint32_t)(pcb->rto - pcb->rtime) - 2 : 0;
 }
 

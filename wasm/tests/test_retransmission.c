@@ -73,15 +73,48 @@ static void unanswered_syns_time_out(void) {
   struct segment segment = peer_peek(&peer);
   CHECK_EQUAL(segment.flags, SYN);
   uint32_t sequence = segment.sequence;
-  int times = 0;
-  while (wait_for(&peer, &segment) >= 0) {
+  int64_t waited, expected = SECOND, end = 127 * (int64_t)SECOND;
+  for (; (waited = wait_for(&peer, &segment)) >= 0; expected *= 2, end -= waited) {
     CHECK_EQUAL(segment.flags, SYN);
     CHECK_EQUAL(segment.sequence, sequence);
-    times++;
+    CHECK(waited > expected - 60 * MILLISECOND && waited <= expected + 10 * MILLISECOND); /* RFC 6298, section 5.5 */
   }
-  CHECK_EQUAL(times, 6);
+  CHECK_EQUAL(expected, 64 * (int64_t)SECOND);
+  CHECK(end > 63 * (int64_t)SECOND && end < 65 * (int64_t)SECOND); /* what wait_for has waited for in vain */
   CHECK_EQUAL(event_expect(ABI_EVENT_CLOSED, peer.handle).value, -ABI_ERROR_TIMED_OUT);
   CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+  close_interface();
+}
+
+/* RFC 6298, section 5.7: what a SYN that was lost has waited for says nothing of the round trip. */
+static void data_after_lost_syns_waits_three_seconds(void) {
+  struct peer peer = open_peer(65535);
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  frames_forget();
+  for (int lost = 0; lost < 3; lost += 2) {
+    peer = peer_new(interface, ABI_FAMILY_IPV4, 0);
+    peer.from_port = 7;
+    peer.handle = tcp_open(ABI_FAMILY_IPV4, PEER4, 7);
+    host_poll();
+    struct segment segment = peer_peek(&peer);
+    for (int i = 0; i < lost; i++) {
+      CHECK(wait_for(&peer, &segment) > 0);
+    }
+    peer.to_port = segment.from_port;
+    peer.acknowledgement = segment.sequence + 1;
+    peer_send(&peer, SYN | ACK, NULL, 0);
+    host_poll();
+    event_expect(ABI_EVENT_CONNECTED, peer.handle);
+    CHECK_EQUAL(tcp_put(peer.handle, "payload", 7), 7);
+    host_poll();
+    frames_forget();
+    int64_t waited = wait_for(&peer, &segment), expected = (lost ? 3 : 1) * SECOND;
+    CHECK(waited > expected - 60 * MILLISECOND && waited <= expected + 60 * MILLISECOND);
+    CHECK_EQUAL(segment.length, 7);
+    CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+    host_poll();
+    frames_forget();
+  }
   close_interface();
 }
 
@@ -461,6 +494,7 @@ int main(void) {
   host_start();
   RUN(lost_data_is_sent_again_and_later_each_time);
   RUN(unanswered_syns_time_out);
+  RUN(data_after_lost_syns_waits_three_seconds);
   RUN(each_segment_lost_in_turn);
   RUN(three_duplicates_send_at_once);
   RUN(data_joins_no_retransmission);

@@ -135,7 +135,9 @@
 #define TCP_RCV_SCALE 5 /* 65,535 << 5 holds the window below */
 #define TCP_WND ABI_TCP_WINDOW
 #define TCP_SND_BUF ABI_TCP_SEND_BUFFER
-#define TCP_SND_QUEUELEN 16384 /* segments; the buffer in bytes is the bound that counts, even at an MSS of 64 */
+/* Buffers; a segment that refers to what was written has two. A full send buffer fits at an MSS of 536, and with smaller
+   segments the queue holds no more memory than with large ones: Linux charges each segment its true size. */
+#define TCP_SND_QUEUELEN 4096
 #define TCP_OVERSIZE 1460 /* room behind a short write, so that further writes join its segment */
 #define TCP_WND_UPDATE_THRESHOLD (TCP_WND_MAX(pcb) / 32) /* of the window that this peer can see; none goes out for less */
 #define LWIP_TCP_TIMESTAMPS 1

@@ -211,6 +211,17 @@ static void send_now_or_later(struct connection *connection, bool small, double 
   connection_send_later(connection);
 }
 
+/* Microseconds for which a connection that did not take all of a write is not tried again. Room in its own queue is
+   announced when it is there. Where the heap was full nothing announces room, and each further try that finds none
+   waits twice as long, so that a thousand connections do not spend the loop's time on it. */
+static uint64_t refusal_delay(struct connection *connection, err_t error, int32_t taken) {
+  if (error == ERR_OK || tcp_sndqueuelen(connection->pcb) + 1 >= TCP_SND_QUEUELEN) {
+    return 0;
+  }
+  connection->refusals = taken > 0 ? 0 : LWIP_MIN(connection->refusals + 1, CONNECTION_MEMORY_DOUBLINGS);
+  return (uint64_t)CONNECTION_MEMORY_WAIT << connection->refusals;
+}
+
 int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   control[ABI_CONTROL_SEND_FULL] = 0;
   struct connection *connection = begin_call(handle);
@@ -236,8 +247,9 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
     if (piece == 0) {
       break;
     }
+    uint32_t before = pcb->snd_lbb;
     error = tcp_write(pcb, data + taken, (u16_t)piece, stays ? 0 : TCP_WRITE_FLAG_COPY);
-    taken += error == ERR_OK ? (int32_t)piece : 0;
+    taken += (int32_t)(pcb->snd_lbb - before); /* ERR_MEM may follow a part */
   }
   if (stays) {
     staging_stays(taken > 0);
@@ -248,7 +260,7 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   send_now_or_later(connection, length < WORTH_REFERRING, time);
   if (taken < length || connection_send_room(connection) == 0) {
     control[ABI_CONTROL_SEND_FULL] = 1;
-    connection->stalled = now + (error == ERR_OK ? 0 : CONNECTION_MEMORY_WAIT);
+    connection->stalled = now + refusal_delay(connection, error, taken);
     connection_report(connection, CONNECTION_WANTS_ROOM);
   }
   return taken;

@@ -156,9 +156,13 @@
 #define SO_REUSE 1
 /* One tick. Delayed ACKs wait at most one (RFC 1122 allows 500 ms, Linux waits 40); retransmission timers run in steps of two. */
 #define TCP_TMR_INTERVAL 25
+/* A tick of TCP pauses where it has worked enough for one poll (src/timers.c), and ends what nobody waits for. */
+#define LWIP_HOOK_TCP_TIMER_PAUSES() timers_tcp_pause()
+#define LWIP_HOOK_TCP_GIVES_UP(pcb) tcp_orphan_gives_up(pcb)
 #define LWIP_TCP_RTO_TIME 1000 /* RFC 6298, section 2.1 */
 #define LWIP_TCP_RTO_MIN 200   /* as Linux; RFC 6298's whole second is long for a virtual network */
 #define TCP_SYNMAXRTX 6
+#define TCP_MAX_PROBES 24 /* 118 s in all: the longest wait between two is 6 s */
 #define TCP_MSL 30000 /* TIME-WAIT of 60 s as Linux keeps it; RFC 9293's two minutes fill tables for nothing */
 #define LWIP_HOOK_TCP_ISN tcp_initial_sequence_number
 /* Connections are found by a hash table beside lwIP's lists (src/tcp_lookup.c). */

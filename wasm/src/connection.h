@@ -26,8 +26,8 @@ enum { CONNECTION_MEMORY_WAIT = 20000, CONNECTION_MEMORY_DOUBLINGS = 5 };
    and one being acknowledged: all that a cable inside the process needs, and what stays in the processor's cache. */
 enum { CONNECTION_SEND_BATCH = 131072 };
 
-/* For how many ticks of TCP's clock data that nobody can add to waits for a window that stays closed: five minutes. */
-enum { CONNECTION_ORPHAN_TICKS = 300000 / TCP_TMR_INTERVAL };
+/* For how many steps of tcp_ticks a closed connection waits for a peer that answers and makes no progress: five minutes. */
+enum { CONNECTION_ORPHAN_TICKS = 300000 / TCP_SLOW_INTERVAL };
 
 struct connection {
   struct tcp_pcb *pcb; /* NULL once lwIP has freed it */
@@ -41,7 +41,8 @@ struct connection {
   uint64_t window_opened; /* us: when that was */
   uint32_t window_fills;  /* slow ones in a row */
   uint64_t stalled;    /* us: from when on the host, which had to wait, may hear of room */
-  uint32_t stalls;     /* long ones in a row; without a handle, ticks for which the peer's window has been closed */
+  uint32_t stalls;     /* long ones in a row */
+  uint32_t acknowledged, progressed; /* without a handle: what the peer had acknowledged, and since which of tcp_ticks */
   uint32_t refusals;   /* writes in a row of which the full heap took nothing */
   struct connection *next_pending, *next_report;
 };

@@ -72,11 +72,11 @@ int32_t abi_start(double time, int64_t seed_low, int64_t seed_high) {
 double abi_poll(double time) {
   set_now(time);
   events_reset();
-  timers_run();
-  tcp_flush();
-  bool more = interfaces_receive();
+  bool more = timers_run();
+  more |= tcp_flush();
+  more |= interfaces_receive();
   if (!events_hold_data()) {
-    tcp_flush();
+    more |= tcp_flush();
   }
   more |= tcp_report();
   room_report();

@@ -4,7 +4,8 @@
 #include <string.h>
 
 enum { FIRST_EPHEMERAL = 49152, EPHEMERAL_PORTS = 65536 - FIRST_EPHEMERAL, PIECE = 32768,
-  WORTH_REFERRING = 32768 /* bytes: the area is as large for a small piece */ };
+  WORTH_REFERRING = 32768, /* bytes: the area is as large for a small piece */
+  CALL_SEGMENTS = 128 /* that one call builds, so that a loop of a thousand calls returns within a few milliseconds */ };
 /* Linux's own bounds, and the reason is lwIP's: idle time and all intervals together must fit 32 bits of milliseconds. */
 enum { MOST_KEEPALIVE = 32767000, MOST_PROBES = 127 };
 
@@ -214,12 +215,15 @@ static void send_now_or_later(struct connection *connection, bool small, double 
 /* Microseconds for which a connection that did not take all of a write is not tried again. Room in its own queue is
    announced when it is there. Where the heap was full nothing announces room, and each further try that finds none
    waits twice as long, so that a thousand connections do not spend the loop's time on it. */
-static uint64_t refusal_delay(struct connection *connection, err_t error, int32_t taken) {
+static uint64_t refusal_delay(struct connection *connection, err_t error) {
   if (error == ERR_OK || tcp_sndqueuelen(connection->pcb) + 1 >= TCP_SND_QUEUELEN) {
     return 0;
   }
-  connection->refusals = taken > 0 ? 0 : LWIP_MIN(connection->refusals + 1, CONNECTION_MEMORY_DOUBLINGS);
-  return (uint64_t)CONNECTION_MEMORY_WAIT << connection->refusals;
+  uint64_t delay = (uint64_t)CONNECTION_MEMORY_WAIT << connection->refusals;
+  if (connection->refusals < CONNECTION_MEMORY_DOUBLINGS) {
+    connection->refusals++;
+  }
+  return delay;
 }
 
 int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
@@ -240,8 +244,12 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   /* The limit is a soft one: where there is room for a part, all is taken, so that pieces stay whole. */
   bool has_room = connection_send_room(connection) > 0;
   bool stays = has_room && length >= WORTH_REFERRING && length <= (int32_t)tcp_sndbuf(pcb) && staging_may_stay();
-  int32_t taken = 0;
+  int32_t taken = 0, asked = length;
   err_t error = ERR_OK;
+  if (length > CALL_SEGMENTS * TCP_MIN_SND_MSS) {
+    uint32_t size = LWIP_MAX(LWIP_MIN(pcb->mss, pcb->snd_wnd_max / 2), TCP_MIN_SND_MSS);
+    length = (int32_t)LWIP_MIN((uint32_t)length, CALL_SEGMENTS * size);
+  }
   while (has_room && taken < length && error == ERR_OK) {
     uint32_t piece = LWIP_MIN((uint32_t)(length - taken), LWIP_MIN(tcp_sndbuf(pcb), PIECE));
     if (piece == 0) {
@@ -251,16 +259,19 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
     error = tcp_write(pcb, data + taken, (u16_t)piece, stays ? 0 : TCP_WRITE_FLAG_COPY);
     taken += (int32_t)(pcb->snd_lbb - before); /* ERR_MEM may follow a part */
   }
+  if (taken > 0) {
+    connection->refusals = 0;
+  }
   if (stays) {
     staging_stays(taken > 0);
   }
   if (error != ERR_OK && error != ERR_MEM) {
     return error_from_lwip(error);
   }
-  send_now_or_later(connection, length < WORTH_REFERRING, time);
-  if (taken < length || connection_send_room(connection) == 0) {
+  send_now_or_later(connection, asked < WORTH_REFERRING, time);
+  if (taken < asked || connection_send_room(connection) == 0) {
     control[ABI_CONTROL_SEND_FULL] = 1;
-    connection->stalled = now + refusal_delay(connection, error, taken);
+    connection->stalled = now + refusal_delay(connection, error);
     connection_report(connection, CONNECTION_WANTS_ROOM);
   }
   return taken;

@@ -87,6 +87,12 @@ double abi_poll(double time) {
   return timers_deadline();
 }
 
+double abi_advance(double time) {
+  set_now(time);
+  timers_run();
+  return timers_next_tick();
+}
+
 int32_t abi_statistics(void) {
   figures[ABI_STATISTIC_TCP_SEGMENTS_IN] = lwip_stats.tcp.recv;
   figures[ABI_STATISTIC_TCP_SEGMENTS_OUT] = lwip_stats.tcp.xmit;

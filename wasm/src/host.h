@@ -110,6 +110,7 @@ extern uint32_t icmp_unmatched; /* messages that belong to none of our packets *
 /* timers.c: lwIP's clocks, run late where nobody can tell. */
 void timers_start(void);
 bool timers_run(void); /* true if a tick has paused: the rest is for the next poll */
+double timers_next_tick(void); /* seconds: until then no call finds anything changed by a timer */
 bool timers_advance(double time); /* moves the clock, if TCP misses no tick by it */
 bool timers_seek_neighbours(void); /* packets wait for ARP or neighbour discovery */
 void timers_changed(void);     /* something was begun that slow clocks depend on */

@@ -315,6 +315,8 @@ bool timers_run(void) {
   return tcp_due > 0 && run_tcp();
 }
 
+double timers_next_tick(void) { return (double)earliest_tick / 1e6; }
+
 static uint64_t due(const struct clock *clock, uint32_t idle) {
   return idle == NEVER ? UINT64_MAX : clock->next + (uint64_t)idle * clock->interval * 1000;
 }

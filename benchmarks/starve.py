@@ -78,14 +78,14 @@ async def _open(interface: TunInterface, count: int, window: int, options: bytes
 
 
 class _Program(asyncio.Protocol):
-    """Writes 64 KiB when it is asked to; what does not leave waits in its transport."""
+    """Waits to be given 64 KiB; what does not leave waits in its transport."""
 
-    def __init__(self, transports: list[asyncio.WriteTransport]) -> None:
-        self._transports = transports
+    def __init__(self, opened: asyncio.Queue[asyncio.WriteTransport]) -> None:
+        self._opened = opened
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
-        self._transports.append(transport)
+        self._opened.put_nowait(transport)
 
 
 @asynccontextmanager
@@ -96,14 +96,12 @@ async def besieged(count: int, kind: str) -> AsyncIterator[NetworkStack]:
         count: how many peers.
         kind: one of `KINDS`.
     """
-    transports: list[asyncio.WriteTransport] = []
+    opened: asyncio.Queue[asyncio.WriteTransport] = asyncio.Queue()
     async with await create_stack() as stack:
         interface = await stack.create_tun_interface(ip="10.9.0.1/24")
-        server = await stack.create_server(lambda: _Program(transports), "10.9.0.1", PORT, backlog=255)
+        server = await stack.create_server(lambda: _Program(opened), "10.9.0.1", PORT, backlog=255)
         task = await _open(interface, count, *KINDS[kind])
-        while len(transports) < count:
-            await asyncio.sleep(0)
-        for transport in transports:
+        for transport in [await opened.get() for _ in range(count)]:
             transport.write(bytes(AMOUNT))
         try:
             yield stack

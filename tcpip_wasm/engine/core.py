@@ -270,7 +270,7 @@ class Core:
         raise self._instance.death or self._closed or StackClosedError(errno.ECONNABORTED, "the stack was closed")
 
     def _call(self, name: str, *arguments: float, detail: str = "", accept: int = 0) -> int:
-        """Make a call of the ABI as of now, and raise what its error code means, unless it is the one that is accepted."""
+        """Make a call of the ABI as of now, and raise what its error code means, unless that one is accepted."""
         if self.clock() >= self.stale and self._closed is None and self._instance.death is None:
             self.advance()
         return self._call_at_once(name, *arguments, detail=detail, accept=accept)

@@ -239,17 +239,18 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   if (pcb == NULL || (connection->flags & CONNECTION_ESTABLISHED) == 0 || (pcb->flags & (TF_FIN | TF_CLOSEPEND)) != 0) {
     return ABI_ERROR_NOT_CONNECTED;
   }
+  int32_t asked = length;
+  if (length > CALL_SEGMENTS * TCP_MIN_SND_MSS) {
+    uint32_t size = LWIP_MAX(LWIP_MIN(pcb->mss, pcb->snd_wnd_max / 2), TCP_MIN_SND_MSS);
+    length = (int32_t)LWIP_MIN((uint32_t)length, CALL_SEGMENTS * size);
+  }
   /* A piece that fills most of the staging area stays there, if all of it can be taken. */
   const uint8_t *data = staging();
   /* The limit is a soft one: where there is room for a part, all is taken, so that pieces stay whole. */
   bool has_room = connection_send_room(connection) > 0;
   bool stays = has_room && length >= WORTH_REFERRING && length <= (int32_t)tcp_sndbuf(pcb) && staging_may_stay();
-  int32_t taken = 0, asked = length;
+  int32_t taken = 0;
   err_t error = ERR_OK;
-  if (length > CALL_SEGMENTS * TCP_MIN_SND_MSS) {
-    uint32_t size = LWIP_MAX(LWIP_MIN(pcb->mss, pcb->snd_wnd_max / 2), TCP_MIN_SND_MSS);
-    length = (int32_t)LWIP_MIN((uint32_t)length, CALL_SEGMENTS * size);
-  }
   while (has_room && taken < length && error == ERR_OK) {
     uint32_t piece = LWIP_MIN((uint32_t)(length - taken), LWIP_MIN(tcp_sndbuf(pcb), PIECE));
     if (piece == 0) {

@@ -56,6 +56,7 @@ bool tcp_flush(void) {
     }
   }
   tcp_emit_in_flush(false);
+  consistency_restore();
   return flushing != NULL && lwip_stats.tcp.xmit != sent;
 }
 

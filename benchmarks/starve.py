@@ -64,6 +64,8 @@ async def _open(interface: TunInterface, count: int, window: int, options: bytes
     async def take() -> None:
         while True:
             packet = await reader.read()
+            if packet is None:
+                return
             if packet[9] != 6 or packet[33] != _SYN | _ACK:
                 continue
             _, port, sequence = struct.unpack_from("!HHI", packet, 20)
@@ -157,7 +159,8 @@ async def measure(seconds: float, rounds: int) -> list[Measure]:
     measures = []
     for kind in KINDS:
         for count in COUNTS:
-            late, trips = [], []
+            late: list[float] = []
+            trips: list[float] = []
             for _ in range(rounds):
                 for figures, latest in zip((late, trips), await delays(count, kind, seconds), strict=True):
                     figures.append(quantiles(latest, n=100, method="inclusive")[98] if len(latest) > 1 else max(latest))

@@ -58,8 +58,10 @@ class Silent:
         later = TIMESTAMPS if options.endswith(TIMESTAMPS) else b""
         for port in range(2000, 2000 + count):
             await self.send(port, sequence=1, flags=SYN, window=window, options=options)
-            while (packet := await reader.read())[33] != SYN | ACK:
-                pass
+            packet = await reader.read()
+            while packet is not None and packet[33] != SYN | ACK:
+                packet = await reader.read()
+            assert packet is not None
             [sequence] = struct.unpack_from("!I", packet, 24)
             self.ports[port] = sequence + 1
             await self.send(port, flags=ACK, window=window, options=later)

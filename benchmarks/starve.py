@@ -40,7 +40,7 @@ KINDS: Final[dict[str, tuple[int, bytes]]] = {
 
 
 def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total & 0xFFFF) + (total >> 16)
     return 0xFFFF - (total & 0xFFFF) - (total >> 16)
 

@@ -64,6 +64,8 @@ uint8_t tcp_listen_decide(const struct tcp_pcb_listen *pcb, bool acknowledges, b
 void tcp_listen_cookie(struct tcp_pcb *pcb, bool makes, uint32_t acknowledgement, uint32_t echo);
 void tcp_listen_cookie_sent(void);
 extern bool tcp_listen_waits; /* a peer has answered for which a backlog has no room */
+bool timers_tcp_pause(void);
+bool connection_gives_up(struct tcp_pcb *pcb);
 extern uint32_t tcp_retransmissions;
 extern bool neighbour_doubtful;
 

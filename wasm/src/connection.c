@@ -9,6 +9,7 @@ uint32_t tcp_connections(void) { return count; }
 static void on_destroyed(u8_t id, void *argument) {
   (void)id;
   struct connection *connection = argument;
+  timers_tcp_work(connection->pcb->snd_queuelen + WORK_VISITS);
   connection->pcb = NULL;
   count--;
   connection_release(connection);
@@ -130,6 +131,7 @@ void connection_orphan(struct connection *connection) {
     connection_release(connection);
     return;
   }
+  connection->progressed = tcp_ticks;
   tcp_err(pcb, NULL);
   tcp_recv(pcb, on_received_by_orphan);
   for (uint32_t left = connection->unread, step; left > 0; left -= step) {
@@ -143,42 +145,49 @@ void connection_orphan(struct connection *connection) {
   }
 }
 
-/* What a peer may go on doing to a connection that the host has let go of: never say its FIN, which this flag makes lwIP
-   wait for no longer than TCP_FIN_WAIT_TIMEOUT, and keep its window closed while it answers every probe. */
-uint64_t connection_patience(const struct connection *connection) {
-  const struct tcp_pcb *pcb = connection->pcb;
-  uint64_t due = connection->progress + (uint64_t)connection->user_timeout * 1000;
-  bool waits = pcb->unacked != NULL || pcb->unsent != NULL;
-  return connection->user_timeout == 0 || !waits ? 0 : due > now ? due - now : 1;
-}
-
-/* Ends a connection whose peer acknowledges nothing for longer than the user has allowed; true if it did. */
-static bool gave_up(struct connection *connection) {
-  struct tcp_pcb *pcb = connection->pcb;
-  if (pcb->lastack != connection->acknowledged || (pcb->unacked == NULL && pcb->unsent == NULL)) {
-    connection->acknowledged = pcb->lastack;
+/* Acknowledged data is progress, in microseconds for the user's time-out and in tcp_ticks for an orphan's. */
+static void note_progress(struct connection *connection) {
+  if (connection->pcb->lastack != connection->acknowledged) {
+    connection->acknowledged = connection->pcb->lastack;
     connection->progress = now;
+    connection->progressed = tcp_ticks;
   }
-  bool over = connection_patience(connection) == 1;
-  if (over) {
-    tcp_abort(pcb);
-  }
-  return over;
 }
 
-void tcp_tick(void) {
-  for (struct tcp_pcb *pcb = tcp_active_pcbs, *next; pcb != NULL; pcb = next) {
-    struct connection *connection = connection_of(pcb);
-    next = pcb->next;
-    if (connection == NULL || (connection->user_timeout != 0 && gave_up(connection)) || connection->handle != 0) {
-      continue;
-    }
-    if (pcb->state == FIN_WAIT_2) {
-      tcp_set_flags(pcb, TF_RXCLOSED);
-    }
-    connection->stalls = pcb->persist_backoff == 0 ? 0 : connection->stalls + 1;
-    if (connection->stalls > CONNECTION_ORPHAN_TICKS) {
-      tcp_abort(pcb);
-    }
+uint64_t connection_patience(struct connection *connection) {
+  const struct tcp_pcb *pcb = connection->pcb;
+  if (connection->user_timeout == 0) {
+    return 0;
   }
+  note_progress(connection);
+  if (pcb->unacked == NULL && pcb->unsent == NULL) {
+    connection->progress = now;
+    return 0;
+  }
+  uint64_t due = connection->progress + (uint64_t)connection->user_timeout * 1000;
+  return due > now ? due - now : 1;
+}
+
+/* True where the peer of a connection that the host has closed has made no progress for too long: it answers every probe
+   but keeps its window closed, or never sends its FIN. Acknowledged data is progress, so that a slow reader gets all. What
+   it answers is none: RFC 9293, section 3.8.6.1 lets a sender wait for an open window as long as a peer answers, but only
+   the application can want that, and it is gone; Linux, too, bounds an orphan's probes. While data is under way, lwIP
+   counts retransmissions; once the peer has all, it waits for the FIN no longer than TCP_FIN_WAIT_TIMEOUT. */
+static bool orphan_gives_up(struct connection *connection) {
+  struct tcp_pcb *pcb = connection->pcb;
+  bool finished = pcb->state == FIN_WAIT_2;
+  if (finished) {
+    tcp_set_flags(pcb, TF_RXCLOSED);
+  }
+  note_progress(connection);
+  if (pcb->persist_backoff == 0 && !finished) {
+    connection->progressed = tcp_ticks;
+  }
+  return tcp_ticks - connection->progressed > CONNECTION_ORPHAN_TICKS;
+}
+
+bool connection_gives_up(struct tcp_pcb *pcb) {
+  struct connection *connection = connection_of(pcb);
+  return connection != NULL &&
+         (connection_patience(connection) == 1 || (connection->handle == 0 && orphan_gives_up(connection)));
 }

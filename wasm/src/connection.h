@@ -18,16 +18,16 @@ enum {
    host that was busy. */
 enum { CONNECTION_LONG_WAIT = 2000, CONNECTION_LONG_WAITS = 3 };
 
-/* Microseconds after which who found the heap full may try again: room in the queue says nothing then, and what else has
-   to become free for it nobody knows. */
-enum { CONNECTION_MEMORY_WAIT = 20000 };
+/* Microseconds after which a connection that found the heap full may try again: room in the queue says nothing then, and
+   what else has to become free for it is not known. A try in vain doubles them, so many times. */
+enum { CONNECTION_MEMORY_WAIT = 20000, CONNECTION_MEMORY_DOUBLINGS = 5 };
 
 /* What the host is asked for at least when a send buffer has room again. Buffers begin with two of these, one under way
    and one being acknowledged: all that a cable inside the process needs, and what stays in the processor's cache. */
 enum { CONNECTION_SEND_BATCH = 131072 };
 
-/* For how many ticks of TCP's clock data that nobody can add to waits for a window that stays closed: five minutes. */
-enum { CONNECTION_ORPHAN_TICKS = 300000 / TCP_TMR_INTERVAL };
+/* For how many steps of tcp_ticks a closed connection waits for a peer that answers and makes no progress: five minutes. */
+enum { CONNECTION_ORPHAN_TICKS = 300000 / TCP_SLOW_INTERVAL };
 
 struct connection {
   struct tcp_pcb *pcb; /* NULL once lwIP has freed it */
@@ -41,10 +41,12 @@ struct connection {
   uint64_t window_opened; /* us: when that was */
   uint32_t window_fills;  /* slow ones in a row */
   uint64_t stalled;    /* us: from when on the host, which had to wait, may hear of room */
-  uint32_t stalls;     /* long ones in a row; without a handle, ticks for which the peer's window has been closed */
+  uint32_t stalls;     /* long ones in a row */
   uint32_t user_timeout; /* ms without an acknowledgement of what is under way, RFC 5482; 0: as long as TCP tries */
-  uint32_t acknowledged; /* the sequence number up to which all was acknowledged at `progress` */
-  uint64_t progress;     /* us */
+  uint32_t acknowledged; /* the sequence number up to which all was acknowledged at the latest look */
+  uint32_t progressed;   /* tcp_ticks: when that changed; without a handle, see orphan_gives_up */
+  uint64_t progress;     /* us: the same, or when nothing was under way, for the user's time-out (RFC 5482) */
+  uint32_t refusals;     /* writes in a row of which the full heap took nothing */
   struct connection *next_pending, *next_report;
 };
 
@@ -73,8 +75,8 @@ static inline bool connection_waits_long(uint32_t *count, uint64_t since) {
   return enough;
 }
 
-/* Microseconds until the user's time-out, as of the latest tick; 0 where none runs. */
-uint64_t connection_patience(const struct connection *connection);
+/* Microseconds until the user's time-out, at least 1; 0 where none runs. Notes what was acknowledged. */
+uint64_t connection_patience(struct connection *connection);
 uint32_t connection_send_room(const struct connection *connection);
 
 /* tcp_emit.c */

@@ -2,7 +2,8 @@
 
 Owns the wasmtime engine and the cache folder; knows nothing of what the module does. A precompiled module is machine
 code, and whoever can write it can run code as us, so an entry counts only if it and its folder belong to this user and
-nobody else may write there. A damaged entry is rebuilt.
+nobody else may write there. A damaged entry is rebuilt, and so is what is no regular file or too large to be an entry:
+a FIFO or a device in its place must not block whoever creates a stack.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ CACHE_VARIABLE: Final = "TCPIP_WASM_CACHE_DIR"
 
 OPTIMIZE_VARIABLE: Final = "TCPIP_WASM_OPTIMIZE"
 """Environment variable: how far the module is optimized, one of `OPTIMIZATIONS`. What a stack sends is the same."""
+
+LARGEST_ENTRY: Final = 64 << 20
+"""Bytes of a cache entry; machine code is some ten times as large as the binary."""
 
 OPTIMIZATIONS: Final = ("speed", "speed_and_size", "none")
 """What wasmtime calls them; the first is what is done without the variable."""
@@ -112,16 +116,32 @@ def _is_ours(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
+def _may_be_entry(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_ENTRY
+
+
+# Without O_NONBLOCK the open itself would wait for a writer of a FIFO that has taken the entry's place in between.
+_OPEN_ENTRY: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
 def _read(path: Path) -> bytes | None:
-    """Return the payload of an entry, or None if it is absent, not ours, or damaged."""
+    """Return the payload of an entry, or None if it is absent, not ours, no sound file, or damaged."""
     try:
-        if not _is_ours(os.stat(path.parent)):
+        # Opening a device may do something to it, so the entry is looked at before as well as after.
+        if not _is_ours(os.stat(path.parent)) or not _may_be_entry(os.stat(path, follow_symlinks=False)):
             return None
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(path, _OPEN_ENTRY)
         with open(descriptor, "rb") as file:
-            if not _is_ours(os.fstat(descriptor)):
+            status = os.fstat(descriptor)
+            if not _is_ours(status) or not _may_be_entry(status):
                 return None
-            digest, payload = file.read(32), file.read()
+            digest, payload = file.read(32), file.read(LARGEST_ENTRY)
     except OSError:
         return None
     return payload if hashlib.sha256(payload).digest() == digest else None

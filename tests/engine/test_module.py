@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import stat
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -121,6 +125,97 @@ def test_symbolic_link_is_not_followed(folder: Path, tmp_path: Path, compilation
     entry.symlink_to(elsewhere)
     assert answer(compile_cached(SMALL, folder)) == 42
     assert len(compilations) == 2
+
+
+def put_fifo(path: Path) -> None:
+    os.mkfifo(path, 0o600)
+
+
+def put_socket(path: Path) -> None:
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path.name)  # 107 bytes at most
+
+
+def put_device(path: Path) -> None:
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))  # Linux's /dev/zero, which never ends
+    except OSError as error:
+        pytest.skip(f"this process may not make a device: {error}")
+
+
+def put_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def put_huge_file(path: Path) -> None:
+    with open(path, "wb") as file:
+        file.truncate(1 << 40)  # sparse
+
+
+CREATE_STACK = """
+import asyncio, tcpip_wasm
+async def main():
+    async with await tcpip_wasm.create_stack():
+        print("created")
+asyncio.run(main())
+"""
+
+
+@posix
+@pytest.mark.parametrize("put", [put_fifo, put_socket, put_device, put_directory, put_huge_file])
+def test_what_is_no_file_of_ours_in_place_of_an_entry(folder: Path, put: Callable[[Path], None]) -> None:
+    """It is passed over, and replaced if it can be; another process, since a read of it might never end."""
+
+    def create() -> str:
+        environment = {**os.environ, module.CACHE_VARIABLE: str(folder)}
+        done = subprocess.run(
+            [sys.executable, "-c", CREATE_STACK], env=environment, capture_output=True, text=True, timeout=120, check=True
+        )
+        return done.stdout
+
+    assert create() == "created\n"
+    (entry,) = entries(folder)
+    entry.unlink()
+    put(entry)
+    assert create() == "created\n"
+    assert entries(folder) == [entry]  # and no rubbish beside it
+    assert stat.S_ISREG(entry.lstat().st_mode) == (put is not put_directory)
+    if put is not put_directory:
+        assert 0 < entry.stat().st_size <= module.LARGEST_ENTRY
+    assert create() == "created\n"
+
+
+@posix
+def test_entry_that_becomes_a_fifo_while_it_is_looked_at(
+    folder: Path, compilations: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_cached(SMALL, folder)
+    (entry,) = entries(folder)
+    regular = entry.lstat()
+    entry.unlink()
+    put_fifo(entry)
+    look = os.stat
+
+    def before(path: os.PathLike[str], *, follow_symlinks: bool = True) -> os.stat_result:
+        return look(path) if follow_symlinks else regular
+
+    monkeypatch.setattr(os, "stat", before)
+    writer = os.open(entry, os.O_RDWR)  # so that a read which does not look would wait, but its open would not
+    try:
+        opened = os.open
+        flags: list[int] = []
+
+        def opening(path: Path, how: int, *rest: int) -> int:
+            flags.append(how)
+            return opened(path, how, *rest)
+
+        monkeypatch.setattr(os, "open", opening)
+        assert answer(compile_cached(SMALL, folder)) == 42
+        assert flags[0] & os.O_NONBLOCK
+    finally:
+        os.close(writer)
+    assert len(compilations) == 2
+    assert stat.S_ISREG(entry.lstat().st_mode)
 
 
 @pytest.mark.parametrize(

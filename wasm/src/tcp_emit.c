@@ -34,10 +34,13 @@ static uint32_t fold(uint32_t sum) {
 }
 
 /* Bytes before TCP's header if the record is a whole TCP segment of this connection, else 0: the segment may wait for its
-   neighbour's address, and an ARP request may have left instead. */
+   neighbour's address, and an ARP request may have left instead, or nothing where the buffer was full. */
 static uint32_t header_of(const struct tcp_pcb *pcb, const struct interface *interface, uint32_t at) {
   const uint8_t *frame = interface->transmit + at + ABI_RECORD_HEADER;
   uint32_t length, link = interface->kind == ABI_KIND_TAP ? SIZEOF_ETH_HDR : 0;
+  if (at >= interface->block[ABI_BLOCK_TRANSMIT_LENGTH]) {
+    return 0;
+  }
   memcpy(&length, interface->transmit + at, sizeof length);
   if (at + record_size(length) != interface->block[ABI_BLOCK_TRANSMIT_LENGTH] || length < link + IP_HLEN + TCP_HLEN) {
     return 0;

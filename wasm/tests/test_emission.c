@@ -199,8 +199,46 @@ static void by_tap_whose_neighbour_changes(void) { all(ABI_KIND_TAP, false); }
 
 static void with_failing_memory(void) { all(ABI_KIND_TUN, true); }
 
+/* Nothing is read behind a transmit buffer that is full to its last byte: the neighbour's MAC is unknown, so that lwIP
+   takes the first segment for its queue, and the next one looks at the record that may have left before. */
+static void a_buffer_that_is_exactly_full(void) {
+  static const uint8_t other[] = {10, 0, 0, 99};
+  enum { REPLY = 48, REPLIES = ABI_TRANSMIT_CAPACITY / REPLY }; /* a record of an ARP reply */
+  static struct packet question;
+  kind = ABI_KIND_TAP;
+  family = ABI_FAMILY_IPV4;
+  begin();
+  host_jump(400 * (int64_t)SECOND); /* ARP forgets the peer */
+  host_jump(400 * (int64_t)SECOND);
+  frames_forget();
+  host_fetch_frames(false);
+  packet_arp(&question, 1, PEER_MAC, other, HOST4);
+  packet_ethernet(&question, HOST_MAC, 0x0806);
+  for (int i = 0; i < REPLIES; i++) {
+    interface_receive(interface, question.bytes, question.length);
+    host_turn(0);
+  }
+  CHECK_EQUAL(interface_words(interface)[ABI_BLOCK_TRANSMIT_LENGTH], ABI_TRANSMIT_CAPACITY);
+  window = 65535;
+  say(ACK);
+  CHECK_EQUAL(tcp_put(connection, stream, 5000), 5000);
+  host_turn(0);
+  host_turn(0);
+  CHECK_EQUAL(interface_words(interface)[ABI_BLOCK_TRANSMIT_LENGTH], ABI_TRANSMIT_CAPACITY);
+  host_fetch_frames(true);
+  for (int turn = 0; expected - first < 5000; turn++) {
+    CHECK(turn < 100);
+    host_advance(300 * MILLISECOND);
+    take(0);
+  }
+  CHECK_EQUAL(abi_tcp_abort(connection), 0);
+  CHECK_EQUAL(abi_tcp_close(listener), 0);
+  CHECK_EQUAL(abi_interface_remove(interface), 0);
+}
+
 int main(void) {
   host_start();
+  RUN(a_buffer_that_is_exactly_full);
   RUN(by_tun);
   RUN(by_tap_whose_neighbour_changes);
   RUN(with_failing_memory);

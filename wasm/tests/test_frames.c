@@ -107,6 +107,30 @@ static void truncated_packets_on_a_tun(void) {
   close_interface();
 }
 
+/* Each chain of extension headers, cut off behind each of its bytes: no header is read before its length is known. */
+static void extension_headers_that_are_cut_off(void) {
+  static const uint8_t extensions[] = {0, 43, 44, 60}; /* hop-by-hop, routing, fragment, destination */
+  enum { COUNT = sizeof extensions, CHAIN = 3 };
+  static struct packet packet;
+  open_interface(ABI_KIND_TUN);
+  for (int chain = 0; chain < COUNT * COUNT * COUNT; chain++) {
+    uint8_t headers[8 * CHAIN] = {0};
+    uint8_t kinds[CHAIN] = {extensions[chain % COUNT], extensions[chain / COUNT % COUNT], extensions[chain / COUNT / COUNT]};
+    for (int at = 0; at < CHAIN; at++) {
+      headers[8 * at] = at + 1 < CHAIN ? kinds[at + 1] : 59; /* and nothing behind the last, RFC 8200, section 4.7 */
+      headers[8 * at + 2] = kinds[at] == 0 || kinds[at] == 60 ? 1 : 0; /* PadN */
+      headers[8 * at + 3] = kinds[at] == 0 || kinds[at] == 60 ? 4 : 0;
+    }
+    for (uint32_t length = 0; length <= sizeof headers; length++) {
+      packet_ip(&packet, ABI_FAMILY_IPV6, PEER6, HOST6, kinds[0], headers, length);
+      deliver(&packet);
+    }
+  }
+  expect_alive();
+  frames_forget();
+  close_interface();
+}
+
 static void truncated_frames_on_a_tap(void) {
   static struct packet packet;
   open_interface(ABI_KIND_TAP);
@@ -337,6 +361,7 @@ static void records_that_lie(void) {
 int main(void) {
   host_start();
   RUN(truncated_packets_on_a_tun);
+  RUN(extension_headers_that_are_cut_off);
   RUN(truncated_frames_on_a_tap);
   RUN(tcp_options_that_overrun);
   RUN(loopback_addresses_stay_inside);

@@ -147,7 +147,7 @@ void frame_heard(struct link *link, const uint8_t *frame, uint32_t length);
 /* --- TCP peers (peers.c, segments.c, moves.c) --------------------------------------------------------------------- */
 
 enum flow_state { FLOW_FREE, FLOW_NEW, FLOW_CALLED, FLOW_CALLING, FLOW_OPEN, FLOW_OVER };
-enum { MAX_FLOWS = 48, MAX_FINS = 6, FIN_BIT = 1, SYN_BIT = 2, RST_BIT = 4, PSH_BIT = 8, ACK_BIT = 16, URG_BIT = 32 };
+enum { MAX_FLOWS = 48, MAX_FINS = 12, FIN_BIT = 1, SYN_BIT = 2, RST_BIT = 4, PSH_BIT = 8, ACK_BIT = 16, URG_BIT = 32 };
 
 struct stream; /* of a program */
 
@@ -171,7 +171,7 @@ struct flow {
   /* the host's stream */
   bool host_known;
   uint32_t host_start, host_end, latest_ack, host_edge, window, host_scale, host_mss;
-  uint32_t edge, syn_window; /* how far the host may send at most; what the peer's SYN offered */
+  uint32_t edge, syn_window, widest; /* how far the host may send at most; what the SYN offered, and the widest window */
   uint32_t irs; /* the peer's start as the host acknowledged it */
   uint32_t written;
   bool may_finish, host_scaled, host_finished, reset_seen;

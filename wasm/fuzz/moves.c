@@ -101,7 +101,7 @@ static void wrong_move(struct flow *flow) {
   uint32_t sequence = wrong_sequence(flow), flags = wrong_flags(), left = flow->host_edge - sequence;
   uint32_t length = below(5) == 0 && left <= 60000 ? left : below(4) == 0 ? 0 : size_up_to(percent(10) ? 60000 : usual_size(flow));
   length += percent(5) && length < 60000;
-  if ((flags & SYN_BIT) != 0 && (flow->state < FLOW_OPEN || percent(80))) {
+  if ((flags & SYN_BIT) != 0 && (flow->active || flow->state < FLOW_OPEN || percent(80))) {
     sequence = flow->start;
   }
   if ((flags & RST_BIT) != 0 && percent(50)) {
@@ -144,7 +144,6 @@ void flow_move(struct flow *flow) {
       again->state = FLOW_NEW;
       again->start = percent(70) ? again->sent_end + below(100000) : any();
       again->next = again->sent_end = again->start;
-      again->fin_count = 0;
       again->finished = false;
     }
   }

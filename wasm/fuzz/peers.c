@@ -1,6 +1,8 @@
 /* The other ends of TCP: they follow what the host says, check it, and are right about it when they want to be. */
 #include "fuzz.h"
 
+#include <stdio.h>
+
 struct flow flows[MAX_FLOWS];
 static uint16_t ports;
 
@@ -83,6 +85,9 @@ void flows_forget(const struct link *link) {
 static struct flow *adopt(const struct heard *heard) {
   uint32_t port = get16(heard->payload + 2), host_port = get16(heard->payload), size = heard->six ? 16 : 4;
   for (struct stream *stream = streams; stream < streams + MAX_STREAMS; stream++) {
+    if (heard->to[size - 1] < 2) {
+      return NULL; /* an own address of the host: a loopback interface that is added later would be the other end */
+    }
     if (stream->handle == 0 || stream->connected || stream->flow != NULL || stream->remote_port != port ||
         stream->six != heard->six || memcmp(stream->remote, heard->to, size) != 0) {
       continue;
@@ -187,6 +192,11 @@ void flow_heard(const struct heard *heard) {
   }
   if (flow == NULL) {
     return;
+  }
+  if (verbose) {
+    fprintf(stderr, "  < %u:%u flags %02x seq %d ack %d window %u, %u bytes, mss %u, edge %d\n", flow->host_port, flow->port, flags,
+            (int)(sequence - flow->host_start), (int)(acknowledgement - flow->start), get16(tcp + 14), heard->length - header, flow->mss,
+            (int)(flow->edge - flow->host_start));
   }
   flow->last_length = LWIP_MIN(heard->packet_length, sizeof flow->last);
   memcpy(flow->last, heard->packet, flow->last_length);

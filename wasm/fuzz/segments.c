@@ -1,6 +1,8 @@
 /* One segment of a peer, as its flow has it at this moment, with options right or wrong. */
 #include "fuzz.h"
 
+#include <stdio.h>
+
 enum { MOST_DATA = 65000 };
 
 static uint8_t segment[66000];
@@ -85,15 +87,18 @@ static uint32_t put_options(struct flow *flow, uint32_t flags, uint8_t *at) {
   return used;
 }
 
-/* Up to where the host may send now. */
+/* Up to where the host may send now. Where segments overtake one another, the window of a late one does not count, and that
+   of an earlier one goes on to be counted from what is acknowledged since (RFC 9293, section 3.10.7.4). */
 static void offer(struct flow *flow, uint32_t flags, uint32_t acknowledgement, uint32_t window) {
   if ((flags & SYN_BIT) != 0) {
-    flow->syn_window = LWIP_MAX(flow->syn_window, window);
+    flow->syn_window = flow->widest = LWIP_MAX(flow->widest, window);
   }
-  if ((flags & ACK_BIT) != 0) {
+  if ((flags & ACK_BIT) != 0 && acknowledgement - flow->host_start <= flow->host_end - flow->host_start + 100000) {
     uint32_t shift = (flags & SYN_BIT) != 0 || flow->scale < 0 || !flow->host_scaled ? 0 : (uint32_t)LWIP_MIN(flow->scale, 14);
-    uint32_t edge = acknowledgement + (window << shift);
+    flow->widest = LWIP_MAX(flow->widest, window << shift);
+    uint32_t edge = acknowledgement + flow->widest;
     flow->edge = before(flow->edge, edge) ? edge : flow->edge;
+
   }
 }
 
@@ -119,10 +124,17 @@ void segment_send(struct flow *flow, uint32_t flags, uint32_t sequence, uint32_t
   if ((flags & FIN_BIT) != 0) {
     flow->fins[flow->fin_count++] = data_at + length;
   }
-  flow->sent_end = before(flow->sent_end, end) ? end : flow->sent_end;
+  if (before(flow->sent_end, end) && end - flow->start < 1u << 30) { /* what is farther away is in no window */
+    flow->sent_end = end;
+  }
   offer(flow, flags, acknowledgement, window);
   struct route_to route = {.link = flow->link, .peer = flow->peer, .six = flow->six};
   memcpy(route.from, flow->from, 16);
   memcpy(route.to, flow->to, 16);
+  if (verbose) {
+    fprintf(stderr, "  > %u:%u%s flags %02x seq %d ack %d window %u << %d, %u bytes, options %u%s\n", flow->port, flow->host_port,
+            flow->six ? " six" : "", flags, (int)(sequence - flow->start), (int)(acknowledgement - flow->host_start), window,
+            flow->scale, length, header - 20, flow->tainted ? ", tainted" : "");
+  }
   flow->tainted |= packet_send(&route, TCP_PROTOCOL, segment, header + length);
 }

@@ -1,6 +1,8 @@
 /* One connection of a program: what it writes and reads, and what the host says about it. */
 #include "fuzz.h"
 
+#include <stdio.h>
+
 struct stream streams[MAX_STREAMS];
 static int32_t refused[64]; /* accepted where there was no place for them */
 static uint32_t refused_count;
@@ -44,6 +46,9 @@ static void write_some(struct stream *stream) {
   }
   CHECK(taken >= 0 && taken <= (int32_t)length, "%d of %u", taken, length);
   CHECK(taken == (int32_t)length || control[ABI_CONTROL_SEND_FULL] == 1, "%d of %u", taken, length);
+  if (verbose) {
+    fprintf(stderr, "  = %x: wrote %d of %u at %u\n", stream->handle, taken, length, stream->written);
+  }
   stream->written += (uint32_t)taken;
   totals->bytes_taken += (uint32_t)taken;
   if (stream->flow != NULL) {
@@ -135,6 +140,9 @@ static void read_endpoints(struct stream *stream, const uint8_t *payload) {
   stream->flow = flow;
   stream->placed = flow != NULL || own != NULL || payload[ABI_ADDRESS_SIZE + 12] == 127;
   stream->in_base = 0;
+  if (verbose) {
+    fprintf(stderr, "  = %x: %u and %u, flow %d, own %d\n", stream->handle, stream->local_port, stream->remote_port, flow != NULL, own != NULL);
+  }
   if (flow != NULL) {
     flow->stream = stream;
     stream->in_base = (flow->active ? flow->start : flow->irs) + 1;
@@ -168,7 +176,8 @@ static void check_end_of_stream(const struct stream *stream) {
   for (uint32_t i = 0; i < flow->fin_count; i++) {
     found |= flow->fins[i] == stream->in_base + stream->delivered;
   }
-  CHECK(found, "port %u: EOF after %u bytes, where no FIN was", flow->port, stream->delivered);
+  CHECK(found, "port %u: EOF after %u bytes, where none of %u FINs was; begins at %u", flow->port, stream->delivered,
+        flow->fin_count, stream->in_base - flow->start);
 }
 
 static void deliver(struct stream *stream, const uint8_t *payload, uint32_t length) {

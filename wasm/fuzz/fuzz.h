@@ -171,7 +171,7 @@ struct flow {
   /* the host's stream */
   bool host_known;
   uint32_t host_start, host_end, latest_ack, host_edge, window, host_scale, host_mss;
-  uint32_t edge, syn_window, widest; /* how far the host may send at most; what the SYN offered, and the widest window */
+  uint32_t edge, syn_window, widest; /* the highest acknowledgement of the peer; the window of its SYN, and its widest */
   uint32_t irs; /* the peer's start as the host acknowledged it */
   uint32_t written;
   bool may_finish, host_scaled, host_finished, reset_seen;

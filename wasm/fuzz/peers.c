@@ -158,8 +158,7 @@ static void check_data(struct flow *flow, uint32_t sequence, const uint8_t *data
   CHECK(!fin || (flow->may_finish && offset + length == flow->written), "port %u: FIN at %u of %u, allowed: %d", flow->port,
         offset + length, flow->written, flow->may_finish);
   CHECK(length <= most || flow->tainted, "port %u: %u bytes by an MSS of %u", flow->port, length, most);
-  uint32_t end = sequence + length, edge = flow->edge, first = flow->host_start + 1 + flow->syn_window;
-  edge = before(edge, first) ? first : edge;
+  uint32_t end = sequence + length, edge = flow->edge + LWIP_MAX(flow->syn_window, flow->widest);
   CHECK(length == 0 || flow->tainted || !before(edge + 1, end), "port %u: sent %u bytes too far", flow->port, end - edge);
   flow->host_end = before(flow->host_end, end + fin) ? end + fin : flow->host_end;
   flow->host_finished |= fin;

@@ -91,14 +91,13 @@ static uint32_t put_options(struct flow *flow, uint32_t flags, uint8_t *at) {
    of an earlier one goes on to be counted from what is acknowledged since (RFC 9293, section 3.10.7.4). */
 static void offer(struct flow *flow, uint32_t flags, uint32_t acknowledgement, uint32_t window) {
   if ((flags & SYN_BIT) != 0) {
-    flow->syn_window = flow->widest = LWIP_MAX(flow->widest, window);
+    flow->syn_window = LWIP_MAX(flow->syn_window, window);
   }
-  if ((flags & ACK_BIT) != 0 && acknowledgement - flow->host_start <= flow->host_end - flow->host_start + 100000) {
-    uint32_t shift = (flags & SYN_BIT) != 0 || flow->scale < 0 || !flow->host_scaled ? 0 : (uint32_t)LWIP_MIN(flow->scale, 14);
-    flow->widest = LWIP_MAX(flow->widest, window << shift);
-    uint32_t edge = acknowledgement + flow->widest;
-    flow->edge = before(flow->edge, edge) ? edge : flow->edge;
-
+  uint32_t shift = (flags & SYN_BIT) != 0 || flow->scale < 0 || !flow->host_scaled ? 0 : (uint32_t)LWIP_MIN(flow->scale, 14);
+  flow->widest = LWIP_MAX(flow->widest, window << shift);
+  if ((flags & ACK_BIT) != 0 && acknowledgement - flow->host_start <= flow->host_end - flow->host_start + 100000 &&
+      before(flow->edge, acknowledgement)) {
+    flow->edge = acknowledgement; /* the widest window begins there */
   }
 }
 

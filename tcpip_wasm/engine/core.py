@@ -72,6 +72,8 @@ class Statistics:
         icmp_unmatched: errors and echo replies that belong to none of this host's packets: late ones, and forged ones.
         forwarded: packets that were passed on between interfaces, see `NetworkStack.forwarding`.
         forward_drops: packets that were to be passed on and could or must not be.
+        inconsistencies: connections reset and packets dropped because a check of the stack's own state failed. None is
+            known to: a number other than 0 is a fault of this package, to be reported.
         memory: bytes of linear memory.
     """
 
@@ -98,6 +100,7 @@ class Statistics:
     icmp_unmatched: int
     forwarded: int
     forward_drops: int
+    inconsistencies: int
     memory: int
 
 

@@ -169,7 +169,12 @@ def test_what_is_no_file_of_ours_in_place_of_an_entry(folder: Path, put: Callabl
     def create() -> str:
         environment = {**os.environ, module.CACHE_VARIABLE: str(folder)}
         done = subprocess.run(
-            [sys.executable, "-c", CREATE_STACK], env=environment, capture_output=True, text=True, timeout=120, check=True
+            [sys.executable, "-c", CREATE_STACK],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
         )
         return done.stdout
 

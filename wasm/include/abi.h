@@ -10,7 +10,7 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 55962691 /* version 1, as a sum over all of it: no change can be forgotten */
+#define ABI_VERSION 993261508 /* version 1, as a sum over all of it: no change can be forgotten */
 #define ABI_MAX_INTERFACES 128 /* bounded table; a bridge of a hundred ports and then some */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
@@ -137,7 +137,8 @@
 #define ABI_STATISTIC_ICMP_UNMATCHED 20
 #define ABI_STATISTIC_FORWARDED 21
 #define ABI_STATISTIC_FORWARD_DROPS 22
-#define ABI_STATISTIC_WORDS 23
+#define ABI_STATISTIC_INCONSISTENCIES 23
+#define ABI_STATISTIC_WORDS 24
 
 ABI_EXPORT("start") int32_t abi_start(double, int64_t, int64_t);
 ABI_EXPORT("poll") double abi_poll(double);

@@ -19,6 +19,7 @@ void *heap_allocate_zeroed(size_t count, size_t size);
 void heap_free(void *memory);
 
 void statistic_count(uint32_t *counter);
+void consistency_failed(struct tcp_pcb *pcb);
 uint16_t checksum(const void *data, int length);
 uint16_t checksum_copy(void *to, const void *from, uint16_t length);
 

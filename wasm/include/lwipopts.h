@@ -12,7 +12,6 @@
 /* Our own ticker (src/timers.c): it sleeps while no table has anything urgent, where lwIP's would tick for ever. */
 #define LWIP_TIMERS 1
 #define LWIP_TIMERS_CUSTOM 1
-/* What is impossible stops this one stack; what is merely wrong is counted and dropped without a word. */
 #define LWIP_STATS 1
 #define LWIP_STATS_LARGE 1
 #define MIB2_STATS 0
@@ -20,6 +19,13 @@
 #define LWIP_HOOK_TCP_RETRANSMITTED() (tcp_retransmissions++, neighbour_doubtful = pcb->nrtx >= 2)
 #define LWIP_HOOK_ETHARP_DOUBTFUL() (neighbour_doubtful && !(neighbour_doubtful = false))
 #define LWIP_STATS_DISPLAY 0
+/* A failed check ends what it is about, not the stack (src/consistency.c). Natively it is reported, too. */
+#ifdef __wasm__
+#define LWIP_HOOK_INCONSISTENT(message, pcb) consistency_failed(pcb)
+#else
+#define LWIP_HOOK_INCONSISTENT(message, pcb) \
+  (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, message), consistency_failed(pcb))
+#endif
 
 /* --- Memory: our heap (src/heap.c), so that no pool has to be sized in advance. ------------------------------ */
 #define MEM_CUSTOM_ALLOCATOR 1

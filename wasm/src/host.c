@@ -73,6 +73,7 @@ double abi_poll(double time) {
   set_now(time);
   events_reset();
   timers_run();
+  consistency_restore();
   tcp_flush();
   bool more = interfaces_receive();
   if (!events_hold_data()) {
@@ -115,6 +116,7 @@ int32_t abi_statistics(void) {
   figures[ABI_STATISTIC_ICMP_OUT] = lwip_stats.icmp.xmit + lwip_stats.icmp6.xmit;
   figures[ABI_STATISTIC_ICMP_UNMATCHED] = icmp_unmatched;
   figures[ABI_STATISTIC_FRAGMENT_DROPS] = lwip_stats.ip_frag.drop + lwip_stats.ip6_frag.drop;
+  figures[ABI_STATISTIC_INCONSISTENCIES] = consistency_failures();
   figures[ABI_STATISTIC_FORWARDED] = lwip_stats.ip.fw + lwip_stats.ip6.fw;
   figures[ABI_STATISTIC_FORWARD_DROPS] = forward_drops();
   return 0;

@@ -28,6 +28,18 @@ int32_t error_from_lwip(err_t error);
 /* heap.c: heap_allocate and its kin are declared in lwip_hooks.h */
 uint32_t heap_used(void);
 
+/* consistency.c: checks of lwIP's that have failed */
+extern bool consistency_lost; /* some connection waits for its reset */
+uint32_t consistency_failures(void);
+void consistency_reset(void);
+
+/* Called where lwIP works on no connection. */
+static inline void consistency_restore(void) {
+  if (consistency_lost) {
+    consistency_reset();
+  }
+}
+
 /* handles.c: indices with a generation, so that what the host holds can be stale but never dangling. */
 enum handle_kind { HANDLE_FREE, HANDLE_INTERFACE, HANDLE_LISTENER, HANDLE_CONNECTION, HANDLE_UDP, HANDLE_PING };
 int32_t handle_open(enum handle_kind kind, void *object); /* or ABI_ERROR_NO_MEMORY */

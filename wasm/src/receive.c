@@ -93,6 +93,7 @@ static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t 
   if (interface->netif.input(packet, &interface->netif) != ERR_OK) {
     pbuf_free(packet);
   }
+  consistency_restore();
   /* The record is overwritten next: nobody may still hold it. third_party/lwip/patches sees to it that lwIP's queue of
      early segments, the one place that would, takes a copy. */
   LWIP_ASSERT("no frame outlives its record", in_use == 0);

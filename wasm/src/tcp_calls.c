@@ -18,6 +18,7 @@ struct listener {
 static struct connection *begin_call(int32_t handle) {
   control[ABI_CONTROL_SENT_AT_ONCE] = 0;
   timers_tcp_changed();
+  consistency_restore();
   return handle_object(handle, HANDLE_CONNECTION);
 }
 
@@ -243,7 +244,8 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
     staging_stays(taken > 0);
   }
   if (error != ERR_OK && error != ERR_MEM) {
-    return error_from_lwip(error);
+    consistency_restore();
+    return connection->pcb == NULL ? ABI_ERROR_RESET : error_from_lwip(error);
   }
   send_now_or_later(connection, length < WORTH_REFERRING, time);
   if (taken < length || connection_send_room(connection) == 0) {

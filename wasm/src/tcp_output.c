@@ -46,6 +46,7 @@ void tcp_flush(void) {
     }
   }
   tcp_emit_in_flush(false);
+  consistency_restore();
 }
 
 void connection_report(struct connection *connection, uint32_t flag) {

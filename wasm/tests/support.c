@@ -45,6 +45,7 @@ void check_equal(const char *file, int line, const char *what, int64_t actual, i
 
 /* --- Allocations, through the linker's --wrap ------------------------------------------------------------------- */
 
+uint32_t failures_expected;
 int64_t allocations_left = -1;
 bool allocations_fail_once;
 
@@ -233,6 +234,7 @@ void host_reserve_handles(int32_t count) {
 
 void host_expect_clean(void) {
   event_expect_none();
+  CHECK_EQUAL(consistency_failures(), failures_expected);
   frames_forget();
   host_advance(300 * (int64_t)SECOND); /* longer than TIME-WAIT and the reassembly of fragments last */
   host_poll();

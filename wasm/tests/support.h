@@ -80,6 +80,9 @@ void pattern_check(const uint8_t *bytes, uint32_t length, uint32_t offset);
 extern int64_t allocations_left;
 extern bool allocations_fail_once;
 
+/* Checks of lwIP's that tests have made fail; any other is a fault. */
+extern uint32_t failures_expected;
+
 /* --- Packets (support_packets.c) -------------------------------------------------------------------------------- */
 
 enum { PACKET_CAPACITY = 66000 };

@@ -231,6 +231,62 @@ static void random_fragments(void) {
   close_all();
 }
 
+/* Extension headers of more than 32,767 bytes, which 16 bits with a sign do not count: before a fragment that stays alone,
+   before one whose datagram becomes whole, and before a datagram that nobody listens for. */
+static void more_headers_than_half_of_a_packet(void) {
+  enum { OPTIONS = 2048, HEADERS = 17, BEFORE = OPTIONS * HEADERS };
+  static uint8_t payload[BEFORE + 8 + 16];
+  for (int way = 0; way < 4; way++) { /* 1: the rest comes, too; 2: no fragment at all */
+    open_all();
+    memset(payload, 0, sizeof payload);
+    for (uint32_t i = 0; i < HEADERS; i++) {
+      uint8_t *header = payload + i * OPTIONS;
+      header[0] = i + 1 < HEADERS ? 60 : way & 2 ? PROTOCOL_UDP : 44;
+      header[1] = OPTIONS / 8 - 1;
+      for (uint32_t at = 2; at < OPTIONS; at += header[at + 1] + 2u) {
+        header[at] = 1; /* PadN */
+        header[at + 1] = (uint8_t)LWIP_MIN(OPTIONS - at - 2, 255);
+        if (OPTIONS - at - 2 - header[at + 1] == 1) {
+          header[at + 1]--;
+        }
+      }
+    }
+    uint8_t *last = payload + BEFORE;
+    uint32_t length = BEFORE + 16;
+    if (way & 2) {
+      put16(last, 4000);
+      put16(last + 2, way & 1 ? 53 : 54);
+      put16(last + 4, 16);
+      put16(last + 6, (uint16_t)(~0u)); /* a wrong sum, unless it is mended below */
+    } else {
+      last[0] = PROTOCOL_UDP;
+      put16(last + 2, 1); /* more follow */
+      put32(last + 4, 77);
+      put16(last + 8, 4000);
+      put16(last + 10, 53);
+      put16(last + 12, 16);
+    }
+    packet_ip(&part, ABI_FAMILY_IPV6, PEER6, HOST6, 60, payload, length);
+    CHECK_EQUAL(abi_interface_checksums(interface, 0), 0); /* the sum is beside the point */
+    deliver();
+    if (way == 1) {
+      static const uint8_t rest[16] = {PROTOCOL_UDP, 0, 0, 8, 0, 0, 0, 77, 1, 2, 3, 4, 5, 6, 7, 8};
+      packet_ip(&part, ABI_FAMILY_IPV6, PEER6, HOST6, 44, rest, sizeof rest);
+      deliver();
+      CHECK_EQUAL(datagram_expect(socket).length, 8);
+    } else if (way == 3) {
+      CHECK_EQUAL(datagram_expect(socket).length, 8);
+    } else {
+      host_advance(70 * (int64_t)SECOND);
+      struct frame frame = frame_next();
+      CHECK_EQUAL(frame.length, 1280); /* RFC 4443, section 3: as much of the packet as fits */
+      CHECK_EQUAL(frame.bytes[40], way == 0 ? 3 : 1); /* time exceeded, or unreachable */
+      CHECK(memcmp(frame.bytes + 48, part.bytes, 1280 - 48) == 0);
+    }
+    close_all();
+  }
+}
+
 int main(void) {
   host_start();
   host_reserve_handles(64);
@@ -240,5 +296,6 @@ int main(void) {
   RUN(long_headers);
   RUN(never_whole);
   RUN(random_fragments);
+  RUN(more_headers_than_half_of_a_packet);
   return 0;
 }

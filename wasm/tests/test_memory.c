@@ -201,6 +201,39 @@ static void who_found_no_memory_tries_again_later(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
+/* An interface that was added while memory was short takes part in groups as any other, once there is memory. */
+static void groups_of_an_interface_made_without_memory(void) {
+  static const uint8_t group[4] = {239, 1, 2, 3};
+  bool complete = false;
+  for (int64_t count = 0; !complete; count++) {
+    CHECK(count < 100);
+    for (int forever = 0; forever < 2; forever++) {
+      allocations_left = count;
+      allocations_fail_once = !forever;
+      int32_t interface = interface_open(ABI_KIND_TAP, 1500);
+      complete = allocations_left > 0;
+      allocations_left = -1;
+      if (interface > 0) {
+        CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
+        int32_t socket = udp_socket_open(ABI_FAMILY_IPV4, NULL, 5000);
+        endpoint_put(ABI_FAMILY_IPV4, group, 0);
+        CHECK_EQUAL(abi_udp_group(socket, 1, interface), 0);
+        host_poll();
+        uint32_t reports = 0;
+        for (struct frame frame; (frame = frame_next()).length != 0;) {
+          reports += get16(frame.bytes + 12) == 0x0800 && frame.bytes[23] == 2 && memcmp(frame.bytes + 30, group, 4) == 0;
+        }
+        CHECK(reports > 0);
+        CHECK_EQUAL(abi_udp_close(socket), 0);
+        host_poll();
+        frames_forget();
+        CHECK_EQUAL(abi_interface_remove(interface), 0);
+      }
+    }
+  }
+  allocations_fail_once = false;
+}
+
 int main(void) {
   pattern_fill(sent, LENGTH, 0);
   host_start();
@@ -209,5 +242,6 @@ int main(void) {
   RUN(each_single_allocation_fails_over_ipv4);
   RUN(each_single_allocation_fails_over_ipv6);
   RUN(all_allocations_fail_from_some_point);
+  RUN(groups_of_an_interface_made_without_memory);
   return 0;
 }

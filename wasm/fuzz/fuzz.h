@@ -23,6 +23,9 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Each argument is evaluated once: most of them draw a choice, or call the host. */
+#define SMALLER(one, other) ({ __typeof__(one) one_ = (one), other_ = (__typeof__(one))(other); one_ < other_ ? one_ : other_; })
+#define LARGER(one, other) ({ __typeof__(one) one_ = (one), other_ = (__typeof__(one))(other); one_ > other_ ? one_ : other_; })
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 #define CHECK(condition, ...) ((condition) ? (void)0 : fail(__FILE__, __LINE__, #condition, __VA_ARGS__))
 _Noreturn void fail(const char *file, int line, const char *condition, const char *format, ...)

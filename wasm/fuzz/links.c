@@ -152,7 +152,7 @@ static struct link *add(int32_t kind) {
     return NULL;
   }
   link->handle = handle;
-  link->mtu = LWIP_MIN(link->mtu, link_is_ethernet(link) ? ABI_MAX_FRAME - 14 : ABI_MAX_FRAME);
+  link->mtu = SMALLER(link->mtu, link_is_ethernet(link) ? ABI_MAX_FRAME - 14 : ABI_MAX_FRAME);
   link->checksums = kind != ABI_KIND_LOOPBACK && percent(85);
   abi_interface_checksums(handle, link->checksums);
   memcpy(link->local6, (const uint8_t[]){0xfe, 0x80, [11] = 0xff, 0xfe, 0, 0, 1}, 16);

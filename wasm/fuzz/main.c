@@ -165,7 +165,7 @@ static void shrink(uint64_t its_seed) {
     for (uint32_t at = 0; at < steps; at += size) {
       uint8_t before[MOST_STEPS];
       memcpy(before, shared->left_out, steps);
-      uint32_t count = LWIP_MIN(size, steps - at);
+      uint32_t count = SMALLER(size, steps - at);
       memset(shared->left_out + at, 1, count);
       if (!fails_alike(its_seed, line, sizeof line)) {
         memcpy(shared->left_out, before, steps);
@@ -210,7 +210,7 @@ int main(int count, char **arguments) {
   uint64_t epochs = number(count, arguments, 3, 0), frames = number(count, arguments, 6, 0);
   const char *mode = count > 5 ? arguments[5] : "";
   shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  shared->steps = (uint32_t)LWIP_MIN(number(count, arguments, 4, STEPS), MOST_STEPS);
+  shared->steps = (uint32_t)SMALLER(number(count, arguments, 4, STEPS), MOST_STEPS);
   totals = &shared->totals;
   verbose = strcmp(mode, "verbose") == 0;
   filler_start();

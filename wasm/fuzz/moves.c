@@ -2,8 +2,8 @@
 #include "fuzz.h"
 
 static uint32_t usual_size(const struct flow *flow) {
-  uint32_t most = flow->link->mtu - LWIP_MIN(flow->link->mtu - 1, flow->six ? 72u : 52u);
-  return flow->host_mss == 0 ? LWIP_MIN(most, 536) : LWIP_MIN(most, LWIP_MAX(flow->host_mss, 13) - 12);
+  uint32_t most = flow->link->mtu - SMALLER(flow->link->mtu - 1, flow->six ? 72u : 52u);
+  return flow->host_mss == 0 ? SMALLER(most, 536) : SMALLER(most, LARGER(flow->host_mss, 13) - 12);
 }
 
 static uint32_t window_left(const struct flow *flow) {
@@ -18,7 +18,7 @@ static void send_next(struct flow *flow, uint32_t length, uint32_t flags) {
 }
 
 static void right_move(struct flow *flow) {
-  uint32_t kind = below(12), most = LWIP_MIN(usual_size(flow), window_left(flow));
+  uint32_t kind = below(12), most = SMALLER(usual_size(flow), window_left(flow));
   if (kind >= 4 && kind < 10 && flow->next != flow->latest_ack && percent(40)) {
     kind = 10;
   }
@@ -28,10 +28,10 @@ static void right_move(struct flow *flow) {
     send_next(flow, size_up_to(most), PSH_BIT);
   } else if (kind < 10) { /* fills what is open */
     for (uint32_t left = 1 + below(percent(20) ? 200 : 20); left > 0 && window_left(flow) > 0; left--) {
-      send_next(flow, LWIP_MIN(usual_size(flow), window_left(flow)), 0);
+      send_next(flow, SMALLER(usual_size(flow), window_left(flow)), 0);
     }
   } else if (kind == 10) {
-    uint32_t length = LWIP_MIN(flow->next - flow->latest_ack, usual_size(flow));
+    uint32_t length = SMALLER(flow->next - flow->latest_ack, usual_size(flow));
     bool fin = flow->finished && flow->latest_ack + length == flow->next && length > 0;
     segment_send(flow, ACK_BIT | (fin ? FIN_BIT : 0), flow->latest_ack, flow->host_end, length - fin);
   } else if (percent(flow->host_finished ? 30 : 4)) {
@@ -53,7 +53,7 @@ static uint32_t wrong_sequence(struct flow *flow) {
     case 4:
       return flow->host_edge - below(1500);
     case 5:
-      return flow->latest_ack + below(LWIP_MIN(open, 5000) + 1);
+      return flow->latest_ack + below(SMALLER(open, 5000) + 1);
     case 6:
       return percent(10) ? any() : flow->latest_ack - 1;
     default:

@@ -68,7 +68,7 @@ static void packet6(struct link *link, const uint8_t *packet, uint32_t length) {
   CHECK(length >= 40 && packet[0] >> 4 == 6, "%u bytes", length);
   uint32_t total = 40 + get16(packet + 4);
   CHECK(total <= length, "%u, %u", total, length);
-  CHECK(total <= LWIP_MAX(link->mtu, 1280), "%u bytes by an MTU of %u", total, link->mtu);
+  CHECK(total <= LARGER(link->mtu, 1280), "%u bytes by an MTU of %u", total, link->mtu);
   if (!is_own(link, true, packet + 8)) {
     return;
   }

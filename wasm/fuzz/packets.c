@@ -96,7 +96,7 @@ static bool damage(const struct route_to *route, uint8_t *bytes, uint32_t *lengt
         break;
       case 1:
         if (*length > header + 8) {
-          bytes[header + 4 + below(LWIP_MIN(*length - header - 4, 60))] = (uint8_t)any();
+          bytes[header + 4 + below(SMALLER(*length - header - 4, 60))] = (uint8_t)any();
         }
         break;
       case 2:
@@ -171,9 +171,9 @@ static bool send_part(const struct route_to *route, uint8_t protocol, uint32_t f
 /* In any order, some twice, some never, some that overlap with others: of the latter all bytes are right, too. */
 static bool send_fragments(const struct route_to *route, uint8_t protocol, const uint8_t *payload, uint32_t length) {
   static uint8_t part[66000];
-  uint32_t size = 8 * (1 + below(LWIP_MAX(length / 8, 1))), identification = any();
-  size = LWIP_MAX(size, (length / 24) & ~7u);
-  size = LWIP_MAX(size, 8);
+  uint32_t size = 8 * (1 + below(LARGER(length / 8, 1))), identification = any();
+  size = LARGER(size, (length / 24) & ~7u);
+  size = LARGER(size, 8);
   uint32_t count = (length + size - 1) / size, shift = below(count);
   bool damaged = false, shuffled = percent(50), lossy = percent(30), overlapping = percent(15);
   for (uint32_t i = 0; i < count; i++) {
@@ -181,7 +181,7 @@ static bool send_fragments(const struct route_to *route, uint8_t protocol, const
     if (lossy && percent(10)) {
       continue;
     }
-    uint32_t from = overlapping && at >= 8 ? at - 8 : at, end = LWIP_MIN(at + size, length);
+    uint32_t from = overlapping && at >= 8 ? at - 8 : at, end = SMALLER(at + size, length);
     if (route->six) {
       memset(part, 0, 8);
       part[0] = protocol;

@@ -149,7 +149,7 @@ static void begin_stream(struct flow *flow, uint32_t sequence) {
 }
 
 static void check_data(struct flow *flow, uint32_t sequence, const uint8_t *data, uint32_t length, bool fin) {
-  uint32_t offset = sequence - (flow->host_start + 1), most = flow->mss != 0 ? LWIP_MAX(flow->mss, 64) : flow->six ? 1220 : 536;
+  uint32_t offset = sequence - (flow->host_start + 1), most = flow->mss != 0 ? LARGER(flow->mss, 64) : flow->six ? 1220 : 536;
   CHECK(flow->host_known, "port %u: data without a SYN", flow->port);
   CHECK((uint64_t)offset + length <= flow->written, "port %u: bytes %u to %u of %u", flow->port, offset, offset + length,
         flow->written);
@@ -158,7 +158,7 @@ static void check_data(struct flow *flow, uint32_t sequence, const uint8_t *data
   CHECK(!fin || (flow->may_finish && offset + length == flow->written), "port %u: FIN at %u of %u, allowed: %d", flow->port,
         offset + length, flow->written, flow->may_finish);
   CHECK(length <= most || flow->tainted, "port %u: %u bytes by an MSS of %u", flow->port, length, most);
-  uint32_t end = sequence + length, edge = flow->edge + LWIP_MAX(flow->syn_window, flow->widest);
+  uint32_t end = sequence + length, edge = flow->edge + LARGER(flow->syn_window, flow->widest);
   CHECK(length == 0 || flow->tainted || !before(edge + 1, end), "port %u: sent %u bytes too far", flow->port, end - edge);
   flow->host_end = before(flow->host_end, end + fin) ? end + fin : flow->host_end;
   flow->host_finished |= fin;
@@ -197,7 +197,7 @@ void flow_heard(const struct heard *heard) {
             (int)(sequence - flow->host_start), (int)(acknowledgement - flow->start), get16(tcp + 14), heard->length - header, flow->mss,
             (int)(flow->edge - flow->host_start));
   }
-  flow->last_length = LWIP_MIN(heard->packet_length, sizeof flow->last);
+  flow->last_length = SMALLER(heard->packet_length, sizeof flow->last);
   memcpy(flow->last, heard->packet, flow->last_length);
   if ((flags & RST_BIT) != 0) {
     flow->reset_seen = true;

@@ -66,7 +66,7 @@ static void connect_somewhere(void) {
   int32_t local = (int32_t)(percent(10) ? 30000 + below(100) : 0);
   int32_t handle = abi_tcp_connect(six ? ABI_FAMILY_IPV6 : ABI_FAMILY_IPV4, port, local, 0);
   CHECK(handle > 0 || (handle < 0 && handle >= ABI_ERROR_NOT_FOUND), "%d", handle);
-  stream->handle = LWIP_MAX(handle, 0);
+  stream->handle = LARGER(handle, 0);
 }
 
 static void call_the_host(void) {

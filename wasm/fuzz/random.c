@@ -27,13 +27,13 @@ uint32_t one_of(const uint32_t *values, uint32_t count) { return values[below(co
 uint32_t size_up_to(uint32_t most) {
   switch (below(6)) {
     case 0:
-      return LWIP_MIN(most, below(4));
+      return SMALLER(most, below(4));
     case 1:
-      return LWIP_MIN(most, below(64));
+      return SMALLER(most, below(64));
     case 2:
-      return most - LWIP_MIN(most, below(4));
+      return most - SMALLER(most, below(4));
     case 3:
-      return LWIP_MIN(most, below(1500));
+      return SMALLER(most, below(1500));
     default:
       return below(most) + (most > 0);
   }
@@ -54,7 +54,7 @@ void filler_put(uint8_t *bytes, uint32_t length, uint32_t key, uint32_t position
 
 bool filler_is(const uint8_t *bytes, uint32_t length, uint32_t key, uint32_t position) {
   for (uint32_t at = 0, part; at < length; at += part) { /* a DATA event may be longer than what lies in one row */
-    part = LWIP_MIN(length - at, 131072);
+    part = SMALLER(length - at, 131072);
     if (memcmp(bytes + at, filler_at(key, position + at), part) != 0) {
       return false;
     }

@@ -91,10 +91,10 @@ static uint32_t put_options(struct flow *flow, uint32_t flags, uint8_t *at) {
    of an earlier one goes on to be counted from what is acknowledged since (RFC 9293, section 3.10.7.4). */
 static void offer(struct flow *flow, uint32_t flags, uint32_t acknowledgement, uint32_t window) {
   if ((flags & SYN_BIT) != 0) {
-    flow->syn_window = LWIP_MAX(flow->syn_window, window);
+    flow->syn_window = LARGER(flow->syn_window, window);
   }
-  uint32_t shift = (flags & SYN_BIT) != 0 || flow->scale < 0 || !flow->host_scaled ? 0 : (uint32_t)LWIP_MIN(flow->scale, 14);
-  flow->widest = LWIP_MAX(flow->widest, window << shift);
+  uint32_t shift = (flags & SYN_BIT) != 0 || flow->scale < 0 || !flow->host_scaled ? 0 : (uint32_t)SMALLER(flow->scale, 14);
+  flow->widest = LARGER(flow->widest, window << shift);
   if ((flags & ACK_BIT) != 0 && acknowledgement - flow->host_start <= flow->host_end - flow->host_start + 100000 &&
       before(flow->edge, acknowledgement)) {
     flow->edge = acknowledgement; /* the widest window begins there */
@@ -108,7 +108,7 @@ void segment_send(struct flow *flow, uint32_t flags, uint32_t sequence, uint32_t
   if ((flags & FIN_BIT) != 0 && flow->fin_count == MAX_FINS) {
     flags &= ~(uint32_t)FIN_BIT;
   }
-  length = LWIP_MIN(length, MOST_DATA);
+  length = SMALLER(length, MOST_DATA);
   uint32_t header = 20 + put_options(flow, flags, segment + 20), window = flow_window(flow);
   uint32_t data_at = sequence + ((flags & SYN_BIT) != 0), end = data_at + length + (flags & FIN_BIT);
   put16(segment, flow->port);

@@ -37,8 +37,8 @@ static void guard_receive_buffers(bool on) {
     if (interface == NULL || interface->kind == ABI_KIND_LOOPBACK || interface->kind == ABI_KIND_BRIDGE) {
       continue;
     }
-    uint32_t end = LWIP_MIN(interface->block[ABI_BLOCK_RECEIVE_LENGTH], ABI_RECEIVE_CAPACITY);
-    uint32_t length = LWIP_MIN(GUARD, ABI_RECEIVE_CAPACITY - end);
+    uint32_t end = SMALLER(interface->block[ABI_BLOCK_RECEIVE_LENGTH], ABI_RECEIVE_CAPACITY);
+    uint32_t length = SMALLER(GUARD, ABI_RECEIVE_CAPACITY - end);
     if (on) {
       ASAN_POISON_MEMORY_REGION(interface->receive + end, length);
     } else {

@@ -34,7 +34,7 @@ static void remove_links(void) {
 
 /* Peers are silent from here on: what is still under way is given up by the host's own timers. */
 void epoch_finish(void) {
-  bool links_first = percent(30), abruptly = percent(80);
+  bool links_first = percent(30), abruptly = percent(95);
   allocations_left = -1;
   memory_limit = 0;
   style.silent = 100;

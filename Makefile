@@ -11,7 +11,7 @@ BUILD_REQUIREMENTS := import tomllib; \
 WASM = $(MAKE) --no-print-directory -C wasm -j2 PYTHON=$(CURDIR)/$(RUN)
 CHECKED_PYTHON = hatch_build.py pytest_tcpip_wasm.py $(wildcard tcpip_wasm tests examples benchmarks wasm/*.py third_party/*/*.py)
 
-.PHONY: help demo test test-other fuzz bench wasm golden lint reproducible wheel setup clean distclean
+.PHONY: help demo test test-other fuzz bench wasm golden lint reproducible lwip-tests wheel setup clean distclean
 
 help:
 	@echo "make demo     two virtual hosts on a cable: one serves a file, the other fetches it"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench    our figures beside asyncio over the kernel's loopback"
 	@echo "make wasm     build tcpip_wasm/lwip.wasm (make golden: and accept its new interface and SHA-256)"
 	@echo "make lint     ruff, mypy, layers, generated and golden files"
+	@echo "make lwip-tests   lwIP's own unit tests on the patched sources (needs gcc and check)"
 	@echo "make setup    what all of these need, and all examples; the demonstration needs less"
 	@echo "make wheel    dist/*.whl;  make reproducible: the module twice, compared;  make clean, make distclean"
 
@@ -66,6 +67,9 @@ lint: setup
 
 reproducible: $(VENV)/package
 	$(WASM) reproducible
+
+lwip-tests: $(VENV)/package
+	$(RUN) third_party/lwip/unit_tests.py
 
 wheel: setup
 	$(RUN) -m build --no-isolation

@@ -1,12 +1,13 @@
-"""Build hook of the wheel: builds `tcpip_wasm/lwip.wasm` where it is missing or stale, and puts it into the
-wheel.
+"""Hooks of the package's build: the module in the wheel, and the description in its metadata.
 
-Owns nothing but the call: `wasm/Makefile` knows how the module is built and whether anything has to be done.
+`ModuleBuildHook` builds `tcpip_wasm/lwip.wasm` where it is missing or stale; `wasm/Makefile` knows how. `ReadmeHook`
+makes the long description of README.md, of which the relative links lead nowhere on a page of a package index.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,10 +15,47 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 MODULE = "tcpip_wasm/lwip.wasm"
 # A make that calls this build must not lend its options and job server to ours.
 CALLING_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+
+
+LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|`[^`]*`)+)\]\((?!https?://|mailto:)([^)\s]+)\)")
+"""A link of Markdown that is not absolute: its text and its target."""
+
+REPOSITORY = ("repository", "source", "homepage")
+"""Names of the project's URLs, in small letters, under which its files may be; the first that is there is taken."""
+
+
+class ReadmeHook(MetadataHookInterface):
+    """Runs when the project's metadata is read."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Add the description."""
+        text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
+        urls = {name.lower(): url for name, url in metadata.get("urls", {}).items()}
+        base = next((urls[name] for name in REPOSITORY if name in urls), None)
+        metadata["readme"] = {"content-type": "text/markdown", "text": describe(text, base)}
+
+
+def describe(readme: str, base: str | None) -> str:
+    """Return README.md as the description of a package.
+
+    Comments are left out. Links to files become absolute; where the project has no URL of its own, and for links within
+    the page, of which an index does not keep the anchors, their text alone is left.
+
+    Args:
+        readme: its text.
+        base: URL of the repository, such as ``https://example.org/owner/name``; or None.
+    """
+
+    def replaced(found: re.Match[str]) -> str:
+        text, target = found.groups()
+        return text if base is None or target.startswith("#") else f"[{text}]({base.rstrip('/')}/blob/HEAD/{target})"
+
+    return LINK.sub(replaced, re.sub(r"^<!--.*?-->\n", "", readme, flags=re.MULTILINE | re.DOTALL))
 
 
 class ModuleBuildHook(BuildHookInterface[Any]):

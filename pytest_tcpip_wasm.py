@@ -28,6 +28,11 @@ MOST_SEEDS = 100_000
 OTHERS = ("asyncio", "anyio")
 """Markers of the plugins that run coroutine tests."""
 
+LEFT_OPEN = "tcpip_left_open"
+"""Name of a marker and of an ini option."""
+
+LEFT_OPEN_POLICIES = ("fail", "warn", "ignore")
+
 OURS = "seeds(numbers): run the test under many seeds: how many, from 0 on, or which (tcpip_wasm)"
 
 _staged: pytest.StashKey[StagedTest] = pytest.StashKey()
@@ -41,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("tcpip_wasm", "simulated networks (tcpip_wasm)")
     group.addoption("--tcpip-seed", metavar="N", help="the seed of simulated networks; instead of those of markers")
     group.addoption("--tcpip-pcap", metavar="DIR", help="keep a capture of each simulated network")
+    text = "what becomes of a test that leaves tasks, sockets, servers or stacks open: fail, warn or ignore"
+    parser.addini(LEFT_OPEN, text, default="fail")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,6 +56,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_marker_is_ours] = not theirs
     if not theirs:
         config.addinivalue_line("markers", OURS)
+    config.addinivalue_line("markers", f"{LEFT_OPEN}(policy): the same for a test as the ini option of this name")
+    policy = config.getini(LEFT_OPEN)
+    if policy not in LEFT_OPEN_POLICIES:
+        raise pytest.UsageError(f"{LEFT_OPEN}: {policy!r} is not one of {', '.join(LEFT_OPEN_POLICIES)}")
     if config.pluginmanager.has_plugin("asyncio"):
         try:
             import pytest_asyncio
@@ -60,6 +71,16 @@ def pytest_configure(config: pytest.Config) -> None:
         except (ImportError, AttributeError, TypeError):  # another plugin of that name, or one before 0.24
             return
         config.pluginmanager.register(made, made.__name__)
+
+
+def _left_open_policy(item: pytest.Item) -> Any:
+    """What becomes of a test that leaves something open."""
+    marker = item.get_closest_marker(LEFT_OPEN)
+    if marker is None:
+        return item.config.getini(LEFT_OPEN)
+    if len(marker.args) != 1 or marker.kwargs or marker.args[0] not in LEFT_OPEN_POLICIES:
+        pytest.fail(f"{item.nodeid}: {LEFT_OPEN} takes one of {', '.join(LEFT_OPEN_POLICIES)}", pytrace=False)
+    return marker.args[0]
 
 
 # --- Seeds ----------------------------------------------------------------------------------------------------------
@@ -131,7 +152,7 @@ def _tcpip_staged(request: pytest.FixtureRequest, tcpip_seed: int | str) -> Iter
         )
     from tcpip_wasm.testing import staged as testing
 
-    with testing.StagedTest(tcpip_seed) as staged:
+    with testing.StagedTest(tcpip_seed, _left_open_policy(item)) as staged:
         item.stash[_staged] = staged
         yield staged
         staged.finish()
@@ -163,7 +184,7 @@ def _stack_maker() -> Callable[..., AsyncIterator[NetworkStack]]:
         from tcpip_wasm.testing import watched as testing
 
         item = request.node
-        async with testing.WatchedStack(tcpip_seed) as watched:
+        async with testing.WatchedStack(tcpip_seed, _left_open_policy(item)) as watched:
             staged = item.stash.get(_staged, None)
             if staged is not None:
                 staged.adopt(watched.stack)

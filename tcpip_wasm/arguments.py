@@ -35,16 +35,16 @@ def check_port(name: str, value: object, lowest: int = 0) -> int:
 
 
 def check_timeout(name: str, value: object) -> float | None:
-    """Return seconds to wait at most, or None for no limit. With 0 or less the time is up at once, as asyncio has it.
+    """Return seconds to wait at most, or None for no limit. With 0 the time is up at once, as asyncio has it.
 
     Raises:
         TypeError: neither a number nor None.
-        ValueError: not a number in the other sense.
+        ValueError: negative, or not a number in the other sense.
     """
     if value is None:
         return None
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number of seconds or None, not {type(value).__name__}")
-    if isnan(value):
-        raise ValueError(f"{name}: {value} is no time")
+    if isnan(value) or value < 0:
+        raise ValueError(f"{name}: {value} is not a number of seconds from 0 on")
     return value

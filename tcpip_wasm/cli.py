@@ -7,13 +7,16 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
+from itertools import chain
 from pathlib import Path
 
-from tcpip_wasm.capture.connections import Connection, connections, views
+from tcpip_wasm import __version__
+from tcpip_wasm.capture.connections import connections, views
 from tcpip_wasm.capture.decode import Packet
 from tcpip_wasm.capture.observation import Event
+from tcpip_wasm.capture.plotting import choose, figure_of
 from tcpip_wasm.capture.reading import read_capture
-from tcpip_wasm.capture.text import lines
+from tcpip_wasm.capture.text import lines, origin_of
 from tcpip_wasm.capture.trace import Trace, observation_of
 from tcpip_wasm.errors import CaptureFormatError
 from tcpip_wasm.simulation.command import add_arguments, sweep_command
@@ -27,7 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: those of the command line; None takes the program's.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if "run" not in options:
+        parser.print_help()
+        return 0
     try:
         return int(options.run(options))
     except BrokenPipeError:  # whoever reads has enough, as ``head`` has
@@ -41,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tcpip-wasm", description="Looks at captures (pcapng and pcap), and runs simulations under many seeds."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"tcpip-wasm {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND")
     show = commands.add_parser("show", help="print one line for each packet")
     show.add_argument("capture", type=Path)
     show.add_argument(
@@ -67,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     plot.add_argument("-l", "--list", action="store_true", help="print the connections and draw none")
     plot.add_argument("-r", "--reverse", action="store_true", help="draw the direction in which less data went")
-    plot.add_argument("--start", type=float, metavar="SECONDS", help="since the connection's first packet")
+    plot.add_argument("--start", type=float, metavar="SECONDS", help="what is shown, by the times of `show`")
     plot.add_argument("--end", type=float, metavar="SECONDS")
     plot.set_defaults(run=_plot)
     sweep = commands.add_parser(
@@ -83,7 +91,11 @@ def _parser() -> argparse.ArgumentParser:
 def _show(options: argparse.Namespace) -> int:
     # A file that is damaged at its end shows all that comes before.
     events: list[Event] = []
-    for text in lines(_packets(options, events), events=events):
+    packets = _packets(options, events)
+    first = next(packets, None)
+    origin = None if first is None else origin_of(first.time)  # of the whole capture, whatever is shown of it
+    shown = (packet for packet in chain([] if first is None else [first], packets) if _is_wanted(options, packet))
+    for text in lines(shown, events=events, origin=origin):
         print(text)
     return 0
 
@@ -91,16 +103,17 @@ def _show(options: argparse.Namespace) -> int:
 def _packets(options: argparse.Namespace, events: list[Event]) -> Iterator[Packet]:
     try:
         for captured in read_capture(options.capture, on_event=events.append):
-            if options.point and captured.interface not in options.point:
-                continue
-            packet = Packet(observation_of(captured))
-            if options.tcp and packet.tcp is None:
-                continue
-            if options.host and packet.source not in options.host and packet.destination not in options.host:
-                continue
-            yield packet
+            yield Packet(observation_of(captured))
     except CaptureFormatError as error:
         raise ValueError(f"{options.capture}: {error}") from error
+
+
+def _is_wanted(options: argparse.Namespace, packet: Packet) -> bool:
+    if options.point and packet.point not in options.point:
+        return False
+    if options.tcp and packet.tcp is None:
+        return False
+    return not options.host or packet.source in options.host or packet.destination in options.host
 
 
 def _address(text: str) -> str:
@@ -110,39 +123,28 @@ def _address(text: str) -> str:
 def _plot(options: argparse.Namespace) -> int:
     trace = Trace()
     try:
-        for captured in read_capture(options.capture):
+        for captured in read_capture(options.capture, on_event=trace.events.append):
             trace.record(observation_of(captured))
     except CaptureFormatError as error:
         if not len(trace):
             return _fail(f"{options.capture}: {error}")
         print(f"tcpip-wasm: {options.capture}: only {len(trace):,} packets could be read: {error}", file=sys.stderr)
-    found = views(connections(trace))
-    if not found:
-        return _fail(f"{options.capture}: no TCP connection among {len(trace):,} packets")
+    try:
+        which, connection = choose(trace, options.connection, options.point)
+    except ValueError as error:
+        return _fail(f"{options.capture}: {error}")
     if options.list:
-        for number, (first, *others) in enumerate(found, 1):
+        for number, (first, *others) in enumerate(views(connections(trace)), 1):
             also = ", ".join(f"{each.point} ({each.packets} packets)" for each in others)
             print(f"{number}  {first}{'; also at ' if also else ''}{also}")
         return 0
-    number = 1 if options.connection is None else options.connection
-    if not 1 <= number <= len(found):
-        return _fail(f"--connection {number}: there are 1 to {len(found)}")
-    seen = {each.point: each for each in found[number - 1]}
-    point = next(iter(seen)) if options.point is None else options.point
-    if point not in seen:
-        return _fail(f"--point {point}: connection {number} was seen at {', '.join(seen)}")
-    return _draw(options, seen[point], f"{number} of {len(found)}")
-
-
-def _draw(options: argparse.Namespace, connection: Connection, which: str) -> int:
     try:
-        from tcpip_wasm.capture.plot import draw, save
+        figure = figure_of(trace, connection, reverse=options.reverse, start=options.start, end=options.end)
+        from tcpip_wasm.capture.picture import save
     except ImportError as error:
-        return _fail(f"plotting needs matplotlib ({error}): pip install 'tcpip_wasm[plot]'")
-    directions = [each for each in connection.directions if each is not connection.main]
-    direction = directions[0] if options.reverse else None
+        return _fail(str(error))
     output = options.output or options.capture.with_suffix(".png")
-    save(draw(connection, direction=direction, start=options.start, end=options.end), output)
+    save(figure, output)
     print(f"{output}: connection {which}: {connection}")
     return 0
 

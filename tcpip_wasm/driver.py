@@ -12,8 +12,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from functools import wraps
 from math import inf
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary, WeakSet, ref
 
 from tcpip_wasm.engine import Core, FrameBuffers, abi
@@ -36,10 +37,10 @@ retransmission time-out."""
 class Handler(Protocol):
     """What stands behind a handle: an interface, a listener, a connection."""
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event of the core that concerns this handle. A TRANSMIT of 0 says only that some frames wait."""
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """The stack was closed or has trapped: end every pending call with the error."""
 
 
@@ -136,6 +137,20 @@ def drivers_of(loop: asyncio.AbstractEventLoop) -> list[Driver]:
     return [] if scheduler is None else [driver for driver in scheduler.drivers if driver.error is None]
 
 
+def _on_own_thread(loop: asyncio.AbstractEventLoop, call: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(call)
+    def checked(*arguments: Any, **options: Any) -> Any:
+        # As `loop._check_thread`, which uvloop's loops do not have for others.
+        if loop.is_running() and asyncio._get_running_loop() is not loop:
+            raise RuntimeError(
+                "Non-thread-safe operation: a stack was used from another thread than that of its event loop; use "
+                "loop.call_soon_threadsafe() or asyncio.run_coroutine_threadsafe()"
+            )
+        return call(*arguments, **options)
+
+    return checked
+
+
 class Driver:
     """Drives one core on one event loop.
 
@@ -170,6 +185,13 @@ class Driver:
         self._due = inf  # when it fires
         self._sent_since_poll = False
         self._waiting: list[tuple[FrameBuffers, Callable[[], None]]] = []
+        if loop.get_debug():
+            self._check_threads()
+
+    def _check_threads(self) -> None:
+        """Let calls from another thread raise, as those of asyncio's loops do in debug mode."""
+        for name in ("check", "received", "send", "wake", "wake_soon", "when_room"):
+            setattr(self, name, _on_own_thread(self.loop, getattr(self, name)))
 
     def wake(self, *, first: bool = False) -> None:
         """See to it that the core is polled soon. Cheap when it is already awake.
@@ -222,7 +244,7 @@ class Driver:
         """Hand on what a call has sent at once. Nothing else waits then for the poll of the loop's next turn."""
         self.is_late = False
         try:
-            self.handlers[interface].on_event(abi.EVENT_TRANSMIT, 0, b"")
+            self.handlers[interface]._on_event(abi.EVENT_TRANSMIT, 0, b"")
         except Exception as error:  # of a port; the core has the data, whatever becomes of this frame
             self.report(error, "a port of the virtual stack failed")
             self.wake()
@@ -285,7 +307,7 @@ class Driver:
             handler = handlers.get(handle)
             try:
                 if handler is not None:
-                    handler.on_event(kind, value, payload)
+                    handler._on_event(kind, value, payload)
                 elif kind == abi.EVENT_ACCEPTED:
                     core.tcp_abort(value)  # its listener was closed in this very turn
             except StackError as error:
@@ -355,7 +377,7 @@ class Driver:
         self._waiting.clear()
         for handler in handlers:
             try:
-                handler.on_stack_gone(error)
+                handler._on_stack_gone(error)
             except Exception as failure:
                 self.report(failure, "a callback failed while the virtual stack ended")
         self.core.close()

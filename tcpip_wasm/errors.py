@@ -7,6 +7,7 @@
     ├── NetworkError (OSError)              a call failed; `errno` says why
     │   ├── ConnectionRefused, ConnectionReset, ConnectionTimedOut, ConnectionAborted,
     │   │   PermissionDenied
+    │   ├── MachineNetworkError             a strict block refuses the machine's network (also PermissionError)
     │   └── IcmpError                       a router or host reports it by ICMP
     │       ├── DestinationUnreachableError, TimeExceededError
     ├── NameResolutionError                 a name led to no address (socket.gaierror, which is an OSError)
@@ -32,6 +33,7 @@ __all__ = [
     "ConnectionTimedOut",
     "DestinationUnreachableError",
     "IcmpError",
+    "MachineNetworkError",
     "ModuleMismatchError",
     "NameResolutionError",
     "NetworkError",
@@ -75,6 +77,21 @@ class PermissionDenied(NetworkError, PermissionError):
     """A broadcast by a socket that was not opened for it."""
 
 
+class MachineNetworkError(NetworkError, PermissionError):
+    """A call would have reached the machine's network inside of a block that refuses it; ``errno`` is EPERM.
+
+    Attributes:
+        call: the call that was refused, as text: its audit event (PEP 578) and where it leads.
+    """
+
+    def __init__(self, number: int, text: str, call: str = "") -> None:
+        super().__init__(number, text)
+        self.call = call
+
+    def __reduce__(self) -> tuple[type[MachineNetworkError], tuple[int, str, str]]:
+        return type(self), (self.errno or 0, self.strerror or "", self.call)
+
+
 class IcmpError(NetworkError):
     """An ICMP or ICMPv6 message says why a packet did not arrive.
 
@@ -103,7 +120,8 @@ class TimeExceededError(IcmpError):
 class NameResolutionError(TcpipError, socket.gaierror):
     """A name led to no address, or an address to no name; ``errno`` is one of the ``EAI_`` constants of `socket`.
 
-    ``EAI_NONAME``: it does not exist. ``EAI_AGAIN``: no name server told. ``EAI_FAIL``: no name server can be asked.
+    ``EAI_NONAME``: it does not exist. ``EAI_AGAIN``: no name server gave an answer. ``EAI_FAIL``: none can be
+    asked.
     """
 
 

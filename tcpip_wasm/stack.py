@@ -65,8 +65,8 @@ MakeInterface = TypeVar("MakeInterface", bound=Interface)
 STREAM_LIMIT = 2**16
 """Bytes: asyncio's own default for `StreamReader`."""
 
-LEAST_MEMORY, MOST_MEMORY = 2**22, 2**32
-"""Bytes that a stack's memory may be limited to."""
+LEAST_MEMORY, MOST_MEMORY = 2**22, 2**30
+"""Bytes that a stack's memory may be limited to: the module's own maximum is 1 GiB."""
 
 LAST_WORDS = 0.02
 """Seconds that a stack or an interface with a lease takes to end."""
@@ -90,9 +90,9 @@ class StackStatistics:
 class NetworkStack:
     """A virtual host. `create_stack` makes it; as an asynchronous context manager it closes itself.
 
-    It belongs to the event loop on which it was made, and no method is to be called from another thread. Making
-    interfaces waits for nothing, so that nothing can be cancelled there. Every method raises `StackError` once the
-    stack is gone.
+    It belongs to the event loop on which it was made, and no method is to be called from another thread: that raises
+    `RuntimeError` where asyncio's debug mode is on when the stack is made. Making interfaces waits for nothing, so that
+    nothing can be cancelled there. Every method raises `StackError` once the stack is gone.
 
     Args:
         driver: drives the host's core.
@@ -140,7 +140,7 @@ class NetworkStack:
         leases end, if that can be done at once. Idempotent. Cancelled, the stack is closed all the same.
         """
         try:
-            if self._driver.error is None and sum(interface.give_back_soon() for interface in self._interfaces):
+            if self._driver.error is None and sum(interface._give_back_soon() for interface in self._interfaces):
                 await self._leave()
         finally:
             self._driver.end(StackClosedError(errno.ECONNABORTED, "the stack was closed"))
@@ -175,7 +175,7 @@ class NetworkStack:
         """The event loop the stack lives on."""
         return self._driver.loop
 
-    def polyfill(self, route: RouteLike = None) -> Polyfill:
+    def polyfill(self, route: RouteLike = None, *, strict: bool = False) -> Polyfill:
         """Return a context manager inside which the loop's network is this stack's, for existing asyncio programs.
 
         Inside ``with stack.polyfill():`` the loop's `create_connection`, `create_server`, `create_datagram_endpoint`,
@@ -187,15 +187,22 @@ class NetworkStack:
             route: which destinations are the stack's: networks and patterns of names, such as
                 ``["10.0.0.0/8", "*.internal"]``, or a predicate on a host's text; None is everything. ``"0.0.0.0"``
                 stands for a server that names no host.
+            strict: whether what does not go through the loop is refused with `MachineNetworkError`, in all threads of
+                the process, while the block lasts: the machine's sockets and its resolver, but for what the route
+                leaves to the machine, and other programs. Unix sockets are allowed, and so is what is done inside
+                `tcpip_wasm.compat.machine_network`. It installs an audit hook (PEP 578), which stays, idle, for the
+                life of the process; what opens sockets in C raises no event that it could see. Without `strict` such
+                calls of the loop's thread and its executor are warned of, by `tcpip_wasm.compat.MachineNetworkWarning`.
 
         Raises:
             ValueError, TypeError: a malformed route.
             RuntimeError: on entering, where the stack's loop is not the running one; on leaving, where an inner one is
                 still active.
+            StackError: on entering, where the stack is gone.
         """
         from tcpip_wasm.compat import polyfill
 
-        return polyfill(self, route)
+        return polyfill(self, route, strict=strict)
 
     def stats(self) -> StackStatistics:
         """Return what the stack and its interfaces have counted so far.
@@ -220,7 +227,7 @@ class NetworkStack:
         interface = make(f"{kind}{number}")
         self._names[kind] = number + 1
         self._interfaces.append(interface)
-        interface.on_name_servers = self._learn_name_servers
+        interface._on_name_servers = self._learn_name_servers
         return interface
 
     def _learn_name_servers(self, interface: Interface) -> None:
@@ -244,7 +251,11 @@ class NetworkStack:
             ValueError, TypeError: a malformed address.
             OSError: ``ENOSPC`` where there is one already.
         """
+        self._driver.check()
         addresses = parse_addresses(ip)
+        loopback = next((one for one in self._interfaces if isinstance(one, LoopbackInterface)), None)
+        if loopback is not None:
+            raise network_error(errno.ENOSPC, f"a stack has one loopback interface, and {loopback!r} is there already")
         return self._add("lo", lambda name: LoopbackInterface(self._driver, name, addresses))
 
     async def create_tun_interface(
@@ -254,7 +265,8 @@ class NetworkStack:
 
         Args: as for `create_tap_interface`.
         """
-        addresses, mtu = parse_addresses(ip), parse_mtu(mtu)
+        addresses = parse_addresses(ip)
+        mtu = parse_mtu(mtu, addresses)
         interface = self._add("tun", lambda name: TunInterface(self._driver, name, mtu, addresses))
         interface.checksums = checksums
         return interface
@@ -274,7 +286,7 @@ class NetworkStack:
             ip: text such as ``"192.168.1.1/24"``, an `ipaddress` interface object, a list of them, or None. At most
                 one of them is IPv4. Without a prefix it is an address alone, /32 or /128: its network has nobody else
                 in it, and neighbours are reached by `add_route` only.
-            mtu: bytes of the largest IP packet, 68 to 65,535; IPv6 needs 1,280.
+            mtu: bytes of the largest IP packet, 68 to 65,535; with an IPv6 address, 1,280 at least (RFC 8200).
             checksums: whether checksums are generated and verified. False must be the same at the far end.
 
         Raises:
@@ -282,7 +294,8 @@ class NetworkStack:
             TypeError: an argument of the wrong type.
             OSError: ``ENOSPC`` where there are too many interfaces or addresses, ``ENOBUFS`` without memory.
         """
-        addresses, mtu = parse_addresses(ip), parse_mtu(mtu)
+        addresses = parse_addresses(ip)
+        mtu = parse_mtu(mtu, addresses)
         packed = parse_mac(mac) if mac is not None else self._driver.core.random_mac()
         interface = self._add("tap", lambda name: TapInterface(self._driver, name, mtu, addresses, packed))
         interface.checksums = checksums
@@ -319,7 +332,7 @@ class NetworkStack:
         """
         taps = check_ports(self._driver, ports)
         addresses, ageing = parse_addresses(ip), check_ageing(ageing)
-        mtu = parse_mtu(mtu if mtu is not None else min((tap.mtu for tap in taps), default=1500))
+        mtu = parse_mtu(mtu if mtu is not None else min((tap.mtu for tap in taps), default=1500), addresses)
         packed = parse_mac(mac) if mac is not None else self._driver.core.random_mac()
         bridge = self._add("br", lambda name: BridgeInterface(self._driver, name, mtu, addresses, packed))
         bridge.checksums = checksums
@@ -345,7 +358,7 @@ class NetworkStack:
         if interface not in self._interfaces:
             raise ValueError(f"interface: {interface!r} is none of this stack's")
         try:
-            if interface.give_back_soon():
+            if interface._give_back_soon():
                 await self._leave()
         finally:
             if interface in self._interfaces:  # nobody else has removed it meanwhile
@@ -510,6 +523,7 @@ class NetworkStack:
         tls = client_tls(ssl, host, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
         self._driver.check()
         check_port("port", port, 1)
+        check_timeout("happy_eyeballs_delay", happy_eyeballs_delay)
         if local_addr is not None:
             check_port("local port", local_addr[1])
         if family not in (0, socket.AF_INET, socket.AF_INET6):
@@ -678,7 +692,9 @@ class NetworkStack:
                 )
         except TimeoutError as error:
             if error.errno is None:
-                raise network_error(errno.ETIMEDOUT, f"connect to {host}:{port}") from None
+                numeric = self._lookup.numeric(host) or (None, 0)
+                timed_out = network_error(errno.ETIMEDOUT, f"connect to {host}:{port}")
+                raise self._routing.explained(timed_out, *numeric) from None
             raise
         return TcpConnection(ends)
 
@@ -891,8 +907,7 @@ async def create_stack(
         initialize_loopback: give it 127.0.0.1/8 and ::1/128.
         seed: what every random choice of the host derives from; None takes it from the operating system.
         name_server: (address, port) of the DNS server to ask; None is the stack's own loopback, port 53.
-        memory_limit: bytes that the host's memory may grow to, from 4 MiB to 4 GiB; None is 1 GiB, which is also the
-            most that is ever taken.
+        memory_limit: bytes that the host's memory may grow to, from 4 MiB to 1 GiB; None is 1 GiB.
 
     Raises:
         ModuleMismatchError: ``lwip.wasm`` was not built, or does not fit this package.

@@ -1,8 +1,11 @@
-"""For programs that must not reach the machine's network: `deny`, an audit hook that notes and refuses what would."""
+"""For programs that must not reach the machine's network: `deny`, an audit hook that notes and refuses what would, and
+`machine_refuses`."""
 
 from __future__ import annotations
 
+import _socket
 import socket
+from contextlib import closing
 
 DENIED = {
     "socket.bind",
@@ -17,6 +20,13 @@ DENIED = {
 
 seen: list[str] = []
 """What was refused."""
+
+
+def machine_refuses(port: int) -> None:
+    """Assert that nothing of the machine's listens on a port of its loopback."""
+    for family, host in ((_socket.AF_INET, "127.0.0.1"), (_socket.AF_INET6, "::1")):
+        with closing(_socket.socket(family)) as sock:  # of `_socket`: a polyfill warns of others
+            assert sock.connect_ex((host, port)) != 0, f"port {port} of the machine is open"
 
 
 def deny(event: str, arguments: object) -> None:

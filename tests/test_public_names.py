@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import pydoc
 import re
 import subprocess
 import sys
@@ -87,6 +88,18 @@ def test_public_names_are_documented(name: str) -> None:
         for attribute, member in vars(value).items():
             if not attribute.startswith("_") and inspect.isfunction(member):
                 assert inspect.getdoc(getattr(value, attribute)), f"{name}.{attribute}"
+
+
+def test_help_shows_what_users_call() -> None:
+    """What the driver, interfaces and sockets call among each other begins with an underscore."""
+    for name in tcpip_wasm.__all__:
+        value = getattr(tcpip_wasm, name)
+        if inspect.isclass(value) and value.__module__.startswith("tcpip_wasm"):
+            text = pydoc.plain(pydoc.render_doc(value))
+            shown = re.findall(
+                r"^ \|  (on_\w+|begin|dead_end|forget_port|give_back_soon|leave_backlog)\b", text, re.MULTILINE
+            )
+            assert shown == [], f"{name}: {shown}"
 
 
 def test_errors_are_one_tree() -> None:

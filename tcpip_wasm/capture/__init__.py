@@ -10,15 +10,17 @@
     trace         observations for a test, and their digest
     capture       what passes interfaces of stacks
     connections   TCP connections of a trace
-    plot          pictures of them
+    plotting      `plot`, a figure of one of them
+    picture       how it is drawn
 
-Nothing of it needs more than the standard library, but for `plot`, which needs matplotlib.
+Nothing of it needs more than the standard library, but for `picture`, which needs matplotlib.
 """
 
 from tcpip_wasm.capture.capture import Capture, capture
 from tcpip_wasm.capture.decode import Arp, Ethernet, Icmp, Ip, Packet, Tcp, Udp
 from tcpip_wasm.capture.observation import Event, Observation
 from tcpip_wasm.capture.pcapng import PcapngWriter
+from tcpip_wasm.capture.plotting import plot
 from tcpip_wasm.capture.reading import CapturedFrame, read_capture
 from tcpip_wasm.capture.recorder import Recorder
 from tcpip_wasm.capture.trace import Trace
@@ -39,5 +41,6 @@ __all__ = [
     "Trace",
     "Udp",
     "capture",
+    "plot",
     "read_capture",
 ]

@@ -83,20 +83,35 @@ def line(
     return text
 
 
-def lines(packets: Iterable[Packet], *, events: Sequence[Event] = (), names: Names | None = None) -> Iterator[str]:
+def origin_of(first: float) -> float:
+    """Return the time that text and pictures of a capture count from, given the time of its first packet.
+
+    It is the beginning of a simulated run, of which the times are virtual; else the first packet.
+    """
+    return first if first > _EPOCH else 0.0
+
+
+def lines(
+    packets: Iterable[Packet],
+    *,
+    events: Sequence[Event] = (),
+    names: Names | None = None,
+    origin: float | None = None,
+) -> Iterator[str]:
     """Yield one line for each packet, and one for each event. Sequence numbers of a connection count from the first.
 
     Args:
         packets: the packets.
         events: what happened beside them, in the order of time; what is added while packets come is shown, too.
         names: hosts' names for addresses, see `line`.
+        origin: the time that is shown as 0; None is that of the first of these packets, see `origin_of`.
     """
-    start: float | None = None
+    start = origin
     firsts: dict[Flow, int] = {}
     shown = 0
     for packet in packets:
         if start is None:
-            start = packet.time if packet.time > _EPOCH else 0.0
+            start = origin_of(packet.time)
         while shown < len(events) and events[shown].time <= packet.time:
             yield event_line(events[shown], start)
             shown += 1

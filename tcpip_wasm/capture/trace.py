@@ -18,7 +18,7 @@ from tcpip_wasm.capture.observation import Event, Observation
 from tcpip_wasm.capture.reading import CapturedFrame, read_capture
 from tcpip_wasm.capture.recorder import DROPPED, NOTE, Recorder, cause_of
 from tcpip_wasm.capture.segments import transmissions
-from tcpip_wasm.capture.text import Names, lines
+from tcpip_wasm.capture.text import Names, lines, origin_of
 
 __all__ = ["Event", "Observation", "Trace"]
 
@@ -77,6 +77,7 @@ class Trace:
         self._hash = hashlib.sha256(b"tcpip_wasm trace 1")  # of those that were let go
         self._let_go = 0
         self._about = about
+        self._origin: float | None = None  # of what this is a part of
         self.events: list[Event] = []
         for observation in observations:
             self.record(observation)
@@ -166,7 +167,7 @@ class Trace:
             naming = self._about.name_of if names and self._about is not None else None
         else:
             naming = names
-        every = list(lines(self, events=self.events, names=naming))
+        every = list(lines(self, events=self.events, names=naming, origin=self.origin))
         hidden = self.forgotten
         if last is not None and len(every) > last:
             hidden += len(every) - last
@@ -324,7 +325,18 @@ class Trace:
         trace = Trace(about=self._about)
         trace.events = self.events
         trace._items = list(items)
+        trace._origin = self.origin
         return trace
+
+    @property
+    def origin(self) -> float:
+        """The time that text and pictures count from, in that of the packets: of the whole trace, also in a part of it.
+
+        It is the beginning of a simulated run, else the first packet.
+        """
+        if self._origin is None and self._items:
+            return origin_of(_seen(self._items[0]).time)
+        return self._origin or 0.0
 
     # --- As a file ----------------------------------------------------------------------------------------------
 

@@ -4,6 +4,10 @@
     loop       the event loop's network methods, replaced for a block of code
     placed     real sockets that stand for a connection of the stack, for `sock_connect` and its kin
     placed_datagrams   the same for UDP
+    placed_listeners   the same for sockets that are bound or listen
+    loop_sockets       the loop's methods for these
+    direct     what programs do with sockets past the loop
+    guard      refuses the machine's network in strict blocks
     runner     `run`, which is `asyncio.run` with a stack's network
 
 Existing programs that block:
@@ -25,10 +29,21 @@ Adapters, which import the library that they are for, and which nothing here imp
     extras     what they say where it is not installed
 """
 
+from tcpip_wasm.compat.guard import MachineNetworkWarning, machine_network
 from tcpip_wasm.compat.loop import Polyfill, polyfill
 from tcpip_wasm.compat.patch import polyfill_socket
 from tcpip_wasm.compat.route import RouteLike
 from tcpip_wasm.compat.runner import run
 from tcpip_wasm.compat.thread import StackThread, VirtualHost
 
-__all__ = ["Polyfill", "RouteLike", "StackThread", "VirtualHost", "polyfill", "polyfill_socket", "run"]
+__all__ = [
+    "MachineNetworkWarning",
+    "Polyfill",
+    "RouteLike",
+    "StackThread",
+    "VirtualHost",
+    "machine_network",
+    "polyfill",
+    "polyfill_socket",
+    "run",
+]

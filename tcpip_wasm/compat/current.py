@@ -33,8 +33,11 @@ def use(target: NetworkStack | VirtualHost) -> VirtualHost:
 
     Raises:
         TypeError: neither a stack nor a host.
+        StackError: the stack is gone.
     """
     host = host_of(target)
+    if (error := host.stack._driver.error) is not None:
+        raise error
     with _lock:
         _pile.append(host)
     return host

@@ -130,7 +130,7 @@ class DatagramRelay(Relay):
 
     # --- From the stack -------------------------------------------------------------------------------------------
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """See `Handler`."""
         if kind == abi.EVENT_DATAGRAM:
             self._tell(payload[:HEAD], payload[DATAGRAM_DATA : DATAGRAM_DATA + value])
@@ -153,7 +153,7 @@ class DatagramRelay(Relay):
             self._channel.error = error
             self._tell(REPORT, b"")
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """See `Handler`."""
         self._channel.fail(error)
         self._handle = 0

@@ -1,9 +1,9 @@
 """A loop's network methods, replaced by ones that use a stack for the destinations a route chooses.
 
 The methods are set on the loop *instance*, which works with asyncio's loops and with uvloop's, and taken away again.
-Everything else of the loop is untouched: pipes, subprocesses, signals, Unix sockets, and sockets which somebody else
-has opened and hands over. Owns what is replaced and in which order; connecting is done by `stack`, and what needs a
-socket of the caller by `placed`.
+Everything else of the loop is untouched: pipes, subprocesses, signals, Unix sockets, and sockets which are connected on
+the machine. Owns what is replaced and in which order; connecting is done by `stack`, what needs a socket of the caller
+by `placed`, listening sockets by `loop_sockets`, and what goes past the loop by `direct` and `guard`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import asyncio
 import errno
 import socket
 import ssl as ssl_module
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
-from weakref import WeakKeyDictionary
 
-from tcpip_wasm.compat.placed import PlacedSockets, SocketEnd
+from tcpip_wasm.compat import direct
+from tcpip_wasm.compat.guard import Guard, watch_extensions
+from tcpip_wasm.compat.loop_sockets import SocketMethods, host_of_sockaddr
+from tcpip_wasm.compat.placed import PlacedSockets, SocketEnd, standing
 from tcpip_wasm.compat.placed_datagrams import (
     DatagramEnd,
     discard,
@@ -25,12 +28,13 @@ from tcpip_wasm.compat.placed_datagrams import (
     peer_address,
     wants_broadcasts,
 )
+from tcpip_wasm.compat.placed_listeners import BoundEnd
 from tcpip_wasm.compat.route import ANY_ADDRESS, Route, RouteLike, literal
 from tcpip_wasm.errors import NameResolutionError, network_error
 from tcpip_wasm.names.lookup import port_number
 from tcpip_wasm.sockets import TcpTransport
 from tcpip_wasm.sockets.stream_reader import keep_pieces
-from tcpip_wasm.sockets.tls import client_tls, secured, start_tls
+from tcpip_wasm.sockets.tls import client_tls, secured, server_tls, start_tls
 from tcpip_wasm.stack import NetworkStack
 
 REPLACED: Final = (
@@ -40,6 +44,7 @@ REPLACED: Final = (
     "getaddrinfo",
     "getnameinfo",
     "start_tls",
+    "sock_accept",
     "sock_connect",
     "sock_recv",
     "sock_recv_into",
@@ -48,22 +53,31 @@ REPLACED: Final = (
     "sock_sendall",
     "sock_sendto",
     "sock_sendfile",
+    "connect_accepted_socket",
+    "add_reader",
+    "add_writer",
+    "run_in_executor",
+    "subprocess_exec",
+    "subprocess_shell",
 )
 """What `Polyfill` has a method for."""
 
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 _EOPNOTSUPP: Final = errno.EOPNOTSUPP
 _NOT_GIVEN: Final = object()
+_active = direct.active
+_WAY_OUT: Final = (
+    "Use asyncio, which the stack serves; leave the destination to the machine by route=; or wrap what is meant to "
+    "reach the machine in machine_network()"
+)
 
-_active: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Polyfill]] = WeakKeyDictionary()
 
-
-def polyfill(stack: NetworkStack, route: RouteLike = None) -> Polyfill:
+def polyfill(stack: NetworkStack, route: RouteLike = None, *, strict: bool = False) -> Polyfill:
     """Return a context manager inside which the stack's loop uses the stack; see `NetworkStack.polyfill`."""
-    return Polyfill(stack, route)
+    return Polyfill(stack, route, strict=strict)
 
 
-class Polyfill:
+class Polyfill(SocketMethods):
     """Puts a stack in place of the machine's network, for all tasks of the stack's loop.
 
     Args:
@@ -73,6 +87,8 @@ class Polyfill:
             others. A name goes where the route says; one that is not the stack's is looked up by the machine, and its
             addresses go where the route says. ``"0.0.0.0"`` stands for a server that names no host.
         loop: the loop, where a function chooses the stack.
+        strict: whether what would reach the machine past the stack is refused, see `NetworkStack.polyfill`; a `Guard`
+            says how.
 
     Raises:
         ValueError, TypeError: a malformed route.
@@ -84,9 +100,15 @@ class Polyfill:
         route: RouteLike = None,
         *,
         loop: asyncio.AbstractEventLoop | None = None,
+        strict: bool | Guard = False,
     ) -> None:
         self._chosen = stack
         self._route = Route(route)
+        self._guard = strict if isinstance(strict, Guard) else None
+        if strict is True:
+            self._guard = Guard("polyfill(strict=True)", _WAY_OUT, leaves=lambda host: not self.takes(host))
+        self._restore_extensions: Callable[[], None] | None = None
+        self.thread = 0  # of which a loop that is not running is taken to belong to the code that runs
         self._loop = loop if loop is not None else self.stack.loop
         self._placed = PlacedSockets()
         self._machine: dict[str, Any] = {}  # the methods that serve other destinations
@@ -97,13 +119,18 @@ class Polyfill:
         return f"<Polyfill {'active' if self._machine else 'inactive'} {self._chosen!r}>"
 
     @property
-    def stack(self) -> NetworkStack:
+    def stack(self) -> NetworkStack:  # type: ignore[override]
         """The stack whose network the caller uses."""
         chosen = self._chosen
         return chosen if isinstance(chosen, NetworkStack) else chosen()
 
+    def takes(self, host: str) -> bool:
+        """Whether a host is the stack's."""
+        return self._route.takes(host)
+
     def __enter__(self) -> Polyfill:
-        """Raises RuntimeError where it is entered already, or outside of the stack's loop."""
+        """Raises RuntimeError where it is entered already or outside of the stack's loop, StackError of a stack that is
+        gone."""
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
@@ -112,12 +139,20 @@ class Polyfill:
             raise RuntimeError("a polyfill replaces the loop of its stack, and another loop is running")
         if self._machine:
             raise RuntimeError("this polyfill is active already; make another one")
+        if isinstance(self._chosen, NetworkStack):
+            self._chosen._driver.check()
         self._ended = False
         for name in REPLACED:
             self._before[name] = vars(self._loop).get(name, _NOT_GIVEN)
             self._machine[name] = getattr(self._loop, name)
             setattr(self._loop, name, getattr(self, name))
+        self.thread = threading.get_ident()
         _active.setdefault(self._loop, []).append(self)
+        direct.install()
+        everything = self._route.takes_everything
+        self._restore_extensions = watch_extensions(lambda: everything and direct.taken_by_loop(ANY_ADDRESS))
+        if self._guard is not None:
+            self._guard.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -132,6 +167,12 @@ class Polyfill:
             active.pop()._restore()
 
     def _restore(self) -> None:
+        if self._guard is not None:
+            self._guard.__exit__()
+        if self._restore_extensions is not None:
+            self._restore_extensions()
+            self._restore_extensions = None
+        direct.uninstall()
         for name, before in self._before.items():
             if before is _NOT_GIVEN:
                 delattr(self._loop, name)
@@ -157,7 +198,7 @@ class Polyfill:
             return None
         resolve = self._original("getaddrinfo")
         infos = await resolve(host, port, family=family, type=socket.SOCK_STREAM, flags=flags)
-        return tuple(_host_of(info[4]) for info in infos if self._route.takes(info[4][0])) or None
+        return tuple(host_of_sockaddr(info[4]) for info in infos if self._route.takes(info[4][0])) or None
 
     async def _resolve(self, host: str | None, port: Any, family: int, kind: int, proto: int, flags: int) -> list[Any]:
         try:
@@ -184,6 +225,7 @@ class Polyfill:
         if sock is not None:
             end = self._placed.take(sock)
             if end is None:
+                self._check_connected(sock, "create_connection")
                 connect = self._original("create_connection")
                 return cast("tuple[Any, Any]", await connect(protocol_factory, host, port, sock=sock, **options))
             return await self._attach(protocol_factory, host, port, sock, end, **options)
@@ -223,13 +265,15 @@ class Polyfill:
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
+        server_side: bool = False,
         **_: Any,
     ) -> tuple[Any, Any]:
         """Give the connection that a socket stands for to a protocol, and close the socket."""
         try:
             if host is not None or port is not None:
                 raise ValueError("host/port and sock can not be specified at the same time")
-            tls = client_tls(ssl, None, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
+            times = ssl_handshake_timeout, ssl_shutdown_timeout
+            tls = server_tls(ssl, *times) if server_side else client_tls(ssl, None, server_hostname, *times)
             transport = end.take_over()
             protocol = keep_pieces(factory())
             waiter = self._loop.create_future()
@@ -240,7 +284,7 @@ class Polyfill:
         finally:
             sock.close()
         transport.set_protocol(wrapper or protocol)
-        transport.begin()
+        transport._begin()
         transport.resume_reading()
         return (await secured(wrapper, waiter) if wrapper else transport), protocol
 
@@ -256,6 +300,10 @@ class Polyfill:
         **options: Any,
     ) -> Any:
         """As the loop's. Hosts of one server are all the stack's or all not."""
+        if sock is not None and host is None and port is None:
+            server = await self._serve_socket(protocol_factory, sock, **options)
+            if server is not None:
+                return server
         hosts = [_text(one) for one in ([host] if isinstance(host, (str, bytes)) or host is None else host)]
         ours = [self._route.takes(one or ANY_ADDRESS) for one in hosts] if sock is None else [False]
         if not any(ours):
@@ -270,7 +318,7 @@ class Polyfill:
         for one in hosts:
             if one:
                 infos = await self._resolve(one, port, family, socket.SOCK_STREAM, 0, flags)
-                addresses += [_host_of(info[4]) for info in infos]
+                addresses += [host_of_sockaddr(info[4]) for info in infos]
             else:
                 addresses.append({int(socket.AF_INET): "0.0.0.0", int(socket.AF_INET6): "::"}.get(family))
         for unused in ("reuse_address", "reuse_port"):
@@ -360,7 +408,7 @@ class Polyfill:
         if not host:
             return host
         infos = await self._resolve(host, address[1], family, socket.SOCK_DGRAM, 0, 0)
-        return _host_of(infos[0][4])
+        return host_of_sockaddr(infos[0][4])
 
     # --- Names ----------------------------------------------------------------------------------------------------
 
@@ -396,7 +444,11 @@ class Polyfill:
             return None
         if sock.type != socket.SOCK_STREAM:
             raise network_error(_EOPNOTSUPP, f"a stack has no sockets of type {sock.type}")
-        await self._placed.connect(sock, lambda: self._connect(SocketEnd, destination, address[1], family=family))
+        options: dict[str, Any] = {"family": family}
+        bound = standing(sock)
+        if isinstance(bound, BoundEnd):
+            options["local_addr"] = bound.name[:2]
+        await self._placed.connect(sock, lambda: self._connect(SocketEnd, destination, address[1], **options))
         return None
 
     async def sock_recv(self, sock: Any, n: int) -> bytes:
@@ -473,9 +525,3 @@ def _text(host: Any) -> str:
     if host is None:
         return ""
     return host.decode("idna") if isinstance(host, (bytes, bytearray)) else str(host)
-
-
-def _host_of(sockaddr: tuple[Any, ...]) -> str:
-    """Return the host of a socket address, with its scope."""
-    host = str(sockaddr[0])
-    return f"{host}%{sockaddr[3]}" if len(sockaddr) == 4 and sockaddr[3] and "%" not in host else host

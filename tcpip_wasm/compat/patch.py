@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import socket as real
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from tcpip_wasm.compat import socket as stand_in
 from tcpip_wasm.compat.current import leave, use
+from tcpip_wasm.compat.direct import install, uninstall
+from tcpip_wasm.compat.guard import Guard
 from tcpip_wasm.compat.thread import VirtualHost
 from tcpip_wasm.compat.tls import SSLSocket
 from tcpip_wasm.stack import NetworkStack
@@ -36,8 +38,29 @@ REPLACED: Final = (
 """Names of the `socket` module."""
 
 
+_WAY_OUT: Final = (
+    "Use socket.socket of the socket module as it is inside the block, or wrap what is meant to reach the machine in "
+    "machine_network()"
+)
+
+
 @contextlib.contextmanager
-def polyfill_socket(target: NetworkStack | VirtualHost) -> Iterator[VirtualHost]:
+def strictly(leaves: Callable[[str], bool] | None = None) -> Iterator[None]:
+    """Refuse the machine's network in a block of code inside of `polyfill_socket`.
+
+    Args:
+        leaves: see `Guard`.
+    """
+    install()
+    try:
+        with Guard("polyfill_socket(strict=True)", _WAY_OUT, leaves=leaves):
+            yield
+    finally:
+        uninstall()
+
+
+@contextlib.contextmanager
+def polyfill_socket(target: NetworkStack | VirtualHost, *, strict: bool = False) -> Iterator[VirtualHost]:
     """Let the `socket` module's network be a stack's, in all threads, for a block of code.
 
     ``socket.socket``, and with it ``socket.create_connection``, ``http.client``, ``urllib.request``, ``socketserver``,
@@ -47,12 +70,16 @@ def polyfill_socket(target: NetworkStack | VirtualHost) -> Iterator[VirtualHost]
 
     Args:
         target: a `StackThread`, or a stack whose loop runs in another thread than the code inside.
+        strict: whether what reaches the machine past the replaced names is refused with `MachineNetworkError`, in all
+            threads, while the block lasts: sockets of classes that were taken away before, ``_socket``, the machine's
+            resolver, other programs. See `NetworkStack.polyfill`; `machine_network` exempts code.
 
     Yields:
         The host.
 
     Raises:
         TypeError: something else.
+        StackError: the stack is gone.
         RuntimeError: on leaving, where an inner block is still active.
     """
     host = use(target)
@@ -62,7 +89,8 @@ def polyfill_socket(target: NetworkStack | VirtualHost) -> Iterator[VirtualHost]
         for name in REPLACED:
             setattr(real, name, getattr(stand_in, name))
         ssl.SSLContext.sslsocket_class = SSLSocket
-        yield host
+        with strictly() if strict else contextlib.nullcontext():
+            yield host
     finally:
         leave(host)
         for owner, name, value in before:

@@ -13,8 +13,9 @@ import socket
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
+from tcpip_wasm.compat.guard import REAL
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets import TcpTransport
 
@@ -30,8 +31,8 @@ class End:
 
     transport: Any
 
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.loop = loop or asyncio.get_running_loop()
         self._waiting: dict[asyncio.Future[None], None] = {}  # in the order in which they came
         self.ended = False
         self.error: BaseException | None = None
@@ -53,8 +54,8 @@ class End:
 class SocketEnd(End, asyncio.Protocol):
     """The protocol of a connection nobody has taken over yet. It reads only while somebody receives."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        super().__init__(loop)
         self._received = bytearray()
         self._eof = False
         self._full = False
@@ -147,6 +148,36 @@ class PlacedSocket(socket.socket):
         """Return the connection's own address."""
         return _standing[self].transport.get_extra_info("sockname")
 
+    def listen(self, backlog: int = 128, /) -> None:
+        """Listen on the stack, at the address that `bind` has taken.
+
+        Raises:
+            OSError: ``EINVAL`` of a connection, ``EADDRINUSE``.
+        """
+        listen = getattr(_standing[self], "listen", None)
+        if listen is None:
+            raise network_error(errno.EINVAL, "the socket stands for a connection")
+        listen(self, backlog)
+
+    def _cannot(self, call: str) -> NoReturn:
+        raise network_error(
+            errno.EOPNOTSUPP,
+            f"socket.{call}() of a socket that stands for one of a stack: use loop.sock_{call}() or an asyncio server, "
+            "or run the program in another thread inside polyfill_socket()",
+        )
+
+    def accept(self) -> NoReturn:
+        """Raises OSError: ``EOPNOTSUPP``; connections are accepted by `loop.sock_accept` or a server."""
+        self._cannot("accept")
+
+    def connect(self, address: Any, /) -> NoReturn:
+        """Raises OSError: ``EOPNOTSUPP``; `loop.sock_connect` connects."""
+        self._cannot("connect")
+
+    def connect_ex(self, address: Any, /) -> int:
+        """Return ``EOPNOTSUPP``; `loop.sock_connect` connects."""
+        return errno.EOPNOTSUPP
+
     def shutdown(self, how: int, /) -> None:
         """Say FIN, unless only receiving ends."""
         transport = _standing[self].transport
@@ -158,8 +189,20 @@ class PlacedSocket(socket.socket):
 
 def _stand_for_itself(sock: Any) -> None:
     if isinstance(sock, PlacedSocket):
-        cast(Any, sock).__class__ = socket.socket
+        cast(Any, sock).__class__ = REAL
     _standing.pop(sock, None)
+
+
+def stand_for(sock: socket.socket, end: Any) -> None:
+    """Let a plain socket have the addresses of what it stands for, and end with it."""
+    if type(sock) in (REAL, PlacedSocket):  # of other kinds the end is noticed by `sweep`
+        _standing[sock] = end
+        sock.__class__ = PlacedSocket
+
+
+def standing(sock: Any) -> Any:
+    """Return what a socket has the addresses of, or None."""
+    return _standing.get(sock) if isinstance(sock, PlacedSocket) else None
 
 
 class PlacedSockets:
@@ -202,11 +245,31 @@ class PlacedSockets:
         if sock.fileno() == -1:  # closed while we connected
             end.transport.close()
             raise network_error(errno.EBADF, "the socket was closed")
+        self.put(sock, end)
+
+    def put(self, sock: socket.socket, end: Any) -> None:
+        """Let a socket stand for what is open already."""
         self._ends[sock] = end
-        if type(sock) is socket.socket:  # of other kinds the end is noticed by `sweep`
-            _standing[sock] = end
-            sock.__class__ = PlacedSocket
+        stand_for(sock, end)
         weakref.finalize(sock, _forgotten, end).atexit = False
+
+    def bind(self, sock: socket.socket, end: Any) -> None:
+        """Let a socket have the address that it is bound to on the stack."""
+        self.sweep()
+        stand_for(sock, end)
+
+    def leave(self, sock: socket.socket) -> None:
+        """Forget what a socket stands for; it goes on to stand for it when the polyfill ends."""
+        self._ends.pop(sock, None)
+
+    def has_descriptor(self, descriptor: Any) -> bool:
+        """Whether a descriptor, or an object with one, is that of a socket in the table."""
+        if not self._ends:
+            return False
+        if isinstance(descriptor, socket.socket):
+            return descriptor in self._ends
+        number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
+        return any(sock.fileno() == number for sock in self._ends)
 
     def sweep(self) -> None:
         """Close the connections of sockets that were closed."""

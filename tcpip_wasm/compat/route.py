@@ -69,6 +69,11 @@ class Route:
                 raise ValueError(f"route: {entry!r} is neither a network nor a pattern of names") from None
             self._patterns.append(entry.lower().rstrip("."))
 
+    @property
+    def takes_everything(self) -> bool:
+        """Whether there is nothing that is left to others."""
+        return self._everything
+
     def takes(self, host: str) -> bool:
         """Return whether a host, an address or a name, is the stack's."""
         if self._everything:

@@ -16,6 +16,7 @@ def run(
     *,
     stack: NetworkStack | Callable[[], Awaitable[NetworkStack]] | None = None,
     route: RouteLike = None,
+    strict: bool = False,
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> Any:
@@ -25,7 +26,7 @@ def run(
         main: the program.
         stack: a stack, on whose loop the program then runs; or what makes one, such as a coroutine function, which is
             called on a new loop and whose stack is closed at the end; None makes one with nothing but a loopback.
-        route: see `NetworkStack.polyfill`.
+        route, strict: see `NetworkStack.polyfill`.
         debug: as for `asyncio.run`; only with a new loop.
         loop_factory: makes the new loop, such as `uvloop.new_event_loop`.
 
@@ -33,25 +34,34 @@ def run(
         What `main` returns. Called while the stack's loop runs, an awaitable for it, since nothing can run twice.
 
     Raises:
+        TypeError: `main` is no coroutine.
         RuntimeError: another loop runs in this thread.
         ValueError: `debug` or `loop_factory` with a stack, which has its loop.
     """
+    if not asyncio.iscoroutine(main):
+        raise TypeError(f"main must be a coroutine, such as main() makes (run(main()), not run(main)), not {main!r}")
     if isinstance(stack, NetworkStack):
         if debug is not None or loop_factory is not None:
             main.close()
             raise ValueError("debug, loop_factory: the stack has its loop already")
-        inside = _inside(main, stack, route)
+        inside = _inside(main, stack, route, strict)
         if stack.loop.is_running():
             return inside
         return stack.loop.run_until_complete(inside)
+    if stack is not None and not callable(stack):
+        main.close()
+        raise TypeError(f"stack must be a NetworkStack, a function that makes one, or None, not {stack!r}")
     make = stack or create_stack
     if asyncio._get_running_loop() is not None:
         main.close()
-        raise RuntimeError("compat.run() makes a loop, and another loop is running; give it the stack of that loop")
+        raise RuntimeError(
+            "compat.run() makes an event loop, and one runs in this thread already, as it does in a notebook: there, "
+            "make a stack by `await create_stack()`, and await compat.run(main(), stack=stack)"
+        )
 
     async def with_own_stack() -> Any:
         async with await make() as own:
-            return await _inside(main, own, route)
+            return await _inside(main, own, route, strict)
 
     try:
         with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
@@ -60,9 +70,9 @@ def run(
         main.close()  # had it not begun, it would complain
 
 
-async def _inside(main: Coroutine[Any, Any, Any], stack: NetworkStack, route: RouteLike) -> Any:
+async def _inside(main: Coroutine[Any, Any, Any], stack: NetworkStack, route: RouteLike, strict: bool) -> Any:
     try:
-        with polyfill(stack, route=route):
+        with polyfill(stack, route=route, strict=strict):
             return await main
     finally:
         main.close()

@@ -277,7 +277,7 @@ class Socket(Transfers):
                 break
             except IndexError:
                 continue  # the listener is about to end
-        channel.host.tell(relay.transport.leave_backlog)
+        channel.host.tell(relay.transport._leave_backlog)
         accepted = Socket.__new__(Socket, channel.family, channel.kind)
         accepted._adopt(channel, near.detach(), self.proto)
         if real.getdefaulttimeout() is None and self.gettimeout():

@@ -300,7 +300,9 @@ class Core:
             OSError: ``ENOBUFS`` without memory, ``ENOSPC`` where there are too many.
         """
         self._put_scratch(mac)
-        handle = self._call("interface_add", kind, mtu)
+        handle = self._call(
+            "interface_add", kind, mtu, detail=f"an interface more (a stack has {abi.MAX_INTERFACES} at most)"
+        )
         block = self._call("interface_block", handle)
         self._instance.refresh()
         return FrameBuffers(self._instance, handle, block // 4)
@@ -313,7 +315,8 @@ class Core:
         """Give an interface an address. An IPv4 address replaces the one before; there is room for seven IPv6 addresses
         beside the link-local one."""
         self._put_scratch(address.packed)
-        self._call("interface_address", handle, address.version, prefix, detail=str(address))
+        detail = f"address {address}" + (" (an interface has seven of IPv6 at most)" if address.version == 6 else "")
+        self._call("interface_address", handle, address.version, prefix, detail=detail)
 
     def random_mac(self) -> bytes:
         """Return a locally administered unicast MAC that derives from the seed; each call gives another."""

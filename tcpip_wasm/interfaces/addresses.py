@@ -19,6 +19,8 @@ _MAC: Final = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 
 MIN_MTU: Final = 68
 """Bytes: RFC 791, section 3.2."""
+MIN_MTU6: Final = 1280
+"""Bytes: RFC 8200, section 5."""
 MAX_MTU: Final = 65535
 """Bytes: the length field of IPv4 (RFC 791, section 3.1)."""
 
@@ -81,11 +83,19 @@ def parse_mac(mac: str | bytes | None) -> bytes:
     return packed
 
 
-def parse_mtu(mtu: int) -> int:
+def parse_mtu(mtu: int, addresses: Iterable[IPInterface] = ()) -> int:
     """Return an MTU in bytes, 68 to 65,535.
+
+    Args:
+        mtu: what the caller wrote.
+        addresses: those of the interface.
 
     Raises:
         TypeError: not an int.
-        ValueError: out of range.
+        ValueError: out of range, or too small for an IPv6 address.
     """
-    return check_int("mtu", mtu, MIN_MTU, MAX_MTU)
+    check_int("mtu", mtu, MIN_MTU, MAX_MTU)
+    address = next((one for one in addresses if one.version == 6), None)
+    if address is not None and mtu < MIN_MTU6:
+        raise ValueError(f"mtu: {mtu} is less than the {MIN_MTU6} that IPv6 needs (RFC 8200), and ip has {address}")
+    return mtu

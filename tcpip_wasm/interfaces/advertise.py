@@ -14,6 +14,7 @@ from typing import Final
 from tcpip_wasm.arguments import check_int
 from tcpip_wasm.engine import INFINITE, build_advertisement
 from tcpip_wasm.errors import NetworkError, StackError
+from tcpip_wasm.interfaces.addresses import MIN_MTU6
 from tcpip_wasm.interfaces.interface import Interface
 
 __all__ = ["RouterAdvertiser"]
@@ -59,6 +60,8 @@ class RouterAdvertiser:
         self._lifetime = check_int("lifetime", lifetime, 0, INFINITE)
         self._preferred = check_int("preferred", lifetime // 2 if preferred is None else preferred, 0, lifetime)
         self._router_lifetime = check_int("router_lifetime", router_lifetime, 0, MAX_ROUTER_LIFETIME)
+        if interface.mtu < MIN_MTU6:
+            raise ValueError(f"{interface.name} has an MTU of {interface.mtu}, and IPv6 needs {MIN_MTU6} (RFC 8200)")
         if mtu is not None and not 1280 <= mtu <= interface.mtu:
             raise ValueError(f"mtu: {mtu} is not within 1280 to {interface.mtu}")
         self._mtu = mtu
@@ -92,7 +95,7 @@ class RouterAdvertiser:
             return False
         return True
 
-    def on_solicitation(self) -> None:
+    def _on_solicitation(self) -> None:
         """Somebody asked: answer soon, but no more often than allowed."""
         if not self.closed:
             self._at(max(self._loop.time() + self._random.random() * ANSWER_DELAY, self._latest + MIN_DELAY))

@@ -81,9 +81,9 @@ class BridgeInterface(Interface):
         if tap not in self._ports:
             raise ValueError(f"tap: {tap!r} is no port of {self.name}")
         self.driver.core.bridges.remove_port(self.handle, tap.handle)
-        self.forget_port(tap)
+        self._forget_port(tap)
 
-    def forget_port(self, tap: TapInterface) -> None:
+    def _forget_port(self, tap: TapInterface) -> None:
         """The tap is a port no more; the module knows."""
         self._ports.remove(tap)
         tap.bridge = None
@@ -101,6 +101,11 @@ class BridgeInterface(Interface):
         super().unobserve(observer)
         for tap in self._ports:
             tap.unobserve(observer)
+
+    @property
+    def attached(self) -> bool:
+        """Whether something is attached to one of the ports."""
+        return any(tap.attached for tap in self._ports)
 
     @property
     def ageing(self) -> int:
@@ -127,7 +132,7 @@ class BridgeInterface(Interface):
 
     def _let_go(self, error: Exception | None) -> None:
         for tap in self.ports:  # they are interfaces of their own again
-            self.forget_port(tap)
+            self._forget_port(tap)
         super()._let_go(error)
 
 

@@ -27,9 +27,9 @@ from tcpip_wasm.engine import (
     parse_advertisement,
 )
 from tcpip_wasm.errors import NetworkError, StackError, network_error
-from tcpip_wasm.interfaces.addresses import IPInterface
+from tcpip_wasm.interfaces.addresses import MIN_MTU6, IPInterface
 from tcpip_wasm.interfaces.advertise import RouterAdvertiser
-from tcpip_wasm.interfaces.interface import Interface
+from tcpip_wasm.interfaces.interface import Interface, lost_frames
 
 __all__ = ["AutoconfiguredAddress", "Lease"]
 
@@ -179,7 +179,7 @@ class ConfigurableInterface(Interface):
             OSError: ``EADDRNOTAVAIL`` where another host has the address: it is not used, and not among `addresses`
                 any more. ``EADDRINUSE`` with ``dhcp`` where there is an IPv4 address, or a UDP socket has port 68.
                 ``EBUSY`` while another call waits. ``ENODEV`` where the interface was removed.
-            ValueError: nothing to do, or a timeout that is not positive.
+            ValueError: nothing to do, a timeout that is not positive, or ``slaac`` with an MTU too small for IPv6.
             TypeError: a timeout that is no number.
 
         Cancelled, it stops what it began.
@@ -189,6 +189,8 @@ class ConfigurableInterface(Interface):
             raise ValueError("configure: one of dhcp, slaac and dad must be true")
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout: {timeout} is not more than 0")
+        if slaac and self.mtu < MIN_MTU6:
+            raise ValueError(f"slaac: {self.name} has an MTU of {self.mtu}, and IPv6 needs {MIN_MTU6}")
         self.check()
         if self._configuring:
             raise NetworkError(errno.EBUSY, f"{self.name} is being configured already")
@@ -216,7 +218,8 @@ class ConfigurableInterface(Interface):
             begun.clear()
         except TimeoutError as error:
             if error.errno is None:
-                raise network_error(errno.ETIMEDOUT, f"configure {self.name}") from None
+                why = lost_frames([self])
+                raise network_error(errno.ETIMEDOUT, f"configure {self.name}{f': {why}' if why else ''}") from None
             raise
         finally:
             self._configuring = False
@@ -306,7 +309,7 @@ class ConfigurableInterface(Interface):
         )
         return self._advertiser
 
-    def give_back_soon(self) -> bool:
+    def _give_back_soon(self) -> bool:
         """Release what was lent, before the stack closes; True if there is something to be sent."""
         if self._removed:
             return False
@@ -381,15 +384,15 @@ class ConfigurableInterface(Interface):
         self.check()
 
     def _changed(self) -> None:
-        if self.on_name_servers is not None:
-            self.on_name_servers(self)
+        if self._on_name_servers is not None:
+            self._on_name_servers(self)
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     # --- Events -------------------------------------------------------------------------------------------------
 
-    def on_configuration_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_configuration_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event that is about no frames."""
         if kind == abi.EVENT_ADDRESS:
             self._on_address(value, payload)
@@ -397,7 +400,7 @@ class ConfigurableInterface(Interface):
             self._on_advertisement(payload)
         elif kind == abi.EVENT_ROUTER_SOLICITATION:
             if self._advertiser is not None:
-                self._advertiser.on_solicitation()
+                self._advertiser._on_solicitation()
             return
         elif kind == abi.EVENT_LEASE_MESSAGE:
             self._options = dhcp_options(payload)
@@ -489,7 +492,7 @@ class ConfigurableInterface(Interface):
             self._advertiser.stop()
         self._changed()
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone; who waits hears of it."""
-        super().on_stack_gone(error)
+        super()._on_stack_gone(error)
         self._changed()

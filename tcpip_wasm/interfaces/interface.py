@@ -7,7 +7,7 @@ interface where a cable joins the two. Until something is attached, frames that 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Final, Protocol
@@ -16,6 +16,9 @@ from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import FrameBuffers, abi, observe, split_records, unobserve
 from tcpip_wasm.errors import NetworkError, StackError
 from tcpip_wasm.interfaces.addresses import IPInterface
+
+MOST_NAMED: Final = 8
+"""Interfaces or addresses that an error lists."""
 
 _NEARLY_FULL: Final = abi.TRANSMIT_CAPACITY - 2 * abi.MAX_FRAME
 
@@ -135,7 +138,7 @@ class Interface:
 
     _checksums = True
 
-    dead_end: str | None = None
+    _dead_end: str | None = None
     """Why nothing that leaves arrives, in words, where whoever is attached knows: connects by it fail at once."""
 
     def statistics(self) -> InterfaceStatistics:
@@ -152,10 +155,10 @@ class Interface:
         """The domains to look for short names in that this interface was told of; see `ConfigurableInterface`."""
         return ()
 
-    on_name_servers: Callable[[Interface], None] | None = None
+    _on_name_servers: Callable[[Interface], None] | None = None
     """Called when `name_servers` or `search` may have changed."""
 
-    def give_back_soon(self) -> bool:
+    def _give_back_soon(self) -> bool:
         """Release what was lent, before the stack closes; True if there is something to be sent."""
         return False
 
@@ -193,13 +196,13 @@ class Interface:
     def resume_transmit(self) -> None:
         """There is room for what waits: it leaves now, before the next poll adds to it."""
         if self.buffers.transmit_length:
-            self.on_event(abi.EVENT_TRANSMIT, 0, b"")
+            self._on_event(abi.EVENT_TRANSMIT, 0, b"")
         self.driver.wake()
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Frames wait to be sent, or something else has happened."""
         if kind != abi.EVENT_TRANSMIT:
-            self.on_configuration_event(kind, value, payload)
+            self._on_configuration_event(kind, value, payload)
             return
         buffers, far = self.buffers, self._far
         if far is not None:
@@ -221,7 +224,7 @@ class Interface:
         if value > _NEARLY_FULL and buffers.transmit_length < value:
             self.driver.wake()  # the buffer may have refused segments, which can leave now
 
-    def on_configuration_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_configuration_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event that is about no frames; see `ConfigurableInterface`."""
 
     # --- Frames in ----------------------------------------------------------------------------------------------
@@ -314,7 +317,7 @@ class Interface:
         self.driver.core.remove_interface(self.handle)
         self._let_go(None)
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone, and so is this interface."""
         self._removed = True
         self.buffers.close()
@@ -331,6 +334,19 @@ class Interface:
                 self.driver.report(failure, "an observer of an interface failed")
         if port is not None:
             port.detached(error)
+
+
+def lost_frames(interfaces: Iterable[Interface]) -> str | None:
+    """Return what to say of interfaces where nothing takes the frames of any of them; else None.
+
+    Such frames are dropped and counted, so that a call which waits for an answer ends in a time-out.
+    """
+    idle = [interface for interface in interfaces if interface.type != "loopback"]
+    if not idle or any(interface.attached for interface in idle):
+        return None
+    names = [interface.name for interface in idle]
+    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return f"nothing is attached to {', '.join(names[:MOST_NAMED] + more)}, which drops what it sends"
 
 
 def check_interface(name: str, interface: object, driver: Driver) -> Interface:

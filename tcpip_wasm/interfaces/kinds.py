@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import StreamLockedError
-from tcpip_wasm.interfaces.addresses import IPInterface
+from tcpip_wasm.interfaces.addresses import MIN_MTU6, IPInterface
 from tcpip_wasm.interfaces.configure import ConfigurableInterface
 from tcpip_wasm.interfaces.frames import FrameSink, FrameSource
 from tcpip_wasm.interfaces.interface import Interface, Observer
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from tcpip_wasm.interfaces.bridge import BridgeInterface
 
 LOOPBACK_MTU: Final = 65535
-MIN_MTU6: Final = 1280
-"""Bytes: RFC 8200, section 5."""
 
 
 class LoopbackInterface(Interface):
@@ -32,7 +30,7 @@ class LoopbackInterface(Interface):
     def __init__(self, driver: Driver, name: str, addresses: list[IPInterface]) -> None:
         super().__init__(driver, name, LOOPBACK_MTU, addresses)
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Packets wait. Only while somebody observes does the module say so, and leave it to the host to move them."""
         buffers = self.buffers
         if not self._observers or buffers.move_to(buffers):
@@ -125,7 +123,7 @@ class TapInterface(ConfigurableInterface, StreamInterface):
         """Take the tap out of its stack, and out of its bridge."""
         super().remove()
         if self.bridge is not None:
-            self.bridge.forget_port(self)
+            self.bridge._forget_port(self)
 
     @property
     def link_local(self) -> IPv6Address | None:

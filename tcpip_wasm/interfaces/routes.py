@@ -14,13 +14,10 @@ from typing import Final
 
 from tcpip_wasm.arguments import check_int
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.errors import NetworkError, network_error
-from tcpip_wasm.interfaces.interface import Interface, check_interface
+from tcpip_wasm.errors import IcmpError, NetworkError, network_error
+from tcpip_wasm.interfaces.interface import MOST_NAMED, Interface, check_interface, lost_frames
 
 MAX_METRIC: Final = 2**31 - 1
-
-MOST_TOLD: Final = 8
-"""Addresses that an error lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,27 +135,49 @@ class RoutingTable:
             OSError: ``ENETUNREACH``.
         """
         interfaces = self._interfaces()
-        if all(interface.dead_end is None for interface in interfaces):
+        if all(interface._dead_end is None for interface in interfaces):
             return
         if any(remote == address.ip for interface in interfaces for address in interface.addresses):
             return
-        if scope:
-            way = next((interface for interface in interfaces if interface.handle == scope), None)
-        else:
-            fitting = [route for route in self.routes if remote in route.network]
-            best = max(fitting, key=lambda one: (one.network.prefixlen, one.connected, -one.metric), default=None)
-            way = best.interface if best is not None else None
-        if way is not None and way.dead_end is not None:
-            raise network_error(errno.ENETUNREACH, f"connect to {remote}:{port}: {way.dead_end}")
+        way = self._way(remote, scope)
+        if way is not None and way._dead_end is not None:
+            raise network_error(errno.ENETUNREACH, f"connect to {remote}:{port}: {way._dead_end}")
 
-    def explained(self, error: NetworkError, remote: IPv4Address | IPv6Address) -> NetworkError:
-        """Return an error of a call; one that says there is no route also says which networks there are.
+    def _way(self, remote: IPv4Address | IPv6Address, scope: int) -> Interface | None:
+        """Return the interface that packets for an address leave by, or None where this table has no route."""
+        if scope:
+            return next((interface for interface in self._interfaces() if interface.handle == scope), None)
+        fitting = [route for route in self.routes if remote in route.network]
+        best = max(fitting, key=lambda one: (one.network.prefixlen, one.connected, -one.metric), default=None)
+        return best.interface if best is not None else None
+
+    def explained(
+        self, error: NetworkError, remote: IPv4Address | IPv6Address | None, scope: int = 0
+    ) -> NetworkError:
+        """Return an error of a call with what this table knows of its cause.
+
+        ``ENETUNREACH`` also says that a link-local address needs a scope, or which networks there are. A time-out also
+        says where nothing is attached to the interface by which packets left.
 
         Args:
             error: what the call raised.
-            remote: where it was to lead.
+            remote: where it was to lead; None for a name.
+            scope: handle of the interface that a link-local address belongs to, or 0.
         """
-        if error.errno != errno.ENETUNREACH or any(remote in route.network for route in self.routes):
+        if isinstance(error, IcmpError):
+            return error  # it says who has answered
+        lacks_scope = remote is not None and remote.version == 6 and remote.is_link_local and not scope
+        if error.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH):
+            way = None if remote is None else self._way(remote, scope)
+            why = lost_frames([way] if way is not None else self._interfaces())
+            if lacks_scope and all(interface.type == "loopback" for interface in self._interfaces()):
+                why = self._scope_needed(remote)
+            return error if why is None else type(error)(error.errno, f"{error.strerror}: {why}")
+        if error.errno != errno.ENETUNREACH or remote is None:
+            return error
+        if lacks_scope:
+            return NetworkError(error.errno, f"{error.strerror}: {self._scope_needed(remote)}")
+        if any(remote in route.network for route in self.routes):
             return error  # something else, or a broadcast
         known = [
             f"{interface.name} has {address}"
@@ -166,9 +185,20 @@ class RoutingTable:
             for address in interface.addresses
             if interface.type != "loopback" and address.version == remote.version
         ]
-        more = [f"and {len(known) - MOST_TOLD} more"] if len(known) > MOST_TOLD else []
-        why = ", ".join(known[:MOST_TOLD] + more) or f"no interface has an IPv{remote.version} address"
+        more = [f"and {len(known) - MOST_NAMED} more"] if len(known) > MOST_NAMED else []
+        why = ", ".join(known[:MOST_NAMED] + more) or f"no interface has an IPv{remote.version} address"
         return NetworkError(error.errno, f"{error.strerror}: no route, {why}")
+
+    def _scope_needed(self, remote: object) -> str:
+        # RFC 4007, section 6: such an address names no host without the zone in which it is valid.
+        names = [interface.name for interface in self._interfaces() if interface.type != "loopback"]
+        if not names:
+            return f"{remote} is link-local, and the stack has no interface but its loopback"
+        more = [f"and {len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+        return (
+            f"{remote} is link-local and needs the interface as its scope, such as {remote}%{names[0]}; "
+            f"the stack has {', '.join(names[:MOST_NAMED] + more)}"
+        )
 
     def _gateway(
         self,

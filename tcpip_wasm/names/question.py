@@ -39,8 +39,9 @@ class Questions:
 
     Args:
         exchange: asks one server.
-        servers: tells which servers there are now.
-        cache: keeps outcomes by (name, type), and by (name, None) where a name has no records of any type.
+        servers: returns the servers to ask now.
+        has_servers: returns whether any of these was configured, or learned by an interface.
+        cache: keeps outcomes by (name, type).
         counters: counts.
     """
 
@@ -48,11 +49,13 @@ class Questions:
         self,
         exchange: Exchange,
         servers: Callable[[], list[Server]],
+        has_servers: Callable[[], bool],
         cache: Cache[Outcome],
         counters: Counters,
     ) -> None:
         self._exchange = exchange
         self._servers = servers
+        self._has_servers = has_servers
         self._cache = cache
         self._counters = counters
 
@@ -60,7 +63,7 @@ class Questions:
         """Ask, follow CNAMEs from answer to answer, remember how it ended, and return that.
 
         Raises:
-            NameResolutionError: no server told, or nonsense.
+            NameResolutionError: no server gave an answer, or only a loop of CNAMEs.
             StackError: the stack is gone.
         """
         current, ttl = name, MAX_TTL
@@ -89,13 +92,13 @@ class Questions:
         self, name: wire.Name, current: wire.Name, rdtype: int, response: wire.Response, ttl: int
     ) -> Outcome:
         """There is no such name, or nothing of this type: remember that, if the answer says for how long."""
-        gone = response.rcode == wire.NXDOMAIN
-        text = f"{name}: no such name" if gone else f"{name}: the name has no such record"
+        is_gone = response.rcode == wire.NXDOMAIN
+        text = f"{name}: no such name" if is_gone else f"{name}: the name has no such record"
         outcome = Outcome(error=socket.EAI_NONAME, text=text)
         if response.denial is not None and current.is_subdomain(response.denial[0]):
-            # RFC 2308, section 5: a name that is gone has no records of any type.
-            key = (name, None) if gone and current == name else (name, rdtype)
-            self._cache.put(key, outcome, min(ttl, response.denial[1], MAX_NEGATIVE_TTL))
+            # RFC 2308, section 5, and RFC 8020 would let NXDOMAIN deny every type and every longer name. Servers exist
+            # that send it where the name has no record of this type alone (RFC 4074, section 4.2).
+            self._cache.put((name, rdtype), outcome, min(ttl, response.denial[1], MAX_NEGATIVE_TTL))
         return outcome
 
     async def _ask_servers(self, name: wire.Name, rdtype: int) -> wire.Response:
@@ -122,5 +125,12 @@ class Questions:
                     counters.refused += 1
                     reasons[server] = f"code {response.rcode}"
                 servers.remove(server)  # it has said no: asking again would not help
-        told = ", ".join(f"{host} port {port}: {reason}" for (host, port), reason in reasons.items())
-        raise NameResolutionError(socket.EAI_AGAIN, f"{name}: no server told ({told})")
+        answers = ", ".join(f"{host} port {port}: {reason}" for (host, port), reason in reasons.items())
+        if self._has_servers():
+            text = f"{name}: no name server gave an answer ({answers})"
+        else:
+            text = (
+                f"{name}: it is not in the hosts table, and the stack has no name server: assign stack.name_servers, "
+                f"or add the name to stack.hosts (asked for lack of another: {answers})"
+            )
+        raise NameResolutionError(socket.EAI_AGAIN, text)

@@ -171,7 +171,7 @@ class Resolver:
 
         Raises:
             NameResolutionError: ``EAI_NONAME`` where there is no such name, or no such address of it; ``EAI_AGAIN``
-                where no server told; ``EAI_FAIL`` where dnspython is not installed.
+                where no server gave an answer; ``EAI_FAIL`` where dnspython is not installed.
             ValueError: the name is malformed.
             StackError: the stack is gone.
 
@@ -207,8 +207,11 @@ class Resolver:
         return tuple(names)
 
     def _check_servers(self, host: str) -> None:
-        if not (self.asks_itself or self._own or any(servers for servers, _ in self._learned.values())):
+        if not (self.asks_itself or self._has_servers()):
             raise NameResolutionError(socket.EAI_NONAME, f"{host}: no such name, and no name server to ask")
+
+    def _has_servers(self) -> bool:
+        return bool(self._own) or any(servers for servers, _ in self._learned.values())
 
     def _load(self, host: str) -> Any:
         """Import what knows the wire format, when it is needed first."""
@@ -225,7 +228,9 @@ class Resolver:
             from tcpip_wasm.names.question import Questions
 
             exchange = Exchange(*self._open, self._numbers, self._counters)
-            self._questions = Questions(exchange, lambda: self.servers, self._cache, self._counters)
+            self._questions = Questions(
+                exchange, lambda: self.servers, self._has_servers, self._cache, self._counters
+            )
             self._wire = wire
         return self._wire
 
@@ -280,7 +285,7 @@ class Resolver:
                 return
 
     def _cached(self, name: wire.Name, rdtype: int) -> Outcome | None:
-        return self._cache.get((name, None)) or self._cache.get((name, rdtype))
+        return self._cache.get((name, rdtype))
 
     async def _ask(self, name: wire.Name, rdtype: int) -> Outcome:
         """Return how a question ends, together with all others who ask it now."""

@@ -9,10 +9,12 @@
     host       hosts, their network cards, crashes
     loop       the event loop whose clock jumps
     clock      the process's clocks and random numbers, which follow it
+    dates      `datetime.now`, which follows these clocks
     threads    which threads the loop has to wait for
     log        log records that know the virtual time and the host
     names      names of hosts
-    current    which host a piece of code runs on
+    current    which host a piece of code runs on, and for which service
+    owners     which service has opened a socket
     waiting    what tasks wait for, in words
     leftovers  what a scenario has left open
     errors     what ends a run

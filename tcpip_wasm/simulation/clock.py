@@ -1,15 +1,16 @@
 """The process's clocks and its random numbers, which follow a simulation while one runs.
 
-Replaced are the functions of the module `time`: ``time``, ``monotonic``, ``perf_counter`` and what is named after them
-with ``_ns``, for the thread of the loop and those that are started while they are replaced; threads that ran before,
-such as those of a debugger or of a worker that runs simulations, keep real time. Virtual time begins at a set date, so
-that dates in headers and logs repeat. The global generator of `random` is seeded. `os.urandom` draws from the seed
-where it is called in the thread of the loop, and with it `secrets`, `uuid.uuid4`, `random.SystemRandom`: the keys of a
-WebSocket repeat, too. All of it is put back.
+Replaced are functions of the module `time`, for the thread of the loop and those that are started while they are
+replaced: ``time``, ``monotonic``, ``perf_counter`` and what is named after them with ``_ns``; ``clock_gettime`` of the
+clocks that these read; and ``localtime``, ``gmtime``, ``ctime``, ``asctime`` and ``strftime`` where they are given no
+time. Threads that ran before, such as those of a debugger or of a worker that runs simulations, keep real time. Dates
+follow, see `dates`. Virtual time begins at a set date, so that dates in headers and logs repeat. The global generator
+of `random` is seeded. `os.urandom` draws from the seed where it is called in the thread of the loop, and with it
+`secrets`, `uuid.uuid4`, `random.SystemRandom`: the keys of a WebSocket repeat, too. All of it is put back.
 
-What stays real: `time.sleep`, `time.process_time`, `datetime.datetime.now` (it asks the system, so use
-``datetime.fromtimestamp(time.time())``), what OpenSSL draws (so what TLS sends never repeats), the clock by which it
-judges certificates, and names that were imported from these modules before (``from time import time``).
+What stays real is listed for users in docs/testing.md, "What is virtual": `time.sleep`, `time.process_time`,
+`uuid.uuid1`, time stamps of files, what OpenSSL draws (so what TLS sends never repeats), the clock by which it judges
+certificates, and names that were imported from these modules before (``from time import time``).
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from tcpip_wasm.simulation.dates import follow_dates
 from tcpip_wasm.simulation.errors import SimulationError
 from tcpip_wasm.simulation.loop import SECOND, VirtualLoop
 
 EPOCH: Final = 946_684_800.0
 """2000-01-01 00:00:00 UTC: what `time.time` says when a run begins, unless it is told otherwise."""
+
+_MONOTONIC: Final = ("CLOCK_MONOTONIC", "CLOCK_MONOTONIC_RAW", "CLOCK_BOOTTIME", "CLOCK_UPTIME_RAW")
 
 _one_at_a_time: Final = threading.Lock()
 
@@ -70,6 +74,7 @@ def follow(loop: VirtualLoop, chance: Chance, epoch: float = EPOCH) -> Iterator[
     wanted: list[tuple[Any, str, Callable[..., Any]]] = [(time, "time", now), (time, "time_ns", now_ns)]
     for name in ("monotonic", "perf_counter"):
         wanted += [(time, name, loop.time), (time, f"{name}_ns", loop.time_ns)]
+    wanted += _that_take_times(now, loop)
     if others:
         wanted = [(owner, name, _unless(others, made, getattr(owner, name))) for owner, name, made in wanted]
     draw = _bytes_of(chance.bytes)
@@ -81,7 +86,8 @@ def follow(loop: VirtualLoop, chance: Chance, epoch: float = EPOCH) -> Iterator[
         for owner, name, function in wanted:
             if hasattr(owner, name):
                 setattr(owner, name, function)
-        yield
+        with follow_dates():
+            yield
     finally:
         for owner, name, value in before:
             setattr(owner, name, value)
@@ -90,9 +96,38 @@ def follow(loop: VirtualLoop, chance: Chance, epoch: float = EPOCH) -> Iterator[
         _one_at_a_time.release()
 
 
-def _unless(others: set[int | None], virtual: Callable[[], Any], real: Callable[[], Any]) -> Callable[[], Any]:
+def _that_take_times(now: Callable[[], float], loop: VirtualLoop) -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Return what replaces functions that take a time or a clock."""
+    localtime, gmtime, asctime, strftime = time.localtime, time.gmtime, time.asctime, time.strftime
+    replaced: dict[str, Callable[..., Any]] = {
+        "localtime": lambda secs=None, /: localtime(now() if secs is None else secs),
+        "gmtime": lambda secs=None, /: gmtime(now() if secs is None else secs),
+        "ctime": lambda secs=None, /: asctime(localtime(now() if secs is None else secs)),
+        "asctime": lambda *given: asctime(*given or (localtime(now()),)),
+        "strftime": lambda text, *given: strftime(text, *given or (localtime(now()),)),
+    }
+    clock_gettime, clock_gettime_ns = getattr(time, "clock_gettime", None), getattr(time, "clock_gettime_ns", None)
+    if clock_gettime is not None and clock_gettime_ns is not None:
+        monotonic = [getattr(time, name) for name in _MONOTONIC if hasattr(time, name)]
+        begun = round(now() * SECOND) - loop.time_ns()
+
+        def gettime_ns(clock: int, /) -> int:
+            if clock == time.CLOCK_REALTIME:
+                return begun + loop.time_ns()
+            return loop.time_ns() if clock in monotonic else int(clock_gettime_ns(clock))
+
+        def gettime(clock: int, /) -> float:
+            if clock == time.CLOCK_REALTIME or clock in monotonic:
+                return gettime_ns(clock) / SECOND
+            return float(clock_gettime(clock))
+
+        replaced |= {"clock_gettime": gettime, "clock_gettime_ns": gettime_ns}
+    return [(time, name, function) for name, function in replaced.items()]
+
+
+def _unless(others: set[int | None], virtual: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
     ident = threading.get_ident
-    return lambda: real() if ident() in others else virtual()
+    return lambda *given: real(*given) if ident() in others else virtual(*given)
 
 
 def _bytes_of(source: random.Random) -> Callable[[int], bytes]:

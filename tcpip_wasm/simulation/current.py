@@ -1,6 +1,7 @@
-"""Which host a piece of code runs on: a context variable, which tasks and callbacks inherit.
+"""Which host a piece of code runs on, and for which service: context variables, which tasks and callbacks inherit.
 
-Owns the variable. It holds one life of a host, so that what outlives a crash never gets hold of the restarted host.
+Owns the variables. `place` holds one life of a host, so that what outlives a crash never gets hold of the restarted
+host.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 place: ContextVar[Life | None] = ContextVar("tcpip_wasm.simulation.place", default=None)
 """The life of the host that the current code runs on, or None outside of all hosts."""
+
+
+service: ContextVar[object | None] = ContextVar("tcpip_wasm.simulation.service", default=None)
+"""The service of a host that the current code is part of, or None: what it opens ends with it."""
 
 
 def current_host() -> Host | None:

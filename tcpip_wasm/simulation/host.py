@@ -18,8 +18,11 @@ from tcpip_wasm.interfaces import Interface, Route, TapInterface
 from tcpip_wasm.interfaces.addresses import parse_addresses, parse_mtu
 from tcpip_wasm.names.text import host_name
 from tcpip_wasm.simulation.current import place
+from tcpip_wasm.simulation.current import service as current_service
 from tcpip_wasm.simulation.link import InterfaceEnd
 from tcpip_wasm.simulation.names import HostNames
+from tcpip_wasm.simulation.owners import OwnedHandlers
+from tcpip_wasm.sockets import TcpTransport
 from tcpip_wasm.stack import NetworkStack, create_stack
 
 if TYPE_CHECKING:
@@ -85,7 +88,7 @@ class Adapter(InterfaceEnd):
 
     def _tell(self) -> None:
         if self.interface is not None:
-            self.interface.dead_end = None if self.linked else f"{self.name} has no link"
+            self.interface._dead_end = None if self.linked else f"{self.name} has no link"
 
     gone = "crash"
 
@@ -196,7 +199,7 @@ class Host:
         """
         life = self._alive()
         parsed = self.network.free(parse_addresses(addresses))
-        adapter = life.context.run(Adapter, self, life, len(self.adapters), parsed, parse_mtu(mtu))
+        adapter = life.context.run(Adapter, self, life, len(self.adapters), parsed, parse_mtu(mtu, parsed))
         self.adapters.append(adapter)
         self.network.learn(self, adapter.addresses)
         return adapter
@@ -232,6 +235,9 @@ class Host:
     def start(self, service: Service, *arguments: Any) -> asyncio.Task[Any]:
         """Run a service on this host, now and after each `restart`.
 
+        Connections, servers and tasks of a service may stay open when the run ends: they end with it, and are not
+        counted as left open.
+
         Args:
             service: a coroutine function, which is called in each life. If it raises, the whole run ends with that.
             arguments: handed to it.
@@ -255,7 +261,12 @@ class Host:
         def make() -> asyncio.Task[Any]:
             return self.network.loop.create_task(service(*arguments), name=f"{self.name}/{_name_of(service)}")
 
-        task = life.context.copy().run(make)
+        context = life.context.copy()
+        context.run(current_service.set, object())
+        driver = life.stack.interfaces[0].driver
+        if not isinstance(driver.handlers, OwnedHandlers):
+            driver.handlers = OwnedHandlers(driver.handlers)
+        task = context.run(make)
         task.add_done_callback(self._served)
         life.services.append(task)
         return task
@@ -320,11 +331,24 @@ class Host:
         for service, arguments in self._services:
             self._serve(life, service, arguments)
 
+    def unfinished_services(self) -> list[asyncio.Task[Any]]:
+        """Return the tasks of this life's services that are not done."""
+        return [] if self._life is None else [task for task in self._life.services if not task.done()]
+
+    def reset_connections_of_services(self) -> int:
+        """Reset the connections that services of this life have opened or accepted, and return how many there were."""
+        handlers = None if self._life is None else self._life.stack.interfaces[0].driver.handlers
+        if not isinstance(handlers, OwnedHandlers):
+            return 0
+        transports = [one for one in (handlers[handle] for handle in handlers.owners) if isinstance(one, TcpTransport)]
+        for transport in transports:
+            transport.abort()
+        return len(transports)
+
     def stop_services(self) -> list[asyncio.Task[Any]]:
         """Cancel the tasks of services, and start none any more; return those that have yet to end."""
         self._services.clear()
-        life = self._life
-        tasks = [] if life is None else [task for task in life.services if not task.done()]
+        tasks = self.unfinished_services()
         for task in tasks:
             task.cancel("the run is over")
         return tasks

@@ -8,6 +8,7 @@ from typing import Any
 
 from tcpip_wasm.driver import Driver, drivers_of
 from tcpip_wasm.interfaces import Interface
+from tcpip_wasm.simulation.current import service
 from tcpip_wasm.simulation.host import Host
 from tcpip_wasm.simulation.network import Network
 from tcpip_wasm.simulation.waiting import describe_task
@@ -17,6 +18,8 @@ def still_open(
     network: Network, stacks: Mapping[Driver, str] | None = None, *, but: Iterable[asyncio.Task[Any]] = ()
 ) -> dict[Any, str]:
     """Return each thing that is still open, with a text: first what is on no host, then host by host, then stacks.
+
+    What a service of a host has opened ends with the run and is not among it, but for a service that refuses to end.
 
     Args:
         network: the scenario's network.
@@ -28,7 +31,11 @@ def still_open(
         if host.up:
             drivers[host.stack.interfaces[0].driver] = host.name
     drivers.update(stacks or {})
-    tasks = open_tasks(network.loop.unfinished(), but)
+    services = [task for host in network.hosts.values() for task in host.unfinished_services()]
+    unfinished = [
+        task for task in network.loop.unfinished() if getattr(task, "service", None) is None or task in services
+    ]
+    tasks = open_tasks(unfinished, but)
     found = {task: text for task, text in tasks.items() if _host_of(task) is None}
     for host in network.hosts.values():
         found |= {task: text for task, text in tasks.items() if _host_of(task) is host}
@@ -60,13 +67,20 @@ def open_sockets(stacks: Mapping[Driver, str]) -> dict[Any, str]:
 
 def open_stacks(loop: asyncio.AbstractEventLoop, but: Container[Driver]) -> dict[Any, str]:
     """Return the stacks of a loop which are not gone, each with a text; `but` are drivers of those that may stay."""
-    found = [(_stack(driver), driver) for driver in drivers_of(loop) if driver not in but]
+    found = [
+        (_stack(driver), driver)
+        for driver in drivers_of(loop)
+        if driver not in but and driver.context.get(service) is None
+    ]
     return {driver: text for text, driver in sorted(found, key=lambda one: one[0])}
 
 
 def _sockets(driver: Driver) -> list[Any]:
     found = []
-    for handler in driver.handlers.values():
+    owners = getattr(driver.handlers, "owners", {})
+    for handle, handler in driver.handlers.items():
+        if handle in owners:
+            continue
         target = getattr(handler, "_transport", handler)
         target = target() if callable(target) else target  # a weak reference
         if target is None or isinstance(target, Interface):

@@ -39,7 +39,7 @@ from math import ulp
 from time import monotonic  # by name: `run` replaces those of the module
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
 
-from tcpip_wasm.simulation.current import place
+from tcpip_wasm.simulation.current import place, service
 from tcpip_wasm.simulation.errors import DeadlockError, TimeLimitError
 from tcpip_wasm.simulation.threads import all_wait_for_results, working_for
 from tcpip_wasm.simulation.waiting import describe_tasks
@@ -78,16 +78,19 @@ class VirtualTask(asyncio.Task[T]):
     Attributes:
         number: counts from 1 on each loop.
         life: the life of the host that it was made on, or None.
+        service: the service that it was made by, or None; see `Host.start`.
     """
 
     number: int
     life: Any
+    service: object | None
 
     def __new__(cls, coro: Any, *, loop: VirtualLoop, context: Context | None = None, **_: Any) -> VirtualTask[T]:
         """Number the task before anything hashes it."""
         task = super().__new__(cls)
         task.number = next(loop.numbers)
         task.life = place.get() if context is None else context.get(place)
+        task.service = service.get() if context is None else context.get(service)
         return task
 
     def __init__(self, coro: Any, *, name: object = None, **options: Any) -> None:
@@ -195,6 +198,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if not isinstance(task, VirtualTask):
                 task.number = next(self.numbers)
                 task.life = place.get() if context is None else context.get(place)
+                task.service = service.get() if context is None else context.get(service)
                 if options.get("name") is None:
                     task.set_name(f"Task-{task.number}")
             return task

@@ -12,17 +12,19 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
+from math import inf
 from random import Random
 from typing import Any, BinaryIO, Final, Literal
 
 from tcpip_wasm.capture import Event, Observation, Recorder, Trace
 from tcpip_wasm.errors import network_error
-from tcpip_wasm.interfaces.addresses import parse_addresses, parse_mtu
+from tcpip_wasm.interfaces.addresses import MIN_MTU6, parse_addresses, parse_mtu
 from tcpip_wasm.names import HostsTable
 from tcpip_wasm.simulation.current import place
 from tcpip_wasm.simulation.host import Adapter, Host, check_name
 from tcpip_wasm.simulation.link import Link
 from tcpip_wasm.simulation.loop import VirtualLoop
+from tcpip_wasm.simulation.loss import check_number
 from tcpip_wasm.simulation.settings import LinkSettings
 from tcpip_wasm.simulation.switch import DEFAULT_AGEING, DEFAULT_TABLE, Switch, SwitchPort
 
@@ -91,8 +93,8 @@ class Network:
         Args:
             name: its name; other hosts resolve it. Of ``db.lab``, hosts in the domain ``lab`` also know ``db``.
             addresses: of its first network card, such as ``"10.0.0.1/24"``; at most one of them is IPv4. None takes
-                the next of 10.0.0.0/8 and of fd00::/64.
-            mtu: bytes of the largest IP packet.
+                the next of 10.0.0.0/8 and of fd00::/64, the latter not with an MTU below 1,280.
+            mtu: bytes of the largest IP packet; with an IPv6 address, 1,280 at least.
 
         Raises:
             ValueError, TypeError: a malformed argument, or a name or address that is taken.
@@ -100,17 +102,19 @@ class Network:
         key = check_name(name)
         if key in self.hosts or key in self.switches:
             raise ValueError(f"name: {name!r} is taken")
+        parse_mtu(mtu)
         number = len(self.hosts) + 1
         if number > MOST_HOSTS:
             raise ValueError(f"a network has at most {MOST_HOSTS} hosts")
         if addresses:
             parsed = parse_addresses(addresses)
+            parse_mtu(mtu, parsed)
         else:
             parsed = [
                 IPv4Interface((int(IPv4Address("10.0.0.0")) + number, 8)),
-                IPv6Interface((int(IPv6Address("fd00::")) + number, 64)),
+                *([IPv6Interface((int(IPv6Address("fd00::")) + number, 64))] if mtu >= MIN_MTU6 else []),
             ]
-        host = Host(self, key, number, self.free(parsed), parse_mtu(mtu))
+        host = Host(self, key, number, self.free(parsed), mtu)
         self.hosts[key] = host
         self.learn(host, parsed)
         return host
@@ -221,7 +225,7 @@ class Network:
     # --- What happens to it -------------------------------------------------------------------------------------------
 
     def at(self, time: float, call: Callable[..., Any], *arguments: Any) -> asyncio.TimerHandle:
-        """Call something at a time, such as ``network.at(5.0, link.down)``; the past is now.
+        """Call something at a time, such as ``network.at(5.0, link.down)``.
 
         Args:
             time: virtual seconds since the run began.
@@ -231,11 +235,27 @@ class Network:
 
         Returns:
             What can be cancelled.
+
+        Raises:
+            ValueError: a time in the past, infinite or not a number.
+            TypeError: the time is no number, or what is to be called is no function.
         """
+        now = self.loop.time()
+        _check_call(call)
+        check_number("time", time, -inf, inf)
+        if now - time > 1e-9:  # the clock counts nanoseconds, sums of floating point numbers miss them
+            raise ValueError(f"time: {time:g} s is past, it is {now:g} s since the run began; after() counts from now")
         return self.loop.call_at(time, self._call, call, arguments, context=self.context.copy())
 
     def after(self, delay: float, call: Callable[..., Any], *arguments: Any) -> asyncio.TimerHandle:
-        """Call something some virtual seconds from now; see `at`."""
+        """Call something some virtual seconds from now; see `at`.
+
+        Raises:
+            ValueError: a negative delay, an infinite one, or not a number.
+            TypeError: the delay is no number, or what is to be called is no function.
+        """
+        _check_call(call)
+        check_number("delay", delay, 0.0, inf)
         return self.at(self.loop.time() + delay, call, *arguments)
 
     def _call(self, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -463,6 +483,14 @@ class Network:
             host.crash()
         for recorder in self._recorders:
             recorder.close()
+
+
+def _check_call(call: object) -> None:
+    if asyncio.iscoroutine(call):
+        call.close()
+        raise TypeError("call must be a function (network.at(5, restart), not restart()), not a coroutine")
+    if not callable(call):
+        raise TypeError(f"call must be a function (network.at(5, host.crash), not host.crash()), not {call!r}")
 
 
 def _is_unheard(task: asyncio.Task[Any]) -> bool:

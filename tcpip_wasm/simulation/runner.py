@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import inspect
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Generic, Literal, TypeVar
 
 from tcpip_wasm.compat import Polyfill
+from tcpip_wasm.compat.guard import Guard
 from tcpip_wasm.driver import Driver, drivers_of
 from tcpip_wasm.errors import StackClosedError
 from tcpip_wasm.simulation.clock import EPOCH, Chance, follow
@@ -33,6 +35,11 @@ CLEARING: Final = 15.0
 """Virtual seconds that services and cancelled tasks have to end: more than the ten for which libraries wait for a peer.
 What lives on meanwhile goes on sending."""
 
+_WAY_OUT: Final = (
+    "Simulated hosts are reached by asyncio alone: a call that blocks would stop the loop that the hosts run on. Use "
+    "an asyncio client or server; machine_network() of tcpip_wasm.compat allows what is meant to reach the machine"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Run(Generic[T]):
@@ -45,7 +52,7 @@ class Run(Generic[T]):
         duration: virtual seconds that the scenario took.
         network: the network, closed by now, with its trace.
         left_open: a text for each task, socket, server and stack that the scenario has left open. What services of
-            hosts have opened counts only if it is still open after they were cancelled.
+            hosts have opened ends with them and does not count; a service that does not end when it is cancelled does.
         failures: where `strict` is off, what would have been a `ScenarioError`.
     """
 
@@ -93,13 +100,19 @@ def run(
         DeadlockError: nothing can happen any more, and the scenario has not returned.
         TimeLimitError: a limit was reached.
         ScenarioError: the scenario returned, but a callback failed or a task of a host did and nobody awaited it.
-        RuntimeError: another event loop runs in this thread.
+        RuntimeError: another event loop runs in this thread, as in a notebook: there,
+            ``await asyncio.to_thread(run, scenario, seed=…)``.
+        TypeError: the scenario is no coroutine function.
 
     What the scenario raises is raised here, and so is what a service of a host raises, which ends the scenario. It gets
     a note with the seed, the virtual time and the trace's hash, and `network_of` finds its network.
     """
+    check_scenario(scenario)
     if asyncio._get_running_loop() is not None:
-        raise RuntimeError("run() makes a loop, and another loop is running in this thread")
+        raise RuntimeError(
+            "run() makes an event loop, and one runs in this thread already, as it does in a notebook: there, "
+            "await asyncio.to_thread(run, scenario, seed=…)"
+        )
     stage = Stage(
         seed=seed,
         limit=limit,
@@ -130,6 +143,16 @@ def run(
             attach_network(error, stage.network, digest)
         raise
     return Run(value, seed, digest, duration, stage.network, tuple(left.values()), tuple(stage.failures))
+
+
+def check_scenario(scenario: object) -> None:
+    """Raise TypeError for what is no function, such as a coroutine that was made already."""
+    if asyncio.iscoroutine(scenario):
+        scenario.close()
+    if not callable(scenario):
+        raise TypeError(
+            f"scenario must be a coroutine function (scenario, not scenario(network)), not {type(scenario).__name__}"
+        )
 
 
 class Stage:
@@ -212,7 +235,8 @@ class Stage:
             if self._epoch is not None:
                 stack.enter_context(follow(self.loop, self._chance, self._epoch))
             stack.enter_context(label(self.loop, self._log))
-            stack.enter_context(Polyfill(current_stack, loop=self.loop))
+            guard = Guard("a simulation", _WAY_OUT, programs=False, everywhere=False)
+            stack.enter_context(Polyfill(current_stack, loop=self.loop, strict=guard))
             if gc.isenabled():
                 gc.disable()  # when it runs depends on all that was done before; the loop does it at set turns
                 stack.callback(gc.enable)
@@ -256,7 +280,10 @@ class Stage:
         assert self._main is not None
         self._main.set_name(name)
         try:
-            return await scenario(self.network)
+            waiting = scenario(self.network)
+            if not inspect.isawaitable(waiting):
+                raise TypeError(f"{name} must be a coroutine function (async def): {scenario!r} returned {waiting!r}")
+            return await waiting
         finally:
             self._main = None
 
@@ -278,7 +305,20 @@ class Stage:
         if self._fatal is not None:
             raise self._fatal
         self.failures += self.network.unheard()
-        return still_open(self.network, self.stacks, but=mine)
+        left = still_open(self.network, self.stacks, but=mine)
+        # Services may wait for the ends of connections between them, or with hosts that have crashed. Where nothing
+        # else is open, these are reset: else the text of a service says what holds it.
+        hosts = list(self.network.hosts.values())
+        waiting = [task for host in hosts for task in host.unfinished_services()]
+        if waiting and left.keys() == set(waiting) and sum([host.reset_connections_of_services() for host in hosts]):
+            self.loop.limit = self.loop.time() + CLEARING
+
+            async def wait() -> None:
+                await asyncio.wait(waiting)
+
+            with suppress(SimulationError):
+                self._runner.run(wait())
+        return {thing: text for thing, text in left.items() if not (thing in waiting and thing.done())}
 
     def check(self) -> None:
         """Raise what failed where nobody could catch it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 from tcpip_wasm.driver import Driver
@@ -103,10 +104,11 @@ def _begin(
             candidate.remote, port, local=candidate.local, local_port=candidate.local_port, scope=candidate.scope
         )
     except NetworkError as error:
-        raise routing.explained(error, candidate.remote) from None
+        raise routing.explained(error, candidate.remote, candidate.scope) from None
     peer = f"{candidate.remote} port {port}"
     transport = TcpTransport(driver, handle, protocol, peer=peer, scope_name=scope_name)
     transport.connected = driver.loop.create_future()
+    transport.explained = partial(routing.explained, remote=candidate.remote, scope=candidate.scope)
     driver.wake()
     return transport
 

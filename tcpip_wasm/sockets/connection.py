@@ -270,7 +270,7 @@ class TcpListener:
                 ends = self._waiting.popleft()
                 if not ends.lost.done():
                     if self._handshakes is None:
-                        ends.transport.leave_backlog()
+                        ends.transport._leave_backlog()
                     return TcpConnection(ends)
             self._server._driver.check()
             if not self._server.is_serving():

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tcpip_wasm.arguments import check_port
 from tcpip_wasm.engine import Address, decode_endpoint, encode_endpoint
+from tcpip_wasm.errors import NetworkError
 
 Resolve = Callable[[Any], tuple[Address, int]]
 """Turns a host as callers write it into an address and the handle of its scope, or 0."""
@@ -28,11 +29,15 @@ class Endpoints:
     Args:
         resolve: reads a host.
         scope_name: turns the handle of an interface into its name.
+        explain: adds to an error what the routing table knows of its cause, see `RoutingTable.explained`.
     """
 
-    def __init__(self, resolve: Resolve, scope_name: Callable[[int], str]) -> None:
+    def __init__(
+        self, resolve: Resolve, scope_name: Callable[[int], str], explain: Callable[..., NetworkError] | None = None
+    ) -> None:
         self._resolve = resolve
         self._scope_name = scope_name
+        self._explain = explain
         self._encoded: dict[Any, bytes] = {}
         self._decoded: dict[bytes, tuple[Any, ...]] = {}
 
@@ -59,6 +64,18 @@ class Endpoints:
             self._encoded.clear()
         self._encoded[address] = record
         return record
+
+    def explained(self, error: OSError, remote: bytes | None) -> OSError:
+        """Return an error of a call with what the routing table knows of its cause.
+
+        Args:
+            error: what the call raised.
+            remote: the core's form of the destination, or None.
+        """
+        if self._explain is None or remote is None or not isinstance(error, NetworkError):
+            return error
+        address, _, scope = decode_endpoint(remote)
+        return self._explain(error, address, scope)
 
     def is_name(self, host: Any) -> bool:
         """Whether a host is text, but no address."""

@@ -84,6 +84,7 @@ class PingSession:
         self._driver = driver
         self._routing = routing
         self._address = address
+        self._scope = scope
         self._ping = driver.core.ping
         self._scope_name = scope_name
         self._handle = self._ping.open(address, scope)
@@ -147,7 +148,8 @@ class PingSession:
         except TimeoutError as error:
             if error.errno is not None:
                 raise
-            raise network_error(errno.ETIMEDOUT, f"ping {self.host}") from None
+            timed_out = network_error(errno.ETIMEDOUT, f"ping {self.host}")
+            raise self._routing.explained(timed_out, self._address, self._scope) from None
         finally:
             del self._pending[sequence]
 
@@ -168,7 +170,7 @@ class PingSession:
             try:
                 sent = self._ping.send(self._handle, sequence, data, hop_limit)
             except NetworkError as error:
-                raise self._routing.explained(error, self._address) from None
+                raise self._routing.explained(error, self._address, self._scope) from None
             self._driver.wake()
             if sent:
                 return
@@ -178,7 +180,7 @@ class PingSession:
 
     # --- Events of the core ---------------------------------------------------------------------------------------
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event that concerns this session."""
         if kind == abi.EVENT_WRITABLE:
             self._wake()
@@ -202,7 +204,7 @@ class PingSession:
         number = (_UNREACHABLE4 if self._version == 4 else _UNREACHABLE6).get(code, errno.EHOSTUNREACH)
         return DestinationUnreachableError(number, f"ping {self.host}: unreachable, says {reporter}", reporter, code)
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone, and so is this session."""
         self._end(error)
 

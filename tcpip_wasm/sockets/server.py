@@ -28,7 +28,7 @@ class TcpServer(asyncio.AbstractServer):
         port: the port; 0 takes a free one, the same on all addresses.
         backlog: connections that may wait for the loop, 1 to 255.
         scope_name: see `TcpTransport`.
-        hold_backlog: whether a connection keeps its place in the backlog until `TcpTransport.leave_backlog`.
+        hold_backlog: whether a connection keeps its place in the backlog until `TcpTransport._leave_backlog`.
 
     Attributes:
         on_gone: called once nothing listens any more.
@@ -105,7 +105,7 @@ class TcpServer(asyncio.AbstractServer):
             return "::", self.port, 0, 0
         return (str(address), self.port) if address.version == 4 else (self._host(own), self.port, 0, scope)
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """A connection was accepted: `value` is its handle."""
         try:
             protocol = self._factory()
@@ -127,14 +127,21 @@ class TcpServer(asyncio.AbstractServer):
         if self.keep_alive:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if not self._hold_backlog:
-            transport.leave_backlog()
+            transport._leave_backlog()
+        transport._begin()
+
+    def adopt(self, transport: TcpTransport) -> None:
+        """Take over a connection that another listener has accepted; its protocol is set, and not yet connected."""
+        self._connections[transport] = None
+        transport.on_lost = self._lost
         transport.begin()
+        transport.resume_reading()
 
     def _lost(self, transport: TcpTransport) -> None:
         self._connections.pop(transport, None)
         self._maybe_closed()
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone, and nothing listens."""
         self._handles.clear()
         self._held.clear()

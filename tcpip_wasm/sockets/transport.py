@@ -15,14 +15,14 @@ import errno
 import warnings
 from asyncio.constants import _SendfileMode
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, cast
 from weakref import ref
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi, decode_endpoint, error_for
-from tcpip_wasm.errors import StackError, network_error
+from tcpip_wasm.errors import NetworkError, StackError, network_error
 from tcpip_wasm.sockets.stand_in import TransportSocket
 
 HIGH_WATER: Final = 64 * 1024
@@ -78,6 +78,7 @@ class TcpTransport(asyncio.Transport):
 
     Attributes:
         connected: a future that is done once the connection is open, or fails; only for connections made here.
+        explained: adds to an error what the routing table knows of its cause; only for connections made here.
         end_error: why the connection ended, a turn of the loop before `connection_lost` tells the protocol; or None.
         auto_credit: whether data counts as read once the protocol has it. A consumer that queues it sets this to
             False and calls `credit` when somebody has read.
@@ -122,6 +123,7 @@ class TcpTransport(asyncio.Transport):
         self._eof_told = False
         self._writes_after_loss = 0
         self.connected: asyncio.Future[None] | None = None
+        self.explained: Callable[[NetworkError], NetworkError] | None = None
         self.auto_credit = True
         self.end_error: BaseException | None = None
         self.on_lost: Any = None
@@ -144,7 +146,7 @@ class TcpTransport(asyncio.Transport):
 
     # --- Events of the core ---------------------------------------------------------------------------------------
 
-    def on_event(self, kind: int, value: int, payload: Any) -> None:
+    def _on_event(self, kind: int, value: int, payload: Any) -> None:
         """Take an event that concerns this connection."""
         if kind == abi.EVENT_DATA:
             if self._reading_paused or self._arrived:
@@ -163,13 +165,13 @@ class TcpTransport(asyncio.Transport):
             self._end(error_for(-value, self._what()) if value else None)
         elif kind == abi.EVENT_CONNECTED:
             self._endpoints = payload
-            self.begin()
+            self._begin()
 
     def _what(self) -> str:
         peer = self.get_extra_info("peername")
         return f"connection with {peer[0]} port {peer[1]}" if peer else f"connect to {self._peer}"
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """The connection is open: its protocol hears `connection_made`."""
         self._made = True
         try:
@@ -182,12 +184,12 @@ class TcpTransport(asyncio.Transport):
         if self.connected is not None and not self.connected.done():
             self.connected.set_result(None)
 
-    def leave_backlog(self) -> None:
+    def _leave_backlog(self) -> None:
         """The application has accepted it: its place in the listener's backlog is free."""
         if not self._lost:
             self._core.tcp_accepted(self._handle)
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone: the protocol loses its connection."""
         self._end(error)
 
@@ -444,6 +446,8 @@ class TcpTransport(asyncio.Transport):
         if error is None and self._arrived:
             # All was received and the peer is done; the protocol reads on at its own pace.
             return
+        if self.explained is not None and isinstance(error, NetworkError):
+            error = self.explained(error)
         self._closing = self._lost = True
         self.end_error = error
         if self._driver.error is None:
@@ -533,17 +537,17 @@ class _Weakly:
     def __init__(self, transport: TcpTransport) -> None:
         self._transport = ref(transport)
 
-    def on_event(self, kind: int, value: int, payload: Any) -> None:
+    def _on_event(self, kind: int, value: int, payload: Any) -> None:
         """See `Handler`."""
         transport = self._transport()
         if transport is not None:
-            transport.on_event(kind, value, payload)
+            transport._on_event(kind, value, payload)
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """See `Handler`."""
         transport = self._transport()
         if transport is not None:
-            transport.on_stack_gone(error)
+            transport._on_stack_gone(error)
 
 
 def _abort_forgotten(driver: Driver, handle: int) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import DATAGRAM_DATA, Address, abi, error_for
-from tcpip_wasm.errors import StackClosedError, StackError, network_error
+from tcpip_wasm.errors import NetworkError, StackClosedError, StackError, network_error
 from tcpip_wasm.interfaces.interface import Interface, check_interface
 from tcpip_wasm.sockets.endpoints import Endpoints, LookUp, Resolve
 from tcpip_wasm.streams import EndOfStream, ReadableStream, WritableStream
@@ -105,7 +105,7 @@ class UdpSocket:
 
     # --- Events of the core ---------------------------------------------------------------------------------------
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event that concerns this socket."""
         if kind == abi.EVENT_DATAGRAM:
             size = self._size + value + OVERHEAD
@@ -124,7 +124,7 @@ class UdpSocket:
             self._reported = error_for(-value, "reported by ICMP")
             _wake(self._readers)
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone, and so is this socket."""
         self._end(error)
 
@@ -187,7 +187,10 @@ class UdpSocket:
                 raise TypeError(f"data must be bytes-like, not {type(data).__name__}")
             data = bytes(data)
         self._check()
-        sent = self._udp.send(self._handle, data, remote)
+        try:
+            sent = self._udp.send(self._handle, data, remote)
+        except NetworkError as error:
+            raise self._endpoints.explained(error, remote) from None
         self._driver.wake()
         return sent
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from tcpip_wasm.arguments import check_int, check_port
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import Address, abi, decode_endpoint
+from tcpip_wasm.engine import Address, abi
 from tcpip_wasm.errors import NetworkError
 from tcpip_wasm.interfaces import Interface
 from tcpip_wasm.interfaces.interface import check_interface
@@ -67,10 +67,9 @@ class UdpOpener:
         look_up: LookUp | None = None,
     ) -> None:
         self._driver = driver
-        self._routing = routing
         self._resolve = resolve
         self._look_up = look_up
-        self._endpoints = Endpoints(resolve, scope_name)
+        self._endpoints = Endpoints(resolve, scope_name, routing.explained)
 
     def _open(self, local: Any, remote: Any, family: int, options: dict[int, int]) -> tuple[int, bytes | None]:
         """Open and perhaps connect a socket; return its handle and its remote endpoint."""
@@ -102,7 +101,7 @@ class UdpOpener:
         try:
             self._driver.core.udp.connect(handle, record)
         except NetworkError as error:
-            raise self._routing.explained(error, decode_endpoint(record)[0]) from None
+            raise self._endpoints.explained(error, record) from None
 
     def socket(self, host: Any, port: int | None, remote: Any, options: dict[int, int]) -> UdpSocket:
         """See `NetworkStack.open_udp`."""

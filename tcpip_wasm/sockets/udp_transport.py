@@ -69,7 +69,7 @@ class UdpTransport(asyncio.DatagramTransport):
 
     # --- Events of the core ---------------------------------------------------------------------------------------
 
-    def on_event(self, kind: int, value: int, payload: bytes) -> None:
+    def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event that concerns this socket."""
         if kind == abi.EVENT_DATAGRAM:
             if not self._closing:
@@ -80,7 +80,7 @@ class UdpTransport(asyncio.DatagramTransport):
         elif kind == abi.EVENT_DATAGRAM_ERROR and not self._closing:
             self._tell(self._protocol.error_received, error_for(-value, "reported by ICMP"))
 
-    def on_stack_gone(self, error: StackError) -> None:
+    def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone: the protocol loses its socket."""
         self._end(error)
 
@@ -141,7 +141,7 @@ class UdpTransport(asyncio.DatagramTransport):
             self._driver.wake()  # the next poll ends this transport
             return True
         except OSError as error:
-            self._tell(self._protocol.error_received, error)
+            self._tell(self._protocol.error_received, self._endpoints.explained(error, remote or self._remote))
             return True
         self._driver.wake()
         return sent

@@ -2,7 +2,7 @@
 
     staged     a coroutine test and its fixtures, in virtual time
     watched    a stack on the loop of another plugin
-    outcome    what a test is told that has left something open
+    outcome    what becomes of a test that has left something open
     report     what a failure says of itself
     captures   the folder with captures of failures
 

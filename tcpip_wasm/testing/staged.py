@@ -16,7 +16,7 @@ import pytest
 from tcpip_wasm.simulation import DeadlockError, Network, TimeLimitError
 from tcpip_wasm.simulation.runner import Stage
 from tcpip_wasm.stack import NetworkStack
-from tcpip_wasm.testing.outcome import fail_left_open
+from tcpip_wasm.testing.outcome import Policy, report_left_open
 
 STACK = "_tcpip_stack_here"
 """The plugin's own coroutine fixture."""
@@ -27,6 +27,7 @@ class StagedTest:
 
     Args:
         seed: the network's.
+        left_open: what becomes of a test that leaves something open.
 
     Attributes:
         seed: as given.
@@ -34,8 +35,9 @@ class StagedTest:
         digest: the hash of what was sent until the test returned or failed; None before.
     """
 
-    def __init__(self, seed: int | str) -> None:
+    def __init__(self, seed: int | str, left_open: Policy = "fail") -> None:
         self.seed = seed
+        self._left_open = left_open
         self.digest: str | None = None
         self._stage = Stage(seed=seed)
         self._aside = ExitStack()
@@ -101,7 +103,8 @@ class StagedTest:
         finally:
             self._aside.enter_context(self._stage.aside())
         if left:
-            fail_left_open("the test or its fixtures" if self._shared else "the test", left.values())
+            who = "the test or its fixtures" if self._shared else "the test"
+            report_left_open(who, left.values(), self._left_open)
         self._stage.check()
 
     def adopt(self, stack: NetworkStack) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from tcpip_wasm.driver import drivers_of
 from tcpip_wasm.simulation.leftovers import open_sockets, open_stacks, open_tasks
 from tcpip_wasm.stack import NetworkStack, create_stack
-from tcpip_wasm.testing.outcome import fail_left_open
+from tcpip_wasm.testing.outcome import Policy, report_left_open
 
 _TURNS: Final = 10
 """Turns of the loop that what was cancelled or closed has to end."""
@@ -23,6 +23,7 @@ class WatchedStack:
 
     Args:
         seed: what its random choices derive from.
+        left_open: what becomes of a test that leaves something open.
 
     Attributes:
         stack: the stack.
@@ -30,8 +31,9 @@ class WatchedStack:
 
     stack: NetworkStack
 
-    def __init__(self, seed: int | str) -> None:
+    def __init__(self, seed: int | str, left_open: Policy = "fail") -> None:
         self._seed = seed
+        self._left_open = left_open
         self._told = False
         self._before: dict[Any, str] = {}
 
@@ -64,7 +66,7 @@ class WatchedStack:
         left = self._new()
         if left:
             self._told = True
-            fail_left_open("the test", left.values())
+            report_left_open("the test", left.values(), self._left_open)
 
     def _new(self) -> dict[Any, str]:
         return {thing: text for thing, text in self._open().items() if thing not in self._before}
@@ -86,7 +88,7 @@ class WatchedStack:
             if thing in self._before or not isinstance(thing, asyncio.Task)
         }
         if left:
-            fail_left_open("the test or its fixtures", left.values())
+            report_left_open("the test or its fixtures", left.values(), self._left_open)
 
 
 async def _turns() -> None:

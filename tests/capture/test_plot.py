@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import pytest
 
-from tcpip_wasm.capture import Observation, PcapngWriter, Trace, link_types
+import tcpip_wasm
+from tcpip_wasm.capture import Event, Observation, PcapngWriter, Trace, link_types, plot
 from tcpip_wasm.capture.connections import Acknowledgement, Segment, connections, views
 from tcpip_wasm.cli import main
-from tcpip_wasm.simulation import run_virtually
+from tcpip_wasm.simulation import Network, run, run_virtually
 from tests.support import payload
 from tests.support_frames import ACK, FIN, SYN, TCP, ipv4, tcp
 
@@ -189,7 +193,7 @@ def test_a_connection_that_several_points_saw_is_one(tmp_path: Path, capsys: pyt
         f"3  {ends}: 2 packets, 0 bytes there, 100 back",
     ]
     assert main(["plot", "-c", "2", "-p", "c", str(file)]) == 1
-    assert capsys.readouterr().err == "tcpip-wasm: --point c: connection 2 was seen at a, b\n"
+    assert capsys.readouterr().err == f"tcpip-wasm: {file}: point c: connection 2 was seen at a, b\n"
     pytest.importorskip("matplotlib")
     for options, point in (([], "a"), (["-p", "c"], "c")):
         assert main(["plot", *options, "-o", str(tmp_path / "a.svg"), str(file)]) == 0
@@ -260,7 +264,7 @@ def test_png_and_svg(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_labels() -> None:
     pytest.importorskip("matplotlib")
-    from tcpip_wasm.capture.plot import draw, save
+    from tcpip_wasm.capture.picture import draw, save
 
     (connection,) = connections(Trace(CONVERSATION))
     figure = draw(connection)
@@ -289,6 +293,124 @@ def test_labels() -> None:
     save(draw(connection, start=50, end=60), io.BytesIO(), format="svg")
 
 
+# --- What happens beside packets ------------------------------------------------------------------------------------
+
+
+async def _parted(network: Network) -> Trace:
+    """A transfer through a partition, a link that is down, and a crash."""
+    client, server = network.host("client"), network.host("server")
+    link = network.link(client, server, bandwidth=2e6, delay=0.02)
+
+    async def serve() -> None:
+        async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(payload(2_000_000))
+            with suppress(ConnectionResetError):
+                await writer.drain()
+
+        async with await asyncio.start_server(send, port=80) as listening:
+            await listening.serve_forever()
+
+    async def fetch() -> int:
+        reader, writer = await asyncio.open_connection("server", 80)
+        received = 0
+        with suppress(TimeoutError):
+            while data := await asyncio.wait_for(reader.read(65536), 3):
+                received += len(data)
+        writer.close()
+        return received
+
+    server.start(serve)
+    await asyncio.sleep(0.1)
+    _, writer = await client.stack.open_connection("server", 80)  # each knows the other's MAC from now on
+    writer.transport.abort()
+    await asyncio.sleep(5 - network.loop.time())
+    for time, call in ((6, network.heal), (7, link.down), (7.5, link.up), (9, server.crash), (11, server.restart)):
+        network.at(time, call)
+    network.at(5.5, network.partition, "client", "server")
+    assert 200_000 < await client.run(fetch()) < 2_000_000
+    return network.trace()
+
+
+@pytest.fixture(scope="module")
+def parted() -> Trace:
+    return run(_parted, seed=1).value
+
+
+EVENTS = ["parted: client | server", "healed", "link client-server: down", "link client-server: up", "server crashed",
+          "server restarted"]  # fmt: skip
+
+
+def shades_of(axes: Any) -> list[Any]:
+    return [patch for patch in axes.patches if hasattr(patch, "get_height") and patch.get_height() == 1]
+
+
+def test_events_are_drawn(parted: Trace, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.colors import to_hex
+
+    parted.save(tmp_path / "parted.pcapng")
+    for source in (parted, tmp_path / "parted.pcapng", str(tmp_path / "parted.pcapng")):
+        figure = plot(source)
+        top, middle, bottom = figure.axes
+        assert [text.get_text().strip() for text in top.texts] == EVENTS
+        assert [round(text.get_position()[0], 6) for text in top.texts] == [5.5, 6, 7, 7.5, 9, 11]
+        for axes in (top, middle, bottom):
+            lines: list[Any] = [line for line in axes.lines if list(cast(Any, line.get_ydata())) == [0, 1]]
+            assert [line.get_xdata()[0] for line in lines] == pytest.approx([5.5, 6, 7, 7.5, 9, 11])
+            shades = shades_of(axes)
+            assert [shade.get_x() for shade in shades] == pytest.approx([5.5, 7, 9])
+            assert [shade.get_x() + shade.get_width() for shade in shades] == pytest.approx([6, 7.5, 11])
+            colors = [to_hex(shade.get_facecolor()) for shade in shades]
+            assert colors[0] != colors[1] == colors[2]
+    # What lasts from before the part that is shown until after it fills it.
+    part = plot(parted, start=9.5, end=10.5)
+    assert not part.axes[0].texts
+    (shade,) = shades_of(part.axes[0])
+    assert (shade.get_x(), shade.get_width()) == pytest.approx((9.5, 1.0))
+    assert plot(parted, reverse=True, connection=1, point="client-server").axes[0].texts
+
+
+def test_one_origin_of_time(parted: Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A picture's axis, text of a trace and ``show`` have the same times, with and without filters."""
+    pytest.importorskip("matplotlib")
+    later = Trace(Observation(each.time + 1.7e9, *fields_of(each)) for each in parted.observations)
+    later.events += [Event(event.time + 1.7e9, event.text) for event in parted.events]
+    for trace, unit in ((parted, "run"), (later, "capture")):
+        path = tmp_path / f"{unit}.pcapng"
+        trace.save(path)
+        shown = {}
+        for options in ([], ["--tcp"], ["--tcp", "--host", "10.0.0.2"]):
+            assert main(["show", str(path), *options]) == 0
+            printed = capsys.readouterr().out.splitlines()
+            shown[len(options)] = [line for line in printed if " TCP " in line or "***" in line]
+        assert shown[0] == shown[1]
+        assert set(shown[3]) <= set(shown[1])
+        loaded = Trace.load(path)
+        assert set(shown[0]) <= set(loaded.text().splitlines())
+        assert loaded.tcp().text().splitlines() == shown[1]
+        assert plot(loaded.tcp()).axes[2].get_xlim() == plot(path).axes[2].get_xlim()
+        text = next(line for line in shown[0] if "***" in line)
+        figure = plot(path)
+        assert figure.axes[2].get_xlabel() == f"time since the beginning of the {unit} (s)"
+        assert figure.axes[0].texts[0].get_position()[0] == pytest.approx(float(text.split()[0]), abs=1e-6)
+        first = float([line for line in shown[0] if " TCP [S]" in line][-1].split()[0])
+        last = float(shown[0][-1].split()[0])
+        low, high = figure.axes[2].get_xlim()
+        assert low < first < low + 0.5
+        assert first < last <= high + 3
+
+
+def test_a_notebook_shows_the_figure(parted: Trace) -> None:
+    pytest.importorskip("matplotlib")
+    assert plot(parted)._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="connection 9: there are 1 to"):
+        plot(parted, connection=9)
+    with pytest.raises(ValueError, match="point x: connection 1 was seen at client-server"):
+        plot(parted, point="x")
+    with pytest.raises(ValueError, match="no TCP connection among 0 packets"):
+        plot(Trace())
+
+
 def test_list_show_and_mistakes(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", "--list", str(file)]) == 0
     assert re.fullmatch(
@@ -308,7 +430,7 @@ def test_list_show_and_mistakes(file: Path, tmp_path: Path, capsys: pytest.Captu
         assert main(["show", *options, str(file)]) == 0
         assert capsys.readouterr().out.splitlines() == kept
     assert main(["plot", "-c", "2", str(file)]) == 1
-    assert capsys.readouterr().err == "tcpip-wasm: --connection 2: there are 1 to 1\n"
+    assert capsys.readouterr().err == f"tcpip-wasm: {file}: connection 2: there are 1 to 1\n"
     assert main(["show", str(tmp_path / "none")]) == 1
     assert "No such file" in capsys.readouterr().err
     assert main(["plot", "-o", str(tmp_path / "a.nonsense"), str(file)]) == 1
@@ -318,7 +440,7 @@ def test_list_show_and_mistakes(file: Path, tmp_path: Path, capsys: pytest.Captu
     assert main(["plot", str(empty)]) == 1
     assert capsys.readouterr().err == f"tcpip-wasm: {empty}: no TCP connection among 0 packets\n"
     with pytest.raises(SystemExit) as caught:
-        main([])
+        main(["nonsense"])
     assert caught.value.code == 2
 
 
@@ -332,6 +454,23 @@ def test_a_file_that_was_cut_off(file: Path, tmp_path: Path, capsys: pytest.Capt
     assert "the file ends in a block" in said.err
     assert main(["plot", "--list", str(cut)]) == 0
     assert f"only {whole - 1:,} packets could be read: the file ends in a block" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    help_text = capsys.readouterr().out
+    assert help_text.startswith("usage: tcpip-wasm ")
+    assert {"show", "plot", "sweep"} <= set(help_text.split())
+    for option, text in (("--version", f"tcpip-wasm {tcpip_wasm.__version__}\n"), ("--help", help_text)):
+        with pytest.raises(SystemExit) as caught:
+            main([option])
+        assert caught.value.code == 0
+        assert capsys.readouterr().out == text
+    program = Path(sys.executable).parent / "tcpip-wasm"
+    for command in ([str(program)], [sys.executable, "-m", "tcpip_wasm"]):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.split()[:2] == ["usage:", "tcpip-wasm"]
 
 
 def test_as_a_program(file: Path) -> None:

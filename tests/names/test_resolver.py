@@ -325,6 +325,10 @@ def test_no_route_to_any_server() -> None:
             error = await failure(bare, "www.test")
             assert error.errno == socket.EAI_AGAIN
             assert "127.0.0.1 port 53" in str(error)
+            assert "the stack has no name server: assign stack.name_servers, or add the name to" in str(error)
+            bare.name_servers = ["192.0.2.53"]
+            error = await failure(bare, "www.test")
+            assert "no name server gave an answer (192.0.2.53 port 53: Network is unreachable" in str(error)
 
     run_virtually(main())
 
@@ -639,18 +643,59 @@ def test_answers_are_remembered_for_the_shortest_ttl() -> None:
 
 def test_denials_are_remembered_for_the_time_of_their_soa() -> None:
     async def work(network: Network) -> None:
-        assert (await failure(network.client, "gone.test", family=socket.AF_INET)).errno == socket.EAI_NONAME
-        # RFC 2308, section 5: a name that does not exist has no records of any other type either.
-        assert (await failure(network.client, "gone.test", family=socket.AF_INET6)).errno == socket.EAI_NONAME
-        assert len(network.asked) == 1
-        assert (await failure(network.client, "text.test", family=socket.AF_INET)).errno == socket.EAI_NONAME
-        assert (await failure(network.client, "text.test", family=socket.AF_INET6)).errno == socket.EAI_NONAME
-        assert len(network.asked) == 3
+        for name, expected in (("gone.test", 2), ("text.test", 4)):
+            for _ in range(2):
+                for family in (socket.AF_INET, socket.AF_INET6):
+                    assert (await failure(network.client, name, family=family)).errno == socket.EAI_NONAME
+            assert len(network.asked) == expected
         await asyncio.sleep(60)
         await failure(network.client, "gone.test", family=socket.AF_INET)
-        assert len(network.asked) == 4
+        assert len(network.asked) == 5
 
     with_network(work)
+
+
+@pytest.mark.parametrize("denied", ["A", "AAAA"])
+@pytest.mark.parametrize("rcode", ["NXDOMAIN", "NOERROR"])
+@pytest.mark.parametrize("host", ["www.test", "alias.test"])
+def test_a_denial_of_one_type_hides_no_address_of_the_other(denied: str, rcode: str, host: str) -> None:
+    """RFC 4074, section 4.2: servers exist that deny the whole name where it only has no record of this type."""
+    soa = "test 60 SOA ns.test. root.test. 1 7200 900 1209600 60"
+    other, expected = (socket.AF_INET6, "fd00::9") if denied == "A" else (socket.AF_INET, "10.0.0.9")
+
+    def rule(asked: Asked) -> bytes:
+        aliases = ["alias.test 60 CNAME www.test."] if asked.name == "alias.test" else []
+        if asked.type == denied:
+            return asked.answer(*aliases, rcode=rcode, authority=(soa,)).to_wire()
+        return asked.answer(*aliases, f"www.test 60 {asked.type} {expected}").to_wire()
+
+    async def work(network: Network) -> None:
+        client = network.client
+        refused = socket.AF_INET if denied == "A" else socket.AF_INET6
+        assert (await failure(client, host, family=refused)).errno == socket.EAI_NONAME
+        for _ in range(3):
+            assert await addresses(client, host) == [expected]
+            assert await addresses(client, host, family=other) == [expected]
+            assert (await failure(client, host, family=refused)).errno == socket.EAI_NONAME
+            await asyncio.sleep(5)
+        assert network.server.names == [(host, "A"), (host, "AAAA")], "both answers are remembered"
+        await asyncio.sleep(60)
+        assert await addresses(client, host) == [expected]
+        assert len(network.asked) == 4
+
+    with_network(work, rule)
+
+
+def test_a_denied_name_does_not_deny_names_below_it() -> None:
+    """RFC 8020 would allow it, but servers exist that deny a name of which only longer ones have records."""
+    zone = Zone("www.lab.test 60 A 10.0.0.9")
+
+    async def work(network: Network) -> None:
+        for _ in range(2):
+            assert (await failure(network.client, "lab.test")).errno == socket.EAI_NONAME
+            assert await addresses(network.client, "www.lab.test") == ["10.0.0.9"]
+
+    with_network(work, zone)
 
 
 def test_failures_and_answers_without_ttl_are_not_remembered() -> None:

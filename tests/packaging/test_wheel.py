@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import tomllib
 import venv
 import zipfile
+from email import message_from_string
 from pathlib import Path
 
 import pytest
+
+from hatch_build import describe
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALL_TIMEOUT_S = 300
@@ -86,6 +90,44 @@ def test_wheel_contents(wheel: Path) -> None:
     strangers = [name for name in names if not name.startswith(("tcpip_wasm/", "tcpip_wasm-"))]
     assert strangers == ["pytest_tcpip_wasm.py"], "the pytest plugin, which is not to import the package"
     assert [name for name in names if name.endswith((".c", ".h", ".pyc", ".o", ".toml"))] == []
+
+
+def test_the_description_has_no_dead_links(wheel: Path, sdist: Path) -> None:
+    """A reader of a package index has none of the files that the links name."""
+    with zipfile.ZipFile(wheel) as pack:
+        (name,) = (name for name in pack.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = pack.read(name).decode()
+    with tarfile.open(sdist) as tar:
+        (member,) = (one for one in tar.getmembers() if one.name.endswith("/PKG-INFO"))
+        file = tar.extractfile(member)
+        assert file is not None
+        assert "/README.md" in "".join(tar.getnames()), "from which a wheel is built"
+        parsed = [message_from_string(text) for text in (metadata, file.read().decode())]
+    for message in parsed:
+        assert message["Description-Content-Type"] == "text/markdown"
+        description = message.get_payload()
+        assert isinstance(description, str)
+        assert description.startswith("# tcpip_wasm")
+        assert "async def main():" in description
+        assert [target for target in re.findall(r"\]\(([^)]*)\)", description) if "://" not in target] == []
+        assert "<!--" not in description
+        assert "[lwIP](https://savannah.nongnu.org/projects/lwip/)" in description
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        (None, "see the `docs`, a and b, [c](https://c.example), ![p](https://p.example/p.png)\n"),
+        ("https://example.org/o/n/", "see the [`docs`](https://example.org/o/n/blob/HEAD/docs/x.md), "
+         "[a](https://example.org/o/n/blob/HEAD/a_b.py) and b, [c](https://c.example), ![p](https://p.example/p.png)\n"),
+    ],
+)  # fmt: skip
+def test_links_become_absolute(base: str | None, expected: str) -> None:
+    readme = (
+        "<!-- hidden -->\nsee the [`docs`](docs/x.md), [a](a_b.py) and [b](#b), [c](https://c.example), "
+        "![p](https://p.example/p.png)\n"
+    )
+    assert describe(readme, base) == expected
 
 
 def test_sdist_contents(sdist: Path) -> None:

@@ -146,7 +146,7 @@ def test_limits_and_deadlocks() -> None:
 
 def test_inside_of_another_loop() -> None:
     async def main() -> None:
-        with pytest.raises(RuntimeError, match="another loop is running"):
+        with pytest.raises(RuntimeError, match="one runs in this thread already"):
             run(_nothing)
 
     asyncio.run(main())
@@ -381,6 +381,35 @@ def test_services_are_ended_first() -> None:
     assert run(scenario).left_open == ()
 
 
+def test_what_services_open_is_theirs() -> None:
+    """Also of services that return, and of a second life; what the scenario itself has opened still counts."""
+
+    async def daemon(port: int) -> None:
+        network_objects.append(await asyncio.start_server(upper, port=port))
+        network_objects.append(asyncio.create_task(asyncio.sleep(1e9)))
+
+    async def scenario(network: Network, own: bool = False) -> None:
+        a, b = two(network)
+        for port in (7, 8):
+            b.start(daemon, port)
+        await a.run(ask("b"))
+        b.restart()
+        await asyncio.sleep(3)
+        await a.run(ask("b"))
+        if own:
+            await b.run(daemon(9))
+
+    async def careless(network: Network) -> None:
+        await scenario(network, own=True)
+
+    network_objects: list[object] = []
+    assert run(scenario).left_open == ()
+    left = run(careless).left_open
+    assert len(left) == 2, left
+    assert "<TcpServer on *:9> on b" in left[1]
+    network_objects.clear()
+
+
 # --- Crashes --------------------------------------------------------------------------------------------------------
 
 
@@ -578,14 +607,88 @@ def test_schedules() -> None:
 
         await asyncio.sleep(1)
         network.at(5, note, "at 5")
-        network.at(0.5, note, "past")
+        network.at(1, note, "now")
         network.after(2, note, "after 2")
         network.after(3, slow, "coroutine")
         network.after(2.5, note, "cancelled").cancel()
         await asyncio.sleep(10)
         return seen
 
-    assert run(scenario).value == [(1.0, "past"), (3.0, "after 2"), (5.0, "at 5"), (5.0, "coroutine")]
+    assert run(scenario).value == [(1.0, "now"), (3.0, "after 2"), (5.0, "at 5"), (5.0, "coroutine")]
+
+
+def test_schedules_that_cannot_be() -> None:
+    def call() -> None:
+        raise AssertionError("called")
+
+    async def coroutine() -> None:
+        raise AssertionError("called")
+
+    async def scenario(network: Network) -> None:
+        await asyncio.sleep(5)
+        with pytest.raises(ValueError, match=r"time: 3 s is past, it is 5 s since the run began; after\(\) counts"):
+            network.at(3, call)
+        for wrong in (float("inf"), float("nan")):
+            for schedule in (network.at, network.after):
+                with pytest.raises(ValueError, match=str(wrong)):
+                    schedule(wrong, call)
+        with pytest.raises(ValueError, match="delay: -1 is not within 0"):
+            network.after(-1, call)
+        for schedule in (network.at, network.after):
+            with pytest.raises(TypeError, match=r"call must be a function \(network.at\(5, restart\), not restart"):
+                schedule(6, coroutine())  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="call must be a function"):
+                schedule(6, network.host(f"h{len(network.hosts)}").crash())  # type: ignore[func-returns-value, arg-type]
+            with pytest.raises(TypeError, match="must be a number"):
+                schedule("6", call)  # type: ignore[arg-type]
+        await asyncio.sleep(5)
+
+    run(scenario)
+
+
+def test_a_sum_of_floating_point_numbers_is_not_past() -> None:
+    async def scenario(network: Network) -> list[float]:
+        called: list[float] = []
+        await asyncio.sleep(0.8)
+        network.at(sum([0.1] * 8), lambda: called.append(network.loop.time()))
+        await asyncio.sleep(1)
+        return called
+
+    assert sum([0.1] * 8) < 0.8
+    assert run(scenario).value == [0.8]
+
+
+def test_a_run_in_a_notebook() -> None:
+    """Where a loop runs already, the error names the way out, and that way gives the same run."""
+
+    async def cell() -> str | None:
+        with pytest.raises(RuntimeError, match=r"notebook: there, await asyncio.to_thread\(run, scenario, seed=…\)"):
+            run(_greeting, seed=3)
+        return (await asyncio.to_thread(run, _greeting, seed=3)).digest
+
+    result = run(_greeting, seed=3)
+    assert result.value == b"QUESTION\n"
+    assert asyncio.run(cell()) == result.digest
+
+
+async def _greeting(network: Network) -> bytes:
+    a, b = two(network)
+    b.start(serve_upper)
+    return await a.run(ask("b"))
+
+
+def test_what_is_no_scenario() -> None:
+    async def scenario(network: Network) -> None: ...
+
+    def plain(network: Network) -> str:
+        return "nothing to await"
+
+    with pytest.raises(TypeError, match=r"scenario must be a coroutine function \(scenario, not scenario\(network\)\)"):
+        run(scenario(None))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="scenario must be a coroutine function"):
+        run(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"scenario must be a coroutine function \(async def\).*'nothing to await'"):
+        run(plain)  # type: ignore[arg-type]
 
 
 def test_captures_of_links(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ import tomllib
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -44,6 +44,7 @@ APT_TIMEOUT_S = 300
 ARCHIVE_LIMIT = 64 << 20  # bytes; the release is about 2 MB, so more than this is not the release
 
 Files = dict[str, bytes]
+Wanted = Callable[[str], bool]  # by its path below the release's top folder
 
 
 class FetchError(Exception):
@@ -60,6 +61,7 @@ class Manifest:
     debian_orig: str
     upstream_url: str
     files: dict[str, str]  # path below the release's top folder: SHA-256 in hexadecimal
+    folders: dict[str, str]  # folder of C files that lwIP's unit tests need: `digest_of` them
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
@@ -72,20 +74,41 @@ class Manifest:
             debian_orig=debian["orig"],
             upstream_url=table["upstream"]["url"],
             files=dict(table["files"]),
+            folders=dict(table.get("unit_tests", {})),
         )
 
-    def verify(self, files: Files) -> None:
-        """Raise FetchError naming each file that is missing or different."""
+    def wants(self, name: str, folders: bool) -> bool:
+        """Say whether a file of the release is one of ours, or, with `folders`, one that the unit tests need."""
+        return name in self.files or (folders and any(within(name, folder) for folder in self.folders))
+
+    def verify(self, files: Files, folders: bool = False) -> None:
+        """Raise FetchError naming each file, and each folder where these count, that is missing or different."""
         faults = []
         for name, expected in self.files.items():
             if name not in files:
                 faults.append(f"missing: {name}")
             elif (actual := hashlib.sha256(files[name]).hexdigest()) != expected:
                 faults.append(f"different: {name} (SHA-256 {actual}, the manifest says {expected})")
+        for folder, expected in self.folders.items() if folders else ():
+            if (actual := digest_of(files, folder)) != expected:
+                faults.append(f"different: {folder}/ (digest {actual}, the manifest says {expected})")
         if faults:
             raise FetchError(
                 f"this is not lwIP {self.version} as the manifest has it\n  " + "\n  ".join(faults)
             )
+
+
+def within(name: str, folder: str) -> bool:
+    """Say whether a file is C source in a folder or below."""
+    return name.startswith(f"{folder}/") and name.endswith((".c", ".h"))
+
+
+def digest_of(files: Files, folder: str) -> str:
+    """Return one SHA-256 for the names and contents of a folder's C files."""
+    digest = hashlib.sha256()
+    for name in sorted(name for name in files if within(name, folder)):
+        digest.update(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n".encode())
+    return digest.hexdigest()
 
 
 def normalise(data: bytes) -> bytes:
@@ -93,18 +116,19 @@ def normalise(data: bytes) -> bytes:
     return data.replace(b"\r\n", b"\n")
 
 
-def read_folder(folder: Path, names: Iterable[str]) -> Files:
-    return {name: normalise((folder / name).read_bytes()) for name in names if (folder / name).is_file()}
+def read_folder(folder: Path, wanted: Wanted) -> Files:
+    """Read the wanted files of an unpacked release."""
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.[ch]"))}
+    return {name: normalise(path.read_bytes()) for name, path in paths.items() if wanted(name) and path.is_file()}
 
 
-def read_archive(data: bytes, names: Iterable[str]) -> Files:
-    """Read the named members of a zip or tar archive, whose one top folder is not part of the names.
+def read_archive(data: bytes, wanted: Wanted) -> Files:
+    """Read the wanted members of a zip or tar archive, whose one top folder is not part of their names.
 
     Nothing is unpacked to disk, so that a hostile archive has no path or link to play with.
     """
-    wanted = set(names)
     try:
-        return {name: normalise(content()) for name, content in _members(data) if name in wanted}
+        return {name: normalise(content()) for name, content in _members(data) if wanted(name)}
     except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         raise FetchError(f"the archive cannot be read: {error}") from error
 
@@ -200,7 +224,7 @@ def _deb822_entries(text: str) -> Iterator[AptEntry]:
                 yield AptEntry(uri, keyring)
 
 
-def from_debian(manifest: Manifest) -> Files:
+def from_debian(manifest: Manifest, wanted: Wanted) -> Files:
     """The source package's upstream tarball, through apt's ordinary client in private directories."""
     apt = shutil.which("apt-get")
     if apt is None:
@@ -212,7 +236,7 @@ def from_debian(manifest: Manifest) -> Files:
     for entry in entries:
         with tempfile.TemporaryDirectory(prefix="lwip-apt-") as scratch:
             try:
-                return read_archive(_apt_source(apt, entry, manifest, Path(scratch)), manifest.files)
+                return read_archive(_apt_source(apt, entry, manifest, Path(scratch)), wanted)
             except (FetchError, OSError, subprocess.SubprocessError) as error:
                 reasons.append(f"{entry.uri}: {error}")
     raise FetchError("; ".join(reasons))
@@ -268,31 +292,36 @@ def _user_name() -> str:
 # Upstream ---------------------------------------------------------------------------------------------------
 
 
-def from_upstream(manifest: Manifest) -> Files:
+def from_upstream(manifest: Manifest, wanted: Wanted) -> Files:
     """The archive of upstream's release, over https."""
     with urllib.request.urlopen(manifest.upstream_url, timeout=DOWNLOAD_TIMEOUT_S) as response:
         data: bytes = response.read(ARCHIVE_LIMIT)
-    return read_archive(data, manifest.files)
+    return read_archive(data, wanted)
 
 
-def obtain(manifest: Manifest) -> Files:
+def obtain(manifest: Manifest, folders: bool = False) -> Files:
     """The manifest's files, verified, from the first source that has them.
+
+    Args:
+        manifest: what is wanted.
+        folders: whether the folders that lwIP's unit tests need are wanted too.
 
     Raises:
         FetchError: no source has them; the message tells of each what was wrong.
     """
+    wanted = functools.partial(manifest.wants, folders=folders)
     if folder := os.environ.get(SOURCE_FOLDER_VARIABLE):
-        files = read_folder(Path(folder), manifest.files)
+        files = read_folder(Path(folder), wanted)
         try:
-            manifest.verify(files)
+            manifest.verify(files, folders)
         except FetchError as error:
             raise FetchError(f"{SOURCE_FOLDER_VARIABLE}={folder}: {error}") from None
         return files
     reasons = []
     for label, source in (("Debian", from_debian), ("upstream", from_upstream)):
         try:
-            files = source(manifest)
-            manifest.verify(files)
+            files = source(manifest, wanted)
+            manifest.verify(files, folders)
             return files
         except (FetchError, OSError) as error:
             reasons.append(f"{label}: {error}")
@@ -333,10 +362,27 @@ def apply_patch(patch: Path, root: Path) -> None:
         raise FetchError(f"patch does not apply: {patch.name}\n{log.getvalue().rstrip()}")
 
 
+def patches(folder: Path) -> list[Path]:
+    """Return the patches that `patches/series` names, one a line, in its order.
+
+    Raises:
+        FetchError: one that is named is missing, or one that is there is not named.
+    """
+    root = folder / "patches"
+    series = root / "series"
+    lines = series.read_text(encoding="utf-8").splitlines() if series.is_file() else []
+    named = [root / line for line in lines if line and not line.startswith("#")]
+    if missing := [path.name for path in named if not path.is_file()]:
+        raise FetchError(f"patches/series names what is not there: {', '.join(missing)}")
+    if unnamed := sorted(path.name for path in set(root.rglob("*.patch")) - set(named)):
+        raise FetchError(f"patches/series does not name {', '.join(unnamed)}")
+    return named
+
+
 def fingerprint(folder: Path) -> str:
-    """Of everything that decides the output: the manifest and the patches in `folder`."""
+    """Of everything that decides the output: the manifest and the patches in `folder`, in their order."""
     digest = hashlib.sha256()
-    for path in [folder / "manifest.toml", *sorted(folder.glob("patches/*.patch"))]:
+    for path in [folder / "manifest.toml", *patches(folder)]:
         digest.update(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n".encode())
     return digest.hexdigest()
 
@@ -364,7 +410,7 @@ def fetch(output: Path | None = None, folder: Path = HERE) -> Path:
             path = fresh / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        for patch in sorted(folder.glob("patches/*.patch")):
+        for patch in patches(folder):
             apply_patch(patch, fresh)
         (fresh / STAMP).write_text(stamp + "\n", encoding="ascii")
         if output.exists():

@@ -1,10 +1,10 @@
 """Writes the file list of `manifest.toml` from an unpacked lwIP release. Run by hand when lwIP is upgraded.
 
-Owns: which C files of lwIP we use; the headers follow from their #include lines, whatever the options. Must
-not know where the release came from: whoever runs this vouches for it.
+Owns: which C files of lwIP we use; the headers follow from their #include lines, whatever the options; and which
+folders its unit tests need. Must not know where the release came from: the person who runs this vouches for it.
 
 Program: ``python pin.py FOLDER``, FOLDER being the release's top folder. Everything in the manifest above its
-[files] table is kept.
+[unit_tests] table is kept.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import fetch  # noqa: E402 - a program beside this one, found by the line above
+
+UNIT_TESTS = ["src", "test/unit", "contrib/ports/unix"]
 
 SOURCES = [
     "src/api/err.c",
@@ -78,13 +83,15 @@ def main() -> None:
         sys.exit("usage: pin.py FOLDER")
     release = Path(sys.argv[1])
     manifest = HERE / "manifest.toml"
-    head, table, _ = manifest.read_text(encoding="utf-8").partition("[files]\n")
-    lines = [
-        f'"{name}" = "{hashlib.sha256((release / name).read_bytes()).hexdigest()}"'
-        for name in closure(release)
-    ]
-    manifest.write_text(head + table + "\n".join(lines) + "\n", encoding="utf-8")
-    print(f"{manifest.name}: {len(lines)} files")
+    head = manifest.read_text(encoding="utf-8").partition("[unit_tests]\n")[0]
+    everything = fetch.read_folder(release, lambda _: True)
+    lines = ["[unit_tests]", "# Digests of the folders that lwIP's unit tests need (unit_tests.py)."]
+    lines += [f'"{folder}" = "{fetch.digest_of(everything, folder)}"' for folder in UNIT_TESTS]
+    lines += ["", "# SHA-256 of each file, before our patches.", "[files]"]
+    names = closure(release)
+    lines += [f'"{name}" = "{hashlib.sha256(everything[name]).hexdigest()}"' for name in names]
+    manifest.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{manifest.name}: {len(names)} files")
 
 
 if __name__ == "__main__":

@@ -189,6 +189,7 @@ void datagram_event(uint32_t kind, int32_t handle, int32_t value, const uint8_t 
 
 void datagram_heard(const struct heard *heard) {
   CHECK(get16(heard->payload + 4) == heard->length, "length %u in %u bytes", get16(heard->payload + 4), heard->length);
+  quote_later(heard);
   uint32_t from = get16(heard->payload), to = get16(heard->payload + 2);
   if (from == 68 && to == 67) {
     lease_heard(heard);

@@ -233,6 +233,7 @@ void router_step(void);
 void lease_heard(const struct heard *heard);
 void messages_step(void);
 void message_heard(const struct heard *heard);
+void quote_later(const struct heard *heard); /* an error may be about this packet */
 
 void epoch_begin(uint64_t seed);
 void epoch_finish(void);

@@ -4,6 +4,17 @@
 
 static uint8_t message[2048];
 
+/* Of the packets that no flow keeps, the latest of each family. */
+static struct flow quoted[2];
+
+void quote_later(const struct heard *heard) {
+  struct flow *flow = &quoted[heard->six];
+  *flow = (struct flow){.link = heard->link, .link_handle = heard->link->handle, .six = heard->six};
+  memcpy(flow->to, heard->from, heard->six ? 16 : 4);
+  flow->last_length = SMALLER(heard->packet_length, sizeof flow->last);
+  memcpy(flow->last, heard->packet, flow->last_length);
+}
+
 static bool route_from(struct route_to *route, bool six) {
   struct link *link = link_any();
   *route = (struct route_to){.link = link, .peer = below(PEERS), .six = six};
@@ -37,7 +48,7 @@ static void echo(void) {
 
 /* About a packet that the host has sent, mostly. */
 static void error(void) {
-  const struct flow *flow = &flows[below(MAX_FLOWS)];
+  const struct flow *flow = percent(40) ? &quoted[percent(style.six)] : &flows[below(MAX_FLOWS)];
   struct route_to route;
   if (flow->last_length == 0 || flow->link->handle != flow->link_handle || !route_from(&route, flow->six)) {
     return;
@@ -201,6 +212,9 @@ void message_heard(const struct heard *heard) {
   uint8_t type = heard->length > 0 ? heard->payload[0] : 0;
   if (heard->protocol == ICMP6_PROTOCOL && type == 135) {
     solicitation_heard(heard);
+  }
+  if (type == 8 || type == 128) {
+    quote_later(heard);
   }
   bool request = heard->protocol == ICMP_PROTOCOL ? type == 8 : heard->protocol == ICMP6_PROTOCOL && type == 128;
   if (!request || percent(style.silent) || heard->length > sizeof message) {

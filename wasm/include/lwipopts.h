@@ -165,6 +165,7 @@
 #define TCP_SYNMAXRTX 6
 #define TCP_MSL 30000 /* TIME-WAIT of 60 s as Linux keeps it; RFC 9293's two minutes fill tables for nothing */
 #define LWIP_HOOK_TCP_ISN tcp_initial_sequence_number
+#define LWIP_TCP_NO_POLL /* no callback of poll or sent is set, and those that remain always are */
 /* Connections are found by a hash table beside lwIP's lists (src/tcp_lookup.c). */
 #define LWIP_TCP_PCB_LOOKUP_FIELDS            \
   struct tcp_pcb *lookup_next, **lookup_link; \

@@ -34,7 +34,7 @@ uint32_t consistency_failures(void);
 void consistency_reset(void);
 
 /* Called where lwIP works on no connection. */
-static inline void consistency_restore(void) {
+IN_PLACE static inline void consistency_restore(void) {
   if (consistency_lost) {
     consistency_reset();
   }

@@ -1,0 +1,225 @@
+"""Real sockets that stand for an address or a listener of a stack: `bind`, `listen`, `sock_accept`, servers.
+
+Like those in `placed` they carry nothing themselves; they are not bound on the machine. What arrives is accepted by the
+loop: by `sock_accept`, or by a server to which the socket is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tcpip_wasm.compat.guard import REAL
+from tcpip_wasm.compat.placed import End, SocketEnd, stand_for
+from tcpip_wasm.errors import network_error
+from tcpip_wasm.sockets import TcpServer, TcpTransport
+from tcpip_wasm.stack import NetworkStack
+
+if TYPE_CHECKING:
+    from tcpip_wasm.compat.placed import PlacedSockets
+
+
+def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that need not wait, and return what it returns.
+
+    Raises:
+        OSError: ``EWOULDBLOCK`` where it would have to wait, for a name server.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise network_error(errno.EWOULDBLOCK, "a name that has to be looked up; bind to an address")
+
+
+class BoundEnd(End):
+    """An address of the stack that a socket is bound to, and that nothing uses yet.
+
+    Args:
+        stack: the stack.
+        sock: the caller's.
+        host: an own address, a name of the stack's own, or ``""`` for all.
+        port: the port; 0 finds a free one.
+        table: where a listener is noted.
+
+    Raises:
+        OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
+    """
+
+    def __init__(self, stack: NetworkStack, sock: Any, host: str, port: int, table: PlacedSockets) -> None:
+        super().__init__(stack.loop)
+        self.stack = stack
+        self._table = table
+        self.transport = self  # what a socket closes, and asks for addresses
+        any_host = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}[sock.family]
+        v6_only = sock.family == socket.AF_INET6 and sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        everywhere = host in ("", "::") and sock.family == socket.AF_INET6 and not v6_only
+        self.host: str | None = None if everywhere else host or any_host
+        self.addresses = _at_once(stack._lookup.listening(self.host))
+        if sock.type == socket.SOCK_STREAM:
+            probe = stack._tcp.serve(asyncio.Protocol, self.addresses, port, 1)
+            port = probe.port
+            probe.close()
+        elif port == 0:
+            options: dict[str, Any] = {"family": sock.family}
+            udp, _ = _at_once(
+                stack.create_datagram_endpoint(asyncio.DatagramProtocol, (host or any_host, port), **options)
+            )
+            port = udp.get_extra_info("sockname")[1]
+            udp.abort()
+        self.port = port
+        shown = self.addresses[0][0]
+        text = any_host if shown is None else str(shown)
+        self.name = (text, port) if sock.family == socket.AF_INET else (text, port, 0, self.addresses[0][1])
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return ``sockname``."""
+        return self.name if name == "sockname" else default
+
+    def get_protocol(self) -> Any:
+        """Return what waits for something: itself."""
+        return self
+
+    def close(self) -> None:
+        """Give the address up."""
+        self.ended = True
+
+    abort = close
+
+    def listen(self, sock: socket.socket, backlog: int) -> None:
+        """Listen; see `PlacedSocket.listen`."""
+        self._table.put(sock, ListenEnd(self, backlog))
+
+
+class ListenEnd(End):
+    """A listener of the stack that a socket stands for, with the connections that wait to be accepted.
+
+    Args:
+        bound: the address.
+        backlog: connections that may wait.
+
+    Raises:
+        OSError: ``EADDRINUSE``.
+    """
+
+    def __init__(self, bound: BoundEnd, backlog: int) -> None:
+        super().__init__(bound.stack.loop)
+        self.bound = bound
+        self.transport = self
+        self._accepted: deque[_AcceptedEnd] = deque()
+        self.server: TcpServer | None = bound.stack._tcp.serve(
+            partial(_AcceptedEnd, self, self.loop), bound.addresses, bound.port, max(1, backlog), hold_backlog=True
+        )
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return ``sockname``."""
+        return self.bound.get_extra_info(name, default)
+
+    def get_protocol(self) -> Any:
+        """Return what waits for something: itself."""
+        return self
+
+    def listen(self, sock: socket.socket, backlog: int) -> None:
+        """Nothing to do: it listens."""
+
+    def arrived(self, end: _AcceptedEnd) -> None:
+        """A connection is open."""
+        self._accepted.append(end)
+        self._wake()
+
+    async def accept(self) -> SocketEnd:
+        """Return the next connection. Cancelled, it takes none.
+
+        Raises:
+            OSError: ``EBADF`` where the socket was closed.
+        """
+        while not self._accepted:
+            if self.ended:
+                raise network_error(errno.EBADF, "the socket was closed")
+            await self._something()
+        end = self._accepted.popleft()
+        end.transport.leave_backlog()
+        return end
+
+    def stop(self) -> deque[_AcceptedEnd]:
+        """Stop listening, and return the connections that wait."""
+        if self.server is not None:
+            self.server.close()
+            self.server = None
+        waiting, self._accepted = self._accepted, deque()
+        return waiting
+
+    def close(self) -> None:
+        """Stop listening, and reset the connections that wait."""
+        self.ended = True
+        for end in self.stop():
+            end.transport.abort()
+        self._wake()
+
+    abort = close
+
+
+class _AcceptedEnd(SocketEnd):
+    """A connection that waits to be accepted."""
+
+    def __init__(self, listener: ListenEnd, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._listener.arrived(self)
+
+
+class ServerEnd(End):
+    """A server of the stack to which a socket was given: the socket has its address, and ends with it.
+
+    Args:
+        bound: the address.
+        server: the server.
+        sock: the socket.
+    """
+
+    def __init__(self, bound: BoundEnd, server: TcpServer, sock: socket.socket) -> None:
+        super().__init__(bound.stack.loop)
+        self.bound = bound
+        self.server = server
+        self.transport = self
+        server.on_gone = sock.close
+        stand_for(sock, self)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return ``sockname``."""
+        return self.bound.get_extra_info(name, default)
+
+    def close(self) -> None:
+        """Close the server."""
+        if not self.ended:
+            self.ended = True
+            self.server.close()
+
+
+def adopt(server: TcpServer, waiting: deque[_AcceptedEnd], wrap: Callable[[], asyncio.BaseProtocol]) -> None:
+    """Give connections that waited at a socket to the server that it was given to."""
+    for end in waiting:
+        transport: TcpTransport = end.transport
+        if end.ended:
+            continue
+        transport.leave_backlog()
+        transport.set_protocol(wrap())
+        server.adopt(transport)
+
+
+def leave_machine(sock: socket.socket) -> None:
+    """Give up the machine's address of a socket that was bound there; its descriptor stays a socket, without one."""
+    with REAL(sock.family, sock.type, sock.proto) as fresh, suppress(OSError):
+        os.dup2(fresh.fileno(), sock.fileno(), inheritable=False)
+    sock.setblocking(False)

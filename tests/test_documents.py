@@ -1,0 +1,116 @@
+"""Every block of Python in README.md and docs/ is run as it stands, in a process of its own.
+
+A comment before a block says how, and is not shown where the document is:
+
+    <!-- run: NAME.py, prints: TEXT -->    as a program, which prints a text, among others
+    <!-- run: NAME.py, fails: TEXT -->     the same, and its exit status is not 0
+    <!-- pytest: test_NAME.py -->          as a file of tests
+    <!-- file: NAME.py -->                 only written, for blocks that come later
+
+All blocks of a document are files of one folder, so that those that follow may import it. Those of the tutorial are
+parts of a program in examples/, see tests/simulation/test_replicated_store.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+DOCUMENTS: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+TUTORIAL: Final = ROOT / "docs" / "tutorial.md"
+BLOCK: Final = re.compile(r"(?:^<!-- ([^>]*) -->\n)?^( *)```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+DIRECTIVE: Final = re.compile(r"(run|pytest|file): (\w+\.py)(?:, (prints|fails): (.+))?")
+NEEDS: Final = {"import httpx": "httpx", "import uvicorn": "uvicorn"}
+TIMEOUT: Final = 120
+
+
+class Block(NamedTuple):
+    """A block of Python.
+
+    Attributes:
+        document: where it stands.
+        kind: ``run``, ``pytest`` or ``file``.
+        name: of its file.
+        ending: ``prints`` or ``fails``, or empty.
+        text: what it prints.
+        code: what is in it.
+    """
+
+    document: Path
+    kind: str
+    name: str
+    ending: str
+    text: str
+    code: str
+
+
+def blocks_of(document: Path) -> list[Block]:
+    """Return the blocks of a document; one without a comment is of no kind."""
+    found = []
+    for comment, _, code in BLOCK.findall(document.read_text(encoding="utf-8")):
+        directive = DIRECTIVE.fullmatch(comment)
+        kind, name, ending, text = directive.groups("") if directive else ("", "", "", "")
+        found.append(Block(document, kind, name, ending, text, code))
+    return found
+
+
+BLOCKS: Final = [block for document in DOCUMENTS if document != TUTORIAL for block in blocks_of(document)]
+
+
+def test_blocks_are_found() -> None:
+    """No block is missed, and each says how it is run."""
+    for document in DOCUMENTS:
+        fences = re.findall(r"^ *```(?:python|py)\b", document.read_text(encoding="utf-8"), re.MULTILINE)
+        assert len(blocks_of(document)) == len(fences), document
+    assert len(BLOCKS) >= 9
+    assert [block.code for block in BLOCKS if not block.kind] == []
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in BLOCKS if block.kind != "file"],
+    ids=lambda block: f"{block.document.stem}-{block.name}",
+)
+def test_blocks_run_as_they_stand(block: Block, tmp_path: Path) -> None:
+    for statement, module in NEEDS.items():
+        if statement in block.code:
+            pytest.importorskip(module)
+    for one in BLOCKS:
+        if one.document == block.document:
+            (tmp_path / one.name).write_text(one.code, encoding="utf-8")
+    program = [sys.executable, "-W", "error"]
+    if block.kind == "pytest":
+        program += ["-m", "pytest", "-q", "-p", "pytest_tcpip_wasm", "-p", "no:asyncio", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*program, block.name],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert (done.returncode != 0) == (block.ending == "fails"), done.stdout
+    assert block.text in done.stdout
+    if block.ending == "prints":
+        assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.stem)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    headings = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        elif "://" not in target:
+            assert (document.parent / target.partition("#")[0]).exists(), target

@@ -25,6 +25,7 @@ from benchmarks import (
     report,
     simulation,
     startup,
+    starve,
     timer,
 )
 from benchmarks.report import Measure
@@ -49,6 +50,7 @@ def parts(quick: bool) -> dict[str, Part]:
             "programs": lambda: programs.measure(100, 16 * MIB, 1),
             "blocking": lambda: blocking.measure(500, 32 * MIB, 1),
             "timer": lambda: timer.measure(128 * MIB, 1),
+            "starve": lambda: starve.measure(0.5, 1),
             "idle": lambda: idle.measure(1.0),
             "simulation": lambda: simulation.measure(20, 1),
             "kernel": lambda: kernel.measure(16 * MIB, 1),
@@ -64,6 +66,7 @@ def parts(quick: bool) -> dict[str, Part]:
         "programs": lambda: programs.measure(2_000, 256 * MIB, 5),
         "blocking": lambda: blocking.measure(10_000, 256 * MIB, 5),
         "timer": lambda: timer.measure(1024 * MIB, 3),
+        "starve": lambda: starve.measure(5.0, 3),
         "idle": lambda: idle.measure(10.0),
         "simulation": lambda: simulation.measure(1_000, 5),
         "kernel": lambda: kernel.measure(256 * MIB, 5),

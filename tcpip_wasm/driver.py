@@ -177,6 +177,7 @@ class Driver:
         self.told = 0
         self.handlers: dict[int, Handler] = {}
         self.error: StackError | None = None
+        core.clock = loop.time
         self._scheduler = _scheduler_of(loop)
         self._scheduler.drivers.add(self)
         self.awake = False

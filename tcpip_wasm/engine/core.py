@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
@@ -127,6 +128,10 @@ def decode_endpoint(record: bytes, at: int = 0) -> tuple[Address, int, int]:
     return IPv6Address(packed), port, scope
 
 
+def _no_clock() -> float:
+    return -inf
+
+
 class Core:
     """A virtual host.
 
@@ -144,6 +149,9 @@ class Core:
         soon: after `poll`: acknowledgements are to be sent. Whoever polls again a little later, when the application
             has read what came and perhaps written, sends them together with that.
         deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
+        clock: what time it is, for calls that look at what timers change. Who drives the core assigns it; without one
+            they see the state of the latest `poll`.
+        stale: the time from which timers may have changed what such calls look at; see `advance`.
         sent_at_once: after `tcp_send` and `tcp_received`: the handle of the interface by which something left at once,
             or 0. If it did, nothing else waits to be sent, and `soon` is False; the frames are to be taken from the
             interface's buffers, and `poll` is due within a tick of TCP, 25 ms.
@@ -171,7 +179,10 @@ class Core:
         self._statistics = words[abi.CONTROL_STATISTICS] // 4
         self._poll = calls["poll"]
         self._send = calls["tcp_send"]
+        self._advance = calls["advance"]
         self._closed: StackClosedError | None = None
+        self.clock: Callable[[], float] = _no_clock
+        self.stale = 0.0
         self._mac_seed = hashlib.sha256(b"mac" + seed)
         self._event_length = 0
         self.udp = UdpCalls(self)
@@ -211,6 +222,21 @@ class Core:
         else:
             self.more = self.soon = False
 
+    def advance(self) -> None:
+        """Run the timers that are due by `clock`, so that the next call sees the state of now.
+
+        A stack that waits for nothing is not polled, and its tables age without it: a port is free after TIME-WAIT, a
+        router's lifetime ends. Every call does this where the clock has passed `stale`, the next tick of any timer.
+        What a tick sends or announces is for the next `poll`, which is due then anyway.
+
+        Raises:
+            StackError: the stack is closed, or its module trapped now or before.
+        """
+        try:
+            self.stale = self._advance(self.clock())
+        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+            raise self._die(error) from error
+
     def events(self) -> list[Event]:
         """Return the events of the latest `poll`, in order. The payload of DATA is a view, valid until the next one."""
         memory = self._instance.memory
@@ -237,17 +263,23 @@ class Core:
         if self._closed is None:
             self._closed = StackClosedError(errno.ECONNABORTED, "the stack was closed")
             self._instance.close()
-            self._poll = self._send = self._refuse
+            self._poll = self._send = self._advance = self._refuse
 
     def _die(self, cause: BaseException) -> StackTrappedError:
-        self._poll = self._send = self._refuse
+        self._poll = self._send = self._advance = self._refuse
         return self._instance.die(cause)
 
     def _refuse(self, *_: float) -> int:
         raise self._instance.death or self._closed or StackClosedError(errno.ECONNABORTED, "the stack was closed")
 
     def _call(self, name: str, *arguments: float, detail: str = "", accept: int = 0) -> int:
-        """Make a call of the ABI, and raise what its error code means, unless it is the one that is accepted."""
+        """Make a call of the ABI as of now, and raise what its error code means, unless that one is accepted."""
+        if self.clock() >= self.stale and self._closed is None and self._instance.death is None:
+            self.advance()
+        return self._call_at_once(name, *arguments, detail=detail, accept=accept)
+
+    def _call_at_once(self, name: str, *arguments: float, detail: str = "", accept: int = 0) -> int:
+        """Make a call that looks at nothing that timers change, or brings the time itself."""
         instance = self._instance
         if instance.death is not None:
             raise instance.death
@@ -420,7 +452,7 @@ class Core:
             length: how many, of those that events have told of.
             now: the time, in seconds, if the news may leave at once, see `sent_at_once`; 0 leaves it to `poll`.
         """
-        self._call("tcp_received", now, handle, length)
+        self._call_at_once("tcp_received", now, handle, length)
         self.sent_at_once = self._instance.words[self._sent]
         if self.sent_at_once:
             self.soon = False

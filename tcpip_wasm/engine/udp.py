@@ -108,6 +108,9 @@ class UdpCalls:
             self._instance.memory[start : start + abi.ADDRESS_SIZE] = remote
         if self._instance.death is not None:
             raise self._instance.death
+        core = self._core
+        if core.clock() >= core.stale:
+            core.advance()
         try:
             result = self._send(handle, size, remote is not None)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:

@@ -280,6 +280,10 @@ def test_rubbish_records_are_dropped() -> None:
     for length in (0xFFFFFFFF, 0x80000000, abi.RECEIVE_CAPACITY + 4, 3, 1):
         host.core._instance.words[host.buffers._block + abi.BLOCK_RECEIVE_LENGTH] = length
         host.poll(START)
+        for _ in range(40):  # a buffer of empty records is more than one poll takes in
+            if not host.core.more:
+                break
+            host.poll(START)
         assert host.buffers.receive_length == 0
     assert host.core.statistics().handles == 1
 

@@ -342,7 +342,7 @@ def test_solicitations_are_answered_but_not_all() -> None:
             advertiser = await router.advertise(_PREFIX, interval=1800)
             await asyncio.sleep(120)
             assert advertiser.sent == 3
-            await host.configure(slaac=True, timeout=6)
+            await host.configure(slaac=True, timeout=10)
             assert advertiser.sent == 4
             solicitation = await _solicitation(host)
             writer = router.writable.get_writer()

@@ -10,7 +10,7 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 993261508 /* version 1, as a sum over all of it: no change can be forgotten */
+#define ABI_VERSION 1517403284 /* version 1, as a sum over all of it: no change can be forgotten */
 #define ABI_MAX_INTERFACES 128 /* bounded table; a bridge of a hundred ports and then some */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
@@ -142,6 +142,7 @@
 
 ABI_EXPORT("start") int32_t abi_start(double, int64_t, int64_t);
 ABI_EXPORT("poll") double abi_poll(double);
+ABI_EXPORT("advance") double abi_advance(double);
 ABI_EXPORT("statistics") int32_t abi_statistics(void);
 ABI_EXPORT("interface_add") int32_t abi_interface_add(int32_t, int32_t);
 ABI_EXPORT("interface_remove") int32_t abi_interface_remove(int32_t);

@@ -52,6 +52,8 @@ void tcp_lookup_freed(struct tcp_pcb *pcb);
 void tcp_output_later(struct tcp_pcb *pcb);
 struct pbuf *staging_reference(const void *data, uint16_t length);
 bool tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif);
+bool timers_tcp_pause(void);
+bool tcp_orphan_gives_up(struct tcp_pcb *pcb);
 extern uint32_t tcp_retransmissions;
 extern bool neighbour_doubtful;
 

@@ -141,7 +141,9 @@
 #define TCP_RCV_SCALE 5 /* 65,535 << 5 holds the window below */
 #define TCP_WND ABI_TCP_WINDOW
 #define TCP_SND_BUF ABI_TCP_SEND_BUFFER
-#define TCP_SND_QUEUELEN 16384 /* segments; the buffer in bytes is the bound that counts, even at an MSS of 64 */
+/* Buffers; a segment that refers to what was written has two. A full send buffer fits at an MSS of 536, and with smaller
+   segments the queue holds no more memory than with large ones: Linux charges each segment its true size. */
+#define TCP_SND_QUEUELEN 4096
 #define TCP_OVERSIZE 1460 /* room behind a short write, so that further writes join its segment */
 #define TCP_WND_UPDATE_THRESHOLD (TCP_WND_MAX(pcb) / 32) /* of the window that this peer can see; none goes out for less */
 #define LWIP_TCP_TIMESTAMPS 1
@@ -160,9 +162,13 @@
 #define SO_REUSE 1
 /* One tick. Delayed ACKs wait at most one (RFC 1122 allows 500 ms, Linux waits 40); retransmission timers run in steps of two. */
 #define TCP_TMR_INTERVAL 25
+/* A tick of TCP pauses where it has worked enough for one poll (src/timers.c), and ends what nobody waits for. */
+#define LWIP_HOOK_TCP_TIMER_PAUSES() timers_tcp_pause()
+#define LWIP_HOOK_TCP_GIVES_UP(pcb) tcp_orphan_gives_up(pcb)
 #define LWIP_TCP_RTO_TIME 1000 /* RFC 6298, section 2.1 */
 #define LWIP_TCP_RTO_MIN 200   /* as Linux; RFC 6298's whole second is long for a virtual network */
 #define TCP_SYNMAXRTX 6
+#define TCP_MAX_PROBES 24 /* 118 s in all: the longest wait between two is 6 s */
 #define TCP_MSL 30000 /* TIME-WAIT of 60 s as Linux keeps it; RFC 9293's two minutes fill tables for nothing */
 #define LWIP_HOOK_TCP_ISN tcp_initial_sequence_number
 #define LWIP_TCP_NO_POLL /* no callback of poll or sent is set, and those that remain always are */

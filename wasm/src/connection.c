@@ -9,6 +9,7 @@ uint32_t tcp_connections(void) { return count; }
 static void on_destroyed(u8_t id, void *argument) {
   (void)id;
   struct connection *connection = argument;
+  timers_tcp_work(connection->pcb->snd_queuelen + WORK_VISITS);
   connection->pcb = NULL;
   count--;
   connection_release(connection);
@@ -130,6 +131,7 @@ void connection_orphan(struct connection *connection) {
     connection_release(connection);
     return;
   }
+  connection->progressed = tcp_ticks;
   tcp_err(pcb, NULL);
   tcp_recv(pcb, on_received_by_orphan);
   for (uint32_t left = connection->unread, step; left > 0; left -= step) {
@@ -143,21 +145,23 @@ void connection_orphan(struct connection *connection) {
   }
 }
 
-/* What a peer may go on doing to a connection that the host has let go of: never say its FIN, which this flag makes lwIP
-   wait for no longer than TCP_FIN_WAIT_TIMEOUT, and keep its window closed while it answers every probe. */
-void tcp_tick(void) {
-  for (struct tcp_pcb *pcb = tcp_active_pcbs, *next; pcb != NULL; pcb = next) {
-    struct connection *connection = connection_of(pcb);
-    next = pcb->next;
-    if (connection == NULL || connection->handle != 0) {
-      continue;
-    }
-    if (pcb->state == FIN_WAIT_2) {
-      tcp_set_flags(pcb, TF_RXCLOSED);
-    }
-    connection->stalls = pcb->persist_backoff == 0 ? 0 : connection->stalls + 1;
-    if (connection->stalls > CONNECTION_ORPHAN_TICKS) {
-      tcp_abort(pcb);
-    }
+/* True where the peer of a connection that the host has closed has made no progress for too long: it answers every probe
+   but keeps its window closed, or never sends its FIN. Acknowledged data is progress, so that a slow reader gets all. What
+   it answers is none: RFC 9293, section 3.8.6.1 lets a sender wait for an open window as long as a peer answers, but only
+   the application can want that, and it is gone; Linux, too, bounds an orphan's probes. While data is under way, lwIP
+   counts retransmissions; once the peer has all, it waits for the FIN no longer than TCP_FIN_WAIT_TIMEOUT. */
+bool tcp_orphan_gives_up(struct tcp_pcb *pcb) {
+  struct connection *connection = connection_of(pcb);
+  if (connection == NULL || connection->handle != 0) {
+    return false;
   }
+  bool finished = pcb->state == FIN_WAIT_2;
+  if (finished) {
+    tcp_set_flags(pcb, TF_RXCLOSED);
+  }
+  if (pcb->lastack != connection->acknowledged || (pcb->persist_backoff == 0 && !finished)) {
+    connection->acknowledged = pcb->lastack;
+    connection->progressed = tcp_ticks;
+  }
+  return tcp_ticks - connection->progressed > CONNECTION_ORPHAN_TICKS;
 }

@@ -18,16 +18,16 @@ enum {
    host that was busy. */
 enum { CONNECTION_LONG_WAIT = 2000, CONNECTION_LONG_WAITS = 3 };
 
-/* Microseconds after which who found the heap full may try again: room in the queue says nothing then, and what else has
-   to become free for it nobody knows. */
-enum { CONNECTION_MEMORY_WAIT = 20000 };
+/* Microseconds after which a connection that found the heap full may try again: room in the queue says nothing then, and
+   what else has to become free for it is not known. A try in vain doubles them, so many times. */
+enum { CONNECTION_MEMORY_WAIT = 20000, CONNECTION_MEMORY_DOUBLINGS = 5 };
 
 /* What the host is asked for at least when a send buffer has room again. Buffers begin with two of these, one under way
    and one being acknowledged: all that a cable inside the process needs, and what stays in the processor's cache. */
 enum { CONNECTION_SEND_BATCH = 131072 };
 
-/* For how many ticks of TCP's clock data that nobody can add to waits for a window that stays closed: five minutes. */
-enum { CONNECTION_ORPHAN_TICKS = 300000 / TCP_TMR_INTERVAL };
+/* For how many steps of tcp_ticks a closed connection waits for a peer that answers and makes no progress: five minutes. */
+enum { CONNECTION_ORPHAN_TICKS = 300000 / TCP_SLOW_INTERVAL };
 
 struct connection {
   struct tcp_pcb *pcb; /* NULL once lwIP has freed it */
@@ -41,7 +41,9 @@ struct connection {
   uint64_t window_opened; /* us: when that was */
   uint32_t window_fills;  /* slow ones in a row */
   uint64_t stalled;    /* us: from when on the host, which had to wait, may hear of room */
-  uint32_t stalls;     /* long ones in a row; without a handle, ticks for which the peer's window has been closed */
+  uint32_t stalls;     /* long ones in a row */
+  uint32_t acknowledged, progressed; /* without a handle: what the peer had acknowledged, and since which of tcp_ticks */
+  uint32_t refusals;   /* writes in a row of which the full heap took nothing */
   struct connection *next_pending, *next_report;
 };
 

@@ -12,6 +12,7 @@ enum { FRAME_RESERVE = ABI_TCP_WINDOW + 65536, OTHER_RESERVE = 196608 };
 static uint8_t buffer[ABI_EVENT_CAPACITY] __attribute__((aligned(8)));
 static uint32_t *last_data; /* the latest record, if it is a DATA event that may still grow */
 static bool holds_data;
+static uint32_t count;
 
 _Static_assert(ABI_EVENT_CAPACITY > FRAME_RESERVE + OTHER_RESERVE + ABI_MAX_DATA, "room for a batch");
 
@@ -22,9 +23,12 @@ void events_reset(void) {
   control[ABI_CONTROL_EVENT_LENGTH] = 0;
   last_data = NULL;
   holds_data = false;
+  count = 0;
 }
 
 IN_PLACE bool events_have_room(void) { return used() + FRAME_RESERVE + OTHER_RESERVE <= sizeof buffer; }
+
+IN_PLACE bool events_suffice(void) { return count >= WORK_EVENTS; }
 
 bool events_hold_data(void) { return holds_data; }
 
@@ -38,6 +42,7 @@ static uint8_t *append(uint32_t kind, int32_t handle, int32_t value, uint32_t pa
   record[3] = (uint32_t)value;
   control[ABI_CONTROL_EVENT_LENGTH] += size;
   last_data = NULL;
+  count++;
   return (uint8_t *)(record + 4);
 }
 

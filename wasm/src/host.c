@@ -72,12 +72,12 @@ int32_t abi_start(double time, int64_t seed_low, int64_t seed_high) {
 double abi_poll(double time) {
   set_now(time);
   events_reset();
-  timers_run();
+  bool more = timers_run();
   consistency_restore();
-  tcp_flush();
-  bool more = interfaces_receive();
+  more |= tcp_flush();
+  more |= interfaces_receive();
   if (!events_hold_data()) {
-    tcp_flush();
+    more |= tcp_flush();
   }
   more |= tcp_report();
   room_report();
@@ -86,6 +86,13 @@ double abi_poll(double time) {
   control[ABI_CONTROL_MORE] = (more ? ABI_MORE_NOW : 0) | (tcp_has_pending() && events_hold_data() ? ABI_MORE_SOON : 0) |
                               memory_grown();
   return timers_deadline();
+}
+
+double abi_advance(double time) {
+  set_now(time);
+  timers_run();
+  consistency_restore();
+  return timers_next_tick();
 }
 
 int32_t abi_statistics(void) {

@@ -52,9 +52,21 @@ const uint8_t *staging(void);
 bool staging_may_stay(void); /* false without memory for another one; else staging_stays has to follow */
 void staging_stays(bool stays); /* true: segments refer to this one, and the host gets the other */
 
+/* The work of one poll is bounded in what it handles, and not by a clock, so that every run of a simulation stops at the
+   same place: a poll takes some 2 ms then. What is left is for the next one, which ABI_MORE_NOW asks for. */
+enum {
+  WORK_FRAMES = 8192,  /* received; one that TCP, UDP or ICMP takes in counts as WORK_INPUT */
+  WORK_INPUT = 4,
+  WORK_SEGMENTS = 2048, /* sent by one flush, and by the ticks of TCP; a connection that has nothing to send counts, too */
+  WORK_VISITS = 16,    /* connections that a tick visits and segments that are freed count a sixteenth */
+  WORK_EVENTS = 1024,  /* before no more frames are taken in: the host needs longer for an event than the module */
+  WORK_REPORTS = 16,   /* connections that end, or have room again */
+};
+
 /* events.c: what the host has to hear of, in order. */
 void events_reset(void);
 bool events_have_room(void); /* for all that one received frame can cause */
+bool events_suffice(void);   /* there are enough for one poll */
 bool events_hold_data(void);
 void event_add(uint32_t kind, int32_t handle, int32_t value);
 void event_add_addresses(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *local, uint16_t local_port,
@@ -90,11 +102,10 @@ uint8_t frame_skip_extensions(const uint8_t *packet, uint32_t *at, uint32_t end)
 enum frame_verdict frame_check_packet(const uint8_t *packet, uint32_t length, bool inside);
 
 /* connection.c, tcp_output.c */
-void tcp_flush(void);        /* sends what is ready */
+bool tcp_flush(void); /* sends what is ready; true if it has worked enough and some is left */
 bool tcp_has_pending(void);  /* a poll is needed for some connection */
 bool tcp_report(void);       /* adds the events of connections that ended or have room again; true if some are left */
 bool tcp_reports_wait(void); /* somebody waits for room */
-void tcp_tick(void);
 uint32_t tcp_connections(void);
 
 /* address.c */
@@ -110,10 +121,12 @@ extern uint32_t icmp_unmatched; /* messages that belong to none of our packets *
 
 /* timers.c: lwIP's clocks, run late where nobody can tell. */
 void timers_start(void);
-void timers_run(void);
+bool timers_run(void); /* true if a tick has paused: the rest is for the next poll */
+double timers_next_tick(void); /* seconds: until then no call finds anything changed by a timer */
 bool timers_advance(double time); /* moves the clock, if TCP misses no tick by it */
 bool timers_seek_neighbours(void); /* packets wait for ARP or neighbour discovery */
 void timers_changed(void);     /* something was begun that slow clocks depend on */
+void timers_tcp_work(uint32_t units); /* done by a tick: units are a sixteenth of a segment that is sent */
 void timers_tcp_changed(void); /* a call, which may have started one of its timers */
 double timers_deadline(void); /* seconds, or infinity */
 

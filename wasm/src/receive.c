@@ -51,6 +51,8 @@ static bool is_foreign(const struct interface *interface, const uint8_t *frame, 
   return first[0] != first[1] || rest[0] != rest[1];
 }
 
+static uint32_t work; /* done for frames in this poll */
+
 static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t length) {
   enum frame_verdict verdict;
   if (interface->bridge != NULL) {
@@ -76,6 +78,7 @@ static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t 
   } else {
     verdict = frame_check_packet(frame, length, interface->kind == ABI_KIND_LOOPBACK);
   }
+  work += WORK_INPUT - 1;
   struct pbuf *packet = NULL;
   if (verdict == FRAME_DROP) {
     interface->block[ABI_BLOCK_DROPPED_MALFORMED]++;
@@ -99,7 +102,7 @@ static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t 
   LWIP_ASSERT("no frame outlives its record", in_use == 0);
 }
 
-/* Returns true if frames are left because the event buffer is full. */
+/* Returns true if frames are left because the event buffer is full or enough was done. */
 static bool receive_from(struct interface *interface) {
   uint32_t *block = interface->block;
   uint32_t length;
@@ -107,7 +110,7 @@ static bool receive_from(struct interface *interface) {
   uint32_t end = LWIP_MIN(block[ABI_BLOCK_RECEIVE_LENGTH], ABI_RECEIVE_CAPACITY);
   interface->copies = 0;
   while (interface->received + ABI_RECORD_HEADER <= end) {
-    if (!events_have_room() || bridge_is_tired(interface)) {
+    if (!events_have_room() || ++work > WORK_FRAMES || events_suffice() || bridge_is_tired(interface)) {
       return true;
     }
     uint8_t *record = interface->receive + interface->received;
@@ -141,17 +144,27 @@ static void loop(struct interface *interface) {
   block[ABI_BLOCK_TRANSMIT_LENGTH] = 0;
 }
 
+/* Where one interface took all the work of a poll, the next poll begins with the one behind it, so that none waits for ever
+   while others bring much. */
 bool interfaces_receive(void) {
-  bool left = false;
-  for (struct interface *interface = interface_first(); interface != NULL; interface = interface->next) {
+  static int32_t first;
+  struct interface *begin = interface_object(first), *interface = begin;
+  work = 0;
+  first = 0;
+  if (begin == NULL) {
+    begin = interface = interface_first();
+  }
+  while (interface != NULL) {
+    struct interface *next = interface->next != NULL ? interface->next : interface_first();
     if (interface->kind == ABI_KIND_LOOPBACK) {
       loop(interface);
     }
-    if (interface->kind != ABI_KIND_BRIDGE) {
-      left |= receive_from(interface);
+    if (interface->kind != ABI_KIND_BRIDGE && receive_from(interface) && first == 0) {
+      first = next->handle;
     }
+    interface = next == begin ? NULL : next;
   }
-  return left;
+  return first != 0;
 }
 
 /* Tells the host which interfaces have frames to send; true if a loopback interface has some for itself. */

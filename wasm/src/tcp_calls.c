@@ -4,7 +4,8 @@
 #include <string.h>
 
 enum { FIRST_EPHEMERAL = 49152, EPHEMERAL_PORTS = 65536 - FIRST_EPHEMERAL, PIECE = 32768,
-  WORTH_REFERRING = 32768 /* bytes: the area is as large for a small piece */ };
+  WORTH_REFERRING = 32768, /* bytes: the area is as large for a small piece */
+  CALL_SEGMENTS = 128 /* that one call builds, so that a loop of a thousand calls returns within a few milliseconds */ };
 /* Linux's own bounds, and the reason is lwIP's: idle time and all intervals together must fit 32 bits of milliseconds. */
 enum { MOST_KEEPALIVE = 32767000, MOST_PROBES = 127 };
 
@@ -212,6 +213,20 @@ static void send_now_or_later(struct connection *connection, bool small, double 
   connection_send_later(connection);
 }
 
+/* Microseconds for which a connection that did not take all of a write is not tried again. Room in its own queue is
+   announced when it is there. Where the heap was full nothing announces room, and each further try that finds none
+   waits twice as long, so that a thousand connections do not spend the loop's time on it. */
+static uint64_t refusal_delay(struct connection *connection, err_t error) {
+  if (error == ERR_OK || tcp_sndqueuelen(connection->pcb) + 1 >= TCP_SND_QUEUELEN) {
+    return 0;
+  }
+  uint64_t delay = (uint64_t)CONNECTION_MEMORY_WAIT << connection->refusals;
+  if (connection->refusals < CONNECTION_MEMORY_DOUBLINGS) {
+    connection->refusals++;
+  }
+  return delay;
+}
+
 int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   control[ABI_CONTROL_SEND_FULL] = 0;
   struct connection *connection = begin_call(handle);
@@ -225,6 +240,11 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
   if (pcb == NULL || (connection->flags & CONNECTION_ESTABLISHED) == 0 || (pcb->flags & (TF_FIN | TF_CLOSEPEND)) != 0) {
     return ABI_ERROR_NOT_CONNECTED;
   }
+  int32_t asked = length;
+  if (length > CALL_SEGMENTS * TCP_MIN_SND_MSS) {
+    uint32_t size = LWIP_MAX(LWIP_MIN(pcb->mss, pcb->snd_wnd_max / 2), TCP_MIN_SND_MSS);
+    length = (int32_t)LWIP_MIN((uint32_t)length, CALL_SEGMENTS * size);
+  }
   /* A piece that fills most of the staging area stays there, if all of it can be taken. */
   const uint8_t *data = staging();
   /* The limit is a soft one: where there is room for a part, all is taken, so that pieces stay whole. */
@@ -237,8 +257,12 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
     if (piece == 0) {
       break;
     }
+    uint32_t before = pcb->snd_lbb;
     error = tcp_write(pcb, data + taken, (u16_t)piece, stays ? 0 : TCP_WRITE_FLAG_COPY);
-    taken += error == ERR_OK ? (int32_t)piece : 0;
+    taken += (int32_t)(pcb->snd_lbb - before); /* ERR_MEM may follow a part */
+  }
+  if (taken > 0) {
+    connection->refusals = 0;
   }
   if (stays) {
     staging_stays(taken > 0);
@@ -247,10 +271,10 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
     consistency_restore();
     return connection->pcb == NULL ? ABI_ERROR_RESET : error_from_lwip(error);
   }
-  send_now_or_later(connection, length < WORTH_REFERRING, time);
-  if (taken < length || connection_send_room(connection) == 0) {
+  send_now_or_later(connection, asked < WORTH_REFERRING, time);
+  if (taken < asked || connection_send_room(connection) == 0) {
     control[ABI_CONTROL_SEND_FULL] = 1;
-    connection->stalled = now + (error == ERR_OK ? 0 : CONNECTION_MEMORY_WAIT);
+    connection->stalled = now + refusal_delay(connection, error);
     connection_report(connection, CONNECTION_WANTS_ROOM);
   }
   return taken;

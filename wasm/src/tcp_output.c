@@ -3,7 +3,10 @@
    or where data was handed up, at the next one. */
 #include "connection.h"
 
+#include "lwip/stats.h"
+
 static struct connection *pending, *report;
+static struct connection *flushing; /* those of `pending` that the latest flush has left */
 uint32_t tcp_retransmissions;
 bool neighbour_doubtful; /* asked for, and reset, where the next frame to a neighbour leaves */
 
@@ -25,19 +28,26 @@ void tcp_output_later(struct tcp_pcb *pcb) {
   }
 }
 
-bool tcp_has_pending(void) { return pending != NULL; }
+bool tcp_has_pending(void) { return pending != NULL || flushing != NULL; }
 
 bool tcp_others_pending(const struct connection *connection) {
-  return (pending == connection ? connection->next_pending : pending) != NULL;
+  return flushing != NULL || (pending == connection ? connection->next_pending : pending) != NULL;
 }
 
-/* Sends what is ready. What a full transmit buffer refused stays pending, and is tried again at the next poll. */
-void tcp_flush(void) {
-  struct connection *connection = pending, *next;
-  pending = NULL;
+/* Sends what is ready. What a full transmit buffer refused stays pending, and is tried again at the next poll: for it alone
+   no other poll is asked for, since the host has to empty the buffer first. */
+bool tcp_flush(void) {
+  if (flushing == NULL) {
+    flushing = pending;
+    pending = NULL;
+  }
+  uint32_t sent = lwip_stats.tcp.xmit, tries = 0;
   tcp_emit_in_flush(true);
-  for (; connection != NULL; connection = next) {
-    next = connection->next_pending;
+  for (struct connection *connection; (connection = flushing) != NULL;) {
+    if (++tries + lwip_stats.tcp.xmit - sent > WORK_SEGMENTS) {
+      break;
+    }
+    flushing = connection->next_pending;
     connection->flags &= ~(uint32_t)CONNECTION_PENDING;
     if (connection->pcb == NULL) {
       connection_release(connection);
@@ -47,6 +57,7 @@ void tcp_flush(void) {
   }
   tcp_emit_in_flush(false);
   consistency_restore();
+  return flushing != NULL && lwip_stats.tcp.xmit != sent;
 }
 
 void connection_report(struct connection *connection, uint32_t flag) {
@@ -80,9 +91,10 @@ static bool has_room(struct connection *connection) {
 /* Tells the host of connections that ended and of room for those that wait for it; true if events are left to add. */
 bool tcp_report(void) {
   struct connection **link = &report;
+  uint32_t reports = 0;
   while (*link != NULL) {
     struct connection *connection = *link;
-    if (!events_have_room()) {
+    if (!events_have_room() || reports == WORK_REPORTS) {
       return true;
     }
     if ((connection->flags & CONNECTION_ENDED) != 0) {
@@ -96,6 +108,7 @@ bool tcp_report(void) {
       link = &connection->next_report;
       continue;
     }
+    reports++;
     *link = connection->next_report;
     connection->flags &= ~(uint32_t)CONNECTION_REPORT;
     connection_release(connection);

@@ -29,11 +29,14 @@ enum {
 struct clock {
   uint32_t interval; /* ms */
   void (*tick)(void);
+  bool ages; /* its ticks change something, if in silence, even where none is waited for */
   uint32_t (*idle)(void); /* for how many more ticks nothing would be sent and nobody told; NEVER for all of them */
   uint64_t next;          /* us: when the next tick is due */
 };
 
 #define NEVER UINT32_MAX
+
+static uint64_t earliest_tick; /* us: when the next of any clock is due, and nothing is to be done before */
 
 u32_t sys_now(void) { return (u32_t)(now / 1000); }
 
@@ -149,11 +152,6 @@ static uint32_t nd_idle(void) {
   return idle;
 }
 
-static void tick_tcp(void) {
-  tcp_tick();
-  tcp_tmr();
-}
-
 static bool connection_is_busy(const struct tcp_pcb *pcb) {
   return pcb->persist_backoff > 0 || pcb->unsent != NULL || pcb->refused_data != NULL ||
          (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND)) != 0;
@@ -194,14 +192,14 @@ static uint32_t tcp_idle(void) {
 static struct clock clocks[] = {
     {.interval = IP_TMR_INTERVAL, .tick = ip_reass_tmr, .idle = reassembly4_idle},
     {.interval = IP6_REASS_TMR_INTERVAL, .tick = ip6_reass_tmr, .idle = reassembly6_idle},
-    {.interval = ARP_TMR_INTERVAL, .tick = etharp_tmr, .idle = arp_idle},
-    {.interval = ND6_TMR_INTERVAL, .tick = nd6_tmr, .idle = nd_idle},
+    {.interval = ARP_TMR_INTERVAL, .tick = etharp_tmr, .ages = true, .idle = arp_idle},
+    {.interval = ND6_TMR_INTERVAL, .tick = nd6_tmr, .ages = true, .idle = nd_idle},
     {.interval = IGMP_TMR_INTERVAL, .tick = igmp_tmr, .idle = igmp_idle},
     {.interval = MLD6_TMR_INTERVAL, .tick = mld6_tmr, .idle = mld_idle},
-    {.interval = ACD_TMR_INTERVAL, .tick = acd_tmr, .idle = acd_idle},
+    {.interval = ACD_TMR_INTERVAL, .tick = acd_tmr, .ages = true, .idle = acd_idle},
     {.interval = DHCP_FINE_TIMER_MSECS, .tick = dhcp_fine_tmr, .idle = dhcp_fine_idle},
-    {.interval = DHCP_COARSE_TIMER_MSECS, .tick = dhcp_coarse_tmr, .idle = dhcp_coarse_idle},
-    {.interval = TCP_TMR_INTERVAL, .tick = tick_tcp, .idle = tcp_idle},
+    {.interval = DHCP_COARSE_TIMER_MSECS, .tick = dhcp_coarse_tmr, .ages = true, .idle = dhcp_coarse_idle},
+    {.interval = TCP_TMR_INTERVAL, .tick = tcp_tmr, .idle = tcp_idle},
 };
 
 enum { CLOCKS = sizeof clocks / sizeof *clocks };
@@ -213,6 +211,45 @@ static uint32_t tcp_idle_ticks = NEVER, tcp_exchanged;
 
 static uint32_t tcp_exchanges(void) { return lwip_stats.tcp.recv + lwip_stats.tcp.xmit; }
 
+static uint32_t tcp_due; /* ticks of TCP that are still to run; the first of them may have paused */
+static uint32_t tcp_work, tcp_sent_before;
+
+void timers_tcp_work(uint32_t units) { tcp_work += units; }
+
+bool timers_tcp_pause(void) {
+  return ++tcp_work / WORK_VISITS + lwip_stats.tcp.xmit - tcp_sent_before >= WORK_SEGMENTS;
+}
+
+/* Of ticks that are known to do nothing but count, makes up for an even number at once. */
+static uint32_t skip_tcp(uint32_t missed) {
+  if (missed <= 2 || tcp_timer_paused || tcp_exchanges() != tcp_exchanged) {
+    return missed;
+  }
+  uint32_t skipped = LWIP_MIN(missed - 2, tcp_idle_ticks) / 2;
+  tcp_ticks += skipped;
+  for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
+    if (pcb->rtime >= 0) {
+      pcb->rtime = (s16_t)LWIP_MIN(pcb->rtime + (int64_t)skipped, 0x7fff);
+    }
+  }
+  return missed - 2 * skipped;
+}
+
+static bool run_tcp(void) {
+  tcp_work = 0;
+  tcp_sent_before = lwip_stats.tcp.xmit;
+  while (tcp_due > 0) {
+    tcp_tmr();
+    if (tcp_timer_paused) {
+      return true;
+    }
+    tcp_due--;
+  }
+  tcp_exchanged = tcp_exchanges();
+  tcp_idle_ticks = tcp_idle();
+  return false;
+}
+
 static void run(struct clock *clock) {
   if (now < clock->next) {
     return;
@@ -220,6 +257,9 @@ static void run(struct clock *clock) {
   uint64_t interval = (uint64_t)clock->interval * 1000;
   uint64_t missed = (now - clock->next) / interval + 1;
   clock->next += missed * interval;
+  if (!clock->ages && clock != tcp_clock && clock->idle() == NEVER) {
+    return;
+  }
   /* Ticks that were slept over are made up for while a retransmission timer counts them. Of any others time has passed, and
      that is all; two are left to run. A host that was held up finds its acknowledgements in this very poll, but only
      after the ticks: more of them would send everything again several times, or give up. */
@@ -228,12 +268,17 @@ static void run(struct clock *clock) {
     tcp_ticks += (uint32_t)((missed - most) / 2);
     missed = most;
   }
-  for (missed = LWIP_MIN(missed, MOST_TICKS); missed > 0; missed--) {
-    clock->tick();
-  }
+  missed = LWIP_MIN(missed, MOST_TICKS);
   if (clock == tcp_clock) {
-    tcp_exchanged = tcp_exchanges();
-    tcp_idle_ticks = tcp_idle();
+    if (tcp_due > 2) { /* it pauses more often than it ends: time passes, and ticks do not add up */
+      tcp_ticks += (uint32_t)(missed / 2);
+      return;
+    }
+    tcp_due += skip_tcp((uint32_t)missed);
+    return;
+  }
+  for (; missed > 0; missed--) {
+    clock->tick();
   }
 }
 
@@ -258,11 +303,19 @@ void timers_start(void) {
   }
 }
 
-void timers_run(void) {
+bool timers_run(void) {
+  if (now < earliest_tick && tcp_due == 0) {
+    return false;
+  }
+  earliest_tick = UINT64_MAX;
   for (int i = 0; i < CLOCKS; i++) {
     run(&clocks[i]);
+    earliest_tick = LWIP_MIN(earliest_tick, clocks[i].next);
   }
+  return tcp_due > 0 && run_tcp();
 }
+
+double timers_next_tick(void) { return (double)earliest_tick / 1e6; }
 
 static uint64_t due(const struct clock *clock, uint32_t idle) {
   return idle == NEVER ? UINT64_MAX : clock->next + (uint64_t)idle * clock->interval * 1000;

@@ -158,6 +158,77 @@ static void a_window_that_opens_rarely(void) {
   close_interface();
 }
 
+/* A reader that takes 1,000 bytes each 12 s, always within one tick: its window is closed whenever the clock looks at it, and
+   yet it gets all, though that takes twice as long as a peer may take that makes no progress. */
+static void a_slow_reader_gets_all(void) {
+  enum { LENGTH = 60000, PART = 1000 };
+  static uint8_t sent[LENGTH];
+  pattern_fill(sent, LENGTH, 0);
+  struct peer peer = open_peer(PART);
+  CHECK_EQUAL(tcp_put(peer.handle, sent, LENGTH), LENGTH);
+  CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+  uint32_t length = 0;
+  bool finished = false;
+  for (int time = 0; !finished; time++) {
+    CHECK(time < 2 * LENGTH / PART);
+    peer.window = PART;
+    peer_send(&peer, ACK, NULL, 0);
+    host_poll();
+    bool taken = true;
+    for (uint32_t open = PART; taken && open > 0;) {
+      taken = false;
+      struct segment segment;
+      while ((segment = peer_peek(&peer)).flags != 0) {
+        CHECK_EQUAL(segment.flags & RST, 0);
+        if (segment.sequence == peer.acknowledgement && segment.length != 0 && segment.length <= open) {
+          pattern_check(segment.data, segment.length, length);
+          length += segment.length;
+          open -= segment.length;
+          finished = (segment.flags & FIN) != 0;
+          peer.acknowledgement += segment.length + finished;
+          taken = true;
+        }
+      }
+      peer.window = (uint16_t)open;
+      peer_send(&peer, ACK, NULL, 0);
+      host_poll();
+    }
+    peer.window = 0;
+    peer_send(&peer, ACK, NULL, 0);
+    host_poll();
+    for (int second = 0; second < 12 && !finished; second++) {
+      host_advance(SECOND);
+      struct segment segment;
+      while ((segment = peer_peek(&peer)).flags != 0) { /* probes */
+        CHECK_EQUAL(segment.flags & RST, 0);
+        peer_send(&peer, ACK, NULL, 0);
+      }
+    }
+  }
+  CHECK_EQUAL(length, LENGTH);
+  peer_send(&peer, RST | ACK, NULL, 0);
+  host_poll();
+  close_interface();
+}
+
+/* A peer that has everything and never says FIN, but an acknowledgement every ten seconds: nothing can follow. */
+static void acknowledgements_without_end(void) {
+  struct peer peer = open_peer(65535);
+  CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+  host_poll();
+  peer_expect(&peer, FIN | ACK);
+  peer_send(&peer, ACK, NULL, 0);
+  host_poll();
+  int64_t passed = 0;
+  for (; tcp_connections() > 0 && passed < HOUR; passed += 10) {
+    host_advance(10 * (int64_t)SECOND);
+    peer_send(&peer, ACK, NULL, 0);
+    host_poll();
+  }
+  CHECK(passed >= 20 && passed <= 320);
+  close_interface();
+}
+
 static void change_route(bool add) {
   memset(scratch, 0, 32);
   memcpy(scratch, FAR, sizeof FAR);
@@ -282,6 +353,8 @@ int main(void) {
   RUN(a_silent_peer);
   RUN(a_window_that_never_opens);
   RUN(a_window_that_opens_rarely);
+  RUN(a_slow_reader_gets_all);
+  RUN(acknowledgements_without_end);
   RUN(no_way_to_the_peer);
   RUN(the_way_comes_back);
   RUN(a_round_trip_made_long);

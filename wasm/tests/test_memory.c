@@ -172,7 +172,7 @@ static void frames_without_memory(void) {
 
 /* Room in an empty queue says nothing where memory is what is missing: who was refused hears of it a little later, not at
    once and again and again; and then may write. */
-static void who_found_no_memory_tries_again_later(void) {
+static void a_write_without_memory_is_tried_later_each_time(void) {
   int32_t interface = interface_open(ABI_KIND_TUN, 1500);
   CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
   int32_t listener = tcp_listener(ABI_FAMILY_IPV4, NULL, 80, 4);
@@ -184,7 +184,7 @@ static void who_found_no_memory_tries_again_later(void) {
     CHECK_EQUAL(tcp_put(peer.handle, sent, 500), 0);
     CHECK_EQUAL(control[ABI_CONTROL_SEND_FULL], 1);
     allocations_left = time < 4 ? 0 : -1;
-    for (int millisecond = 0; millisecond < 15; millisecond++) {
+    for (int millisecond = 0; millisecond < (20 << time) - 5; millisecond++) {
       host_turn(MILLISECOND);
       event_expect_none();
     }
@@ -238,7 +238,7 @@ int main(void) {
   pattern_fill(sent, LENGTH, 0);
   host_start();
   RUN(frames_without_memory);
-  RUN(who_found_no_memory_tries_again_later);
+  RUN(a_write_without_memory_is_tried_later_each_time);
   RUN(each_single_allocation_fails_over_ipv4);
   RUN(each_single_allocation_fails_over_ipv6);
   RUN(all_allocations_fail_from_some_point);

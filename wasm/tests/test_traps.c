@@ -37,7 +37,15 @@ static void close_peer(const struct peer *peer) {
 
 /* The program writes a part of the stream; what a closed window keeps waits. */
 static void write_part(const struct peer *peer, uint32_t from, uint32_t to) {
-  CHECK_EQUAL(tcp_put_at(host_clock_or_none(), peer->handle, stream + from, (int32_t)(to - from)), (int32_t)(to - from));
+  while (from < to) { /* a call builds so many small segments, and says when it goes on */
+    int32_t taken = tcp_put_at(host_clock_or_none(), peer->handle, stream + from, (int32_t)(to - from));
+    CHECK(taken > 0);
+    from += (uint32_t)taken;
+    host_poll();
+    if (from < to) {
+      event_expect(ABI_EVENT_WRITABLE, peer->handle);
+    }
+  }
 }
 
 /* Takes what the host sends, by windows of `peer->window` bytes, until `total` bytes of the stream have arrived; returns
@@ -142,8 +150,8 @@ static void large_writes(void) {
     peer_send(&peer, ACK, NULL, 0);
     host_poll();
     write_part(&peer, 40000, 40100);
-    write_part(&peer, 40100, 80000);
-    take_stream(&peer, 80000);
+    write_part(&peer, 40100, 60000);
+    take_stream(&peer, 60000);
     close_peer(&peer);
   }
 }

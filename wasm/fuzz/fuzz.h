@@ -3,7 +3,8 @@
    draws its choices from its own number, so that steps can be left out when a failure is made smaller.
 
    main.c      epochs, replay, shrinking           world.c     the host: clock, polls, events, frames in and out
-   style.c     what an epoch does often or never   links.c     interfaces, bridges, routes come and go
+   style.c     what an epoch does often or never   links.c     interfaces, bridges and their addresses
+   changes.c   interfaces and routes come and go
    random.c    choices, and the bytes of streams   packets.c   IP packets around a payload: headers, fragments, damage
    memory.c    allocations that fail               oracle.c    what every frame that leaves has to satisfy
    peers.c     the other ends of TCP               segments.c  one segment of them, right or wrong
@@ -105,7 +106,9 @@ extern struct link links[MAX_LINKS];
 struct interface *link_interface(const struct link *link);
 bool link_is_ethernet(const struct link *link);
 struct link *link_any(void); /* one that carries packets of its own, or NULL */
+struct link *link_that(bool (*fits)(const struct link *));
 struct link *link_of(int32_t handle);
+void link_add(int32_t kind); /* with addresses, and ports if it is a bridge */
 void link_put(struct link *link, uint32_t peer, const uint8_t *frame, uint32_t length); /* into a receive buffer */
 void peer_address(const struct link *link, uint32_t peer, bool six, uint8_t *address);
 void peer_mac(const struct link *link, uint32_t peer, uint8_t *mac);

@@ -218,16 +218,14 @@ int main(int count, char **arguments) {
   struct timespec begin;
   clock_gettime(CLOCK_MONOTONIC, &begin);
   uint64_t its_seed = first;
-  bool passed = true;
-  for (; passed && (epochs == 0 || its_seed < first + epochs); its_seed++) {
+  bool passed = true, over = false;
+  for (; passed && !over && (epochs == 0 || its_seed < first + epochs); its_seed++) {
     passed = run_process(its_seed, NULL);
     double time = elapsed(&begin);
-    bool over = (seconds != 0 && time >= (double)seconds) || (frames != 0 && totals->frames_in + totals->frames_out >= frames);
+    over = (seconds != 0 && time >= (double)seconds) || (frames != 0 && totals->frames_in + totals->frames_out >= frames) ||
+           its_seed + 1 == first + epochs;
     if (!passed || over || its_seed % 500 == 0) {
       say(first, its_seed, time);
-    }
-    if (over) {
-      break;
     }
   }
   if (passed) {

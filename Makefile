@@ -11,12 +11,13 @@ BUILD_REQUIREMENTS := import tomllib; \
 WASM = $(MAKE) --no-print-directory -C wasm -j2 PYTHON=$(CURDIR)/$(RUN)
 CHECKED_PYTHON = hatch_build.py pytest_tcpip_wasm.py $(wildcard tcpip_wasm tests examples benchmarks wasm/*.py third_party/*/*.py)
 
-.PHONY: help demo test test-other bench wasm golden lint reproducible lwip-tests wheel setup clean distclean
+.PHONY: help demo test test-other fuzz bench wasm golden lint reproducible lwip-tests wheel setup clean distclean
 
 help:
 	@echo "make demo     two virtual hosts on a cable: one serves a file, the other fetches it"
 	@echo "make test     everything: C tests, generated files, Python tests"
 	@echo "              (make test-other: a core of them on the newest other CPython that is found)"
+	@echo "make fuzz     peers and programs that play against a host under sanitizers: SECONDS=60 SEED=1 (wasm/fuzz/README.md)"
 	@echo "make bench    our figures beside asyncio over the kernel's loopback"
 	@echo "make wasm     build tcpip_wasm/lwip.wasm (make golden: and accept its new interface and SHA-256)"
 	@echo "make lint     ruff, mypy, layers, generated and golden files"
@@ -47,6 +48,9 @@ test-other: setup
 	set -e; $$other --version; $$other -m venv --clear $(OTHER); \
 	$(OTHER)/bin/python -m pip --quiet --disable-pip-version-check install $(OTHER_NEEDS); \
 	$(OTHER)/bin/python -m pytest -q -p no:cacheprovider -k 'not uvloop and not another_process' $(OTHER_TESTS)
+
+fuzz: $(VENV)/package
+	@$(WASM) fuzz
 
 bench: setup
 	@$(RUN) -m benchmarks $(BENCH_ARGS)

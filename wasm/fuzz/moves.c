@@ -1,0 +1,159 @@
+/* What a peer does next: half of the time what it should. */
+#include "fuzz.h"
+
+static uint32_t usual_size(const struct flow *flow) {
+  uint32_t most = flow->link->mtu - SMALLER(flow->link->mtu - 1, flow->six ? 72u : 52u);
+  return flow->host_mss == 0 ? SMALLER(most, 536) : SMALLER(most, LARGER(flow->host_mss, 13) - 12);
+}
+
+static uint32_t window_left(const struct flow *flow) {
+  int32_t left = (int32_t)(flow->host_edge - flow->next);
+  return left > 0 ? (uint32_t)left : 0;
+}
+
+static void send_next(struct flow *flow, uint32_t length, uint32_t flags) {
+  segment_send(flow, ACK_BIT | flags, flow->next, flow->host_end, length);
+  flow->next += length + (flags & FIN_BIT);
+  flow->finished |= (flags & FIN_BIT) != 0;
+}
+
+static void right_move(struct flow *flow) {
+  uint32_t kind = below(12), most = SMALLER(usual_size(flow), window_left(flow));
+  if (kind >= 4 && kind < 10 && flow->next != flow->latest_ack && percent(40)) {
+    kind = 10;
+  }
+  if (kind < 4 || (flow->finished && kind < 10)) {
+    segment_send(flow, ACK_BIT, flow->next, flow->host_end, 0);
+  } else if (kind < 8) {
+    send_next(flow, size_up_to(most), PSH_BIT);
+  } else if (kind < 10) { /* fills what is open */
+    for (uint32_t left = 1 + below(percent(20) ? 200 : 20); left > 0 && window_left(flow) > 0; left--) {
+      send_next(flow, SMALLER(usual_size(flow), window_left(flow)), 0);
+    }
+  } else if (kind == 10) {
+    uint32_t length = SMALLER(flow->next - flow->latest_ack, usual_size(flow));
+    bool fin = flow->finished && flow->latest_ack + length == flow->next && length > 0;
+    segment_send(flow, ACK_BIT | (fin ? FIN_BIT : 0), flow->latest_ack, flow->host_end, length - fin);
+  } else if (percent(flow->host_finished ? 30 : 4)) {
+    send_next(flow, size_up_to(most), FIN_BIT);
+  }
+}
+
+static uint32_t wrong_sequence(struct flow *flow) {
+  uint32_t open = flow->host_edge - flow->latest_ack;
+  switch (below(9)) {
+    case 0:
+      return flow->latest_ack;
+    case 1:
+      return flow->latest_ack - below(3000);
+    case 2:
+      return flow->next + below(3000);
+    case 3:
+      return flow->host_edge - below(4);
+    case 4:
+      return flow->host_edge - below(1500);
+    case 5:
+      return flow->latest_ack + below(SMALLER(open, 5000) + 1);
+    case 6:
+      return percent(10) ? any() : flow->latest_ack - 1;
+    default:
+      return flow->next;
+  }
+}
+
+static uint32_t wrong_acknowledgement(const struct flow *flow) {
+  switch (below(8)) {
+    case 0:
+      return flow->host_end - below(3000);
+    case 1:
+      return flow->host_end - below(3);
+    case 2:
+      return flow->host_end + 1 + below(2000);
+    case 3:
+      return flow->host_start + below(3);
+    case 4:
+      return percent(10) ? any() : flow->host_start;
+    default:
+      return flow->host_end;
+  }
+}
+
+static uint32_t wrong_flags(void) {
+  switch (below(12)) {
+    case 0:
+    case 1:
+      return ACK_BIT | FIN_BIT;
+    case 2:
+      return ACK_BIT | URG_BIT;
+    case 3:
+      return percent(20) ? ONE_OF(RST_BIT, RST_BIT | ACK_BIT) : ACK_BIT;
+    case 4:
+      return ONE_OF(SYN_BIT, SYN_BIT | ACK_BIT, 0, FIN_BIT, PSH_BIT);
+    case 5:
+      return percent(20) ? below(64) : ACK_BIT;
+    default:
+      return ACK_BIT;
+  }
+}
+
+/* Segments of a peer whose SYN the host has answered begin where it said: a SYN elsewhere would be another stream. */
+static void wrong_move(struct flow *flow) {
+  uint32_t sequence = wrong_sequence(flow), flags = wrong_flags(), left = flow->host_edge - sequence;
+  uint32_t length = below(5) == 0 && left <= 60000 ? left : below(4) == 0 ? 0 : size_up_to(percent(10) ? 60000 : usual_size(flow));
+  length += percent(5) && length < 60000;
+  if ((flags & SYN_BIT) != 0 && (flow->active || flow->state < FLOW_OPEN || percent(80))) {
+    sequence = flow->start;
+  }
+  if ((flags & RST_BIT) != 0 && percent(50)) {
+    sequence = flow->latest_ack;
+  }
+  uint32_t acknowledgement = wrong_acknowledgement(flow);
+  for (uint32_t times = percent(85) ? 1 : 2 + below(4); times > 0; times--) {
+    segment_send(flow, flags, sequence, acknowledgement, length);
+  }
+}
+
+static void answer_call(struct flow *flow) {
+  flow->next = flow->start + 1;
+  if (percent(75)) {
+    segment_send(flow, SYN_BIT | ACK_BIT, flow->start, flow->host_end, percent(3) ? below(100) : 0);
+    flow->state = FLOW_OPEN;
+    flow->latest_ack = flow->host_edge = flow->next;
+  } else if (percent(60)) { /* both call at once (RFC 9293, section 3.5) */
+    segment_send(flow, SYN_BIT, flow->start, 0, 0);
+    flow->state = percent(50) ? FLOW_OPEN : FLOW_CALLING;
+  } else if (percent(40)) {
+    segment_send(flow, RST_BIT | ACK_BIT, flow->start, flow->host_end, 0);
+  }
+}
+
+void flow_move(struct flow *flow) {
+  if (flow->state == FLOW_NEW || (flow->state == FLOW_CALLED && percent(50))) {
+    flow->next = flow->start + 1;
+    segment_send(flow, SYN_BIT, flow->start, 0, percent(3) ? below(1000) : 0);
+    flow->state = FLOW_CALLED;
+  } else if (flow->state == FLOW_CALLING) {
+    answer_call(flow);
+  } else if (percent(style.wrong)) {
+    wrong_move(flow);
+  } else if (flow->state == FLOW_OPEN) {
+    right_move(flow);
+  } else if (flow->state == FLOW_OVER && percent(10) && flow->stream == NULL) {
+    struct flow *again = percent(50) && !flow->active && link_of(flow->link_handle) == flow->link ? flow : NULL;
+    if (again != NULL) { /* the same ports once more: TIME-WAIT, perhaps */
+      again->state = FLOW_NEW;
+      again->start = percent(70) ? again->sent_end + below(100000) : any();
+      again->next = again->sent_end = again->start;
+      again->finished = false;
+    }
+  }
+}
+
+void peers_step(void) {
+  for (uint32_t turns = 1 + below(6); turns > 0; turns--) {
+    struct flow *flow = flow_any();
+    for (uint32_t moves = flow == NULL ? 0 : 1 + below(percent(30) ? 12 : 4); moves > 0; moves--) {
+      flow_move(flow);
+    }
+  }
+}

@@ -1,0 +1,87 @@
+/* Faults that the fuzzer (../fuzz) found, each made as small as it goes. */
+#include "interface.h"
+#include "support.h"
+
+#include "lwip/nd6.h"
+
+#include <string.h>
+
+static const uint8_t GROUP_MAC[6] = {1, 0, 0x5e, 0, 0, 9};
+
+static struct frame next_to_peer(uint32_t type) {
+  struct frame frame;
+  while ((frame = frame_next()).length != 0 && get16(frame.bytes + 12) != type) {
+  }
+  return frame;
+}
+
+/* RFC 1812, section 3.3.2: no link-layer address of a host is a group's. The neighbour that answers truly is found. */
+static void a_group_is_no_neighbour(void) {
+  struct packet packet;
+  int32_t tap = interface_open(ABI_KIND_TAP, 1500);
+  CHECK_EQUAL(interface_set_ipv4(tap, HOST4, 24), 0);
+  int32_t handle = udp_socket_open(ABI_FAMILY_IPV4, NULL, 0);
+  CHECK_EQUAL(udp_put(handle, ABI_FAMILY_IPV4, PEER4, 9, "question", 8), 0);
+  host_poll();
+  CHECK(next_to_peer(0x0806).length != 0);
+  packet_arp(&packet, 2, GROUP_MAC, PEER4, HOST4);
+  packet_ethernet(&packet, HOST_MAC, 0x0806);
+  interface_receive(tap, packet.bytes, packet.length);
+  host_poll();
+  CHECK_EQUAL(next_to_peer(0x0800).length, 0);
+  packet_arp(&packet, 2, PEER_MAC, PEER4, HOST4);
+  packet_ethernet(&packet, HOST_MAC, 0x0806);
+  interface_receive(tap, packet.bytes, packet.length);
+  host_poll();
+  struct frame frame = next_to_peer(0x0800);
+  CHECK(frame.length != 0 && memcmp(frame.bytes, PEER_MAC, 6) == 0);
+  CHECK_EQUAL(abi_udp_close(handle), 0);
+  CHECK_EQUAL(abi_interface_remove(tap), 0);
+}
+
+/* A routing header of a type that nobody knows (RFC 8200, section 4.4), to all nodes, where the host has no IPv6 address. */
+static void an_error_without_a_source(void) {
+  static const uint8_t all_nodes[16] = {0xff, 2, [15] = 1};
+  uint8_t content[16] = {58, 0, 99, 1, [8] = 128};
+  struct packet packet;
+  int32_t tap = interface_open(ABI_KIND_TAP, 576);
+  packet_ip(&packet, ABI_FAMILY_IPV6, PEER6, all_nodes, 43, content, sizeof content);
+  packet_ethernet(&packet, (const uint8_t[]){0x33, 0x33, 0, 0, 0, 1}, 0x86dd);
+  interface_receive(tap, packet.bytes, packet.length);
+  host_poll();
+  CHECK_EQUAL(frame_next().length, 0);
+  CHECK_EQUAL(abi_interface_remove(tap), 0);
+}
+
+/* RFC 4861, section 6.3.4: the MTU that a router advertises counts for destinations that are known already, too. */
+static void a_path_is_no_wider_than_its_link(void) {
+  static const uint8_t router[16] = {0xfe, 0x80, [15] = 9}, all_nodes[16] = {0xff, 2, [15] = 1};
+  static const uint8_t advertisement[24] = {134, [4] = 64, [6] = 7, [16] = 5, 1, [22] = 5, 0xdc};
+  struct packet packet;
+  int32_t tap = interface_open(ABI_KIND_TAP, 9000), handle = udp_socket_open(ABI_FAMILY_IPV6, NULL, 0);
+  CHECK_EQUAL(interface_set_ipv6(tap, HOST6), 0);
+  CHECK_EQUAL(abi_interface_autoconfigure(tap, 1), 0);
+  CHECK_EQUAL(udp_put(handle, ABI_FAMILY_IPV6, PEER6, 9, "question", 8), 0);
+  struct netif *netif = &interface_object(tap)->netif;
+  ip6_addr_t peer = {.zone = IP6_NO_ZONE};
+  memcpy(peer.addr, PEER6, sizeof PEER6);
+  CHECK_EQUAL(nd6_get_destination_mtu(&peer, netif), 9000);
+  packet_ip(&packet, ABI_FAMILY_IPV6, router, all_nodes, PROTOCOL_ICMPV6, advertisement, sizeof advertisement);
+  packet_ethernet(&packet, (const uint8_t[]){0x33, 0x33, 0, 0, 0, 1}, 0x86dd);
+  interface_receive(tap, packet.bytes, packet.length);
+  host_poll();
+  CHECK_EQUAL(nd6_get_destination_mtu(&peer, netif), 1500);
+  CHECK_EQUAL(abi_udp_close(handle), 0);
+  CHECK_EQUAL(abi_interface_remove(tap), 0);
+  host_poll();
+  while (event_next().kind != 0) { /* of addresses, and of the advertisement */
+  }
+}
+
+int main(void) {
+  host_start();
+  RUN(a_group_is_no_neighbour);
+  RUN(an_error_without_a_source);
+  RUN(a_path_is_no_wider_than_its_link);
+  return 0;
+}

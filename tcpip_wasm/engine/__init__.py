@@ -1,8 +1,8 @@
 """The engine: one instance of ``lwip.wasm``, driven from Python, without I/O.
 
-    module     the binary, compiled once a process and cached between processes
-    calls      calls into an instance, the fast way and the public way
-    instance   one instance: calls, memory, death
+    port       what is needed of a WebAssembly engine
+    wasmtime_engine   the port for wasmtime: the compiled module and its cache, calls, linear memory
+    instance   one instance: calls, memory, end
     autoconfiguration, configuration_messages   how interfaces find their addresses: the verbs, and what is said
     core       the sans-I/O core: frames in, frames out, socket calls, events, deadlines; `now` comes from the caller
     udp        UDP sockets of a core
@@ -14,7 +14,7 @@
     failures   error codes as exceptions
     abi        generated: what crosses the boundary
 
-Only this package imports wasmtime, and it imports neither asyncio nor a clock.
+Only `wasmtime_engine` imports a WebAssembly engine, and this package imports neither asyncio nor a clock.
 """
 
 from tcpip_wasm.engine.autoconfiguration import INFINITE, AddressReport, LeaseReport, decode_address, decode_lease

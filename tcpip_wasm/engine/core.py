@@ -24,8 +24,6 @@ from math import inf
 from struct import Struct
 from typing import Any, Final
 
-import wasmtime
-
 from tcpip_wasm.engine import abi
 from tcpip_wasm.engine.autoconfiguration import AutoconfigurationCalls
 from tcpip_wasm.engine.bridges import BridgeCalls
@@ -33,6 +31,7 @@ from tcpip_wasm.engine.failures import error_for
 from tcpip_wasm.engine.frame_buffers import FrameBuffers
 from tcpip_wasm.engine.instance import Instance
 from tcpip_wasm.engine.ping import PingCalls
+from tcpip_wasm.engine.port import Trap
 from tcpip_wasm.engine.routes import RouteCalls
 from tcpip_wasm.engine.udp import UdpCalls
 from tcpip_wasm.errors import StackClosedError, StackTrappedError
@@ -218,7 +217,7 @@ class Core:
         instance = self._instance
         try:
             self.deadline = self._poll(now)
-        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+        except Trap as error:
             raise self._die(error) from error
         state = instance.longs[self._state]
         self._event_length = state & 0xFFFFFFFF
@@ -247,10 +246,10 @@ class Core:
 
     def events(self) -> list[Event]:
         """Return the events of the latest `poll`, in order. The payload of DATA is a view, valid until the next one."""
-        memory = self._instance.memory
+        start, end = self._event_buffer, self._event_length
+        memory = self._instance.memory[start : start + end]
         unpack, header = _EVENT.unpack_from, abi.EVENT_HEADER
-        at = self._event_buffer
-        end = at + self._event_length
+        at = 0
         events = []
         while at < end:
             size, kind, handle, value = unpack(memory, at)
@@ -295,7 +294,7 @@ class Core:
             raise self._closed
         try:
             result = instance.calls[name](*arguments)
-        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+        except Trap as error:
             raise self._die(error) from error
         if result < 0 and result != accept:
             raise error_for(result, detail)
@@ -435,7 +434,7 @@ class Core:
             instance.memory[start : start + size] = data
         try:
             taken = self._send(now, handle, size)
-        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+        except Trap as error:
             raise self._die(error) from error
         if taken < 0:
             raise error_for(taken, "send")

@@ -109,8 +109,8 @@ class FrameBuffers:
         if end > abi.RECEIVE_CAPACITY:
             return False
         start = self._receive_start + used
+        words[start // 4] = length
         memory = self._instance.memory
-        _LENGTH.pack_into(memory, start, length)
         memory[start + abi.RECORD_HEADER : start + abi.RECORD_HEADER + length] = frame
         words[self._receive_length] = end
         return True

@@ -10,10 +10,9 @@ from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-import wasmtime
-
 from tcpip_wasm.engine import abi
 from tcpip_wasm.engine.failures import error_for
+from tcpip_wasm.engine.port import Trap
 
 if TYPE_CHECKING:
     from tcpip_wasm.engine.core import Address, Core
@@ -116,7 +115,7 @@ class UdpCalls:
             core.advance()
         try:
             result = self._send(handle, size, remote is not None)
-        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+        except Trap as error:
             raise self._core._die(error) from error
         if result == 0:
             return True

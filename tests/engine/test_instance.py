@@ -7,7 +7,8 @@ import wasmtime
 
 from tcpip_wasm.engine import Core, abi, seed_bytes
 from tcpip_wasm.engine.instance import PAGE, Instance
-from tcpip_wasm.engine.module import engine
+from tcpip_wasm.engine.port import Trap
+from tcpip_wasm.engine.wasmtime_engine.module import engine
 from tcpip_wasm.errors import (
     ModuleMismatchError,
     StackClosedError,
@@ -65,7 +66,8 @@ def test_trap_is_final(fast: bool) -> None:
     core = core_of(imitation(), fast=fast)
     with pytest.raises(StackTrappedError, match="unreachable") as first:
         core.poll(START)
-    assert isinstance(first.value.__cause__, wasmtime.Trap)
+    assert isinstance(first.value.__cause__, Trap)
+    assert isinstance(first.value.__cause__.__cause__, wasmtime.Trap)
     with pytest.raises(StackTrappedError) as second:
         core.statistics()
     assert second.value is first.value

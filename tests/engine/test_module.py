@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import wasmtime
 
-from tcpip_wasm.engine import module
-from tcpip_wasm.engine.module import cache_folder, compile_cached, engine
+from tcpip_wasm.engine.wasmtime_engine import module
+from tcpip_wasm.engine.wasmtime_engine.module import cache_folder, compile_cached, engine
 from tcpip_wasm.errors import ModuleMismatchError, TcpipError
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="owner and mode are POSIX's")

@@ -8,12 +8,11 @@ what the functions do. Both ways are covered by the same tests.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from typing import Any
 
 import wasmtime
 
-Call = Callable[..., int]
+from tcpip_wasm.engine.port import Call, Trap
 
 _VALUE_BYTES = 16  # sizeof(wasmtime_val_raw_t): a union with room for a vector
 
@@ -61,18 +60,26 @@ def make_call(
         store: what the function lives in.
         function: the exported function.
         signature: parameter and result types, such as ``("iI", "i")``: ``i`` for i32, ``I`` for i64 and ``d`` for
-            f64, of which a function has one at most, its first parameter.
+            f64, of which a function has one at most, its first parameter; no result is an empty text, and the function
+            then returns what means nothing.
         fast: False takes wasmtime's public way.
 
     Raises of the returned function:
-        wasmtime.Trap, wasmtime.WasmtimeError: the call did not return.
+        Trap: the call did not return.
     """
     if fast and _unchecked is not None:
         try:
             return _fast(store, function, signature)
         except AttributeError:
             pass  # wasmtime keeps its pointers elsewhere now: the public way works still
-    return lambda *arguments: function(store, *arguments)
+
+    def public(*arguments: float) -> Any:
+        try:
+            return function(store, *arguments)
+        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+            raise Trap(str(error)) from error
+
+    return public
 
 
 def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> Call:
@@ -83,7 +90,7 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
     raw: Any = memoryview(values).cast("B")
     arguments = raw.cast("q")
     first = raw.cast("d") if parameters[:1] == "d" else arguments
-    answer = raw.cast({"i": "i", "I": "q", "d": "d"}[result])
+    answer = raw.cast({"": "i", "i": "i", "I": "q", "d": "d"}[result])
     call = _unchecked
     pointer = ctypes.c_void_p.from_param
     native = (
@@ -96,11 +103,16 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
     # The closures below keep alive what they hold only as an address.
     held = (store, function, values, trap)
 
-    def failed(error: int | None) -> BaseException:
+    def failed(error: int | None) -> Trap:
+        cause: Exception
         if error:
-            return wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(_ffi.wasmtime_error_t)))
-        address, trap.value = trap.value, None
-        return wasmtime.Trap._from_ptr(ctypes.cast(address or 0, ctypes.POINTER(_ffi.wasm_trap_t)))
+            cause = wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(_ffi.wasmtime_error_t)))
+        else:
+            address, trap.value = trap.value, None
+            cause = wasmtime.Trap._from_ptr(ctypes.cast(address or 0, ctypes.POINTER(_ffi.wasm_trap_t)))
+        failure = Trap(str(cause))
+        failure.__cause__ = cause
+        return failure
 
     def call0(_held: Any = held) -> int:
         error = call(*native)

@@ -23,7 +23,7 @@ import wasmtime
 
 from tcpip_wasm.errors import ModuleMismatchError
 
-MODULE_PATH: Final = Path(__file__).resolve().parent.parent / "lwip.wasm"
+MODULE_PATH: Final = Path(__file__).resolve().parents[2] / "lwip.wasm"
 CACHE_VARIABLE: Final = "TCPIP_WASM_CACHE_DIR"
 """Environment variable: another folder for precompiled modules, or empty for none."""
 

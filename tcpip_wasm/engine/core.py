@@ -241,7 +241,7 @@ class Core:
         """
         try:
             self.stale = self._advance(self.clock())
-        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+        except Trap as error:
             raise self._die(error) from error
 
     def events(self) -> list[Event]:

@@ -215,6 +215,67 @@ static void never_whole(void) {
   close_all();
 }
 
+/* The header of what was put together says how long it is: an error about it, here that nothing listens, quotes it. */
+static void headers_say_the_length(void) {
+  open_all();
+  for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
+    bool four = family == ABI_FAMILY_IPV4;
+    build(family, 300);
+    whole.bytes[(four ? 20 : 40) + 3] = 54; /* port 54 instead of 53, and the checksum for it */
+    uint8_t *sum = whole.bytes + (four ? 20 : 40) + 6;
+    put16(sum, get16(sum) - 1);
+    for (uint32_t n = 0; deliver_part(152, n, 6); n++) {
+    }
+    struct frame error = frame_next();
+    CHECK(error.length >= (four ? 20u + 8 + 28 : 40u + 8 + 48));
+    const uint8_t *quoted = error.bytes + (four ? 28 : 48);
+    if (four) {
+      CHECK_EQUAL(get16(quoted + 2), 20 + 8 + 300);
+      CHECK_EQUAL(get16(quoted + 6), 0);
+    } else {
+      CHECK_EQUAL(get16(quoted + 4), 8 + 300);
+      CHECK_EQUAL(quoted[6], PROTOCOL_UDP);
+    }
+  }
+  close_all();
+}
+
+/* Each allocation fails in turn, alone or with all that follow: while fragments arrive, are given up for others or after
+   the time-out, and while the errors about them are sent. No datagram stays in the table without a fragment. */
+static void without_memory(void) {
+  open_all();
+  uint32_t base = heap_used();
+  for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
+    for (int once = 0; once <= 1; once++) {
+      for (int64_t allocation = 0; allocation < 40; allocation++) {
+        build(family, 3000);
+        allocations_fail_once = once;
+        allocations_left = allocation;
+        for (uint16_t identification = 1; identification <= 8; identification++) {
+          deliver_part(1440, 0, identification);
+          deliver_part(1440, 2, identification);
+        }
+        for (uint32_t n = 0; n < 3; n++) {
+          deliver_part(1440, n, 9);
+        }
+        while (event_next().kind != 0) {
+        }
+        host_advance(70 * (int64_t)SECOND);
+        allocations_left = -1;
+        frames_forget();
+        while (event_next().kind != 0) {
+        }
+        CHECK_EQUAL(heap_used(), base);
+        for (uint32_t n = 0; n < 3; n++) {
+          deliver_part(1440, n, 10);
+        }
+        expect_whole(3000);
+      }
+    }
+  }
+  close_all();
+}
+
 static void random_fragments(void) {
   open_all();
   for (int i = 0; i < 60000; i++) {
@@ -295,6 +356,8 @@ int main(void) {
   RUN(contradictions);
   RUN(long_headers);
   RUN(never_whole);
+  RUN(headers_say_the_length);
+  RUN(without_memory);
   RUN(random_fragments);
   RUN(more_headers_than_half_of_a_packet);
   return 0;

@@ -193,6 +193,47 @@ static void tcp_options_that_overrun(void) {
   close_interface();
 }
 
+/* The same where no check of a frame sees it: the segment arrives in two fragments. The last byte of its header is the kind
+   of an option whose length would lie behind the packet. */
+static void tcp_options_that_overrun_in_fragments(void) {
+  static struct packet whole, part;
+  static const uint8_t kinds[] = {2, 3, 4, 5, 8, 254};
+  open_interface(ABI_KIND_TUN);
+  int32_t listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 100);
+  for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
+    bool four = family == ABI_FAMILY_IPV4;
+    for (unsigned kind = 0; kind < sizeof kinds; kind++) {
+      for (uint32_t size = 8; size <= 40; size += 4) {
+        uint8_t options[40];
+        memset(options, 1, sizeof options);
+        options[size - 1] = kinds[kind];
+        struct segment segment = {
+            .family = family, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6, .from_port = 40000, .to_port = 80,
+            .flags = SYN, .window = 1000, .options = options, .options_length = size,
+        };
+        packet_tcp(&whole, &segment);
+        for (uint32_t n = 0; packet_fragment(&part, &whole, (16 + size) & ~7u, n, (uint16_t)(kind * 100 + size)); n++) {
+          deliver(&part);
+        }
+        struct frame frame = frame_next();
+        struct segment answer;
+        CHECK(segment_parse(&answer, frame.bytes, frame.length));
+        CHECK_EQUAL(answer.flags, SYN | ACK);
+        segment.flags = RST;
+        segment.sequence = 1;
+        segment.options_length = 0;
+        packet_tcp(&whole, &segment);
+        deliver(&whole);
+        frames_forget();
+      }
+    }
+  }
+  expect_alive();
+  event_expect_none();
+  CHECK_EQUAL(abi_tcp_close(listener), 0);
+  close_interface();
+}
+
 enum { HOP_BY_HOP = 0, FRAGMENT = 44, DESTINATION_OPTIONS = 60 };
 
 /* Solicitation, advertisement, router advertisement and redirect with an option of each kind and length, cut at each
@@ -364,6 +405,7 @@ int main(void) {
   RUN(extension_headers_that_are_cut_off);
   RUN(truncated_frames_on_a_tap);
   RUN(tcp_options_that_overrun);
+  RUN(tcp_options_that_overrun_in_fragments);
   RUN(loopback_addresses_stay_inside);
   RUN(lengths_that_lie);
   RUN(records_that_lie);

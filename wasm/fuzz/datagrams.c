@@ -1,6 +1,7 @@
 /* UDP sockets, multicast groups and ping sessions. A datagram begins with a mark, its length and a key; its other bytes
    follow from the key. What carries no mark may have been damaged and is not looked at. */
 #include "fuzz.h"
+#include "abi/staging.h"
 
 enum { MAX_SOCKETS = 24, MAX_PINGS = 6, MARK = 0x5a, HEAD = 8, FIRST_PORT = 5000, PORTS = 12 };
 

@@ -1,5 +1,8 @@
 /* The end of an epoch: programs end, interfaces go, time passes, and nothing may be left. */
 #include "fuzz.h"
+#include "abi/handles.h"
+#include "port/heap.h"
+#include "tcp/connection.h"
 
 #include <sanitizer/lsan_interface.h>
 

@@ -15,8 +15,13 @@
 #ifndef FUZZ_H
 #define FUZZ_H
 
-#include "host.h"
-#include "interface.h"
+#include "abi.h"
+#include "lwip_hooks.h"
+#include "abi/module.h"
+#include "link/interface.h"
+#include "lwip/ip_addr.h"
+#include "lwip/netif.h"
+#include "lwip/pbuf.h"
 
 #include <stdarg.h>
 #include <stdbool.h>

@@ -1,6 +1,7 @@
 /* ICMP, ICMPv6, IGMP and MLD: echoes both ways, errors that quote what the host has sent or what it never did, Packet Too
    Big, queries of groups, router advertisements and redirects. */
 #include "fuzz.h"
+#include "abi/staging.h"
 
 static uint8_t message[2048];
 

@@ -1,5 +1,6 @@
 /* One connection of a program: what it writes and reads, and what the host says about it. */
 #include "fuzz.h"
+#include "abi/staging.h"
 
 #include <stdio.h>
 

@@ -1,6 +1,7 @@
 /* The host of this epoch, driven as Python drives it: calls, polls, shared areas, and a clock that only steps move. A
    control word holds the lower half of an address: the upper half is that of a neighbour. */
 #include "fuzz.h"
+#include "abi/handles.h"
 
 #include <math.h>
 #include <sanitizer/asan_interface.h>

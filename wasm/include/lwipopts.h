@@ -9,7 +9,7 @@
 #define SYS_LIGHTWEIGHT_PROT 0
 #define LWIP_NETCONN 0
 #define LWIP_SOCKET 0
-/* Our own ticker (src/timers.c): it sleeps while no table has anything urgent, where lwIP's would tick for ever. */
+/* Our own ticker (src/port/timers.c): it sleeps while no table has anything urgent, where lwIP's would tick for ever. */
 #define LWIP_TIMERS 1
 #define LWIP_TIMERS_CUSTOM 1
 #define LWIP_STATS 1
@@ -19,7 +19,7 @@
 #define LWIP_HOOK_TCP_RETRANSMITTED() (tcp_retransmissions++, neighbour_doubtful = pcb->nrtx >= 2)
 #define LWIP_HOOK_ETHARP_DOUBTFUL() (neighbour_doubtful && !(neighbour_doubtful = false))
 #define LWIP_STATS_DISPLAY 0
-/* A failed check ends what it is about, not the stack (src/consistency.c). Natively it is reported, too. */
+/* A failed check ends what it is about, not the stack (src/port/consistency.c). Natively it is reported, too. */
 #ifdef __wasm__
 #define LWIP_HOOK_INCONSISTENT(message, pcb) consistency_failed(pcb)
 #else
@@ -27,7 +27,7 @@
   (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, message), consistency_failed(pcb))
 #endif
 
-/* --- Memory: our heap (src/heap.c), so that no pool has to be sized in advance. ------------------------------ */
+/* --- Memory: our heap (src/port/heap.c), so that no pool has to be sized in advance. ------------------------------ */
 #define MEM_CUSTOM_ALLOCATOR 1
 #define MEM_CUSTOM_MALLOC heap_allocate
 #define MEM_CUSTOM_CALLOC heap_allocate_zeroed
@@ -57,7 +57,7 @@
 
 /* --- IPv4 ------------------------------------------------------------------------------------------------------ */
 #define LWIP_IPV4 1
-#define IP_FORWARD 0 /* src/forward.c does it, before lwIP sees the packet */
+#define IP_FORWARD 0 /* src/ip/forward.c does it, before lwIP sees the packet */
 #define IP_REASSEMBLY 1
 #define IP_FRAG 1
 #define IP_REASS_MAX_PBUFS 128 /* one 65,535-byte datagram at MTU 1500 is 45 fragments; this bounds an attacker */
@@ -65,7 +65,7 @@
 #define LWIP_ICMP 1
 #define LWIP_BROADCAST_PING 0
 #define LWIP_MULTICAST_PING 0
-#define LWIP_RAW 0 /* raw sockets would be asked about every packet; src/icmp.c hears what lwIP has no use for */
+#define LWIP_RAW 0 /* raw sockets would be asked about every packet; src/ip/icmp.c hears what lwIP has no use for */
 #define LWIP_IGMP 1
 #define LWIP_DHCP 1
 #define LWIP_AUTOIP 0
@@ -104,7 +104,7 @@
 #define LWIP_IPV6_REASS 1
 #define LWIP_HOOK_IP6_IDENTIFICATION() random_u32() /* RFC 7739, section 5.3 */
 #define IPV6_FRAG_COPYHEADER 1 /* the header of a fragment must survive lwIP's overlay when pointers are 8 bytes wide */
-#define LWIP_IPV6_SEND_ROUTER_SOLICIT 1 /* by interfaces that configure themselves (src/autoconfiguration.c) */
+#define LWIP_IPV6_SEND_ROUTER_SOLICIT 1 /* by interfaces that configure themselves (src/ip/autoconfiguration.c) */
 #define LWIP_IPV6_AUTOCONFIG 1
 #define LWIP_IPV6_DUP_DETECT_ATTEMPTS 1 /* RFC 4862, section 5.1; addresses from the host are checked only if it asks */
 #define LWIP_HOOK_ND6_RA(netif, message) router_advertised(netif, message)
@@ -123,7 +123,7 @@
 #define LWIP_HOOK_IP6_ONLINK(netif, index, dest) route_on_link6(netif, index, dest)
 #define LWIP_HOOK_ND6_GET_GW(netif, dest) route_next_hop6(netif, dest)
 
-/* --- ICMP: what lwIP itself has no use for (src/icmp.c). ------------------------------------------------------ */
+/* --- ICMP: what lwIP itself has no use for (src/ip/icmp.c). ------------------------------------------------------ */
 #define LWIP_HOOK_ICMP_INPUT(packet, netif) icmp_heard(packet, netif)
 #define LWIP_HOOK_ICMP6_INPUT(packet, netif) icmp6_heard(packet, netif)
 #define LWIP_HOOK_ICMP_ERROR() icmp_own_error()
@@ -131,7 +131,7 @@
 /* --- UDP ------------------------------------------------------------------------------------------------------- */
 #define LWIP_UDP 1
 #define LWIP_UDPLITE 0
-#define LWIP_HOOK_UDP_FIND(netif, from, to) udp_find(netif, from, to) /* src/udp_receive.c */
+#define LWIP_HOOK_UDP_FIND(netif, from, to) udp_find(netif, from, to) /* src/udp/udp_receive.c */
 #define LWIP_HOOK_UDP_OTHERS(pcb, packet, netif, from) udp_pass_to_others(pcb, packet, netif, from)
 #define UDP_TTL 64 /* as Linux; RFC 1122, section 3.2.1.7 wants it configurable, and it is, socket by socket */
 
@@ -158,7 +158,7 @@
 #define TCP_OOSEQ_BYTES_LIMIT(pcb) TCP_OOSEQ_MAX_BYTES
 #define TCP_OOSEQ_PBUFS_LIMIT(pcb) TCP_OOSEQ_MAX_PBUFS
 #define TCP_LISTEN_BACKLOG 1
-/* Half-open connections, SYN cookies, and peers that wait for room in the backlog (src/tcp_listen.c). */
+/* Half-open connections, SYN cookies, and peers that wait for room in the backlog (src/tcp/tcp_listen.c). */
 #define LWIP_HOOK_TCP_LISTEN(pcb, flags) \
   tcp_listen_decide(pcb, ((flags) & TCP_ACK) != 0, ((flags) & TCP_SYN) != 0, seqno, ackno, tcphdr->src)
 #define LWIP_HOOK_TCP_COOKIE(pcb, makes, echo) tcp_listen_cookie(pcb, makes, ackno, echo)
@@ -171,7 +171,7 @@
 #define SO_REUSE 1
 /* One tick. Delayed ACKs wait at most one (RFC 1122 allows 500 ms, Linux waits 40); retransmission timers run in steps of two. */
 #define TCP_TMR_INTERVAL 25
-/* A tick of TCP pauses where it has worked enough for one poll (src/timers.c), and ends what nobody waits for. */
+/* A tick of TCP pauses where it has worked enough for one poll (src/port/timers.c), and ends what nobody waits for. */
 #define LWIP_HOOK_TCP_TIMER_PAUSES() timers_tcp_pause()
 #define LWIP_HOOK_TCP_GIVES_UP(pcb) connection_gives_up(pcb)
 #define LWIP_TCP_RTO_TIME 1000 /* RFC 6298, section 2.1 */
@@ -182,28 +182,28 @@
 #define TCP_MSL 30000 /* TIME-WAIT of 60 s as Linux keeps it; RFC 9293's two minutes fill tables for nothing */
 #define LWIP_HOOK_TCP_ISN tcp_initial_sequence_number
 #define LWIP_TCP_NO_POLL /* no callback of poll or sent is set, and those that remain always are */
-/* Connections are found by a hash table beside lwIP's lists (src/tcp_lookup.c). */
+/* Connections are found by a hash table beside lwIP's lists (src/tcp/tcp_lookup.c). */
 #define LWIP_TCP_PCB_LOOKUP_FIELDS            \
   struct tcp_pcb *lookup_next, **lookup_link; \
   uint8_t lookup_time_wait;
 #define LWIP_HOOK_TCP_REGISTERED(list, pcb) tcp_lookup_registered(list, pcb)
 #define LWIP_HOOK_TCP_FREED(pcb) tcp_lookup_freed(pcb)
 #define LWIP_HOOK_TCP_FIND(local, local_port, remote, remote_port) tcp_lookup(local, local_port, remote, remote_port)
-#define LWIP_HOOK_TCP_LISTENER(pcb, from) tcp_share(pcb, from) /* of several that share a port (src/share.c) */
-/* The answer to a whole batch of segments leaves once, after the batch (src/tcp_output.c). */
+#define LWIP_HOOK_TCP_LISTENER(pcb, from) tcp_share(pcb, from) /* of several that share a port (src/ip/share.c) */
+/* The answer to a whole batch of segments leaves once, after the batch (src/tcp/tcp_output.c). */
 #define LWIP_HOOK_TCP_OUTPUT(pcb) tcp_output_later(pcb)
-/* Data that is written without being copied lies in a staging area (src/staging.c). */
+/* Data that is written without being copied lies in a staging area (src/abi/staging.c). */
 #define LWIP_HOOK_TCP_REFERENCE(data, length) staging_reference(data, length)
-/* Segments of one flush get their headers from the one before (src/tcp_emit.c). */
+/* Segments of one flush get their headers from the one before (src/tcp/tcp_emit.c). */
 #define LWIP_HOOK_TCP_EMIT(segment, pcb, netif) tcp_emit(segment, pcb, netif)
 
 /* --- Checksums ------------------------------------------------------------------------------------------------- */
 #define LWIP_CHKSUM checksum
 #define LWIP_CHKSUM_COPY(to, from, length) checksum_copy(to, from, length)
 
-/* --- Size: what lwIP has in place in hundreds of places, as calls (src/addresses.c, src/host.c). ---------------- */
+/* --- Size: what lwIP has in place in hundreds of places, as calls (src/port/address_calls.c, src/abi/module.c). ---------------- */
 #ifndef HOT
-/* What neither src/host.c nor src/timers.c reads is not counted; the compiler decides it. */
+/* What neither src/abi/module.c nor src/port/timers.c reads is not counted; the compiler decides it. */
 #define STATISTIC_IS(counter, group) \
   (&(counter) == &lwip_stats.group.rterr || &(counter) == &lwip_stats.group.opterr || \
    &(counter) == &lwip_stats.group.err || &(counter) == &lwip_stats.group.cachehit)
@@ -216,7 +216,7 @@
    &(counter) != &lwip_stats.nd6.memerr && &(counter) != &lwip_stats.ip6_frag.memerr)
 #define LWIP_HOOK_STATS_INC(counter) (STATISTIC_IS_READ(counter) ? statistic_count(&(counter)) : (void)0)
 #endif
-#define LWIP_HOOK_ADDRESSES "addresses.h"
+#define LWIP_HOOK_ADDRESSES "address_calls.h"
 
 #include "lwip_hooks.h"
 

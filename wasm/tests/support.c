@@ -2,8 +2,14 @@
    the test moves. It reaches buffers by what it knows of 32-bit addresses: on a 64-bit machine a control word holds
    the lower half, and the upper half is that of a neighbour. */
 #include "support.h"
-#include "connection.h"
-#include "interface.h"
+#include "abi/handles.h"
+#include "abi/staging.h"
+#include "link/interface.h"
+#include "port/consistency.h"
+#include "port/heap.h"
+#include "tcp/connection.h"
+#include "tcp/tcp_lookup.h"
+#include "tcp/tcp_output.h"
 #include "lwip/priv/tcp_priv.h"
 #include "lwip/udp.h"
 

@@ -4,7 +4,12 @@
 #ifndef SUPPORT_H
 #define SUPPORT_H
 
-#include "host.h"
+#include "abi.h"
+#include "lwip_hooks.h"
+#include "abi/module.h"
+#include "lwip/ip_addr.h"
+#include "lwip/netif.h"
+#include "lwip/pbuf.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,7 @@
 /* UDP (RFC 768), fragments (RFC 791, RFC 8200) and ICMP errors (RFC 792, RFC 4443) as the other side writes and reads
    them; shares no code with the host. */
 #include "support.h"
+#include "abi/staging.h"
 
 #include <string.h>
 

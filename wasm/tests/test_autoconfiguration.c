@@ -1,7 +1,8 @@
 /* IPv6 addresses that an interface finds by itself, and what routers and neighbours may and may not do to it: RFC 4861,
    RFC 4862, RFC 6980, RFC 8201. Every message here could come from anybody on the link. */
-#include "interface.h"
 #include "support.h"
+#include "abi/staging.h"
+#include "link/interface.h"
 
 #include <string.h>
 

@@ -1,7 +1,9 @@
 /* Bridges: what is forwarded where, what a bridge learns and forgets, and what forged addresses, full buffers and ports
    that come and go in the middle of traffic can do to it. */
 #include "support.h"
-#include "interface.h"
+#include "abi/handles.h"
+#include "link/interface.h"
+#include "port/heap.h"
 
 #include <string.h>
 

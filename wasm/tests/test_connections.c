@@ -1,5 +1,6 @@
 /* The life of a connection from both ends: opened, refused, closed in every order, reset, left with data, never accepted. */
 #include "support.h"
+#include "tcp/connection.h"
 
 #include <string.h>
 

@@ -1,8 +1,10 @@
 /* Should a check of lwIP's fail that packets and writes lead to, the connection it is about is reset and counted, and the others
    go on. No packet is known that gets there, so each test spoils the state first. */
 #include "support.h"
-#include "connection.h"
-#include "interface.h"
+#include "abi/handles.h"
+#include "link/interface.h"
+#include "port/consistency.h"
+#include "tcp/connection.h"
 #include "lwip/etharp.h"
 
 #include <string.h>

@@ -1,6 +1,7 @@
 /* Every connection ends some day, whatever its peer does or leaves undone, and in whatever state that finds it: where it is
    silent, where it answers and takes nothing, where no way leads to it any more. In virtual time. */
 #include "support.h"
+#include "tcp/connection.h"
 
 #include <string.h>
 

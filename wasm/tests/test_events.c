@@ -1,6 +1,7 @@
 /* The event buffer: data of one connection joins, nothing overtakes, nothing is dropped however much there is, and a host
    that does not read does not make it overflow. */
 #include "support.h"
+#include "abi/events.h"
 #include "lwip/pbuf.h"
 
 #include <string.h>

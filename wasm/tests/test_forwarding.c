@@ -1,7 +1,9 @@
 /* A host that routes: what it passes on and how, what it must not, and what it says about it. One side of it is a tun, the
    other a tun or a tap; the test is everybody else. */
 #include "support.h"
-#include "routes.h"
+#include "ip/forward.h"
+#include "ip/routes.h"
+#include "port/heap.h"
 
 #include <string.h>
 

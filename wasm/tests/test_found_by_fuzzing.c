@@ -1,6 +1,6 @@
 /* Faults that the fuzzer (../fuzz) found, each made as small as it goes. */
-#include "interface.h"
 #include "support.h"
+#include "link/interface.h"
 
 #include "lwip/nd6.h"
 

@@ -1,5 +1,6 @@
 /* Fragments: whole datagrams from them in any order, and what a sender can do who wants none to become whole. */
 #include "support.h"
+#include "port/heap.h"
 
 #include "lwip/stats.h"
 

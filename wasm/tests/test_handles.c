@@ -1,5 +1,6 @@
 /* Handles that are stale, forged, used up or of another kind reach nothing. */
 #include "support.h"
+#include "abi/handles.h"
 
 static int object, other;
 

@@ -1,5 +1,8 @@
 /* ICMP and ICMPv6: errors about our own packets, errors about packets that nobody sent, and ping. */
 #include "support.h"
+#include "abi/staging.h"
+#include "ip/icmp.h"
+#include "ip/icmp_limit.h"
 
 #include <string.h>
 

@@ -1,8 +1,9 @@
 /* Interfaces come and go, with connections on them, neighbours asked after and fragments half together; and how many of
    them, and of their addresses, there can be. */
 #include "support.h"
-#include "connection.h"
-#include "interface.h"
+#include "link/interface.h"
+#include "tcp/connection.h"
+#include "tcp/tcp_lookup.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* DHCP against a server that does what a test tells it to do: the life of a lease (RFC 2131, sections 3 and 4), and what
    servers that nobody chose, and messages that are none, may not do. */
-#include "interface.h"
 #include "support.h"
+#include "link/interface.h"
 
 #include <string.h>
 

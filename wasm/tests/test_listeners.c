@@ -1,7 +1,10 @@
 /* Listeners that are attacked: forged SYNs, acknowledgements and resets, and what honest peers notice of them. */
 #include "support.h"
+#include "port/heap.h"
+#include "tcp/connection.h"
+#include "tcp/tcp_listen.h"
+#include "tcp/tcp_lookup.h"
 
-#include "connection.h"
 
 #include <string.h>
 

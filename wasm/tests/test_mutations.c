@@ -2,6 +2,9 @@
    half of them with their checksums mended so that they get past the first door. The host has to stay sound, say nothing
    that is not true of its handles, and serve when it is over. */
 #include "support.h"
+#include "abi/handles.h"
+#include "port/heap.h"
+#include "tcp/connection.h"
 
 #include <string.h>
 

@@ -1,8 +1,11 @@
 /* A hundred thousand neighbours that do not exist, by all the ways there are to claim one: the tables of ARP and of
    neighbour discovery stay as large as they are, and a neighbour that is talked to is not asked after again. And the
    MTU of a path: what a message that says it has shrunk must know to be believed, RFC 8201. */
-#include "connection.h"
 #include "support.h"
+#include "abi/address_codec.h"
+#include "link/interface.h"
+#include "port/heap.h"
+#include "tcp/connection.h"
 #include "lwip/nd6.h"
 
 #include <string.h>

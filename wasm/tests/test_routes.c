@@ -1,6 +1,7 @@
 /* The routing table as a host may misuse it: what is refused, how much it holds, and what goes with an interface. */
 #include "support.h"
-#include "routes.h"
+#include "ip/routes.h"
+#include "link/interface.h"
 
 #include <string.h>
 

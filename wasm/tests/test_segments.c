@@ -1,6 +1,7 @@
 /* Segments out of order, overlapping, repeated, beyond the window, with FINs in odd places: what the application gets is
    the stream, and nothing but the stream. */
 #include "support.h"
+#include "port/heap.h"
 
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* Ports that several sockets share, datagrams for several sockets, what a host sends to its own members of a group, and
    options of connections that show on the wire. */
 #include "support.h"
+#include "abi/staging.h"
 
 #include <string.h>
 

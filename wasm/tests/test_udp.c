@@ -1,5 +1,6 @@
 /* UDP sockets: what arrives and what leaves, whose it is, what a sender can lie about, and how little room there may be. */
 #include "support.h"
+#include "abi/staging.h"
 
 #include <string.h>
 

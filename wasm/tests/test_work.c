@@ -1,7 +1,9 @@
 /* The work of one call and of one poll is bounded, whatever peers and programs do: counted in segments, frames, events and
    allocations, and by no clock. */
-#include "connection.h"
 #include "support.h"
+#include "abi/work.h"
+#include "tcp/connection.h"
+#include "tcp/tcp_output.h"
 
 #include "lwip/stats.h"
 

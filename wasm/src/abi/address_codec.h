@@ -1,0 +1,14 @@
+/* Addresses as they cross the boundary. */
+#ifndef ADDRESS_CODEC_H
+#define ADDRESS_CODEC_H
+
+#include "lwip/ip_addr.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+bool address_read(ip_addr_t *address, int32_t family, const uint8_t *bytes, int32_t scope);
+void address_write(uint8_t *record, const ip_addr_t *address, uint16_t port);
+bool address_read_endpoint(ip_addr_t *address, uint16_t *port, const uint8_t *record);
+
+#endif

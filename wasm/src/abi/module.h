@@ -1,0 +1,16 @@
+/* The control block, and the areas that the host reads and writes between calls. One stack is one instance of the module: all
+   state is static. */
+#ifndef MODULE_H
+#define MODULE_H
+
+#include "abi.h"
+#include "lwip/err.h"
+
+#include <stdint.h>
+
+extern uint32_t control[ABI_CONTROL_WORDS];
+extern uint8_t scratch[ABI_SCRATCH_CAPACITY];
+extern uint64_t now; /* microseconds, as of the latest call that carried the time */
+int32_t error_from_lwip(err_t error);
+
+#endif

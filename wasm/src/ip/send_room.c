@@ -1,0 +1,91 @@
+/* The way out for what lwIP does not send again: UDP and ping. A datagram leaves whole or not at all; of fragments, lwIP
+   would lose those that find the transmit buffer full. */
+#include "ip/send_room.h"
+
+#include "abi.h"
+#include "abi/events.h"
+#include "abi/module.h"
+#include "link/interface.h"
+#include "port/timers.h"
+#include "lwip/ip.h"
+#include "lwip/prot/ethernet.h"
+
+/* What an interface has again before those who wait hear of it: room for the largest datagram in the smallest fragments,
+   and less than what it takes for Interface.on_event in Python to poll once more. */
+enum { ROOM_AGAIN = 126000 };
+
+static struct room_waiter *waiters;
+
+int32_t output_route(const ip_addr_t *own, const ip_addr_t *destination, const ip_addr_t **source, struct netif **by) {
+  bool mine = interface_owns(destination);
+  struct netif *netif = NULL;
+  if (!ip_addr_isany(destination) && (mine || !(IP_IS_V6(destination) && ip_addr_isloopback(destination)))) {
+    /* lwIP itself would send ::1 to the wire */
+    netif = ip_route(own != NULL ? own : IP_IS_V6(destination) ? IP6_ADDR_ANY : IP4_ADDR_ANY, destination);
+  }
+  *by = netif;
+  *source = own;
+  if (netif == NULL) {
+    return ABI_ERROR_NO_ROUTE;
+  }
+  if (own != NULL) {
+    return interface_owns(own) ? 0 : ABI_ERROR_ADDRESS_NOT_AVAILABLE;
+  }
+  /* A host that talks to itself has the same address at both ends. */
+  *source = mine ? destination : ip_netif_get_local_ip(netif, destination);
+  return *source == NULL || ip_addr_isany(*source) ? ABI_ERROR_NO_ROUTE : 0;
+}
+
+/* RFC 791, section 3.2; RFC 8200, section 4.5. */
+bool output_has_room(const struct netif *netif, const ip_addr_t *destination, uint32_t length) {
+  uint32_t header = IP_HLEN, mtu = netif->mtu;
+  if (IP_IS_V6(destination)) { /* a path may be narrower than the link, but not than this */
+    header = IP6_HLEN + IP6_FRAG_HLEN;
+    mtu = LWIP_MIN(mtu, IP6_MIN_MTU_LENGTH);
+  }
+  uint32_t piece = LWIP_MAX((mtu - header) & ~7u, 8), pieces = (length + piece - 1) / piece;
+  return interface_room(netif) >= length + pieces * record_size(header + SIZEOF_ETH_HDR + 3);
+}
+
+int32_t room_wait(struct room_waiter *waiter, int32_t handle, const struct netif *netif) {
+  if (waiter->handle == 0) {
+    waiter->handle = handle;
+    waiter->next = waiters;
+    waiters = waiter;
+  }
+  waiter->interface = interface_handle(netif);
+  waiter->neighbour = false;
+  return ABI_ERROR_NO_ROOM;
+}
+
+int32_t room_result(struct room_waiter *waiter, int32_t handle, const struct netif *netif, err_t error) {
+  if (error != ERR_WOULDBLOCK) {
+    return error_from_lwip(error);
+  }
+  room_wait(waiter, handle, netif);
+  waiter->neighbour = true;
+  return ABI_ERROR_NO_ROOM;
+}
+
+void room_forget(struct room_waiter *waiter) {
+  for (struct room_waiter **link = &waiters; *link != NULL; link = &(*link)->next) {
+    if (*link == waiter) {
+      *link = waiter->next;
+      return;
+    }
+  }
+}
+
+void room_report(void) {
+  for (struct room_waiter **link = &waiters, *waiter; (waiter = *link) != NULL;) {
+    const struct netif *netif = interface_netif(waiter->interface);
+    /* A neighbour is found, or given up, within seconds. */
+    if (netif != NULL && (waiter->neighbour ? timers_seek_neighbours() : interface_room(netif) < ROOM_AGAIN)) {
+      link = &waiter->next;
+      continue;
+    }
+    *link = waiter->next;
+    event_add(ABI_EVENT_WRITABLE, waiter->handle, 0);
+    waiter->handle = 0;
+  }
+}

@@ -1,0 +1,11 @@
+/* What is called for each segment is inlined wherever it is called, which the limit on inlining that the build sets would forbid. */
+#ifndef IN_PLACE_H
+#define IN_PLACE_H
+
+#ifdef __wasm__
+#define IN_PLACE __attribute__((always_inline))
+#else
+#define IN_PLACE
+#endif
+
+#endif

@@ -1,0 +1,15 @@
+/* Listeners: their half-open connections, SYN cookies and backlogs. */
+#ifndef TCP_LISTEN_H
+#define TCP_LISTEN_H
+
+#include "lwip/tcp.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+bool tcp_admit(void); /* an ACCEPTED event for each that waits for room in a backlog; true if some are left for the next poll */
+void tcp_listen_close(struct tcp_pcb *listening); /* resets those that wait for room in its backlog, too */
+extern uint32_t tcp_cookies, tcp_backlog_drops;
+extern uint32_t timestamp_back; /* milliseconds that the timestamp of the segment that leaves is behind the clock */
+
+#endif

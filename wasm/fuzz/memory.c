@@ -13,7 +13,7 @@ void *__wrap_malloc(size_t size);
 /* Only src/port/heap.c calls malloc; the fuzzer itself has static memory. */
 void *__wrap_malloc(size_t size) {
   allocations_made++;
-  bool refused = memory_limit != 0 && heap_used() + size > memory_limit;
+  bool refused = memory_limit != 0 && tw_heap_used() + size > memory_limit;
   if (allocations_left == 0) {
     allocations_left = allocations_fail_once ? -1 : 0;
     refused = true;

@@ -20,9 +20,9 @@ static struct stream *stream_of(int32_t handle) {
 /* --- What it does ----------------------------------------------------------------------------------------------- */
 
 static void sent_at_once(void) {
-  int32_t handle = (int32_t)control[ABI_CONTROL_SENT_AT_ONCE];
+  int32_t handle = (int32_t)tw_control[ABI_CONTROL_SENT_AT_ONCE];
   if (handle != 0) {
-    struct interface *interface = interface_object(handle);
+    struct interface *interface = tw_interface_object(handle);
     CHECK(interface != NULL && interface->block[ABI_BLOCK_TRANSMIT_LENGTH] != 0, "handle %x", handle);
     if (percent(50)) {
       world_collect();
@@ -36,7 +36,7 @@ static uint32_t write_size(void) {
 
 static void write_some(struct stream *stream) {
   uint32_t length = write_size();
-  filler_put((uint8_t *)(uintptr_t)staging(), length, stream->out_key, stream->written);
+  filler_put((uint8_t *)(uintptr_t)tw_staging(), length, stream->out_key, stream->written);
   int32_t taken = abi_tcp_send(world_time_or_none(), stream->handle, (int32_t)length);
   if (!stream->connected || stream->shut || stream->ended) {
     CHECK(taken == ABI_ERROR_NOT_CONNECTED, "%d", taken);
@@ -46,7 +46,7 @@ static void write_some(struct stream *stream) {
     return; /* it ended, and nobody has been told yet */
   }
   CHECK(taken >= 0 && taken <= (int32_t)length, "%d of %u", taken, length);
-  CHECK(taken == (int32_t)length || control[ABI_CONTROL_SEND_FULL] == 1, "%d of %u", taken, length);
+  CHECK(taken == (int32_t)length || tw_control[ABI_CONTROL_SEND_FULL] == 1, "%d of %u", taken, length);
   if (verbose) {
     fprintf(stderr, "  = %x: wrote %d of %u at %u\n", stream->handle, taken, length, stream->written);
   }

@@ -9,24 +9,24 @@
 struct netif;
 
 /* `void` are the bytes alone, which may lie in a packet at any alignment: four, or the 16 of an IPv6 address without zone. */
-bool addresses_equal(const ip_addr_t *one, const ip_addr_t *other);
-bool addresses6_equal(const ip6_addr_t *one, const ip6_addr_t *other);
-bool addresses6_equal_bytes(const void *one, const void *other);
-bool address_is_any(const ip_addr_t *address);
-bool address6_is_any(const void *bytes);
-bool address_is_multicast(const ip_addr_t *address);
-bool address6_is_solicited_node(const void *bytes);
-bool address6_lacks_zone(const ip6_addr_t *address, bool unicast);
-void address_copy(ip_addr_t *to, const ip_addr_t *from);
-void address_copy4(ip_addr_t *to, const void *bytes);
-void address_copy6(ip_addr_t *to, const ip6_addr_t *from);
-void address6_copy(ip6_addr_t *to, const ip6_addr_t *from);
-void address6_read(ip6_addr_t *to, const void *bytes);
-void address6_write(void *to, const void *bytes);
-void address6_clear(ip6_addr_t *address);
-void address6_assign_zone(ip6_addr_t *address, bool unicast, const struct netif *netif);
-void address6_select_zone(ip6_addr_t *address, const ip6_addr_t *source);
-void address6_set_solicited_node(ip6_addr_t *address, u32_t identifier);
+bool tw_addresses_equal(const ip_addr_t *one, const ip_addr_t *other);
+bool tw_addresses6_equal(const ip6_addr_t *one, const ip6_addr_t *other);
+bool tw_addresses6_equal_bytes(const void *one, const void *other);
+bool tw_address_is_any(const ip_addr_t *address);
+bool tw_address6_is_any(const void *bytes);
+bool tw_address_is_multicast(const ip_addr_t *address);
+bool tw_address6_is_solicited_node(const void *bytes);
+bool tw_address6_lacks_zone(const ip6_addr_t *address, bool unicast);
+void tw_address_copy(ip_addr_t *to, const ip_addr_t *from);
+void tw_address_copy4(ip_addr_t *to, const void *bytes);
+void tw_address_copy6(ip_addr_t *to, const ip6_addr_t *from);
+void tw_address6_copy(ip6_addr_t *to, const ip6_addr_t *from);
+void tw_address6_read(ip6_addr_t *to, const void *bytes);
+void tw_address6_write(void *to, const void *bytes);
+void tw_address6_clear(ip6_addr_t *address);
+void tw_address6_assign_zone(ip6_addr_t *address, bool unicast, const struct netif *netif);
+void tw_address6_select_zone(ip6_addr_t *address, const ip6_addr_t *source);
+void tw_address6_set_solicited_node(ip6_addr_t *address, u32_t identifier);
 
 #undef ip_addr_copy
 #undef ip_addr_set
@@ -52,29 +52,29 @@ void address6_set_solicited_node(ip6_addr_t *address, u32_t identifier);
 #undef ip6_addr_lacks_zone
 #undef ip6_addr_select_zone
 
-#define ip_addr_copy(to, from) address_copy(&(to), &(from))
-#define ip_addr_set(to, from) address_copy(to, from)
-#define ip_addr_copy_from_ip4(to, from) address_copy4(&(to), &(from))
-#define ip_addr_copy_from_ip6(to, from) address_copy6(&(to), &(from))
-#define ip_addr_eq(one, other) addresses_equal(one, other)
-#define ip_addr_isany(address) address_is_any(address)
-#define ip_addr_isany_val(address) address_is_any(&(address))
-#define ip_addr_ismulticast(address) address_is_multicast(address)
-#define ip6_addr_copy(to, from) address6_copy(&(to), &(from))
-#define ip6_addr_set(to, from) address6_copy(to, from)
-#define ip6_addr_copy_from_packed(to, from) address6_read(&(to), &(from))
-#define ip6_addr_copy_to_packed(to, from) address6_write(&(to), &(from))
-#define ip6_addr_set_zero(address) address6_clear(address)
-#define ip6_addr_eq(one, other) addresses6_equal(one, other)
-#define ip6_addr_zoneless_eq(one, other) addresses6_equal_bytes(one, other)
+#define ip_addr_copy(to, from) tw_address_copy(&(to), &(from))
+#define ip_addr_set(to, from) tw_address_copy(to, from)
+#define ip_addr_copy_from_ip4(to, from) tw_address_copy4(&(to), &(from))
+#define ip_addr_copy_from_ip6(to, from) tw_address_copy6(&(to), &(from))
+#define ip_addr_eq(one, other) tw_addresses_equal(one, other)
+#define ip_addr_isany(address) tw_address_is_any(address)
+#define ip_addr_isany_val(address) tw_address_is_any(&(address))
+#define ip_addr_ismulticast(address) tw_address_is_multicast(address)
+#define ip6_addr_copy(to, from) tw_address6_copy(&(to), &(from))
+#define ip6_addr_set(to, from) tw_address6_copy(to, from)
+#define ip6_addr_copy_from_packed(to, from) tw_address6_read(&(to), &(from))
+#define ip6_addr_copy_to_packed(to, from) tw_address6_write(&(to), &(from))
+#define ip6_addr_set_zero(address) tw_address6_clear(address)
+#define ip6_addr_eq(one, other) tw_addresses6_equal(one, other)
+#define ip6_addr_zoneless_eq(one, other) tw_addresses6_equal_bytes(one, other)
 #define ip6_addr_packed_eq(one, bytes, zone_index) \
-  (addresses6_equal_bytes(one, bytes) && ip6_addr_equals_zone(one, zone_index))
-#define ip6_addr_isany(address) address6_is_any(address)
-#define ip6_addr_isany_val(address) address6_is_any(&(address))
-#define ip6_addr_issolicitednode(address) address6_is_solicited_node(address)
-#define ip6_addr_set_solicitednode(address, identifier) address6_set_solicited_node(address, identifier)
-#define ip6_addr_assign_zone(address, type, netif) address6_assign_zone(address, (type) == IP6_UNICAST, netif)
-#define ip6_addr_lacks_zone(address, type) address6_lacks_zone(address, (type) == IP6_UNICAST)
-#define ip6_addr_select_zone(address, source) address6_select_zone(address, source)
+  (tw_addresses6_equal_bytes(one, bytes) && ip6_addr_equals_zone(one, zone_index))
+#define ip6_addr_isany(address) tw_address6_is_any(address)
+#define ip6_addr_isany_val(address) tw_address6_is_any(&(address))
+#define ip6_addr_issolicitednode(address) tw_address6_is_solicited_node(address)
+#define ip6_addr_set_solicitednode(address, identifier) tw_address6_set_solicited_node(address, identifier)
+#define ip6_addr_assign_zone(address, type, netif) tw_address6_assign_zone(address, (type) == IP6_UNICAST, netif)
+#define ip6_addr_lacks_zone(address, type) tw_address6_lacks_zone(address, (type) == IP6_UNICAST)
+#define ip6_addr_select_zone(address, source) tw_address6_select_zone(address, source)
 
 #endif

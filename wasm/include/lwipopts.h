@@ -12,26 +12,27 @@
 /* Our own ticker (src/port/timers.c): it sleeps while no table has anything urgent, where lwIP's would tick for ever. */
 #define LWIP_TIMERS 1
 #define LWIP_TIMERS_CUSTOM 1
+#define sys_now tw_sys_now                     /* what lwIP requires of a port keeps our prefix, too */
+#define sys_timeouts_init tw_sys_timeouts_init
 #define LWIP_STATS 1
 #define LWIP_STATS_LARGE 1
 #define MIB2_STATS 0
 /* From the second retransmission in a row on, the neighbour's MAC may be an old one. */
-#define LWIP_HOOK_TCP_RETRANSMITTED() (tcp_retransmissions++, neighbour_doubtful = pcb->nrtx >= 2)
-#define LWIP_HOOK_ETHARP_DOUBTFUL() (neighbour_doubtful && !(neighbour_doubtful = false))
+#define LWIP_HOOK_TCP_RETRANSMITTED() tw_tcp_retransmitted(pcb->nrtx)
+#define LWIP_HOOK_ETHARP_DOUBTFUL() tw_neighbour_is_doubtful()
 #define LWIP_STATS_DISPLAY 0
 /* A failed check ends what it is about, not the stack (src/port/consistency.c). Natively it is reported, too. */
 #ifdef __wasm__
-#define LWIP_HOOK_INCONSISTENT(message, pcb) consistency_failed(pcb)
+#define LWIP_HOOK_INCONSISTENT(message, pcb) tw_consistency_failed(pcb)
 #else
-#define LWIP_HOOK_INCONSISTENT(message, pcb) \
-  (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, message), consistency_failed(pcb))
+#define LWIP_HOOK_INCONSISTENT(message, pcb) tw_consistency_report(pcb, __FILE__, __LINE__, message)
 #endif
 
 /* --- Memory: our heap (src/port/heap.c), so that no pool has to be sized in advance. ------------------------------ */
 #define MEM_CUSTOM_ALLOCATOR 1
-#define MEM_CUSTOM_MALLOC heap_allocate
-#define MEM_CUSTOM_CALLOC heap_allocate_zeroed
-#define MEM_CUSTOM_FREE heap_free
+#define MEM_CUSTOM_MALLOC tw_heap_allocate
+#define MEM_CUSTOM_CALLOC tw_heap_allocate_zeroed
+#define MEM_CUSTOM_FREE tw_heap_free
 #define MEMP_MEM_MALLOC 1
 #define MEM_ALIGNMENT 8
 #define PBUF_POOL_SIZE 0
@@ -86,14 +87,14 @@
 #define DHCP_NEXT_TIMEOUT_THRESHOLD 60 /* RFC 2131, section 4.4.5 */
 #define DHCP_REQUEST_BACKOFF_SEQUENCE(tries) ((u16_t)(((tries) < 6 ? 1 << (tries) : 60) * 1000))
 #define DHCP_ADD_EXTRA_REQUEST_OPTIONS , 6, 15, 119 /* name servers, domain, search list: read by the host */
-#define LWIP_HOOK_DHCP_ACK(netif, message) lease_acknowledged(netif, message)
-#define LWIP_HOOK_DHCP_BOUND(netif) lease_bound(netif)
+#define LWIP_HOOK_DHCP_ACK(netif, message) tw_lease_acknowledged(netif, message)
+#define LWIP_HOOK_DHCP_BOUND(netif) tw_lease_bound(netif)
 #define LWIP_DNS 0 /* names are resolved by the host, over the stack's own UDP */
-#define LWIP_HOOK_IP4_ROUTE_SRC(src, dest) interface_route4(src, dest)
-#define LWIP_HOOK_ETHARP_NEXT_HOP(netif, dest) (route_count == 0 ? NULL : route_next_hop4(netif, dest))
-#define LWIP_HOOK_UNRESOLVED(packet) forward_unresolved(packet)
-#define LWIP_HOOK_IP4_IDENTIFICATION(destination) ip4_identification(destination)
-#define LWIP_HOOK_IP4_ACCEPT(netif, dest) interface_accepts4(netif, dest)
+#define LWIP_HOOK_IP4_ROUTE_SRC(src, dest) tw_interface_route4(src, dest)
+#define LWIP_HOOK_ETHARP_NEXT_HOP(netif, dest) (tw_route_count == 0 ? NULL : tw_route_next_hop4(netif, dest))
+#define LWIP_HOOK_UNRESOLVED(packet) tw_forward_unresolved(packet)
+#define LWIP_HOOK_IP4_IDENTIFICATION(destination) tw_ip4_identification(destination)
+#define LWIP_HOOK_IP4_ACCEPT(netif, dest) tw_interface_accepts4(netif, dest)
 
 /* --- IPv6 ------------------------------------------------------------------------------------------------------ */
 #define LWIP_IPV6 1
@@ -102,14 +103,14 @@
 #define LWIP_IPV6_FORWARD 0 /* as IP_FORWARD */
 #define LWIP_IPV6_FRAG 1
 #define LWIP_IPV6_REASS 1
-#define LWIP_HOOK_IP6_IDENTIFICATION() random_u32() /* RFC 7739, section 5.3 */
+#define LWIP_HOOK_IP6_IDENTIFICATION() tw_random_u32() /* RFC 7739, section 5.3 */
 #define IPV6_FRAG_COPYHEADER 1 /* the header of a fragment must survive lwIP's overlay when pointers are 8 bytes wide */
 #define LWIP_IPV6_SEND_ROUTER_SOLICIT 1 /* by interfaces that configure themselves (src/ip/autoconfiguration.c) */
 #define LWIP_IPV6_AUTOCONFIG 1
 #define LWIP_IPV6_DUP_DETECT_ATTEMPTS 1 /* RFC 4862, section 5.1; addresses from the host are checked only if it asks */
-#define LWIP_HOOK_ND6_RA(netif, message) router_advertised(netif, message)
-#define LWIP_HOOK_ICMP6_RS(netif, message) router_solicited(netif, message)
-#define LWIP_HOOK_ND6_PATH_MTU(message, mtu) path_mtu_accept(message, mtu)
+#define LWIP_HOOK_ND6_RA(netif, message) tw_router_advertised(netif, message)
+#define LWIP_HOOK_ICMP6_RS(netif, message) tw_router_solicited(netif, message)
+#define LWIP_HOOK_ND6_PATH_MTU(message, mtu) tw_path_mtu_accept(message, mtu)
 #define LWIP_IPV6_DHCP6 0
 #define LWIP_ICMP6 1
 #define LWIP_IPV6_MLD 1
@@ -119,20 +120,20 @@
 #define LWIP_ND6_NUM_NEIGHBORS 127
 #define LWIP_ND6_NUM_DESTINATIONS 127
 #define LWIP_ND6_TCP_REACHABILITY_HINTS 1
-#define LWIP_HOOK_IP6_ROUTE(src, dest) interface_route6(src, dest)
-#define LWIP_HOOK_IP6_ONLINK(netif, index, dest) route_on_link6(netif, index, dest)
-#define LWIP_HOOK_ND6_GET_GW(netif, dest) route_next_hop6(netif, dest)
+#define LWIP_HOOK_IP6_ROUTE(src, dest) tw_interface_route6(src, dest)
+#define LWIP_HOOK_IP6_ONLINK(netif, index, dest) tw_route_on_link6(netif, index, dest)
+#define LWIP_HOOK_ND6_GET_GW(netif, dest) tw_route_next_hop6(netif, dest)
 
 /* --- ICMP: what lwIP itself has no use for (src/ip/icmp.c). ------------------------------------------------------ */
-#define LWIP_HOOK_ICMP_INPUT(packet, netif) icmp_heard(packet, netif)
-#define LWIP_HOOK_ICMP6_INPUT(packet, netif) icmp6_heard(packet, netif)
-#define LWIP_HOOK_ICMP_ERROR() icmp_own_error()
+#define LWIP_HOOK_ICMP_INPUT(packet, netif) tw_icmp_received(packet, netif)
+#define LWIP_HOOK_ICMP6_INPUT(packet, netif) tw_icmp6_received(packet, netif)
+#define LWIP_HOOK_ICMP_ERROR() tw_icmp_own_error()
 
 /* --- UDP ------------------------------------------------------------------------------------------------------- */
 #define LWIP_UDP 1
 #define LWIP_UDPLITE 0
-#define LWIP_HOOK_UDP_FIND(netif, from, to) udp_find(netif, from, to) /* src/udp/udp_receive.c */
-#define LWIP_HOOK_UDP_OTHERS(pcb, packet, netif, from) udp_pass_to_others(pcb, packet, netif, from)
+#define LWIP_HOOK_UDP_FIND(netif, from, to) tw_udp_find(netif, from, to) /* src/udp/udp_receive.c */
+#define LWIP_HOOK_UDP_OTHERS(pcb, packet, netif, from) tw_udp_pass_to_others(pcb, packet, netif, from)
 #define UDP_TTL 64 /* as Linux; RFC 1122, section 3.2.1.7 wants it configurable, and it is, socket by socket */
 
 /* --- TCP ------------------------------------------------------------------------------------------------------- */
@@ -160,10 +161,10 @@
 #define TCP_LISTEN_BACKLOG 1
 /* Half-open connections, SYN cookies, and peers that wait for room in the backlog (src/tcp/tcp_listen.c). */
 #define LWIP_HOOK_TCP_LISTEN(pcb, flags) \
-  tcp_listen_decide(pcb, ((flags) & TCP_ACK) != 0, ((flags) & TCP_SYN) != 0, seqno, ackno, tcphdr->src)
-#define LWIP_HOOK_TCP_COOKIE(pcb, makes, echo) tcp_listen_cookie(pcb, makes, ackno, echo)
-#define LWIP_HOOK_TCP_COOKIE_SENT() tcp_listen_cookie_sent()
-#define LWIP_HOOK_TCP_WAITS() (tcp_listen_waits = true)
+  tw_tcp_listen_decide(pcb, ((flags) & TCP_ACK) != 0, ((flags) & TCP_SYN) != 0, seqno, ackno, tcphdr->src)
+#define LWIP_HOOK_TCP_COOKIE(pcb, makes, echo) tw_tcp_listen_cookie(pcb, makes, ackno, echo)
+#define LWIP_HOOK_TCP_COOKIE_SENT() tw_tcp_listen_cookie_sent()
+#define LWIP_HOOK_TCP_WAITS() tw_tcp_listen_wait()
 #define LWIP_TCP_KEEPALIVE 1
 #define LWIP_TCP_PCB_NUM_EXT_ARGS 1 /* its destructor tells when lwIP frees a connection, however that came about */
 #define TCP_CHECKSUM_ON_COPY 1 /* the sum of the payload costs nothing while it is copied anyway */
@@ -172,34 +173,34 @@
 /* One tick. Delayed ACKs wait at most one (RFC 1122 allows 500 ms, Linux waits 40); retransmission timers run in steps of two. */
 #define TCP_TMR_INTERVAL 25
 /* A tick of TCP pauses where it has worked enough for one poll (src/port/timers.c), and ends what nobody waits for. */
-#define LWIP_HOOK_TCP_TIMER_PAUSES() timers_tcp_pause()
-#define LWIP_HOOK_TCP_GIVES_UP(pcb) connection_gives_up(pcb)
+#define LWIP_HOOK_TCP_TIMER_PAUSES() tw_timers_tcp_pause()
+#define LWIP_HOOK_TCP_GIVES_UP(pcb) tw_connection_gives_up(pcb)
 #define LWIP_TCP_RTO_TIME 1000 /* RFC 6298, section 2.1 */
 #define LWIP_TCP_RTO_MIN 200   /* as Linux; RFC 6298's whole second is long for a virtual network */
 #define TCP_SYNMAXRTX 6 /* with a time-out that doubles: 127 s, as Linux's tcp_syn_retries */
-#define LWIP_HOOK_TCP_SYN_RETRIES(pcb) tcp_syn_retries(pcb)
+#define LWIP_HOOK_TCP_SYN_RETRIES(pcb) tw_tcp_syn_retries(pcb)
 #define TCP_MAX_PROBES 24 /* 118 s in all: the longest wait between two is 6 s */
 #define TCP_MSL 30000 /* TIME-WAIT of 60 s as Linux keeps it; RFC 9293's two minutes fill tables for nothing */
-#define LWIP_HOOK_TCP_ISN tcp_initial_sequence_number
+#define LWIP_HOOK_TCP_ISN tw_tcp_initial_sequence_number
 #define LWIP_TCP_NO_POLL /* no callback of poll or sent is set, and those that remain always are */
 /* Connections are found by a hash table beside lwIP's lists (src/tcp/tcp_lookup.c). */
 #define LWIP_TCP_PCB_LOOKUP_FIELDS            \
   struct tcp_pcb *lookup_next, **lookup_link; \
   uint8_t lookup_time_wait;
-#define LWIP_HOOK_TCP_REGISTERED(list, pcb) tcp_lookup_registered(list, pcb)
-#define LWIP_HOOK_TCP_FREED(pcb) tcp_lookup_freed(pcb)
-#define LWIP_HOOK_TCP_FIND(local, local_port, remote, remote_port) tcp_lookup(local, local_port, remote, remote_port)
-#define LWIP_HOOK_TCP_LISTENER(pcb, from) tcp_share(pcb, from) /* of several that share a port (src/ip/share.c) */
+#define LWIP_HOOK_TCP_REGISTERED(list, pcb) tw_tcp_lookup_registered(list, pcb)
+#define LWIP_HOOK_TCP_FREED(pcb) tw_tcp_lookup_freed(pcb)
+#define LWIP_HOOK_TCP_FIND(local, local_port, remote, remote_port) tw_tcp_lookup(local, local_port, remote, remote_port)
+#define LWIP_HOOK_TCP_LISTENER(pcb, from) tw_tcp_share(pcb, from) /* of several that share a port (src/ip/share.c) */
 /* The answer to a whole batch of segments leaves once, after the batch (src/tcp/tcp_output.c). */
-#define LWIP_HOOK_TCP_OUTPUT(pcb) tcp_output_later(pcb)
+#define LWIP_HOOK_TCP_OUTPUT(pcb) tw_tcp_output_later(pcb)
 /* Data that is written without being copied lies in a staging area (src/abi/staging.c). */
-#define LWIP_HOOK_TCP_REFERENCE(data, length) staging_reference(data, length)
+#define LWIP_HOOK_TCP_REFERENCE(data, length) tw_staging_reference(data, length)
 /* Segments of one flush get their headers from the one before (src/tcp/tcp_emit.c). */
-#define LWIP_HOOK_TCP_EMIT(segment, pcb, netif) tcp_emit(segment, pcb, netif)
+#define LWIP_HOOK_TCP_EMIT(segment, pcb, netif) tw_tcp_emit(segment, pcb, netif)
 
 /* --- Checksums ------------------------------------------------------------------------------------------------- */
-#define LWIP_CHKSUM checksum
-#define LWIP_CHKSUM_COPY(to, from, length) checksum_copy(to, from, length)
+#define LWIP_CHKSUM tw_checksum
+#define LWIP_CHKSUM_COPY(to, from, length) tw_checksum_copy(to, from, length)
 
 /* --- Size: what lwIP has in place in hundreds of places, as calls (src/port/address_calls.c, src/abi/module.c). ---------------- */
 #ifndef HOT
@@ -214,7 +215,7 @@
    &(counter) != &lwip_stats.ip6.proterr && &(counter) != &lwip_stats.nd6.proterr && \
    &(counter) != &lwip_stats.etharp.proterr && &(counter) != &lwip_stats.ip6_frag.proterr && \
    &(counter) != &lwip_stats.nd6.memerr && &(counter) != &lwip_stats.ip6_frag.memerr)
-#define LWIP_HOOK_STATS_INC(counter) (STATISTIC_IS_READ(counter) ? statistic_count(&(counter)) : (void)0)
+#define LWIP_HOOK_STATS_INC(counter) (STATISTIC_IS_READ(counter) ? tw_statistic_count(&(counter)) : (void)0)
 #endif
 #define LWIP_HOOK_ADDRESSES "address_calls.h"
 

@@ -96,7 +96,7 @@ static const void *address_near(uint32_t low, const void *neighbour) {
 }
 
 static struct interface *interface_at(int32_t handle) {
-  struct interface *interface = handle_object(handle, HANDLE_INTERFACE);
+  struct interface *interface = tw_handle_object(handle, HANDLE_INTERFACE);
   CHECK(interface != NULL);
   return interface;
 }
@@ -115,8 +115,8 @@ static void take_frames(int32_t handle, int32_t value) {
 }
 
 static void take_events(void) {
-  const uint8_t *buffer = address_near(control[ABI_CONTROL_EVENT_BUFFER], control);
-  uint32_t end = control[ABI_CONTROL_EVENT_LENGTH], head[4];
+  const uint8_t *buffer = address_near(tw_control[ABI_CONTROL_EVENT_BUFFER], tw_control);
+  uint32_t end = tw_control[ABI_CONTROL_EVENT_LENGTH], head[4];
   CHECK(end <= ABI_EVENT_CAPACITY);
   for (uint32_t at = 0; at < end; at += head[0]) {
     memcpy(head, buffer + at, sizeof head);
@@ -138,7 +138,7 @@ static void take_events(void) {
 /* Only what was written to a receive buffer may be read: what lies behind it is somebody else's frame. */
 static void guard_receive_buffers(bool on) {
   for (int i = 0; i < ABI_MAX_INTERFACES; i++) {
-    const struct interface *interface = watched[i] == 0 ? NULL : handle_object(watched[i], HANDLE_INTERFACE);
+    const struct interface *interface = watched[i] == 0 ? NULL : tw_handle_object(watched[i], HANDLE_INTERFACE);
     if (interface == NULL || interface->kind == ABI_KIND_LOOPBACK || interface->kind == ABI_KIND_BRIDGE) {
       continue;
     }
@@ -159,7 +159,7 @@ double host_clock(void) { return host_seconds(clock_now); }
 double host_clock_or_none(void) { return random_next() % 2 == 0 ? 0 : host_clock(); }
 
 int32_t host_take_sent(void) {
-  int32_t handle = (int32_t)control[ABI_CONTROL_SENT_AT_ONCE];
+  int32_t handle = (int32_t)tw_control[ABI_CONTROL_SENT_AT_ONCE];
   if (handle != 0 && fetching) {
     const struct interface *interface = interface_at(handle);
     CHECK(interface->block[ABI_BLOCK_TRANSMIT_LENGTH] != 0);
@@ -181,7 +181,7 @@ void host_turn(int64_t duration) {
 void host_poll(void) {
   for (int turn = 0; turn < MOST_TURNS; turn++) {
     host_turn(0);
-    if ((control[ABI_CONTROL_MORE] & (ABI_MORE_NOW | ABI_MORE_SOON)) == 0) {
+    if ((tw_control[ABI_CONTROL_MORE] & (ABI_MORE_NOW | ABI_MORE_SOON)) == 0) {
       return;
     }
   }
@@ -219,28 +219,28 @@ void host_start(void) {
   host_poll();
   frames_forget();
   CHECK_EQUAL(abi_interface_remove(peer.interface), 0);
-  heap_base = heap_used();
+  heap_base = tw_heap_used();
 }
 
 void host_reserve_handles(int32_t count) {
-  uint32_t before = heap_used(), opened = handle_count();
+  uint32_t before = tw_heap_used(), opened = tw_handle_count();
   int32_t *handles = __real_calloc((size_t)count, sizeof *handles);
   CHECK(handles != NULL);
   for (int32_t i = 0; i < count; i++) {
-    handles[i] = handle_open(HANDLE_LISTENER, handles);
+    handles[i] = tw_handle_open(HANDLE_LISTENER, handles);
     CHECK(handles[i] > 0);
   }
   for (int32_t i = 0; i < count; i++) {
-    handle_close(handles[i]);
+    tw_handle_close(handles[i]);
   }
   free(handles);
-  CHECK_EQUAL(handle_count(), opened);
-  heap_base += heap_used() - before;
+  CHECK_EQUAL(tw_handle_count(), opened);
+  heap_base += tw_heap_used() - before;
 }
 
 void host_expect_clean(void) {
   event_expect_none();
-  CHECK_EQUAL(consistency_failures(), failures_expected);
+  CHECK_EQUAL(tw_consistency_failures(), failures_expected);
   frames_forget();
   host_advance(300 * (int64_t)SECOND); /* longer than TIME-WAIT and the reassembly of fragments last */
   host_poll();
@@ -252,12 +252,12 @@ void host_expect_clean(void) {
   CHECK(tcp_listen_pcbs.listen_pcbs == NULL);
   CHECK(udp_pcbs == NULL);
   CHECK(netif_list == NULL);
-  CHECK_EQUAL(tcp_connections(), 0);
-  CHECK_EQUAL(tcp_time_wait_count(), 0);
-  CHECK_EQUAL(handle_count(), 0);
-  CHECK(!tcp_has_pending());
-  CHECK(!tcp_reports_wait());
-  CHECK_EQUAL(heap_used(), heap_base);
+  CHECK_EQUAL(tw_tcp_connections(), 0);
+  CHECK_EQUAL(tw_tcp_time_wait_count(), 0);
+  CHECK_EQUAL(tw_handle_count(), 0);
+  CHECK(!tw_tcp_has_pending());
+  CHECK(!tw_tcp_reports_wait());
+  CHECK_EQUAL(tw_heap_used(), heap_base);
 }
 
 void test_run(const char *name, void (*test)(void)) {
@@ -329,10 +329,10 @@ void frames_forget(void) {
 /* --- Calls ------------------------------------------------------------------------------------------------------ */
 
 int32_t interface_open(int32_t kind, int32_t mtu) {
-  memcpy(scratch, HOST_MAC, 6);
+  memcpy(tw_scratch, HOST_MAC, 6);
   int32_t handle = abi_interface_add(kind, mtu);
   for (int i = 0; handle > 0 && i < ABI_MAX_INTERFACES; i++) {
-    if (watched[i] == 0 || handle_object(watched[i], HANDLE_INTERFACE) == NULL) {
+    if (watched[i] == 0 || tw_handle_object(watched[i], HANDLE_INTERFACE) == NULL) {
       watched[i] = handle;
       break;
     }
@@ -352,31 +352,31 @@ void interface_receive(int32_t handle, const void *frame, uint32_t length) {
 }
 
 int32_t interface_set_ipv4(int32_t interface, const uint8_t address[4], int32_t prefix) {
-  memcpy(scratch, address, 4);
+  memcpy(tw_scratch, address, 4);
   return abi_interface_address(interface, ABI_FAMILY_IPV4, prefix);
 }
 
 int32_t interface_set_ipv6(int32_t interface, const uint8_t address[16]) {
-  memcpy(scratch, address, 16);
+  memcpy(tw_scratch, address, 16);
   return abi_interface_address(interface, ABI_FAMILY_IPV6, 64);
 }
 
 int32_t tcp_open(int32_t family, const uint8_t *remote, int32_t port) {
-  memset(scratch, 0, 32);
-  memcpy(scratch, remote, family == ABI_FAMILY_IPV4 ? 4 : 16);
+  memset(tw_scratch, 0, 32);
+  memcpy(tw_scratch, remote, family == ABI_FAMILY_IPV4 ? 4 : 16);
   return abi_tcp_connect(family, port, 0, 0);
 }
 
 int32_t tcp_listener(int32_t family, const uint8_t *address, int32_t port, int32_t backlog) {
-  memset(scratch, 0, 16);
+  memset(tw_scratch, 0, 16);
   if (address != NULL) {
-    memcpy(scratch, address, family == ABI_FAMILY_IPV4 ? 4 : 16);
+    memcpy(tw_scratch, address, family == ABI_FAMILY_IPV4 ? 4 : 16);
   }
   return abi_tcp_listen(family, port, backlog, 0);
 }
 
 int32_t tcp_put_at(double time, int32_t handle, const void *bytes, int32_t length) {
-  memcpy((void *)(uintptr_t)staging(), bytes, (size_t)length);
+  memcpy((void *)(uintptr_t)tw_staging(), bytes, (size_t)length);
   return abi_tcp_send(time, handle, length);
 }
 

@@ -7,22 +7,22 @@
 
 void endpoint_put(int32_t family, const uint8_t *address, uint16_t port) {
   uint32_t head[3] = {(uint32_t)family, port, 0};
-  memset(scratch, 0, ABI_ADDRESS_SIZE);
-  memcpy(scratch, head, sizeof head);
-  memcpy(scratch + sizeof head, address, family == ABI_FAMILY_IPV4 ? 4 : 16);
+  memset(tw_scratch, 0, ABI_ADDRESS_SIZE);
+  memcpy(tw_scratch, head, sizeof head);
+  memcpy(tw_scratch + sizeof head, address, family == ABI_FAMILY_IPV4 ? 4 : 16);
 }
 
 int32_t udp_socket_open(int32_t family, const uint8_t *address, int32_t port) {
-  memset(scratch, 0, 16);
+  memset(tw_scratch, 0, 16);
   if (address != NULL) {
-    memcpy(scratch, address, (family & ~(ABI_SHARE_ADDRESS | ABI_SHARE_PORT)) == ABI_FAMILY_IPV4 ? 4 : 16);
+    memcpy(tw_scratch, address, (family & ~(ABI_SHARE_ADDRESS | ABI_SHARE_PORT)) == ABI_FAMILY_IPV4 ? 4 : 16);
   }
   return abi_udp_open(family, port, 0);
 }
 
 int32_t udp_put(int32_t handle, int32_t family, const uint8_t *to, uint16_t port, const void *bytes, int32_t length) {
   if (length > 0) {
-    memcpy((void *)(uintptr_t)staging(), bytes, (size_t)length);
+    memcpy((void *)(uintptr_t)tw_staging(), bytes, (size_t)length);
   }
   endpoint_put(family, to, port);
   return abi_udp_send(handle, length, 1);

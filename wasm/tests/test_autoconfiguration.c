@@ -60,7 +60,7 @@ static void open_tap(void) {
   frames_forget();
 }
 
-static struct netif *netif(void) { return interface_netif(tap); }
+static struct netif *netif(void) { return tw_interface_netif(tap); }
 
 static void address_expect(const uint8_t *address, int32_t state) {
   struct event event = event_expect(ABI_EVENT_ADDRESS, tap);
@@ -281,7 +281,7 @@ static void duplicates_are_not_used(void) {
   for (int way = 0; way < 2; way++) {
     open_tap();
     CHECK_EQUAL(interface_set_ipv6(tap, HOST6), 0);
-    memcpy(scratch, HOST6, 16);
+    memcpy(tw_scratch, HOST6, 16);
     CHECK_EQUAL(abi_interface_check_address(tap, 1), 0);
     host_advance(SECOND);
     frames_forget();
@@ -296,9 +296,9 @@ static void duplicates_are_not_used(void) {
     host_advance(5 * SECOND);
     event_expect_none();
     CHECK_EQUAL(tcp_listener(ABI_FAMILY_IPV6, HOST6, 80, 1), ABI_ERROR_ADDRESS_NOT_AVAILABLE);
-    memcpy(scratch, HOST6, 16);
+    memcpy(tw_scratch, HOST6, 16);
     CHECK_EQUAL(abi_interface_check_address(tap, 0), 0);
-    memcpy(scratch, HOST6, 16);
+    memcpy(tw_scratch, HOST6, 16);
     CHECK_EQUAL(abi_interface_check_address(tap, 0), ABI_ERROR_ADDRESS_NOT_AVAILABLE);
     close_tap();
   }
@@ -362,7 +362,7 @@ static void acting_as_a_router(void) {
   event_expect_none();
   receive6(ROUTER, all_routers, coded, sizeof coded);
   event_expect_none();
-  write_advertisement((uint8_t *)(uintptr_t)staging(), (struct advertisement){.lifetime = 9, .valid = 9, .preferred = 9});
+  write_advertisement((uint8_t *)(uintptr_t)tw_staging(), (struct advertisement){.lifetime = 9, .valid = 9, .preferred = 9});
   CHECK_EQUAL(abi_interface_advertise(tap, 15), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_interface_advertise(tap, 1241), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_interface_advertise(0, 64), ABI_ERROR_BAD_HANDLE);

@@ -23,7 +23,7 @@ static struct peer connect_peer(uint16_t port) {
 }
 
 static struct tcp_pcb *pcb_of(const struct peer *peer) {
-  return ((struct connection *)handle_object(peer->handle, HANDLE_CONNECTION))->pcb;
+  return ((struct connection *)tw_handle_object(peer->handle, HANDLE_CONNECTION))->pcb;
 }
 
 static void begin(void) {
@@ -61,7 +61,7 @@ static void expect_reset(uint32_t failures) {
   CHECK_EQUAL(event.handle, spoiled.handle);
   CHECK_EQUAL(event.value, -ABI_ERROR_RESET);
   failures_expected += failures;
-  CHECK_EQUAL(consistency_failures(), failures_expected);
+  CHECK_EQUAL(tw_consistency_failures(), failures_expected);
   CHECK_EQUAL(tcp_put(spoiled.handle, "x", 1), ABI_ERROR_NOT_CONNECTED);
   CHECK_EQUAL(abi_tcp_close(spoiled.handle), 0);
 
@@ -252,7 +252,7 @@ static void packets_in_a_chain(void) {
   struct pbuf *first = pbuf_alloc(PBUF_IP, 40, PBUF_RAM), *second = pbuf_alloc(PBUF_IP, 40, PBUF_RAM);
   first->next = second;
   ip4_addr_t neighbour = {lwip_htonl(0xc0000202)};
-  CHECK_EQUAL(etharp_output(interface_netif(tap), first, &neighbour), ERR_VAL);
+  CHECK_EQUAL(etharp_output(tw_interface_netif(tap), first, &neighbour), ERR_VAL);
   first->next = NULL;
   pbuf_free(first);
   pbuf_free(second);

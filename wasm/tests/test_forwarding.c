@@ -35,7 +35,7 @@ static void close_router(void) {
 
 static uint32_t dropped(void) {
   abi_statistics();
-  return forward_drops();
+  return tw_forward_drops();
 }
 
 static void sum_again(struct packet *packet) {
@@ -199,7 +199,7 @@ static void packets_wait_for_a_neighbour(void) {
 static void queues_are_bounded(void) {
   open_router(ABI_KIND_TAP, 1500);
   for (int six = 0; six < 2; six++) {
-    uint32_t before = heap_used();
+    uint32_t before = tw_heap_used();
     for (int i = 0; i < 2000; i++) {
       struct packet *packet = passenger(six ? ABI_FAMILY_IPV6 : ABI_FAMILY_IPV4, PROTOCOL_UDP, 1400);
       packet->bytes[six ? 39 : 19] = (uint8_t)(100 + i % 20);
@@ -212,7 +212,7 @@ static void queues_are_bounded(void) {
         frames_forget();
       }
     }
-    CHECK(heap_used() - before < 20 * 64 * 2048u);
+    CHECK(tw_heap_used() - before < 20 * 64 * 2048u);
     struct packet *packet = passenger(six ? ABI_FAMILY_IPV6 : ABI_FAMILY_IPV4, PROTOCOL_UDP, 700), answer;
     bring(packet);
     frames_forget();
@@ -229,7 +229,7 @@ static void queues_are_bounded(void) {
     expect_passed(packet, 14);
     host_advance(30 * (int64_t)SECOND);
     frames_forget();
-    CHECK(heap_used() <= before);
+    CHECK(tw_heap_used() <= before);
   }
   close_router();
 }

@@ -27,7 +27,7 @@ static void deliver(void) {
 
 static uint32_t unmatched(void) {
   abi_statistics();
-  return icmp_unmatched;
+  return tw_icmp_unmatched;
 }
 
 static const uint8_t *peer_of(int32_t family) { return family == ABI_FAMILY_IPV4 ? PEER4 : PEER6; }
@@ -185,7 +185,7 @@ static void errors_are_limited(void) {
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
     host_advance(2 * SECOND);
     for (int second = 0; second < 3; second++) {
-      uint32_t limited = icmp_limited;
+      uint32_t limited = tw_icmp_limited;
       int errors = 0;
       for (int i = 0; i < 1000; i++) {
         struct datagram datagram = {.family = family, .from = peer_of(family),
@@ -200,7 +200,7 @@ static void errors_are_limited(void) {
       }
       int expected = second == 2 ? 50 : 100;
       CHECK(errors >= expected && errors <= expected + 5);
-      CHECK_EQUAL(icmp_limited - limited, 1000 - errors);
+      CHECK_EQUAL(tw_icmp_limited - limited, 1000 - errors);
       packet_icmp_echo(&packet, family, "echo", 4); /* what is no error is not limited */
       deliver();
       CHECK(frame_next().length > 0);
@@ -211,7 +211,7 @@ static void errors_are_limited(void) {
 }
 
 static int32_t session_open(int32_t family) {
-  memcpy(scratch, peer_of(family), family == ABI_FAMILY_IPV4 ? 4 : 16);
+  memcpy(tw_scratch, peer_of(family), family == ABI_FAMILY_IPV4 ? 4 : 16);
   return abi_ping_open(family, 0);
 }
 
@@ -239,7 +239,7 @@ static void ping(void) {
     CHECK(session > 0 && other > 0);
     CHECK(abi_ping_identifier(session) != abi_ping_identifier(other));
     for (int32_t sequence = 0; sequence <= 65535; sequence += 13107) {
-      memcpy((void *)(uintptr_t)staging(), data, sizeof data);
+      memcpy((void *)(uintptr_t)tw_staging(), data, sizeof data);
       CHECK_EQUAL(abi_ping_send(session, sequence, sequence == 0 ? 0 : sizeof data, 1 + sequence % 255), 0);
       keep_sent();
       CHECK_EQUAL(sent.bytes[family == ABI_FAMILY_IPV4 ? 8 : 7], 1 + sequence % 255);
@@ -299,10 +299,10 @@ static void ping(void) {
 static void pings_that_cannot_be(void) {
   static const uint8_t group[4] = {224, 0, 0, 1}, nowhere[4] = {192, 168, 1, 1};
   open_interface();
-  memcpy(scratch, group, 4);
+  memcpy(tw_scratch, group, 4);
   CHECK_EQUAL(abi_ping_open(ABI_FAMILY_IPV4, 0), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_ping_open(ABI_FAMILY_ANY, 0), ABI_ERROR_INVALID);
-  memset(scratch, 0, 16);
+  memset(tw_scratch, 0, 16);
   CHECK_EQUAL(abi_ping_open(ABI_FAMILY_IPV6, 0), ABI_ERROR_INVALID);
   int32_t session = session_open(ABI_FAMILY_IPV4);
   CHECK_EQUAL(abi_ping_send(session, 65536, 0, 64), ABI_ERROR_INVALID);
@@ -311,14 +311,14 @@ static void pings_that_cannot_be(void) {
   CHECK_EQUAL(abi_ping_send(session, 0, 0, 0), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_ping_send(session, 0, 0, 256), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_ping_send(session, 0, ABI_MAX_DATAGRAM + 1, 64), ABI_ERROR_TOO_LONG);
-  memcpy(scratch, nowhere, 4);
+  memcpy(tw_scratch, nowhere, 4);
   int32_t lost = abi_ping_open(ABI_FAMILY_IPV4, 0);
   CHECK_EQUAL(abi_ping_send(lost, 0, 0, 64), ABI_ERROR_NO_ROUTE);
   CHECK_EQUAL(abi_ping_close(lost), 0);
   int32_t tap = interface_open(ABI_KIND_TAP, 1500);
   static const uint8_t own[4] = {10, 7, 0, 1}, all[4] = {10, 7, 0, 255};
   CHECK_EQUAL(interface_set_ipv4(tap, own, 24), 0);
-  memcpy(scratch, all, 4);
+  memcpy(tw_scratch, all, 4);
   int32_t everybody = abi_ping_open(ABI_FAMILY_IPV4, 0);
   CHECK_EQUAL(abi_ping_send(everybody, 0, 0, 64), ABI_ERROR_NOT_PERMITTED);
   CHECK_EQUAL(abi_ping_close(everybody), 0);
@@ -363,7 +363,7 @@ static void mutations(void) {
                             .data = data, .length = sizeof data};
     endpoint_put(family, peer_of(family), 0);
     CHECK_EQUAL(abi_udp_local(handles[i]), 0);
-    back.to_port = (uint16_t)*(const uint32_t *)(const void *)(scratch + 4);
+    back.to_port = (uint16_t)*(const uint32_t *)(const void *)(tw_scratch + 4);
     packet_udp(&originals[count++], &back);
     handles[2 + i] = session_open(family);
     CHECK_EQUAL(abi_ping_send(handles[2 + i], 1, 40, 64), 0);

@@ -119,7 +119,7 @@ static void close_tap(void) {
   frames_forget();
 }
 
-static uint32_t address_now(void) { return get32((const uint8_t *)&netif_ip4_addr(interface_netif(tap))->addr); }
+static uint32_t address_now(void) { return get32((const uint8_t *)&netif_ip4_addr(tw_interface_netif(tap))->addr); }
 
 static void expect_lease(uint32_t seconds) {
   event_expect(ABI_EVENT_LEASE_MESSAGE, tap);

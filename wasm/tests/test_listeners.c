@@ -35,7 +35,7 @@ static void close_interface(void) {
 
 static uint32_t heap_in_use(void) {
   abi_statistics();
-  return heap_used();
+  return tw_heap_used();
 }
 
 /* A segment from a source that never answers. */
@@ -181,7 +181,7 @@ static void flooded_over_ipv6(void) { connects_succeed(ABI_FAMILY_IPV6, 2000, 25
 /* A forged SYN gets five answers in all if it is kept, and one if not. */
 static void answers_are_bounded(void) {
   open_interface(100);
-  uint32_t before = tcp_cookies;
+  uint32_t before = tw_tcp_cookies;
   for (int i = 0; i < 1000; i++) {
     forge(ABI_FAMILY_IPV4, PORT, SYN, random_next(), 0);
   }
@@ -197,7 +197,7 @@ static void answers_are_bounded(void) {
       answers++;
     }
   }
-  CHECK_EQUAL(tcp_cookies - before, 1000 - HALF_OPEN);
+  CHECK_EQUAL(tw_tcp_cookies - before, 1000 - HALF_OPEN);
 
   CHECK_EQUAL(answers, 1000 + 4 * HALF_OPEN);
   CHECK(tcp_active_pcbs == NULL);
@@ -214,11 +214,11 @@ static void listeners_are_apart(void) {
     flood(ABI_FAMILY_IPV4, (uint16_t)(PORT + 1 + i), 500);
     CHECK(heap_in_use() - before < (uint32_t)LWIP_MIN((i + 1) * HALF_OPEN, HALF_OPEN_OF_STACK) * HALF_OPEN_BYTES + 65536);
     struct honest honest = honest_new(ABI_FAMILY_IPV4, (uint16_t)(50000 + i));
-    uint32_t cookies = tcp_cookies;
+    uint32_t cookies = tw_tcp_cookies;
     peer_send(&honest.peer, SYN, NULL, 0);
     host_poll();
     honest_answered(&honest);
-    CHECK_EQUAL(tcp_cookies - cookies, i >= 3); /* a normal handshake while there is room */
+    CHECK_EQUAL(tw_tcp_cookies - cookies, i >= 3); /* a normal handshake while there is room */
     honest_send(&honest, PSH | ACK, 0, "apart", 5);
     host_poll();
     int32_t handle = event_expect(ABI_EVENT_ACCEPTED, listener).value;
@@ -243,9 +243,9 @@ static void cookies_carry_options(void) {
     uint32_t mtu = family == ABI_FAMILY_IPV4 ? 1460 : 1440;
     struct honest honest = honest_new(family, 40001);
     peer_send(&honest.peer, SYN, NULL, 0);
-    uint32_t cookies = tcp_cookies;
+    uint32_t cookies = tw_tcp_cookies;
     host_poll();
-    CHECK_EQUAL(tcp_cookies, cookies + 1);
+    CHECK_EQUAL(tw_tcp_cookies, cookies + 1);
     honest_answered(&honest);
     CHECK_EQUAL(get16(option(honest.options, honest.options_length, 2) + 2), mtu);
     CHECK_EQUAL(option(honest.options, honest.options_length, 3)[2], TCP_RCV_SCALE);
@@ -410,13 +410,13 @@ static void new_syn_ends_time_wait(void) {
       CHECK_EQUAL(abi_tcp_accepted(peer.handle), 0);
       CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
       peer_finish(&peer);
-      CHECK_EQUAL(tcp_time_wait_count(), 1);
+      CHECK_EQUAL(tw_tcp_time_wait_count(), 1);
       struct peer old = peer; /* one that is no newer gets what it got before */
       old.sequence -= 100;
       peer_send_at(&old, SYN, 0, NULL, 0);
       host_poll();
       CHECK_EQUAL(peer_peek(&old).flags, ACK);
-      CHECK_EQUAL(tcp_time_wait_count(), 1);
+      CHECK_EQUAL(tw_tcp_time_wait_count(), 1);
       peer.sequence += i == 0 ? 1 : 0x10000000; /* inside the old window, and far beyond */
     }
     host_advance(70 * (int64_t)SECOND);
@@ -456,11 +456,11 @@ static void waiting_peers_are_accepted_in_order(void) {
     answer_all(peers, PEERS);
     struct peer late = peer_new(interface, ABI_FAMILY_IPV4, PORT);
     late.from_port = 45000;
-    uint32_t drops = tcp_backlog_drops;
+    uint32_t drops = tw_tcp_backlog_drops;
     peer_send_at(&late, SYN, 0, NULL, 0);
     host_poll();
     peer_expect_silence(&late);
-    CHECK_EQUAL(tcp_backlog_drops, drops + 1);
+    CHECK_EQUAL(tw_tcp_backlog_drops, drops + 1);
     if (!cookies) {
       host_advance(300 * (int64_t)SECOND); /* nothing is sent to them, and none is given up */
       peer_expect_silence(&peers[100]);

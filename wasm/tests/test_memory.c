@@ -182,7 +182,7 @@ static void a_write_without_memory_is_tried_later_each_time(void) {
   for (int time = 0; time < 5; time++) {
     allocations_left = 0;
     CHECK_EQUAL(tcp_put(peer.handle, sent, 500), 0);
-    CHECK_EQUAL(control[ABI_CONTROL_SEND_FULL], 1);
+    CHECK_EQUAL(tw_control[ABI_CONTROL_SEND_FULL], 1);
     allocations_left = time < 4 ? 0 : -1;
     for (int millisecond = 0; millisecond < (20 << time) - 5; millisecond++) {
       host_turn(MILLISECOND);

@@ -210,7 +210,7 @@ static void take_events_of_the_host(void) {
         ended++;
         CHECK_EQUAL(abi_tcp_close(event.handle), 0);
     }
-    CHECK(heap_used() < 64u << 20);
+    CHECK(tw_heap_used() < 64u << 20);
   }
 }
 
@@ -318,13 +318,13 @@ static void all_of_them_end(void) {
     frames_forget();
   }
   CHECK_EQUAL(ended, accepted);
-  CHECK_EQUAL(tcp_connections(), 0);
+  CHECK_EQUAL(tw_tcp_connections(), 0);
 }
 
 static void close_all(void) {
   CHECK_EQUAL(abi_tcp_close(listeners[0]), 0);
   CHECK_EQUAL(abi_tcp_close(listeners[1]), 0);
-  CHECK_EQUAL(handle_count(), 1);
+  CHECK_EQUAL(tw_handle_count(), 1);
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 

@@ -238,13 +238,13 @@ static void a_path_that_narrows_byte_by_byte(void) {
   }
   memcpy(quoted, frame.bytes, 1500);
   frames_forget();
-  uint32_t before = heap_used();
+  uint32_t before = tw_heap_used();
   for (uint32_t mtu = 1499; mtu >= 1280; mtu--) {
     too_big(quoted, 1224, mtu);
     host_poll();
     frames_forget();
   }
-  CHECK(heap_used() - before < TCP_SND_QUEUELEN * 256u);
+  CHECK(tw_heap_used() - before < TCP_SND_QUEUELEN * 256u);
   CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
   close_interface();
 }

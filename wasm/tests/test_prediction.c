@@ -111,7 +111,7 @@ static uint32_t choose_options(uint8_t *options) {
 }
 
 static struct tcp_pcb *pcb_of(const struct side *side) {
-  struct connection *connection = handle_object(side->peer.handle, HANDLE_CONNECTION);
+  struct connection *connection = tw_handle_object(side->peer.handle, HANDLE_CONNECTION);
   return connection == NULL ? NULL : connection->pcb;
 }
 
@@ -231,7 +231,7 @@ static void compare_control_blocks(void) {
   if (a == NULL || b == NULL) {
     return;
   }
-  const struct connection *mine = connection_of(a), *theirs = connection_of(b);
+  const struct connection *mine = tw_connection_of(a), *theirs = tw_connection_of(b);
 #define SAME(field) CHECK_EQUAL(a->field, b->field)
 #define SAME_SEQUENCE(field) CHECK_EQUAL(a->field - plain.first, b->field - disguised.first)
   SAME(state), SAME(flags), SAME(tmr), SAME(polltmr), SAME(rcv_nxt), SAME(rcv_wnd), SAME(rcv_ann_wnd);
@@ -266,7 +266,7 @@ static void application(void) {
   if (plain.ended || plain.peer.handle == 0) {
     return;
   }
-  const struct connection *connection = handle_object(plain.peer.handle, HANDLE_CONNECTION);
+  const struct connection *connection = tw_handle_object(plain.peer.handle, HANDLE_CONNECTION);
   double time = host_clock_or_none();
   if (!one_in(4) && connection->unread > 0) {
     int32_t length = (int32_t)(one_in(2) ? connection->unread : 1 + below(connection->unread));

@@ -57,7 +57,7 @@ static void bound_twice(void) {
   for (int i = 0; i < 64; i++) {
     sockets[i] = udp_socket_open(ABI_FAMILY_IPV4 | BOTH, NULL, 0);
     CHECK(sockets[i] > 0 && abi_udp_local(sockets[i]) == 0);
-    memcpy(&ports[i], scratch + 4, sizeof ports[i]);
+    memcpy(&ports[i], tw_scratch + 4, sizeof ports[i]);
     for (int j = 0; j < i; j++) {
       CHECK(ports[i] != ports[j]);
     }
@@ -341,14 +341,14 @@ static void information(void) {
   CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_HOP_LIMIT, 0), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_HOP_LIMIT, 256), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_TYPE_OF_SERVICE, 256), ABI_ERROR_INVALID);
-  memset((void *)(uintptr_t)staging(), 1, 700);
+  memset((void *)(uintptr_t)tw_staging(), 1, 700);
   CHECK_EQUAL(abi_tcp_send(0, peer.handle, 700), 700);
   host_poll();
   struct frame frame = frame_next();
   CHECK_EQUAL(frame.bytes[8], 7);
   CHECK_EQUAL(frame.bytes[1], 0x28);
   CHECK_EQUAL(abi_tcp_information(peer.handle), 0);
-  memcpy(words, scratch, sizeof words);
+  memcpy(words, tw_scratch, sizeof words);
   CHECK_EQUAL(words[ABI_INFORMATION_STATE], 4); /* ESTABLISHED of lwIP */
   CHECK_EQUAL(words[ABI_INFORMATION_SEGMENT_SIZE], 1000);
   CHECK_EQUAL(words[ABI_INFORMATION_UNACKNOWLEDGED], 700);

@@ -47,7 +47,7 @@ static void close_all(int count) {
 
 static int64_t allocations(void) { return INT32_MAX - allocations_left; }
 
-static bool more_now(void) { return (control[ABI_CONTROL_MORE] & ABI_MORE_NOW) != 0; }
+static bool more_now(void) { return (tw_control[ABI_CONTROL_MORE] & ABI_MORE_NOW) != 0; }
 
 /* Programs write 64 KiB each, go on when they may, and write it again and again; the peers are silent. What a call
    builds is bounded, and nothing is built that is not queued. */
@@ -79,7 +79,7 @@ static void writes_of_tiny_segments(void) {
         int32_t taken = tcp_put_at(host_clock(), peers[i].handle, stream + WRITE - left, (int32_t)left);
         CHECK(taken >= 0);
         written[i] += (uint32_t)taken;
-        may[i] = control[ABI_CONTROL_SEND_FULL] == 0;
+        may[i] = tw_control[ABI_CONTROL_SEND_FULL] == 0;
         CHECK(allocations() - before <= 2 * CALL + 8);
         calls++;
       }
@@ -122,7 +122,7 @@ static void a_part_of_a_write(void) {
     while (may && written < 5 * WRITE) {
       uint32_t at = written % WRITE;
       written += (uint32_t)tcp_put(peer->handle, stream + at, (int32_t)(WRITE - at));
-      may = control[ABI_CONTROL_SEND_FULL] == 0;
+      may = tw_control[ABI_CONTROL_SEND_FULL] == 0;
     }
     host_turn(5 * MILLISECOND);
     may |= event_next().kind == ABI_EVENT_WRITABLE;
@@ -159,8 +159,8 @@ static void a_tick_pauses(void) {
   }
   CHECK(most <= WORK_SEGMENTS);
   frames_forget();
-  uint32_t before = tcp_retransmissions;
-  for (int turn = 0; tcp_retransmissions - before < MANY; turn++) {
+  uint32_t before = tw_tcp_retransmissions;
+  for (int turn = 0; tw_tcp_retransmissions - before < MANY; turn++) {
     CHECK(turn < 400);
     uint32_t sent = lwip_stats.tcp.xmit;
     host_turn(pauses % 2 ? 0 : 5 * MILLISECOND);
@@ -171,7 +171,7 @@ static void a_tick_pauses(void) {
     }
   }
   CHECK(pauses >= 1);
-  CHECK_EQUAL(tcp_retransmissions - before, MANY);
+  CHECK_EQUAL(tw_tcp_retransmissions - before, MANY);
   static uint8_t seen[65536];
   memset(seen, 0, sizeof seen);
   for (struct frame frame; (frame = frame_next()).length != 0;) {
@@ -206,7 +206,7 @@ static void reports_come_in_parts(void) {
     ended += reports;
   }
   CHECK_EQUAL(ended, PEERS);
-  CHECK_EQUAL(tcp_connections(), 0);
+  CHECK_EQUAL(tw_tcp_connections(), 0);
   for (int i = 0; i < PEERS; i++) {
     CHECK_EQUAL(abi_tcp_close(peers[i].handle), 0);
   }
@@ -260,7 +260,7 @@ static void ticks_that_only_count(void) {
     for (int time = 0; time < 10; time++) {
       struct segment segment;
       while ((segment = peer_peek(&peers[0])).flags == 0) {
-        int64_t wait = jump ? LWIP_MAX(host_deadline() - (int64_t)now, 5 * MILLISECOND) : 5 * MILLISECOND;
+        int64_t wait = jump ? LWIP_MAX(host_deadline() - (int64_t)tw_now, 5 * MILLISECOND) : 5 * MILLISECOND;
         host_turn(wait);
         passed += wait;
       }

@@ -7,8 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-bool address_read(ip_addr_t *address, int32_t family, const uint8_t *bytes, int32_t scope);
-void address_write(uint8_t *record, const ip_addr_t *address, uint16_t port);
-bool address_read_endpoint(ip_addr_t *address, uint16_t *port, const uint8_t *record);
+bool tw_address_read(ip_addr_t *address, int32_t family, const uint8_t *bytes, int32_t scope);
+void tw_address_write(uint8_t *record, const ip_addr_t *address, uint16_t port);
+bool tw_address_read_endpoint(ip_addr_t *address, uint16_t *port, const uint8_t *record);
 
 #endif

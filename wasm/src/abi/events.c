@@ -22,25 +22,25 @@ static uint32_t count;
 
 _Static_assert(ABI_EVENT_CAPACITY > FRAME_RESERVE + OTHER_RESERVE + ABI_MAX_DATA, "room for a batch");
 
-IN_PLACE static inline uint32_t used(void) { return control[ABI_CONTROL_EVENT_LENGTH]; }
+IN_PLACE static inline uint32_t used(void) { return tw_control[ABI_CONTROL_EVENT_LENGTH]; }
 
-void events_reset(void) {
-  control[ABI_CONTROL_EVENT_BUFFER] = (uint32_t)(uintptr_t)buffer;
-  control[ABI_CONTROL_EVENT_LENGTH] = 0;
+void tw_events_reset(void) {
+  tw_control[ABI_CONTROL_EVENT_BUFFER] = (uint32_t)(uintptr_t)buffer;
+  tw_control[ABI_CONTROL_EVENT_LENGTH] = 0;
   last_data = NULL;
   holds_data = false;
   count = 0;
 }
 
-IN_PLACE bool events_have_room(void) { return used() + FRAME_RESERVE + OTHER_RESERVE <= sizeof buffer; }
+IN_PLACE bool tw_events_have_room(void) { return used() + FRAME_RESERVE + OTHER_RESERVE <= sizeof buffer; }
 
-bool events_have_room_beside(uint32_t payload) {
+bool tw_events_have_room_beside(uint32_t payload) {
   return used() + ABI_EVENT_HEADER + payload + 3 + OTHER_RESERVE <= sizeof buffer;
 }
 
-IN_PLACE bool events_suffice(void) { return count >= WORK_EVENTS; }
+IN_PLACE bool tw_events_suffice(void) { return count >= WORK_EVENTS; }
 
-bool events_hold_data(void) { return holds_data; }
+bool tw_events_hold_data(void) { return holds_data; }
 
 static uint8_t *append(uint32_t kind, int32_t handle, int32_t value, uint32_t payload) {
   uint32_t size = (ABI_EVENT_HEADER + payload + 3) & ~3u;
@@ -50,68 +50,68 @@ static uint8_t *append(uint32_t kind, int32_t handle, int32_t value, uint32_t pa
   record[1] = kind;
   record[2] = (uint32_t)handle;
   record[3] = (uint32_t)value;
-  control[ABI_CONTROL_EVENT_LENGTH] += size;
+  tw_control[ABI_CONTROL_EVENT_LENGTH] += size;
   last_data = NULL;
   count++;
   return (uint8_t *)(record + 4);
 }
 
-void event_add(uint32_t kind, int32_t handle, int32_t value) { append(kind, handle, value, 0); }
+void tw_event_add(uint32_t kind, int32_t handle, int32_t value) { append(kind, handle, value, 0); }
 
 /* One endpoint or two, then what follows the first `skip` bytes of a packet; the second endpoint and the packet may be
    NULL. */
-void event_add_packet(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *first, uint16_t first_port,
+void tw_event_add_packet(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *first, uint16_t first_port,
                       const ip_addr_t *second, uint16_t second_port, const struct pbuf *packet, uint16_t skip) {
   uint32_t length = packet == NULL ? 0 : packet->tot_len - skip;
   uint32_t addresses = second == NULL ? ABI_ADDRESS_SIZE : 2 * ABI_ADDRESS_SIZE;
   uint8_t *payload = append(kind, handle, value, addresses + length);
-  address_write(payload, first, first_port);
+  tw_address_write(payload, first, first_port);
   if (second != NULL) {
-    address_write(payload + ABI_ADDRESS_SIZE, second, second_port);
+    tw_address_write(payload + ABI_ADDRESS_SIZE, second, second_port);
   }
   if (packet != NULL) {
     pbuf_copy_partial(packet, payload + addresses, (u16_t)length, skip);
   }
 }
 
-void event_add_bytes(uint32_t kind, int32_t handle, int32_t value, const void *payload, uint32_t length) {
+void tw_event_add_bytes(uint32_t kind, int32_t handle, int32_t value, const void *payload, uint32_t length) {
   memcpy(append(kind, handle, value, length), payload, length);
 }
 
-void event_add_addresses(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *local, uint16_t local_port,
+void tw_event_add_addresses(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *local, uint16_t local_port,
                          const ip_addr_t *remote, uint16_t remote_port) {
-  event_add_packet(kind, handle, value, local, local_port, remote, remote_port, NULL, 0);
+  tw_event_add_packet(kind, handle, value, local, local_port, remote, remote_port, NULL, 0);
 }
 
 static bool joins(int32_t handle) {
   return last_data != NULL && (int32_t)last_data[2] == handle && last_data[3] < ABI_MAX_DATA;
 }
 
-/* Where `length` bytes of data would go, at most ABI_MAX_DATA; event_data_added says that they are there. Data that
+/* Where `length` bytes of data would go, at most ABI_MAX_DATA; tw_event_data_added says that they are there. Data that
    follows data of the same connection joins its record: the host hands up large pieces, not segments. */
-uint8_t *event_data_space(int32_t handle, uint32_t length) {
+uint8_t *tw_event_data_space(int32_t handle, uint32_t length) {
   uint32_t before = joins(handle) && last_data[3] + length <= ABI_MAX_DATA ? last_data[3] : 0;
   uint8_t *record = before != 0 ? (uint8_t *)last_data : buffer + used();
   LWIP_ASSERT("room in the event buffer", record + ABI_EVENT_HEADER + before + length + 3 <= buffer + sizeof buffer);
   return record + ABI_EVENT_HEADER + before;
 }
 
-void event_data_added(int32_t handle, uint32_t length) {
+void tw_event_data_added(int32_t handle, uint32_t length) {
   if (!joins(handle) || last_data[3] + length > ABI_MAX_DATA) {
     last_data = (uint32_t *)(void *)(append(ABI_EVENT_DATA, handle, 0, 0) - ABI_EVENT_HEADER);
   }
   last_data[3] += length;
   uint32_t size = (ABI_EVENT_HEADER + last_data[3] + 3) & ~3u;
-  control[ABI_CONTROL_EVENT_LENGTH] += size - last_data[0];
+  tw_control[ABI_CONTROL_EVENT_LENGTH] += size - last_data[0];
   last_data[0] = size;
   holds_data = true;
 }
 
-void event_add_data(int32_t handle, const struct pbuf *data) {
+void tw_event_add_data(int32_t handle, const struct pbuf *data) {
   for (; data != NULL; data = data->next) {
     if (data->len != 0) {
-      memcpy(event_data_space(handle, data->len), data->payload, data->len);
-      event_data_added(handle, data->len);
+      memcpy(tw_event_data_space(handle, data->len), data->payload, data->len);
+      tw_event_data_added(handle, data->len);
     }
   }
 }

@@ -36,13 +36,13 @@ static bool grow(void) {
   if (larger > MAX_SLOTS) {
     return false;
   }
-  struct slot *moved = heap_allocate((size_t)larger * sizeof *slots);
+  struct slot *moved = tw_heap_allocate((size_t)larger * sizeof *slots);
   if (moved == NULL) {
     return false;
   }
   if (slots != NULL) {
     memcpy(moved, slots, (size_t)capacity * sizeof *slots);
-    heap_free(slots);
+    tw_heap_free(slots);
   }
   slots = moved;
   for (int32_t index = capacity; index < larger; index++) {
@@ -53,7 +53,7 @@ static bool grow(void) {
   return true;
 }
 
-int32_t handle_open(enum handle_kind kind, void *object) {
+int32_t tw_handle_open(enum handle_kind kind, void *object) {
   if (first_free < 0 && !grow()) {
     return ABI_ERROR_NO_MEMORY;
   }
@@ -78,12 +78,12 @@ static struct slot *slot_of(int32_t handle) {
   return &slots[index];
 }
 
-void *handle_object(int32_t handle, enum handle_kind kind) {
+void *tw_handle_object(int32_t handle, enum handle_kind kind) {
   struct slot *slot = slot_of(handle);
   return slot != NULL && slot->kind == kind ? slot->object : NULL;
 }
 
-void handle_close(int32_t handle) {
+void tw_handle_close(int32_t handle) {
   struct slot *slot = slot_of(handle);
   if (slot == NULL) {
     return;
@@ -95,4 +95,4 @@ void handle_close(int32_t handle) {
   free_list_append(handle & (MAX_SLOTS - 1));
 }
 
-uint32_t handle_count(void) { return used; }
+uint32_t tw_handle_count(void) { return used; }

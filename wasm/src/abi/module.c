@@ -24,17 +24,17 @@
 #include "lwip/init.h"
 #include "lwip/stats.h"
 
-uint32_t control[ABI_CONTROL_WORDS] __attribute__((aligned(8)));
-uint8_t scratch[ABI_SCRATCH_CAPACITY] __attribute__((aligned(16)));
-uint64_t now;
+uint32_t tw_control[ABI_CONTROL_WORDS] __attribute__((aligned(8)));
+uint8_t tw_scratch[ABI_SCRATCH_CAPACITY] __attribute__((aligned(16)));
+uint64_t tw_now;
 
 static uint32_t figures[ABI_STATISTIC_WORDS];
 
 int32_t abi_version(void) { return ABI_VERSION; }
 
-__attribute__((noinline)) void statistic_count(uint32_t *counter) { ++*counter; }
+__attribute__((noinline)) void tw_statistic_count(uint32_t *counter) { ++*counter; }
 
-int32_t error_from_lwip(err_t error) {
+int32_t tw_error_from_lwip(err_t error) {
   switch (error) {
     case ERR_OK:
       return 0;
@@ -68,22 +68,22 @@ static uint32_t memory_grown(void) {
 /* A clock that steps back stands still instead; what no clock shows counts as 0. */
 static void set_now(double seconds) {
   uint64_t time = seconds > 0 && seconds < 1e12 ? (uint64_t)(seconds * 1e6) : 0;
-  now = LWIP_MAX(now, time);
+  tw_now = LWIP_MAX(tw_now, time);
 }
 
 int32_t abi_start(double time, int64_t seed_low, int64_t seed_high) {
   set_now(time);
-  random_seed((uint64_t)seed_low, (uint64_t)seed_high);
-  control[ABI_CONTROL_SCRATCH] = (uint32_t)(uintptr_t)scratch;
-  control[ABI_CONTROL_STATISTICS] = (uint32_t)(uintptr_t)figures;
-  events_reset();
-  if (!staging_may_stay()) {
+  tw_random_seed((uint64_t)seed_low, (uint64_t)seed_high);
+  tw_control[ABI_CONTROL_SCRATCH] = (uint32_t)(uintptr_t)tw_scratch;
+  tw_control[ABI_CONTROL_STATISTICS] = (uint32_t)(uintptr_t)figures;
+  tw_events_reset();
+  if (!tw_staging_may_stay()) {
     return ABI_ERROR_NO_MEMORY;
   }
-  staging_stays(true);
+  tw_staging_stays(true);
   lwip_init();
-  timers_start();
-  return (int32_t)(uintptr_t)control;
+  tw_timers_start();
+  return (int32_t)(uintptr_t)tw_control;
 }
 
 /* One turn: what was written leaves, what arrived is taken in, timers that are due run. The answer to data waits for
@@ -91,36 +91,36 @@ int32_t abi_start(double time, int64_t seed_low, int64_t seed_high) {
    window and carries the reply. */
 double abi_poll(double time) {
   set_now(time);
-  events_reset();
-  bool more = timers_run();
+  tw_events_reset();
+  bool more = tw_timers_run();
   consistency_restore();
-  more |= tcp_flush();
-  more |= udp_loop_back();
-  more |= interfaces_receive();
-  if (!events_hold_data()) {
-    more |= tcp_flush();
+  more |= tw_tcp_flush();
+  more |= tw_udp_loop_back();
+  more |= tw_interfaces_receive();
+  if (!tw_events_hold_data()) {
+    more |= tw_tcp_flush();
   }
-  more |= tcp_admit();
-  more |= tcp_report();
-  room_report();
-  autoconfiguration_report();
-  more |= interfaces_announce();
-  control[ABI_CONTROL_MORE] = (more ? ABI_MORE_NOW : 0) | (tcp_has_pending() && events_hold_data() ? ABI_MORE_SOON : 0) |
+  more |= tw_tcp_admit();
+  more |= tw_tcp_report();
+  tw_room_report();
+  tw_autoconfiguration_report();
+  more |= tw_interfaces_announce();
+  tw_control[ABI_CONTROL_MORE] = (more ? ABI_MORE_NOW : 0) | (tw_tcp_has_pending() && tw_events_hold_data() ? ABI_MORE_SOON : 0) |
                               memory_grown();
-  return timers_deadline();
+  return tw_timers_deadline();
 }
 
 double abi_advance(double time) {
   set_now(time);
-  timers_run();
+  tw_timers_run();
   consistency_restore();
-  return timers_next_tick();
+  return tw_timers_next_tick();
 }
 
 int32_t abi_statistics(void) {
   figures[ABI_STATISTIC_TCP_SEGMENTS_IN] = lwip_stats.tcp.recv;
   figures[ABI_STATISTIC_TCP_SEGMENTS_OUT] = lwip_stats.tcp.xmit;
-  figures[ABI_STATISTIC_TCP_RETRANSMISSIONS] = tcp_retransmissions;
+  figures[ABI_STATISTIC_TCP_RETRANSMISSIONS] = tw_tcp_retransmissions;
   figures[ABI_STATISTIC_CHECKSUM_ERRORS] = lwip_stats.ip.chkerr + lwip_stats.tcp.chkerr + lwip_stats.udp.chkerr +
                                            lwip_stats.icmp.chkerr + lwip_stats.icmp6.chkerr + lwip_stats.igmp.chkerr;
   figures[ABI_STATISTIC_MALFORMED] = lwip_stats.ip.lenerr + lwip_stats.ip6.lenerr + lwip_stats.tcp.lenerr +
@@ -131,10 +131,10 @@ int32_t abi_statistics(void) {
                                           lwip_stats.etharp.drop + lwip_stats.nd6.drop + lwip_stats.icmp6.drop +
                                           lwip_stats.udp.drop;
   figures[ABI_STATISTIC_MEMORY_ERRORS] = lwip_stats.tcp.memerr + lwip_stats.link.memerr;
-  figures[ABI_STATISTIC_HEAP_USED] = heap_used();
-  figures[ABI_STATISTIC_CONNECTIONS] = tcp_connections();
-  figures[ABI_STATISTIC_TIME_WAIT] = tcp_time_wait_count();
-  figures[ABI_STATISTIC_HANDLES] = handle_count();
+  figures[ABI_STATISTIC_HEAP_USED] = tw_heap_used();
+  figures[ABI_STATISTIC_CONNECTIONS] = tw_tcp_connections();
+  figures[ABI_STATISTIC_TIME_WAIT] = tw_tcp_time_wait_count();
+  figures[ABI_STATISTIC_HANDLES] = tw_handle_count();
   figures[ABI_STATISTIC_UDP_IN] = lwip_stats.udp.recv;
   figures[ABI_STATISTIC_UDP_OUT] = lwip_stats.udp.xmit;
   figures[ABI_STATISTIC_UDP_NO_PORT] = lwip_stats.udp.proterr;
@@ -143,13 +143,13 @@ int32_t abi_statistics(void) {
   figures[ABI_STATISTIC_FRAGMENTS_OUT] = lwip_stats.ip_frag.xmit + lwip_stats.ip6_frag.xmit;
   figures[ABI_STATISTIC_ICMP_IN] = lwip_stats.icmp.recv + lwip_stats.icmp6.recv;
   figures[ABI_STATISTIC_ICMP_OUT] = lwip_stats.icmp.xmit + lwip_stats.icmp6.xmit;
-  figures[ABI_STATISTIC_ICMP_UNMATCHED] = icmp_unmatched;
+  figures[ABI_STATISTIC_ICMP_UNMATCHED] = tw_icmp_unmatched;
   figures[ABI_STATISTIC_FRAGMENT_DROPS] = lwip_stats.ip_frag.drop + lwip_stats.ip6_frag.drop;
-  figures[ABI_STATISTIC_INCONSISTENCIES] = consistency_failures();
-  figures[ABI_STATISTIC_SYN_COOKIES] = tcp_cookies;
-  figures[ABI_STATISTIC_BACKLOG_DROPS] = tcp_backlog_drops;
-  figures[ABI_STATISTIC_ICMP_LIMITED] = icmp_limited;
+  figures[ABI_STATISTIC_INCONSISTENCIES] = tw_consistency_failures();
+  figures[ABI_STATISTIC_SYN_COOKIES] = tw_tcp_cookies;
+  figures[ABI_STATISTIC_BACKLOG_DROPS] = tw_tcp_backlog_drops;
+  figures[ABI_STATISTIC_ICMP_LIMITED] = tw_icmp_limited;
   figures[ABI_STATISTIC_FORWARDED] = lwip_stats.ip.fw + lwip_stats.ip6.fw;
-  figures[ABI_STATISTIC_FORWARD_DROPS] = forward_drops();
+  figures[ABI_STATISTIC_FORWARD_DROPS] = tw_forward_drops();
   return 0;
 }

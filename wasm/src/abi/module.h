@@ -8,9 +8,9 @@
 
 #include <stdint.h>
 
-extern uint32_t control[ABI_CONTROL_WORDS];
-extern uint8_t scratch[ABI_SCRATCH_CAPACITY];
-extern uint64_t now; /* microseconds, as of the latest call that carried the time */
-int32_t error_from_lwip(err_t error);
+extern uint32_t tw_control[ABI_CONTROL_WORDS];
+extern uint8_t tw_scratch[ABI_SCRATCH_CAPACITY];
+extern uint64_t tw_now; /* microseconds, as of the latest call that carried the time */
+int32_t tw_error_from_lwip(err_t error);
 
 #endif

@@ -22,12 +22,12 @@ static struct area *current, *spare;
 
 static void release(struct area *area) {
   if (--area->references == 0) {
-    heap_free(area);
+    tw_heap_free(area);
   }
 }
 
-bool staging_may_stay(void) {
-  spare = heap_allocate(sizeof *spare);
+bool tw_staging_may_stay(void) {
+  spare = tw_heap_allocate(sizeof *spare);
   if (spare == NULL) {
     return false;
   }
@@ -35,27 +35,27 @@ bool staging_may_stay(void) {
   return true;
 }
 
-void staging_stays(bool stays) {
+void tw_staging_stays(bool stays) {
   struct area *unused = stays ? current : spare;
   current = stays ? spare : current;
   if (unused != NULL) {
     release(unused);
   }
-  control[ABI_CONTROL_STAGING] = (uint32_t)(uintptr_t)current->bytes;
+  tw_control[ABI_CONTROL_STAGING] = (uint32_t)(uintptr_t)current->bytes;
 }
 
-const uint8_t *staging(void) { return current->bytes; }
+const uint8_t *tw_staging(void) { return current->bytes; }
 
 static void on_freed(struct pbuf *pbuf) {
   struct reference *reference = (struct reference *)(void *)pbuf;
   struct area *area = reference->area;
-  heap_free(reference);
+  tw_heap_free(reference);
   release(area);
 }
 
 /* LWIP_HOOK_TCP_REFERENCE: a pbuf that refers to a part of the current area, or NULL without memory. */
-struct pbuf *staging_reference(const void *data, uint16_t length) {
-  struct reference *reference = heap_allocate(sizeof *reference);
+struct pbuf *tw_staging_reference(const void *data, uint16_t length) {
+  struct reference *reference = tw_heap_allocate(sizeof *reference);
   if (reference == NULL) {
     return NULL;
   }

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-const uint8_t *staging(void);
-bool staging_may_stay(void); /* false without memory for another one; else staging_stays has to follow */
-void staging_stays(bool stays); /* true: segments refer to this one, and the host gets the other */
+const uint8_t *tw_staging(void);
+bool tw_staging_may_stay(void); /* false without memory for another one; else tw_staging_stays has to follow */
+void tw_staging_stays(bool stays); /* true: segments refer to this one, and the host gets the other */
 
 #endif

@@ -31,7 +31,7 @@ enum {
 };
 
 static struct interface *ready_interface(int32_t handle) {
-  struct interface *interface = interface_object(handle);
+  struct interface *interface = tw_interface_object(handle);
   return interface != NULL && interface->kind == ABI_KIND_TAP &&
                  !ip6_addr_isinvalid(netif_ip6_addr_state(&interface->netif, 0))
              ? interface
@@ -41,7 +41,7 @@ static struct interface *ready_interface(int32_t handle) {
 static void check_for_duplicate(struct interface *interface, int8_t index) {
   netif_ip6_addr_set_state(&interface->netif, index, IP6_ADDR_TENTATIVE);
   interface->watched = true;
-  timers_changed();
+  tw_timers_changed();
 }
 
 int32_t abi_interface_autoconfigure(int32_t handle, int32_t enabled) {
@@ -67,7 +67,7 @@ int32_t abi_interface_autoconfigure(int32_t handle, int32_t enabled) {
     }
     nd6_cleanup_netif(netif);
   }
-  timers_changed();
+  tw_timers_changed();
   return 0;
 }
 
@@ -78,7 +78,7 @@ int32_t abi_interface_check_address(int32_t handle, int32_t keep) {
     return ABI_ERROR_BAD_HANDLE;
   }
   ip_addr_t address;
-  address_read(&address, ABI_FAMILY_IPV6, scratch, 0);
+  tw_address_read(&address, ABI_FAMILY_IPV6, tw_scratch, 0);
   ip6_addr_assign_zone(ip_2_ip6(&address), IP6_UNICAST, &interface->netif);
   int8_t index = netif_get_ip6_addr_match(&interface->netif, ip_2_ip6(&address));
   if (index < 0) {
@@ -108,7 +108,7 @@ int32_t abi_interface_hear_solicitations(int32_t handle, int32_t enabled) {
     err_t error = enabled ? mld6_joingroup_netif(&interface->netif, &group)
                           : mld6_leavegroup_netif(&interface->netif, &group);
     if (error != ERR_OK) {
-      return error_from_lwip(error);
+      return tw_error_from_lwip(error);
     }
     interface->router = enabled != 0;
   }
@@ -136,7 +136,7 @@ int32_t abi_interface_advertise(int32_t handle, int32_t length) {
   const ip6_addr_t *source = netif_ip6_addr(netif, 0);
   ip6_addr_set_allnodes_linklocal(&nodes);
   ip6_addr_assign_zone(&nodes, IP6_MULTICAST, netif);
-  memcpy(packet->payload, staging(), (size_t)length);
+  memcpy(packet->payload, tw_staging(), (size_t)length);
   struct ra_header *header = packet->payload;
   header->type = ICMP6_TYPE_RA;
   header->code = 0;
@@ -146,20 +146,20 @@ int32_t abi_interface_advertise(int32_t handle, int32_t length) {
   }
   err_t error = ip6_output_if(packet, source, &nodes, HOP_LIMIT, 0, IP6_NEXTH_ICMP6, netif);
   pbuf_free(packet);
-  return error_from_lwip(error);
+  return tw_error_from_lwip(error);
 }
 
 /* What a router said, after the checks of RFC 4861, section 6.1.2. More than the smallest MTU of IPv6 is cut off. */
-void router_advertised(struct netif *netif, const struct pbuf *message) {
+void tw_router_advertised(struct netif *netif, const struct pbuf *message) {
   uint8_t copy[16 + ADVERTISEMENT_MAX];
   memcpy(copy, ip6_current_src_addr()->addr, 16);
   uint16_t length = pbuf_copy_partial(message, copy + 16, ADVERTISEMENT_MAX, 0);
-  event_add_bytes(ABI_EVENT_ROUTER_ADVERTISEMENT, interface_handle(netif), length, copy, 16u + length);
-  timers_changed();
+  tw_event_add_bytes(ABI_EVENT_ROUTER_ADVERTISEMENT, tw_interface_handle(netif), length, copy, 16u + length);
+  tw_timers_changed();
 }
 
 /* RFC 4861, section 6.1.1. However many ask, the host hears of it once in a poll. */
-void router_solicited(struct netif *netif, const struct pbuf *message) {
+void tw_router_solicited(struct netif *netif, const struct pbuf *message) {
   struct interface *interface = netif->state;
   if (interface->router && IP6H_HOPLIM(ip6_current_header()) == HOP_LIMIT &&
       message->tot_len >= sizeof(struct rs_header) && ((const struct rs_header *)message->payload)->code == 0) {
@@ -179,9 +179,9 @@ static uint32_t address_state(const struct netif *netif, int8_t index) {
 static void report_address(const struct interface *interface, const struct known_address *known) {
   uint8_t payload[ABI_ADDRESS_SIZE + 8];
   uint32_t lifetimes[2] = {known->valid, known->preferred};
-  address_write(payload, &known->address, known->valid == IP6_ADDR_LIFE_STATIC ? 1 : 0);
+  tw_address_write(payload, &known->address, known->valid == IP6_ADDR_LIFE_STATIC ? 1 : 0);
   memcpy(payload + ABI_ADDRESS_SIZE, lifetimes, sizeof lifetimes);
-  event_add_bytes(ABI_EVENT_ADDRESS, interface->handle, (int32_t)known->state, payload, sizeof payload);
+  tw_event_add_bytes(ABI_EVENT_ADDRESS, interface->handle, (int32_t)known->state, payload, sizeof payload);
 }
 
 static void report(struct interface *interface) {
@@ -211,15 +211,15 @@ static void report(struct interface *interface) {
 /* The reserve of events.c holds what all interfaces can say at once: two events for each address, a lease, three more. */
 _Static_assert(ABI_MAX_INTERFACES * (LWIP_IPV6_NUM_ADDRESSES * 2 * 52 + 4 * 44) < 131072, "room for all reports");
 
-void autoconfiguration_report(void) {
-  for (struct interface *interface = interface_first(); interface != NULL; interface = interface->next) {
+void tw_autoconfiguration_report(void) {
+  for (struct interface *interface = tw_interface_first(); interface != NULL; interface = interface->next) {
     if (interface->watched) {
       report(interface);
     }
     if (interface->solicited) {
       interface->solicited = false;
-      event_add(ABI_EVENT_ROUTER_SOLICITATION, interface->handle, 0);
+      tw_event_add(ABI_EVENT_ROUTER_SOLICITATION, interface->handle, 0);
     }
-    lease_report(interface);
+    tw_lease_report(interface);
   }
 }

@@ -2,6 +2,6 @@
 #ifndef AUTOCONFIGURATION_H
 #define AUTOCONFIGURATION_H
 
-void autoconfiguration_report(void); /* adds the events of addresses, solicitations and leases */
+void tw_autoconfiguration_report(void); /* adds the events of addresses, solicitations and leases */
 
 #endif

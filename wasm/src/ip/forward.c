@@ -33,15 +33,15 @@ int32_t abi_forwarding(int32_t enabled) {
   return 0;
 }
 
-uint32_t forward_drops(void) { return drops; }
+uint32_t tw_forward_drops(void) { return drops; }
 
 static bool drop(void) {
   drops++;
   return true;
 }
 
-static bool refuse(enum complaint complaint, const uint8_t *packet, uint32_t length, uint32_t word) {
-  forward_complain(complaint, packet, length, word);
+static bool refuse(enum icmp_reason reason, const uint8_t *packet, uint32_t length, uint32_t word) {
+  tw_forward_send_error(reason, packet, length, word);
   return drop();
 }
 
@@ -121,7 +121,7 @@ static void blank_options(uint8_t *packet, uint32_t header) {
 }
 
 static err_t send_fragments(struct netif *netif, uint8_t *packet, uint32_t header, uint32_t total, const ip4_addr_t *next) {
-  uint32_t word = read16(packet + 6), most = (netif->mtu - header) & ~7u, size;
+  uint32_t word = tw_read16(packet + 6), most = (netif->mtu - header) & ~7u, size;
   for (uint32_t at = header; at < total; at += size) {
     size = LWIP_MIN(most, total - at);
     struct pbuf *piece = pbuf_alloc(PBUF_LINK, (u16_t)(header + size), PBUF_RAM);
@@ -131,8 +131,8 @@ static err_t send_fragments(struct netif *netif, uint8_t *packet, uint32_t heade
     uint8_t *bytes = piece->payload;
     memcpy(bytes, packet, header);
     memcpy(bytes + header, packet + at, size);
-    write16(bytes + 2, header + size);
-    write16(bytes + 6, ((word & OFFSET) + (at - header) / 8) | (at + size < total ? MORE_FRAGMENTS : word & MORE_FRAGMENTS));
+    tw_write16(bytes + 2, header + size);
+    tw_write16(bytes + 6, ((word & OFFSET) + (at - header) / 8) | (at + size < total ? MORE_FRAGMENTS : word & MORE_FRAGMENTS));
     sum_header(bytes, header);
     err_t error = netif->output(netif, piece, next);
     pbuf_free(piece);
@@ -145,7 +145,7 @@ static err_t send_fragments(struct netif *netif, uint8_t *packet, uint32_t heade
 }
 
 static bool is_ours4(const ip4_addr_t *address) {
-  for (struct interface *interface = interface_first(); interface != NULL; interface = interface->next) {
+  for (struct interface *interface = tw_interface_first(); interface != NULL; interface = interface->next) {
     const struct netif *netif = &interface->netif;
     if (netif_is_up(netif) && !ip4_addr_isany(netif_ip4_addr(netif)) &&
         (ip4_addr_eq(address, netif_ip4_addr(netif)) || ip4_addr_isbroadcast(address, netif))) {
@@ -157,14 +157,14 @@ static bool is_ours4(const ip4_addr_t *address) {
 
 static bool forward4(struct interface *from, const uint8_t *packet, uint32_t length) {
   uint32_t header, total;
-  if (length < IP_HLEN || (header = (packet[0] & 15u) * 4) < IP_HLEN || (total = read16(packet + 2)) < header ||
+  if (length < IP_HLEN || (header = (packet[0] & 15u) * 4) < IP_HLEN || (total = tw_read16(packet + 2)) < header ||
       total > length) {
     return false;
   }
   ip_addr_t source, destination;
   ip4_addr_t next;
-  address_read(&source, ABI_FAMILY_IPV4, packet + 12, 0);
-  address_read(&destination, ABI_FAMILY_IPV4, packet + 16, 0);
+  tw_address_read(&source, ABI_FAMILY_IPV4, packet + 12, 0);
+  tw_address_read(&destination, ABI_FAMILY_IPV4, packet + 16, 0);
   if (ip4_addr_ismulticast(ip_2_ip4(&destination)) || ip4_addr_get_u32(ip_2_ip4(&destination)) == IPADDR_BROADCAST ||
       is_ours4(ip_2_ip4(&destination))) {
     return false;
@@ -177,7 +177,7 @@ static bool forward4(struct interface *from, const uint8_t *packet, uint32_t len
       !options_are_acceptable(packet, header)) {
     return drop();
   }
-  struct netif *netif = route_find4(ip_2_ip4(&destination), &next);
+  struct netif *netif = tw_route_find4(ip_2_ip4(&destination), &next);
   if (netif == NULL && (netif = ip4_route(ip_2_ip4(&destination))) != NULL) {
     next = *ip_2_ip4(&destination);
   }
@@ -187,7 +187,7 @@ static bool forward4(struct interface *from, const uint8_t *packet, uint32_t len
   if (packet[8] <= 1) {
     return refuse(EXPIRED, packet, total, 0);
   }
-  if (total > netif->mtu && (read16(packet + 6) & DO_NOT_FRAGMENT) != 0) {
+  if (total > netif->mtu && (tw_read16(packet + 6) & DO_NOT_FRAGMENT) != 0) {
     return refuse(TOO_BIG, packet, total, netif->mtu);
   }
   struct pbuf *copy = copy_of(packet, total);
@@ -198,12 +198,12 @@ static bool forward4(struct interface *from, const uint8_t *packet, uint32_t len
   bytes[8]--;
   if (lacks_checksums(from, netif)) {
     sum_header(bytes, header);
-    if ((read16(packet + 6) & (OFFSET | MORE_FRAGMENTS)) == 0) {
+    if ((tw_read16(packet + 6) & (OFFSET | MORE_FRAGMENTS)) == 0) {
       fill_checksum(copy, header, packet[9], &source, &destination);
     }
   } else { /* RFC 1141: one less in the upper half of a word */
-    uint32_t sum = read16(packet + 10) + 0x100;
-    write16(bytes + 10, sum + (sum >> 16));
+    uint32_t sum = tw_read16(packet + 10) + 0x100;
+    tw_write16(bytes + 10, sum + (sum >> 16));
   }
   err_t error = total > netif->mtu ? send_fragments(netif, bytes, header, total, &next) : netif->output(netif, copy, &next);
   pbuf_free(copy);
@@ -227,20 +227,20 @@ static bool is_of_no_network(const ip6_addr_t *address) {
 
 static bool forward6(struct interface *from, const uint8_t *packet, uint32_t length) {
   uint32_t total;
-  if (length < IP6_HLEN || (total = IP6_HLEN + read16(packet + 4)) > length) {
+  if (length < IP6_HLEN || (total = IP6_HLEN + tw_read16(packet + 4)) > length) {
     return false;
   }
   ip_addr_t source, destination;
   ip6_addr_t next;
-  address_read(&source, ABI_FAMILY_IPV6, packet + 8, 0);
-  address_read(&destination, ABI_FAMILY_IPV6, packet + 24, 0);
-  if (is_of_no_network(ip_2_ip6(&destination)) || interface_owns(&destination)) {
+  tw_address_read(&source, ABI_FAMILY_IPV6, packet + 8, 0);
+  tw_address_read(&destination, ABI_FAMILY_IPV6, packet + 24, 0);
+  if (is_of_no_network(ip_2_ip6(&destination)) || tw_interface_owns(&destination)) {
     return false;
   }
-  if (is_of_no_network(ip_2_ip6(&source)) || interface_owns(&source)) {
+  if (is_of_no_network(ip_2_ip6(&source)) || tw_interface_owns(&source)) {
     return drop();
   }
-  struct netif *netif = route_find6(ip_2_ip6(&destination), &next);
+  struct netif *netif = tw_route_find6(ip_2_ip6(&destination), &next);
   if (netif == NULL && (netif = ip6_route(ip_2_ip6(&source), ip_2_ip6(&destination))) != NULL) {
     next = *ip_2_ip6(&destination);
   }
@@ -273,7 +273,7 @@ static bool forward6(struct interface *from, const uint8_t *packet, uint32_t len
   return true;
 }
 
-bool forward_frame(struct interface *interface, const uint8_t *frame, uint32_t length) {
+bool tw_forward_frame(struct interface *interface, const uint8_t *frame, uint32_t length) {
   if (!forwarding || interface->kind == ABI_KIND_LOOPBACK) {
     return false;
   }
@@ -282,7 +282,7 @@ bool forward_frame(struct interface *interface, const uint8_t *frame, uint32_t l
     if (length <= SIZEOF_ETH_HDR || (frame[0] & 1) != 0) { /* RFC 1812, section 5.3.4 */
       return false;
     }
-    type = read16(frame + 12);
+    type = tw_read16(frame + 12);
     frame += SIZEOF_ETH_HDR;
     length -= SIZEOF_ETH_HDR;
   }
@@ -296,16 +296,16 @@ bool forward_frame(struct interface *interface, const uint8_t *frame, uint32_t l
 }
 
 /* lwIP gives up what has waited for the address of a neighbour that does not answer. */
-void forward_unresolved(const struct pbuf *packet) {
+void tw_forward_unresolved(const struct pbuf *packet) {
   const uint8_t *bytes = packet->payload;
   bool four = packet->len >= IP_HLEN && bytes[0] >> 4 == 4;
   if (!four && packet->len < IP6_HLEN) {
     return;
   }
   ip_addr_t source;
-  address_read(&source, four ? ABI_FAMILY_IPV4 : ABI_FAMILY_IPV6, bytes + (four ? 12 : 8), 0);
-  if (!forwarding || interface_owns(&source)) {
-    icmp_unresolved(bytes, packet->len);
+  tw_address_read(&source, four ? ABI_FAMILY_IPV4 : ABI_FAMILY_IPV6, bytes + (four ? 12 : 8), 0);
+  if (!forwarding || tw_interface_owns(&source)) {
+    tw_icmp_unresolved(bytes, packet->len);
   } else {
     refuse(HOST_UNREACHABLE, bytes, packet->len, 0);
   }

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /* Takes a packet that is to be passed on; false if it is this host's, or too malformed to tell. */
-bool forward_frame(struct interface *interface, const uint8_t *frame, uint32_t length);
-uint32_t forward_drops(void);
+bool tw_forward_frame(struct interface *interface, const uint8_t *frame, uint32_t length);
+uint32_t tw_forward_drops(void);
 
 #endif

@@ -36,13 +36,13 @@ static bool deserves_answer(const uint8_t *packet, uint32_t length, bool four) {
     return type != ICMP_DUR && type != ICMP_SQ && type != ICMP_RD && type != ICMP_TE && type != ICMP_PP;
   }
   uint32_t at = IP6_HLEN;
-  uint8_t next = frame_skip_extensions(packet, &at, length);
+  uint8_t next = tw_frame_skip_extensions(packet, &at, length);
   return next != IP6_NEXTH_ICMP6 || (length > at && packet[at] >= ERRORS6 && packet[at] != REDIRECT6);
 }
 
 static void send4(struct pbuf *message, const ip4_addr_t *to) {
   ip4_addr_t next;
-  struct netif *netif = route_find4(to, &next);
+  struct netif *netif = tw_route_find4(to, &next);
   if (netif == NULL && (netif = ip4_route(to)) == NULL) {
     return;
   }
@@ -55,7 +55,7 @@ static void send4(struct pbuf *message, const ip4_addr_t *to) {
 
 static void send6(struct pbuf *message, const ip6_addr_t *to) {
   ip6_addr_t next;
-  struct netif *netif = route_find6(to, &next);
+  struct netif *netif = tw_route_find6(to, &next);
   if (netif == NULL && (netif = ip6_route(IP6_ADDR_ANY6, to)) == NULL) {
     return;
   }
@@ -71,13 +71,13 @@ static void send6(struct pbuf *message, const ip6_addr_t *to) {
   ip6_output_if(message, ip_2_ip6(from), to, HOPS, 0, IP6_NEXTH_ICMP6, netif);
 }
 
-void forward_complain(enum complaint complaint, const uint8_t *packet, uint32_t length, uint32_t word) {
+void tw_forward_send_error(enum icmp_reason reason, const uint8_t *packet, uint32_t length, uint32_t word) {
   static const uint8_t types[2][4][2] = {
       {{ICMP_DUR, ICMP_DUR_NET}, {ICMP_DUR, ICMP_DUR_HOST}, {ICMP_DUR, ICMP_DUR_FRAG}, {ICMP_TE, ICMP_TE_TTL}},
       {{1, 0}, {1, 3}, {2, 0}, {3, 0}}, /* RFC 4443, sections 3.1 to 3.3 */
   };
   bool four = packet[0] >> 4 == 4;
-  if (!deserves_answer(packet, length, four) || !icmp_may_send(complaint == TOO_BIG ? ICMP_TOO_BIG : ICMP_ROUTER)) {
+  if (!deserves_answer(packet, length, four) || !tw_icmp_may_send(reason == TOO_BIG ? ICMP_TOO_BIG : ICMP_ROUTER)) {
     return;
   }
   uint32_t quoted = LWIP_MIN(length, four ? (uint32_t)MOST4 : (uint32_t)MOST6);
@@ -87,12 +87,12 @@ void forward_complain(enum complaint complaint, const uint8_t *packet, uint32_t 
   }
   uint8_t *bytes = message->payload;
   memset(bytes, 0, ICMP_HEADER);
-  memcpy(bytes, types[!four][complaint], 2);
+  memcpy(bytes, types[!four][reason], 2);
   bytes[6] = (uint8_t)(word >> 8); /* the MTU: RFC 1191, section 4; the lower half of the word in RFC 4443 */
   bytes[7] = (uint8_t)word;
   memcpy(bytes + ICMP_HEADER, packet, quoted);
   ip_addr_t to;
-  address_read(&to, four ? ABI_FAMILY_IPV4 : ABI_FAMILY_IPV6, packet + (four ? 12 : 8), 0);
+  tw_address_read(&to, four ? ABI_FAMILY_IPV4 : ABI_FAMILY_IPV6, packet + (four ? 12 : 8), 0);
   if (four) {
     send4(message, ip_2_ip4(&to));
   } else {

@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-enum complaint { NET_UNREACHABLE, HOST_UNREACHABLE, TOO_BIG, EXPIRED };
+enum icmp_reason { NET_UNREACHABLE, HOST_UNREACHABLE, TOO_BIG, EXPIRED };
 /* `word` is what the message has room for. */
-void forward_complain(enum complaint complaint, const uint8_t *packet, uint32_t length, uint32_t word);
+void tw_forward_send_error(enum icmp_reason reason, const uint8_t *packet, uint32_t length, uint32_t word);
 
 #endif

@@ -29,7 +29,7 @@ enum {
   SYN_RETRIES_UNREACHABLE = 2, /* at 1 and 3 s, and the end at 7 */
 };
 
-uint32_t icmp_unmatched;
+uint32_t tw_icmp_unmatched;
 
 /* Linux's translation, which RFC 1122, section 3.2.2.1 leaves open; 0 for what says nothing about delivery. */
 static int32_t error_of(bool v6, uint8_t type, uint8_t code) {
@@ -50,23 +50,23 @@ static int32_t error_of(bool v6, uint8_t type, uint8_t code) {
 }
 
 /* Reads the packet that a message quotes; false if it is cut short, or no beginning of one. */
-bool quote_read(struct quote *quote, bool v6, const uint8_t *packet, uint32_t length, const struct netif *by) {
+bool tw_quote_read(struct quote *quote, bool v6, const uint8_t *packet, uint32_t length, const struct netif *by) {
   uint32_t header = v6 ? IP6_HLEN : IP_HLEN;
   if (length < header || packet[0] >> 4 != (v6 ? 6 : 4)) {
     return false;
   }
   int32_t family = v6 ? ABI_FAMILY_IPV6 : ABI_FAMILY_IPV4;
-  int32_t scope = interface_handle(by); /* for link-local addresses, which are of the link that the message came by */
-  address_read(&quote->local, family, packet + (v6 ? 8 : 12), scope);
-  address_read(&quote->remote, family, packet + (v6 ? 24 : 16), scope);
+  int32_t scope = tw_interface_handle(by); /* for link-local addresses, which are of the link that the message came by */
+  tw_address_read(&quote->local, family, packet + (v6 ? 8 : 12), scope);
+  tw_address_read(&quote->remote, family, packet + (v6 ? 24 : 16), scope);
   quote->protocol = packet[v6 ? 6 : 9];
   if (!v6) {
     header = (packet[0] & 15u) * 4;
-    if (header < IP_HLEN || (read16(packet + 6) & 0x1fff) != 0) {
+    if (header < IP_HLEN || (tw_read16(packet + 6) & 0x1fff) != 0) {
       return false;
     }
   } else if (quote->protocol == FRAGMENT_HEADER && length >= header + 8) {
-    if ((read16(packet + header + 2) & 0xfff8) != 0) {
+    if ((tw_read16(packet + header + 2) & 0xfff8) != 0) {
       return false;
     }
     quote->protocol = packet[header];
@@ -76,10 +76,10 @@ bool quote_read(struct quote *quote, bool v6, const uint8_t *packet, uint32_t le
   return length >= header + QUOTED;
 }
 
-bool quote_of_udp(const struct quote *quote, int32_t error) {
+bool tw_quote_of_udp(const struct quote *quote, int32_t error) {
   bool ours = false;
-  uint16_t local_port = read16(quote->content), remote_port = read16(quote->content + 2);
-  for (const struct udp_socket *socket = udp_first(); socket != NULL; socket = socket->next) {
+  uint16_t local_port = tw_read16(quote->content), remote_port = tw_read16(quote->content + 2);
+  for (const struct udp_socket *socket = tw_udp_first(); socket != NULL; socket = socket->next) {
     const struct udp_pcb *pcb = socket->pcb;
     if (pcb->local_port != local_port ||
         !(ip_addr_isany(&pcb->local_ip) || ip_addr_zoneless_eq(&pcb->local_ip, &quote->local))) {
@@ -89,7 +89,7 @@ bool quote_of_udp(const struct quote *quote, int32_t error) {
       ours = true; /* it cannot be told which of its datagrams it was */
     } else if (pcb->remote_port == remote_port && ip_addr_zoneless_eq(&pcb->remote_ip, &quote->remote)) {
       if (error != 0) {
-        event_add(ABI_EVENT_DATAGRAM_ERROR, socket->handle, -error);
+        tw_event_add(ABI_EVENT_DATAGRAM_ERROR, socket->handle, -error);
       }
       return true;
     }
@@ -100,31 +100,31 @@ bool quote_of_udp(const struct quote *quote, int32_t error) {
 /* RFC 1122, section 4.2.3.9: no reason to give up, but the reason that is told when TCP does. */
 static bool tcp_failed(const struct quote *quote, int32_t error) {
   const struct tcp_pcb *pcb =
-      tcp_lookup(&quote->local, read16(quote->content), &quote->remote, read16(quote->content + 2));
+      tw_tcp_lookup(&quote->local, tw_read16(quote->content), &quote->remote, tw_read16(quote->content + 2));
   if (pcb == NULL || pcb->state != SYN_SENT) {
     return pcb != NULL;
   }
   if (pcb->unacked == NULL || memcmp(&pcb->unacked->tcphdr->seqno, quote->content + 4, 4) != 0) {
     return false;
   }
-  connection_of(pcb)->error = error;
-  timers_tcp_changed(); /* it is the next tick that may give up */
+  tw_connection_of(pcb)->error = error;
+  tw_timers_tcp_changed(); /* it is the next tick that may give up */
   return true;
 }
 
 /* LWIP_HOOK_TCP_SYN_RETRIES: a SYN that nothing is known of is sent for two minutes, as by Linux. One that was reported not
    to arrive may still do so in a few seconds, but no more is waited for (RFC 5461, section 4.2). */
-uint8_t tcp_syn_retries(const struct tcp_pcb *pcb) {
-  return connection_of(pcb)->error != 0 ? SYN_RETRIES_UNREACHABLE : TCP_SYNMAXRTX;
+uint8_t tw_tcp_syn_retries(const struct tcp_pcb *pcb) {
+  return tw_connection_of(pcb)->error != 0 ? SYN_RETRIES_UNREACHABLE : TCP_SYNMAXRTX;
 }
 
 /* A SYN of ours waited in vain for the address of a neighbour. Whose link it was is not said, which link-local addresses are
    found by: all are tried. */
-void icmp_unresolved(const uint8_t *packet, uint32_t length) {
+void tw_icmp_unresolved(const uint8_t *packet, uint32_t length) {
   struct quote quote;
   struct netif *netif;
   NETIF_FOREACH(netif) {
-    if (quote_read(&quote, packet[0] >> 4 == 6, packet, length, netif) && quote.protocol == IP_PROTO_TCP) {
+    if (tw_quote_read(&quote, packet[0] >> 4 == 6, packet, length, netif) && quote.protocol == IP_PROTO_TCP) {
       tcp_failed(&quote, ABI_ERROR_TIMED_OUT);
     }
   }
@@ -133,16 +133,16 @@ void icmp_unresolved(const uint8_t *packet, uint32_t length) {
 /* An event of a session; the endpoint's port is the sequence number. */
 static void ping_event(uint32_t kind, const struct ping *ping, const uint8_t *echo, int32_t value,
                        const struct pbuf *packet) {
-  event_add_packet(kind, ping->handle, value, ip_current_src_addr(), read16(echo + 6), NULL, 0, packet, ICMP_HEADER);
+  tw_event_add_packet(kind, ping->handle, value, ip_current_src_addr(), tw_read16(echo + 6), NULL, 0, packet, ICMP_HEADER);
 }
 
-const struct ping *quote_of_ping(const struct quote *quote, uint8_t request) {
-  const struct ping *ping = ping_find(read16(quote->content + 4));
+const struct ping *tw_quote_of_ping(const struct quote *quote, uint8_t request) {
+  const struct ping *ping = tw_ping_find(tw_read16(quote->content + 4));
   return quote->content[0] == request && ping != NULL && ip_addr_zoneless_eq(&ping->remote, &quote->remote) ? ping : NULL;
 }
 
 static bool ping_failed(const struct quote *quote, bool v6, uint8_t type, uint8_t code) {
-  const struct ping *ping = quote_of_ping(quote, v6 ? (uint8_t)ICMP6_TYPE_EREQ : (uint8_t)ICMP_ECHO);
+  const struct ping *ping = tw_quote_of_ping(quote, v6 ? (uint8_t)ICMP6_TYPE_EREQ : (uint8_t)ICMP_ECHO);
   if (ping != NULL) {
     ping_event(ABI_EVENT_ECHO_ERROR, ping, quote->content, type << 8 | code, NULL);
   }
@@ -150,7 +150,7 @@ static bool ping_failed(const struct quote *quote, bool v6, uint8_t type, uint8_
 }
 
 static bool reply(const struct pbuf *packet, const uint8_t *echo) {
-  const struct ping *ping = packet->tot_len < ICMP_HEADER ? NULL : ping_find(read16(echo + 4));
+  const struct ping *ping = packet->tot_len < ICMP_HEADER ? NULL : tw_ping_find(tw_read16(echo + 4));
   if (ping == NULL || !ip_addr_eq(&ping->remote, ip_current_src_addr())) {
     return false;
   }
@@ -168,12 +168,12 @@ static bool heard(const struct pbuf *packet, bool v6) {
   }
   int32_t error = error_of(v6, type, code);
   if (error == 0 || length < ICMP_HEADER ||
-      !quote_read(&quote, v6, bytes + ICMP_HEADER, length - ICMP_HEADER, ip_current_input_netif())) {
+      !tw_quote_read(&quote, v6, bytes + ICMP_HEADER, length - ICMP_HEADER, ip_current_input_netif())) {
     return false;
   }
   switch (quote.protocol) {
     case IP_PROTO_UDP:
-      return quote_of_udp(&quote, error);
+      return tw_quote_of_udp(&quote, error);
     case IP_PROTO_TCP:
       return tcp_failed(&quote, error);
     case IP_PROTO_ICMP:
@@ -185,20 +185,20 @@ static bool heard(const struct pbuf *packet, bool v6) {
 }
 
 /* LWIP_HOOK_ICMP_INPUT: at least four bytes; lwIP itself checks the sums of echo requests only. */
-int icmp_heard(struct pbuf *packet, struct netif *netif) {
+int tw_icmp_received(struct pbuf *packet, struct netif *netif) {
   IF__NETIF_CHECKSUM_ENABLED(netif, NETIF_CHECKSUM_CHECK_ICMP) {
     if (inet_chksum_pbuf(packet) != 0) {
       lwip_stats.icmp.chkerr++;
       return 1;
     }
   }
-  icmp_unmatched += !heard(packet, false);
+  tw_icmp_unmatched += !heard(packet, false);
   return 1;
 }
 
 /* LWIP_HOOK_ICMP6_INPUT: at least eight bytes, with a right sum. */
-int icmp6_heard(struct pbuf *packet, struct netif *netif) {
+int tw_icmp6_received(struct pbuf *packet, struct netif *netif) {
   (void)netif;
-  icmp_unmatched += !heard(packet, true);
+  tw_icmp_unmatched += !heard(packet, true);
   return 1;
 }

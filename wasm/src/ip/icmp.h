@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-void icmp_unresolved(const uint8_t *packet, uint32_t length); /* from one of our addresses */
-extern uint32_t icmp_unmatched; /* messages that belong to none of our packets */
+void tw_icmp_unresolved(const uint8_t *packet, uint32_t length); /* from one of our addresses */
+extern uint32_t tw_icmp_unmatched; /* messages that belong to none of our packets */
 
 #endif

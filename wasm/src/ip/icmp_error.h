@@ -12,9 +12,9 @@ struct quote {
 };
 
 /* False if it is cut short, or no beginning of a packet. */
-bool quote_read(struct quote *quote, bool v6, const uint8_t *packet, uint32_t length, const struct netif *by);
+bool tw_quote_read(struct quote *quote, bool v6, const uint8_t *packet, uint32_t length, const struct netif *by);
 /* Whether a socket may have sent it; one that is connected hears of the error, unless that is 0. */
-bool quote_of_udp(const struct quote *quote, int32_t error);
-const struct ping *quote_of_ping(const struct quote *quote, uint8_t request); /* or NULL */
+bool tw_quote_of_udp(const struct quote *quote, int32_t error);
+const struct ping *tw_quote_of_ping(const struct quote *quote, uint8_t request); /* or NULL */
 
 #endif

@@ -9,19 +9,19 @@
 
 enum { RATE = 100, BURST = 100 /* messages a second, and at once */ };
 
-uint32_t icmp_limited;
+uint32_t tw_icmp_limited;
 
 /* Too-big messages have a bucket of their own: without them a connection stands still, and packets that expire should not be
    able to use them up. So have the errors of the stack itself: those who ask for closed ports do not take the router's. */
-bool icmp_may_send(enum icmp_kind kind) {
+bool tw_icmp_may_send(enum icmp_kind kind) {
   static struct { uint64_t time; uint32_t left; } buckets[ICMP_KINDS] = {{.left = BURST}, {.left = BURST}, {.left = BURST}};
-  uint64_t earned = (now - buckets[kind].time) * RATE / 1000000;
+  uint64_t earned = (tw_now - buckets[kind].time) * RATE / 1000000;
   if (earned > 0) {
     buckets[kind].left = (uint32_t)LWIP_MIN(buckets[kind].left + earned, BURST);
-    buckets[kind].time = now;
+    buckets[kind].time = tw_now;
   }
   if (buckets[kind].left == 0) {
-    icmp_limited++;
+    tw_icmp_limited++;
     return false;
   }
   buckets[kind].left--;
@@ -29,4 +29,4 @@ bool icmp_may_send(enum icmp_kind kind) {
 }
 
 /* LWIP_HOOK_ICMP_ERROR: an error of the stack itself. */
-bool icmp_own_error(void) { return icmp_may_send(ICMP_OWN); }
+bool tw_icmp_own_error(void) { return tw_icmp_may_send(ICMP_OWN); }

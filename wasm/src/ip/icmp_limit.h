@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 enum icmp_kind { ICMP_ROUTER, ICMP_TOO_BIG, ICMP_OWN, ICMP_KINDS };
-bool icmp_may_send(enum icmp_kind kind);
-extern uint32_t icmp_limited; /* errors that were not sent, because too many were */
+bool tw_icmp_may_send(enum icmp_kind kind);
+extern uint32_t tw_icmp_limited; /* errors that were not sent, because too many were */
 
 #endif

@@ -16,7 +16,7 @@
 enum { MESSAGE_MAX = 1500 };
 
 int32_t abi_dhcp_start(int32_t handle) {
-  struct interface *interface = interface_object(handle);
+  struct interface *interface = tw_interface_object(handle);
   if (interface == NULL || interface->kind != ABI_KIND_TAP) {
     return ABI_ERROR_BAD_HANDLE;
   }
@@ -30,47 +30,47 @@ int32_t abi_dhcp_start(int32_t handle) {
   if (netif_dhcp_data(netif) == NULL) {
     dhcp_set_struct(netif, &interface->dhcp);
   }
-  timers_changed();
-  return error_from_lwip(dhcp_start(netif));
+  tw_timers_changed();
+  return tw_error_from_lwip(dhcp_start(netif));
 }
 
 /* Says so to the server, and gives the address up. */
 int32_t abi_dhcp_stop(int32_t handle) {
-  struct interface *interface = interface_object(handle);
+  struct interface *interface = tw_interface_object(handle);
   if (interface == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
-  lease_end(interface);
+  tw_lease_end(interface);
   return 0;
 }
 
-void lease_end(struct interface *interface) {
+void tw_lease_end(struct interface *interface) {
   struct netif *netif = &interface->netif;
   if (netif_dhcp_data(netif) != NULL) {
     dhcp_release_and_stop(netif);
     dhcp_remove_struct(netif);
-    timers_changed();
+    tw_timers_changed();
   }
 }
 
 /* The server agreed: its whole message, for what else it may say. */
-void lease_acknowledged(struct netif *netif, const struct pbuf *message) {
+void tw_lease_acknowledged(struct netif *netif, const struct pbuf *message) {
   uint8_t copy[MESSAGE_MAX];
   uint16_t length = pbuf_copy_partial(message, copy, MESSAGE_MAX, 0);
-  event_add_bytes(ABI_EVENT_LEASE_MESSAGE, interface_handle(netif), length, copy, length);
-  timers_changed();
+  tw_event_add_bytes(ABI_EVENT_LEASE_MESSAGE, tw_interface_handle(netif), length, copy, length);
+  tw_timers_changed();
 }
 
-void lease_bound(struct netif *netif) {
+void tw_lease_bound(struct netif *netif) {
   struct interface *interface = netif->state;
   interface->leased = interface->lease_news = true;
   if (netif_default == NULL && !ip4_addr_isany(netif_ip4_gw(netif))) {
     netif_set_default(netif);
   }
-  timers_changed();
+  tw_timers_changed();
 }
 
-void lease_report(struct interface *interface) {
+void tw_lease_report(struct interface *interface) {
   struct netif *netif = &interface->netif;
   const struct dhcp *dhcp = &interface->dhcp;
   if (interface->leased && !dhcp_supplied_address(netif)) {
@@ -78,7 +78,7 @@ void lease_report(struct interface *interface) {
     if (netif_default == netif) {
       netif_set_default(NULL);
     }
-    event_add(ABI_EVENT_LEASE_LOST, interface->handle, 0);
+    tw_event_add(ABI_EVENT_LEASE_LOST, interface->handle, 0);
   }
   if (interface->lease_news) {
     interface->lease_news = false;
@@ -91,6 +91,6 @@ void lease_report(struct interface *interface) {
         dhcp->offered_t1_renew,
         dhcp->offered_t2_rebind,
     };
-    event_add_bytes(ABI_EVENT_LEASE, interface->handle, 0, words, sizeof words);
+    tw_event_add_bytes(ABI_EVENT_LEASE, interface->handle, 0, words, sizeof words);
   }
 }

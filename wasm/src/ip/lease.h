@@ -4,7 +4,7 @@
 
 #include "link/interface.h"
 
-void lease_end(struct interface *interface);
-void lease_report(struct interface *interface);
+void tw_lease_end(struct interface *interface);
+void tw_lease_report(struct interface *interface);
 
 #endif

@@ -12,8 +12,8 @@
 
 static bool tcp_was_sent(const struct quote *quote) {
   const struct tcp_pcb *pcb =
-      tcp_lookup(&quote->local, read16(quote->content), &quote->remote, read16(quote->content + 2));
-  uint32_t sequence = read32(quote->content + 4);
+      tw_tcp_lookup(&quote->local, tw_read16(quote->content), &quote->remote, tw_read16(quote->content + 2));
+  uint32_t sequence = tw_read32(quote->content + 4);
   return pcb != NULL && sequence - pcb->lastack <= pcb->snd_nxt - pcb->lastack;
 }
 
@@ -24,9 +24,9 @@ static bool was_sent(const struct quote *quote) {
     case IP6_NEXTH_TCP:
       return tcp_was_sent(quote);
     case IP6_NEXTH_UDP:
-      return quote_of_udp(quote, 0);
+      return tw_quote_of_udp(quote, 0);
     case IP6_NEXTH_ICMP6:
-      return quote->content[0] == ICMP6_TYPE_EREP || quote_of_ping(quote, ICMP6_TYPE_EREQ) != NULL;
+      return quote->content[0] == ICMP6_TYPE_EREP || tw_quote_of_ping(quote, ICMP6_TYPE_EREQ) != NULL;
     default:
       return false;
   }
@@ -52,16 +52,16 @@ static void narrow(struct tcp_pcb *pcb, uint16_t mss) {
   if (complete) {
     pcb->mss = mss;
   }
-  tcp_output_later(pcb);
+  tw_tcp_output_later(pcb);
 }
 
-int path_mtu_accept(const struct pbuf *message, uint16_t mtu) {
+int tw_path_mtu_accept(const struct pbuf *message, uint16_t mtu) {
   const uint8_t *packet = (const uint8_t *)message->payload + sizeof(struct icmp6_hdr);
   struct quote quote;
   /* A packet that was not larger was not too big (RFC 5927, section 7.2). */
-  bool accepted = read16(packet + 4) + IP6_HLEN > mtu &&
-                  quote_read(&quote, true, packet, message->len - sizeof(struct icmp6_hdr), ip_current_input_netif()) &&
-                  interface_owns(&quote.local) && was_sent(&quote);
+  bool accepted = tw_read16(packet + 4) + IP6_HLEN > mtu &&
+                  tw_quote_read(&quote, true, packet, message->len - sizeof(struct icmp6_hdr), ip_current_input_netif()) &&
+                  tw_interface_owns(&quote.local) && was_sent(&quote);
   /* lwIP keeps it for the destination: what is larger leaves in fragments, so that nobody would tell another
      connection. */
   for (struct tcp_pcb *pcb = accepted ? tcp_active_pcbs : NULL; pcb != NULL; pcb = pcb->next) {

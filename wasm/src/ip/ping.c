@@ -18,7 +18,7 @@
 static struct ping *sessions;
 static uint32_t session_count;
 
-struct ping *ping_find(uint16_t identifier) {
+struct ping *tw_ping_find(uint16_t identifier) {
   struct ping *ping = sessions;
   while (ping != NULL && ping->identifier != identifier) {
     ping = ping->next;
@@ -27,25 +27,25 @@ struct ping *ping_find(uint16_t identifier) {
 }
 
 int32_t abi_ping_open(int32_t family, int32_t scope) {
-  struct ping *ping = heap_allocate_zeroed(1, sizeof *ping);
+  struct ping *ping = tw_heap_allocate_zeroed(1, sizeof *ping);
   if (ping == NULL) {
     return ABI_ERROR_NO_MEMORY;
   }
   ip_addr_t *remote = &ping->remote;
   int32_t error = session_count >= ABI_MAX_PING_SESSIONS ? ABI_ERROR_LIMIT : 0;
-  if ((family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || !address_read(remote, family, scratch, scope) ||
+  if ((family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || !tw_address_read(remote, family, tw_scratch, scope) ||
       ip_addr_isany(remote) || ip_addr_ismulticast(remote)) {
     error = ABI_ERROR_INVALID; /* a session is with one host */
   }
-  ping->handle = error == 0 ? handle_open(HANDLE_PING, ping) : error;
+  ping->handle = error == 0 ? tw_handle_open(HANDLE_PING, ping) : error;
   if (ping->handle < 0) {
     error = ping->handle;
-    heap_free(ping);
+    tw_heap_free(ping);
     return error;
   }
   do { /* there are far fewer sessions than identifiers */
-    ping->identifier = (uint16_t)random_u32();
-  } while (ping_find(ping->identifier) != NULL);
+    ping->identifier = (uint16_t)tw_random_u32();
+  } while (tw_ping_find(ping->identifier) != NULL);
   ping->next = sessions;
   sessions = ping;
   session_count++;
@@ -53,7 +53,7 @@ int32_t abi_ping_open(int32_t family, int32_t scope) {
 }
 
 int32_t abi_ping_identifier(int32_t handle) {
-  const struct ping *ping = handle_object(handle, HANDLE_PING);
+  const struct ping *ping = tw_handle_object(handle, HANDLE_PING);
   return ping == NULL ? ABI_ERROR_BAD_HANDLE : ping->identifier;
 }
 
@@ -75,7 +75,7 @@ static void fill_header(struct pbuf *packet, const struct ping *ping, uint16_t s
 }
 
 int32_t abi_ping_send(int32_t handle, int32_t sequence, int32_t length, int32_t hop_limit) {
-  struct ping *ping = handle_object(handle, HANDLE_PING);
+  struct ping *ping = tw_handle_object(handle, HANDLE_PING);
   if (ping == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
@@ -88,25 +88,25 @@ int32_t abi_ping_send(int32_t handle, int32_t sequence, int32_t length, int32_t 
   }
   const ip_addr_t *source;
   struct netif *netif;
-  int32_t error = output_route(NULL, &ping->remote, &source, &netif);
+  int32_t error = tw_send_route(NULL, &ping->remote, &source, &netif);
   if (error != 0) {
     return error;
   }
   if (!v6 && ip4_addr_isbroadcast(ip_2_ip4(&ping->remote), netif)) {
     return ABI_ERROR_NOT_PERMITTED;
   }
-  if (!output_has_room(netif, &ping->remote, sizeof(struct icmp_echo_hdr) + (uint32_t)length)) {
-    return room_wait(&ping->waiter, handle, netif);
+  if (!tw_send_has_room(netif, &ping->remote, sizeof(struct icmp_echo_hdr) + (uint32_t)length)) {
+    return tw_room_wait(&ping->waiter, handle, netif);
   }
   struct pbuf *packet = pbuf_alloc(PBUF_IP, sizeof(struct icmp_echo_hdr), PBUF_RAM);
-  struct pbuf *data = pbuf_alloc_reference((void *)(uintptr_t)staging(), (u16_t)length, PBUF_REF);
+  struct pbuf *data = pbuf_alloc_reference((void *)(uintptr_t)tw_staging(), (u16_t)length, PBUF_REF);
   error = ABI_ERROR_NO_MEMORY;
   if (packet != NULL && data != NULL) {
     if (length > 0) { /* lwIP takes an empty end of a chain for another packet */
       pbuf_chain(packet, data);
     }
     fill_header(packet, ping, (uint16_t)sequence, source, netif);
-    error = room_result(&ping->waiter, handle, netif,
+    error = tw_room_result(&ping->waiter, handle, netif,
                         ip_output_if_src(packet, source, &ping->remote, (u8_t)hop_limit, 0,
                                          v6 ? IP6_NEXTH_ICMP6 : IP_PROTO_ICMP, netif));
     ICMP_STATS_INC(icmp.xmit);
@@ -121,7 +121,7 @@ int32_t abi_ping_send(int32_t handle, int32_t sequence, int32_t length, int32_t 
 }
 
 int32_t abi_ping_close(int32_t handle) {
-  struct ping *ping = handle_object(handle, HANDLE_PING);
+  struct ping *ping = tw_handle_object(handle, HANDLE_PING);
   if (ping == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
@@ -131,8 +131,8 @@ int32_t abi_ping_close(int32_t handle) {
   }
   *link = ping->next;
   session_count--;
-  room_forget(&ping->waiter);
-  handle_close(handle);
-  heap_free(ping);
+  tw_room_forget(&ping->waiter);
+  tw_handle_close(handle);
+  tw_heap_free(ping);
   return 0;
 }

@@ -12,6 +12,6 @@ struct ping {
   uint16_t identifier;
 };
 
-struct ping *ping_find(uint16_t identifier); /* or NULL */
+struct ping *tw_ping_find(uint16_t identifier); /* or NULL */
 
 #endif

@@ -26,7 +26,7 @@ struct route {
   bool via; /* else the network is a link of the interface */
 };
 
-uint32_t route_count;
+uint32_t tw_route_count;
 static struct route routes[ABI_MAX_ROUTES]; /* the longest prefix first, then the lowest metric */
 
 struct next_hop {
@@ -50,7 +50,7 @@ static bool is_four(const uint8_t *key) {
   return memcmp(key, mapped, sizeof mapped) == 0;
 }
 
-bool route_on_link6(const struct netif *netif, int index, const ip6_addr_t *destination) {
+bool tw_route_on_link6(const struct netif *netif, int index, const ip6_addr_t *destination) {
   const struct interface *interface = netif->state;
   return within((const uint8_t *)destination->addr, (const uint8_t *)netif_ip6_addr(netif, index)->addr,
                 interface->prefixes[index]);
@@ -74,7 +74,7 @@ static int connected(const struct interface *interface, const uint8_t *key) {
   memcpy(address.addr, key, 16);
   for (int i = 0; i < LWIP_IPV6_NUM_ADDRESSES; i++) {
     if (ip6_addr_isvalid(netif_ip6_addr_state(netif, i)) && netif_ip6_addr_isstatic(netif, i) &&
-        interface->prefixes[i] > longest && route_on_link6(netif, i, &address)) {
+        interface->prefixes[i] > longest && tw_route_on_link6(netif, i, &address)) {
       longest = interface->prefixes[i];
     }
   }
@@ -90,14 +90,14 @@ static int connected(const struct interface *interface, const uint8_t *key) {
 static bool find(const uint8_t *key, struct next_hop *hop) {
   int longest = -1;
   hop->gateway = NULL;
-  for (struct interface *interface = interface_first(); interface != NULL; interface = interface->next) {
+  for (struct interface *interface = tw_interface_first(); interface != NULL; interface = interface->next) {
     int prefix = connected(interface, key);
     if (prefix > longest) {
       longest = prefix;
       hop->interface = interface;
     }
   }
-  for (const struct route *route = routes; route < routes + route_count && route->prefix > longest; route++) {
+  for (const struct route *route = routes; route < routes + tw_route_count && route->prefix > longest; route++) {
     if (within(key, route->network, route->prefix) && netif_is_up(&route->interface->netif) &&
         (route->prefix >= MAPPED || !is_four(key))) {
       hop->interface = route->interface;
@@ -108,7 +108,7 @@ static bool find(const uint8_t *key, struct next_hop *hop) {
   return longest >= 0;
 }
 
-struct netif *route_find4(const ip4_addr_t *destination, ip4_addr_t *next) {
+struct netif *tw_route_find4(const ip4_addr_t *destination, ip4_addr_t *next) {
   uint8_t key[16];
   struct next_hop hop;
   map4(key, destination);
@@ -119,7 +119,7 @@ struct netif *route_find4(const ip4_addr_t *destination, ip4_addr_t *next) {
   return &hop.interface->netif;
 }
 
-struct netif *route_find6(const ip6_addr_t *destination, ip6_addr_t *next) {
+struct netif *tw_route_find6(const ip6_addr_t *destination, ip6_addr_t *next) {
   struct next_hop hop;
   if (!find((const uint8_t *)destination->addr, &hop)) {
     return NULL;
@@ -133,25 +133,25 @@ struct netif *route_find6(const ip6_addr_t *destination, ip6_addr_t *next) {
 }
 
 /* lwIP asks, for an interface that it has chosen, whose link-layer address a packet is to have. */
-const ip4_addr_t *route_next_hop4(const struct netif *netif, const ip4_addr_t *destination) {
+const ip4_addr_t *tw_route_next_hop4(const struct netif *netif, const ip4_addr_t *destination) {
   static ip4_addr_t next;
-  return route_find4(destination, &next) == netif ? &next : NULL;
+  return tw_route_find4(destination, &next) == netif ? &next : NULL;
 }
 
-const ip6_addr_t *route_next_hop6(const struct netif *netif, const ip6_addr_t *destination) {
+const ip6_addr_t *tw_route_next_hop6(const struct netif *netif, const ip6_addr_t *destination) {
   static ip6_addr_t next;
-  return route_find6(destination, &next) == netif ? &next : NULL;
+  return tw_route_find6(destination, &next) == netif ? &next : NULL;
 }
 
 /* --- The table changes ------------------------------------------------------------------------------------------ */
 
 static void delete(uint32_t index) {
-  memmove(&routes[index], &routes[index + 1], (--route_count - index) * sizeof *routes);
+  memmove(&routes[index], &routes[index + 1], (--tw_route_count - index) * sizeof *routes);
   nd6_clear_destination_cache();
 }
 
-void routes_forget(const struct interface *interface) {
-  for (uint32_t i = route_count; i-- > 0;) {
+void tw_routes_forget(const struct interface *interface) {
+  for (uint32_t i = tw_route_count; i-- > 0;) {
     if (routes[i].interface == interface) {
       delete(i);
     }
@@ -165,11 +165,11 @@ static bool read_route(struct route *route, int32_t family, int32_t prefix) {
     return false;
   }
   if (four) {
-    map4(route->network, scratch);
-    map4(route->gateway, scratch + 16);
+    map4(route->network, tw_scratch);
+    map4(route->gateway, tw_scratch + 16);
   } else {
-    memcpy(route->network, scratch, 16);
-    memcpy(route->gateway, scratch + 16, 16);
+    memcpy(route->network, tw_scratch, 16);
+    memcpy(route->gateway, tw_scratch + 16, 16);
   }
   route->prefix = (uint8_t)(four ? MAPPED + prefix : prefix);
   return true;
@@ -181,7 +181,7 @@ static bool same(const struct route *a, const struct route *b) {
 }
 
 int32_t abi_route_add(int32_t family, int32_t prefix, int32_t handle, int32_t via, int32_t metric) {
-  struct route route = {.interface = handle_object(handle, HANDLE_INTERFACE), .via = via != 0, .metric = (uint32_t)metric};
+  struct route route = {.interface = tw_handle_object(handle, HANDLE_INTERFACE), .via = via != 0, .metric = (uint32_t)metric};
   ip_addr_t gateway;
   if ((handle != 0 || !via) && route.interface == NULL) {
     return ABI_ERROR_BAD_HANDLE;
@@ -189,14 +189,14 @@ int32_t abi_route_add(int32_t family, int32_t prefix, int32_t handle, int32_t vi
   if (!read_route(&route, family, prefix) || metric < 0) {
     return ABI_ERROR_INVALID;
   }
-  address_read(&gateway, family, scratch + 16, 0);
+  tw_address_read(&gateway, family, tw_scratch + 16, 0);
   bool local = IP_IS_V6(&gateway) && ip6_addr_islinklocal(ip_2_ip6(&gateway));
-  if (via && (interface_owns(&gateway) || (local && route.interface == NULL))) {
+  if (via && (tw_interface_owns(&gateway) || (local && route.interface == NULL))) {
     return ABI_ERROR_INVALID;
   }
   if (via && !local) {
     int longest = -1;
-    for (struct interface *interface = interface_first(); interface != NULL; interface = interface->next) {
+    for (struct interface *interface = tw_interface_first(); interface != NULL; interface = interface->next) {
       int length = handle == 0 || interface == route.interface ? connected(interface, route.gateway) : -1;
       if (length > longest) {
         longest = length;
@@ -208,7 +208,7 @@ int32_t abi_route_add(int32_t family, int32_t prefix, int32_t handle, int32_t vi
     }
   }
   uint32_t at = 0;
-  for (; at < route_count; at++) {
+  for (; at < tw_route_count; at++) {
     if (same(&routes[at], &route)) {
       return ABI_ERROR_EXISTS;
     }
@@ -216,10 +216,10 @@ int32_t abi_route_add(int32_t family, int32_t prefix, int32_t handle, int32_t vi
       break;
     }
   }
-  if (route_count == ABI_MAX_ROUTES) {
+  if (tw_route_count == ABI_MAX_ROUTES) {
     return ABI_ERROR_LIMIT;
   }
-  memmove(&routes[at + 1], &routes[at], (route_count++ - at) * sizeof route);
+  memmove(&routes[at + 1], &routes[at], (tw_route_count++ - at) * sizeof route);
   routes[at] = route;
   nd6_clear_destination_cache(); /* it holds next hops */
   return route.interface->handle;
@@ -230,7 +230,7 @@ int32_t abi_route_remove(int32_t family, int32_t prefix, int32_t metric) {
   if (!read_route(&route, family, prefix)) {
     return ABI_ERROR_INVALID;
   }
-  for (uint32_t i = 0; i < route_count; i++) {
+  for (uint32_t i = 0; i < tw_route_count; i++) {
     if (same(&routes[i], &route)) {
       delete(i);
       return 0;

@@ -19,15 +19,15 @@ struct room_waiter {
 };
 
 /* `own` is the source address, or NULL for the one that the route suggests. Both results may be set on failure, too. */
-int32_t output_route(const ip_addr_t *own, const ip_addr_t *destination, const ip_addr_t **source, struct netif **by);
+int32_t tw_send_route(const ip_addr_t *own, const ip_addr_t *destination, const ip_addr_t **source, struct netif **by);
 
 /* Is there room for a packet with so many bytes behind the IP header, in fragments if need be? */
-bool output_has_room(const struct netif *netif, const ip_addr_t *destination, uint32_t length);
+bool tw_send_has_room(const struct netif *netif, const ip_addr_t *destination, uint32_t length);
 
-int32_t room_wait(struct room_waiter *waiter, int32_t handle, const struct netif *netif); /* ABI_ERROR_NO_ROOM */
+int32_t tw_room_wait(struct room_waiter *waiter, int32_t handle, const struct netif *netif); /* ABI_ERROR_NO_ROOM */
 /* What lwIP said to a datagram, as an error of the ABI; what was refused for want of room waits. */
-int32_t room_result(struct room_waiter *waiter, int32_t handle, const struct netif *netif, err_t error);
-void room_forget(struct room_waiter *waiter);
-void room_report(void); /* a WRITABLE event for each socket and session whose interface has room again */
+int32_t tw_room_result(struct room_waiter *waiter, int32_t handle, const struct netif *netif, err_t error);
+void tw_room_forget(struct room_waiter *waiter);
+void tw_room_report(void); /* a WRITABLE event for each socket and session whose interface has room again */
 
 #endif

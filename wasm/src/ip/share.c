@@ -12,21 +12,21 @@
 
 #include <string.h>
 
-uint64_t share_weight(int32_t handle, const ip_addr_t *source, uint16_t from, const ip_addr_t *destination, uint16_t to) {
+uint64_t tw_share_weight(int32_t handle, const ip_addr_t *source, uint16_t from, const ip_addr_t *destination, uint16_t to) {
   uint8_t message[2 * ABI_ADDRESS_SIZE + sizeof handle];
-  address_write(message, source, from);
-  address_write(message + ABI_ADDRESS_SIZE, destination, to);
+  tw_address_write(message, source, from);
+  tw_address_write(message + ABI_ADDRESS_SIZE, destination, to);
   memcpy(message + 2 * ABI_ADDRESS_SIZE, &handle, sizeof handle);
-  return random_keyed(message, sizeof message);
+  return tw_random_keyed(message, sizeof message);
 }
 
 static uint64_t weight_of(const struct tcp_pcb_listen *pcb, uint16_t from) {
   const struct listener *listener = pcb->callback_arg;
-  return share_weight(listener->handle, ip_current_src_addr(), from, ip_current_dest_addr(), pcb->local_port);
+  return tw_share_weight(listener->handle, ip_current_src_addr(), from, ip_current_dest_addr(), pcb->local_port);
 }
 
 /* LWIP_HOOK_TCP_LISTENER: lwIP has found a listener for a segment from this port. */
-struct tcp_pcb_listen *tcp_share(struct tcp_pcb_listen *found, uint16_t from) {
+struct tcp_pcb_listen *tw_tcp_share(struct tcp_pcb_listen *found, uint16_t from) {
   struct tcp_pcb_listen *best = found;
   if (!ip_get_option(found, SOF_REUSEPORT)) {
     return found;

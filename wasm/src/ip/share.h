@@ -6,6 +6,6 @@
 
 #include <stdint.h>
 
-uint64_t share_weight(int32_t handle, const ip_addr_t *source, uint16_t from, const ip_addr_t *destination, uint16_t to);
+uint64_t tw_share_weight(int32_t handle, const ip_addr_t *source, uint16_t from, const ip_addr_t *destination, uint16_t to);
 
 #endif

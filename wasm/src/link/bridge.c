@@ -34,7 +34,7 @@ struct bridge {
   struct learned entries[ABI_MAX_LEARNED];
 };
 
-static uint32_t seconds(void) { return (uint32_t)(now / 1000000); }
+static uint32_t seconds(void) { return (uint32_t)(tw_now / 1000000); }
 
 static uint64_t address_at(const uint8_t *bytes) {
   uint64_t address = 0;
@@ -52,7 +52,7 @@ static bool is_link_local(const uint8_t *address) {
 
 /* The hash is keyed: nobody can aim at the set of a station that he would like to see forgotten. */
 static struct learned *set_of(struct bridge *table, uint64_t address) {
-  return &table->entries[random_keyed(&address, sizeof address) % SETS * WAYS];
+  return &table->entries[tw_random_keyed(&address, sizeof address) % SETS * WAYS];
 }
 
 static bool is_alive(const struct bridge *table, const struct learned *entry) {
@@ -125,7 +125,7 @@ static err_t send(struct interface *port, struct pbuf *frame) {
     port->block[ABI_BLOCK_DROPPED_TOO_LONG]++;
     return ERR_OK; /* lost; TCP would try again for ever what a full buffer refused */
   }
-  return interface_transmit(&port->netif, frame);
+  return tw_interface_transmit(&port->netif, frame);
 }
 
 /* To the port behind which the destination is, or to all; never to the one it came by. */
@@ -146,22 +146,22 @@ static err_t forward(struct interface *bridge, struct interface *from, struct pb
       send(to, frame);
     }
   }
-  control[ABI_CONTROL_SENT_AT_ONCE] = 0; /* several have something to send, and that word names one */
+  tw_control[ABI_CONTROL_SENT_AT_ONCE] = 0; /* several have something to send, and that word names one */
   return ERR_OK;
 }
 
-err_t bridge_transmit(struct netif *netif, struct pbuf *packet) {
+err_t tw_bridge_transmit(struct netif *netif, struct pbuf *packet) {
   struct interface *bridge = netif->state;
   bridge->block[ABI_BLOCK_TRANSMITTED_FRAMES]++;
   return forward(bridge, NULL, packet);
 }
 
 /* Each port has its share, so that none waits for ever while others bring much. */
-bool bridge_is_tired(const struct interface *port) {
+bool tw_bridge_budget_spent(const struct interface *port) {
   return port->bridge != NULL && port->copies >= COPIES_A_POLL / port->bridge->table->port_count;
 }
 
-bool bridge_receive(struct interface *port, uint8_t *frame, uint32_t length) {
+bool tw_bridge_receive(struct interface *port, uint8_t *frame, uint32_t length) {
   struct interface *bridge = port->bridge;
   /* A frame that says it comes from the bridge came around a loop, or is forged. */
   if (length < SIZEOF_ETH_HDR || length > ABI_MAX_FRAME ||
@@ -185,8 +185,8 @@ bool bridge_receive(struct interface *port, uint8_t *frame, uint32_t length) {
 
 /* --- Bridges and ports come and go ------------------------------------------------------------------------------ */
 
-bool bridge_start(struct interface *bridge) {
-  bridge->table = heap_allocate_zeroed(1, sizeof *bridge->table);
+bool tw_bridge_start(struct interface *bridge) {
+  bridge->table = tw_heap_allocate_zeroed(1, sizeof *bridge->table);
   if (bridge->table != NULL) {
     bridge->table->ageing = DEFAULT_AGEING;
   }
@@ -210,11 +210,11 @@ static void remove_port(struct interface *port) {
   table->port_count--;
   forget(table, port);
   port->bridge = port->next_port = NULL;
-  port->netif.linkoutput = interface_transmit;
+  port->netif.linkoutput = tw_interface_transmit;
   netif_set_flags(&port->netif, NETIF_FLAG_UP);
 }
 
-void bridge_forget(struct interface *interface) {
+void tw_bridge_forget(struct interface *interface) {
   if (interface->bridge != NULL) {
     remove_port(interface);
   }
@@ -224,7 +224,7 @@ void bridge_forget(struct interface *interface) {
 }
 
 static struct interface *interface_of(int32_t handle, int32_t kind) {
-  struct interface *interface = handle_object(handle, HANDLE_INTERFACE);
+  struct interface *interface = tw_handle_object(handle, HANDLE_INTERFACE);
   return interface != NULL && interface->kind == kind ? interface : NULL;
 }
 

@@ -68,7 +68,7 @@ static enum frame_verdict check_ipv4(const uint8_t *packet, uint32_t length, boo
   if (length < IPV4_HEADER || packet[0] >> 4 != 4) {
     return FRAME_DROP;
   }
-  uint32_t header = (packet[0] & 15u) * 4, total = read16(packet + 2);
+  uint32_t header = (packet[0] & 15u) * 4, total = tw_read16(packet + 2);
   if (header < IPV4_HEADER || total < header || total > length) {
     return FRAME_DROP;
   }
@@ -76,7 +76,7 @@ static enum frame_verdict check_ipv4(const uint8_t *packet, uint32_t length, boo
   if (!inside && (packet[12] == 127 || packet[16] == 127)) {
     return FRAME_DROP;
   }
-  bool fragment = (read16(packet + 6) & 0x3fff) != 0;
+  bool fragment = (tw_read16(packet + 6) & 0x3fff) != 0;
   if (packet[9] == PROTOCOL_UDP && !fragment) {
     return FRAME_IN_PLACE; /* lwIP checks its length, and that of what it puts together */
   }
@@ -88,12 +88,12 @@ static enum frame_verdict check_ipv4(const uint8_t *packet, uint32_t length, boo
 
 /* RFC 8200, section 4: moves `at` behind the extension headers and returns what follows. Where a header does not fit, or
    what follows is a piece of something larger, that is the header itself: lwIP checks it, and what it puts together. */
-uint8_t frame_skip_extensions(const uint8_t *packet, uint32_t *at, uint32_t end) {
+uint8_t tw_frame_skip_extensions(const uint8_t *packet, uint32_t *at, uint32_t end) {
   uint8_t next = packet[6];
   while (*at + 8 <= end) {
     bool fragment = next == EXTENSION_FRAGMENT;
     if ((!fragment && next != EXTENSION_HOP_BY_HOP && next != EXTENSION_ROUTING && next != EXTENSION_DESTINATION) ||
-        (fragment && (read16(packet + *at + 2) & 0xfff9) != 0)) {
+        (fragment && (tw_read16(packet + *at + 2) & 0xfff9) != 0)) {
       break;
     }
     uint32_t size = fragment ? 8 : (packet[*at + 1] + 1u) * 8;
@@ -110,7 +110,7 @@ static enum frame_verdict check_ipv6(const uint8_t *packet, uint32_t length, boo
   if (length < IPV6_HEADER || packet[0] >> 4 != 6) {
     return FRAME_DROP;
   }
-  uint32_t payload = read16(packet + 4);
+  uint32_t payload = tw_read16(packet + 4);
   if (IPV6_HEADER + payload > length) {
     return FRAME_DROP;
   }
@@ -121,7 +121,7 @@ static enum frame_verdict check_ipv6(const uint8_t *packet, uint32_t length, boo
     }
   }
   uint32_t at = IPV6_HEADER, end = IPV6_HEADER + payload;
-  uint8_t next = frame_skip_extensions(packet, &at, end);
+  uint8_t next = tw_frame_skip_extensions(packet, &at, end);
   if (next == PROTOCOL_UDP && at == IPV6_HEADER) {
     return FRAME_IN_PLACE;
   }
@@ -135,20 +135,20 @@ static enum frame_verdict check_ipv6(const uint8_t *packet, uint32_t length, boo
   return FRAME_COPY;
 }
 
-enum frame_verdict frame_check_packet(const uint8_t *packet, uint32_t length, bool inside) {
+enum frame_verdict tw_frame_check_packet(const uint8_t *packet, uint32_t length, bool inside) {
   if (length == 0) {
     return FRAME_DROP;
   }
   return packet[0] >> 4 == 6 ? check_ipv6(packet, length, inside) : check_ipv4(packet, length, inside);
 }
 
-enum frame_verdict frame_check_ethernet(const uint8_t *frame, uint32_t length) {
+enum frame_verdict tw_frame_check_ethernet(const uint8_t *frame, uint32_t length) {
   if (length < ETHERNET_HEADER) {
     return FRAME_DROP;
   }
   const uint8_t *payload = frame + ETHERNET_HEADER;
   length -= ETHERNET_HEADER;
-  switch (read16(frame + 12)) {
+  switch (tw_read16(frame + 12)) {
     case TYPE_IPV4:
       return check_ipv4(payload, length, false);
     case TYPE_IPV6:

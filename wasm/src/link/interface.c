@@ -23,10 +23,10 @@ static struct interface *interfaces; /* newest first */
 static struct interface *loopback;
 static uint32_t interface_count;
 
-struct interface *interface_first(void) { return interfaces; }
+struct interface *tw_interface_first(void) { return interfaces; }
 
 /* lwIP's driver entry. A full buffer refuses: TCP keeps the segment and is called again, all else is counted lost. */
-err_t interface_transmit(struct netif *netif, struct pbuf *packet) {
+err_t tw_interface_transmit(struct netif *netif, struct pbuf *packet) {
   struct interface *interface = netif->state;
   uint32_t at = interface->block[ABI_BLOCK_TRANSMIT_LENGTH], size = record_size(packet->tot_len);
   if (at + size > ABI_TRANSMIT_CAPACITY) {
@@ -44,33 +44,33 @@ err_t interface_transmit(struct netif *netif, struct pbuf *packet) {
   interface->block[ABI_BLOCK_TRANSMIT_LENGTH] = at + size;
   interface->block[ABI_BLOCK_TRANSMITTED_FRAMES]++;
   if (interface->kind != ABI_KIND_LOOPBACK) { /* read after tcp_send and tcp_received only, which clear it first */
-    control[ABI_CONTROL_SENT_AT_ONCE] = (uint32_t)interface->handle;
+    tw_control[ABI_CONTROL_SENT_AT_ONCE] = (uint32_t)interface->handle;
   }
   return ERR_OK;
 }
 
 static err_t transmit4(struct netif *netif, struct pbuf *packet, const ip4_addr_t *next_hop) {
   (void)next_hop;
-  return interface_transmit(netif, packet);
+  return tw_interface_transmit(netif, packet);
 }
 
 static err_t transmit6(struct netif *netif, struct pbuf *packet, const ip6_addr_t *next_hop) {
   (void)next_hop;
-  return interface_transmit(netif, packet);
+  return tw_interface_transmit(netif, packet);
 }
 
 static err_t netif_start(struct netif *netif) {
   struct interface *interface = netif->state;
   netif->name[0] = "lttb"[interface->kind];
   netif->name[1] = "oupr"[interface->kind];
-  netif->linkoutput = interface->kind == ABI_KIND_BRIDGE ? bridge_transmit : interface_transmit;
+  netif->linkoutput = interface->kind == ABI_KIND_BRIDGE ? tw_bridge_transmit : tw_interface_transmit;
   netif->flags = NETIF_FLAG_UP | NETIF_FLAG_LINK_UP;
   if (interface_is_ethernet(interface)) {
     netif->flags |= NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_IGMP | NETIF_FLAG_MLD6;
     netif->output = etharp_output;
     netif->output_ip6 = ethip6_output;
     netif->hwaddr_len = ETH_HWADDR_LEN;
-    memcpy(netif->hwaddr, scratch, ETH_HWADDR_LEN);
+    memcpy(netif->hwaddr, tw_scratch, ETH_HWADDR_LEN);
   } else {
     netif->flags |= interface->kind == ABI_KIND_TUN ? NETIF_FLAG_IGMP : 0; /* what tells that groups can be reached */
     netif->output = transmit4;
@@ -80,10 +80,10 @@ static err_t netif_start(struct netif *netif) {
 }
 
 static void release(struct interface *interface) {
-  heap_free(interface->table);
-  heap_free(interface->receive);
-  heap_free(interface->transmit);
-  heap_free(interface);
+  tw_heap_free(interface->table);
+  tw_heap_free(interface->receive);
+  tw_heap_free(interface->transmit);
+  tw_heap_free(interface);
 }
 
 int32_t abi_interface_add(int32_t kind, int32_t mtu) {
@@ -93,21 +93,21 @@ int32_t abi_interface_add(int32_t kind, int32_t mtu) {
   if (interface_count == ABI_MAX_INTERFACES || (kind == ABI_KIND_LOOPBACK && loopback != NULL)) {
     return ABI_ERROR_LIMIT;
   }
-  struct interface *interface = heap_allocate_zeroed(1, sizeof *interface);
+  struct interface *interface = tw_heap_allocate_zeroed(1, sizeof *interface);
   if (interface == NULL) {
     return ABI_ERROR_NO_MEMORY;
   }
   interface->kind = kind;
   bool complete;
   if (kind == ABI_KIND_BRIDGE) {
-    complete = bridge_start(interface);
+    complete = tw_bridge_start(interface);
     interface->block[ABI_BLOCK_RECEIVE_LENGTH] = ABI_RECEIVE_CAPACITY; /* nothing is to be written there */
   } else {
-    interface->receive = heap_allocate(ABI_RECEIVE_CAPACITY);
-    interface->transmit = heap_allocate(ABI_TRANSMIT_CAPACITY);
+    interface->receive = tw_heap_allocate(ABI_RECEIVE_CAPACITY);
+    interface->transmit = tw_heap_allocate(ABI_TRANSMIT_CAPACITY);
     complete = interface->receive != NULL && interface->transmit != NULL;
   }
-  interface->handle = complete ? handle_open(HANDLE_INTERFACE, interface) : ABI_ERROR_NO_MEMORY;
+  interface->handle = complete ? tw_handle_open(HANDLE_INTERFACE, interface) : ABI_ERROR_NO_MEMORY;
   if (interface->handle < 0) {
     release(interface);
     return ABI_ERROR_NO_MEMORY;
@@ -134,10 +134,10 @@ int32_t abi_interface_add(int32_t kind, int32_t mtu) {
   return interface->handle;
 }
 
-struct interface *interface_object(int32_t handle) { return handle_object(handle, HANDLE_INTERFACE); }
+struct interface *tw_interface_object(int32_t handle) { return tw_handle_object(handle, HANDLE_INTERFACE); }
 
 int32_t abi_interface_remove(int32_t handle) {
-  struct interface *interface = interface_object(handle);
+  struct interface *interface = tw_interface_object(handle);
   if (interface == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
@@ -150,27 +150,27 @@ int32_t abi_interface_remove(int32_t handle) {
   if (loopback == interface) {
     loopback = NULL;
   }
-  bridge_forget(interface);
-  routes_forget(interface);
-  lease_end(interface);
+  tw_bridge_forget(interface);
+  tw_routes_forget(interface);
+  tw_lease_end(interface);
   netif_remove(&interface->netif);
-  handle_close(handle);
+  tw_handle_close(handle);
   release(interface);
   return 0;
 }
 
 int32_t abi_interface_block(int32_t handle) {
-  struct interface *interface = interface_object(handle);
+  struct interface *interface = tw_interface_object(handle);
   return interface == NULL ? ABI_ERROR_BAD_HANDLE : (int32_t)(uintptr_t)interface->block;
 }
 
 int32_t abi_interface_address(int32_t handle, int32_t family, int32_t prefix) {
-  struct interface *interface = interface_object(handle);
+  struct interface *interface = tw_interface_object(handle);
   ip_addr_t address;
   if (interface == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
-  address_read(&address, family, scratch, 0);
+  tw_address_read(&address, family, tw_scratch, 0);
   if (family == ABI_FAMILY_IPV4 && prefix >= 0 && prefix <= 32) {
     ip4_addr_t mask = {prefix == 0 ? 0 : lwip_htonl(0xffffffffu << (32 - prefix))}, none = {0};
     netif_set_addr(&interface->netif, ip_2_ip4(&address), &mask, &none);
@@ -191,7 +191,7 @@ int32_t abi_interface_address(int32_t handle, int32_t family, int32_t prefix) {
 }
 
 int32_t abi_interface_checksums(int32_t handle, int32_t enabled) {
-  struct interface *interface = interface_object(handle);
+  struct interface *interface = tw_interface_object(handle);
   if (interface == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
@@ -199,26 +199,26 @@ int32_t abi_interface_checksums(int32_t handle, int32_t enabled) {
   return 0;
 }
 
-struct netif *interface_netif(int32_t handle) {
-  struct interface *interface = interface_object(handle);
+struct netif *tw_interface_netif(int32_t handle) {
+  struct interface *interface = tw_interface_object(handle);
   return interface == NULL ? NULL : &interface->netif;
 }
 
-int32_t interface_handle(const struct netif *netif) {
+int32_t tw_interface_handle(const struct netif *netif) {
   return netif == NULL ? 0 : ((const struct interface *)netif->state)->handle;
 }
 
-uint32_t interface_room(const struct netif *netif) {
+uint32_t tw_interface_room(const struct netif *netif) {
   return ABI_TRANSMIT_CAPACITY - ((const struct interface *)netif->state)->block[ABI_BLOCK_TRANSMIT_LENGTH];
 }
 
 /* RFC 1122, section 3.2.1.3 (g): all of 127/8 is this host, where it has a way to itself. */
-int interface_accepts4(const struct netif *netif, const ip4_addr_t *destination) {
+int tw_interface_accepts4(const struct netif *netif, const ip4_addr_t *destination) {
   return loopback != NULL && netif == &loopback->netif && ip4_addr_isloopback(destination);
 }
 
-bool interface_owns(const ip_addr_t *address) {
-  if (loopback != NULL && IP_IS_V4(address) && interface_accepts4(&loopback->netif, ip_2_ip4(address))) {
+bool tw_interface_owns(const ip_addr_t *address) {
+  if (loopback != NULL && IP_IS_V4(address) && tw_interface_accepts4(&loopback->netif, ip_2_ip4(address))) {
     return true;
   }
   for (const struct interface *interface = interfaces; interface != NULL; interface = interface->next) {
@@ -236,18 +236,18 @@ bool interface_owns(const ip_addr_t *address) {
 
 /* What a host sends to itself, by whichever of its addresses, passes through its loopback interface
    (RFC 1122, section 3.2.1.3). */
-struct netif *interface_route4(const ip4_addr_t *source, const ip4_addr_t *destination) {
+struct netif *tw_interface_route4(const ip4_addr_t *source, const ip4_addr_t *destination) {
   (void)source;
   ip_addr_t address;
   ip_addr_copy_from_ip4(address, *destination);
   ip4_addr_t next;
-  return loopback != NULL && interface_owns(&address) ? &loopback->netif : route_find4(destination, &next);
+  return loopback != NULL && tw_interface_owns(&address) ? &loopback->netif : tw_route_find4(destination, &next);
 }
 
-struct netif *interface_route6(const ip6_addr_t *source, const ip6_addr_t *destination) {
+struct netif *tw_interface_route6(const ip6_addr_t *source, const ip6_addr_t *destination) {
   (void)source;
   ip_addr_t address;
   ip_addr_copy_from_ip6(address, *destination);
   ip6_addr_t next;
-  return loopback != NULL && interface_owns(&address) ? &loopback->netif : route_find6(destination, &next);
+  return loopback != NULL && tw_interface_owns(&address) ? &loopback->netif : tw_route_find6(destination, &next);
 }

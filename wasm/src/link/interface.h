@@ -36,13 +36,13 @@ struct interface {
   struct dhcp dhcp;
 };
 
-struct netif *interface_netif(int32_t handle);
-int32_t interface_handle(const struct netif *netif);
-bool interface_owns(const ip_addr_t *address);
-uint32_t interface_room(const struct netif *netif); /* bytes of records that its transmit buffer still takes */
-struct interface *interface_first(void);
-err_t interface_transmit(struct netif *netif, struct pbuf *packet);
-struct interface *interface_object(int32_t handle); /* or NULL */
+struct netif *tw_interface_netif(int32_t handle);
+int32_t tw_interface_handle(const struct netif *netif);
+bool tw_interface_owns(const ip_addr_t *address);
+uint32_t tw_interface_room(const struct netif *netif); /* bytes of records that its transmit buffer still takes */
+struct interface *tw_interface_first(void);
+err_t tw_interface_transmit(struct netif *netif, struct pbuf *packet);
+struct interface *tw_interface_object(int32_t handle); /* or NULL */
 
 IN_PLACE static inline bool interface_is_ethernet(const struct interface *interface) {
   return interface->kind == ABI_KIND_TAP || interface->kind == ABI_KIND_BRIDGE;

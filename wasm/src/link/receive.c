@@ -38,7 +38,7 @@ static struct pbuf *borrow(uint8_t *bytes, uint32_t length) {
   struct in_place *frame = unused;
   if (frame != NULL) {
     unused = frame->next;
-  } else if ((frame = heap_allocate(sizeof *frame)) == NULL) {
+  } else if ((frame = tw_heap_allocate(sizeof *frame)) == NULL) {
     return NULL;
   }
   frame->pbuf.custom_free_function = release;
@@ -67,7 +67,7 @@ static uint32_t work; /* done for frames in this poll */
 static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t length) {
   enum frame_verdict verdict;
   if (interface->bridge != NULL) {
-    if (!bridge_receive(interface, frame, length)) {
+    if (!tw_bridge_receive(interface, frame, length)) {
       return;
     }
     interface = interface->bridge;
@@ -76,18 +76,18 @@ static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t 
     interface->block[ABI_BLOCK_DROPPED_FOREIGN]++;
     return;
   }
-  if (length <= ABI_MAX_FRAME && forward_frame(interface, frame, length)) {
+  if (length <= ABI_MAX_FRAME && tw_forward_frame(interface, frame, length)) {
     return;
   }
-  if (tcp_receive_predicted(interface, frame, length)) {
+  if (tw_tcp_receive_predicted(interface, frame, length)) {
     return;
   }
   if (length > ABI_MAX_FRAME) {
     verdict = FRAME_DROP;
   } else if (interface_is_ethernet(interface)) {
-    verdict = frame_check_ethernet(frame, length);
+    verdict = tw_frame_check_ethernet(frame, length);
   } else {
-    verdict = frame_check_packet(frame, length, interface->kind == ABI_KIND_LOOPBACK);
+    verdict = tw_frame_check_packet(frame, length, interface->kind == ABI_KIND_LOOPBACK);
   }
   work += WORK_INPUT - 1;
   struct pbuf *packet = NULL;
@@ -121,7 +121,7 @@ static bool receive_from(struct interface *interface) {
   uint32_t end = LWIP_MIN(block[ABI_BLOCK_RECEIVE_LENGTH], ABI_RECEIVE_CAPACITY);
   interface->copies = 0;
   while (interface->received + ABI_RECORD_HEADER <= end) {
-    if (!events_have_room() || ++work > WORK_FRAMES || events_suffice() || bridge_is_tired(interface)) {
+    if (!tw_events_have_room() || ++work > WORK_FRAMES || tw_events_suffice() || tw_bridge_budget_spent(interface)) {
       return true;
     }
     uint8_t *record = interface->receive + interface->received;
@@ -157,16 +157,16 @@ static void loop(struct interface *interface) {
 
 /* Where one interface took all the work of a poll, the next poll begins with the one behind it, so that none waits for ever
    while others bring much. */
-bool interfaces_receive(void) {
+bool tw_interfaces_receive(void) {
   static int32_t first;
-  struct interface *begin = interface_object(first), *interface = begin;
+  struct interface *begin = tw_interface_object(first), *interface = begin;
   work = 0;
   first = 0;
   if (begin == NULL) {
-    begin = interface = interface_first();
+    begin = interface = tw_interface_first();
   }
   while (interface != NULL) {
-    struct interface *next = interface->next != NULL ? interface->next : interface_first();
+    struct interface *next = interface->next != NULL ? interface->next : tw_interface_first();
     if (interface->kind == ABI_KIND_LOOPBACK) {
       loop(interface);
     }
@@ -179,14 +179,14 @@ bool interfaces_receive(void) {
 }
 
 /* Tells the host which interfaces have frames to send; true if a loopback interface has some for itself. */
-bool interfaces_announce(void) {
+bool tw_interfaces_announce(void) {
   bool looped = false;
-  for (struct interface *interface = interface_first(); interface != NULL; interface = interface->next) {
+  for (struct interface *interface = tw_interface_first(); interface != NULL; interface = interface->next) {
     uint32_t length = interface->block[ABI_BLOCK_TRANSMIT_LENGTH];
     if (interface->kind == ABI_KIND_LOOPBACK && !interface->block[ABI_BLOCK_OBSERVED]) {
       looped |= length != 0;
     } else if (length != 0) {
-      event_add(ABI_EVENT_TRANSMIT, interface->handle, (int32_t)length);
+      tw_event_add(ABI_EVENT_TRANSMIT, interface->handle, (int32_t)length);
     }
   }
   return looped;

@@ -9,9 +9,9 @@
 #define BYTES static inline __attribute__((unused))
 #include "bytes.c"
 #else
-uint32_t read16(const uint8_t *bytes);
-uint32_t read32(const uint8_t *bytes);
-void write16(uint8_t *bytes, uint32_t value);
+uint32_t tw_read16(const uint8_t *bytes);
+uint32_t tw_read32(const uint8_t *bytes);
+void tw_write16(uint8_t *bytes, uint32_t value);
 #endif
 
 #endif

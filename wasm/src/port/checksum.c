@@ -52,7 +52,7 @@ static inline uint64_t sum_total(sum_t sum, size_t size) { return (void)size, su
 static uint8_t nowhere[STEP];
 
 /* `to` may be NULL: then nothing is copied. */
-__attribute__((noinline)) uint16_t checksum_copy(void *to, const void *from, uint16_t length) {
+__attribute__((noinline)) uint16_t tw_checksum_copy(void *to, const void *from, uint16_t length) {
   const uint8_t *source = from;
   uint8_t *target = to != NULL ? to : nowhere;
   size_t moves = to != NULL ? ~(size_t)0 : 0, left = length; /* a mask for steps of `target` */
@@ -87,4 +87,4 @@ __attribute__((noinline)) uint16_t checksum_copy(void *to, const void *from, uin
   return (uint16_t)total;
 }
 
-uint16_t checksum(const void *data, int length) { return checksum_copy(NULL, data, (uint16_t)length); }
+uint16_t tw_checksum(const void *data, int length) { return tw_checksum_copy(NULL, data, (uint16_t)length); }

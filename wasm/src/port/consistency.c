@@ -10,23 +10,32 @@
 enum { TF_INCONSISTENT = 0x8000 }; /* beside lwIP's own flags of a connection */
 
 static uint32_t failures;
-bool consistency_lost;
+bool tw_consistency_lost;
 
-uint32_t consistency_failures(void) { return failures; }
+uint32_t tw_consistency_failures(void) { return failures; }
 
-void consistency_failed(struct tcp_pcb *pcb) {
+void tw_consistency_failed(struct tcp_pcb *pcb) {
   failures++;
   if (pcb != NULL) {
     tcp_set_flags(pcb, TF_INCONSISTENT);
-    consistency_lost = true;
+    tw_consistency_lost = true;
   }
 }
+
+#ifndef __wasm__
+#include <stdio.h>
+
+void tw_consistency_report(struct tcp_pcb *pcb, const char *file, int line, const char *message) {
+  fprintf(stderr, "%s:%d: %s\n", file, line, message);
+  tw_consistency_failed(pcb);
+}
+#endif
 
 /* The list is walked anew after each reset: lwIP may free other connections on the way. */
 static bool reset_one(void) {
   for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
     if ((pcb->flags & TF_INCONSISTENT) != 0) {
-      struct connection *connection = connection_of(pcb);
+      struct connection *connection = tw_connection_of(pcb);
       if (connection != NULL) {
         connection->error = ABI_ERROR_RESET;
       }
@@ -37,8 +46,8 @@ static bool reset_one(void) {
   return false;
 }
 
-void consistency_reset(void) {
+void tw_consistency_reset(void) {
   while (reset_one()) {
   }
-  consistency_lost = false;
+  tw_consistency_lost = false;
 }

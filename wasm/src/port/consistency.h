@@ -7,14 +7,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-extern bool consistency_lost; /* some connection waits for its reset */
-uint32_t consistency_failures(void);
-void consistency_reset(void);
+extern bool tw_consistency_lost; /* some connection waits for its reset */
+uint32_t tw_consistency_failures(void);
+void tw_consistency_reset(void);
 
 /* Called where lwIP works on no connection. */
 IN_PLACE static inline void consistency_restore(void) {
-  if (consistency_lost) {
-    consistency_reset();
+  if (tw_consistency_lost) {
+    tw_consistency_reset();
   }
 }
 

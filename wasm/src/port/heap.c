@@ -135,7 +135,7 @@ static void give_back(struct block *block, size_t class) {
 }
 #endif
 
-void *heap_allocate(size_t size) {
+void *tw_heap_allocate(size_t size) {
   if (size > 1u << 30) {
     return NULL;
   }
@@ -147,12 +147,12 @@ void *heap_allocate(size_t size) {
   return block->data;
 }
 
-void *heap_allocate_zeroed(size_t count, size_t size) {
-  void *memory = size != 0 && count > SIZE_MAX / size ? NULL : heap_allocate(count * size);
+void *tw_heap_allocate_zeroed(size_t count, size_t size) {
+  void *memory = size != 0 && count > SIZE_MAX / size ? NULL : tw_heap_allocate(count * size);
   return memory == NULL ? NULL : memset(memory, 0, count * size);
 }
 
-void heap_free(void *memory) {
+void tw_heap_free(void *memory) {
   if (memory != NULL) {
     struct block *block = (struct block *)((uint8_t *)memory - offsetof(struct block, data));
     size_t class = block->class;
@@ -161,4 +161,4 @@ void heap_free(void *memory) {
   }
 }
 
-uint32_t heap_used(void) { return (uint32_t)used; }
+uint32_t tw_heap_used(void) { return (uint32_t)used; }

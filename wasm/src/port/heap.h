@@ -6,6 +6,6 @@
 
 #include <stdint.h>
 
-uint32_t heap_used(void); /* bytes */
+uint32_t tw_heap_used(void); /* bytes */
 
 #endif

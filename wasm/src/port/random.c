@@ -34,7 +34,7 @@ static void sip_absorb(uint64_t v[4], uint64_t word) {
   v[0] ^= word;
 }
 
-uint64_t random_keyed(const void *message, uint32_t length) {
+uint64_t tw_random_keyed(const void *message, uint32_t length) {
   const uint8_t *bytes = message;
   uint64_t v[4] = {key_low ^ 0x736f6d6570736575, key_high ^ 0x646f72616e646f6d, key_low ^ 0x6c7967656e657261,
                    key_high ^ 0x7465646279746573};
@@ -54,35 +54,35 @@ uint64_t random_keyed(const void *message, uint32_t length) {
   return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
-void random_seed(uint64_t low, uint64_t high) {
+void tw_random_seed(uint64_t low, uint64_t high) {
   key_low = low;
   key_high = high;
   counter = 0;
 }
 
-uint32_t random_u32(void) {
+uint32_t tw_random_u32(void) {
   counter++;
-  return (uint32_t)random_keyed(&counter, sizeof counter);
+  return (uint32_t)tw_random_keyed(&counter, sizeof counter);
 }
 
 /* RFC 6528, section 3: a clock of 4 microseconds plus a keyed hash of the four-tuple. */
-uint32_t tcp_initial_sequence_number(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote,
+uint32_t tw_tcp_initial_sequence_number(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote,
                                      uint16_t remote_port) {
   uint8_t message[2 * ABI_ADDRESS_SIZE];
-  address_write(message, local, local_port);
-  address_write(message + ABI_ADDRESS_SIZE, remote, remote_port);
-  return (uint32_t)(now / 4) + (uint32_t)random_keyed(message, sizeof message);
+  tw_address_write(message, local, local_port);
+  tw_address_write(message + ABI_ADDRESS_SIZE, remote, remote_port);
+  return (uint32_t)(tw_now / 4) + (uint32_t)tw_random_keyed(message, sizeof message);
 }
 
 /* RFC 6864, section 4.3, and RFC 7739, section 5.4, which IPv4 can use, too: a keyed offset for each destination, and some
    counters that destinations share, so that nobody learns from the numbers he sees how much others get. */
-uint16_t ip4_identification(const struct ip4_addr *destination) {
+uint16_t tw_ip4_identification(const struct ip4_addr *destination) {
   static uint16_t counters[64];
   static uint32_t latest;
   static uint64_t hash; /* of the latest destination: they come in runs */
   uint32_t address = destination->addr;
   if (address != latest || hash == 0) {
-    hash = random_keyed(&address, sizeof address);
+    hash = tw_random_keyed(&address, sizeof address);
     latest = address;
   }
   return (uint16_t)(hash + counters[hash >> 58]++);

@@ -46,11 +46,11 @@ struct clock {
 static uint64_t earliest_tick; /* us: when the next of any clock is due, and nothing is to be done before */
 
 /* Of TCP's timestamps, in milliseconds. */
-u32_t sys_now(void) { return (u32_t)(now / 1000) - timestamp_back; }
+u32_t tw_sys_now(void) { return (u32_t)(tw_now / 1000) - tw_timestamp_back; }
 
 static uint32_t arp_idle(void) { return etharp_is_busy() ? 0 : NEVER; }
 
-bool timers_seek_neighbours(void) {
+bool tw_timers_seek_neighbours(void) {
   for (int i = 0; i < LWIP_ND6_NUM_NEIGHBORS; i++) {
     if (neighbor_cache[i].q != NULL) {
       return true;
@@ -181,15 +181,15 @@ static uint32_t retransmission_idle(const struct tcp_pcb *pcb) {
 /* An open connection that waits for nothing costs no ticks; one with keep-alive, none until its next probe. TIME-WAIT
    and FIN-WAIT-2 end in silence, so that nobody has to wake for them. */
 static uint32_t tcp_idle(void) {
-  uint32_t idle = tcp_reports_wait() ? 0 : NEVER;
+  uint32_t idle = tw_tcp_reports_wait() ? 0 : NEVER;
   tcp_timed = false;
   for (const struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL && idle > 0; pcb = pcb->next) {
     if (connection_is_busy(pcb)) {
       return 0;
     }
     idle = LWIP_MIN(idle, retransmission_idle(pcb));
-    struct connection *connection = connection_of(pcb);
-    uint64_t patience = connection == NULL ? 0 : connection_patience(connection);
+    struct connection *connection = tw_connection_of(pcb);
+    uint64_t patience = connection == NULL ? 0 : tw_connection_time_left(connection);
     if (patience != 0) {
       idle = LWIP_MIN(idle, (uint32_t)LWIP_MIN(patience / (TCP_TMR_INTERVAL * 1000), MOST_TICKS / 2));
     }
@@ -227,9 +227,9 @@ static uint32_t tcp_exchanges(void) { return lwip_stats.tcp.recv + lwip_stats.tc
 static uint32_t tcp_due; /* ticks of TCP that are still to run; the first of them may have paused */
 static uint32_t tcp_work, tcp_sent_before;
 
-void timers_tcp_work(uint32_t units) { tcp_work += units; }
+void tw_timers_tcp_work(uint32_t units) { tcp_work += units; }
 
-bool timers_tcp_pause(void) {
+bool tw_timers_tcp_pause(void) {
   return ++tcp_work / WORK_VISITS + lwip_stats.tcp.xmit - tcp_sent_before >= WORK_SEGMENTS;
 }
 
@@ -264,11 +264,11 @@ static bool run_tcp(void) {
 }
 
 static void run(struct clock *clock) {
-  if (now < clock->next) {
+  if (tw_now < clock->next) {
     return;
   }
   uint64_t interval = (uint64_t)clock->interval * 1000;
-  uint64_t missed = (now - clock->next) / interval + 1;
+  uint64_t missed = (tw_now - clock->next) / interval + 1;
   clock->next += missed * interval;
   if (!clock->ages && clock != tcp_clock && clock->idle() == NEVER) {
     return;
@@ -295,29 +295,29 @@ static void run(struct clock *clock) {
   }
 }
 
-bool timers_advance(double time) {
+bool tw_timers_advance(double time) {
   if (time * 1e6 >= (double)tcp_clock->next) {
     return false;
   }
-  now = LWIP_MAX(now, (uint64_t)(time * 1e6));
+  tw_now = LWIP_MAX(tw_now, (uint64_t)(time * 1e6));
   return true;
 }
 
 static bool slow_changed;
 
-void timers_changed(void) { slow_changed = true; }
+void tw_timers_changed(void) { slow_changed = true; }
 
-void timers_tcp_changed(void) { tcp_exchanged--; }
+void tw_timers_tcp_changed(void) { tcp_exchanged--; }
 
-void timers_start(void) {
+void tw_timers_start(void) {
   tcp_ticks = 1; /* lwIP takes 0 for "no measurement under way" */
   for (int i = 0; i < CLOCKS; i++) {
-    clocks[i].next = now + (uint64_t)clocks[i].interval * 1000;
+    clocks[i].next = tw_now + (uint64_t)clocks[i].interval * 1000;
   }
 }
 
-bool timers_run(void) {
-  if (now < earliest_tick && tcp_due == 0) {
+bool tw_timers_run(void) {
+  if (tw_now < earliest_tick && tcp_due == 0) {
     return false;
   }
   earliest_tick = UINT64_MAX;
@@ -328,7 +328,7 @@ bool timers_run(void) {
   return tcp_due > 0 && run_tcp();
 }
 
-double timers_next_tick(void) { return (double)earliest_tick / 1e6; }
+double tw_timers_next_tick(void) { return (double)earliest_tick / 1e6; }
 
 static uint64_t due(const struct clock *clock, uint32_t idle) {
   return idle == NEVER ? UINT64_MAX : clock->next + (uint64_t)idle * clock->interval * 1000;
@@ -343,8 +343,8 @@ static uint64_t slow_deadline(void) {
   uint32_t exchanges = lwip_stats.etharp.xmit + lwip_stats.etharp.recv + lwip_stats.nd6.xmit + lwip_stats.nd6.recv +
                        lwip_stats.ip_frag.recv + lwip_stats.ip6_frag.recv + lwip_stats.igmp.recv +
                        lwip_stats.igmp.xmit + lwip_stats.mld6.recv + lwip_stats.mld6.xmit;
-  if (slow_changed || now >= walked + WALK_INTERVAL || exchanges != exchanged || now >= earliest) {
-    walked = now;
+  if (slow_changed || tw_now >= walked + WALK_INTERVAL || exchanges != exchanged || tw_now >= earliest) {
+    walked = tw_now;
     exchanged = exchanges;
     slow_changed = false;
     earliest = UINT64_MAX;
@@ -355,12 +355,12 @@ static uint64_t slow_deadline(void) {
   return earliest;
 }
 
-double timers_deadline(void) {
-  uint32_t idle = tcp_exchanges() != tcp_exchanged || tcp_reports_wait() ? 0 : tcp_idle_ticks;
+double tw_timers_deadline(void) {
+  uint32_t idle = tcp_exchanges() != tcp_exchanged || tw_tcp_reports_wait() ? 0 : tcp_idle_ticks;
   uint64_t earliest = LWIP_MIN(slow_deadline(), due(tcp_clock, idle));
   /* Half a microsecond more, so that the host's clock, cut to microseconds, is not before the deadline it was told. */
   return earliest == UINT64_MAX ? INFINITY : ((double)earliest + 0.5) / 1e6;
 }
 
 /* lwIP would start its own timers here. */
-void sys_timeouts_init(void) {}
+void tw_sys_timeouts_init(void) {}

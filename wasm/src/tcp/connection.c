@@ -13,16 +13,16 @@
 
 static uint32_t count;
 
-uint32_t tcp_connections(void) { return count; }
+uint32_t tw_tcp_connections(void) { return count; }
 
 /* lwIP is freeing the control block, for whatever reason; an error callback, if any, comes after this. */
 static void on_destroyed(u8_t id, void *argument) {
   (void)id;
   struct connection *connection = argument;
-  timers_tcp_work(connection->pcb->snd_queuelen + WORK_VISITS);
+  tw_timers_tcp_work(connection->pcb->snd_queuelen + WORK_VISITS);
   connection->pcb = NULL;
   count--;
-  connection_release(connection);
+  tw_connection_release(connection);
 }
 
 static err_t on_received(void *argument, struct tcp_pcb *pcb, struct pbuf *data, err_t error) {
@@ -30,12 +30,12 @@ static err_t on_received(void *argument, struct tcp_pcb *pcb, struct pbuf *data,
   (void)pcb;
   (void)error;
   if (data == NULL) {
-    event_add(ABI_EVENT_EOF, connection->handle, 0);
+    tw_event_add(ABI_EVENT_EOF, connection->handle, 0);
   } else {
     connection->unread += data->tot_len;
-    event_add_data(connection->handle, data);
+    tw_event_add_data(connection->handle, data);
     pbuf_free(data);
-    connection_measure_window(connection);
+    tw_connection_measure_window(connection);
   }
   return ERR_OK;
 }
@@ -49,10 +49,10 @@ static void on_error(void *argument, err_t error) {
     int32_t told = connection->error != 0 ? connection->error : ABI_ERROR_TIMED_OUT;
     connection->error = error == ERR_CLSD ? 0 : told;
   }
-  connection_report(connection, CONNECTION_ENDED);
+  tw_connection_report(connection, CONNECTION_ENDED);
 }
 
-void connection_established(struct connection *connection) {
+void tw_connection_established(struct connection *connection) {
   struct tcp_pcb *pcb = connection->pcb;
   connection->flags |= CONNECTION_ESTABLISHED;
   if (pcb->rcv_wnd > ABI_TCP_FIRST_WINDOW) {
@@ -61,12 +61,12 @@ void connection_established(struct connection *connection) {
     pcb->rcv_ann_right_edge = pcb->rcv_nxt + ABI_TCP_FIRST_WINDOW; /* a SYN never offers more than 65,535 */
   }
   connection->window_edge = pcb->rcv_nxt + pcb->rcv_wnd;
-  connection->window_opened = now;
+  connection->window_opened = tw_now;
 }
 
 /* Filling a whole window took a round trip at least. Where that was long and the application has read what came, the
    window may be what holds the peer back: it doubles. */
-void connection_measure_window(struct connection *connection) {
+void tw_connection_measure_window(struct connection *connection) {
   struct tcp_pcb *pcb = connection->pcb;
   if (TCP_SEQ_LT(pcb->rcv_nxt, connection->window_edge)) {
     return;
@@ -79,18 +79,18 @@ void connection_measure_window(struct connection *connection) {
     tcp_update_rcv_ann_wnd(pcb);
   }
   connection->window_edge = pcb->rcv_nxt + pcb->rcv_wnd;
-  connection->window_opened = now;
+  connection->window_opened = tw_now;
 }
 
-struct connection *connection_new(struct tcp_pcb *pcb) {
+struct connection *tw_connection_new(struct tcp_pcb *pcb) {
   static const struct tcp_ext_arg_callbacks callbacks = {.destroy = on_destroyed};
-  struct connection *connection = heap_allocate_zeroed(1, sizeof *connection);
+  struct connection *connection = tw_heap_allocate_zeroed(1, sizeof *connection);
   if (connection == NULL) {
     return NULL;
   }
-  connection->handle = handle_open(HANDLE_CONNECTION, connection);
+  connection->handle = tw_handle_open(HANDLE_CONNECTION, connection);
   if (connection->handle < 0) {
-    heap_free(connection);
+    tw_heap_free(connection);
     return NULL;
   }
   connection->pcb = pcb;
@@ -105,12 +105,12 @@ struct connection *connection_new(struct tcp_pcb *pcb) {
   return connection;
 }
 
-IN_PLACE struct connection *connection_of(const struct tcp_pcb *pcb) { return tcp_ext_arg_get(pcb, 0); }
+IN_PLACE struct connection *tw_connection_of(const struct tcp_pcb *pcb) { return tcp_ext_arg_get(pcb, 0); }
 
-void connection_release(struct connection *connection) {
+void tw_connection_release(struct connection *connection) {
   if (connection->pcb == NULL && connection->handle == 0 &&
       (connection->flags & (CONNECTION_PENDING | CONNECTION_REPORT)) == 0) {
-    heap_free(connection);
+    tw_heap_free(connection);
   }
 }
 
@@ -133,12 +133,12 @@ static err_t on_received_by_orphan(void *argument, struct tcp_pcb *pcb, struct p
 }
 
 /* The host has let go: lwIP delivers what was written, says FIN and frees the rest by itself. */
-void connection_orphan(struct connection *connection) {
+void tw_connection_orphan(struct connection *connection) {
   struct tcp_pcb *pcb = connection->pcb;
   connection->handle = 0;
   connection->flags &= ~(uint32_t)(CONNECTION_WANTS_ROOM | CONNECTION_ENDED);
   if (pcb == NULL) {
-    connection_release(connection);
+    tw_connection_release(connection);
     return;
   }
   connection->progressed = tcp_ticks;
@@ -159,23 +159,23 @@ void connection_orphan(struct connection *connection) {
 static void note_progress(struct connection *connection) {
   if (connection->pcb->lastack != connection->acknowledged) {
     connection->acknowledged = connection->pcb->lastack;
-    connection->progress = now;
+    connection->progress = tw_now;
     connection->progressed = tcp_ticks;
   }
 }
 
-uint64_t connection_patience(struct connection *connection) {
+uint64_t tw_connection_time_left(struct connection *connection) {
   const struct tcp_pcb *pcb = connection->pcb;
   if (connection->user_timeout == 0) {
     return 0;
   }
   note_progress(connection);
   if (pcb->unacked == NULL && pcb->unsent == NULL) {
-    connection->progress = now;
+    connection->progress = tw_now;
     return 0;
   }
   uint64_t due = connection->progress + (uint64_t)connection->user_timeout * 1000;
-  return due > now ? due - now : 1;
+  return due > tw_now ? due - tw_now : 1;
 }
 
 /* True where the peer of a connection that the host has closed has made no progress for too long: it answers every probe
@@ -196,8 +196,8 @@ static bool orphan_gives_up(struct connection *connection) {
   return tcp_ticks - connection->progressed > CONNECTION_ORPHAN_TICKS;
 }
 
-bool connection_gives_up(struct tcp_pcb *pcb) {
-  struct connection *connection = connection_of(pcb);
+bool tw_connection_gives_up(struct tcp_pcb *pcb) {
+  struct connection *connection = tw_connection_of(pcb);
   return connection != NULL &&
-         (connection_patience(connection) == 1 || (connection->handle == 0 && orphan_gives_up(connection)));
+         (tw_connection_time_left(connection) == 1 || (connection->handle == 0 && orphan_gives_up(connection)));
 }

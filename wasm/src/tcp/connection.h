@@ -58,24 +58,24 @@ struct listener {
   int32_t handle;
 };
 
-struct connection *connection_new(struct tcp_pcb *pcb); /* or NULL */
-struct connection *connection_of(const struct tcp_pcb *pcb); /* or NULL: before accept, and for listeners */
-void connection_release(struct connection *connection);
-void connection_orphan(struct connection *connection);
+struct connection *tw_connection_new(struct tcp_pcb *pcb); /* or NULL */
+struct connection *tw_connection_of(const struct tcp_pcb *pcb); /* or NULL: before accept, and for listeners */
+void tw_connection_release(struct connection *connection);
+void tw_connection_orphan(struct connection *connection);
 
-void connection_established(struct connection *connection); /* offers the first window, and withholds the rest */
-void connection_measure_window(struct connection *connection); /* after rcv_nxt has moved */
+void tw_connection_established(struct connection *connection); /* offers the first window, and withholds the rest */
+void tw_connection_measure_window(struct connection *connection); /* after rcv_nxt has moved */
 
 /* True where something that began at `since` is the last of several long waits in a row, which `count` counts. */
 static inline bool connection_waits_long(uint32_t *count, uint64_t since) {
-  *count = now - since >= CONNECTION_LONG_WAIT ? *count + 1 : 0;
+  *count = tw_now - since >= CONNECTION_LONG_WAIT ? *count + 1 : 0;
   bool enough = *count == CONNECTION_LONG_WAITS;
   *count = enough ? 0 : *count;
   return enough;
 }
 
 /* Microseconds until the user's time-out, at least 1; 0 where none runs. Notes what was acknowledged. */
-uint64_t connection_patience(struct connection *connection);
-uint32_t tcp_connections(void);
+uint64_t tw_connection_time_left(struct connection *connection);
+uint32_t tw_tcp_connections(void);
 
 #endif

@@ -27,31 +27,31 @@ enum { MOST_KEEPALIVE = 32767000, MOST_PROBES = 127 };
 /* Begins a call on a handle: nothing has left yet, and TCP's timers are looked at again, since a call may start one though
    nothing leaves, where a window is closed or no route leads to the peer. */
 static struct connection *begin_call(int32_t handle) {
-  control[ABI_CONTROL_SENT_AT_ONCE] = 0;
-  timers_tcp_changed();
+  tw_control[ABI_CONTROL_SENT_AT_ONCE] = 0;
+  tw_timers_tcp_changed();
   consistency_restore();
-  return handle_object(handle, HANDLE_CONNECTION);
+  return tw_handle_object(handle, HANDLE_CONNECTION);
 }
 
 static err_t on_connected(void *argument, struct tcp_pcb *pcb, err_t error) {
   struct connection *connection = argument;
   (void)error;
-  connection_established(connection);
+  tw_connection_established(connection);
   connection->error = 0;
-  event_add_addresses(ABI_EVENT_CONNECTED, connection->handle, 0, &pcb->local_ip, pcb->local_port, &pcb->remote_ip,
+  tw_event_add_addresses(ABI_EVENT_CONNECTED, connection->handle, 0, &pcb->local_ip, pcb->local_port, &pcb->remote_ip,
                       pcb->remote_port);
   return ERR_OK;
 }
 
 static err_t on_accepted(void *argument, struct tcp_pcb *pcb, err_t error) {
   struct listener *listener = argument;
-  struct connection *connection = pcb != NULL && error == ERR_OK ? connection_new(pcb) : NULL;
+  struct connection *connection = pcb != NULL && error == ERR_OK ? tw_connection_new(pcb) : NULL;
   if (connection == NULL) {
     return ERR_MEM; /* lwIP resets it; the peer may try again */
   }
-  connection_established(connection);
+  tw_connection_established(connection);
   tcp_backlog_delayed(pcb); /* it keeps its place in the backlog until the application takes it */
-  event_add_addresses(ABI_EVENT_ACCEPTED, listener->handle, connection->handle, &pcb->local_ip, pcb->local_port,
+  tw_event_add_addresses(ABI_EVENT_ACCEPTED, listener->handle, connection->handle, &pcb->local_ip, pcb->local_port,
                       &pcb->remote_ip, pcb->remote_port);
   return ERR_OK;
 }
@@ -60,13 +60,13 @@ static err_t on_accepted(void *argument, struct tcp_pcb *pcb, err_t error) {
 static uint16_t ephemeral_port(const ip_addr_t *local, const ip_addr_t *remote, uint16_t remote_port) {
   static uint16_t counters[16];
   uint8_t message[2 * ABI_ADDRESS_SIZE];
-  address_write(message, local, 0);
-  address_write(message + ABI_ADDRESS_SIZE, remote, remote_port);
-  uint64_t hash = random_keyed(message, sizeof message);
+  tw_address_write(message, local, 0);
+  tw_address_write(message + ABI_ADDRESS_SIZE, remote, remote_port);
+  uint64_t hash = tw_random_keyed(message, sizeof message);
   uint16_t *counter = &counters[hash >> 60];
   for (int tries = 0; tries < EPHEMERAL_PORTS; tries++) {
     uint16_t port = (uint16_t)(FIRST_EPHEMERAL + ((uint32_t)hash + ++*counter) % EPHEMERAL_PORTS);
-    if (!tcp_tuple_in_use(local, port, remote, remote_port)) {
+    if (!tw_tcp_tuple_in_use(local, port, remote, remote_port)) {
       return port;
     }
   }
@@ -78,7 +78,7 @@ static bool is_one_host(const ip_addr_t *remote) {
   struct netif *netif = IP_IS_V4(remote) ? ip_route(IP4_ADDR_ANY, remote) : NULL;
   return !ip_addr_isany(remote) && !ip_addr_ismulticast(remote) &&
          !(netif != NULL && ip4_addr_isbroadcast(ip_2_ip4(remote), netif)) &&
-         !(IP_IS_V6(remote) && ip_addr_isloopback(remote) && !interface_owns(remote));
+         !(IP_IS_V6(remote) && ip_addr_isloopback(remote) && !tw_interface_owns(remote));
 }
 
 /* Chooses the local end: what the caller named, or what the route suggests. */
@@ -87,10 +87,10 @@ static int32_t choose_local(struct tcp_pcb *pcb, const ip_addr_t *remote, uint16
     return ABI_ERROR_NO_ROUTE;
   }
   if (!ip_addr_isany(&pcb->local_ip)) {
-    if (!interface_owns(&pcb->local_ip)) {
+    if (!tw_interface_owns(&pcb->local_ip)) {
       return ABI_ERROR_ADDRESS_NOT_AVAILABLE;
     }
-  } else if (interface_owns(remote)) {
+  } else if (tw_interface_owns(remote)) {
     ip_addr_copy(pcb->local_ip, *remote); /* a host that talks to itself */
   } else {
     struct netif *netif = ip_route(&pcb->local_ip, remote);
@@ -104,18 +104,18 @@ static int32_t choose_local(struct tcp_pcb *pcb, const ip_addr_t *remote, uint16
     pcb->local_port = ephemeral_port(&pcb->local_ip, remote, remote_port);
     return pcb->local_port == 0 ? ABI_ERROR_ADDRESS_IN_USE : 0;
   }
-  if (tcp_tuple_in_use(&pcb->local_ip, local_port, remote, remote_port)) {
+  if (tw_tcp_tuple_in_use(&pcb->local_ip, local_port, remote, remote_port)) {
     return ABI_ERROR_ADDRESS_IN_USE;
   }
   ip_set_option(pcb, SOF_REUSEADDR);
-  return error_from_lwip(tcp_bind(pcb, &pcb->local_ip, local_port));
+  return tw_error_from_lwip(tcp_bind(pcb, &pcb->local_ip, local_port));
 }
 
 int32_t abi_tcp_connect(int32_t family, int32_t remote_port, int32_t local_port, int32_t scope) {
   ip_addr_t remote, local;
   if ((family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || remote_port <= 0 || remote_port > 65535 ||
-      local_port < 0 || local_port > 65535 || !address_read(&remote, family, scratch, scope) ||
-      !address_read(&local, family, scratch + 16, scope)) {
+      local_port < 0 || local_port > 65535 || !tw_address_read(&remote, family, tw_scratch, scope) ||
+      !tw_address_read(&local, family, tw_scratch + 16, scope)) {
     return ABI_ERROR_INVALID;
   }
   struct tcp_pcb *pcb = tcp_new_ip_type(IP_GET_TYPE(&remote));
@@ -124,7 +124,7 @@ int32_t abi_tcp_connect(int32_t family, int32_t remote_port, int32_t local_port,
   }
   ip_addr_copy(pcb->local_ip, local);
   int32_t error = choose_local(pcb, &remote, (uint16_t)remote_port, (uint16_t)local_port);
-  struct connection *connection = error == 0 ? connection_new(pcb) : NULL;
+  struct connection *connection = error == 0 ? tw_connection_new(pcb) : NULL;
   if (connection == NULL) {
     pcb->local_port = local_port == 0 ? 0 : pcb->local_port; /* not bound through lwIP: nothing to unlist */
     tcp_close(pcb);
@@ -135,9 +135,9 @@ int32_t abi_tcp_connect(int32_t family, int32_t remote_port, int32_t local_port,
     int32_t handle = connection->handle;
     pcb->local_port = local_port == 0 ? 0 : pcb->local_port;
     connection->handle = 0;
-    handle_close(handle);
+    tw_handle_close(handle);
     tcp_close(pcb);
-    return error_from_lwip(failure);
+    return tw_error_from_lwip(failure);
   }
   return connection->handle;
 }
@@ -162,22 +162,22 @@ int32_t abi_tcp_listen(int32_t family, int32_t port, int32_t backlog, int32_t sc
   bool shares = (family & ABI_SHARE_PORT) != 0;
   family &= ~ABI_SHARE_PORT;
   if ((family != ABI_FAMILY_ANY && family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || port < 0 || port > 65535 || backlog < 1 || backlog > ABI_MAX_BACKLOG ||
-      !address_read(&address, family, scratch, scope)) {
+      !tw_address_read(&address, family, tw_scratch, scope)) {
     return ABI_ERROR_INVALID;
   }
   if (family == ABI_FAMILY_ANY) {
     address = *IP_ANY_TYPE;
-  } else if (!ip_addr_isany(&address) && !interface_owns(&address)) {
+  } else if (!ip_addr_isany(&address) && !tw_interface_owns(&address)) {
     return ABI_ERROR_ADDRESS_NOT_AVAILABLE;
   }
   for (int tries = 0; port == 0 && tries < EPHEMERAL_PORTS; tries++) {
-    uint16_t candidate = (uint16_t)(FIRST_EPHEMERAL + random_u32() % EPHEMERAL_PORTS);
+    uint16_t candidate = (uint16_t)(FIRST_EPHEMERAL + tw_random_u32() % EPHEMERAL_PORTS);
     port = listens_on(candidate, &address, false) ? 0 : candidate;
   }
   if (port == 0 || listens_on((uint16_t)port, &address, shares)) {
     return ABI_ERROR_ADDRESS_IN_USE;
   }
-  struct listener *listener = heap_allocate_zeroed(1, sizeof *listener);
+  struct listener *listener = tw_heap_allocate_zeroed(1, sizeof *listener);
   struct tcp_pcb *pcb = tcp_new_ip_type(IP_GET_TYPE(&address)), *listening = NULL;
   err_t error = ERR_MEM;
   if (listener != NULL && pcb != NULL) {
@@ -188,12 +188,12 @@ int32_t abi_tcp_listen(int32_t family, int32_t port, int32_t backlog, int32_t sc
       listening = tcp_listen_with_backlog_and_err(pcb, 1, &error);
     }
   }
-  int32_t handle = listening == NULL ? error_from_lwip(error) : handle_open(HANDLE_LISTENER, listener);
+  int32_t handle = listening == NULL ? tw_error_from_lwip(error) : tw_handle_open(HANDLE_LISTENER, listener);
   if (handle < 0) {
     if (listening != NULL || pcb != NULL) {
       tcp_close(listening != NULL ? listening : pcb);
     }
-    heap_free(listener);
+    tw_heap_free(listener);
     return handle;
   }
   tcp_backlog_set(listening, (u16_t)backlog); /* lwIP's call takes 8 bits */
@@ -205,7 +205,7 @@ int32_t abi_tcp_listen(int32_t family, int32_t port, int32_t backlog, int32_t sc
 }
 
 int32_t abi_tcp_local_port(int32_t handle) {
-  const struct listener *listener = handle_object(handle, HANDLE_LISTENER);
+  const struct listener *listener = tw_handle_object(handle, HANDLE_LISTENER);
   return listener == NULL ? ABI_ERROR_BAD_HANDLE : listener->pcb->local_port;
 }
 
@@ -215,16 +215,16 @@ int32_t abi_tcp_local_port(int32_t handle) {
 static void send_now_or_later(struct connection *connection, bool small, double time) {
   struct tcp_pcb *pcb = connection->pcb;
   bool waits = small && pcb->unacked != NULL && pcb->unacked->next != NULL;
-  if (time > 0 && !waits && timers_advance(time)) {
-    tcp_emit_in_flush(true);
+  if (time > 0 && !waits && tw_timers_advance(time)) {
+    tw_tcp_emit_in_flush(true);
     err_t error = tcp_output(pcb);
-    tcp_emit_in_flush(false);
-    if (error == ERR_OK && control[ABI_CONTROL_SENT_AT_ONCE] != 0 && !tcp_others_pending(connection)) {
+    tw_tcp_emit_in_flush(false);
+    if (error == ERR_OK && tw_control[ABI_CONTROL_SENT_AT_ONCE] != 0 && !tw_tcp_others_pending(connection)) {
       return;
     }
   }
-  control[ABI_CONTROL_SENT_AT_ONCE] = 0;
-  connection_send_later(connection);
+  tw_control[ABI_CONTROL_SENT_AT_ONCE] = 0;
+  tw_connection_send_later(connection);
 }
 
 /* Microseconds for which a connection that did not take all of a write is not tried again. Room in its own queue is
@@ -242,7 +242,7 @@ static uint64_t refusal_delay(struct connection *connection, err_t error) {
 }
 
 int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
-  control[ABI_CONTROL_SEND_FULL] = 0;
+  tw_control[ABI_CONTROL_SEND_FULL] = 0;
   struct connection *connection = begin_call(handle);
   if (connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
@@ -260,10 +260,10 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
     length = (int32_t)LWIP_MIN((uint32_t)length, CALL_SEGMENTS * size);
   }
   /* A piece that fills most of the staging area stays there, if all of it can be taken. */
-  const uint8_t *data = staging();
+  const uint8_t *data = tw_staging();
   /* The limit is a soft one: where there is room for a part, all is taken, so that pieces stay whole. */
-  bool has_room = connection_send_room(connection) > 0;
-  bool stays = has_room && length >= WORTH_REFERRING && length <= (int32_t)tcp_sndbuf(pcb) && staging_may_stay();
+  bool has_room = tw_connection_send_room(connection) > 0;
+  bool stays = has_room && length >= WORTH_REFERRING && length <= (int32_t)tcp_sndbuf(pcb) && tw_staging_may_stay();
   int32_t taken = 0;
   err_t error = ERR_OK;
   while (has_room && taken < length && error == ERR_OK) {
@@ -279,17 +279,17 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
     connection->refusals = 0;
   }
   if (stays) {
-    staging_stays(taken > 0);
+    tw_staging_stays(taken > 0);
   }
   if (error != ERR_OK && error != ERR_MEM) {
     consistency_restore();
-    return connection->pcb == NULL ? ABI_ERROR_RESET : error_from_lwip(error);
+    return connection->pcb == NULL ? ABI_ERROR_RESET : tw_error_from_lwip(error);
   }
   send_now_or_later(connection, asked < WORTH_REFERRING, time);
-  if (taken < asked || connection_send_room(connection) == 0) {
-    control[ABI_CONTROL_SEND_FULL] = 1;
-    connection->stalled = now + refusal_delay(connection, error);
-    connection_report(connection, CONNECTION_WANTS_ROOM);
+  if (taken < asked || tw_connection_send_room(connection) == 0) {
+    tw_control[ABI_CONTROL_SEND_FULL] = 1;
+    connection->stalled = tw_now + refusal_delay(connection, error);
+    tw_connection_report(connection, CONNECTION_WANTS_ROOM);
   }
   return taken;
 }
@@ -324,21 +324,21 @@ int32_t abi_tcp_shutdown(int32_t handle) {
   if (connection->pcb == NULL) {
     return ABI_ERROR_NOT_CONNECTED;
   }
-  return error_from_lwip(tcp_shutdown(connection->pcb, 0, 1));
+  return tw_error_from_lwip(tcp_shutdown(connection->pcb, 0, 1));
 }
 
 int32_t abi_tcp_close(int32_t handle) {
-  struct listener *listener = handle_object(handle, HANDLE_LISTENER);
+  struct listener *listener = tw_handle_object(handle, HANDLE_LISTENER);
   struct connection *connection = begin_call(handle);
   if (listener == NULL && connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
-  handle_close(handle);
+  tw_handle_close(handle);
   if (listener != NULL) {
-    tcp_listen_close(listener->pcb);
-    heap_free(listener);
+    tw_tcp_listen_close(listener->pcb);
+    tw_heap_free(listener);
   } else {
-    connection_orphan(connection);
+    tw_connection_orphan(connection);
   }
   return 0;
 }
@@ -349,14 +349,14 @@ int32_t abi_tcp_abort(int32_t handle) {
     return ABI_ERROR_BAD_HANDLE;
   }
   struct tcp_pcb *pcb = connection->pcb;
-  handle_close(handle);
+  tw_handle_close(handle);
   connection->handle = 0;
   connection->flags &= ~(uint32_t)(CONNECTION_WANTS_ROOM | CONNECTION_ENDED);
   if (pcb != NULL) {
     tcp_err(pcb, NULL);
     tcp_abort(pcb);
   } else {
-    connection_release(connection);
+    tw_connection_release(connection);
   }
   return 0;
 }
@@ -369,7 +369,7 @@ int32_t abi_tcp_accepted(int32_t handle) {
   if (connection->pcb != NULL) {
     tcp_backlog_accepted(connection->pcb);
   }
-  return tcp_listen_waits;
+  return tw_tcp_admission_waits();
 }
 
 int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value) {
@@ -414,7 +414,7 @@ int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value) {
       return 0;
     case ABI_OPTION_USER_TIMEOUT:
       connection->user_timeout = (uint32_t)value;
-      connection->progress = now;
+      connection->progress = tw_now;
       return 0;
     default:
       return ABI_ERROR_INVALID;

@@ -27,7 +27,7 @@ static struct {
 
 static bool in_flush;
 
-void tcp_emit_in_flush(bool begins) {
+void tw_tcp_emit_in_flush(bool begins) {
   in_flush = begins;
   before.pcb = NULL;
 }
@@ -53,8 +53,8 @@ static uint32_t header_of(const struct tcp_pcb *pcb, const struct interface *int
   bool v6 = IP_IS_V6(&pcb->remote_ip);
   uint32_t header = link + (v6 ? IP6_HLEN : IP_HLEN);
   if (length < header + TCP_HLEN || packet[0] != (v6 ? 0x60 | pcb->tos >> 4 : 0x45) ||
-      packet[v6 ? 6 : 9] != IP_PROTO_TCP || (!v6 && (read16(packet + 6) & 0x3fff) != 0) ||
-      read16(frame + header) != pcb->local_port || read16(frame + header + 2) != pcb->remote_port) {
+      packet[v6 ? 6 : 9] != IP_PROTO_TCP || (!v6 && (tw_read16(packet + 6) & 0x3fff) != 0) ||
+      tw_read16(frame + header) != pcb->local_port || tw_read16(frame + header + 2) != pcb->remote_port) {
     return 0;
   }
   return header;
@@ -84,7 +84,7 @@ static uint32_t copy_payload_summed(uint8_t *to, const struct pbuf *part, uint32
   bool odd = false;
   for (; part != NULL; skip = 0, part = part->next) {
     uint16_t length = (uint16_t)(part->len - skip);
-    uint16_t piece = checksum_copy(to, (const uint8_t *)part->payload + skip, length);
+    uint16_t piece = tw_checksum_copy(to, (const uint8_t *)part->payload + skip, length);
     sum += odd ? (uint16_t)SWAP_BYTES_IN_WORD(piece) : piece;
     odd ^= length & 1;
     to += length;
@@ -93,7 +93,7 @@ static uint32_t copy_payload_summed(uint8_t *to, const struct pbuf *part, uint32
 }
 
 /* LWIP_HOOK_TCP_EMIT: sends the segment, whose `p` begins with its TCP header, and returns true; or returns false. */
-bool tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif) {
+bool tw_tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif) {
   struct interface *interface = netif->state;
   uint32_t at = interface->block[ABI_BLOCK_TRANSMIT_LENGTH], length = segment->p->tot_len;
   if (!in_flush || interface->kind > ABI_KIND_TAP) {
@@ -132,18 +132,18 @@ bool tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif)
     memcpy(tcp + 16, &complement, sizeof complement);
   }
   if (IP_IS_V6(&pcb->remote_ip)) {
-    write16(frame + header - IP6_HLEN + 4, length);
+    tw_write16(frame + header - IP6_HLEN + 4, length);
   } else {
     uint8_t *packet = frame + header - IP_HLEN;
-    write16(packet + 2, IP_HLEN + length);
-    write16(packet + 4, ip4_identification(ip_2_ip4(&pcb->remote_ip)));
-    write16(packet + 10, 0);
+    tw_write16(packet + 2, IP_HLEN + length);
+    tw_write16(packet + 4, tw_ip4_identification(ip_2_ip4(&pcb->remote_ip)));
+    tw_write16(packet + 10, 0);
     if ((netif->chksum_flags & NETIF_CHECKSUM_GEN_IP) != 0) {
       uint32_t sum = 0;
       for (int i = 0; i < IP_HLEN; i += 2) {
-        sum += read16(packet + i);
+        sum += tw_read16(packet + i);
       }
-      write16(packet + 10, ~fold(sum));
+      tw_write16(packet + 10, ~fold(sum));
     }
     IP_STATS_INC(ip.xmit);
   }

@@ -4,6 +4,6 @@
 
 #include <stdbool.h>
 
-void tcp_emit_in_flush(bool begins);
+void tw_tcp_emit_in_flush(bool begins);
 
 #endif

@@ -5,7 +5,7 @@
 #include "tcp/connection.h"
 #include "tcp/tcp_output.h"
 
-static bool has_peer(const struct tcp_pcb *pcb) { return !interface_owns(&pcb->remote_ip); }
+static bool has_peer(const struct tcp_pcb *pcb) { return !tw_interface_owns(&pcb->remote_ip); }
 
 /* Whether our FIN was said and is not acknowledged, or is yet to be said where the handle is closed. */
 static bool is_finishing(const struct tcp_pcb *pcb) {
@@ -16,7 +16,7 @@ static bool is_finishing(const struct tcp_pcb *pcb) {
       return true;
     case ESTABLISHED:
     case CLOSE_WAIT: {
-      const struct connection *connection = connection_of(pcb);
+      const struct connection *connection = tw_connection_of(pcb);
       return connection != NULL && connection->handle == 0;
     }
     default:
@@ -57,6 +57,6 @@ int32_t abi_tcp_end(void) {
       tcp_abort(pcb);
     }
   }
-  tcp_flush();
+  tw_tcp_flush();
   return count;
 }

@@ -5,8 +5,8 @@
 #include "tcp/connection.h"
 
 int32_t abi_tcp_information(int32_t handle) {
-  const struct connection *connection = handle_object(handle, HANDLE_CONNECTION);
-  uint32_t *words = (uint32_t *)(void *)scratch;
+  const struct connection *connection = tw_handle_object(handle, HANDLE_CONNECTION);
+  uint32_t *words = (uint32_t *)(void *)tw_scratch;
   if (connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }

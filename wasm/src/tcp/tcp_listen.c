@@ -23,9 +23,9 @@ enum {
   SCALE = 15, SACK = 16, COOKIE = 32, TIMESTAMP_BITS = 63,
 };
 
-uint32_t tcp_cookies, tcp_backlog_drops;
-uint32_t timestamp_back;
-bool tcp_listen_waits;
+uint32_t tw_tcp_cookies, tw_tcp_backlog_drops;
+uint32_t tw_timestamp_back;
+static bool some_wait; /* for room in a backlog */
 
 /* Segment sizes that a cookie can express: a peer's is rounded down. Those of IPv4 and IPv6 over Ethernet and over usual
    tunnels, jumbo frames, and the largest; the first is for peers with less than the default of RFC 9293, section 3.7.1. */
@@ -33,16 +33,16 @@ static const uint16_t sizes[SIZES] = {48, 536, 1220, 1380, 1440, 1460, 8940, TCP
 
 static uint32_t cookie_period; /* when the latest was sent, counted from 1; 0 if none was */
 
-static uint32_t period(void) { return (uint32_t)(now >> PERIOD) + 1; }
+static uint32_t period(void) { return (uint32_t)(tw_now >> PERIOD) + 1; }
 
 /* 29 bits of a keyed hash of both ends, the peer's sequence number and the time, and room for the index of a size. */
 static uint32_t cookie(uint16_t local_port, uint16_t remote_port, uint32_t sequence, uint32_t of_period) {
   uint32_t message[2 * ABI_ADDRESS_SIZE / 4 + 2];
-  address_write((uint8_t *)message, ip_current_dest_addr(), local_port);
-  address_write((uint8_t *)message + ABI_ADDRESS_SIZE, ip_current_src_addr(), remote_port);
+  tw_address_write((uint8_t *)message, ip_current_dest_addr(), local_port);
+  tw_address_write((uint8_t *)message + ABI_ADDRESS_SIZE, ip_current_src_addr(), remote_port);
   message[2 * ABI_ADDRESS_SIZE / 4] = sequence;
   message[2 * ABI_ADDRESS_SIZE / 4 + 1] = of_period;
-  return (uint32_t)random_keyed(message, sizeof message) & ~(uint32_t)(SIZES - 1);
+  return (uint32_t)tw_random_keyed(message, sizeof message) & ~(uint32_t)(SIZES - 1);
 }
 
 static bool cookie_is_valid(uint16_t local_port, uint16_t remote_port, uint32_t sequence, uint32_t value) {
@@ -63,7 +63,7 @@ static bool is_full(void) {
 }
 
 /* LWIP_HOOK_TCP_LISTEN: a SYN, or an acknowledgement that belongs to no connection. */
-uint8_t tcp_listen_decide(const struct tcp_pcb_listen *pcb, bool acknowledges, bool syn, uint32_t sequence,
+uint8_t tw_tcp_listen_decide(const struct tcp_pcb_listen *pcb, bool acknowledges, bool syn, uint32_t sequence,
                           uint32_t acknowledgement, uint16_t remote_port) {
   bool full = pcb->accepts_pending >= pcb->backlog;
   if (acknowledges) {
@@ -75,7 +75,7 @@ uint8_t tcp_listen_decide(const struct tcp_pcb_listen *pcb, bool acknowledges, b
     return TCP_ADMISSION_NONE;
   }
   if (full) {
-    tcp_backlog_drops++; /* the peer sends it again */
+    tw_tcp_backlog_drops++; /* the peer sends it again */
     return TCP_ADMISSION_NONE;
   }
   return acknowledges ? TCP_ADMISSION_ADMIT : pcb->half_open >= HALF_OPEN || is_full() ? TCP_ADMISSION_COOKIE : TCP_ADMISSION_KEEP;
@@ -93,7 +93,7 @@ static void make(struct tcp_pcb *pcb) {
     size--;
   }
   cookie_period = period();
-  tcp_cookies++;
+  tw_tcp_cookies++;
   begin_at(pcb, cookie(pcb->local_port, pcb->remote_port, pcb->rcv_nxt - 1, cookie_period) | size);
   if ((pcb->flags & TF_TIMESTAMP) == 0) {
     tcp_clear_flags(pcb, TF_WND_SCALE | TF_SACK);
@@ -102,12 +102,12 @@ static void make(struct tcp_pcb *pcb) {
   }
   uint32_t time = sys_now(), options = COOKIE | (pcb->flags & TF_SACK ? SACK : 0) |
                                       (pcb->flags & TF_WND_SCALE ? pcb->snd_scale : SCALE);
-  timestamp_back = (time - options) & TIMESTAMP_BITS;
+  tw_timestamp_back = (time - options) & TIMESTAMP_BITS;
 }
 
 /* LWIP_HOOK_TCP_COOKIE. An acknowledged cookie makes the connection what it would be if the SYN and the answer to it had been
    kept. */
-void tcp_listen_cookie(struct tcp_pcb *pcb, bool makes, uint32_t acknowledgement, uint32_t echo) {
+void tw_tcp_listen_cookie(struct tcp_pcb *pcb, bool makes, uint32_t acknowledgement, uint32_t echo) {
   if (makes) {
     make(pcb);
     return;
@@ -131,7 +131,12 @@ void tcp_listen_cookie(struct tcp_pcb *pcb, bool makes, uint32_t acknowledgement
 }
 
 /* LWIP_HOOK_TCP_COOKIE_SENT */
-void tcp_listen_cookie_sent(void) { timestamp_back = 0; }
+void tw_tcp_listen_cookie_sent(void) { tw_timestamp_back = 0; }
+
+/* LWIP_HOOK_TCP_WAITS */
+void tw_tcp_listen_wait(void) { some_wait = true; }
+
+bool tw_tcp_admission_waits(void) { return some_wait; }
 
 /* Hands those that wait longest to the host, while there is room for them; true if the event buffer has none. */
 static bool admit(struct tcp_pcb_listen *listener) {
@@ -143,7 +148,7 @@ static bool admit(struct tcp_pcb_listen *listener) {
     }
   }
   for (uint32_t left = LWIP_MIN(count, ADMITTED_AT_ONCE); left > 0 && listener->accepts_pending < listener->backlog; left--) {
-    if (!events_have_room()) {
+    if (!tw_events_have_room()) {
       return true;
     }
     tcp_listen_admit(oldest[--count % ADMITTED_AT_ONCE]);
@@ -151,22 +156,22 @@ static bool admit(struct tcp_pcb_listen *listener) {
   return false;
 }
 
-bool tcp_admit(void) {
-  if (!tcp_listen_waits) {
+bool tw_tcp_admit(void) {
+  if (!some_wait) {
     return false;
   }
-  bool more = tcp_listen_waits = false;
+  bool more = some_wait = false;
   for (struct tcp_pcb_listen *pcb = tcp_listen_pcbs.listen_pcbs; pcb != NULL; pcb = pcb->next) {
     for (uint32_t before = 0; !more && pcb->waiting != before && pcb->accepts_pending < pcb->backlog;) {
       before = pcb->waiting;
       more = admit(pcb);
     }
-    tcp_listen_waits |= pcb->waiting > 0;
+    some_wait |= pcb->waiting > 0;
   }
   return more;
 }
 
-void tcp_listen_close(struct tcp_pcb *listening) {
+void tw_tcp_listen_close(struct tcp_pcb *listening) {
   struct tcp_pcb_listen *listener = (struct tcp_pcb_listen *)listening;
   for (struct tcp_pcb *pcb = tcp_active_pcbs, *next; pcb != NULL && listener->waiting > 0; pcb = next) {
     next = pcb->next;

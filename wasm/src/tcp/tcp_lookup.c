@@ -16,7 +16,7 @@ static uint32_t time_wait;
 static struct tcp_pcb **bucket(const ip_addr_t *remote, uint16_t remote_port, uint16_t local_port) {
   static uint32_t key;
   while (key == 0) {
-    key = random_u32() | 1;
+    key = tw_random_u32() | 1;
   }
   const uint32_t *words = IP_IS_V6(remote) ? ip_2_ip6(remote)->addr : &ip_2_ip4(remote)->addr;
   uint32_t hash = key ^ ((uint32_t)remote_port << 16 | local_port);
@@ -31,7 +31,7 @@ static struct tcp_pcb **bucket(const ip_addr_t *remote, uint16_t remote_port, ui
 _Static_assert(BUCKETS == 1 << 12, "bucket() takes the upper 12 bits");
 
 /* LWIP_HOOK_TCP_FIND */
-struct tcp_pcb *tcp_lookup(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port) {
+struct tcp_pcb *tw_tcp_lookup(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port) {
   struct tcp_pcb *pcb = *bucket(remote, remote_port, local_port);
   while (pcb != NULL && !(pcb->remote_port == remote_port && pcb->local_port == local_port &&
                           ip_addr_eq(&pcb->remote_ip, remote) && ip_addr_eq(&pcb->local_ip, local))) {
@@ -41,9 +41,9 @@ struct tcp_pcb *tcp_lookup(const ip_addr_t *local, uint16_t local_port, const ip
 }
 
 /* In use is also an end that would be the other end, too: its SYN would find not the listener but itself. */
-bool tcp_tuple_in_use(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port) {
+bool tw_tcp_tuple_in_use(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port) {
   return (local_port == remote_port && ip_addr_eq(local, remote)) ||
-         tcp_lookup(local, local_port, remote, remote_port) != NULL;
+         tw_tcp_lookup(local, local_port, remote, remote_port) != NULL;
 }
 
 /* Frees the oldest eighth: the list has its newest at the front, and one walk serves many connections. */
@@ -60,7 +60,7 @@ static void trim_time_wait(void) {
 }
 
 /* LWIP_HOOK_TCP_REGISTERED: a control block enters one of lwIP's lists. */
-void tcp_lookup_registered(struct tcp_pcb **list, struct tcp_pcb *pcb) {
+void tw_tcp_lookup_registered(struct tcp_pcb **list, struct tcp_pcb *pcb) {
   if (list == &tcp_active_pcbs && pcb->lookup_link == NULL) {
     struct tcp_pcb **first = bucket(&pcb->remote_ip, pcb->remote_port, pcb->local_port);
     pcb->lookup_next = *first;
@@ -78,8 +78,8 @@ void tcp_lookup_registered(struct tcp_pcb **list, struct tcp_pcb *pcb) {
 }
 
 /* LWIP_HOOK_TCP_FREED. lwIP has cleared the ports by now, so the block is unlinked by where it is, not by its key. */
-void tcp_lookup_freed(struct tcp_pcb *pcb) {
-  tcp_receive_forget(pcb);
+void tw_tcp_lookup_freed(struct tcp_pcb *pcb) {
+  tw_tcp_receive_forget(pcb);
   if (pcb->lookup_link != NULL) {
     *pcb->lookup_link = pcb->lookup_next;
     if (pcb->lookup_next != NULL) {
@@ -89,4 +89,4 @@ void tcp_lookup_freed(struct tcp_pcb *pcb) {
   time_wait -= pcb->lookup_time_wait;
 }
 
-uint32_t tcp_time_wait_count(void) { return time_wait; }
+uint32_t tw_tcp_time_wait_count(void) { return time_wait; }

@@ -15,10 +15,23 @@
 
 static struct connection *pending, *report;
 static struct connection *flushing; /* those of `pending` that the latest flush has left */
-uint32_t tcp_retransmissions;
-bool neighbour_doubtful; /* asked for, and reset, where the next frame to a neighbour leaves */
+uint32_t tw_tcp_retransmissions;
+static bool neighbour_doubtful;
 
-void connection_send_later(struct connection *connection) {
+/* LWIP_HOOK_TCP_RETRANSMITTED: a segment has left again, so many times in a row. */
+void tw_tcp_retransmitted(uint8_t times) {
+  tw_tcp_retransmissions++;
+  neighbour_doubtful = times >= 2;
+}
+
+/* LWIP_HOOK_ETHARP_DOUBTFUL: asked for, and reset, where the next frame to a neighbour leaves. */
+bool tw_neighbour_is_doubtful(void) {
+  bool doubtful = neighbour_doubtful;
+  neighbour_doubtful = false;
+  return doubtful;
+}
+
+void tw_connection_send_later(struct connection *connection) {
   if ((connection->flags & CONNECTION_PENDING) == 0) {
     connection->flags |= CONNECTION_PENDING;
     connection->next_pending = pending;
@@ -27,30 +40,30 @@ void connection_send_later(struct connection *connection) {
 }
 
 /* lwIP calls this where it would call tcp_output at the end of an incoming segment. */
-void tcp_output_later(struct tcp_pcb *pcb) {
-  struct connection *connection = connection_of(pcb);
+void tw_tcp_output_later(struct tcp_pcb *pcb) {
+  struct connection *connection = tw_connection_of(pcb);
   if (connection == NULL) {
     tcp_output(pcb);
   } else if (pcb->unsent != NULL || (pcb->flags & TF_ACK_NOW) != 0) {
-    connection_send_later(connection);
+    tw_connection_send_later(connection);
   }
 }
 
-bool tcp_has_pending(void) { return pending != NULL || flushing != NULL; }
+bool tw_tcp_has_pending(void) { return pending != NULL || flushing != NULL; }
 
-bool tcp_others_pending(const struct connection *connection) {
+bool tw_tcp_others_pending(const struct connection *connection) {
   return flushing != NULL || (pending == connection ? connection->next_pending : pending) != NULL;
 }
 
 /* Sends what is ready. What a full transmit buffer refused stays pending, and is tried again at the next poll: for it alone
    no other poll is asked for, since the host has to empty the buffer first. */
-bool tcp_flush(void) {
+bool tw_tcp_flush(void) {
   if (flushing == NULL) {
     flushing = pending;
     pending = NULL;
   }
   uint32_t sent = lwip_stats.tcp.xmit, tries = 0;
-  tcp_emit_in_flush(true);
+  tw_tcp_emit_in_flush(true);
   for (struct connection *connection; (connection = flushing) != NULL;) {
     if (++tries + lwip_stats.tcp.xmit - sent > WORK_SEGMENTS) {
       break;
@@ -58,17 +71,17 @@ bool tcp_flush(void) {
     flushing = connection->next_pending;
     connection->flags &= ~(uint32_t)CONNECTION_PENDING;
     if (connection->pcb == NULL) {
-      connection_release(connection);
+      tw_connection_release(connection);
     } else if (tcp_output(connection->pcb) != ERR_OK) {
-      connection_send_later(connection);
+      tw_connection_send_later(connection);
     }
   }
-  tcp_emit_in_flush(false);
+  tw_tcp_emit_in_flush(false);
   consistency_restore();
   return flushing != NULL && lwip_stats.tcp.xmit != sent;
 }
 
-void connection_report(struct connection *connection, uint32_t flag) {
+void tw_connection_report(struct connection *connection, uint32_t flag) {
   connection->flags |= flag;
   if ((connection->flags & CONNECTION_REPORT) == 0) {
     connection->flags |= CONNECTION_REPORT;
@@ -77,7 +90,7 @@ void connection_report(struct connection *connection, uint32_t flag) {
   }
 }
 
-uint32_t connection_send_room(const struct connection *connection) {
+uint32_t tw_connection_send_room(const struct connection *connection) {
   uint32_t waiting = TCP_SND_BUF - connection->pcb->snd_buf;
   return waiting < connection->send_limit ? connection->send_limit - waiting : 0;
 }
@@ -86,7 +99,7 @@ uint32_t connection_send_room(const struct connection *connection) {
    that is under way when it is filled up: too little for a network that holds more. Where the wait was so long that the
    network, not the host, must have been waited for, the limit doubles. */
 static bool has_room(struct connection *connection) {
-  if (now < connection->stalled || connection_send_room(connection) < CONNECTION_SEND_BATCH ||
+  if (tw_now < connection->stalled || tw_connection_send_room(connection) < CONNECTION_SEND_BATCH ||
       tcp_sndqueuelen(connection->pcb) >= TCP_SND_QUEUELEN / 2) {
     return false;
   }
@@ -97,19 +110,19 @@ static bool has_room(struct connection *connection) {
 }
 
 /* Tells the host of connections that ended and of room for those that wait for it; true if events are left to add. */
-bool tcp_report(void) {
+bool tw_tcp_report(void) {
   struct connection **link = &report;
   uint32_t reports = 0;
   while (*link != NULL) {
     struct connection *connection = *link;
-    if (!events_have_room() || reports == WORK_REPORTS) {
+    if (!tw_events_have_room() || reports == WORK_REPORTS) {
       return true;
     }
     if ((connection->flags & CONNECTION_ENDED) != 0) {
-      event_add(ABI_EVENT_CLOSED, connection->handle, -connection->error);
+      tw_event_add(ABI_EVENT_CLOSED, connection->handle, -connection->error);
       connection->flags &= ~(uint32_t)(CONNECTION_ENDED | CONNECTION_WANTS_ROOM);
     } else if ((connection->flags & CONNECTION_WANTS_ROOM) != 0 && connection->pcb != NULL && has_room(connection)) {
-      event_add(ABI_EVENT_WRITABLE, connection->handle, (int32_t)connection_send_room(connection));
+      tw_event_add(ABI_EVENT_WRITABLE, connection->handle, (int32_t)tw_connection_send_room(connection));
       connection->flags &= ~(uint32_t)CONNECTION_WANTS_ROOM;
     }
     if ((connection->flags & CONNECTION_WANTS_ROOM) != 0) {
@@ -119,9 +132,9 @@ bool tcp_report(void) {
     reports++;
     *link = connection->next_report;
     connection->flags &= ~(uint32_t)CONNECTION_REPORT;
-    connection_release(connection);
+    tw_connection_release(connection);
   }
   return false;
 }
 
-bool tcp_reports_wait(void) { return report != NULL; }
+bool tw_tcp_reports_wait(void) { return report != NULL; }

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* True if the frame was the next data segment of a connection, and has been taken in. */
-bool tcp_receive_predicted(struct interface *interface, const uint8_t *frame, uint32_t length);
-void tcp_receive_forget(const struct tcp_pcb *pcb);
+bool tw_tcp_receive_predicted(struct interface *interface, const uint8_t *frame, uint32_t length);
+void tw_tcp_receive_forget(const struct tcp_pcb *pcb);
 
 #endif

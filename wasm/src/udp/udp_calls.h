@@ -21,6 +21,6 @@ struct udp_socket {
   struct membership *memberships; /* NULL before the first */
 };
 
-struct udp_socket *udp_first(void);
+struct udp_socket *tw_udp_first(void);
 
 #endif

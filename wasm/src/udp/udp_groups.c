@@ -13,7 +13,7 @@
 #include "lwip/mld6.h"
 
 static err_t change(const struct membership *membership, bool join) {
-  struct netif *netif = interface_netif(membership->interface);
+  struct netif *netif = tw_interface_netif(membership->interface);
   const ip_addr_t *group = &membership->group;
   if (netif == NULL) {
     return ERR_OK; /* the interface is gone, and its groups with it */
@@ -29,12 +29,12 @@ static int32_t join(struct udp_socket *socket, const struct membership *wanted) 
     return ABI_ERROR_LIMIT;
   }
   if (socket->memberships == NULL) {
-    socket->memberships = heap_allocate(ABI_MAX_MEMBERSHIPS * sizeof *socket->memberships);
+    socket->memberships = tw_heap_allocate(ABI_MAX_MEMBERSHIPS * sizeof *socket->memberships);
     if (socket->memberships == NULL) {
       return ABI_ERROR_NO_MEMORY;
     }
   }
-  int32_t error = error_from_lwip(change(wanted, true));
+  int32_t error = tw_error_from_lwip(change(wanted, true));
   if (error == 0) {
     socket->memberships[socket->membership_count++] = *wanted;
   }
@@ -42,20 +42,20 @@ static int32_t join(struct udp_socket *socket, const struct membership *wanted) 
 }
 
 int32_t abi_udp_group(int32_t handle, int32_t joins, int32_t interface) {
-  struct udp_socket *socket = handle_object(handle, HANDLE_UDP);
+  struct udp_socket *socket = tw_handle_object(handle, HANDLE_UDP);
   struct membership wanted = {.interface = interface};
   uint16_t port;
   if (socket == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
-  if (!address_read_endpoint(&wanted.group, &port, scratch) || !ip_addr_ismulticast(&wanted.group)) {
+  if (!tw_address_read_endpoint(&wanted.group, &port, tw_scratch) || !ip_addr_ismulticast(&wanted.group)) {
     return ABI_ERROR_INVALID;
   }
-  struct netif *netif = interface != 0 ? interface_netif(interface) : udp_group_route(socket, &wanted.group);
+  struct netif *netif = interface != 0 ? tw_interface_netif(interface) : tw_udp_group_route(socket, &wanted.group);
   if (netif == NULL) {
     return interface != 0 ? ABI_ERROR_INVALID : ABI_ERROR_NO_ROUTE;
   }
-  wanted.interface = interface_handle(netif);
+  wanted.interface = tw_interface_handle(netif);
   for (uint32_t i = 0; i < socket->membership_count; i++) {
     struct membership *membership = &socket->memberships[i];
     if (membership->interface == wanted.interface && ip_addr_zoneless_eq(&membership->group, &wanted.group)) {
@@ -70,9 +70,9 @@ int32_t abi_udp_group(int32_t handle, int32_t joins, int32_t interface) {
   return joins ? join(socket, &wanted) : ABI_ERROR_ADDRESS_NOT_AVAILABLE;
 }
 
-void udp_leave_all(struct udp_socket *socket) {
+void tw_udp_leave_all(struct udp_socket *socket) {
   while (socket->membership_count > 0) {
     change(&socket->memberships[--socket->membership_count], false);
   }
-  heap_free(socket->memberships);
+  tw_heap_free(socket->memberships);
 }

@@ -4,6 +4,6 @@
 
 #include "udp/udp_calls.h"
 
-void udp_leave_all(struct udp_socket *socket);
+void tw_udp_leave_all(struct udp_socket *socket);
 
 #endif

@@ -76,11 +76,11 @@ static struct datagram_ends current_ends(struct netif *by, uint16_t from, uint16
 
 static uint64_t weight_of(const struct udp_pcb *pcb, const struct datagram_ends *ends) {
   const struct udp_socket *socket = pcb->recv_arg;
-  return share_weight(socket->handle, ends->source, ends->from, ends->destination, ends->to);
+  return tw_share_weight(socket->handle, ends->source, ends->from, ends->destination, ends->to);
 }
 
 /* LWIP_HOOK_UDP_FIND: the list has the latest socket first, but for connected ones that had a datagram. */
-struct udp_pcb *udp_find(struct netif *by, uint16_t from, uint16_t to) {
+struct udp_pcb *tw_udp_find(struct netif *by, uint16_t from, uint16_t to) {
   struct datagram_ends ends = current_ends(by, from, to);
   struct udp_pcb *best = NULL, *before = NULL;
   uint32_t best_rank = 0;
@@ -104,7 +104,7 @@ struct udp_pcb *udp_find(struct netif *by, uint16_t from, uint16_t to) {
 }
 
 /* LWIP_HOOK_UDP_OTHERS: `first` is about to receive a datagram. Nothing keeps it, so that all may have the same one. */
-void udp_pass_to_others(const struct udp_pcb *first, struct pbuf *data, struct netif *by, uint16_t from) {
+void tw_udp_pass_to_others(const struct udp_pcb *first, struct pbuf *data, struct netif *by, uint16_t from) {
   struct datagram_ends ends = current_ends(by, from, first->local_port);
   if (!is_for_all(&ends)) {
     return;
@@ -118,13 +118,13 @@ void udp_pass_to_others(const struct udp_pcb *first, struct pbuf *data, struct n
   }
 }
 
-void udp_deliver(const struct udp_socket *socket, const struct pbuf *data, const ip_addr_t *source, uint16_t from,
+void tw_udp_deliver(const struct udp_socket *socket, const struct pbuf *data, const ip_addr_t *source, uint16_t from,
                  const ip_addr_t *destination) {
-  if (!events_have_room_beside(2 * ABI_ADDRESS_SIZE + data->tot_len)) { /* the same frame for very many */
+  if (!tw_events_have_room_beside(2 * ABI_ADDRESS_SIZE + data->tot_len)) { /* the same frame for very many */
     lwip_stats.udp.drop++;
     return;
   }
-  event_add_packet(ABI_EVENT_DATAGRAM, socket->handle, data->tot_len, source, from, destination,
+  tw_event_add_packet(ABI_EVENT_DATAGRAM, socket->handle, data->tot_len, source, from, destination,
                    socket->pcb->local_port, data, 0);
 }
 
@@ -136,7 +136,7 @@ static bool is_member(struct netif *netif, const ip_addr_t *group) {
   return ip6_addr_isallnodes_linklocal(ip_2_ip6(group)) || mld6_lookfor_group(netif, ip_2_ip6(group)) != NULL;
 }
 
-void udp_loop(const struct udp_socket *socket, struct netif *by, const ip_addr_t *source, const ip_addr_t *destination,
+void tw_udp_loop(const struct udp_socket *socket, struct netif *by, const ip_addr_t *source, const ip_addr_t *destination,
               uint16_t to, struct pbuf *data) {
   ip_addr_t address = *destination; /* as it would arrive: a group of the link with its zone */
   if (IP_IS_V6(&address)) {
@@ -148,35 +148,35 @@ void udp_loop(const struct udp_socket *socket, struct netif *by, const ip_addr_t
       !is_member(by, &address)) {
     return;
   }
-  struct looped *looped = looped_size + size <= MOST_LOOPED ? heap_allocate(sizeof *looped) : NULL;
+  struct looped *looped = looped_size + size <= MOST_LOOPED ? tw_heap_allocate(sizeof *looped) : NULL;
   struct pbuf *copy = looped == NULL ? NULL : pbuf_clone(PBUF_RAW, PBUF_RAM, data);
   if (copy == NULL) {
-    heap_free(looped);
+    tw_heap_free(looped);
     lwip_stats.udp.drop++;
     return;
   }
   *looped = (struct looped){.data = copy, .source = *source, .destination = address,
-                            .interface = interface_handle(by), .from = socket->pcb->local_port, .to = to};
+                            .interface = tw_interface_handle(by), .from = socket->pcb->local_port, .to = to};
   looped_size += size;
   *last_looped = looped;
   last_looped = &looped->next;
 }
 
-bool udp_loop_back(void) {
-  while (first_looped != NULL && events_have_room()) {
+bool tw_udp_loop_back(void) {
+  while (first_looped != NULL && tw_events_have_room()) {
     struct looped *looped = first_looped;
     struct datagram_ends ends = {.source = &looped->source, .destination = &looped->destination,
-                                 .by = interface_netif(looped->interface), .from = looped->from, .to = looped->to};
-    for (const struct udp_socket *socket = udp_first(); socket != NULL && ends.by != NULL; socket = socket->next) {
+                                 .by = tw_interface_netif(looped->interface), .from = looped->from, .to = looped->to};
+    for (const struct udp_socket *socket = tw_udp_first(); socket != NULL && ends.by != NULL; socket = socket->next) {
       if (rank(socket->pcb, &ends) != 0) {
-        udp_deliver(socket, looped->data, ends.source, ends.from, ends.destination);
+        tw_udp_deliver(socket, looped->data, ends.source, ends.from, ends.destination);
       }
     }
     looped_size -= looped->data->tot_len + 2u * ABI_ADDRESS_SIZE;
     first_looped = looped->next;
     last_looped = first_looped == NULL ? &first_looped : last_looped;
     pbuf_free(looped->data);
-    heap_free(looped);
+    tw_heap_free(looped);
   }
   return first_looped != NULL;
 }

@@ -32,9 +32,9 @@ static const ip_addr_t *own_address(const struct udp_socket *socket) {
 }
 
 /* The interface for a group: the scope's, the socket's choice, that of the socket's own address, or the oldest that can. */
-struct netif *udp_group_route(const struct udp_socket *socket, const ip_addr_t *group) {
+struct netif *tw_udp_group_route(const struct udp_socket *socket, const ip_addr_t *group) {
   const ip_addr_t *own = own_address(socket);
-  struct netif *found = interface_netif(socket->group_interface), *netif;
+  struct netif *found = tw_interface_netif(socket->group_interface), *netif;
   if (IP_IS_V6(group) && ip6_addr_has_zone(ip_2_ip6(group))) {
     return netif_get_by_index(ip6_addr_zone(ip_2_ip6(group)));
   }
@@ -50,19 +50,19 @@ struct netif *udp_group_route(const struct udp_socket *socket, const ip_addr_t *
   return found;
 }
 
-int32_t udp_route(const struct udp_socket *socket, const ip_addr_t *destination, const ip_addr_t **source,
+int32_t tw_udp_route(const struct udp_socket *socket, const ip_addr_t *destination, const ip_addr_t **source,
                   struct netif **by) {
   const ip_addr_t *own = own_address(socket);
   bool everybody = is_limited_broadcast(destination);
   int32_t error = 0;
   *source = own;
   if (everybody) {
-    *by = interface_netif(socket->group_interface);
+    *by = tw_interface_netif(socket->group_interface);
   } else if (ip_addr_ismulticast(destination)) {
-    *by = udp_group_route(socket, destination);
+    *by = tw_udp_group_route(socket, destination);
     error = *by == NULL ? ABI_ERROR_NO_ROUTE : 0;
   } else {
-    error = output_route(own, destination, source, by);
+    error = tw_send_route(own, destination, source, by);
   }
   if (*by != NULL && *source == NULL) {
     *source = ip_netif_get_local_ip(*by, destination);
@@ -78,19 +78,19 @@ int32_t udp_route(const struct udp_socket *socket, const ip_addr_t *destination,
 
 static int32_t send_by(struct udp_socket *socket, struct netif *netif, const ip_addr_t *source,
                        const ip_addr_t *destination, uint16_t port, uint32_t length, bool loops) {
-  if (!output_has_room(netif, destination, UDP_HEADER + length)) {
-    return room_wait(&socket->waiter, socket->handle, netif);
+  if (!tw_send_has_room(netif, destination, UDP_HEADER + length)) {
+    return tw_room_wait(&socket->waiter, socket->handle, netif);
   }
-  struct pbuf *data = pbuf_alloc_reference((void *)(uintptr_t)staging(), (u16_t)length, PBUF_REF);
+  struct pbuf *data = pbuf_alloc_reference((void *)(uintptr_t)tw_staging(), (u16_t)length, PBUF_REF);
   if (data == NULL) {
     return ABI_ERROR_NO_MEMORY;
   }
   err_t error = udp_sendto_if_src(socket->pcb, data, destination, port, netif, source);
   if (error == ERR_OK && loops) {
-    udp_loop(socket, netif, source, destination, port, data);
+    tw_udp_loop(socket, netif, source, destination, port, data);
   }
   pbuf_free(data);
-  return room_result(&socket->waiter, socket->handle, netif, error);
+  return tw_room_result(&socket->waiter, socket->handle, netif, error);
 }
 
 /* RFC 1122, section 3.3.6 leaves it open by which interfaces 255.255.255.255 goes: by all that can, once all have room. */
@@ -100,8 +100,8 @@ static int32_t send_everywhere(struct udp_socket *socket, const ip_addr_t *own, 
   bool first = true; /* own sockets receive it once */
   struct netif *netif;
   NETIF_FOREACH(netif) {
-    if (reaches(netif, destination) && !output_has_room(netif, destination, UDP_HEADER + length)) {
-      return room_wait(&socket->waiter, socket->handle, netif);
+    if (reaches(netif, destination) && !tw_send_has_room(netif, destination, UDP_HEADER + length)) {
+      return tw_room_wait(&socket->waiter, socket->handle, netif);
     }
   }
   NETIF_FOREACH(netif) {
@@ -115,7 +115,7 @@ static int32_t send_everywhere(struct udp_socket *socket, const ip_addr_t *own, 
 }
 
 int32_t abi_udp_send(int32_t handle, int32_t length, int32_t named) {
-  struct udp_socket *socket = handle_object(handle, HANDLE_UDP);
+  struct udp_socket *socket = tw_handle_object(handle, HANDLE_UDP);
   if (socket == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
@@ -127,7 +127,7 @@ int32_t abi_udp_send(int32_t handle, int32_t length, int32_t named) {
       return ABI_ERROR_NOT_CONNECTED;
     }
     ip_addr_copy(destination, pcb->remote_ip);
-  } else if (!address_read_endpoint(&destination, &port, scratch) || port == 0) {
+  } else if (!tw_address_read_endpoint(&destination, &port, tw_scratch) || port == 0) {
     return ABI_ERROR_INVALID;
   }
   if (length < 0 || !IP_ADDR_PCB_VERSION_MATCH(pcb, &destination)) {
@@ -138,7 +138,7 @@ int32_t abi_udp_send(int32_t handle, int32_t length, int32_t named) {
   }
   const ip_addr_t *source;
   struct netif *netif;
-  int32_t error = udp_route(socket, &destination, &source, &netif);
+  int32_t error = tw_udp_route(socket, &destination, &source, &netif);
   if (error != 0) {
     return error;
   }

@@ -13,6 +13,7 @@ from tcpip_wasm.engine import abi
 from tcpip_wasm.engine.instance import Instance
 
 _length_at: Final = abi.RECORD_HEADER.unpack_from
+_LENGTH_WORD: Final = abi.RECORD_HEADER_LENGTH_OFFSET // 4
 
 
 class _Gone:
@@ -108,7 +109,7 @@ class FrameBuffers:
         if end > abi.RECEIVE_CAPACITY:
             return False
         start = self._receive_start + used
-        words[start // 4] = length
+        words[start // 4 + _LENGTH_WORD] = length
         memory = self._instance.memory
         memory[start + abi.RECORD_HEADER_SIZE : start + abi.RECORD_HEADER_SIZE + length] = frame
         words[self._receive_length] = end

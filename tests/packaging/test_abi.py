@@ -196,6 +196,14 @@ def test_statistics_have_the_order_of_the_words(generator: ModuleType) -> None:
     assert [field.name.upper() for field in fields(Statistics)] == [*words, "MEMORY"]
 
 
+def test_words_that_are_read_together_stand_together() -> None:
+    # Core.poll reads the first two words of the control block as one, FrameBuffers.counters six of an interface's.
+    assert (abi.CONTROL_EVENT_LENGTH, abi.CONTROL_MORE) == (0, 1)
+    names = "RECEIVED_FRAMES TRANSMITTED_FRAMES DROPPED_MALFORMED DROPPED_TRANSMIT_FULL DROPPED_FOREIGN"
+    words = [getattr(abi, f"BLOCK_{name}") for name in [*names.split(), "DROPPED_TOO_LONG"]]
+    assert words == list(range(words[0], words[0] + 6))
+
+
 # --- The fingerprint -------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ export const VERSION = 1611594917;
 export const MAX_INTERFACES = 128;
 /** bytes of records per interface waiting for poll: four full 64 KiB writes */
 export const RECEIVE_CAPACITY = 294912;
-/** bytes of records per interface waiting for the host; a batch that fits the L2 cache */
+/** bytes of records per interface waiting for the embedder; a batch that fits the L2 cache */
 export const TRANSMIT_CAPACITY = 294912;
 /** one receive window that a filled hole releases at once, and room for the batch around it */
 export const EVENT_CAPACITY = 1638400;
@@ -18,7 +18,7 @@ export const EVENT_CAPACITY = 1638400;
 export const STAGING_CAPACITY = 67584;
 /** two addresses, or one MAC */
 export const SCRATCH_CAPACITY = 64;
-/** payload of one DATA event: a first window in whole pieces of what hosts hand up */
+/** payload of one DATA event: a first window in whole chunks of what applications are handed */
 export const MAX_DATA = 262144;
 /** lwIP counts buffer lengths in 16 bits */
 export const MAX_FRAME = 65535;

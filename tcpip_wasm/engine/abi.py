@@ -12,7 +12,7 @@ VERSION: Final = 1611594917
 MAX_INTERFACES: Final = 128
 #: bytes of records per interface waiting for poll: four full 64 KiB writes
 RECEIVE_CAPACITY: Final = 294912
-#: bytes of records per interface waiting for the host; a batch that fits the L2 cache
+#: bytes of records per interface waiting for the embedder; a batch that fits the L2 cache
 TRANSMIT_CAPACITY: Final = 294912
 #: one receive window that a filled hole releases at once, and room for the batch around it
 EVENT_CAPACITY: Final = 1638400
@@ -20,7 +20,7 @@ EVENT_CAPACITY: Final = 1638400
 STAGING_CAPACITY: Final = 67584
 #: two addresses, or one MAC
 SCRATCH_CAPACITY: Final = 64
-#: payload of one DATA event: a first window in whole pieces of what hosts hand up
+#: payload of one DATA event: a first window in whole chunks of what applications are handed
 MAX_DATA: Final = 262144
 #: lwIP counts buffer lengths in 16 bits
 MAX_FRAME: Final = 65535

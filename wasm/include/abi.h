@@ -14,11 +14,11 @@
 #define ABI_VERSION 1611594917 /* version 1, as a checksum over names, numbers, layouts, signatures */
 #define ABI_MAX_INTERFACES 128 /* bounded table; a bridge of a hundred ports and then some */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
-#define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
+#define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the embedder; a batch that fits the L2 cache */
 #define ABI_EVENT_CAPACITY 1638400 /* one receive window that a filled hole releases at once, and room for the batch around it */
 #define ABI_STAGING_CAPACITY 67584 /* payload of one tcp_send: 64 KiB, under TLS too, whose records are 16 KiB and a little more */
 #define ABI_SCRATCH_CAPACITY 64 /* two addresses, or one MAC */
-#define ABI_MAX_DATA 262144 /* payload of one DATA event: a first window in whole pieces of what hosts hand up */
+#define ABI_MAX_DATA 262144 /* payload of one DATA event: a first window in whole chunks of what applications are handed */
 #define ABI_MAX_FRAME 65535 /* lwIP counts buffer lengths in 16 bits */
 #define ABI_MAX_BACKLOG 4096 /* connections that wait to be accepted; Linux's somaxconn */
 #define ABI_TCP_WINDOW 1048576 /* bytes; 1 Gbit/s over 8 ms, 400 Mbit/s over 20 ms */

@@ -5,7 +5,7 @@
 #include "lwip/stats.h"
 
 uint32_t control[ABI_CONTROL_WORDS] __attribute__((aligned(8)));
-uint8_t scratch[ABI_SCRATCH_CAPACITY] __attribute__((aligned(16)));
+union scratch scratch __attribute__((aligned(16)));
 uint64_t now;
 
 static uint32_t figures[ABI_STATISTIC_WORDS];
@@ -54,7 +54,7 @@ static void set_now(double seconds) {
 int32_t abi_start(double time, int64_t seed_low, int64_t seed_high) {
   set_now(time);
   random_seed((uint64_t)seed_low, (uint64_t)seed_high);
-  control[ABI_CONTROL_SCRATCH] = (uint32_t)(uintptr_t)scratch;
+  control[ABI_CONTROL_SCRATCH] = (uint32_t)(uintptr_t)&scratch;
   control[ABI_CONTROL_STATISTICS] = (uint32_t)(uintptr_t)figures;
   events_reset();
   if (!staging_may_stay()) {

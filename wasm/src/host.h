@@ -21,7 +21,17 @@
 
 /* host.c: the control block and the areas that the host reads and writes between calls. */
 extern uint32_t control[ABI_CONTROL_WORDS];
-extern uint8_t scratch[ABI_SCRATCH_CAPACITY];
+/* What a call reads from scratch, or writes there: see `scratch` and `scratch_result` in abi.toml. */
+union scratch {
+  uint8_t bytes[ABI_SCRATCH_CAPACITY];
+  struct abi_endpoint endpoint;
+  struct abi_ip_address ip_address;
+  struct abi_mac_address mac_address;
+  struct abi_connect_addresses connect;
+  struct abi_route_addresses route;
+  struct abi_information information;
+};
+extern union scratch scratch;
 extern uint64_t now; /* microseconds, as of the latest call that carried the time */
 int32_t error_from_lwip(err_t error);
 
@@ -123,8 +133,8 @@ bool udp_loop_back(void); /* delivers what own sockets sent to groups of this ho
 
 /* address.c */
 bool address_read(ip_addr_t *address, int32_t family, const uint8_t *bytes, int32_t scope);
-void address_write(uint8_t *record, const ip_addr_t *address, uint16_t port);
-bool address_read_endpoint(ip_addr_t *address, uint16_t *port, const uint8_t *record);
+void address_write(struct abi_endpoint *endpoint, const ip_addr_t *address, uint16_t port);
+bool address_read_endpoint(ip_addr_t *address, uint16_t *port, const struct abi_endpoint *endpoint);
 
 /* output.c */
 void room_report(void); /* a WRITABLE event for each socket and session whose interface has room again */

@@ -53,6 +53,11 @@ void lease_report(struct interface *interface);
 /* tcp_receive.c: true if the frame was the next data segment of a connection, and has been taken in. */
 bool tcp_receive_predicted(struct interface *interface, const uint8_t *frame, uint32_t length);
 
-static inline uint32_t record_size(uint32_t length) { return (ABI_RECORD_HEADER + length + 3) & ~3u; }
+static inline uint32_t record_size(uint32_t length) {
+  return (sizeof(struct abi_record_header) + length + ABI_RECORD_HEADER_ALIGNMENT - 1) & -ABI_RECORD_HEADER_ALIGNMENT;
+}
+
+/* The record that begins at so many bytes of a buffer; its frame follows the header. */
+static inline struct abi_record_header *record_at(uint8_t *buffer, uint32_t at) { return (void *)(buffer + at); }
 
 #endif

@@ -40,7 +40,7 @@ int32_t abi_udp_group(int32_t handle, int32_t joins, int32_t interface) {
   if (socket == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
-  if (!address_read_endpoint(&wanted.group, &port, scratch) || !ip_addr_ismulticast(&wanted.group)) {
+  if (!address_read_endpoint(&wanted.group, &port, &scratch.endpoint) || !ip_addr_ismulticast(&wanted.group)) {
     return ABI_ERROR_INVALID;
   }
   struct netif *netif = interface != 0 ? interface_netif(interface) : udp_group_route(socket, &wanted.group);

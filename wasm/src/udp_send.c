@@ -118,7 +118,7 @@ int32_t abi_udp_send(int32_t handle, int32_t length, int32_t named) {
       return ABI_ERROR_NOT_CONNECTED;
     }
     ip_addr_copy(destination, pcb->remote_ip);
-  } else if (!address_read_endpoint(&destination, &port, scratch) || port == 0) {
+  } else if (!address_read_endpoint(&destination, &port, &scratch.endpoint) || port == 0) {
     return ABI_ERROR_INVALID;
   }
   if (length < 0 || !IP_ADDR_PCB_VERSION_MATCH(pcb, &destination)) {

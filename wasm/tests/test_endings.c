@@ -230,8 +230,8 @@ static void acknowledgements_without_end(void) {
 }
 
 static void change_route(bool add) {
-  memset(scratch, 0, 32);
-  memcpy(scratch, FAR, sizeof FAR);
+  memset(scratch.bytes, 0, 32);
+  memcpy(scratch.bytes, FAR, sizeof FAR);
   if (add) {
     CHECK(abi_route_add(ABI_FAMILY_IPV4, 32, interface, 0, 0) > 0);
   } else {

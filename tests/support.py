@@ -140,7 +140,10 @@ class End:
 
     def open(self, endpoints: bytes) -> None:
         """The handshake is complete."""
-        local, remote = decode_endpoint(endpoints), decode_endpoint(endpoints, abi.ADDRESS_SIZE)
+        local, remote = (
+            decode_endpoint(endpoints, abi.CONNECTION_ENDPOINTS_LOCAL_OFFSET),
+            decode_endpoint(endpoints, abi.CONNECTION_ENDPOINTS_REMOTE_OFFSET),
+        )
         self.local, self.remote = (str(local[0]), local[1]), (str(remote[0]), remote[1])
         self.connected = True
         self._push()

@@ -20,7 +20,7 @@ from tcpip_wasm.errors import StackError, network_error
 from tcpip_wasm.sockets.endpoints import Endpoints
 from tcpip_wasm.sockets.options import V6_ONLY
 
-HEAD: Final = abi.ADDRESS_SIZE
+HEAD: Final = abi.ENDPOINT_SIZE
 TO_THE_PEER: Final = bytes(HEAD)
 REPORT: Final = bytes(HEAD)
 

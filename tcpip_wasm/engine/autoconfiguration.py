@@ -5,14 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
-from struct import Struct
 from typing import TYPE_CHECKING, Final
+
+from tcpip_wasm.engine import abi
 
 if TYPE_CHECKING:
     from tcpip_wasm.engine.core import Core
-
-_ADDRESS_REPORT: Final = Struct("<III16sII")
-_LEASE_REPORT: Final = Struct("<4s4s4s4sIII")
 
 INFINITE: Final = 0xFFFFFFFF
 """Seconds that mean for ever, in DHCP (RFC 2131, section 3.3) and in IPv6 (RFC 4861, section 4.6.2)."""
@@ -55,18 +53,20 @@ class LeaseReport:
 
 def decode_address(payload: bytes) -> AddressReport:
     """Take apart the payload of an ADDRESS event."""
-    _, given, _, packed, valid, preferred = _ADDRESS_REPORT.unpack(payload)
-    return AddressReport(IPv6Address(packed), bool(given), valid, preferred)
+    report = abi.AddressReport._make(abi.ADDRESS_REPORT.unpack(payload))
+    return AddressReport(IPv6Address(report.address), bool(report.given), report.valid, report.preferred)
 
 
 def decode_lease(payload: bytes) -> LeaseReport:
     """Take apart the payload of a LEASE event."""
-    address, mask, router, server, *times = _LEASE_REPORT.unpack(payload)
+    lease = abi.Lease._make(abi.LEASE.unpack(payload))
     return LeaseReport(
-        IPv4Interface((IPv4Address(address), int.from_bytes(mask).bit_count())),
-        IPv4Address(router) if any(router) else None,
-        IPv4Address(server),
-        *times,
+        IPv4Interface((IPv4Address(lease.address), int.from_bytes(lease.mask).bit_count())),
+        IPv4Address(lease.router) if any(lease.router) else None,
+        IPv4Address(lease.server),
+        lease.seconds,
+        lease.renewal,
+        lease.rebinding,
     )
 
 
@@ -90,12 +90,12 @@ class AutoconfigurationCalls:
         Raises:
             OSError: ``EADDRNOTAVAIL`` where the interface has no such address.
         """
-        self._core._put_scratch(address.packed)
+        self._core._put_scratch(abi.IP_ADDRESS.pack(address.packed))
         self._core._call("interface_check_address", handle, 1, detail=str(address))
 
     def remove_address(self, handle: int, address: IPv6Address) -> None:
         """Take an IPv6 address from the interface."""
-        self._core._put_scratch(address.packed)
+        self._core._put_scratch(abi.IP_ADDRESS.pack(address.packed))
         self._core._call("interface_check_address", handle, 0, detail=str(address))
 
     def hear_solicitations(self, handle: int, enabled: bool) -> None:

@@ -1,6 +1,6 @@
 """The sans-I/O core: one virtual host as a state machine. Who drives it brings the time, the frames and the wake-ups.
 
-Owns the layout of events and addresses on the Python side, and turns error codes into exceptions. It imports neither
+Takes apart events and addresses, and turns error codes into exceptions. It imports neither
 asyncio nor a clock, and keeps no frame: they wait in the module's own buffers. A driver's loop is
 
     core.tcp_send(handle, data, now)    # taken, and sent at once or by the next poll: core.sent_at_once tells
@@ -21,7 +21,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
-from struct import Struct
 from typing import Any, Final
 
 from tcpip_wasm.engine import abi
@@ -40,11 +39,9 @@ Address = IPv4Address | IPv6Address
 Event = tuple[int, int, int, Any]
 """Kind, handle, value, payload: see the events of the ABI. A payload is bytes, that of DATA a view."""
 
-_EVENT: Final = Struct("<IIII")
-_ADDRESS: Final = Struct("<III16s")
-_SEED: Final = Struct("<qq")
-_WORDS: Final = Struct(f"<{abi.INFORMATION_WORDS}I")
-_INFORMATION: Final = [name[12:] for name in vars(abi) if name.startswith("INFORMATION_")][: abi.INFORMATION_WORDS]
+_unpack_event: Final = abi.EVENT_HEADER.unpack_from
+_unpack_endpoint: Final = abi.ENDPOINT.unpack_from
+_INFORMATION: Final = tuple(name.upper() for name in abi.Information._fields)
 
 # The bits of MORE, where they lie in the word that also holds EVENT_LENGTH.
 _MORE_NOW: Final = abi.MORE_NOW << 32
@@ -129,7 +126,7 @@ def seed_bytes(seed: bytes | int | None) -> bytes:
 
 def decode_endpoint(record: bytes, at: int = 0) -> tuple[Address, int, int]:
     """Return (address, port, handle of the interface a link-local address belongs to, or 0)."""
-    family, port, scope, packed = _ADDRESS.unpack_from(record, at)
+    family, port, scope, packed = _unpack_endpoint(record, at)
     if family == abi.FAMILY_IPV4:
         return IPv4Address(packed[:4]), port, 0
     return IPv6Address(packed), port, scope
@@ -174,7 +171,7 @@ class Core:
     ) -> None:
         self._instance = instance = instance or Instance(memory_limit=memory_limit)
         calls = instance.calls
-        control = calls["start"](now, *_SEED.unpack(seed))
+        control = calls["start"](now, *abi.SEED.unpack(seed))
         instance.refresh()
         words = instance.words[control // 4 : control // 4 + abi.CONTROL_WORDS]
         self._state = control // 8  # EVENT_LENGTH and MORE
@@ -248,7 +245,7 @@ class Core:
         """Return the events of the latest `poll`, in order. The payload of DATA is a view, valid until the next one."""
         start, end = self._event_buffer, self._event_length
         memory = self._instance.memory[start : start + end]
-        unpack, header = _EVENT.unpack_from, abi.EVENT_HEADER
+        unpack, header = _unpack_event, abi.EVENT_HEADER_SIZE
         at = 0
         events = []
         while at < end:
@@ -300,10 +297,10 @@ class Core:
             raise error_for(result, detail)
         return result
 
-    def _put_scratch(self, data: bytes, at: int = 0) -> None:
+    def _put_scratch(self, data: bytes) -> None:
         if self._closed is not None:
             self._refuse()
-        start = self._scratch + at
+        start = self._scratch
         self._instance.memory[start : start + len(data)] = data
 
     def _put_staging(self, data: bytes | memoryview) -> None:
@@ -338,7 +335,7 @@ class Core:
         Raises:
             OSError: ``ENOBUFS`` without memory, ``ENOSPC`` where there are too many.
         """
-        self._put_scratch(mac)
+        self._put_scratch(abi.MAC_ADDRESS.pack(mac))
         handle = self._call(
             "interface_add", kind, mtu, detail=f"an interface more (a stack has {abi.MAX_INTERFACES} at most)"
         )
@@ -353,7 +350,7 @@ class Core:
     def add_address(self, handle: int, address: Address, prefix: int) -> None:
         """Give an interface an address. An IPv4 address replaces the one before; there is room for seven IPv6 addresses
         beside the link-local one."""
-        self._put_scratch(address.packed)
+        self._put_scratch(abi.IP_ADDRESS.pack(address.packed))
         detail = f"address {address}" + (" (an interface has seven of IPv6 at most)" if address.version == 6 else "")
         self._call("interface_address", handle, address.version, prefix, detail=detail)
 
@@ -384,8 +381,7 @@ class Core:
         Raises:
             OSError: ``ENETUNREACH``, ``EADDRNOTAVAIL``, ``EADDRINUSE`` or ``ENOBUFS``.
         """
-        own = local or type(remote)(0)
-        self._put_scratch(remote.packed.ljust(16, b"\0") + own.packed.ljust(16, b"\0"))
+        self._put_scratch(abi.CONNECT_ADDRESSES.pack(remote.packed, local.packed if local is not None else b""))
         return self._call("tcp_connect", remote.version, port, local_port, scope, detail=f"connect to {remote}:{port}")
 
     def tcp_listen(
@@ -401,7 +397,7 @@ class Core:
             share: bits of the ABI's ``SHARE_``: which other listeners may have the same address and port.
         """
         family = local.version if local is not None else abi.FAMILY_ANY
-        self._put_scratch(local.packed if local is not None else b"\0" * 16)
+        self._put_scratch(abi.IP_ADDRESS.pack(local.packed if local is not None else b""))
         detail = f"listen on {local if local is not None else '*'}:{port}"
         return self._call("tcp_listen", family | share, port, backlog, scope, detail=detail)
 
@@ -504,11 +500,11 @@ class Core:
         self._call("tcp_option", handle, option, value)
 
     def tcp_information(self, handle: int) -> dict[str, int]:
-        """Return what a connection is like now, by the names of the ABI's ``INFORMATION_``.
+        """Return what a connection is like now, by the names of the fields of the ABI's `Information`, in capitals.
 
         Raises:
             OSError: ``ENOTCONN`` where the connection has ended.
         """
         self._call("tcp_information", handle)
-        words = _WORDS.unpack_from(self._instance.memory, self._scratch)
-        return dict(zip(_INFORMATION, words, strict=True))
+        values = abi.INFORMATION.unpack_from(self._instance.memory, self._scratch)
+        return dict(zip(_INFORMATION, values, strict=True))

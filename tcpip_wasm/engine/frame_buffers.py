@@ -1,19 +1,19 @@
 """The buffers through which frames enter and leave an interface, in the module's memory.
 
-Owns the layout of *records*, in which frames lie there: a 32-bit little-endian length, the frame, padding to a multiple
-of four. It makes no calls into the module.
+Frames lie there as *records*: the ABI's `RECORD_HEADER`, the frame, padding up to the next record. It makes no calls
+into the module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from struct import Struct
 from typing import Final
 
 from tcpip_wasm.engine import abi
 from tcpip_wasm.engine.instance import Instance
 
-_LENGTH: Final = Struct("<I")
+_length_at: Final = abi.RECORD_HEADER.unpack_from
+_LENGTH_WORD: Final = abi.RECORD_HEADER_LENGTH_OFFSET // 4
 
 
 class _Gone:
@@ -109,9 +109,9 @@ class FrameBuffers:
         if end > abi.RECEIVE_CAPACITY:
             return False
         start = self._receive_start + used
-        words[start // 4] = length
+        words[start // 4 + _LENGTH_WORD] = length
         memory = self._instance.memory
-        memory[start + abi.RECORD_HEADER : start + abi.RECORD_HEADER + length] = frame
+        memory[start + abi.RECORD_HEADER_SIZE : start + abi.RECORD_HEADER_SIZE + length] = frame
         words[self._receive_length] = end
         return True
 
@@ -135,14 +135,14 @@ class FrameBuffers:
 
 def record_size(length: int) -> int:
     """Return the bytes that a frame of so many bytes takes as a record."""
-    return (abi.RECORD_HEADER + length + abi.RECORD_ALIGNMENT - 1) & -abi.RECORD_ALIGNMENT
+    return (abi.RECORD_HEADER_SIZE + length + abi.RECORD_HEADER_ALIGNMENT - 1) & -abi.RECORD_HEADER_ALIGNMENT
 
 
 def split_records(records: memoryview) -> Iterator[memoryview]:
     """Yield the frames of a run of records, as views into it."""
     at, end = 0, len(records)
     while at < end:
-        (length,) = _LENGTH.unpack_from(records, at)
-        start = at + abi.RECORD_HEADER
+        (length,) = _length_at(records, at)
+        start = at + abi.RECORD_HEADER_SIZE
         yield records[start : start + length]
         at += record_size(length)

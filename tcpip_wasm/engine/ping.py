@@ -14,7 +14,7 @@ from tcpip_wasm.engine.failures import error_for
 if TYPE_CHECKING:
     from tcpip_wasm.engine.core import Address, Core
 
-ECHO_DATA: Final = abi.ADDRESS_SIZE
+ECHO_DATA: Final = abi.ECHO_SIZE
 """Where the bytes of an ECHO_REPLY event's payload begin."""
 
 
@@ -38,7 +38,7 @@ class PingCalls:
         Raises:
             OSError: ``ENOSPC`` where there are too many sessions, ``EINVAL`` for a group, ``ENOBUFS``.
         """
-        self._core._put_scratch(remote.packed.ljust(16, b"\0"))
+        self._core._put_scratch(abi.IP_ADDRESS.pack(remote.packed))
         return self._core._call("ping_open", remote.version, scope, detail=f"ping {remote}")
 
     def identifier(self, handle: int) -> int:

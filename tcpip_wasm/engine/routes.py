@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
+from tcpip_wasm.engine import abi
+
 if TYPE_CHECKING:
     from tcpip_wasm.engine.core import Core
 
@@ -35,8 +37,8 @@ class RouteCalls:
             OSError: ``EEXIST`` for a network and metric that are there, ``ENETUNREACH`` where the gateway is in no
                 network of an interface, ``EINVAL`` where it is this host, ``ENOSPC`` where the table is full.
         """
-        self._put_scratch(network.network_address.packed)
-        self._put_scratch((via or network.network_address).packed, 16)
+        gateway = via.packed if via is not None else b""
+        self._put_scratch(abi.ROUTE_ADDRESSES.pack(network.network_address.packed, gateway))
         detail = f"route to {network}" + (f" via {via}" if via else "")
         return self._call(
             "route_add", network.version, network.prefixlen, interface, via is not None, metric, detail=detail
@@ -48,5 +50,5 @@ class RouteCalls:
         Raises:
             OSError: ``ESRCH`` where there is none.
         """
-        self._put_scratch(network.network_address.packed)
+        self._put_scratch(abi.ROUTE_ADDRESSES.pack(network.network_address.packed, b""))
         self._call("route_remove", network.version, network.prefixlen, metric, detail=f"route to {network}")

@@ -1,13 +1,12 @@
 """UDP sockets of a core: `UdpCalls`, which is `Core.udp`.
 
-Owns how an endpoint is written, and the one call that is made for each datagram. What arrives are DATAGRAM events:
-their payload is the source's endpoint, the local one, and the bytes; `DATAGRAM_DATA` is where they begin.
+Owns the one call that is made for each datagram. What arrives are DATAGRAM events: their payload is the ABI's
+`DATAGRAM`, and the bytes; `DATAGRAM_DATA` is where they begin.
 """
 
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
-from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from tcpip_wasm.engine import abi
@@ -17,9 +16,9 @@ from tcpip_wasm.engine.port import Trap
 if TYPE_CHECKING:
     from tcpip_wasm.engine.core import Address, Core
 
-_ENDPOINT: Final = Struct("<III16s")
+_pack_endpoint: Final = abi.ENDPOINT.pack
 
-DATAGRAM_DATA: Final = 2 * abi.ADDRESS_SIZE
+DATAGRAM_DATA: Final = abi.DATAGRAM_SIZE
 """Where the bytes of a DATAGRAM event's payload begin."""
 
 
@@ -31,11 +30,11 @@ def encode_endpoint(address: Address, port: int, scope: int = 0) -> bytes:
         port: 0 to 65,535.
         scope: handle of the interface that a link-local address or a group belongs to, or 0.
     """
-    return _ENDPOINT.pack(address.version, port, scope, address.packed)
+    return _pack_endpoint(address.version, port, scope, address.packed)
 
 
 def _to(record: bytes) -> str:
-    family, port, _, packed = _ENDPOINT.unpack(record)
+    family, port, _, packed = abi.ENDPOINT.unpack(record)
     return f" to {IPv4Address(packed[:4]) if family == abi.FAMILY_IPV4 else IPv6Address(packed)}:{port}"
 
 
@@ -69,7 +68,7 @@ class UdpCalls:
         """
         if local is not None:
             family = local.version
-        self._core._put_scratch(local.packed.ljust(16, b"\0") if local is not None else bytes(16))
+        self._core._put_scratch(abi.IP_ADDRESS.pack(local.packed if local is not None else b""))
         where = local if local is not None else "*"
         return self._core._call("udp_open", family | share, port, scope, detail=f"UDP on {where}:{port}")
 
@@ -107,7 +106,7 @@ class UdpCalls:
         self._core._put_staging(data)
         if remote is not None:
             start = self._scratch
-            self._instance.memory[start : start + abi.ADDRESS_SIZE] = remote
+            self._instance.memory[start : start + abi.ENDPOINT_SIZE] = remote
         if self._instance.death is not None:
             raise self._instance.death
         core = self._core
@@ -126,7 +125,7 @@ class UdpCalls:
     def local(self, handle: int) -> bytes:
         """Return the local endpoint; its address is ``::`` where it is all of them."""
         self._core._call("udp_local", handle)
-        return bytes(self._instance.memory[self._scratch : self._scratch + abi.ADDRESS_SIZE])
+        return bytes(self._instance.memory[self._scratch : self._scratch + abi.ENDPOINT_SIZE])
 
     def set_option(self, handle: int, option: int, value: int) -> None:
         """Set one of the ABI's ``OPTION_`` values of UDP.

@@ -442,8 +442,9 @@ class ConfigurableInterface(Interface):
     def _on_advertisement(self, payload: bytes) -> None:
         if not self._following:
             return
-        advertisement = parse_advertisement(payload[16:])
-        self._keep(self._routers, self._scoped(IPv6Address(payload[:16])), advertisement.lifetime, MAX_ROUTERS)
+        advertisement = parse_advertisement(payload[abi.ROUTER_ADVERTISEMENT_SIZE :])
+        router = self._scoped(IPv6Address(payload[: abi.ROUTER_ADVERTISEMENT_SIZE]))
+        self._keep(self._routers, router, advertisement.lifetime, MAX_ROUTERS)
         for server, seconds in advertisement.name_servers:
             self._keep(self._servers, self._scoped(server), seconds, MAX_NAME_SERVERS)
 

@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
+from tcpip_wasm.engine import abi
+
 __all__ = [
     "DatagramSocketLink",
     "DescriptorLink",
@@ -39,8 +41,11 @@ __all__ = [
 
 Kind = Literal["tap", "tun"]
 
-_HEADER = 4
-_LENGTH = struct.Struct("<I")
+# Bound to names of this module: the loops below run once for each frame.
+_HEADER = abi.RECORD_HEADER_SIZE
+_ALIGNMENT = abi.RECORD_HEADER_ALIGNMENT
+_length_at = abi.RECORD_HEADER.unpack_from
+_put_length = abi.RECORD_HEADER.pack_into
 
 # A full batch of 1500-byte frames costs the kernel about half a millisecond, and the stack as much again:
 # short enough for timers beside a saturating transfer, long enough to make one turn of the event loop (some
@@ -173,7 +178,7 @@ class DescriptorLink:
         end = len(batch)
         if self._closed:
             return end
-        fd, write, length_at, counters = self._fd, os.write, _LENGTH.unpack_from, self.counters
+        fd, write, length_at, counters = self._fd, os.write, _length_at, self.counters
         offset = frames = payload = dropped = 0
         while offset < end:
             if frames + dropped == _FRAMES_PER_TRANSMIT:
@@ -198,7 +203,7 @@ class DescriptorLink:
             else:
                 frames += 1
                 payload += length
-            offset = (start + length + 3) & ~3
+            offset = (start + length + _ALIGNMENT - 1) & -_ALIGNMENT
         counters.frames_sent += frames
         counters.bytes_sent += payload
         counters.send_dropped += dropped
@@ -223,7 +228,7 @@ class DescriptorLink:
         if room <= 0:
             self.counters.receive_full += 1
             return
-        fd, readv, put_length, spill = self._fd, os.readv, _LENGTH.pack_into, self._spill
+        fd, readv, put_length, spill = self._fd, os.readv, _put_length, self._spill
         limit = min(self._max_frame, room)
         last = room - limit
         offset = frames = payload = 0
@@ -249,7 +254,7 @@ class DescriptorLink:
                     break
                 continue
             put_length(view, offset, length)
-            offset = (start + length + 3) & ~3
+            offset = (start + length + _ALIGNMENT - 1) & -_ALIGNMENT
             frames += 1
             payload += length
             if offset > last:

@@ -552,8 +552,8 @@ class TcpTransport(_FlowControlMixin):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return ``sockname``, ``peername``, ``socket`` (a stand-in, `TransportSocket`) or what else was given."""
         if name in ("sockname", "peername") and self._endpoints:
-            at = 0 if name == "sockname" else abi.ADDRESS_SIZE
-            address, port, scope = decode_endpoint(self._endpoints, at)
+            local, remote = abi.CONNECTION_ENDPOINTS_LOCAL_OFFSET, abi.CONNECTION_ENDPOINTS_REMOTE_OFFSET
+            address, port, scope = decode_endpoint(self._endpoints, local if name == "sockname" else remote)
             if address.version == 4:
                 return str(address), port
             suffix = f"%{self._scope_name(scope)}" if scope and self._scope_name else ""
@@ -596,7 +596,8 @@ class TcpTransport(_FlowControlMixin):
     def is_local(self) -> bool:
         """Whether it is a connection of the host with itself, by one address."""
         ends = self._endpoints
-        return bool(ends) and decode_endpoint(ends)[0] == decode_endpoint(ends, abi.ADDRESS_SIZE)[0]
+        local, remote = abi.CONNECTION_ENDPOINTS_LOCAL_OFFSET, abi.CONNECTION_ENDPOINTS_REMOTE_OFFSET
+        return bool(ends) and decode_endpoint(ends, local)[0] == decode_endpoint(ends, remote)[0]
 
     @property
     def would_read(self) -> bool:

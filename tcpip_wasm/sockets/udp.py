@@ -119,7 +119,7 @@ class UdpSocket:
                 self.dropped += 1
                 return
             self._size = size
-            source = self._endpoints.decode(payload[: abi.ADDRESS_SIZE])
+            source = self._endpoints.decode(payload[: abi.ENDPOINT_SIZE])
             data = payload[DATAGRAM_DATA : DATAGRAM_DATA + value]
             self._arrived.append(UdpDatagram(source[0], source[1], data))
             if self._readers:

@@ -80,7 +80,7 @@ class UdpTransport(asyncio.DatagramTransport):
         """Take an event that concerns this socket."""
         if kind == abi.EVENT_DATAGRAM:
             if not self._closing:
-                source = self._endpoints.decode(payload[: abi.ADDRESS_SIZE])
+                source = self._endpoints.decode(payload[: abi.ENDPOINT_SIZE])
                 self._tell(self._protocol.datagram_received, payload[DATAGRAM_DATA : DATAGRAM_DATA + value], source)
         elif kind == abi.EVENT_WRITABLE:
             self._flush()

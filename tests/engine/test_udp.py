@@ -63,7 +63,7 @@ class Node:
 def test_endpoints_there_and_back(text: str, scope: int) -> None:
     address = ip_address(text)
     record = encode_endpoint(address, 65535, scope)
-    assert len(record) == abi.ADDRESS_SIZE
+    assert len(record) == abi.ENDPOINT_SIZE
     assert decode_endpoint(record) == (address, 65535, scope if address.version == 6 else 0)
 
 

@@ -136,6 +136,7 @@ def test_sdist_contents(sdist: Path) -> None:
     assert {
         "wasm/Makefile",
         "wasm/abi.toml",
+        "js/src/abi.ts",
         "third_party/lwip/manifest.toml",
         "hatch_build.py",
         "pytest_tcpip_wasm.py",

@@ -54,18 +54,18 @@ static bool put_endpoint(bool six, bool group, uint32_t port) {
   } else if (percent(3)) {
     memset(address, (int)below(256), 16);
   }
-  memset(tw_scratch, 0, ABI_SCRATCH_CAPACITY);
-  memcpy(tw_scratch, head, sizeof head);
-  memcpy(tw_scratch + sizeof head, address, six ? 16 : 4);
+  memset(tw_scratch.bytes, 0, ABI_SCRATCH_CAPACITY);
+  memcpy(tw_scratch.bytes, head, sizeof head);
+  memcpy(tw_scratch.bytes + sizeof head, address, six ? 16 : 4);
   return true;
 }
 
 static void open_socket(uint32_t index) {
-  memset(tw_scratch, 0, 16);
+  memset(tw_scratch.bytes, 0, 16);
   struct link *link = link_any();
   int32_t family = (int32_t)ONE_OF(0, 4, 6);
   if (link != NULL && family != 0 && percent(30)) {
-    memcpy(tw_scratch, family == 6 ? link->own6 : link->own4, 16);
+    memcpy(tw_scratch.bytes, family == 6 ? link->own6 : link->own4, 16);
   }
   int32_t handle = abi_udp_open(family, (int32_t)(percent(80) ? FIRST_PORT + below(PORTS) : 0), 0);
   sockets[index].handle = LARGER(handle, 0);
@@ -110,8 +110,8 @@ static void use_ping(uint32_t index) {
   if (pings[index].handle == 0) {
     if (put_endpoint(percent(style.six), false, 0)) {
       uint32_t family;
-      memcpy(&family, tw_scratch, sizeof family);
-      memmove(tw_scratch, tw_scratch + 12, 16);
+      memcpy(&family, tw_scratch.bytes, sizeof family);
+      memmove(tw_scratch.bytes, tw_scratch.bytes + 12, 16);
       pings[index].handle = LARGER(abi_ping_open((int32_t)family, 0), 0);
       pings[index].six = family == 6;
     }
@@ -139,7 +139,7 @@ static void peer_datagram(void) {
   memcpy(route.to, route.six ? link->own6 : link->own4, route.six ? 16 : 4);
   if (percent(20)) {
     put_endpoint(route.six, true, 0);
-    memcpy(route.to, tw_scratch + 12, 16);
+    memcpy(route.to, tw_scratch.bytes + 12, 16);
   } else if (!route.six && percent(10)) {
     route.to[3] = 255;
   }
@@ -180,11 +180,11 @@ void datagram_event(uint32_t kind, int32_t handle, int32_t value, const uint8_t 
   }
   CHECK(known, "event %u of handle %x", kind, handle);
   if (kind == ABI_EVENT_DATAGRAM) {
-    CHECK(length >= 2 * ABI_ADDRESS_SIZE + (uint32_t)value, "%d bytes in %u", value, length);
-    check(payload + 2 * ABI_ADDRESS_SIZE, (uint32_t)value);
+    CHECK(length >= ABI_DATAGRAM_SIZE + (uint32_t)value, "%d bytes in %u", value, length);
+    check(payload + ABI_DATAGRAM_SIZE, (uint32_t)value);
   } else if (kind == ABI_EVENT_ECHO_REPLY) {
-    CHECK(length >= ABI_ADDRESS_SIZE + (uint32_t)value, "%d bytes in %u", value, length);
-    check(payload + ABI_ADDRESS_SIZE, (uint32_t)value);
+    CHECK(length >= ABI_ENDPOINT_SIZE + (uint32_t)value, "%d bytes in %u", value, length);
+    check(payload + ABI_ENDPOINT_SIZE, (uint32_t)value);
   }
 }
 

@@ -181,6 +181,8 @@ struct flow {
   uint32_t fins[MAX_FINS], fin_count;
   /* the host's stream */
   bool host_known;
+  uint32_t former_end; /* what the host sent by a connection before of the same ports ends there, where `repeated` */
+  bool repeated;
   uint32_t host_start, host_end, latest_ack, host_edge, window, host_scale, host_mss;
   uint32_t edge, syn_window, widest; /* the highest acknowledgement of the peer; the window of its SYN, and its widest */
   uint32_t irs; /* the peer's start as the host acknowledged it */

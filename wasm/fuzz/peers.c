@@ -140,6 +140,8 @@ static void begin_stream(struct flow *flow, uint32_t sequence) {
     flow->stream->flow = NULL;
     flow->stream = NULL;
   }
+  flow->repeated = flow->host_known;
+  flow->former_end = flow->host_end;
   flow->host_known = true;
   flow->host_start = sequence;
   flow->host_end = sequence + 1;
@@ -206,6 +208,9 @@ void flow_heard(const struct heard *heard) {
   }
   if (syn) {
     begin_stream(flow, sequence);
+  }
+  if (flow->repeated && !syn && before(sequence, flow->host_start) && !before(flow->former_end, sequence)) {
+    return; /* of the connection before: it has waited for a neighbour's address */
   }
   read_options(flow, tcp, header, syn);
   if (ack && flow->host_known) {

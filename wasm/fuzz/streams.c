@@ -125,21 +125,21 @@ void stream_act(struct stream *stream) {
 static void read_endpoints(struct stream *stream, const uint8_t *payload) {
   uint32_t local[3], remote[3];
   memcpy(local, payload, sizeof local);
-  memcpy(remote, payload + ABI_ADDRESS_SIZE, sizeof remote);
+  memcpy(remote, payload + ABI_ENDPOINT_SIZE, sizeof remote);
   CHECK(local[0] == remote[0] && (local[0] == 4 || local[0] == 6), "families %u and %u", local[0], remote[0]);
   stream->six = local[0] == 6;
   stream->local_port = (uint16_t)local[1];
   stream->remote_port = (uint16_t)remote[1];
   stream->out_key = filler_key(stream->local_port, stream->remote_port);
   stream->in_key = filler_key(stream->remote_port, stream->local_port);
-  struct flow *flow = flow_find(stream->six, payload + ABI_ADDRESS_SIZE + 12, remote[1], payload + 12, local[1]);
+  struct flow *flow = flow_find(stream->six, payload + ABI_ENDPOINT_SIZE + 12, remote[1], payload + 12, local[1]);
   struct link *own = NULL;
   for (struct link *link = links; link < links + MAX_LINKS; link++) {
-    bool same = memcmp(payload + ABI_ADDRESS_SIZE + 12, stream->six ? link->own6 : link->own4, stream->six ? 16 : 4) == 0;
+    bool same = memcmp(payload + ABI_ENDPOINT_SIZE + 12, stream->six ? link->own6 : link->own4, stream->six ? 16 : 4) == 0;
     own = link->handle != 0 && same ? link : own;
   }
   stream->flow = flow;
-  stream->placed = flow != NULL || own != NULL || payload[ABI_ADDRESS_SIZE + 12] == 127;
+  stream->placed = flow != NULL || own != NULL || payload[ABI_ENDPOINT_SIZE + 12] == 127;
   stream->in_base = 0;
   if (verbose) {
     fprintf(stderr, "  = %x: %u and %u, flow %d, own %d\n", stream->handle, stream->local_port, stream->remote_port, flow != NULL, own != NULL);

@@ -62,13 +62,13 @@ static void handle_event(const uint32_t *head, const uint8_t *payload) {
     case ABI_EVENT_DATA:
     case ABI_EVENT_EOF:
     case ABI_EVENT_CLOSED:
-      stream_event(kind, handle, (int32_t)head[3], payload, head[0] - ABI_EVENT_HEADER);
+      stream_event(kind, handle, (int32_t)head[3], payload, head[0] - ABI_EVENT_HEADER_SIZE);
       break;
     case ABI_EVENT_DATAGRAM:
     case ABI_EVENT_DATAGRAM_ERROR:
     case ABI_EVENT_ECHO_REPLY:
     case ABI_EVENT_ECHO_ERROR:
-      datagram_event(kind, handle, (int32_t)head[3], payload, head[0] - ABI_EVENT_HEADER);
+      datagram_event(kind, handle, (int32_t)head[3], payload, head[0] - ABI_EVENT_HEADER_SIZE);
       break;
     default:
       CHECK(kind >= ABI_EVENT_ADDRESS && kind <= ABI_EVENT_LEASE_LOST, "kind %u", kind);
@@ -82,8 +82,8 @@ static void take_events(void) {
   CHECK(end <= ABI_EVENT_CAPACITY, "%u", end);
   for (uint32_t at = 0; at < end; at += head[0]) {
     memcpy(head, buffer + at, sizeof head);
-    CHECK(head[0] >= ABI_EVENT_HEADER && head[0] % 4 == 0 && at + head[0] <= end, "at %u", at);
-    handle_event(head, buffer + at + ABI_EVENT_HEADER);
+    CHECK(head[0] >= ABI_EVENT_HEADER_SIZE && head[0] % 4 == 0 && at + head[0] <= end, "at %u", at);
+    handle_event(head, buffer + at + ABI_EVENT_HEADER_SIZE);
   }
 }
 
@@ -131,7 +131,7 @@ static void take_frames(struct link *link) {
     memcpy(&length, taken + at, sizeof length);
     CHECK(at + record_size(length) <= end, "at %u of %u: %u", at, end, length);
     totals->frames_out++;
-    frame_heard(link, taken + at + ABI_RECORD_HEADER, length);
+    frame_heard(link, taken + at + ABI_RECORD_HEADER_SIZE, length);
   }
 }
 

@@ -2,6 +2,7 @@
 #ifndef ABI_H
 #define ABI_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __wasm__
@@ -10,14 +11,14 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 1575821564 /* version 1, as a sum over all of it: no change can be forgotten */
+#define ABI_VERSION 1611594917 /* version 1, as a checksum over names, numbers, layouts, signatures */
 #define ABI_MAX_INTERFACES 128 /* bounded table; a bridge of a hundred ports and then some */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
-#define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the host; a batch that fits the L2 cache */
+#define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the embedder; a batch that fits the L2 cache */
 #define ABI_EVENT_CAPACITY 1638400 /* one receive window that a filled hole releases at once, and room for the batch around it */
 #define ABI_STAGING_CAPACITY 67584 /* payload of one tcp_send: 64 KiB, under TLS too, whose records are 16 KiB and a little more */
 #define ABI_SCRATCH_CAPACITY 64 /* two addresses, or one MAC */
-#define ABI_MAX_DATA 262144 /* payload of one DATA event: a first window in whole pieces of what hosts hand up */
+#define ABI_MAX_DATA 262144 /* payload of one DATA event: a first window in whole chunks of what applications are handed */
 #define ABI_MAX_FRAME 65535 /* lwIP counts buffer lengths in 16 bits */
 #define ABI_MAX_BACKLOG 4096 /* connections that wait to be accepted; Linux's somaxconn */
 #define ABI_TCP_WINDOW 1048576 /* bytes; 1 Gbit/s over 8 ms, 400 Mbit/s over 20 ms */
@@ -31,10 +32,6 @@
 #define ABI_MAX_LEARNED 4096 /* addresses that a bridge keeps; a flood of forged ones must not grow it */
 #define ABI_MAX_ROUTES 256 /* bounded table, searched one by one */
 #define ABI_MAX_TIME_WAIT 1024 /* connections in TIME-WAIT before the oldest is dropped */
-#define ABI_RECORD_HEADER 4
-#define ABI_RECORD_ALIGNMENT 4
-#define ABI_ADDRESS_SIZE 28
-#define ABI_EVENT_HEADER 16
 #define ABI_ERROR_BAD_HANDLE (-1)
 #define ABI_ERROR_NO_MEMORY (-2)
 #define ABI_ERROR_NO_ROUTE (-3)
@@ -82,21 +79,21 @@
 #define ABI_MORE_SOON 2
 #define ABI_MORE_MEMORY 4
 #define ABI_EVENT_TRANSMIT 1 /* interface: value bytes of records wait in the transmit buffer */
-#define ABI_EVENT_CONNECTED 2 /* connection: the handshake is complete; payload: local and remote address */
-#define ABI_EVENT_ACCEPTED 3 /* listener: value is the new connection; payload: local and remote address */
-#define ABI_EVENT_DATA 4 /* connection: value bytes arrived; they are the payload */
+#define ABI_EVENT_CONNECTED 2 /* connection: the handshake is complete; payload: connection_endpoints */
+#define ABI_EVENT_ACCEPTED 3 /* listener: value is the handle of the new connection; payload: connection_endpoints */
+#define ABI_EVENT_DATA 4 /* connection: value bytes arrived; payload: value bytes */
 #define ABI_EVENT_EOF 5 /* connection: the peer sends no more */
 #define ABI_EVENT_WRITABLE 6 /* connection, UDP socket or ping session: after SEND_FULL, or NO_ROOM: there is room again */
 #define ABI_EVENT_CLOSED 7 /* connection: the connection is gone; value is the error, negated, or 0 */
-#define ABI_EVENT_DATAGRAM 10 /* UDP socket: value bytes arrived; payload: source and local address, then the bytes */
+#define ABI_EVENT_DATAGRAM 10 /* UDP socket: a datagram of value bytes arrived; payload: datagram and value bytes */
 #define ABI_EVENT_DATAGRAM_ERROR 11 /* UDP socket: ICMP reports that a datagram did not arrive; value is the error, negated */
-#define ABI_EVENT_ECHO_REPLY 12 /* ping session: payload: the source's endpoint with the sequence number as its port, then value bytes */
-#define ABI_EVENT_ECHO_ERROR 13 /* ping session: payload: the reporter's endpoint, the same; value is ICMP's or ICMPv6's type << 8 | code */
-#define ABI_EVENT_ADDRESS 25 /* interface: value is the new state of the address in the payload */
-#define ABI_EVENT_ROUTER_ADVERTISEMENT 26 /* interface: payload: 16 bytes of the router's address, and value bytes of its message */
-#define ABI_EVENT_ROUTER_SOLICITATION 27 /* interface: somebody asked for a router advertisement */
-#define ABI_EVENT_LEASE_MESSAGE 28 /* interface: payload: the DHCP message that the next LEASE follows from */
-#define ABI_EVENT_LEASE 29 /* interface: payload: address, mask, router, server, 4 bytes each, u32 seconds of lease, renewal, rebinding */
+#define ABI_EVENT_ECHO_REPLY 12 /* ping session: a reply with value bytes of data arrived; payload: echo and value bytes */
+#define ABI_EVENT_ECHO_ERROR 13 /* ping session: value is ICMP's or ICMPv6's type << 8 | code; payload: echo */
+#define ABI_EVENT_ADDRESS 25 /* interface: value is the new state of the address, one of [address_state]; payload: address_report */
+#define ABI_EVENT_ROUTER_ADVERTISEMENT 26 /* interface: the message of a router, value bytes from its ICMPv6 header on; payload: router_advertisement and value bytes */
+#define ABI_EVENT_ROUTER_SOLICITATION 27 /* interface: a node on the link asked for a router advertisement */
+#define ABI_EVENT_LEASE_MESSAGE 28 /* interface: the DHCP message, value bytes, that the next LEASE follows from; payload: value bytes */
+#define ABI_EVENT_LEASE 29 /* interface: a lease was granted or renewed; payload: lease */
 #define ABI_EVENT_LEASE_LOST 30 /* interface: the lease ended, and its address is gone */
 #define ABI_CONTROL_EVENT_LENGTH 0
 #define ABI_CONTROL_MORE 1
@@ -147,68 +144,295 @@
 #define ABI_STATISTIC_BACKLOG_DROPS 25
 #define ABI_STATISTIC_ICMP_LIMITED 26
 #define ABI_STATISTIC_WORDS 27
-#define ABI_INFORMATION_STATE 0
-#define ABI_INFORMATION_SEGMENT_SIZE 1
-#define ABI_INFORMATION_RTO 2
-#define ABI_INFORMATION_ROUND_TRIP 3
-#define ABI_INFORMATION_ROUND_TRIP_VARIATION 4
-#define ABI_INFORMATION_CONGESTION_WINDOW 5
-#define ABI_INFORMATION_SLOW_START_THRESHOLD 6
-#define ABI_INFORMATION_RETRANSMISSIONS 7
-#define ABI_INFORMATION_UNACKNOWLEDGED 8
-#define ABI_INFORMATION_UNSENT 9
-#define ABI_INFORMATION_SEND_WINDOW 10
-#define ABI_INFORMATION_RECEIVE_WINDOW 11
-#define ABI_INFORMATION_FEATURES 12
-#define ABI_INFORMATION_SCALES 13
-#define ABI_INFORMATION_WORDS 14
+#define ABI_RECORD_HEADER_SIZE 4 /* before each frame in a receive or transmit buffer */
+#define ABI_RECORD_HEADER_ALIGNMENT 4
+#define ABI_RECORD_HEADER_LENGTH_OFFSET 0 /* bytes of the frame, which follows */
+#define ABI_EVENT_HEADER_SIZE 16 /* before the payload of each event in the event buffer */
+#define ABI_EVENT_HEADER_ALIGNMENT 4
+#define ABI_EVENT_HEADER_SIZE_OFFSET 0 /* bytes of header, payload and padding */
+#define ABI_EVENT_HEADER_KIND_OFFSET 4 /* one of [events] */
+#define ABI_EVENT_HEADER_HANDLE_OFFSET 8
+#define ABI_EVENT_HEADER_VALUE_OFFSET 12 /* depends on the kind */
+#define ABI_ENDPOINT_SIZE 28 /* an address with a port */
+#define ABI_ENDPOINT_FAMILY_OFFSET 0 /* 4 or 6 */
+#define ABI_ENDPOINT_PORT_OFFSET 4
+#define ABI_ENDPOINT_SCOPE_OFFSET 8 /* handle of the interface that a link-local address belongs to, or 0 */
+#define ABI_ENDPOINT_ADDRESS_OFFSET 12
+#define ABI_CONNECTION_ENDPOINTS_SIZE 56 /* payload of CONNECTED and ACCEPTED */
+#define ABI_CONNECTION_ENDPOINTS_LOCAL_OFFSET 0
+#define ABI_CONNECTION_ENDPOINTS_REMOTE_OFFSET 28
+#define ABI_DATAGRAM_SIZE 56 /* payload of DATAGRAM, before the bytes of the datagram */
+#define ABI_DATAGRAM_SOURCE_OFFSET 0
+#define ABI_DATAGRAM_DESTINATION_OFFSET 28 /* an address of this stack or a group */
+#define ABI_ECHO_SIZE 28 /* payload of ECHO_REPLY and ECHO_ERROR, before the bytes of a reply */
+#define ABI_ECHO_SOURCE_OFFSET 0 /* sender of the ICMP message; its port is the sequence number of the request */
+#define ABI_ADDRESS_REPORT_SIZE 36 /* payload of ADDRESS: fields of an endpoint, `given` in place of the port, and lifetimes */
+#define ABI_ADDRESS_REPORT_FAMILY_OFFSET 0
+#define ABI_ADDRESS_REPORT_GIVEN_OFFSET 4 /* 1 if the embedder gave the address to the interface, else 0 */
+#define ABI_ADDRESS_REPORT_SCOPE_OFFSET 8
+#define ABI_ADDRESS_REPORT_ADDRESS_OFFSET 12
+#define ABI_ADDRESS_REPORT_VALID_OFFSET 28 /* seconds */
+#define ABI_ADDRESS_REPORT_PREFERRED_OFFSET 32 /* seconds */
+#define ABI_ROUTER_ADVERTISEMENT_SIZE 16 /* payload of ROUTER_ADVERTISEMENT, before the ICMPv6 message */
+#define ABI_ROUTER_ADVERTISEMENT_ROUTER_OFFSET 0
+#define ABI_LEASE_SIZE 28 /* payload of LEASE; `router` is all zeros where the server named none */
+#define ABI_LEASE_ADDRESS_OFFSET 0
+#define ABI_LEASE_MASK_OFFSET 4
+#define ABI_LEASE_ROUTER_OFFSET 8
+#define ABI_LEASE_SERVER_OFFSET 12
+#define ABI_LEASE_SECONDS_OFFSET 16 /* until the lease ends */
+#define ABI_LEASE_RENEWAL_OFFSET 20 /* seconds until the server is asked to renew it */
+#define ABI_LEASE_REBINDING_OFFSET 24 /* seconds until any server is asked */
+#define ABI_SEED_SIZE 16 /* 16 bytes from which every random choice derives, as start takes them */
+#define ABI_SEED_LOW_OFFSET 0
+#define ABI_SEED_HIGH_OFFSET 8
+#define ABI_IP_ADDRESS_SIZE 16 /* in scratch: one address */
+#define ABI_IP_ADDRESS_ADDRESS_OFFSET 0
+#define ABI_MAC_ADDRESS_SIZE 6 /* in scratch: the MAC address of an interface */
+#define ABI_MAC_ADDRESS_ADDRESS_OFFSET 0
+#define ABI_CONNECT_ADDRESSES_SIZE 32 /* in scratch: addresses of tcp_connect; `local` is all zeros where the route decides */
+#define ABI_CONNECT_ADDRESSES_REMOTE_OFFSET 0
+#define ABI_CONNECT_ADDRESSES_LOCAL_OFFSET 16
+#define ABI_ROUTE_ADDRESSES_SIZE 32 /* in scratch: addresses of a route; route_remove does not read `gateway` */
+#define ABI_ROUTE_ADDRESSES_NETWORK_OFFSET 0
+#define ABI_ROUTE_ADDRESSES_GATEWAY_OFFSET 16
+#define ABI_INFORMATION_SIZE 56 /* in scratch after tcp_information: times in milliseconds, lengths in bytes */
+#define ABI_INFORMATION_STATE_OFFSET 0 /* as lwIP numbers it */
+#define ABI_INFORMATION_SEGMENT_SIZE_OFFSET 4
+#define ABI_INFORMATION_RTO_OFFSET 8
+#define ABI_INFORMATION_ROUND_TRIP_OFFSET 12
+#define ABI_INFORMATION_ROUND_TRIP_VARIATION_OFFSET 16
+#define ABI_INFORMATION_CONGESTION_WINDOW_OFFSET 20
+#define ABI_INFORMATION_SLOW_START_THRESHOLD_OFFSET 24
+#define ABI_INFORMATION_RETRANSMISSIONS_OFFSET 28
+#define ABI_INFORMATION_UNACKNOWLEDGED_OFFSET 32
+#define ABI_INFORMATION_UNSENT_OFFSET 36
+#define ABI_INFORMATION_SEND_WINDOW_OFFSET 40
+#define ABI_INFORMATION_RECEIVE_WINDOW_OFFSET 44
+#define ABI_INFORMATION_FEATURES_OFFSET 48 /* 1 timestamps, 2 selective acknowledgements, 4 window scaling */
+#define ABI_INFORMATION_SCALES_OFFSET 52 /* the peer's shift, ours << 4 */
 
-ABI_EXPORT("start") int32_t abi_start(double, int64_t, int64_t);
-ABI_EXPORT("poll") double abi_poll(double);
-ABI_EXPORT("advance") double abi_advance(double);
+/* before each frame in a receive or transmit buffer */
+struct abi_record_header {
+  uint32_t length; /* bytes of the frame, which follows */
+};
+_Static_assert(sizeof(struct abi_record_header) == ABI_RECORD_HEADER_SIZE, "size");
+_Static_assert(offsetof(struct abi_record_header, length) == ABI_RECORD_HEADER_LENGTH_OFFSET, "offset");
+
+/* before the payload of each event in the event buffer */
+struct abi_event_header {
+  uint32_t size; /* bytes of header, payload and padding */
+  uint32_t kind; /* one of [events] */
+  uint32_t handle;
+  uint32_t value; /* depends on the kind */
+};
+_Static_assert(sizeof(struct abi_event_header) == ABI_EVENT_HEADER_SIZE, "size");
+_Static_assert(offsetof(struct abi_event_header, size) == ABI_EVENT_HEADER_SIZE_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_event_header, kind) == ABI_EVENT_HEADER_KIND_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_event_header, handle) == ABI_EVENT_HEADER_HANDLE_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_event_header, value) == ABI_EVENT_HEADER_VALUE_OFFSET, "offset");
+
+/* an address with a port */
+struct abi_endpoint {
+  uint32_t family; /* 4 or 6 */
+  uint32_t port;
+  uint32_t scope; /* handle of the interface that a link-local address belongs to, or 0 */
+  uint8_t address[16];
+};
+_Static_assert(sizeof(struct abi_endpoint) == ABI_ENDPOINT_SIZE, "size");
+_Static_assert(offsetof(struct abi_endpoint, family) == ABI_ENDPOINT_FAMILY_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_endpoint, port) == ABI_ENDPOINT_PORT_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_endpoint, scope) == ABI_ENDPOINT_SCOPE_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_endpoint, address) == ABI_ENDPOINT_ADDRESS_OFFSET, "offset");
+
+/* payload of CONNECTED and ACCEPTED */
+struct abi_connection_endpoints {
+  struct abi_endpoint local;
+  struct abi_endpoint remote;
+};
+_Static_assert(sizeof(struct abi_connection_endpoints) == ABI_CONNECTION_ENDPOINTS_SIZE, "size");
+_Static_assert(offsetof(struct abi_connection_endpoints, local) == ABI_CONNECTION_ENDPOINTS_LOCAL_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_connection_endpoints, remote) == ABI_CONNECTION_ENDPOINTS_REMOTE_OFFSET, "offset");
+
+/* payload of DATAGRAM, before the bytes of the datagram */
+struct abi_datagram {
+  struct abi_endpoint source;
+  struct abi_endpoint destination; /* an address of this stack or a group */
+};
+_Static_assert(sizeof(struct abi_datagram) == ABI_DATAGRAM_SIZE, "size");
+_Static_assert(offsetof(struct abi_datagram, source) == ABI_DATAGRAM_SOURCE_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_datagram, destination) == ABI_DATAGRAM_DESTINATION_OFFSET, "offset");
+
+/* payload of ECHO_REPLY and ECHO_ERROR, before the bytes of a reply */
+struct abi_echo {
+  struct abi_endpoint source; /* sender of the ICMP message; its port is the sequence number of the request */
+};
+_Static_assert(sizeof(struct abi_echo) == ABI_ECHO_SIZE, "size");
+_Static_assert(offsetof(struct abi_echo, source) == ABI_ECHO_SOURCE_OFFSET, "offset");
+
+/* payload of ADDRESS: fields of an endpoint, `given` in place of the port, and lifetimes */
+struct abi_address_report {
+  uint32_t family;
+  uint32_t given; /* 1 if the embedder gave the address to the interface, else 0 */
+  uint32_t scope;
+  uint8_t address[16];
+  uint32_t valid; /* seconds */
+  uint32_t preferred; /* seconds */
+};
+_Static_assert(sizeof(struct abi_address_report) == ABI_ADDRESS_REPORT_SIZE, "size");
+_Static_assert(offsetof(struct abi_address_report, family) == ABI_ADDRESS_REPORT_FAMILY_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_address_report, given) == ABI_ADDRESS_REPORT_GIVEN_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_address_report, scope) == ABI_ADDRESS_REPORT_SCOPE_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_address_report, address) == ABI_ADDRESS_REPORT_ADDRESS_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_address_report, valid) == ABI_ADDRESS_REPORT_VALID_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_address_report, preferred) == ABI_ADDRESS_REPORT_PREFERRED_OFFSET, "offset");
+
+/* payload of ROUTER_ADVERTISEMENT, before the ICMPv6 message */
+struct abi_router_advertisement {
+  uint8_t router[16];
+};
+_Static_assert(sizeof(struct abi_router_advertisement) == ABI_ROUTER_ADVERTISEMENT_SIZE, "size");
+_Static_assert(offsetof(struct abi_router_advertisement, router) == ABI_ROUTER_ADVERTISEMENT_ROUTER_OFFSET, "offset");
+
+/* payload of LEASE; `router` is all zeros where the server named none */
+struct abi_lease {
+  uint8_t address[4];
+  uint8_t mask[4];
+  uint8_t router[4];
+  uint8_t server[4];
+  uint32_t seconds; /* until the lease ends */
+  uint32_t renewal; /* seconds until the server is asked to renew it */
+  uint32_t rebinding; /* seconds until any server is asked */
+};
+_Static_assert(sizeof(struct abi_lease) == ABI_LEASE_SIZE, "size");
+_Static_assert(offsetof(struct abi_lease, address) == ABI_LEASE_ADDRESS_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_lease, mask) == ABI_LEASE_MASK_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_lease, router) == ABI_LEASE_ROUTER_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_lease, server) == ABI_LEASE_SERVER_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_lease, seconds) == ABI_LEASE_SECONDS_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_lease, renewal) == ABI_LEASE_RENEWAL_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_lease, rebinding) == ABI_LEASE_REBINDING_OFFSET, "offset");
+
+/* 16 bytes from which every random choice derives, as start takes them */
+struct abi_seed {
+  int64_t low;
+  int64_t high;
+};
+_Static_assert(sizeof(struct abi_seed) == ABI_SEED_SIZE, "size");
+_Static_assert(offsetof(struct abi_seed, low) == ABI_SEED_LOW_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_seed, high) == ABI_SEED_HIGH_OFFSET, "offset");
+
+/* in scratch: one address */
+struct abi_ip_address {
+  uint8_t address[16];
+};
+_Static_assert(sizeof(struct abi_ip_address) == ABI_IP_ADDRESS_SIZE, "size");
+_Static_assert(offsetof(struct abi_ip_address, address) == ABI_IP_ADDRESS_ADDRESS_OFFSET, "offset");
+
+/* in scratch: the MAC address of an interface */
+struct abi_mac_address {
+  uint8_t address[6];
+};
+_Static_assert(sizeof(struct abi_mac_address) == ABI_MAC_ADDRESS_SIZE, "size");
+_Static_assert(offsetof(struct abi_mac_address, address) == ABI_MAC_ADDRESS_ADDRESS_OFFSET, "offset");
+
+/* in scratch: addresses of tcp_connect; `local` is all zeros where the route decides */
+struct abi_connect_addresses {
+  uint8_t remote[16];
+  uint8_t local[16];
+};
+_Static_assert(sizeof(struct abi_connect_addresses) == ABI_CONNECT_ADDRESSES_SIZE, "size");
+_Static_assert(offsetof(struct abi_connect_addresses, remote) == ABI_CONNECT_ADDRESSES_REMOTE_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_connect_addresses, local) == ABI_CONNECT_ADDRESSES_LOCAL_OFFSET, "offset");
+
+/* in scratch: addresses of a route; route_remove does not read `gateway` */
+struct abi_route_addresses {
+  uint8_t network[16];
+  uint8_t gateway[16];
+};
+_Static_assert(sizeof(struct abi_route_addresses) == ABI_ROUTE_ADDRESSES_SIZE, "size");
+_Static_assert(offsetof(struct abi_route_addresses, network) == ABI_ROUTE_ADDRESSES_NETWORK_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_route_addresses, gateway) == ABI_ROUTE_ADDRESSES_GATEWAY_OFFSET, "offset");
+
+/* in scratch after tcp_information: times in milliseconds, lengths in bytes */
+struct abi_information {
+  uint32_t state; /* as lwIP numbers it */
+  uint32_t segment_size;
+  uint32_t rto;
+  uint32_t round_trip;
+  uint32_t round_trip_variation;
+  uint32_t congestion_window;
+  uint32_t slow_start_threshold;
+  uint32_t retransmissions;
+  uint32_t unacknowledged;
+  uint32_t unsent;
+  uint32_t send_window;
+  uint32_t receive_window;
+  uint32_t features; /* 1 timestamps, 2 selective acknowledgements, 4 window scaling */
+  uint32_t scales; /* the peer's shift, ours << 4 */
+};
+_Static_assert(sizeof(struct abi_information) == ABI_INFORMATION_SIZE, "size");
+_Static_assert(offsetof(struct abi_information, state) == ABI_INFORMATION_STATE_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, segment_size) == ABI_INFORMATION_SEGMENT_SIZE_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, rto) == ABI_INFORMATION_RTO_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, round_trip) == ABI_INFORMATION_ROUND_TRIP_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, round_trip_variation) == ABI_INFORMATION_ROUND_TRIP_VARIATION_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, congestion_window) == ABI_INFORMATION_CONGESTION_WINDOW_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, slow_start_threshold) == ABI_INFORMATION_SLOW_START_THRESHOLD_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, retransmissions) == ABI_INFORMATION_RETRANSMISSIONS_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, unacknowledged) == ABI_INFORMATION_UNACKNOWLEDGED_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, unsent) == ABI_INFORMATION_UNSENT_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, send_window) == ABI_INFORMATION_SEND_WINDOW_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, receive_window) == ABI_INFORMATION_RECEIVE_WINDOW_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, features) == ABI_INFORMATION_FEATURES_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, scales) == ABI_INFORMATION_SCALES_OFFSET, "offset");
+
+ABI_EXPORT("start") int32_t abi_start(double now, int64_t seed_low, int64_t seed_high);
+ABI_EXPORT("poll") double abi_poll(double now);
+ABI_EXPORT("advance") double abi_advance(double now);
 ABI_EXPORT("statistics") int32_t abi_statistics(void);
-ABI_EXPORT("interface_add") int32_t abi_interface_add(int32_t, int32_t);
-ABI_EXPORT("interface_remove") int32_t abi_interface_remove(int32_t);
-ABI_EXPORT("interface_block") int32_t abi_interface_block(int32_t);
-ABI_EXPORT("interface_address") int32_t abi_interface_address(int32_t, int32_t, int32_t);
-ABI_EXPORT("interface_checksums") int32_t abi_interface_checksums(int32_t, int32_t);
-ABI_EXPORT("tcp_connect") int32_t abi_tcp_connect(int32_t, int32_t, int32_t, int32_t);
-ABI_EXPORT("tcp_listen") int32_t abi_tcp_listen(int32_t, int32_t, int32_t, int32_t);
-ABI_EXPORT("tcp_local_port") int32_t abi_tcp_local_port(int32_t);
-ABI_EXPORT("tcp_send") int32_t abi_tcp_send(double, int32_t, int32_t);
-ABI_EXPORT("tcp_received") int32_t abi_tcp_received(double, int32_t, int32_t);
-ABI_EXPORT("tcp_shutdown") int32_t abi_tcp_shutdown(int32_t);
-ABI_EXPORT("tcp_close") int32_t abi_tcp_close(int32_t);
-ABI_EXPORT("tcp_abort") int32_t abi_tcp_abort(int32_t);
-ABI_EXPORT("tcp_accepted") int32_t abi_tcp_accepted(int32_t);
+ABI_EXPORT("interface_add") int32_t abi_interface_add(int32_t kind, int32_t mtu); /* scratch: mac_address */
+ABI_EXPORT("interface_remove") int32_t abi_interface_remove(int32_t handle);
+ABI_EXPORT("interface_block") int32_t abi_interface_block(int32_t handle);
+ABI_EXPORT("interface_address") int32_t abi_interface_address(int32_t handle, int32_t family, int32_t prefix); /* scratch: ip_address */
+ABI_EXPORT("interface_checksums") int32_t abi_interface_checksums(int32_t handle, int32_t enabled);
+ABI_EXPORT("tcp_connect") int32_t abi_tcp_connect(int32_t family, int32_t remote_port, int32_t local_port, int32_t scope); /* scratch: connect_addresses */
+ABI_EXPORT("tcp_listen") int32_t abi_tcp_listen(int32_t family, int32_t port, int32_t backlog, int32_t scope); /* scratch: ip_address */
+ABI_EXPORT("tcp_local_port") int32_t abi_tcp_local_port(int32_t handle);
+ABI_EXPORT("tcp_send") int32_t abi_tcp_send(double now, int32_t handle, int32_t length); /* staging: length bytes */
+ABI_EXPORT("tcp_received") int32_t abi_tcp_received(double now, int32_t handle, int32_t length);
+ABI_EXPORT("tcp_shutdown") int32_t abi_tcp_shutdown(int32_t handle);
+ABI_EXPORT("tcp_close") int32_t abi_tcp_close(int32_t handle);
+ABI_EXPORT("tcp_abort") int32_t abi_tcp_abort(int32_t handle);
+ABI_EXPORT("tcp_accepted") int32_t abi_tcp_accepted(int32_t handle);
 ABI_EXPORT("tcp_undelivered") int32_t abi_tcp_undelivered(void);
 ABI_EXPORT("tcp_end") int32_t abi_tcp_end(void);
-ABI_EXPORT("tcp_option") int32_t abi_tcp_option(int32_t, int32_t, int32_t);
-ABI_EXPORT("tcp_information") int32_t abi_tcp_information(int32_t);
-ABI_EXPORT("udp_open") int32_t abi_udp_open(int32_t, int32_t, int32_t);
-ABI_EXPORT("udp_connect") int32_t abi_udp_connect(int32_t);
-ABI_EXPORT("udp_send") int32_t abi_udp_send(int32_t, int32_t, int32_t);
-ABI_EXPORT("udp_local") int32_t abi_udp_local(int32_t);
-ABI_EXPORT("udp_option") int32_t abi_udp_option(int32_t, int32_t, int32_t);
-ABI_EXPORT("udp_group") int32_t abi_udp_group(int32_t, int32_t, int32_t);
-ABI_EXPORT("udp_close") int32_t abi_udp_close(int32_t);
-ABI_EXPORT("ping_open") int32_t abi_ping_open(int32_t, int32_t);
-ABI_EXPORT("ping_identifier") int32_t abi_ping_identifier(int32_t);
-ABI_EXPORT("ping_send") int32_t abi_ping_send(int32_t, int32_t, int32_t, int32_t);
-ABI_EXPORT("ping_close") int32_t abi_ping_close(int32_t);
-ABI_EXPORT("bridge_add_port") int32_t abi_bridge_add_port(int32_t, int32_t);
-ABI_EXPORT("bridge_remove_port") int32_t abi_bridge_remove_port(int32_t, int32_t);
-ABI_EXPORT("bridge_ageing") int32_t abi_bridge_ageing(int32_t, int32_t);
-ABI_EXPORT("bridge_learned") int32_t abi_bridge_learned(int32_t);
-ABI_EXPORT("forwarding") int32_t abi_forwarding(int32_t);
-ABI_EXPORT("route_add") int32_t abi_route_add(int32_t, int32_t, int32_t, int32_t, int32_t);
-ABI_EXPORT("route_remove") int32_t abi_route_remove(int32_t, int32_t, int32_t);
-ABI_EXPORT("interface_autoconfigure") int32_t abi_interface_autoconfigure(int32_t, int32_t);
-ABI_EXPORT("interface_check_address") int32_t abi_interface_check_address(int32_t, int32_t);
-ABI_EXPORT("interface_hear_solicitations") int32_t abi_interface_hear_solicitations(int32_t, int32_t);
-ABI_EXPORT("interface_advertise") int32_t abi_interface_advertise(int32_t, int32_t);
-ABI_EXPORT("dhcp_start") int32_t abi_dhcp_start(int32_t);
-ABI_EXPORT("dhcp_stop") int32_t abi_dhcp_stop(int32_t);
+ABI_EXPORT("tcp_option") int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value);
+ABI_EXPORT("tcp_information") int32_t abi_tcp_information(int32_t handle); /* result in scratch: information */
+ABI_EXPORT("udp_open") int32_t abi_udp_open(int32_t family, int32_t port, int32_t scope); /* scratch: ip_address */
+ABI_EXPORT("udp_connect") int32_t abi_udp_connect(int32_t handle); /* scratch: endpoint */
+ABI_EXPORT("udp_send") int32_t abi_udp_send(int32_t handle, int32_t length, int32_t has_endpoint); /* scratch: endpoint; staging: length bytes */
+ABI_EXPORT("udp_local") int32_t abi_udp_local(int32_t handle); /* result in scratch: endpoint */
+ABI_EXPORT("udp_option") int32_t abi_udp_option(int32_t handle, int32_t option, int32_t value);
+ABI_EXPORT("udp_group") int32_t abi_udp_group(int32_t handle, int32_t join, int32_t interface_handle); /* scratch: endpoint */
+ABI_EXPORT("udp_close") int32_t abi_udp_close(int32_t handle);
+ABI_EXPORT("ping_open") int32_t abi_ping_open(int32_t family, int32_t scope); /* scratch: ip_address */
+ABI_EXPORT("ping_identifier") int32_t abi_ping_identifier(int32_t handle);
+ABI_EXPORT("ping_send") int32_t abi_ping_send(int32_t handle, int32_t sequence, int32_t length, int32_t hop_limit); /* staging: length bytes */
+ABI_EXPORT("ping_close") int32_t abi_ping_close(int32_t handle);
+ABI_EXPORT("bridge_add_port") int32_t abi_bridge_add_port(int32_t bridge, int32_t tap);
+ABI_EXPORT("bridge_remove_port") int32_t abi_bridge_remove_port(int32_t bridge, int32_t tap);
+ABI_EXPORT("bridge_ageing") int32_t abi_bridge_ageing(int32_t bridge, int32_t seconds);
+ABI_EXPORT("bridge_learned") int32_t abi_bridge_learned(int32_t bridge);
+ABI_EXPORT("forwarding") int32_t abi_forwarding(int32_t enabled);
+ABI_EXPORT("route_add") int32_t abi_route_add(int32_t family, int32_t prefix, int32_t interface_handle, int32_t has_gateway, int32_t metric); /* scratch: route_addresses */
+ABI_EXPORT("route_remove") int32_t abi_route_remove(int32_t family, int32_t prefix, int32_t metric); /* scratch: route_addresses */
+ABI_EXPORT("interface_autoconfigure") int32_t abi_interface_autoconfigure(int32_t handle, int32_t enabled);
+ABI_EXPORT("interface_check_address") int32_t abi_interface_check_address(int32_t handle, int32_t keep); /* scratch: ip_address */
+ABI_EXPORT("interface_hear_solicitations") int32_t abi_interface_hear_solicitations(int32_t handle, int32_t enabled);
+ABI_EXPORT("interface_advertise") int32_t abi_interface_advertise(int32_t handle, int32_t length); /* staging: length bytes */
+ABI_EXPORT("dhcp_start") int32_t abi_dhcp_start(int32_t handle);
+ABI_EXPORT("dhcp_stop") int32_t abi_dhcp_stop(int32_t handle);
 ABI_EXPORT("abi_version") int32_t abi_version(void);
 
 #endif

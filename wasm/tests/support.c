@@ -109,7 +109,7 @@ static void take_frames(int32_t handle, int32_t value) {
     memcpy(&length, interface->transmit + at, sizeof length);
     CHECK(at + record_size(length) <= end);
     CHECK(frame_last < MAX_FRAMES);
-    frames[frame_last++] = (struct frame){length, keep(interface->transmit + at + ABI_RECORD_HEADER, length)};
+    frames[frame_last++] = (struct frame){length, keep(interface->transmit + at + ABI_RECORD_HEADER_SIZE, length)};
   }
   interface->block[ABI_BLOCK_TRANSMIT_LENGTH] = 0;
 }
@@ -120,18 +120,18 @@ static void take_events(void) {
   CHECK(end <= ABI_EVENT_CAPACITY);
   for (uint32_t at = 0; at < end; at += head[0]) {
     memcpy(head, buffer + at, sizeof head);
-    CHECK(head[0] >= ABI_EVENT_HEADER && head[0] % 4 == 0 && at + head[0] <= end);
+    CHECK(head[0] >= ABI_EVENT_HEADER_SIZE && head[0] % 4 == 0 && at + head[0] <= end);
     if (head[1] == ABI_EVENT_TRANSMIT) {
       if (fetching) {
         take_frames((int32_t)head[2], (int32_t)head[3]);
       }
       continue;
     }
-    uint32_t length = head[1] == ABI_EVENT_DATA ? head[3] : head[0] - ABI_EVENT_HEADER;
-    CHECK(length <= head[0] - ABI_EVENT_HEADER);
+    uint32_t length = head[1] == ABI_EVENT_DATA ? head[3] : head[0] - ABI_EVENT_HEADER_SIZE;
+    CHECK(length <= head[0] - ABI_EVENT_HEADER_SIZE);
     CHECK(event_last < MAX_EVENTS);
     events[event_last++] = (struct event){
-        head[1], (int32_t)head[2], (int32_t)head[3], length, keep(buffer + at + ABI_EVENT_HEADER, length)};
+        head[1], (int32_t)head[2], (int32_t)head[3], length, keep(buffer + at + ABI_EVENT_HEADER_SIZE, length)};
   }
 }
 
@@ -329,7 +329,7 @@ void frames_forget(void) {
 /* --- Calls ------------------------------------------------------------------------------------------------------ */
 
 int32_t interface_open(int32_t kind, int32_t mtu) {
-  memcpy(tw_scratch, HOST_MAC, 6);
+  memcpy(tw_scratch.bytes, HOST_MAC, 6);
   int32_t handle = abi_interface_add(kind, mtu);
   for (int i = 0; handle > 0 && i < ABI_MAX_INTERFACES; i++) {
     if (watched[i] == 0 || tw_handle_object(watched[i], HANDLE_INTERFACE) == NULL) {
@@ -347,30 +347,30 @@ void interface_receive(int32_t handle, const void *frame, uint32_t length) {
   uint32_t at = interface->block[ABI_BLOCK_RECEIVE_LENGTH];
   CHECK(at + record_size(length) <= ABI_RECEIVE_CAPACITY);
   memcpy(interface->receive + at, &length, sizeof length);
-  memcpy(interface->receive + at + ABI_RECORD_HEADER, frame, length);
+  memcpy(interface->receive + at + ABI_RECORD_HEADER_SIZE, frame, length);
   interface->block[ABI_BLOCK_RECEIVE_LENGTH] = at + record_size(length);
 }
 
 int32_t interface_set_ipv4(int32_t interface, const uint8_t address[4], int32_t prefix) {
-  memcpy(tw_scratch, address, 4);
+  memcpy(tw_scratch.bytes, address, 4);
   return abi_interface_address(interface, ABI_FAMILY_IPV4, prefix);
 }
 
 int32_t interface_set_ipv6(int32_t interface, const uint8_t address[16]) {
-  memcpy(tw_scratch, address, 16);
+  memcpy(tw_scratch.bytes, address, 16);
   return abi_interface_address(interface, ABI_FAMILY_IPV6, 64);
 }
 
 int32_t tcp_open(int32_t family, const uint8_t *remote, int32_t port) {
-  memset(tw_scratch, 0, 32);
-  memcpy(tw_scratch, remote, family == ABI_FAMILY_IPV4 ? 4 : 16);
+  memset(tw_scratch.bytes, 0, 32);
+  memcpy(tw_scratch.bytes, remote, family == ABI_FAMILY_IPV4 ? 4 : 16);
   return abi_tcp_connect(family, port, 0, 0);
 }
 
 int32_t tcp_listener(int32_t family, const uint8_t *address, int32_t port, int32_t backlog) {
-  memset(tw_scratch, 0, 16);
+  memset(tw_scratch.bytes, 0, 16);
   if (address != NULL) {
-    memcpy(tw_scratch, address, family == ABI_FAMILY_IPV4 ? 4 : 16);
+    memcpy(tw_scratch.bytes, address, family == ABI_FAMILY_IPV4 ? 4 : 16);
   }
   return abi_tcp_listen(family, port, backlog, 0);
 }

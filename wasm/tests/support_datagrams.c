@@ -7,15 +7,15 @@
 
 void endpoint_put(int32_t family, const uint8_t *address, uint16_t port) {
   uint32_t head[3] = {(uint32_t)family, port, 0};
-  memset(tw_scratch, 0, ABI_ADDRESS_SIZE);
-  memcpy(tw_scratch, head, sizeof head);
-  memcpy(tw_scratch + sizeof head, address, family == ABI_FAMILY_IPV4 ? 4 : 16);
+  memset(tw_scratch.bytes, 0, ABI_ENDPOINT_SIZE);
+  memcpy(tw_scratch.bytes, head, sizeof head);
+  memcpy(tw_scratch.bytes + sizeof head, address, family == ABI_FAMILY_IPV4 ? 4 : 16);
 }
 
 int32_t udp_socket_open(int32_t family, const uint8_t *address, int32_t port) {
-  memset(tw_scratch, 0, 16);
+  memset(tw_scratch.bytes, 0, 16);
   if (address != NULL) {
-    memcpy(tw_scratch, address, (family & ~(ABI_SHARE_ADDRESS | ABI_SHARE_PORT)) == ABI_FAMILY_IPV4 ? 4 : 16);
+    memcpy(tw_scratch.bytes, address, (family & ~(ABI_SHARE_ADDRESS | ABI_SHARE_PORT)) == ABI_FAMILY_IPV4 ? 4 : 16);
   }
   return abi_udp_open(family, port, 0);
 }
@@ -64,13 +64,13 @@ struct datagram datagram_expect(int32_t handle) {
   struct event event = event_expect(ABI_EVENT_DATAGRAM, handle);
   uint32_t source[3], local[3];
   memcpy(source, event.payload, sizeof source);
-  memcpy(local, event.payload + ABI_ADDRESS_SIZE, sizeof local);
+  memcpy(local, event.payload + ABI_ENDPOINT_SIZE, sizeof local);
   CHECK_EQUAL(source[0], local[0]);
-  CHECK(event.length >= 2 * ABI_ADDRESS_SIZE + (uint32_t)event.value);
+  CHECK(event.length >= ABI_DATAGRAM_SIZE + (uint32_t)event.value);
   return (struct datagram){
       .family = (int32_t)source[0], .from = event.payload + sizeof source,
-      .to = event.payload + ABI_ADDRESS_SIZE + sizeof local, .from_port = (uint16_t)source[1],
-      .to_port = (uint16_t)local[1], .data = event.payload + 2 * ABI_ADDRESS_SIZE, .length = (uint32_t)event.value,
+      .to = event.payload + ABI_ENDPOINT_SIZE + sizeof local, .from_port = (uint16_t)source[1],
+      .to_port = (uint16_t)local[1], .data = event.payload + ABI_DATAGRAM_SIZE, .length = (uint32_t)event.value,
   };
 }
 

@@ -499,7 +499,7 @@ static void a_closed_window(int32_t family) {
 
 static void far_route(bool there) {
   static const uint8_t network[] = {192, 0, 2, 0};
-  memcpy(tw_scratch, network, sizeof network);
+  memcpy(tw_scratch.bytes, network, sizeof network);
   CHECK_EQUAL(there ? abi_route_add(ABI_FAMILY_IPV4, 24, interface, 0, 1) : abi_route_remove(ABI_FAMILY_IPV4, 24, 1),
               there ? interface : 0);
 }

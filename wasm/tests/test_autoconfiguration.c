@@ -65,7 +65,7 @@ static struct netif *netif(void) { return tw_interface_netif(tap); }
 static void address_expect(const uint8_t *address, int32_t state) {
   struct event event = event_expect(ABI_EVENT_ADDRESS, tap);
   CHECK_EQUAL(event.value, state);
-  CHECK_EQUAL(event.length, ABI_ADDRESS_SIZE + 8);
+  CHECK_EQUAL(event.length, ABI_ADDRESS_REPORT_SIZE);
   CHECK(memcmp(event.payload + 12, address, 16) == 0);
 }
 
@@ -281,7 +281,7 @@ static void duplicates_are_not_used(void) {
   for (int way = 0; way < 2; way++) {
     open_tap();
     CHECK_EQUAL(interface_set_ipv6(tap, HOST6), 0);
-    memcpy(tw_scratch, HOST6, 16);
+    memcpy(tw_scratch.bytes, HOST6, 16);
     CHECK_EQUAL(abi_interface_check_address(tap, 1), 0);
     host_advance(SECOND);
     frames_forget();
@@ -296,9 +296,9 @@ static void duplicates_are_not_used(void) {
     host_advance(5 * SECOND);
     event_expect_none();
     CHECK_EQUAL(tcp_listener(ABI_FAMILY_IPV6, HOST6, 80, 1), ABI_ERROR_ADDRESS_NOT_AVAILABLE);
-    memcpy(tw_scratch, HOST6, 16);
+    memcpy(tw_scratch.bytes, HOST6, 16);
     CHECK_EQUAL(abi_interface_check_address(tap, 0), 0);
-    memcpy(tw_scratch, HOST6, 16);
+    memcpy(tw_scratch.bytes, HOST6, 16);
     CHECK_EQUAL(abi_interface_check_address(tap, 0), ABI_ERROR_ADDRESS_NOT_AVAILABLE);
     close_tap();
   }

@@ -54,13 +54,13 @@ static uint32_t taken_from(int port, const struct packet *packet) {
   uint32_t end = interface->block[ABI_BLOCK_TRANSMIT_LENGTH], count = 0, length;
   for (uint32_t at = 0; at < end; at += record_size(length)) {
     memcpy(&length, interface->transmit + at, sizeof length);
-    if (memcmp(interface->transmit + at + ABI_RECORD_HEADER + 6, BRIDGE_MAC, 6) == 0) {
+    if (memcmp(interface->transmit + at + ABI_RECORD_HEADER_SIZE + 6, BRIDGE_MAC, 6) == 0) {
       continue;
     }
     count++;
     if (packet != NULL) {
       CHECK_EQUAL(length, packet->length);
-      CHECK(memcmp(interface->transmit + at + ABI_RECORD_HEADER, packet->bytes, length) == 0);
+      CHECK(memcmp(interface->transmit + at + ABI_RECORD_HEADER_SIZE, packet->bytes, length) == 0);
     }
   }
   interface->block[ABI_BLOCK_TRANSMIT_LENGTH] = 0;

@@ -231,8 +231,8 @@ static void acknowledgements_without_end(void) {
 }
 
 static void change_route(bool add) {
-  memset(tw_scratch, 0, 32);
-  memcpy(tw_scratch, FAR, sizeof FAR);
+  memset(tw_scratch.bytes, 0, 32);
+  memcpy(tw_scratch.bytes, FAR, sizeof FAR);
   if (add) {
     CHECK(abi_route_add(ABI_FAMILY_IPV4, 32, interface, 0, 0) > 0);
   } else {

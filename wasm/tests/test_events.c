@@ -66,7 +66,7 @@ static void pieces_have_a_largest_size(void) {
     total += 30000;
   }
   CHECK(tw_events_hold_data());
-  CHECK_EQUAL(tw_control[ABI_CONTROL_EVENT_LENGTH], total + 2 * ABI_EVENT_HEADER); /* 8 parts of 30,000 and 4 */
+  CHECK_EQUAL(tw_control[ABI_CONTROL_EVENT_LENGTH], total + 2 * ABI_EVENT_HEADER_SIZE); /* 8 parts of 30,000 and 4 */
   CHECK(!tw_events_have_room()); /* a whole window may still have to follow */
   tw_events_reset();
   CHECK(!tw_events_hold_data());

@@ -211,7 +211,7 @@ static void errors_are_limited(void) {
 }
 
 static int32_t session_open(int32_t family) {
-  memcpy(tw_scratch, peer_of(family), family == ABI_FAMILY_IPV4 ? 4 : 16);
+  memcpy(tw_scratch.bytes, peer_of(family), family == ABI_FAMILY_IPV4 ? 4 : 16);
   return abi_ping_open(family, 0);
 }
 
@@ -254,7 +254,7 @@ static void ping(void) {
       struct event event = event_expect(ABI_EVENT_ECHO_REPLY, session);
       CHECK_EQUAL(event.value, sequence == 0 ? 0 : sizeof data);
       CHECK_EQUAL(sequence_of(&event), sequence);
-      CHECK(memcmp(event.payload + ABI_ADDRESS_SIZE, data, (size_t)event.value) == 0);
+      CHECK(memcmp(event.payload + ABI_ENDPOINT_SIZE, data, (size_t)event.value) == 0);
       uint32_t before = unmatched();
       answer(family, router_of(family)); /* somebody else's answer, and one with another identifier */
       deliver();
@@ -299,10 +299,10 @@ static void ping(void) {
 static void pings_that_cannot_be(void) {
   static const uint8_t group[4] = {224, 0, 0, 1}, nowhere[4] = {192, 168, 1, 1};
   open_interface();
-  memcpy(tw_scratch, group, 4);
+  memcpy(tw_scratch.bytes, group, 4);
   CHECK_EQUAL(abi_ping_open(ABI_FAMILY_IPV4, 0), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_ping_open(ABI_FAMILY_ANY, 0), ABI_ERROR_INVALID);
-  memset(tw_scratch, 0, 16);
+  memset(tw_scratch.bytes, 0, 16);
   CHECK_EQUAL(abi_ping_open(ABI_FAMILY_IPV6, 0), ABI_ERROR_INVALID);
   int32_t session = session_open(ABI_FAMILY_IPV4);
   CHECK_EQUAL(abi_ping_send(session, 65536, 0, 64), ABI_ERROR_INVALID);
@@ -311,14 +311,14 @@ static void pings_that_cannot_be(void) {
   CHECK_EQUAL(abi_ping_send(session, 0, 0, 0), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_ping_send(session, 0, 0, 256), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_ping_send(session, 0, ABI_MAX_DATAGRAM + 1, 64), ABI_ERROR_TOO_LONG);
-  memcpy(tw_scratch, nowhere, 4);
+  memcpy(tw_scratch.bytes, nowhere, 4);
   int32_t lost = abi_ping_open(ABI_FAMILY_IPV4, 0);
   CHECK_EQUAL(abi_ping_send(lost, 0, 0, 64), ABI_ERROR_NO_ROUTE);
   CHECK_EQUAL(abi_ping_close(lost), 0);
   int32_t tap = interface_open(ABI_KIND_TAP, 1500);
   static const uint8_t own[4] = {10, 7, 0, 1}, all[4] = {10, 7, 0, 255};
   CHECK_EQUAL(interface_set_ipv4(tap, own, 24), 0);
-  memcpy(tw_scratch, all, 4);
+  memcpy(tw_scratch.bytes, all, 4);
   int32_t everybody = abi_ping_open(ABI_FAMILY_IPV4, 0);
   CHECK_EQUAL(abi_ping_send(everybody, 0, 0, 64), ABI_ERROR_NOT_PERMITTED);
   CHECK_EQUAL(abi_ping_close(everybody), 0);
@@ -363,7 +363,7 @@ static void mutations(void) {
                             .data = data, .length = sizeof data};
     endpoint_put(family, peer_of(family), 0);
     CHECK_EQUAL(abi_udp_local(handles[i]), 0);
-    back.to_port = (uint16_t)*(const uint32_t *)(const void *)(tw_scratch + 4);
+    back.to_port = (uint16_t)*(const uint32_t *)(const void *)(tw_scratch.bytes + 4);
     packet_udp(&originals[count++], &back);
     handles[2 + i] = session_open(family);
     CHECK_EQUAL(abi_ping_send(handles[2 + i], 1, 40, 64), 0);

@@ -49,7 +49,7 @@ static void limits_of_addresses(void) {
   for (int32_t prefix = 0; prefix <= 32; prefix++) {
     CHECK_EQUAL(interface_set_ipv4(interface, HOST4, prefix), 0);
   }
-  memcpy(tw_scratch, HOST4, 4);
+  memcpy(tw_scratch.bytes, HOST4, 4);
   CHECK_EQUAL(abi_interface_address(interface, 5, 24), ABI_ERROR_INVALID);
   host_poll();
   CHECK_EQUAL(abi_interface_remove(interface), 0);

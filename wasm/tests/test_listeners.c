@@ -469,7 +469,7 @@ static void waiting_peers_are_accepted_in_order(void) {
     for (int i = 0; i < PEERS; i++) {
       struct event event = event_expect(ABI_EVENT_ACCEPTED, listener);
       uint32_t port;
-      memcpy(&port, event.payload + ABI_ADDRESS_SIZE + 4, 4);
+      memcpy(&port, event.payload + ABI_ENDPOINT_SIZE + 4, 4);
       CHECK_EQUAL(port, peers[i].from_port);
       peers[i].handle = event.value;
       if (i < BACKLOG) {

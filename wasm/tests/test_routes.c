@@ -10,17 +10,17 @@ static const uint8_t NETWORK6[16] = {0x20, 1, 0xd, 0xb8}, GATEWAY6[16] = {0xfd, 
 
 static int32_t add(int32_t family, const uint8_t *network, int32_t prefix, const uint8_t *gateway, int32_t interface, int32_t metric) {
   uint32_t size = family == ABI_FAMILY_IPV6 ? 16 : 4;
-  memset(tw_scratch, 0, 32);
-  memcpy(tw_scratch, network, size);
+  memset(tw_scratch.bytes, 0, 32);
+  memcpy(tw_scratch.bytes, network, size);
   if (gateway != NULL) {
-    memcpy(tw_scratch + 16, gateway, size);
+    memcpy(tw_scratch.bytes + 16, gateway, size);
   }
   return abi_route_add(family, prefix, interface, gateway != NULL, metric);
 }
 
 static int32_t take_out(int32_t family, const uint8_t *network, int32_t prefix, int32_t metric) {
-  memset(tw_scratch, 0, 32);
-  memcpy(tw_scratch, network, family == ABI_FAMILY_IPV6 ? 16 : 4);
+  memset(tw_scratch.bytes, 0, 32);
+  memcpy(tw_scratch.bytes, network, family == ABI_FAMILY_IPV6 ? 16 : 4);
   return abi_route_remove(family, prefix, metric);
 }
 

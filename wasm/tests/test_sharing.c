@@ -57,7 +57,7 @@ static void bound_twice(void) {
   for (int i = 0; i < 64; i++) {
     sockets[i] = udp_socket_open(ABI_FAMILY_IPV4 | BOTH, NULL, 0);
     CHECK(sockets[i] > 0 && abi_udp_local(sockets[i]) == 0);
-    memcpy(&ports[i], tw_scratch + 4, sizeof ports[i]);
+    memcpy(&ports[i], tw_scratch.bytes + 4, sizeof ports[i]);
     for (int j = 0; j < i; j++) {
       CHECK(ports[i] != ports[j]);
     }
@@ -335,7 +335,7 @@ static struct peer connected(int32_t *listener) {
 static void information(void) {
   int32_t listener;
   struct peer peer = connected(&listener);
-  uint32_t words[ABI_INFORMATION_WORDS];
+  struct abi_information got;
   CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_HOP_LIMIT, 7), 0);
   CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_TYPE_OF_SERVICE, 0x28), 0);
   CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_HOP_LIMIT, 0), ABI_ERROR_INVALID);
@@ -348,14 +348,14 @@ static void information(void) {
   CHECK_EQUAL(frame.bytes[8], 7);
   CHECK_EQUAL(frame.bytes[1], 0x28);
   CHECK_EQUAL(abi_tcp_information(peer.handle), 0);
-  memcpy(words, tw_scratch, sizeof words);
-  CHECK_EQUAL(words[ABI_INFORMATION_STATE], 4); /* ESTABLISHED of lwIP */
-  CHECK_EQUAL(words[ABI_INFORMATION_SEGMENT_SIZE], 1000);
-  CHECK_EQUAL(words[ABI_INFORMATION_UNACKNOWLEDGED], 700);
-  CHECK_EQUAL(words[ABI_INFORMATION_UNSENT], 0);
-  CHECK_EQUAL(words[ABI_INFORMATION_SEND_WINDOW], 65535);
-  CHECK_EQUAL(words[ABI_INFORMATION_FEATURES], 0);
-  CHECK(words[ABI_INFORMATION_RTO] >= 200 && words[ABI_INFORMATION_CONGESTION_WINDOW] >= 1000);
+  memcpy(&got, tw_scratch.bytes, sizeof got);
+  CHECK_EQUAL(got.state, 4); /* ESTABLISHED of lwIP */
+  CHECK_EQUAL(got.segment_size, 1000);
+  CHECK_EQUAL(got.unacknowledged, 700);
+  CHECK_EQUAL(got.unsent, 0);
+  CHECK_EQUAL(got.send_window, 65535);
+  CHECK_EQUAL(got.features, 0);
+  CHECK(got.rto >= 200 && got.congestion_window >= 1000);
   CHECK_EQUAL(abi_tcp_information(listener), ABI_ERROR_BAD_HANDLE);
   CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
   CHECK_EQUAL(abi_tcp_information(peer.handle), ABI_ERROR_BAD_HANDLE);

@@ -166,7 +166,7 @@ static void only_the_connected_one(void) {
   endpoint_put(ABI_FAMILY_IPV4, PEER4, 4000);
   CHECK_EQUAL(abi_udp_connect(socket), 0);
   CHECK_EQUAL(abi_udp_local(socket), 0);
-  CHECK(memcmp(tw_scratch + 12, HOST4, 4) == 0);
+  CHECK(memcmp(tw_scratch.bytes + 12, HOST4, 4) == 0);
   struct datagram sent = from_peer(ABI_FAMILY_IPV4, 53, "yes", 3);
   packet_udp(&packet, &sent);
   deliver();
@@ -214,7 +214,7 @@ static void what_cannot_be(void) {
   CHECK_EQUAL(abi_udp_send(one, ABI_MAX_DATAGRAM + 1, 1), ABI_ERROR_TOO_LONG);
   endpoint_put(ABI_FAMILY_IPV6, PEER6, 1);
   CHECK_EQUAL(abi_udp_send(two, ABI_MAX_DATAGRAM6 + 1, 1), ABI_ERROR_TOO_LONG);
-  memset(tw_scratch, 0xff, ABI_SCRATCH_CAPACITY);
+  memset(tw_scratch.bytes, 0xff, ABI_SCRATCH_CAPACITY);
   CHECK_EQUAL(abi_udp_send(one, 1, 1), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_udp_connect(one), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_udp_group(one, 1, 0), ABI_ERROR_INVALID);

@@ -227,7 +227,7 @@ static void frames_of_one_interface(void) {
   packet_icmp_echo(&ping, ABI_FAMILY_IPV4, "now", 3);
   const uint32_t *words[] = {interface_words(flooded), interface_words(other)};
   for (int round = 0; round < 4; round++) {
-    while (words[0][ABI_BLOCK_RECEIVE_LENGTH] + ABI_RECORD_HEADER + packet.length + 3 <= ABI_RECEIVE_CAPACITY) {
+    while (words[0][ABI_BLOCK_RECEIVE_LENGTH] + ABI_RECORD_HEADER_SIZE + packet.length + 3 <= ABI_RECEIVE_CAPACITY) {
       interface_receive(flooded, packet.bytes, packet.length);
     }
     interface_receive(other, ping.bytes, ping.length);

@@ -1,4 +1,4 @@
-/* Addresses as they cross the boundary: see [address] in abi.toml. */
+/* Addresses as they cross the boundary: see [layout.endpoint] in abi.toml. */
 #include "abi/address_codec.h"
 
 #include "abi.h"
@@ -27,25 +27,24 @@ bool tw_address_read(ip_addr_t *address, int32_t family, const uint8_t *bytes, i
   return true;
 }
 
-void tw_address_write(uint8_t *record, const ip_addr_t *address, uint16_t port) {
-  uint32_t head[3] = {IP_IS_V4(address) ? ABI_FAMILY_IPV4 : ABI_FAMILY_IPV6, port, 0};
-  memset(record, 0, ABI_ADDRESS_SIZE);
+void tw_address_write(struct abi_endpoint *endpoint, const ip_addr_t *address, uint16_t port) {
+  memset(endpoint, 0, sizeof *endpoint);
+  endpoint->port = port;
   if (IP_IS_V4(address)) {
-    memcpy(record + sizeof head, &ip_2_ip4(address)->addr, 4);
+    endpoint->family = ABI_FAMILY_IPV4;
+    memcpy(endpoint->address, &ip_2_ip4(address)->addr, 4);
   } else {
-    memcpy(record + sizeof head, ip_2_ip6(address)->addr, 16);
+    endpoint->family = ABI_FAMILY_IPV6;
+    memcpy(endpoint->address, ip_2_ip6(address)->addr, sizeof endpoint->address);
     if (ip6_addr_has_zone(ip_2_ip6(address))) {
-      head[2] = (uint32_t)tw_interface_handle(netif_get_by_index(ip6_addr_zone(ip_2_ip6(address))));
+      endpoint->scope = (uint32_t)tw_interface_handle(netif_get_by_index(ip6_addr_zone(ip_2_ip6(address))));
     }
   }
-  memcpy(record, head, sizeof head);
 }
 
 /* An endpoint as the host wrote it: false if its family, port or scope names nothing. */
-bool tw_address_read_endpoint(ip_addr_t *address, uint16_t *port, const uint8_t *record) {
-  uint32_t head[3];
-  memcpy(head, record, sizeof head);
-  *port = (uint16_t)head[1];
-  return (head[0] == ABI_FAMILY_IPV4 || head[0] == ABI_FAMILY_IPV6) && head[1] <= 65535 &&
-         tw_address_read(address, (int32_t)head[0], record + sizeof head, (int32_t)head[2]);
+bool tw_address_read_endpoint(ip_addr_t *address, uint16_t *port, const struct abi_endpoint *endpoint) {
+  *port = (uint16_t)endpoint->port;
+  return (endpoint->family == ABI_FAMILY_IPV4 || endpoint->family == ABI_FAMILY_IPV6) && endpoint->port <= 65535 &&
+         tw_address_read(address, (int32_t)endpoint->family, endpoint->address, (int32_t)endpoint->scope);
 }

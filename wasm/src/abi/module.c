@@ -25,7 +25,7 @@
 #include "lwip/stats.h"
 
 uint32_t tw_control[ABI_CONTROL_WORDS] __attribute__((aligned(8)));
-uint8_t tw_scratch[ABI_SCRATCH_CAPACITY] __attribute__((aligned(16)));
+union tw_scratch tw_scratch __attribute__((aligned(16)));
 uint64_t tw_now;
 
 static uint32_t figures[ABI_STATISTIC_WORDS];
@@ -74,7 +74,7 @@ static void set_now(double seconds) {
 int32_t abi_start(double time, int64_t seed_low, int64_t seed_high) {
   set_now(time);
   tw_random_seed((uint64_t)seed_low, (uint64_t)seed_high);
-  tw_control[ABI_CONTROL_SCRATCH] = (uint32_t)(uintptr_t)tw_scratch;
+  tw_control[ABI_CONTROL_SCRATCH] = (uint32_t)(uintptr_t)&tw_scratch;
   tw_control[ABI_CONTROL_STATISTICS] = (uint32_t)(uintptr_t)figures;
   tw_events_reset();
   if (!tw_staging_may_stay()) {

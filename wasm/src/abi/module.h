@@ -9,7 +9,17 @@
 #include <stdint.h>
 
 extern uint32_t tw_control[ABI_CONTROL_WORDS];
-extern uint8_t tw_scratch[ABI_SCRATCH_CAPACITY];
+/* What a call reads from scratch, or writes there: see `scratch` and `scratch_result` in abi.toml. */
+union tw_scratch {
+  uint8_t bytes[ABI_SCRATCH_CAPACITY];
+  struct abi_endpoint endpoint;
+  struct abi_ip_address ip_address;
+  struct abi_mac_address mac_address;
+  struct abi_connect_addresses connect;
+  struct abi_route_addresses route;
+  struct abi_information information;
+};
+extern union tw_scratch tw_scratch;
 extern uint64_t tw_now; /* microseconds, as of the latest call that carried the time */
 int32_t tw_error_from_lwip(err_t error);
 

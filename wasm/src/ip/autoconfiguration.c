@@ -78,7 +78,7 @@ int32_t abi_interface_check_address(int32_t handle, int32_t keep) {
     return ABI_ERROR_BAD_HANDLE;
   }
   ip_addr_t address;
-  tw_address_read(&address, ABI_FAMILY_IPV6, tw_scratch, 0);
+  tw_address_read(&address, ABI_FAMILY_IPV6, tw_scratch.ip_address.address, 0);
   ip6_addr_assign_zone(ip_2_ip6(&address), IP6_UNICAST, &interface->netif);
   int8_t index = netif_get_ip6_addr_match(&interface->netif, ip_2_ip6(&address));
   if (index < 0) {
@@ -151,10 +151,13 @@ int32_t abi_interface_advertise(int32_t handle, int32_t length) {
 
 /* What a router said, after the checks of RFC 4861, section 6.1.2. More than the smallest MTU of IPv6 is cut off. */
 void tw_router_advertised(struct netif *netif, const struct pbuf *message) {
-  uint8_t copy[16 + ADVERTISEMENT_MAX];
-  memcpy(copy, ip6_current_src_addr()->addr, 16);
-  uint16_t length = pbuf_copy_partial(message, copy + 16, ADVERTISEMENT_MAX, 0);
-  tw_event_add_bytes(ABI_EVENT_ROUTER_ADVERTISEMENT, tw_interface_handle(netif), length, copy, 16u + length);
+  struct {
+    struct abi_router_advertisement head;
+    uint8_t message[ADVERTISEMENT_MAX];
+  } payload;
+  memcpy(payload.head.router, ip6_current_src_addr()->addr, sizeof payload.head.router);
+  uint16_t length = pbuf_copy_partial(message, payload.message, ADVERTISEMENT_MAX, 0);
+  tw_event_add_bytes(ABI_EVENT_ROUTER_ADVERTISEMENT, tw_interface_handle(netif), length, &payload, sizeof payload.head + length);
   tw_timers_changed();
 }
 
@@ -176,12 +179,22 @@ static uint32_t address_state(const struct netif *netif, int8_t index) {
                                         : ABI_ADDRESS_DEPRECATED;
 }
 
+_Static_assert(ABI_ADDRESS_REPORT_FAMILY_OFFSET == ABI_ENDPOINT_FAMILY_OFFSET &&
+                   ABI_ADDRESS_REPORT_GIVEN_OFFSET == ABI_ENDPOINT_PORT_OFFSET &&
+                   ABI_ADDRESS_REPORT_SCOPE_OFFSET == ABI_ENDPOINT_SCOPE_OFFSET &&
+                   ABI_ADDRESS_REPORT_ADDRESS_OFFSET == ABI_ENDPOINT_ADDRESS_OFFSET &&
+                   ABI_ADDRESS_REPORT_VALID_OFFSET == ABI_ENDPOINT_SIZE,
+               "an address report begins with the fields of an endpoint");
+
 static void report_address(const struct interface *interface, const struct known_address *known) {
-  uint8_t payload[ABI_ADDRESS_SIZE + 8];
-  uint32_t lifetimes[2] = {known->valid, known->preferred};
-  tw_address_write(payload, &known->address, known->valid == IP6_ADDR_LIFE_STATIC ? 1 : 0);
-  memcpy(payload + ABI_ADDRESS_SIZE, lifetimes, sizeof lifetimes);
-  tw_event_add_bytes(ABI_EVENT_ADDRESS, interface->handle, (int32_t)known->state, payload, sizeof payload);
+  union {
+    struct abi_endpoint endpoint; /* `given` takes the place of the port */
+    struct abi_address_report report;
+  } payload;
+  tw_address_write(&payload.endpoint, &known->address, known->valid == IP6_ADDR_LIFE_STATIC ? 1 : 0);
+  payload.report.valid = known->valid;
+  payload.report.preferred = known->preferred;
+  tw_event_add_bytes(ABI_EVENT_ADDRESS, interface->handle, (int32_t)known->state, &payload, sizeof payload.report);
 }
 
 static void report(struct interface *interface) {
@@ -209,7 +222,9 @@ static void report(struct interface *interface) {
 }
 
 /* The reserve of events.c holds what all interfaces can say at once: two events for each address, a lease, three more. */
-_Static_assert(ABI_MAX_INTERFACES * (LWIP_IPV6_NUM_ADDRESSES * 2 * 52 + 4 * 44) < 131072, "room for all reports");
+_Static_assert(ABI_MAX_INTERFACES * (LWIP_IPV6_NUM_ADDRESSES * 2 * (ABI_EVENT_HEADER_SIZE + ABI_ADDRESS_REPORT_SIZE) +
+                                     4 * (ABI_EVENT_HEADER_SIZE + ABI_LEASE_SIZE)) < 131072,
+               "room for all reports");
 
 void tw_autoconfiguration_report(void) {
   for (struct interface *interface = tw_interface_first(); interface != NULL; interface = interface->next) {

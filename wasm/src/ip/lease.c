@@ -82,15 +82,15 @@ void tw_lease_report(struct interface *interface) {
   }
   if (interface->lease_news) {
     interface->lease_news = false;
-    uint32_t words[7] = {
-        netif_ip4_addr(netif)->addr,
-        netif_ip4_netmask(netif)->addr,
-        netif_ip4_gw(netif)->addr,
-        ip_2_ip4(&dhcp->server_ip_addr)->addr,
-        dhcp->offered_t0_lease,
-        dhcp->offered_t1_renew,
-        dhcp->offered_t2_rebind,
+    struct abi_lease lease = {
+        .seconds = dhcp->offered_t0_lease,
+        .renewal = dhcp->offered_t1_renew,
+        .rebinding = dhcp->offered_t2_rebind,
     };
-    tw_event_add_bytes(ABI_EVENT_LEASE, interface->handle, 0, words, sizeof words);
+    memcpy(lease.address, netif_ip4_addr(netif), sizeof lease.address);
+    memcpy(lease.mask, netif_ip4_netmask(netif), sizeof lease.mask);
+    memcpy(lease.router, netif_ip4_gw(netif), sizeof lease.router);
+    memcpy(lease.server, ip_2_ip4(&dhcp->server_ip_addr), sizeof lease.server);
+    tw_event_add_bytes(ABI_EVENT_LEASE, interface->handle, 0, &lease, sizeof lease);
   }
 }

@@ -33,7 +33,7 @@ int32_t abi_ping_open(int32_t family, int32_t scope) {
   }
   ip_addr_t *remote = &ping->remote;
   int32_t error = session_count >= ABI_MAX_PING_SESSIONS ? ABI_ERROR_LIMIT : 0;
-  if ((family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || !tw_address_read(remote, family, tw_scratch, scope) ||
+  if ((family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || !tw_address_read(remote, family, tw_scratch.ip_address.address, scope) ||
       ip_addr_isany(remote) || ip_addr_ismulticast(remote)) {
     error = ABI_ERROR_INVALID; /* a session is with one host */
   }

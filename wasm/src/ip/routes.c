@@ -165,11 +165,11 @@ static bool read_route(struct route *route, int32_t family, int32_t prefix) {
     return false;
   }
   if (four) {
-    map4(route->network, tw_scratch);
-    map4(route->gateway, tw_scratch + 16);
+    map4(route->network, tw_scratch.route.network);
+    map4(route->gateway, tw_scratch.route.gateway);
   } else {
-    memcpy(route->network, tw_scratch, 16);
-    memcpy(route->gateway, tw_scratch + 16, 16);
+    memcpy(route->network, tw_scratch.route.network, sizeof route->network);
+    memcpy(route->gateway, tw_scratch.route.gateway, sizeof route->gateway);
   }
   route->prefix = (uint8_t)(four ? MAPPED + prefix : prefix);
   return true;
@@ -189,7 +189,7 @@ int32_t abi_route_add(int32_t family, int32_t prefix, int32_t handle, int32_t vi
   if (!read_route(&route, family, prefix) || metric < 0) {
     return ABI_ERROR_INVALID;
   }
-  tw_address_read(&gateway, family, tw_scratch + 16, 0);
+  tw_address_read(&gateway, family, tw_scratch.route.gateway, 0);
   bool local = IP_IS_V6(&gateway) && ip6_addr_islinklocal(ip_2_ip6(&gateway));
   if (via && (tw_interface_owns(&gateway) || (local && route.interface == NULL))) {
     return ABI_ERROR_INVALID;

@@ -13,11 +13,13 @@
 #include <string.h>
 
 uint64_t tw_share_weight(int32_t handle, const ip_addr_t *source, uint16_t from, const ip_addr_t *destination, uint16_t to) {
-  uint8_t message[2 * ABI_ADDRESS_SIZE + sizeof handle];
-  tw_address_write(message, source, from);
-  tw_address_write(message + ABI_ADDRESS_SIZE, destination, to);
-  memcpy(message + 2 * ABI_ADDRESS_SIZE, &handle, sizeof handle);
-  return tw_random_keyed(message, sizeof message);
+  struct {
+    struct abi_endpoint source, destination;
+    int32_t handle;
+  } message = {.handle = handle};
+  tw_address_write(&message.source, source, from);
+  tw_address_write(&message.destination, destination, to);
+  return tw_random_keyed(&message, sizeof message);
 }
 
 static uint64_t weight_of(const struct tcp_pcb_listen *pcb, uint16_t from) {

@@ -33,13 +33,13 @@ err_t tw_interface_transmit(struct netif *netif, struct pbuf *packet) {
     interface->block[ABI_BLOCK_DROPPED_TRANSMIT_FULL]++;
     return ERR_BUF;
   }
-  uint8_t *record = interface->transmit + at;
+  struct abi_record_header *record = record_at(interface->transmit, at);
   uint32_t length = packet->tot_len;
-  memcpy(record, &length, sizeof length);
+  record->length = length;
   if (packet->next == NULL) {
-    memcpy(record + ABI_RECORD_HEADER, packet->payload, length);
+    memcpy(record + 1, packet->payload, length);
   } else {
-    pbuf_copy_partial(packet, record + ABI_RECORD_HEADER, (u16_t)length, 0);
+    pbuf_copy_partial(packet, record + 1, (u16_t)length, 0);
   }
   interface->block[ABI_BLOCK_TRANSMIT_LENGTH] = at + size;
   interface->block[ABI_BLOCK_TRANSMITTED_FRAMES]++;
@@ -70,7 +70,7 @@ static err_t netif_start(struct netif *netif) {
     netif->output = etharp_output;
     netif->output_ip6 = ethip6_output;
     netif->hwaddr_len = ETH_HWADDR_LEN;
-    memcpy(netif->hwaddr, tw_scratch, ETH_HWADDR_LEN);
+    memcpy(netif->hwaddr, tw_scratch.mac_address.address, sizeof tw_scratch.mac_address.address);
   } else {
     netif->flags |= interface->kind == ABI_KIND_TUN ? NETIF_FLAG_IGMP : 0; /* what tells that groups can be reached */
     netif->output = transmit4;
@@ -170,7 +170,7 @@ int32_t abi_interface_address(int32_t handle, int32_t family, int32_t prefix) {
   if (interface == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
-  tw_address_read(&address, family, tw_scratch, 0);
+  tw_address_read(&address, family, tw_scratch.ip_address.address, 0);
   if (family == ABI_FAMILY_IPV4 && prefix >= 0 && prefix <= 32) {
     ip4_addr_t mask = {prefix == 0 ? 0 : lwip_htonl(0xffffffffu << (32 - prefix))}, none = {0};
     netif_set_addr(&interface->netif, ip_2_ip4(&address), &mask, &none);

@@ -48,6 +48,11 @@ IN_PLACE static inline bool interface_is_ethernet(const struct interface *interf
   return interface->kind == ABI_KIND_TAP || interface->kind == ABI_KIND_BRIDGE;
 }
 
-static inline uint32_t record_size(uint32_t length) { return (ABI_RECORD_HEADER + length + 3) & ~3u; }
+static inline uint32_t record_size(uint32_t length) {
+  return (sizeof(struct abi_record_header) + length + ABI_RECORD_HEADER_ALIGNMENT - 1) & -ABI_RECORD_HEADER_ALIGNMENT;
+}
+
+/* The record that begins at so many bytes of a buffer; its frame follows the header. */
+static inline struct abi_record_header *record_at(uint8_t *buffer, uint32_t at) { return (void *)(buffer + at); }
 
 #endif

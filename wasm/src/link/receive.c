@@ -120,19 +120,19 @@ static bool receive_from(struct interface *interface) {
   /* The host writes this word: what it says is bounded before it is believed. */
   uint32_t end = LWIP_MIN(block[ABI_BLOCK_RECEIVE_LENGTH], ABI_RECEIVE_CAPACITY);
   interface->copies = 0;
-  while (interface->received + ABI_RECORD_HEADER <= end) {
+  while (interface->received + sizeof(struct abi_record_header) <= end) {
     if (!tw_events_have_room() || ++work > WORK_FRAMES || tw_events_suffice() || tw_bridge_budget_spent(interface)) {
       return true;
     }
-    uint8_t *record = interface->receive + interface->received;
-    memcpy(&length, record, sizeof length);
-    if (length > end - interface->received - ABI_RECORD_HEADER) {
+    struct abi_record_header *record = record_at(interface->receive, interface->received);
+    length = record->length;
+    if (length > end - interface->received - sizeof *record) {
       block[ABI_BLOCK_DROPPED_MALFORMED]++;
       break;
     }
     interface->received += record_size(length);
     block[ABI_BLOCK_RECEIVED_FRAMES]++;
-    receive_frame(interface, record + ABI_RECORD_HEADER, length);
+    receive_frame(interface, (uint8_t *)(record + 1), length);
   }
   interface->received = 0;
   block[ABI_BLOCK_RECEIVE_LENGTH] = 0;

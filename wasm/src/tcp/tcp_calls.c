@@ -59,9 +59,9 @@ static err_t on_accepted(void *argument, struct tcp_pcb *pcb, err_t error) {
 /* RFC 6056, section 3.3.4: a keyed offset for each destination, and a few counters that destinations share. */
 static uint16_t ephemeral_port(const ip_addr_t *local, const ip_addr_t *remote, uint16_t remote_port) {
   static uint16_t counters[16];
-  uint8_t message[2 * ABI_ADDRESS_SIZE];
-  tw_address_write(message, local, 0);
-  tw_address_write(message + ABI_ADDRESS_SIZE, remote, remote_port);
+  struct abi_endpoint message[2];
+  tw_address_write(&message[0], local, 0);
+  tw_address_write(&message[1], remote, remote_port);
   uint64_t hash = tw_random_keyed(message, sizeof message);
   uint16_t *counter = &counters[hash >> 60];
   for (int tries = 0; tries < EPHEMERAL_PORTS; tries++) {
@@ -114,8 +114,8 @@ static int32_t choose_local(struct tcp_pcb *pcb, const ip_addr_t *remote, uint16
 int32_t abi_tcp_connect(int32_t family, int32_t remote_port, int32_t local_port, int32_t scope) {
   ip_addr_t remote, local;
   if ((family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || remote_port <= 0 || remote_port > 65535 ||
-      local_port < 0 || local_port > 65535 || !tw_address_read(&remote, family, tw_scratch, scope) ||
-      !tw_address_read(&local, family, tw_scratch + 16, scope)) {
+      local_port < 0 || local_port > 65535 || !tw_address_read(&remote, family, tw_scratch.connect.remote, scope) ||
+      !tw_address_read(&local, family, tw_scratch.connect.local, scope)) {
     return ABI_ERROR_INVALID;
   }
   struct tcp_pcb *pcb = tcp_new_ip_type(IP_GET_TYPE(&remote));
@@ -162,7 +162,7 @@ int32_t abi_tcp_listen(int32_t family, int32_t port, int32_t backlog, int32_t sc
   bool shares = (family & ABI_SHARE_PORT) != 0;
   family &= ~ABI_SHARE_PORT;
   if ((family != ABI_FAMILY_ANY && family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || port < 0 || port > 65535 || backlog < 1 || backlog > ABI_MAX_BACKLOG ||
-      !tw_address_read(&address, family, tw_scratch, scope)) {
+      !tw_address_read(&address, family, tw_scratch.ip_address.address, scope)) {
     return ABI_ERROR_INVALID;
   }
   if (family == ABI_FAMILY_ANY) {

@@ -40,12 +40,13 @@ static uint32_t fold(uint32_t sum) {
 /* Bytes before TCP's header if the record is a whole TCP segment of this connection, else 0: the segment may wait for its
    neighbour's address, and an ARP request may have left instead, or nothing where the buffer was full. */
 static uint32_t header_of(const struct tcp_pcb *pcb, const struct interface *interface, uint32_t at) {
-  const uint8_t *frame = interface->transmit + at + ABI_RECORD_HEADER;
+  const struct abi_record_header *record = record_at(interface->transmit, at);
+  const uint8_t *frame = (const uint8_t *)(record + 1);
   uint32_t length, link = interface->kind == ABI_KIND_TAP ? SIZEOF_ETH_HDR : 0;
   if (at >= interface->block[ABI_BLOCK_TRANSMIT_LENGTH]) {
     return 0;
   }
-  memcpy(&length, interface->transmit + at, sizeof length);
+  length = record->length;
   if (at + record_size(length) != interface->block[ABI_BLOCK_TRANSMIT_LENGTH] || length < link + IP_HLEN + TCP_HLEN) {
     return 0;
   }
@@ -111,10 +112,11 @@ bool tw_tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *net
     before.longest = length;
     return false;
   }
-  uint8_t *record = interface->transmit + at, *frame = record + ABI_RECORD_HEADER;
+  struct abi_record_header *record = record_at(interface->transmit, at);
+  uint8_t *frame = (uint8_t *)(record + 1);
   uint32_t frame_length = header + length;
-  memcpy(record, &frame_length, sizeof frame_length);
-  memcpy(frame, interface->transmit + before.at + ABI_RECORD_HEADER, header);
+  record->length = frame_length;
+  memcpy(frame, record_at(interface->transmit, before.at) + 1, header);
   uint32_t tcp_header = TCPH_HDRLEN_BYTES(segment->tcphdr);
   uint8_t *tcp = frame + header;
   memcpy(tcp, segment->tcphdr, tcp_header);

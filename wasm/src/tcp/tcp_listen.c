@@ -37,12 +37,13 @@ static uint32_t period(void) { return (uint32_t)(tw_now >> PERIOD) + 1; }
 
 /* 29 bits of a keyed hash of both ends, the peer's sequence number and the time, and room for the index of a size. */
 static uint32_t cookie(uint16_t local_port, uint16_t remote_port, uint32_t sequence, uint32_t of_period) {
-  uint32_t message[2 * ABI_ADDRESS_SIZE / 4 + 2];
-  tw_address_write((uint8_t *)message, ip_current_dest_addr(), local_port);
-  tw_address_write((uint8_t *)message + ABI_ADDRESS_SIZE, ip_current_src_addr(), remote_port);
-  message[2 * ABI_ADDRESS_SIZE / 4] = sequence;
-  message[2 * ABI_ADDRESS_SIZE / 4 + 1] = of_period;
-  return (uint32_t)tw_random_keyed(message, sizeof message) & ~(uint32_t)(SIZES - 1);
+  struct {
+    struct abi_endpoint local, remote;
+    uint32_t sequence, period;
+  } message = {.sequence = sequence, .period = of_period};
+  tw_address_write(&message.local, ip_current_dest_addr(), local_port);
+  tw_address_write(&message.remote, ip_current_src_addr(), remote_port);
+  return (uint32_t)tw_random_keyed(&message, sizeof message) & ~(uint32_t)(SIZES - 1);
 }
 
 static bool cookie_is_valid(uint16_t local_port, uint16_t remote_port, uint32_t sequence, uint32_t value) {

@@ -48,7 +48,7 @@ int32_t abi_udp_group(int32_t handle, int32_t joins, int32_t interface) {
   if (socket == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
-  if (!tw_address_read_endpoint(&wanted.group, &port, tw_scratch) || !ip_addr_ismulticast(&wanted.group)) {
+  if (!tw_address_read_endpoint(&wanted.group, &port, &tw_scratch.endpoint) || !ip_addr_ismulticast(&wanted.group)) {
     return ABI_ERROR_INVALID;
   }
   struct netif *netif = interface != 0 ? tw_interface_netif(interface) : tw_udp_group_route(socket, &wanted.group);

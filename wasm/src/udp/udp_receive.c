@@ -120,7 +120,7 @@ void tw_udp_pass_to_others(const struct udp_pcb *first, struct pbuf *data, struc
 
 void tw_udp_deliver(const struct udp_socket *socket, const struct pbuf *data, const ip_addr_t *source, uint16_t from,
                  const ip_addr_t *destination) {
-  if (!tw_events_have_room_beside(2 * ABI_ADDRESS_SIZE + data->tot_len)) { /* the same frame for very many */
+  if (!tw_events_have_room_beside(sizeof(struct abi_datagram) + data->tot_len)) { /* the same frame for very many */
     lwip_stats.udp.drop++;
     return;
   }
@@ -143,7 +143,7 @@ void tw_udp_loop(const struct udp_socket *socket, struct netif *by, const ip_add
     ip6_addr_assign_zone(ip_2_ip6(&address), IP6_MULTICAST, by);
   }
   struct datagram_ends ends = {.destination = &address, .by = by};
-  uint32_t size = data->tot_len + 2u * ABI_ADDRESS_SIZE;
+  uint32_t size = data->tot_len + sizeof(struct abi_datagram);
   if ((socket->keeps_groups_off && ip_addr_ismulticast(&address)) || !is_for_all(&ends) ||
       !is_member(by, &address)) {
     return;
@@ -172,7 +172,7 @@ bool tw_udp_loop_back(void) {
         tw_udp_deliver(socket, looped->data, ends.source, ends.from, ends.destination);
       }
     }
-    looped_size -= looped->data->tot_len + 2u * ABI_ADDRESS_SIZE;
+    looped_size -= looped->data->tot_len + sizeof(struct abi_datagram);
     first_looped = looped->next;
     last_looped = first_looped == NULL ? &first_looped : last_looped;
     pbuf_free(looped->data);

@@ -127,7 +127,7 @@ int32_t abi_udp_send(int32_t handle, int32_t length, int32_t named) {
       return ABI_ERROR_NOT_CONNECTED;
     }
     ip_addr_copy(destination, pcb->remote_ip);
-  } else if (!tw_address_read_endpoint(&destination, &port, tw_scratch) || port == 0) {
+  } else if (!tw_address_read_endpoint(&destination, &port, &tw_scratch.endpoint) || port == 0) {
     return ABI_ERROR_INVALID;
   }
   if (length < 0 || !IP_ADDR_PCB_VERSION_MATCH(pcb, &destination)) {

@@ -75,7 +75,8 @@ void links_step(void) {
 void routes_step(void) {
   struct link *link = link_that(is_there);
   bool six = percent(style.six), via = percent(70), named = percent(70) && link != NULL;
-  int32_t family = six ? ABI_FAMILY_IPV6 : ABI_FAMILY_IPV4, prefix = (int32_t)(six ? ONE_OF(0, 16, 32, 64, 128) : ONE_OF(0, 8, 16, 24, 32));
+  int32_t family = six ? ABI_FAMILY_IPV6 : ABI_FAMILY_IPV4,
+          prefix = (int32_t)(six ? ONE_OF(0, 16, 32, 64, 128) : ONE_OF(0, 8, 16, 24, 32));
   memset(tw_scratch.bytes, 0, 32);
   tw_scratch.bytes[0] = six ? 0xfd : 10;
   tw_scratch.bytes[six ? 3 : 1] = (uint8_t)below(8);

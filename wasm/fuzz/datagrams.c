@@ -5,8 +5,14 @@
 
 enum { MAX_SOCKETS = 24, MAX_PINGS = 6, MARK = 0x5a, HEAD = 8, FIRST_PORT = 5000, PORTS = 12 };
 
-static struct { int32_t handle, family; } sockets[MAX_SOCKETS];
-static struct { int32_t handle; bool six; uint32_t sequence; } pings[MAX_PINGS];
+static struct {
+  int32_t handle, family;
+} sockets[MAX_SOCKETS];
+static struct {
+  int32_t handle;
+  bool six;
+  uint32_t sequence;
+} pings[MAX_PINGS];
 
 static void fill(uint8_t *bytes, uint32_t length) {
   uint32_t key = any();
@@ -121,7 +127,8 @@ static void use_ping(uint32_t index) {
   } else {
     uint32_t length = any_length();
     fill((uint8_t *)(uintptr_t)tw_staging(), length);
-    abi_ping_send(pings[index].handle, (int32_t)(pings[index].sequence++ & 0xffff), (int32_t)length, (int32_t)ONE_OF(64, 1, 255));
+    abi_ping_send(pings[index].handle, (int32_t)(pings[index].sequence++ & 0xffff), (int32_t)length,
+                  (int32_t)ONE_OF(64, 1, 255));
   }
 }
 

@@ -142,7 +142,8 @@ static void read_endpoints(struct stream *stream, const uint8_t *payload) {
   stream->placed = flow != NULL || own != NULL || payload[ABI_ENDPOINT_SIZE + 12] == 127;
   stream->in_base = 0;
   if (verbose) {
-    fprintf(stderr, "  = %x: %u and %u, flow %d, own %d\n", stream->handle, stream->local_port, stream->remote_port, flow != NULL, own != NULL);
+    fprintf(stderr, "  = %x: %u and %u, flow %d, own %d\n", stream->handle, stream->local_port, stream->remote_port,
+            flow != NULL, own != NULL);
   }
   if (flow != NULL) {
     flow->stream = stream;
@@ -184,8 +185,8 @@ static void check_end_of_stream(const struct stream *stream) {
 static void deliver(struct stream *stream, const uint8_t *payload, uint32_t length) {
   CHECK(stream->connected && !stream->eof && !stream->ended, "port %u: %u bytes", stream->remote_port, length);
   bool checked = stream->placed && (stream->flow == NULL || !stream->flow->tainted);
-  CHECK(!checked || filler_is(payload, length, stream->in_key, stream->in_base + stream->delivered),
-        "port %u: %u bytes at %u", stream->remote_port, length, stream->delivered);
+  CHECK(!checked || filler_is(payload, length, stream->in_key, stream->in_base + stream->delivered), "port %u: %u bytes at %u",
+        stream->remote_port, length, stream->delivered);
   stream->delivered += length;
   stream->unread += length;
   totals->bytes_delivered += length;

@@ -13,7 +13,8 @@ int64_t clock_now = 1000 * (int64_t)SECOND;
 static int64_t deadline;
 
 static const uint8_t *event_buffer(void) {
-  uint64_t near = (uint64_t)(uintptr_t)tw_control, address = (near & ~(uint64_t)UINT32_MAX) | tw_control[ABI_CONTROL_EVENT_BUFFER];
+  uint64_t near = (uint64_t)(uintptr_t)tw_control,
+           address = (near & ~(uint64_t)UINT32_MAX) | tw_control[ABI_CONTROL_EVENT_BUFFER];
   if (address > near + ((uint64_t)1 << 31)) {
     address -= (uint64_t)1 << 32;
   } else if (address + ((uint64_t)1 << 31) < near) {
@@ -54,7 +55,8 @@ static void handle_event(const uint32_t *head, const uint8_t *payload) {
   switch (kind) {
     case ABI_EVENT_TRANSMIT:
       CHECK(tw_interface_object(handle) != NULL, "handle %x", handle);
-      CHECK(tw_interface_object(handle)->block[ABI_BLOCK_TRANSMIT_LENGTH] >= head[3], "%u", head[3]); /* a refused stream adds a reset */
+      /* More than announced where a refused stream added a reset. */
+      CHECK(tw_interface_object(handle)->block[ABI_BLOCK_TRANSMIT_LENGTH] >= head[3], "%u", head[3]);
       break;
     case ABI_EVENT_WRITABLE:
     case ABI_EVENT_CONNECTED:

@@ -49,10 +49,10 @@ void tw_lease_acknowledged(struct netif *netif, const struct pbuf *message);
 void tw_lease_bound(struct netif *netif);
 
 uint16_t tw_ip4_identification(const struct ip4_addr *destination);
-uint32_t tw_tcp_initial_sequence_number(const struct ip_addr *local, uint16_t local_port,
-                                     const struct ip_addr *remote, uint16_t remote_port);
+uint32_t tw_tcp_initial_sequence_number(const struct ip_addr *local, uint16_t local_port, const struct ip_addr *remote,
+                                        uint16_t remote_port);
 struct tcp_pcb *tw_tcp_lookup(const struct ip_addr *local, uint16_t local_port, const struct ip_addr *remote,
-                           uint16_t remote_port);
+                              uint16_t remote_port);
 void tw_tcp_lookup_registered(struct tcp_pcb **list, struct tcp_pcb *pcb);
 void tw_tcp_lookup_freed(struct tcp_pcb *pcb);
 struct tcp_pcb_listen *tw_tcp_share(struct tcp_pcb_listen *found, uint16_t from);
@@ -62,7 +62,7 @@ void tw_tcp_output_later(struct tcp_pcb *pcb);
 struct pbuf *tw_staging_reference(const void *data, uint16_t length);
 bool tw_tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif);
 uint8_t tw_tcp_listen_decide(const struct tcp_pcb_listen *pcb, bool acknowledges, bool syn, uint32_t sequence,
-                          uint32_t acknowledgement, uint16_t remote_port);
+                             uint32_t acknowledgement, uint16_t remote_port);
 void tw_tcp_listen_cookie(struct tcp_pcb *pcb, bool makes, uint32_t acknowledgement, uint32_t echo);
 void tw_tcp_listen_cookie_sent(void);
 void tw_tcp_listen_wait(void); /* a peer has answered for which a backlog has no room */

@@ -191,14 +191,14 @@
 #define TCP_CHECKSUM_ON_COPY 1 /* the sum of the payload costs nothing while it is copied anyway */
 #define LWIP_CHECKSUM_ON_COPY 1 /* declares what TCP_CHECKSUM_ON_COPY calls */
 #define SO_REUSE 1 /* SO_REUSEADDR and, by our patches, SO_REUSEPORT */
-/* One tick. Delayed ACKs wait at most one (RFC 1122 allows 500 ms, Linux waits 40); retransmission timers run in steps of two. */
+/* ms. Delayed ACKs wait one tick at most (RFC 1122 allows 500 ms, Linux waits 40); retransmission timers count in two. */
 #define TCP_TMR_INTERVAL 25
 /* A tick of TCP pauses where it has worked enough for one poll (src/port/timers.c), and ends what nobody waits for. */
 #define LWIP_HOOK_TCP_TIMER_PAUSES() tw_timers_tcp_pause()
 /* The user's time-out (RFC 5482), and closed connections without progress. */
 #define LWIP_HOOK_TCP_GIVES_UP(pcb) tw_connection_gives_up(pcb)
 #define LWIP_TCP_RTO_TIME 1000 /* RFC 6298, section 2.1 */
-#define LWIP_TCP_RTO_MIN 200   /* as Linux; RFC 6298's whole second is long for a virtual network */
+#define LWIP_TCP_RTO_MIN 200 /* as Linux; RFC 6298's whole second is long for a virtual network */
 #define TCP_SYNMAXRTX 6 /* with a time-out that doubles: 127 s, as Linux's tcp_syn_retries */
 #define LWIP_HOOK_TCP_SYN_RETRIES(pcb) tw_tcp_syn_retries(pcb) /* fewer after an ICMP error, RFC 5461 (src/ip/icmp.c) */
 #define TCP_MAX_PROBES 24 /* 118 s in all: the longest wait between two is 6 s */
@@ -225,19 +225,19 @@
 #define LWIP_CHKSUM tw_checksum /* vector instructions (src/port/checksum.c) */
 #define LWIP_CHKSUM_COPY(to, from, length) tw_checksum_copy(to, from, length) /* the copy and its checksum in one pass */
 
-/* --- Size: what lwIP has in place in hundreds of places, as calls (src/port/address_calls.c, src/abi/module.c). ---------------- */
+/* --- Size: what lwIP inlines in hundreds of places, as calls (src/port/address_calls.c, src/abi/module.c). ------- */
 #ifndef HOT
 /* What neither src/abi/module.c nor src/port/timers.c reads is not counted; the compiler decides it. */
-#define STATISTIC_IS(counter, group) \
-  (&(counter) == &lwip_stats.group.rterr || &(counter) == &lwip_stats.group.opterr || \
-   &(counter) == &lwip_stats.group.err || &(counter) == &lwip_stats.group.cachehit)
-#define STATISTIC_IS_READ(counter) \
-  (!STATISTIC_IS(counter, ip) && !STATISTIC_IS(counter, ip6) && !STATISTIC_IS(counter, nd6) && \
-   !STATISTIC_IS(counter, icmp6) && !STATISTIC_IS(counter, etharp) && !STATISTIC_IS(counter, ip_frag) && \
-   !STATISTIC_IS(counter, ip6_frag) && &(counter) != &lwip_stats.ip.proterr && \
-   &(counter) != &lwip_stats.ip6.proterr && &(counter) != &lwip_stats.nd6.proterr && \
-   &(counter) != &lwip_stats.etharp.proterr && &(counter) != &lwip_stats.ip6_frag.proterr && \
-   &(counter) != &lwip_stats.nd6.memerr && &(counter) != &lwip_stats.ip6_frag.memerr)
+#define STATISTIC_IS(counter, group)                                                                                         \
+  (&(counter) == &lwip_stats.group.rterr || &(counter) == &lwip_stats.group.opterr || &(counter) == &lwip_stats.group.err || \
+   &(counter) == &lwip_stats.group.cachehit)
+#define STATISTIC_IS_READ(counter)                                                                                      \
+  (!STATISTIC_IS(counter, ip) && !STATISTIC_IS(counter, ip6) && !STATISTIC_IS(counter, nd6) &&                          \
+   !STATISTIC_IS(counter, icmp6) && !STATISTIC_IS(counter, etharp) && !STATISTIC_IS(counter, ip_frag) &&                \
+   !STATISTIC_IS(counter, ip6_frag) && &(counter) != &lwip_stats.ip.proterr && &(counter) != &lwip_stats.ip6.proterr && \
+   &(counter) != &lwip_stats.nd6.proterr && &(counter) != &lwip_stats.etharp.proterr &&                                 \
+   &(counter) != &lwip_stats.ip6_frag.proterr && &(counter) != &lwip_stats.nd6.memerr &&                                \
+   &(counter) != &lwip_stats.ip6_frag.memerr)
 #define LWIP_HOOK_STATS_INC(counter) (STATISTIC_IS_READ(counter) ? tw_statistic_count(&(counter)) : (void)0)
 #endif
 #define LWIP_HOOK_ADDRESSES "address_calls.h" /* included at the end of lwip/ip_addr.h */

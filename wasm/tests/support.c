@@ -43,8 +43,7 @@ _Noreturn void check_failed(const char *file, int line, const char *what) {
 
 void check_equal(const char *file, int line, const char *what, int64_t actual, int64_t expected) {
   if (actual != expected) {
-    fprintf(stderr, "%s:%d: in %s: %s is %lld, not %lld\n", file, line, running, what, (long long)actual,
-            (long long)expected);
+    fprintf(stderr, "%s:%d: in %s: %s is %lld, not %lld\n", file, line, running, what, (long long)actual, (long long)expected);
     _Exit(1);
   }
 }
@@ -130,8 +129,8 @@ static void take_events(void) {
     uint32_t length = head[1] == ABI_EVENT_DATA ? head[3] : head[0] - ABI_EVENT_HEADER_SIZE;
     CHECK(length <= head[0] - ABI_EVENT_HEADER_SIZE);
     CHECK(event_last < MAX_EVENTS);
-    events[event_last++] = (struct event){
-        head[1], (int32_t)head[2], (int32_t)head[3], length, keep(buffer + at + ABI_EVENT_HEADER_SIZE, length)};
+    events[event_last++] =
+        (struct event){head[1], (int32_t)head[2], (int32_t)head[3], length, keep(buffer + at + ABI_EVENT_HEADER_SIZE, length)};
   }
 }
 

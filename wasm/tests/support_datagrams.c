@@ -49,9 +49,13 @@ bool datagram_parse(struct datagram *datagram, const uint8_t *packet, uint32_t l
   }
   const uint8_t *bytes = packet + at;
   *datagram = (struct datagram){
-      .family = four ? ABI_FAMILY_IPV4 : ABI_FAMILY_IPV6, .from = packet + (four ? 12 : 8),
-      .to = packet + (four ? 16 : 24), .from_port = (uint16_t)get16(bytes), .to_port = (uint16_t)get16(bytes + 2),
-      .data = bytes + 8, .length = length - at - 8,
+      .family = four ? ABI_FAMILY_IPV4 : ABI_FAMILY_IPV6,
+      .from = packet + (four ? 12 : 8),
+      .to = packet + (four ? 16 : 24),
+      .from_port = (uint16_t)get16(bytes),
+      .to_port = (uint16_t)get16(bytes + 2),
+      .data = bytes + 8,
+      .length = length - at - 8,
   };
   CHECK_EQUAL(get16(bytes + 4), length - at);
   packet_udp(&same, datagram); /* what it should be, sums and all */
@@ -68,9 +72,13 @@ struct datagram datagram_expect(int32_t handle) {
   CHECK_EQUAL(source[0], local[0]);
   CHECK(event.length >= ABI_DATAGRAM_SIZE + (uint32_t)event.value);
   return (struct datagram){
-      .family = (int32_t)source[0], .from = event.payload + sizeof source,
-      .to = event.payload + ABI_ENDPOINT_SIZE + sizeof local, .from_port = (uint16_t)source[1],
-      .to_port = (uint16_t)local[1], .data = event.payload + ABI_DATAGRAM_SIZE, .length = (uint32_t)event.value,
+      .family = (int32_t)source[0],
+      .from = event.payload + sizeof source,
+      .to = event.payload + ABI_ENDPOINT_SIZE + sizeof local,
+      .from_port = (uint16_t)source[1],
+      .to_port = (uint16_t)local[1],
+      .data = event.payload + ABI_DATAGRAM_SIZE,
+      .length = (uint32_t)event.value,
   };
 }
 

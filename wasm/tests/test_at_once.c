@@ -246,8 +246,8 @@ static void waiting_acknowledgements(int32_t family) {
 }
 
 /* The segments that wait in the host's answer to a poll, by connection. */
-static void expect_both(struct peer *first, uint32_t first_at, uint32_t first_length, struct peer *second,
-                        uint32_t second_at, uint32_t second_length) {
+static void expect_both(struct peer *first, uint32_t first_at, uint32_t first_length, struct peer *second, uint32_t second_at,
+                        uint32_t second_length) {
   uint32_t seen[2] = {0};
   for (struct frame frame; (frame = frame_next()).length != 0;) {
     struct segment segment;
@@ -765,8 +765,15 @@ static uint32_t waiting_at(int32_t port) { return interface_words(port)[ABI_BLOC
 static void bring(int32_t port, uint16_t from_port, uint32_t sequence, uint32_t acknowledgement, uint32_t flags) {
   static const uint8_t far[] = {192, 0, 2, 7}, own[] = {192, 0, 2, 1};
   static struct packet packet;
-  struct segment segment = {.family = ABI_FAMILY_IPV4, .from = far, .to = own, .from_port = from_port, .to_port = 80,
-                            .sequence = sequence, .acknowledgement = acknowledgement, .flags = flags, .window = 65535};
+  struct segment segment = {.family = ABI_FAMILY_IPV4,
+                            .from = far,
+                            .to = own,
+                            .from_port = from_port,
+                            .to_port = 80,
+                            .sequence = sequence,
+                            .acknowledgement = acknowledgement,
+                            .flags = flags,
+                            .window = 65535};
   packet_arp(&packet, 1, PEER_MAC, far, own);
   packet_ethernet(&packet, HOST_MAC, 0x0806);
   interface_receive(port, packet.bytes, packet.length);

@@ -227,7 +227,9 @@ static void neighbour_discovery_in_fragments(void) {
 }
 
 static void mtus_of_advertisements_are_bounded(void) {
-  static const struct { uint32_t said, used; } cases[] = {
+  static const struct {
+    uint32_t said, used;
+  } cases[] = {
       {1400, 1400}, {1279, 1400}, {0, 1400}, {65536 + 1300, 1400}, {9000, 1500}, {1280, 1280}, {1500, 1500},
   };
   configure();

@@ -43,9 +43,7 @@ static struct packet frame_of(const uint8_t *to, const uint8_t *from, uint16_t t
   return packet;
 }
 
-static void bring(int port, const struct packet *packet) {
-  interface_receive(ports[port], packet->bytes, packet->length);
-}
+static void bring(int port, const struct packet *packet) { interface_receive(ports[port], packet->bytes, packet->length); }
 
 /* The frames that a port would send now, and they are gone; but for what the host says by itself, each must be the
    packet. */

@@ -1,5 +1,5 @@
-/* Should a check of lwIP's fail that packets and writes lead to, the connection it is about is reset and counted, and the others
-   go on. No packet is known that gets there, so each test spoils the state first. */
+/* Should a check of lwIP's fail that packets and writes lead to, the connection it is about is reset and counted, and the
+   others go on. No packet is known that gets there, so each test spoils the state first. */
 #include "support.h"
 #include "abi/handles.h"
 #include "link/interface.h"
@@ -39,7 +39,6 @@ static void end(void) {
   CHECK_EQUAL(abi_tcp_close(listener), 0);
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
-
 
 /* The spoiled connection is reset, for both sides, and the other one carries data both ways. */
 static void expect_reset(uint32_t failures) {

@@ -29,8 +29,13 @@ static void close_all(void) {
 
 static void build(int32_t family, uint32_t length) {
   bool four = family == ABI_FAMILY_IPV4;
-  struct datagram sent = {.family = family, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6, .from_port = 4000,
-                          .to_port = 53, .data = data, .length = length};
+  struct datagram sent = {.family = family,
+                          .from = four ? PEER4 : PEER6,
+                          .to = four ? HOST4 : HOST6,
+                          .from_port = 4000,
+                          .to_port = 53,
+                          .data = data,
+                          .length = length};
   packet_udp(&whole, &sent);
 }
 

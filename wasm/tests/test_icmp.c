@@ -55,12 +55,26 @@ static int32_t connected(int32_t family, uint32_t length) {
 }
 
 static void unreachable(void) {
-  static const struct { int32_t family; uint8_t type, code; int32_t error; } cases[] = {
-      {4, 3, 0, ABI_ERROR_NO_ROUTE}, {4, 3, 1, ABI_ERROR_HOST_UNREACHABLE}, {4, 3, 3, ABI_ERROR_REFUSED},
-      {4, 3, 13, ABI_ERROR_HOST_UNREACHABLE}, {4, 11, 0, ABI_ERROR_HOST_UNREACHABLE}, {4, 5, 0, 0}, {4, 12, 0, 0},
-      {6, 1, 0, ABI_ERROR_NO_ROUTE}, {6, 1, 1, ABI_ERROR_NOT_PERMITTED}, {6, 1, 3, ABI_ERROR_HOST_UNREACHABLE},
-      {6, 1, 4, ABI_ERROR_REFUSED}, {6, 1, 99, ABI_ERROR_HOST_UNREACHABLE}, {6, 3, 0, ABI_ERROR_HOST_UNREACHABLE},
-      {6, 4, 0, 0}, {6, 100, 0, 0},
+  static const struct {
+    int32_t family;
+    uint8_t type, code;
+    int32_t error;
+  } cases[] = {
+      {4, 3, 0, ABI_ERROR_NO_ROUTE},
+      {4, 3, 1, ABI_ERROR_HOST_UNREACHABLE},
+      {4, 3, 3, ABI_ERROR_REFUSED},
+      {4, 3, 13, ABI_ERROR_HOST_UNREACHABLE},
+      {4, 11, 0, ABI_ERROR_HOST_UNREACHABLE},
+      {4, 5, 0, 0},
+      {4, 12, 0, 0},
+      {6, 1, 0, ABI_ERROR_NO_ROUTE},
+      {6, 1, 1, ABI_ERROR_NOT_PERMITTED},
+      {6, 1, 3, ABI_ERROR_HOST_UNREACHABLE},
+      {6, 1, 4, ABI_ERROR_REFUSED},
+      {6, 1, 99, ABI_ERROR_HOST_UNREACHABLE},
+      {6, 3, 0, ABI_ERROR_HOST_UNREACHABLE},
+      {6, 4, 0, 0},
+      {6, 100, 0, 0},
   };
   open_interface();
   for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -188,9 +202,13 @@ static void errors_are_limited(void) {
       uint32_t limited = tw_icmp_limited;
       int errors = 0;
       for (int i = 0; i < 1000; i++) {
-        struct datagram datagram = {.family = family, .from = peer_of(family),
-                                    .to = family == ABI_FAMILY_IPV4 ? HOST4 : HOST6, .from_port = 9,
-                                    .to_port = (uint16_t)(1000 + i), .data = (const uint8_t *)"?", .length = 1};
+        struct datagram datagram = {.family = family,
+                                    .from = peer_of(family),
+                                    .to = family == ABI_FAMILY_IPV4 ? HOST4 : HOST6,
+                                    .from_port = 9,
+                                    .to_port = (uint16_t)(1000 + i),
+                                    .data = (const uint8_t *)"?",
+                                    .length = 1};
         packet_udp(&packet, &datagram);
         interface_receive(interface, packet.bytes, packet.length);
       }
@@ -223,8 +241,7 @@ static void answer(int32_t family, const uint8_t *from) {
   static uint8_t message[PACKET_CAPACITY];
   memcpy(message, sent.bytes + header, sent.length - header);
   message[0] = four ? 0 : 129;
-  packet_ip(&packet, family, from, four ? HOST4 : HOST6, four ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, message,
-            sent.length - header);
+  packet_ip(&packet, family, from, four ? HOST4 : HOST6, four ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, message, sent.length - header);
 }
 
 static uint32_t sequence_of(const struct event *event) { return *(const uint32_t *)(const void *)(event->payload + 4); }
@@ -359,8 +376,12 @@ static void mutations(void) {
     bool four = family == ABI_FAMILY_IPV4;
     handles[i] = connected(family, 1500);
     packet_icmp_error(&originals[count++], router_of(family), four ? 3 : 1, four ? 1 : 3, sent.bytes, 120);
-    struct datagram back = {.family = family, .from = peer_of(family), .to = four ? HOST4 : HOST6, .from_port = 7,
-                            .data = data, .length = sizeof data};
+    struct datagram back = {.family = family,
+                            .from = peer_of(family),
+                            .to = four ? HOST4 : HOST6,
+                            .from_port = 7,
+                            .data = data,
+                            .length = sizeof data};
     endpoint_put(family, peer_of(family), 0);
     CHECK_EQUAL(abi_udp_local(handles[i]), 0);
     back.to_port = (uint16_t)*(const uint32_t *)(const void *)(tw_scratch.bytes + 4);

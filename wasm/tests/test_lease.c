@@ -278,8 +278,8 @@ static void kept_against_claims(void) {
 
 /* Each of these is no answer to the question: the host asks again. */
 static void offers_that_are_none(void) {
-  static const uint8_t bad[][4] = {{0}, {255, 255, 255, 255}, {224, 0, 0, 1}, {127, 0, 0, 1}, {0, 0, 0, 5},
-                                   {10, 0, 0, 255}, {10, 0, 0, 0}, {240, 0, 0, 1}};
+  static const uint8_t bad[][4] = {{0},          {255, 255, 255, 255}, {224, 0, 0, 1}, {127, 0, 0, 1},
+                                   {0, 0, 0, 5}, {10, 0, 0, 255},      {10, 0, 0, 0},  {240, 0, 0, 1}};
   static const uint8_t masks[][4] = {{255, 0, 255, 0}, {0}, {0, 0, 0, 255}};
   open_tap();
   for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -363,9 +363,16 @@ static void acknowledgements_that_are_none(void) {
 }
 
 static void odd_times(void) {
-  static const struct { uint32_t lease, renewal, rebinding, renews; } cases[] = {
-      {3600, 0, 0, 1800}, {3600, 5000, 6000, 1800}, {3600, 2000, 1000, 1800}, {3600, 100, 200, 100},
-      {2, 1, 1, 1}, {0xfffffffe, 0xffffffff, 0xffffffff, 0x7fffffff}, {0xffffffff, 5, 6, 0xffffffff},
+  static const struct {
+    uint32_t lease, renewal, rebinding, renews;
+  } cases[] = {
+      {3600, 0, 0, 1800},
+      {3600, 5000, 6000, 1800},
+      {3600, 2000, 1000, 1800},
+      {3600, 100, 200, 100},
+      {2, 1, 1, 1},
+      {0xfffffffe, 0xffffffff, 0xffffffff, 0x7fffffff},
+      {0xffffffff, 5, 6, 0xffffffff},
   };
   for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
     open_tap();

@@ -5,7 +5,6 @@
 #include "tcp/tcp_listen.h"
 #include "tcp/tcp_lookup.h"
 
-
 #include <string.h>
 
 enum { PORT = 80, HALF_OPEN = 256, HALF_OPEN_OF_STACK = 1024, HALF_OPEN_BYTES = 1200 };
@@ -43,10 +42,17 @@ static void forge(int32_t family, uint16_t port, uint32_t flags, uint32_t sequen
   uint8_t source4[4] = {10, (uint8_t)(1 + random_next() % 200), (uint8_t)random_next(), (uint8_t)random_next()};
   put32(forged6 + 12, random_next());
   struct segment segment = {
-      .family = family, .from = family == ABI_FAMILY_IPV4 ? source4 : forged6,
-      .to = family == ABI_FAMILY_IPV4 ? HOST4 : HOST6, .from_port = (uint16_t)(1024 + random_next() % 30000),
-      .to_port = port, .window = 65535, .flags = flags, .sequence = sequence, .acknowledgement = acknowledgement,
-      .options = NO_TIMESTAMPS, .options_length = flags & SYN ? sizeof NO_TIMESTAMPS : 0,
+      .family = family,
+      .from = family == ABI_FAMILY_IPV4 ? source4 : forged6,
+      .to = family == ABI_FAMILY_IPV4 ? HOST4 : HOST6,
+      .from_port = (uint16_t)(1024 + random_next() % 30000),
+      .to_port = port,
+      .window = 65535,
+      .flags = flags,
+      .sequence = sequence,
+      .acknowledgement = acknowledgement,
+      .options = NO_TIMESTAMPS,
+      .options_length = flags & SYN ? sizeof NO_TIMESTAMPS : 0,
   };
   packet_tcp(&packet, &segment);
   interface_receive(interface, packet.bytes, packet.length);
@@ -106,9 +112,18 @@ static void honest_send(struct honest *honest, uint32_t flags, int32_t offset, c
   put32(options + 8, honest->echo);
   const struct peer *peer = &honest->peer;
   struct segment segment = {
-      .family = peer->family, .from = peer->from, .to = peer->to, .from_port = peer->from_port, .to_port = peer->to_port,
-      .window = 500, .sequence = peer->sequence + (uint32_t)offset, .acknowledgement = peer->acknowledgement,
-      .flags = flags, .data = data, .length = length, .options = options,
+      .family = peer->family,
+      .from = peer->from,
+      .to = peer->to,
+      .from_port = peer->from_port,
+      .to_port = peer->to_port,
+      .window = 500,
+      .sequence = peer->sequence + (uint32_t)offset,
+      .acknowledgement = peer->acknowledgement,
+      .flags = flags,
+      .data = data,
+      .length = length,
+      .options = options,
       .options_length = honest->echo != 0 ? sizeof options : 0,
   };
   packet_tcp(&packet, &segment);
@@ -274,8 +289,9 @@ static void cookies_carry_options(void) {
 }
 
 static void cookies_without_timestamps(void) {
-  static const struct { uint16_t offered, agreed; } cases[] = {
-      {0, 536}, {100, 48}, {536, 536}, {1300, 1220}, {1459, 1440}, {1460, 1460}, {9000, 1460}, {65535, 1460}};
+  static const struct {
+    uint16_t offered, agreed;
+  } cases[] = {{0, 536}, {100, 48}, {536, 536}, {1300, 1220}, {1459, 1440}, {1460, 1460}, {9000, 1460}, {65535, 1460}};
   open_interface(8);
   flood(ABI_FAMILY_IPV4, PORT, 300);
   for (uint32_t i = 0; i < sizeof cases / sizeof *cases; i++) {

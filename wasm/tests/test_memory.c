@@ -149,8 +149,13 @@ static void frames_without_memory(void) {
       interface_receive(interface, packet.bytes, packet.length);
       bool four = family == ABI_FAMILY_IPV4;
       struct segment segment = {
-          .family = family, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6, .from_port = 40000,
-          .to_port = 9, .flags = SYN, .window = 1000,
+          .family = family,
+          .from = four ? PEER4 : PEER6,
+          .to = four ? HOST4 : HOST6,
+          .from_port = 40000,
+          .to_port = 9,
+          .flags = SYN,
+          .window = 1000,
       };
       packet_tcp(&packet, &segment); /* answered with a reset */
       packet_ethernet(&packet, HOST_MAC, four ? 0x0800 : 0x86dd);

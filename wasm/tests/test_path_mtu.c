@@ -187,7 +187,8 @@ static void forged_messages_change_nothing(void) {
   host_poll();
   struct frame frame = frame_next();
   CHECK_EQUAL(frame.length, 1500);
-  uint8_t original[1500], quoted[1500], echo[8] = {128, [5] = 7, [7] = 1}, datagram[8] = {5000 >> 8, 5000 & 255, 0, 9, 5, 0xb4 & 255};
+  uint8_t original[1500], quoted[1500], echo[8] = {128, [5] = 7, [7] = 1},
+                                        datagram[8] = {5000 >> 8, 5000 & 255, 0, 9, 5, 0xb4 & 255};
   memcpy(original, frame.bytes, 1500);
   int32_t udp = udp_socket_open(ABI_FAMILY_ANY, NULL, 5000);
   static const uint8_t elsewhere[16] = {0xfd, [15] = 7};
@@ -196,14 +197,33 @@ static void forged_messages_change_nothing(void) {
   for (int kind = 0; kind < 8; kind++) {
     memcpy(quoted, original, 1500);
     switch (kind) {
-      case 0: put32(quoted + 44, peer.start); break; /* acknowledged long ago */
-      case 1: put32(quoted + 44, peer.start + 100000); break;
-      case 2: quoted[8 + 15]++; break; /* of another host */
-      case 3: quoted[41]++; break; /* of another connection */
-      case 4: put16(quoted + 4, NARROW - 40); break; /* it was not too big */
-      case 5: quoted[6] = 58; memcpy(quoted + 40, echo, 8); break; /* a session that nobody has */
-      case 6: quoted[6] = 17; memcpy(quoted + 40, datagram, 8); break; /* a socket that is connected elsewhere */
-      case 7: quoted[6] = 44; put16(quoted + 42, 8); break; /* not the beginning of a packet */
+      case 0:
+        put32(quoted + 44, peer.start);
+        break; /* acknowledged long ago */
+      case 1:
+        put32(quoted + 44, peer.start + 100000);
+        break;
+      case 2:
+        quoted[8 + 15]++;
+        break; /* of another host */
+      case 3:
+        quoted[41]++;
+        break; /* of another connection */
+      case 4:
+        put16(quoted + 4, NARROW - 40);
+        break; /* it was not too big */
+      case 5:
+        quoted[6] = 58;
+        memcpy(quoted + 40, echo, 8);
+        break; /* a session that nobody has */
+      case 6:
+        quoted[6] = 17;
+        memcpy(quoted + 40, datagram, 8);
+        break; /* a socket that is connected elsewhere */
+      case 7:
+        quoted[6] = 44;
+        put16(quoted + 42, 8);
+        break; /* not the beginning of a packet */
     }
     frames_forget();
     too_big(quoted, 1224, NARROW);

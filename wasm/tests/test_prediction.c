@@ -1,4 +1,4 @@
-/* The short way in (src/tcp/tcp_receive.c) must do what lwIP's input does. Two peers send the same segments to the same host: one
+/* The receive fast path (src/tcp/tcp_receive.c) must do what lwIP's input does. Two peers send the same segments to the same host: one
    plainly; the other in packets with an IPv4 option or an IPv6 extension header, which say nothing, but keep its segments
    from the short way. After each batch both connections have to be the same: stream, answers and control block. */
 #include "support.h"
@@ -132,7 +132,10 @@ static void step(void) {
   struct segment segment = plain.peer.family == ABI_FAMILY_IPV4
                                ? (struct segment){.family = ABI_FAMILY_IPV4, .from = PEER4, .to = HOST4}
                                : (struct segment){.family = ABI_FAMILY_IPV6, .from = PEER6, .to = HOST6};
-  plain.peer.window = disguised.peer.window = (uint16_t)(one_in(25) ? below(65536) : one_in(60) ? 0 : one_in(10) ? 40000 : plain.peer.window);
+  plain.peer.window = disguised.peer.window = (uint16_t)(one_in(25)   ? below(65536)
+                                                         : one_in(60) ? 0
+                                                         : one_in(10) ? 40000
+                                                                      : plain.peer.window);
   segment.to_port = 80;
   segment.window = plain.peer.window;
   segment.sequence = plain.peer.sequence + sent + (uint32_t)offset;
@@ -146,8 +149,11 @@ static void step(void) {
   segment.length = length;
   struct damage damage = {0};
   if (one_in(25)) {
-    damage = (struct damage){.flip = one_in(2) ? below(100000) : 0, .bit = below(8), .padding = one_in(2) ? 1 + below(40) : 0,
-                             .cut = one_in(4) && length > 8 ? 1 + below(8) : 0, .header = one_in(4)};
+    damage = (struct damage){.flip = one_in(2) ? below(100000) : 0,
+                             .bit = below(8),
+                             .padding = one_in(2) ? 1 + below(40) : 0,
+                             .cut = one_in(4) && length > 8 ? 1 + below(8) : 0,
+                             .header = one_in(4)};
   }
   give(&plain, &segment, acknowledged, &damage);
   give(&disguised, &segment, acknowledged, &damage);
@@ -274,8 +280,7 @@ static void application(void) {
   }
   if (one_in(4)) {
     int32_t length = (int32_t)(1 + below(sizeof answer));
-    CHECK_EQUAL(tcp_put_at(time, plain.peer.handle, answer, length),
-                tcp_put_at(time, disguised.peer.handle, answer, length));
+    CHECK_EQUAL(tcp_put_at(time, plain.peer.handle, answer, length), tcp_put_at(time, disguised.peer.handle, answer, length));
   }
   if (one_in(400)) {
     CHECK_EQUAL(abi_tcp_shutdown(plain.peer.handle), abi_tcp_shutdown(disguised.peer.handle));

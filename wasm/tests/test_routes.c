@@ -6,9 +6,11 @@
 #include <string.h>
 
 static const uint8_t NETWORK4[4] = {192, 0, 2, 0}, GATEWAY4[4] = {10, 0, 0, 9};
-static const uint8_t NETWORK6[16] = {0x20, 1, 0xd, 0xb8}, GATEWAY6[16] = {0xfd, [15] = 9}, LINK_LOCAL6[16] = {0xfe, 0x80, [15] = 9};
+static const uint8_t NETWORK6[16] = {0x20, 1, 0xd, 0xb8}, GATEWAY6[16] = {0xfd, [15] = 9},
+                     LINK_LOCAL6[16] = {0xfe, 0x80, [15] = 9};
 
-static int32_t add(int32_t family, const uint8_t *network, int32_t prefix, const uint8_t *gateway, int32_t interface, int32_t metric) {
+static int32_t add(int32_t family, const uint8_t *network, int32_t prefix, const uint8_t *gateway, int32_t interface,
+                   int32_t metric) {
   uint32_t size = family == ABI_FAMILY_IPV6 ? 16 : 4;
   memset(tw_scratch.bytes, 0, 32);
   memcpy(tw_scratch.bytes, network, size);
@@ -34,7 +36,8 @@ static int32_t open_interface(void) {
 static void what_is_refused(void) {
   int32_t interface = open_interface();
   for (int32_t prefix = -1; prefix <= 129; prefix++) {
-    int32_t four = add(ABI_FAMILY_IPV4, NETWORK4, prefix, GATEWAY4, 0, 0), six = add(ABI_FAMILY_IPV6, NETWORK6, prefix, GATEWAY6, 0, 0);
+    int32_t four = add(ABI_FAMILY_IPV4, NETWORK4, prefix, GATEWAY4, 0, 0),
+            six = add(ABI_FAMILY_IPV6, NETWORK6, prefix, GATEWAY6, 0, 0);
     CHECK_EQUAL(four, prefix >= 0 && prefix <= 32 ? interface : ABI_ERROR_INVALID);
     CHECK_EQUAL(six, prefix >= 0 && prefix <= 128 ? interface : ABI_ERROR_INVALID);
   }

@@ -31,8 +31,13 @@ static void close_interface(void) {
 static void deliver(int32_t family, const uint8_t *to, uint16_t from_port, uint16_t to_port, uint32_t length) {
   static uint8_t data[1400];
   bool four = family == ABI_FAMILY_IPV4;
-  struct datagram sent = {.family = family, .from = four ? PEER4 : PEER6, .to = to, .from_port = from_port,
-                          .to_port = to_port, .data = data, .length = length};
+  struct datagram sent = {.family = family,
+                          .from = four ? PEER4 : PEER6,
+                          .to = to,
+                          .from_port = from_port,
+                          .to_port = to_port,
+                          .data = data,
+                          .length = length};
   packet_udp(&packet, &sent);
   packet_ethernet(&packet, HOST_MAC, four ? 0x0800 : 0x86dd);
   interface_receive(interface, packet.bytes, packet.length);

@@ -26,8 +26,13 @@ static void close_all(int32_t socket) {
 
 static struct datagram from_peer(int32_t family, uint16_t to_port, const void *data, uint32_t length) {
   bool four = family == ABI_FAMILY_IPV4;
-  return (struct datagram){.family = family, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6,
-                           .from_port = 4000, .to_port = to_port, .data = data, .length = length};
+  return (struct datagram){.family = family,
+                           .from = four ? PEER4 : PEER6,
+                           .to = four ? HOST4 : HOST6,
+                           .from_port = 4000,
+                           .to_port = to_port,
+                           .data = data,
+                           .length = length};
 }
 
 static void deliver(void) {

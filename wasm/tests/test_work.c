@@ -221,7 +221,12 @@ static void frames_of_one_interface(void) {
   int32_t flooded = interface;
   static struct packet packet, ping;
   struct segment segment = {
-      .family = ABI_FAMILY_IPV4, .from = PEER4, .to = HOST4, .from_port = 9, .to_port = 80, .flags = FIN,
+      .family = ABI_FAMILY_IPV4,
+      .from = PEER4,
+      .to = HOST4,
+      .from_port = 9,
+      .to_port = 80,
+      .flags = FIN,
   };
   packet_tcp(&packet, &segment);
   packet_icmp_echo(&ping, ABI_FAMILY_IPV4, "now", 3);
@@ -234,8 +239,7 @@ static void frames_of_one_interface(void) {
     for (int turn = 0; turn < 2 || more_now(); turn++) {
       uint32_t before = words[0][ABI_BLOCK_RECEIVED_FRAMES] + words[1][ABI_BLOCK_RECEIVED_FRAMES];
       host_turn(0);
-      CHECK(words[0][ABI_BLOCK_RECEIVED_FRAMES] + words[1][ABI_BLOCK_RECEIVED_FRAMES] - before <=
-            WORK_FRAMES / WORK_INPUT + 1);
+      CHECK(words[0][ABI_BLOCK_RECEIVED_FRAMES] + words[1][ABI_BLOCK_RECEIVED_FRAMES] - before <= WORK_FRAMES / WORK_INPUT + 1);
       CHECK(turn == 0 || words[1][ABI_BLOCK_RECEIVE_LENGTH] == 0);
     }
     CHECK_EQUAL(words[0][ABI_BLOCK_RECEIVE_LENGTH], 0);

@@ -69,7 +69,7 @@ _Static_assert(sizeof(struct abi_connection_endpoints) == 2 * sizeof(struct abi_
 /* One endpoint or two, then what follows the first `skip` bytes of a packet; the second endpoint and the packet may be
    NULL. */
 void tw_event_add_packet(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *first, uint16_t first_port,
-                      const ip_addr_t *second, uint16_t second_port, const struct pbuf *packet, uint16_t skip) {
+                         const ip_addr_t *second, uint16_t second_port, const struct pbuf *packet, uint16_t skip) {
   uint32_t length = packet == NULL ? 0 : packet->tot_len - skip;
   uint32_t count = second == NULL ? 1 : 2;
   struct abi_endpoint *endpoints = append(kind, handle, value, count * sizeof *endpoints + length);
@@ -87,7 +87,7 @@ void tw_event_add_bytes(uint32_t kind, int32_t handle, int32_t value, const void
 }
 
 void tw_event_add_addresses(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *local, uint16_t local_port,
-                         const ip_addr_t *remote, uint16_t remote_port) {
+                            const ip_addr_t *remote, uint16_t remote_port) {
   tw_event_add_packet(kind, handle, value, local, local_port, remote, remote_port, NULL, 0);
 }
 

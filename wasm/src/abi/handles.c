@@ -71,8 +71,7 @@ int32_t tw_handle_open(enum handle_kind kind, void *object) {
 
 static struct slot *slot_of(int32_t handle) {
   int32_t index = handle & (MAX_SLOTS - 1);
-  if (handle <= 0 || index >= capacity || slots[index].kind == HANDLE_FREE ||
-      slots[index].generation != handle >> INDEX_BITS) {
+  if (handle <= 0 || index >= capacity || slots[index].kind == HANDLE_FREE || slots[index].generation != handle >> INDEX_BITS) {
     return NULL;
   }
   return &slots[index];

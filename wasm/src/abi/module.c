@@ -105,8 +105,8 @@ double abi_poll(double time) {
   tw_room_report();
   tw_autoconfiguration_report();
   more |= tw_interfaces_announce();
-  tw_control[ABI_CONTROL_MORE] = (more ? ABI_MORE_NOW : 0) | (tw_tcp_has_pending() && tw_events_hold_data() ? ABI_MORE_SOON : 0) |
-                              memory_grown();
+  tw_control[ABI_CONTROL_MORE] =
+      (more ? ABI_MORE_NOW : 0) | (tw_tcp_has_pending() && tw_events_hold_data() ? ABI_MORE_SOON : 0) | memory_grown();
   return tw_timers_deadline();
 }
 

@@ -32,10 +32,9 @@ enum {
 
 static struct interface *ready_interface(int32_t handle) {
   struct interface *interface = tw_interface_object(handle);
-  return interface != NULL && interface->kind == ABI_KIND_TAP &&
-                 !ip6_addr_isinvalid(netif_ip6_addr_state(&interface->netif, 0))
-             ? interface
-             : NULL;
+  bool ready = interface != NULL && interface->kind == ABI_KIND_TAP &&
+               !ip6_addr_isinvalid(netif_ip6_addr_state(&interface->netif, 0));
+  return ready ? interface : NULL;
 }
 
 static void check_for_duplicate(struct interface *interface, int8_t index) {
@@ -105,8 +104,7 @@ int32_t abi_interface_hear_solicitations(int32_t handle, int32_t enabled) {
   }
   all_routers(&group, &interface->netif);
   if (interface->router != (enabled != 0)) {
-    err_t error = enabled ? mld6_joingroup_netif(&interface->netif, &group)
-                          : mld6_leavegroup_netif(&interface->netif, &group);
+    err_t error = enabled ? mld6_joingroup_netif(&interface->netif, &group) : mld6_leavegroup_netif(&interface->netif, &group);
     if (error != ERR_OK) {
       return tw_error_from_lwip(error);
     }
@@ -157,15 +155,16 @@ void tw_router_advertised(struct netif *netif, const struct pbuf *message) {
   } payload;
   memcpy(payload.head.router, ip6_current_src_addr()->addr, sizeof payload.head.router);
   uint16_t length = pbuf_copy_partial(message, payload.message, ADVERTISEMENT_MAX, 0);
-  tw_event_add_bytes(ABI_EVENT_ROUTER_ADVERTISEMENT, tw_interface_handle(netif), length, &payload, sizeof payload.head + length);
+  tw_event_add_bytes(ABI_EVENT_ROUTER_ADVERTISEMENT, tw_interface_handle(netif), length, &payload,
+                     sizeof payload.head + length);
   tw_timers_changed();
 }
 
 /* RFC 4861, section 6.1.1. However many ask, the host hears of it once in a poll. */
 void tw_router_solicited(struct netif *netif, const struct pbuf *message) {
   struct interface *interface = netif->state;
-  if (interface->router && IP6H_HOPLIM(ip6_current_header()) == HOP_LIMIT &&
-      message->tot_len >= sizeof(struct rs_header) && ((const struct rs_header *)message->payload)->code == 0) {
+  if (interface->router && IP6H_HOPLIM(ip6_current_header()) == HOP_LIMIT && message->tot_len >= sizeof(struct rs_header) &&
+      ((const struct rs_header *)message->payload)->code == 0) {
     interface->solicited = true;
   }
 }
@@ -222,8 +221,10 @@ static void report(struct interface *interface) {
 }
 
 /* The reserve of events.c holds what all interfaces can say at once: two events for each address, a lease, three more. */
-_Static_assert(ABI_MAX_INTERFACES * (LWIP_IPV6_NUM_ADDRESSES * 2 * (ABI_EVENT_HEADER_SIZE + ABI_ADDRESS_REPORT_SIZE) +
-                                     4 * (ABI_EVENT_HEADER_SIZE + ABI_LEASE_SIZE)) < 131072,
+_Static_assert((LWIP_IPV6_NUM_ADDRESSES * 2 * (ABI_EVENT_HEADER_SIZE + ABI_ADDRESS_REPORT_SIZE) +
+                4 * (ABI_EVENT_HEADER_SIZE + ABI_LEASE_SIZE)) *
+                       ABI_MAX_INTERFACES <
+                   131072,
                "room for all reports");
 
 void tw_autoconfiguration_report(void) {

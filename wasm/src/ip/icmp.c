@@ -131,8 +131,7 @@ void tw_icmp_unresolved(const uint8_t *packet, uint32_t length) {
 }
 
 /* An event of a session; the endpoint's port is the sequence number. */
-static void ping_event(uint32_t kind, const struct ping *ping, const uint8_t *echo, int32_t value,
-                       const struct pbuf *packet) {
+static void ping_event(uint32_t kind, const struct ping *ping, const uint8_t *echo, int32_t value, const struct pbuf *packet) {
   tw_event_add_packet(kind, ping->handle, value, ip_current_src_addr(), tw_read16(echo + 6), NULL, 0, packet, ICMP_HEADER);
 }
 

@@ -14,7 +14,10 @@ uint32_t tw_icmp_limited;
 /* Too-big messages have a bucket of their own: without them a connection stands still, and packets that expire should not be
    able to use them up. So have the errors of the stack itself: those who ask for closed ports do not take the router's. */
 bool tw_icmp_may_send(enum icmp_kind kind) {
-  static struct { uint64_t time; uint32_t left; } buckets[ICMP_KINDS] = {{.left = BURST}, {.left = BURST}, {.left = BURST}};
+  static struct {
+    uint64_t time;
+    uint32_t left;
+  } buckets[ICMP_KINDS] = {{.left = BURST}, {.left = BURST}, {.left = BURST}};
   uint64_t earned = (tw_now - buckets[kind].time) * RATE / 1000000;
   if (earned > 0) {
     buckets[kind].left = (uint32_t)LWIP_MIN(buckets[kind].left + earned, BURST);

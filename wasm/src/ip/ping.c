@@ -33,8 +33,9 @@ int32_t abi_ping_open(int32_t family, int32_t scope) {
   }
   ip_addr_t *remote = &ping->remote;
   int32_t error = session_count >= ABI_MAX_PING_SESSIONS ? ABI_ERROR_LIMIT : 0;
-  if ((family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || !tw_address_read(remote, family, tw_scratch.ip_address.address, scope) ||
-      ip_addr_isany(remote) || ip_addr_ismulticast(remote)) {
+  if ((family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) ||
+      !tw_address_read(remote, family, tw_scratch.ip_address.address, scope) || ip_addr_isany(remote) ||
+      ip_addr_ismulticast(remote)) {
     error = ABI_ERROR_INVALID; /* a session is with one host */
   }
   ping->handle = error == 0 ? tw_handle_open(HANDLE_PING, ping) : error;
@@ -68,8 +69,7 @@ static void fill_header(struct pbuf *packet, const struct ping *ping, uint16_t s
   header->id = lwip_htons(ping->identifier);
   header->seqno = lwip_htons(sequence);
   IF__NETIF_CHECKSUM_ENABLED(netif, v6 ? NETIF_CHECKSUM_GEN_ICMP6 : NETIF_CHECKSUM_GEN_ICMP) {
-    header->chksum = v6 ? ip6_chksum_pseudo(packet, IP6_NEXTH_ICMP6, packet->tot_len, ip_2_ip6(source),
-                                            ip_2_ip6(&ping->remote))
+    header->chksum = v6 ? ip6_chksum_pseudo(packet, IP6_NEXTH_ICMP6, packet->tot_len, ip_2_ip6(source), ip_2_ip6(&ping->remote))
                         : inet_chksum_pbuf(packet);
   }
 }
@@ -107,8 +107,8 @@ int32_t abi_ping_send(int32_t handle, int32_t sequence, int32_t length, int32_t 
     }
     fill_header(packet, ping, (uint16_t)sequence, source, netif);
     error = tw_room_result(&ping->waiter, handle, netif,
-                        ip_output_if_src(packet, source, &ping->remote, (u8_t)hop_limit, 0,
-                                         v6 ? IP6_NEXTH_ICMP6 : IP_PROTO_ICMP, netif));
+                           ip_output_if_src(packet, source, &ping->remote, (u8_t)hop_limit, 0,
+                                            v6 ? IP6_NEXTH_ICMP6 : IP_PROTO_ICMP, netif));
     ICMP_STATS_INC(icmp.xmit);
   }
   if (data != NULL) {

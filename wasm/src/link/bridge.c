@@ -14,7 +14,8 @@
 #include <string.h>
 
 enum {
-  WAYS = 8, SETS = ABI_MAX_LEARNED / WAYS,
+  WAYS = 8,
+  SETS = ABI_MAX_LEARNED / WAYS,
   PORT_SHARE = ABI_MAX_LEARNED / 2, /* entries of one port: a flood of forged addresses leaves the others their half */
   DEFAULT_AGEING = 300,             /* seconds: IEEE 802.1D-2004, table 7-5 */
   VLAN_TAG = 4,

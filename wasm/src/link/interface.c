@@ -114,8 +114,7 @@ int32_t abi_interface_add(int32_t kind, int32_t mtu) {
   }
   interface->block[ABI_BLOCK_RECEIVE_BUFFER] = (uint32_t)(uintptr_t)interface->receive;
   interface->block[ABI_BLOCK_TRANSMIT_BUFFER] = (uint32_t)(uintptr_t)interface->transmit;
-  netif_add_noaddr(&interface->netif, interface, netif_start,
-                   interface_is_ethernet(interface) ? ethernet_input : ip_input);
+  netif_add_noaddr(&interface->netif, interface, netif_start, interface_is_ethernet(interface) ? ethernet_input : ip_input);
   uint32_t most = interface_is_ethernet(interface) ? ABI_MAX_FRAME - SIZEOF_ETH_HDR : ABI_MAX_FRAME;
   interface->netif.ip6_autoconfig_enabled = 0; /* addresses are those that the host gives */
   interface->netif.rs_count = 0;

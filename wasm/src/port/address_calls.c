@@ -1,4 +1,4 @@
-/* What lwIP's address macros do, as functions: see include/address_calls.h. None is to be put in the place of its calls again. */
+/* What lwIP's address macros do, as functions: see include/address_calls.h. None is to be inlined again. */
 #include "lwip/ip6.h"
 #include "lwip/netif.h"
 

@@ -60,8 +60,7 @@ __attribute__((noinline)) uint16_t tw_checksum_copy(void *to, const void *from, 
   for (; left >= STEP; left -= STEP, source += STEP, target += STEP & moves) {
     sum_t half = sum_add(sum_vector(source, target), sum_vector(source + VECTOR, target + VECTOR));
     sum = sum_add(sum, half);
-    half = sum_add(sum_vector(source + 2 * VECTOR, target + 2 * VECTOR),
-                   sum_vector(source + 3 * VECTOR, target + 3 * VECTOR));
+    half = sum_add(sum_vector(source + 2 * VECTOR, target + 2 * VECTOR), sum_vector(source + 3 * VECTOR, target + 3 * VECTOR));
     sum = sum_add(sum, half);
   }
 #ifdef __clang__

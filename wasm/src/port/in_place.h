@@ -1,4 +1,4 @@
-/* What is called for each segment is inlined wherever it is called, which the limit on inlining that the build sets would forbid. */
+/* For what is called for each segment: inlined wherever it is called, which the build's limit on inlining would forbid. */
 #ifndef IN_PLACE_H
 #define IN_PLACE_H
 

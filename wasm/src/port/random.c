@@ -67,7 +67,7 @@ uint32_t tw_random_u32(void) {
 
 /* RFC 6528, section 3: a clock of 4 microseconds plus a keyed hash of the four-tuple. */
 uint32_t tw_tcp_initial_sequence_number(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote,
-                                     uint16_t remote_port) {
+                                        uint16_t remote_port) {
   struct abi_endpoint message[2];
   tw_address_write(&message[0], local, local_port);
   tw_address_write(&message[1], remote, remote_port);

@@ -229,9 +229,7 @@ static uint32_t tcp_work, tcp_sent_before;
 
 void tw_timers_tcp_work(uint32_t units) { tcp_work += units; }
 
-bool tw_timers_tcp_pause(void) {
-  return ++tcp_work / WORK_VISITS + lwip_stats.tcp.xmit - tcp_sent_before >= WORK_SEGMENTS;
-}
+bool tw_timers_tcp_pause(void) { return ++tcp_work / WORK_VISITS + lwip_stats.tcp.xmit - tcp_sent_before >= WORK_SEGMENTS; }
 
 /* Of ticks that are known to do nothing but count, makes up for an even number at once. */
 static uint32_t skip_tcp(uint32_t missed) {
@@ -341,8 +339,8 @@ static uint64_t slow_deadline(void) {
   static uint32_t exchanged;
   static uint64_t earliest;
   uint32_t exchanges = lwip_stats.etharp.xmit + lwip_stats.etharp.recv + lwip_stats.nd6.xmit + lwip_stats.nd6.recv +
-                       lwip_stats.ip_frag.recv + lwip_stats.ip6_frag.recv + lwip_stats.igmp.recv +
-                       lwip_stats.igmp.xmit + lwip_stats.mld6.recv + lwip_stats.mld6.xmit;
+                       lwip_stats.ip_frag.recv + lwip_stats.ip6_frag.recv + lwip_stats.igmp.recv + lwip_stats.igmp.xmit +
+                       lwip_stats.mld6.recv + lwip_stats.mld6.xmit;
   if (slow_changed || tw_now >= walked + WALK_INTERVAL || exchanges != exchanged || tw_now >= earliest) {
     walked = tw_now;
     exchanged = exchanges;

@@ -18,9 +18,13 @@
 
 #include <string.h>
 
-enum { FIRST_EPHEMERAL = 49152, EPHEMERAL_PORTS = 65536 - FIRST_EPHEMERAL, PIECE = 32768,
+enum {
+  FIRST_EPHEMERAL = 49152,
+  EPHEMERAL_PORTS = 65536 - FIRST_EPHEMERAL,
+  PIECE = 32768,
   WORTH_REFERRING = 32768, /* bytes: the area is as large for a small piece */
-  CALL_SEGMENTS = 128 /* that one call builds, so that a loop of a thousand calls returns within a few milliseconds */ };
+  CALL_SEGMENTS = 128 /* that one call builds, so that a loop of a thousand calls returns within a few milliseconds */
+};
 /* Linux's own bounds, and the reason is lwIP's: idle time and all intervals together must fit 32 bits of milliseconds. */
 enum { MOST_KEEPALIVE = 32767000, MOST_PROBES = 127 };
 
@@ -39,7 +43,7 @@ static err_t on_connected(void *argument, struct tcp_pcb *pcb, err_t error) {
   tw_connection_established(connection);
   connection->error = 0;
   tw_event_add_addresses(ABI_EVENT_CONNECTED, connection->handle, 0, &pcb->local_ip, pcb->local_port, &pcb->remote_ip,
-                      pcb->remote_port);
+                         pcb->remote_port);
   return ERR_OK;
 }
 
@@ -52,7 +56,7 @@ static err_t on_accepted(void *argument, struct tcp_pcb *pcb, err_t error) {
   tw_connection_established(connection);
   tcp_backlog_delayed(pcb); /* it keeps its place in the backlog until the application takes it */
   tw_event_add_addresses(ABI_EVENT_ACCEPTED, listener->handle, connection->handle, &pcb->local_ip, pcb->local_port,
-                      &pcb->remote_ip, pcb->remote_port);
+                         &pcb->remote_ip, pcb->remote_port);
   return ERR_OK;
 }
 
@@ -113,8 +117,8 @@ static int32_t choose_local(struct tcp_pcb *pcb, const ip_addr_t *remote, uint16
 
 int32_t abi_tcp_connect(int32_t family, int32_t remote_port, int32_t local_port, int32_t scope) {
   ip_addr_t remote, local;
-  if ((family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || remote_port <= 0 || remote_port > 65535 ||
-      local_port < 0 || local_port > 65535 || !tw_address_read(&remote, family, tw_scratch.connect.remote, scope) ||
+  if ((family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || remote_port <= 0 || remote_port > 65535 || local_port < 0 ||
+      local_port > 65535 || !tw_address_read(&remote, family, tw_scratch.connect.remote, scope) ||
       !tw_address_read(&local, family, tw_scratch.connect.local, scope)) {
     return ABI_ERROR_INVALID;
   }
@@ -149,8 +153,8 @@ static bool listens_on(uint16_t port, const ip_addr_t *address, bool shares) {
     }
     bool any = IP_IS_ANY_TYPE_VAL(pcb->local_ip) || IP_GET_TYPE(address) == IPADDR_TYPE_ANY;
     bool same_family = IP_IS_V6_VAL(pcb->local_ip) == IP_IS_V6(address);
-    if (any || (same_family && (ip_addr_isany(&pcb->local_ip) || ip_addr_isany(address) ||
-                                ip_addr_eq(&pcb->local_ip, address)))) {
+    if (any ||
+        (same_family && (ip_addr_isany(&pcb->local_ip) || ip_addr_isany(address) || ip_addr_eq(&pcb->local_ip, address)))) {
       return true;
     }
   }
@@ -161,8 +165,8 @@ int32_t abi_tcp_listen(int32_t family, int32_t port, int32_t backlog, int32_t sc
   ip_addr_t address;
   bool shares = (family & ABI_SHARE_PORT) != 0;
   family &= ~ABI_SHARE_PORT;
-  if ((family != ABI_FAMILY_ANY && family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || port < 0 || port > 65535 || backlog < 1 || backlog > ABI_MAX_BACKLOG ||
-      !tw_address_read(&address, family, tw_scratch.ip_address.address, scope)) {
+  if ((family != ABI_FAMILY_ANY && family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || port < 0 || port > 65535 ||
+      backlog < 1 || backlog > ABI_MAX_BACKLOG || !tw_address_read(&address, family, tw_scratch.ip_address.address, scope)) {
     return ABI_ERROR_INVALID;
   }
   if (family == ABI_FAMILY_ANY) {
@@ -381,9 +385,10 @@ int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value) {
   if (pcb == NULL) {
     return ABI_ERROR_NOT_CONNECTED;
   }
-  int32_t most = option == ABI_OPTION_KEEPALIVE_COUNT ? MOST_PROBES
+  int32_t most = option == ABI_OPTION_KEEPALIVE_COUNT                                     ? MOST_PROBES
                  : option == ABI_OPTION_TYPE_OF_SERVICE || option == ABI_OPTION_HOP_LIMIT ? 255
-                 : option == ABI_OPTION_USER_TIMEOUT ? INT32_MAX : MOST_KEEPALIVE;
+                 : option == ABI_OPTION_USER_TIMEOUT                                      ? INT32_MAX
+                                                                                          : MOST_KEEPALIVE;
   bool counts = (option >= ABI_OPTION_KEEPALIVE_IDLE && option <= ABI_OPTION_KEEPALIVE_COUNT) || option == ABI_OPTION_HOP_LIMIT;
   if (value < (counts ? 1 : 0) || value > most) {
     return ABI_ERROR_INVALID;

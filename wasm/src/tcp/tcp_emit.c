@@ -1,4 +1,4 @@
-/* The short way out: the segments of one flush that follow the first of their connection have the same Ethernet and IP
+/* The transmit fast path: the segments of one flush that follow the first of their connection have the same Ethernet and IP
    headers but for lengths and sums, so these are copied from the frame before, as a network card does it that is given
    one large segment. Route, neighbour and header are lwIP's work for the first one, in the same flush: nothing that they
    depend on can change before its end. */
@@ -53,9 +53,9 @@ static uint32_t header_of(const struct tcp_pcb *pcb, const struct interface *int
   const uint8_t *packet = frame + link;
   bool v6 = IP_IS_V6(&pcb->remote_ip);
   uint32_t header = link + (v6 ? IP6_HLEN : IP_HLEN);
-  if (length < header + TCP_HLEN || packet[0] != (v6 ? 0x60 | pcb->tos >> 4 : 0x45) ||
-      packet[v6 ? 6 : 9] != IP_PROTO_TCP || (!v6 && (tw_read16(packet + 6) & 0x3fff) != 0) ||
-      tw_read16(frame + header) != pcb->local_port || tw_read16(frame + header + 2) != pcb->remote_port) {
+  if (length < header + TCP_HLEN || packet[0] != (v6 ? 0x60 | pcb->tos >> 4 : 0x45) || packet[v6 ? 6 : 9] != IP_PROTO_TCP ||
+      (!v6 && (tw_read16(packet + 6) & 0x3fff) != 0) || tw_read16(frame + header) != pcb->local_port ||
+      tw_read16(frame + header + 2) != pcb->remote_port) {
     return 0;
   }
   return header;

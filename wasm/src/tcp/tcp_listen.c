@@ -20,7 +20,10 @@ enum {
   ADMITTED_AT_ONCE = 64,
   PERIOD = 26,                /* bits of microseconds: 67 s. A cookie is valid in its own period and the next. */
   SIZES = 8,
-  SCALE = 15, SACK = 16, COOKIE = 32, TIMESTAMP_BITS = 63,
+  SCALE = 15,
+  SACK = 16,
+  COOKIE = 32,
+  TIMESTAMP_BITS = 63,
 };
 
 uint32_t tw_tcp_cookies, tw_tcp_backlog_drops;
@@ -49,8 +52,8 @@ static uint32_t cookie(uint16_t local_port, uint16_t remote_port, uint32_t seque
 static bool cookie_is_valid(uint16_t local_port, uint16_t remote_port, uint32_t sequence, uint32_t value) {
   bool valid = false;
   for (uint32_t of_period = period(); !valid && of_period + 1 >= period() && cookie_period != 0; of_period--) {
-    valid = of_period <= cookie_period &&
-            (value & ~(uint32_t)(SIZES - 1)) == cookie(local_port, remote_port, sequence, of_period);
+    valid =
+        of_period <= cookie_period && (value & ~(uint32_t)(SIZES - 1)) == cookie(local_port, remote_port, sequence, of_period);
   }
   return valid;
 }
@@ -65,7 +68,7 @@ static bool is_full(void) {
 
 /* LWIP_HOOK_TCP_LISTEN: a SYN, or an acknowledgement that belongs to no connection. */
 uint8_t tw_tcp_listen_decide(const struct tcp_pcb_listen *pcb, bool acknowledges, bool syn, uint32_t sequence,
-                          uint32_t acknowledgement, uint16_t remote_port) {
+                             uint32_t acknowledgement, uint16_t remote_port) {
   bool full = pcb->accepts_pending >= pcb->backlog;
   if (acknowledges) {
     if (syn || !cookie_is_valid(pcb->local_port, remote_port, sequence - 1, acknowledgement - 1)) {
@@ -79,7 +82,9 @@ uint8_t tw_tcp_listen_decide(const struct tcp_pcb_listen *pcb, bool acknowledges
     tw_tcp_backlog_drops++; /* the peer sends it again */
     return TCP_ADMISSION_NONE;
   }
-  return acknowledges ? TCP_ADMISSION_ADMIT : pcb->half_open >= HALF_OPEN || is_full() ? TCP_ADMISSION_COOKIE : TCP_ADMISSION_KEEP;
+  return acknowledges                               ? TCP_ADMISSION_ADMIT
+         : pcb->half_open >= HALF_OPEN || is_full() ? TCP_ADMISSION_COOKIE
+                                                    : TCP_ADMISSION_KEEP;
 }
 
 static void begin_at(struct tcp_pcb *pcb, uint32_t sequence) {
@@ -101,8 +106,8 @@ static void make(struct tcp_pcb *pcb) {
     pcb->rcv_scale = 0;
     return;
   }
-  uint32_t time = sys_now(), options = COOKIE | (pcb->flags & TF_SACK ? SACK : 0) |
-                                      (pcb->flags & TF_WND_SCALE ? pcb->snd_scale : SCALE);
+  uint32_t time = sys_now(),
+           options = COOKIE | (pcb->flags & TF_SACK ? SACK : 0) | (pcb->flags & TF_WND_SCALE ? pcb->snd_scale : SCALE);
   tw_timestamp_back = (time - options) & TIMESTAMP_BITS;
 }
 

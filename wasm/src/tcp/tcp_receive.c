@@ -1,4 +1,4 @@
-/* The short way in: the next data segment of an open connection, which is nearly all that a bulk transfer receives, goes
+/* The receive fast path: the next data segment of an open connection, which is nearly all that a bulk transfer receives, goes
    from the receive buffer to the event buffer in one pass that also sums it (V. Jacobson's header prediction). It does
    what lwIP's input functions would do for such a segment and nothing else; whatever is in any way special, it leaves
    to them untouched. */

@@ -46,8 +46,8 @@ int32_t abi_udp_open(int32_t family, int32_t port, int32_t scope) {
   ip_addr_t address;
   uint8_t shares = (family & ABI_SHARE_ADDRESS ? SOF_REUSEADDR : 0) | (family & ABI_SHARE_PORT ? SOF_REUSEPORT : 0);
   family &= ~(ABI_SHARE_ADDRESS | ABI_SHARE_PORT);
-  if ((family != ABI_FAMILY_ANY && family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || port < 0 ||
-      port > 65535 || !tw_address_read(&address, family, tw_scratch.ip_address.address, scope)) {
+  if ((family != ABI_FAMILY_ANY && family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || port < 0 || port > 65535 ||
+      !tw_address_read(&address, family, tw_scratch.ip_address.address, scope)) {
     return ABI_ERROR_INVALID;
   }
   if (family == ABI_FAMILY_ANY) {
@@ -89,7 +89,8 @@ int32_t abi_udp_connect(int32_t handle) {
     return ABI_ERROR_BAD_HANDLE;
   }
   struct udp_pcb *pcb = socket->pcb;
-  if (!tw_address_read_endpoint(&remote, &port, &tw_scratch.endpoint) || port == 0 || !IP_ADDR_PCB_VERSION_MATCH(pcb, &remote)) {
+  if (!tw_address_read_endpoint(&remote, &port, &tw_scratch.endpoint) || port == 0 ||
+      !IP_ADDR_PCB_VERSION_MATCH(pcb, &remote)) {
     return ABI_ERROR_INVALID;
   }
   const ip_addr_t *local;

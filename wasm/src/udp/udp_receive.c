@@ -45,8 +45,7 @@ static uint32_t rank(const struct udp_pcb *pcb, const struct datagram_ends *ends
     return 0;
   }
   if ((pcb->flags & UDP_FLAGS_CONNECTED) != 0) {
-    if (pcb->remote_port != ends->from ||
-        !(ip_addr_isany_val(pcb->remote_ip) || ip_addr_eq(&pcb->remote_ip, ends->source))) {
+    if (pcb->remote_port != ends->from || !(ip_addr_isany_val(pcb->remote_ip) || ip_addr_eq(&pcb->remote_ip, ends->source))) {
       return 0;
     }
     connected += CONNECTED;
@@ -63,15 +62,14 @@ static uint32_t rank(const struct udp_pcb *pcb, const struct datagram_ends *ends
   bool fits = ip_addr_eq(own, ends->destination);
   if (!fits && ip_addr_isbroadcast(ends->destination, ends->by)) { /* of the link, or of the own network */
     const ip4_addr_t *everybody = ip_2_ip4(ends->destination);
-    fits = everybody->addr == IPADDR_BROADCAST ||
-           ip4_addr_net_eq(ip_2_ip4(own), everybody, netif_ip4_netmask(ends->by));
+    fits = everybody->addr == IPADDR_BROADCAST || ip4_addr_net_eq(ip_2_ip4(own), everybody, netif_ip4_netmask(ends->by));
   }
   return fits ? connected + EXACT : 0;
 }
 
 static struct datagram_ends current_ends(struct netif *by, uint16_t from, uint16_t to) {
-  return (struct datagram_ends){.source = ip_current_src_addr(), .destination = ip_current_dest_addr(), .by = by,
-                                .from = from, .to = to};
+  return (struct datagram_ends){
+      .source = ip_current_src_addr(), .destination = ip_current_dest_addr(), .by = by, .from = from, .to = to};
 }
 
 static uint64_t weight_of(const struct udp_pcb *pcb, const struct datagram_ends *ends) {
@@ -119,13 +117,13 @@ void tw_udp_pass_to_others(const struct udp_pcb *first, struct pbuf *data, struc
 }
 
 void tw_udp_deliver(const struct udp_socket *socket, const struct pbuf *data, const ip_addr_t *source, uint16_t from,
-                 const ip_addr_t *destination) {
+                    const ip_addr_t *destination) {
   if (!tw_events_have_room_beside(sizeof(struct abi_datagram) + data->tot_len)) { /* the same frame for very many */
     lwip_stats.udp.drop++;
     return;
   }
-  tw_event_add_packet(ABI_EVENT_DATAGRAM, socket->handle, data->tot_len, source, from, destination,
-                   socket->pcb->local_port, data, 0);
+  tw_event_add_packet(ABI_EVENT_DATAGRAM, socket->handle, data->tot_len, source, from, destination, socket->pcb->local_port,
+                      data, 0);
 }
 
 /* Is this host a member? Of the group of all hosts it always is. */
@@ -137,15 +135,14 @@ static bool is_member(struct netif *netif, const ip_addr_t *group) {
 }
 
 void tw_udp_loop(const struct udp_socket *socket, struct netif *by, const ip_addr_t *source, const ip_addr_t *destination,
-              uint16_t to, struct pbuf *data) {
+                 uint16_t to, struct pbuf *data) {
   ip_addr_t address = *destination; /* as it would arrive: a group of the link with its zone */
   if (IP_IS_V6(&address)) {
     ip6_addr_assign_zone(ip_2_ip6(&address), IP6_MULTICAST, by);
   }
   struct datagram_ends ends = {.destination = &address, .by = by};
   uint32_t size = data->tot_len + sizeof(struct abi_datagram);
-  if ((socket->keeps_groups_off && ip_addr_ismulticast(&address)) || !is_for_all(&ends) ||
-      !is_member(by, &address)) {
+  if ((socket->keeps_groups_off && ip_addr_ismulticast(&address)) || !is_for_all(&ends) || !is_member(by, &address)) {
     return;
   }
   struct looped *looped = looped_size + size <= MOST_LOOPED ? tw_heap_allocate(sizeof *looped) : NULL;
@@ -155,8 +152,12 @@ void tw_udp_loop(const struct udp_socket *socket, struct netif *by, const ip_add
     lwip_stats.udp.drop++;
     return;
   }
-  *looped = (struct looped){.data = copy, .source = *source, .destination = address,
-                            .interface = tw_interface_handle(by), .from = socket->pcb->local_port, .to = to};
+  *looped = (struct looped){.data = copy,
+                            .source = *source,
+                            .destination = address,
+                            .interface = tw_interface_handle(by),
+                            .from = socket->pcb->local_port,
+                            .to = to};
   looped_size += size;
   *last_looped = looped;
   last_looped = &looped->next;
@@ -165,8 +166,11 @@ void tw_udp_loop(const struct udp_socket *socket, struct netif *by, const ip_add
 bool tw_udp_loop_back(void) {
   while (first_looped != NULL && tw_events_have_room()) {
     struct looped *looped = first_looped;
-    struct datagram_ends ends = {.source = &looped->source, .destination = &looped->destination,
-                                 .by = tw_interface_netif(looped->interface), .from = looped->from, .to = looped->to};
+    struct datagram_ends ends = {.source = &looped->source,
+                                 .destination = &looped->destination,
+                                 .by = tw_interface_netif(looped->interface),
+                                 .from = looped->from,
+                                 .to = looped->to};
     for (const struct udp_socket *socket = tw_udp_first(); socket != NULL && ends.by != NULL; socket = socket->next) {
       if (rank(socket->pcb, &ends) != 0) {
         tw_udp_deliver(socket, looped->data, ends.source, ends.from, ends.destination);

@@ -42,7 +42,7 @@ struct netif *tw_udp_group_route(const struct udp_socket *socket, const ip_addr_
     return found;
   }
   NETIF_FOREACH(netif) { /* newest first */
-    bool fits = own == NULL ? reaches(netif, group)
+    bool fits = own == NULL     ? reaches(netif, group)
                 : IP_IS_V4(own) ? ip4_addr_eq(ip_2_ip4(own), netif_ip4_addr(netif))
                                 : netif_get_ip6_addr_match(netif, ip_2_ip6(own)) >= 0;
     found = fits ? netif : found;
@@ -51,7 +51,7 @@ struct netif *tw_udp_group_route(const struct udp_socket *socket, const ip_addr_
 }
 
 int32_t tw_udp_route(const struct udp_socket *socket, const ip_addr_t *destination, const ip_addr_t **source,
-                  struct netif **by) {
+                     struct netif **by) {
   const ip_addr_t *own = own_address(socket);
   bool everybody = is_limited_broadcast(destination);
   int32_t error = 0;
@@ -76,8 +76,8 @@ int32_t tw_udp_route(const struct udp_socket *socket, const ip_addr_t *destinati
   return error;
 }
 
-static int32_t send_by(struct udp_socket *socket, struct netif *netif, const ip_addr_t *source,
-                       const ip_addr_t *destination, uint16_t port, uint32_t length, bool loops) {
+static int32_t send_by(struct udp_socket *socket, struct netif *netif, const ip_addr_t *source, const ip_addr_t *destination,
+                       uint16_t port, uint32_t length, bool loops) {
   if (!tw_send_has_room(netif, destination, UDP_HEADER + length)) {
     return tw_room_wait(&socket->waiter, socket->handle, netif);
   }
@@ -94,8 +94,8 @@ static int32_t send_by(struct udp_socket *socket, struct netif *netif, const ip_
 }
 
 /* RFC 1122, section 3.3.6 leaves it open by which interfaces 255.255.255.255 goes: by all that can, once all have room. */
-static int32_t send_everywhere(struct udp_socket *socket, const ip_addr_t *own, const ip_addr_t *destination,
-                               uint16_t port, uint32_t length) {
+static int32_t send_everywhere(struct udp_socket *socket, const ip_addr_t *own, const ip_addr_t *destination, uint16_t port,
+                               uint32_t length) {
   int32_t result = ABI_ERROR_NO_ROUTE;
   bool first = true; /* own sockets receive it once */
   struct netif *netif;

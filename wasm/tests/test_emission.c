@@ -1,5 +1,5 @@
-/* Long flushes (src/tcp/tcp_emit.c) and of large writes by reference (src/abi/staging.c): every frame is taken apart,
-   both sums are checked, and the stream is compared, whatever was written, lost, sent again or refused memory. Areas are
+/* Long flushes (src/tcp/tcp_emit.c), and large writes by reference (src/abi/staging.c): every frame is taken apart,
+   both checksums are verified, and the stream is compared, whatever was written, lost, sent again or refused memory. Areas are
    freed exactly once: the heap is as it was, and AddressSanitizer sees the rest. */
 #include "support.h"
 #include "lwip/def.h"

@@ -1,6 +1,6 @@
-/* The receive fast path (src/tcp/tcp_receive.c) must do what lwIP's input does. Two peers send the same segments to the same host: one
-   plainly; the other in packets with an IPv4 option or an IPv6 extension header, which say nothing, but keep its segments
-   from the short way. After each batch both connections have to be the same: stream, answers and control block. */
+/* The receive fast path (src/tcp/tcp_receive.c) must do what lwIP's input does. Two peers send the same segments to the same
+   host: one plainly; the other in packets with an IPv4 option or an IPv6 extension header, which say nothing, but keep its
+   segments from the fast path. After each batch both connections have to be the same: stream, answers and control block. */
 #include "support.h"
 #include "abi/handles.h"
 #include "tcp/connection.h"

@@ -32,9 +32,10 @@ enum {
 
 static struct interface *ready_interface(int32_t handle) {
   struct interface *interface = tw_interface_object(handle);
-  bool ready = interface != NULL && interface->kind == ABI_KIND_TAP &&
-               !ip6_addr_isinvalid(netif_ip6_addr_state(&interface->netif, 0));
-  return ready ? interface : NULL;
+  if (interface == NULL || interface->kind != ABI_KIND_TAP) {
+    return NULL;
+  }
+  return ip6_addr_isinvalid(netif_ip6_addr_state(&interface->netif, 0)) ? NULL : interface;
 }
 
 static void check_for_duplicate(struct interface *interface, int8_t index) {

@@ -69,7 +69,7 @@
 #define LWIP_ICMP 1 /* RFC 1122, section 3.2.2: a host must implement it */
 #define LWIP_BROADCAST_PING 0 /* RFC 1122, section 3.2.2.6 allows silence; an answer would amplify a forged request */
 #define LWIP_MULTICAST_PING 0 /* as LWIP_BROADCAST_PING */
-#define LWIP_RAW 0 /* raw sockets would be asked about every packet; src/ip/icmp.c hears what lwIP has no use for */
+#define LWIP_RAW 0 /* raw sockets would be asked about every packet; src/ip/icmp.c receives what lwIP does not process */
 #define LWIP_IGMP 1 /* UDP sockets join IPv4 groups, which routers and switches learn of by IGMP */
 #define LWIP_DHCP 1 /* abi_dhcp_start leases the address of an interface */
 #define LWIP_AUTOIP 0 /* link-local IPv4 addresses (RFC 3927) are not supported */
@@ -175,7 +175,7 @@
 #define LWIP_TCP_MAX_SACK_NUM 3 /* what fits beside a timestamp, RFC 2018, section 3 */
 #define TCP_QUEUE_OOSEQ 1 /* segments after a gap are kept; otherwise a single loss would cost the whole window behind it */
 #define TCP_OOSEQ_MAX_BYTES TCP_WND /* what the window has offered is kept, RFC 9293, section 3.8.6 */
-#define TCP_OOSEQ_MAX_PBUFS 1024 /* a peer that sends one byte a segment must not turn a window into 100 MB */
+#define TCP_OOSEQ_MAX_PBUFS 1024 /* a peer that sends one byte a segment must not make 100 MB of a window */
 #define TCP_OOSEQ_BYTES_LIMIT(pcb) TCP_OOSEQ_MAX_BYTES /* the same for each connection */
 #define TCP_OOSEQ_PBUFS_LIMIT(pcb) TCP_OOSEQ_MAX_PBUFS /* the same for each connection */
 #define TCP_LISTEN_BACKLOG 1 /* each listener bounds its connections that are not yet accepted */
@@ -187,13 +187,13 @@
 #define LWIP_HOOK_TCP_COOKIE_SENT() tw_tcp_listen_cookie_sent() /* timestamps follow the clock again */
 #define LWIP_HOOK_TCP_WAITS() tw_tcp_listen_wait() /* the next polls look for room in the backlog */
 #define LWIP_TCP_KEEPALIVE 1 /* idle time, interval and count are options of each connection, as in Linux */
-#define LWIP_TCP_PCB_NUM_EXT_ARGS 1 /* its destructor tells when lwIP frees a connection, however that came about */
+#define LWIP_TCP_PCB_NUM_EXT_ARGS 1 /* its destructor reports when lwIP frees a connection, however that came about */
 #define TCP_CHECKSUM_ON_COPY 1 /* the sum of the payload costs nothing while it is copied anyway */
 #define LWIP_CHECKSUM_ON_COPY 1 /* declares what TCP_CHECKSUM_ON_COPY calls */
 #define SO_REUSE 1 /* SO_REUSEADDR and, by our patches, SO_REUSEPORT */
 /* ms. Delayed ACKs wait one tick at most (RFC 1122 allows 500 ms, Linux waits 40); retransmission timers count in two. */
 #define TCP_TMR_INTERVAL 25
-/* A tick of TCP pauses where it has worked enough for one poll (src/port/timers.c), and ends what nobody waits for. */
+/* A tick of TCP pauses where it has worked enough for one poll (src/port/timers.c), and ends connections without a user. */
 #define LWIP_HOOK_TCP_TIMER_PAUSES() tw_timers_tcp_pause()
 /* The user's time-out (RFC 5482), and closed connections without progress. */
 #define LWIP_HOOK_TCP_GIVES_UP(pcb) tw_connection_gives_up(pcb)

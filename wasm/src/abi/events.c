@@ -96,7 +96,7 @@ static bool joins(int32_t handle) {
 }
 
 /* Where `length` bytes of data would go, at most ABI_MAX_DATA; tw_event_data_added says that they are there. Data that
-   follows data of the same connection joins its record: the host hands up large pieces, not segments. */
+   follows data of the same connection joins its record: the host hands up large chunks, not segments. */
 uint8_t *tw_event_data_space(int32_t handle, uint32_t length) {
   uint32_t before = joins(handle) && last_data->value + length <= ABI_MAX_DATA ? last_data->value : 0;
   uint8_t *payload = (before != 0 ? (uint8_t *)last_data : buffer + used()) + sizeof *last_data;

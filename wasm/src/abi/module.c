@@ -86,7 +86,7 @@ int32_t abi_start(double time, int64_t seed_low, int64_t seed_high) {
   return (int32_t)(uintptr_t)tw_control;
 }
 
-/* One turn: what was written leaves, what arrived is taken in, timers that are due run. The answer to data waits for
+/* One iteration: what was written leaves, what arrived is taken in, timers that are due run. The answer to data waits for
    the next poll, which the host makes after it has handed the data up: one segment then acknowledges it, opens the
    window and carries the reply. */
 double abi_poll(double time) {

@@ -1,5 +1,5 @@
-/* The staging area: where the host puts what tcp_send takes. A large piece stays where the host has put it until all of
-   it is acknowledged: segments refer to it, and the host is given another area for the next piece. So payload is written
+/* The staging area: where the host puts what tcp_send takes. A large chunk stays where the host has put it until all of
+   it is acknowledged: segments refer to it, and the host is given another area for the next chunk. So payload is written
    once on its way to a frame, not twice. */
 #include "abi/staging.h"
 

@@ -1,6 +1,6 @@
 /* How an interface finds its own IPv6 addresses: by router advertisements (RFC 4862), only where the host asks for it; by
    checking for duplicates (section 5.4); and, on the other side, what a router says and is asked (RFC 4861, section 6).
-   lwIP keeps the tables. Here the host hears what became of its addresses, and sees whole advertisements, whose further
+   lwIP keeps the tables. Here the host is notified what became of its addresses, and sees whole advertisements, whose further
    options are its business. */
 #include "ip/autoconfiguration.h"
 
@@ -161,7 +161,7 @@ void tw_router_advertised(struct netif *netif, const struct pbuf *message) {
   tw_timers_changed();
 }
 
-/* RFC 4861, section 6.1.1. However many ask, the host hears of it once in a poll. */
+/* RFC 4861, section 6.1.1. However many ask, the host is notified once in a poll. */
 void tw_router_solicited(struct netif *netif, const struct pbuf *message) {
   struct interface *interface = netif->state;
   if (interface->router && IP6H_HOPLIM(ip6_current_header()) == HOP_LIMIT && message->tot_len >= sizeof(struct rs_header) &&

@@ -1,4 +1,4 @@
-/* IP forwarding, off unless the host asks for it: what a router does between receiving a packet for somebody else and
+/* IP forwarding, off unless the host asks for it: what a router does between receiving a packet for another host and
    sending it on (RFC 1812, section 5; RFC 8200). A packet is read where it lies in the receive buffer, and copied with
    room for a link header only when it is known to leave. */
 #include "ip/forward.h"
@@ -70,7 +70,7 @@ static struct pbuf *copy_of(const uint8_t *packet, uint32_t length) {
   return copy;
 }
 
-/* Between an interface without checksums and one with them: what nobody has summed yet is summed here. A fragment whose
+/* Between an interface without checksums and one with them: a checksum that is still missing is computed here. A fragment whose
    sum spans others stays as it is. */
 static void fill_checksum(struct pbuf *packet, uint32_t header, uint8_t protocol, const ip_addr_t *from, const ip_addr_t *to) {
   uint32_t at = protocol == PROTOCOL_TCP ? 16 : protocol == PROTOCOL_UDP ? 6 : 2;
@@ -132,18 +132,18 @@ static err_t send_fragments(struct netif *netif, uint8_t *packet, uint32_t heade
   uint32_t word = tw_read16(packet + 6), most = (netif->mtu - header) & ~7u, size;
   for (uint32_t at = header; at < total; at += size) {
     size = LWIP_MIN(most, total - at);
-    struct pbuf *piece = pbuf_alloc(PBUF_LINK, (u16_t)(header + size), PBUF_RAM);
-    if (piece == NULL) {
+    struct pbuf *fragment = pbuf_alloc(PBUF_LINK, (u16_t)(header + size), PBUF_RAM);
+    if (fragment == NULL) {
       return ERR_MEM;
     }
-    uint8_t *bytes = piece->payload;
+    uint8_t *bytes = fragment->payload;
     memcpy(bytes, packet, header);
     memcpy(bytes + header, packet + at, size);
     tw_write16(bytes + 2, header + size);
     tw_write16(bytes + 6, ((word & OFFSET) + (at - header) / 8) | (at + size < total ? MORE_FRAGMENTS : word & MORE_FRAGMENTS));
     sum_header(bytes, header);
-    err_t error = netif->output(netif, piece, next);
-    pbuf_free(piece);
+    err_t error = netif->output(netif, fragment, next);
+    pbuf_free(fragment);
     if (error != ERR_OK) {
       return error;
     }

@@ -1,5 +1,5 @@
-/* What a router tells the sender of a packet that it does not pass on (RFC 792, RFC 1191, RFC 4443). What is never
-   answered, and how often others are, is decided here: an attacker chooses the sender of what he sends. */
+/* What a router reports to the sender of a packet that it does not pass on (RFC 792, RFC 1191, RFC 4443). What is never
+   answered, and how often others are, is decided here: an attacker chooses the source address of a packet. */
 #include "ip/forward_errors.h"
 
 #include "abi.h"

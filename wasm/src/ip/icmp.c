@@ -1,5 +1,5 @@
-/* What ICMP and ICMPv6 tell about our own packets: echo replies, and errors that quote what could not be delivered.
-   Anybody can send one, so it counts only if it quotes a packet that one of our sockets may have sent: all of the
+/* What ICMP and ICMPv6 report about our own packets: echo replies, and errors that quote what could not be delivered.
+   Any host can send one, so it counts only if it quotes a packet that one of our sockets may have sent: all of the
    four-tuple, and for TCP the sequence number (RFC 5927, section 4). The rest is ignored and counted. */
 #include "ip/icmp.h"
 
@@ -86,7 +86,7 @@ bool tw_quote_of_udp(const struct quote *quote, int32_t error) {
       continue;
     }
     if ((pcb->flags & UDP_FLAGS_CONNECTED) == 0) {
-      ours = true; /* it cannot be told which of its datagrams it was */
+      ours = true; /* it is not known which of its datagrams it was */
     } else if (pcb->remote_port == remote_port && ip_addr_zoneless_eq(&pcb->remote_ip, &quote->remote)) {
       if (error != 0) {
         tw_event_add(ABI_EVENT_DATAGRAM_ERROR, socket->handle, -error);
@@ -97,7 +97,7 @@ bool tw_quote_of_udp(const struct quote *quote, int32_t error) {
   return ours;
 }
 
-/* RFC 1122, section 4.2.3.9: no reason to give up, but the reason that is told when TCP does. */
+/* RFC 1122, section 4.2.3.9: no reason to give up, but the reason that is reported when TCP does. */
 static bool tcp_failed(const struct quote *quote, int32_t error) {
   const struct tcp_pcb *pcb =
       tw_tcp_lookup(&quote->local, tw_read16(quote->content), &quote->remote, tw_read16(quote->content + 2));
@@ -157,7 +157,7 @@ static bool reply(const struct pbuf *packet, const uint8_t *echo) {
   return true;
 }
 
-static bool heard(const struct pbuf *packet, bool v6) {
+static bool received(const struct pbuf *packet, bool v6) {
   uint8_t bytes[MOST];
   uint32_t length = pbuf_copy_partial(packet, bytes, sizeof bytes, 0);
   struct quote quote;
@@ -191,13 +191,13 @@ int tw_icmp_received(struct pbuf *packet, struct netif *netif) {
       return 1;
     }
   }
-  tw_icmp_unmatched += !heard(packet, false);
+  tw_icmp_unmatched += !received(packet, false);
   return 1;
 }
 
 /* LWIP_HOOK_ICMP6_INPUT: at least eight bytes, with a right sum. */
 int tw_icmp6_received(struct pbuf *packet, struct netif *netif) {
   (void)netif;
-  tw_icmp_unmatched += !heard(packet, true);
+  tw_icmp_unmatched += !received(packet, true);
   return 1;
 }

@@ -1,5 +1,5 @@
 /* How often errors are sent: RFC 1812, section 4.3.2.8; RFC 4443, section 2.4 (f). An attacker chooses the source of a packet,
-   and with it who gets the error. Echo replies and resets are not limited, as in Linux: they are no longer than what they
+   and so the receiver of the error. Echo replies and resets are not limited, as in Linux: they are no longer than what they
    answer, and both are how hosts find out whether others are there. */
 #include "ip/icmp_limit.h"
 
@@ -12,7 +12,7 @@ enum { RATE = 100, BURST = 100 /* messages a second, and at once */ };
 uint32_t tw_icmp_limited;
 
 /* Too-big messages have a bucket of their own: without them a connection stands still, and packets that expire should not be
-   able to use them up. So have the errors of the stack itself: those who ask for closed ports do not take the router's. */
+   able to use them up. So have the errors of the stack itself: datagrams to closed ports do not use up the router's. */
 bool tw_icmp_may_send(enum icmp_kind kind) {
   static struct {
     uint64_t time;

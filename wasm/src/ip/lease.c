@@ -1,5 +1,5 @@
 /* An interface's IPv4 address by DHCP (RFC 2131): lwIP's client, in a structure that lives and dies with the interface.
-   The host hears when a lease begins or is renewed, with the message that says so, whose further options are its
+   The host is notified when a lease begins or is renewed, with the message that says so, whose further options are its
    business, and when it is lost. */
 #include "ip/lease.h"
 

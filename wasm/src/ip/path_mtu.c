@@ -17,7 +17,7 @@ static bool tcp_was_sent(const struct quote *quote) {
   return pcb != NULL && sequence - pcb->lastack <= pcb->snd_nxt - pcb->lastack;
 }
 
-/* RFC 8201, section 6: a forged message should have to guess what was sent. Nobody knows what echoes were answered, nor
+/* RFC 8201, section 6: a forged message should have to guess what was sent. It is not known which echoes were answered, nor
    where a socket that is not connected has sent to. */
 static bool was_sent(const struct quote *quote) {
   switch (quote->protocol) {
@@ -62,8 +62,8 @@ int tw_path_mtu_accept(const struct pbuf *message, uint16_t mtu) {
   bool accepted = tw_read16(packet + 4) + IP6_HLEN > mtu &&
                   tw_quote_read(&quote, true, packet, message->len - sizeof(struct icmp6_hdr), ip_current_input_netif()) &&
                   tw_interface_owns(&quote.local) && was_sent(&quote);
-  /* lwIP keeps it for the destination: what is larger leaves in fragments, so that nobody would tell another
-     connection. */
+  /* lwIP keeps it for the destination: what is larger leaves in fragments, so that another connection would not be
+     notified. */
   for (struct tcp_pcb *pcb = accepted ? tcp_active_pcbs : NULL; pcb != NULL; pcb = pcb->next) {
     if (ip_addr_eq(&pcb->remote_ip, &quote.remote)) {
       narrow(pcb, (uint16_t)(mtu - IP6_HLEN - TCP_HLEN));

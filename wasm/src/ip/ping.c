@@ -1,4 +1,4 @@
-/* Ping sessions: echo requests to one host, told from those of other sessions by their identifier. What comes back is
+/* Ping sessions: echo requests to one host, distinguished from those of other sessions by their identifier. What comes back is
    matched in icmp.c; which request it answers, the host knows by the sequence number. */
 #include "ip/ping.h"
 

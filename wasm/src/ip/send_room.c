@@ -10,7 +10,7 @@
 #include "lwip/ip.h"
 #include "lwip/prot/ethernet.h"
 
-/* What an interface has again before those who wait hear of it: room for the largest datagram in the smallest fragments,
+/* What an interface has again before the waiters are notified: room for the largest datagram in the smallest fragments,
    and less than what it takes for Interface.on_event in Python to poll once more. */
 enum { ROOM_AGAIN = 126000 };
 
@@ -43,8 +43,8 @@ bool tw_send_has_room(const struct netif *netif, const ip_addr_t *destination, u
     header = IP6_HLEN + IP6_FRAG_HLEN;
     mtu = LWIP_MIN(mtu, IP6_MIN_MTU_LENGTH);
   }
-  uint32_t piece = LWIP_MAX((mtu - header) & ~7u, 8), pieces = (length + piece - 1) / piece;
-  return tw_interface_room(netif) >= length + pieces * record_size(header + SIZEOF_ETH_HDR + 3);
+  uint32_t fragment = LWIP_MAX((mtu - header) & ~7u, 8), fragments = (length + fragment - 1) / fragment;
+  return tw_interface_room(netif) >= length + fragments * record_size(header + SIZEOF_ETH_HDR + 3);
 }
 
 int32_t tw_room_wait(struct room_waiter *waiter, int32_t handle, const struct netif *netif) {

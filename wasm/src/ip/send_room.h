@@ -9,11 +9,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Who waits for room in a transmit buffer, or among the packets that wait for a neighbour; lies inside the socket or
-   session that does. */
+/* A socket or session that waits for room in a transmit buffer, or among the packets that wait for a neighbour; part of its
+   structure. */
 struct room_waiter {
   struct room_waiter *next;
-  int32_t handle;    /* whose WRITABLE event it will be; 0 while nobody waits */
+  int32_t handle;    /* whose WRITABLE event it will be; 0 while it does not wait */
   int32_t interface; /* a handle: it may be gone by now */
   bool neighbour;
 };

@@ -51,7 +51,7 @@ static bool is_link_local(const uint8_t *address) {
   return memcmp(address, reserved, sizeof reserved) == 0 && address[5] <= 0x0f;
 }
 
-/* The hash is keyed: nobody can aim at the set of a station that he would like to see forgotten. */
+/* The hash is keyed: a sender cannot aim at the set of a station in order to displace it. */
 static struct learned *set_of(struct bridge *table, uint64_t address) {
   return &table->entries[tw_random_keyed(&address, sizeof address) % SETS * WAYS];
 }

@@ -97,7 +97,7 @@ static enum frame_verdict check_ipv4(const uint8_t *packet, uint32_t length, boo
 }
 
 /* RFC 8200, section 4: moves `at` behind the extension headers and returns what follows. Where a header does not fit, or
-   what follows is a piece of something larger, that is the header itself: lwIP checks it, and what it puts together. */
+   what follows is a fragment of a larger packet, that is the header itself: lwIP checks it, and what it puts together. */
 uint8_t tw_frame_skip_extensions(const uint8_t *packet, uint32_t *at, uint32_t end) {
   uint8_t next = packet[6];
   while (*at + 8 <= end) {

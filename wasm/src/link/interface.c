@@ -72,7 +72,7 @@ static err_t netif_start(struct netif *netif) {
     netif->hwaddr_len = ETH_HWADDR_LEN;
     memcpy(netif->hwaddr, tw_scratch.mac_address.address, sizeof tw_scratch.mac_address.address);
   } else {
-    netif->flags |= interface->kind == ABI_KIND_TUN ? NETIF_FLAG_IGMP : 0; /* what tells that groups can be reached */
+    netif->flags |= interface->kind == ABI_KIND_TUN ? NETIF_FLAG_IGMP : 0; /* this says that groups can be reached */
     netif->output = transmit4;
     netif->output_ip6 = transmit6;
   }

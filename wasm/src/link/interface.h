@@ -28,7 +28,7 @@ struct interface {
   struct bridge *table;                /* of a bridge */
   struct interface *bridge, *next_port; /* of its ports */
   uint32_t learned, copies;             /* of a port: addresses behind it; what it has had copied in this poll */
-  /* autoconfiguration.c: whether the host hears of its addresses, whether it acts as a router, and was asked */
+  /* autoconfiguration.c: whether the host is notified of its addresses, whether it acts as a router, and was asked */
   bool watched, link_local_checked, router, solicited;
   struct known_address known[LWIP_IPV6_NUM_ADDRESSES];
   /* lease.c */

@@ -47,7 +47,7 @@ static struct pbuf *borrow(uint8_t *bytes, uint32_t length) {
 }
 
 /* A station takes what is addressed to it or to a group. What else a hub or a switch that does not know better brings is
-   somebody else's; lwIP does not look, and a router would forward it a second time. */
+   another host's; lwIP does not look, and a router would forward it a second time. */
 static bool is_foreign(const struct interface *interface, const uint8_t *frame, uint32_t length) {
   const uint8_t *own = interface->netif.hwaddr;
   if (length < ETH_HWADDR_LEN || (frame[0] & 1) != 0) {
@@ -108,7 +108,7 @@ static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t 
     pbuf_free(packet);
   }
   consistency_restore();
-  /* The record is overwritten next: nobody may still hold it. third_party/lwip/patches sees to it that lwIP's queue of
+  /* The record is overwritten next: no pbuf may still refer to it. third_party/lwip/patches sees to it that lwIP's queue of
      early segments, the one place that would, takes a copy. */
   LWIP_ASSERT("no frame outlives its record", in_use == 0);
 }
@@ -178,7 +178,7 @@ bool tw_interfaces_receive(void) {
   return first != 0;
 }
 
-/* Tells the host which interfaces have frames to send; true if a loopback interface has some for itself. */
+/* Notifies the host which interfaces have frames to send; true if a loopback interface has some for itself. */
 bool tw_interfaces_announce(void) {
   bool looped = false;
   for (struct interface *interface = tw_interface_first(); interface != NULL; interface = interface->next) {

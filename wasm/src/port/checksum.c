@@ -14,7 +14,7 @@ enum { WORD = 8, VECTOR = 16, STEP = 4 * VECTOR };
 typedef v128_t sum_t;
 
 /* There is no unsigned multiply-and-add of 16-bit words, so each word is taken as word - 0x8000, a signed one, and what
-   was taken away is given back in the end. A lane grows by at most 0x10000, whatever the words are. */
+   was subtracted is added in the end. A lane grows by at most 0x10000, whatever the words are. */
 static inline v128_t sum_vector(const uint8_t *from, uint8_t *to) {
   v128_t words = wasm_v128_load(from);
   wasm_v128_store(to, words);

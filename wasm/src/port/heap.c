@@ -112,7 +112,7 @@ static struct block *take(size_t size, size_t class) {
   return block;
 }
 
-static void give_back(struct block *block, size_t class) {
+static void release(struct block *block, size_t class) {
   block->next = freed[class];
   freed[class] = block;
 }
@@ -129,7 +129,7 @@ static struct block *take(size_t size, size_t class) {
   return block;
 }
 
-static void give_back(struct block *block, size_t class) {
+static void release(struct block *block, size_t class) {
   (void)class;
   free(block);
 }
@@ -157,7 +157,7 @@ void tw_heap_free(void *memory) {
     struct block *block = (struct block *)((uint8_t *)memory - offsetof(struct block, data));
     size_t class = block->class;
     used -= capacity_of(class);
-    give_back(block, class);
+    release(block, class);
   }
 }
 

@@ -75,7 +75,7 @@ uint32_t tw_tcp_initial_sequence_number(const ip_addr_t *local, uint16_t local_p
 }
 
 /* RFC 6864, section 4.3, and RFC 7739, section 5.4, which IPv4 can use, too: a keyed offset for each destination, and some
-   counters that destinations share, so that nobody learns from the numbers he sees how much others get. */
+   counters that destinations share, so that a receiver cannot learn from its numbers how much others get. */
 uint16_t tw_ip4_identification(const struct ip4_addr *destination) {
   static uint16_t counters[64];
   static uint32_t latest;

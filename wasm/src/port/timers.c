@@ -1,5 +1,5 @@
 /* lwIP's clocks. Its own timers tick for ever; here a tick that could only age a table in silence is not worth waking
-   the host for: it is made up for at the next poll, before anything else happens, so that nobody can tell. */
+   the host for: it is made up for at the next poll, before anything else happens, which makes no difference outside. */
 #include "port/timers.h"
 
 #include "lwip_hooks.h"
@@ -37,7 +37,7 @@ struct clock {
   uint32_t interval; /* ms */
   void (*tick)(void);
   bool ages; /* its ticks change something, if in silence, even where none is waited for */
-  uint32_t (*idle)(void); /* for how many more ticks nothing would be sent and nobody told; NEVER for all of them */
+  uint32_t (*idle)(void); /* for how many more ticks nothing would be sent or reported; NEVER for all of them */
   uint64_t next;          /* us: when the next tick is due */
 };
 
@@ -179,7 +179,7 @@ static uint32_t retransmission_idle(const struct tcp_pcb *pcb) {
 }
 
 /* An open connection that waits for nothing costs no ticks; one with keep-alive, none until its next probe. TIME-WAIT
-   and FIN-WAIT-2 end in silence, so that nobody has to wake for them. */
+   and FIN-WAIT-2 end in silence, so that no wake-up is needed for them. */
 static uint32_t tcp_idle(void) {
   uint32_t idle = tw_tcp_reports_wait() ? 0 : NEVER;
   tcp_timed = false;
@@ -189,9 +189,9 @@ static uint32_t tcp_idle(void) {
     }
     idle = LWIP_MIN(idle, retransmission_idle(pcb));
     struct connection *connection = tw_connection_of(pcb);
-    uint64_t patience = connection == NULL ? 0 : tw_connection_time_left(connection);
-    if (patience != 0) {
-      idle = LWIP_MIN(idle, (uint32_t)LWIP_MIN(patience / (TCP_TMR_INTERVAL * 1000), MOST_TICKS / 2));
+    uint64_t left = connection == NULL ? 0 : tw_connection_time_left(connection);
+    if (left != 0) {
+      idle = LWIP_MIN(idle, (uint32_t)LWIP_MIN(left / (TCP_TMR_INTERVAL * 1000), MOST_TICKS / 2));
     }
     if (ip_get_option(pcb, SOF_KEEPALIVE)) {
       uint32_t due = (pcb->keep_idle + pcb->keep_cnt_sent * pcb->keep_intvl) / TCP_SLOW_INTERVAL + 1;
@@ -219,7 +219,7 @@ enum { CLOCKS = sizeof clocks / sizeof *clocks };
 static struct clock *const tcp_clock = &clocks[CLOCKS - 1];
 
 /* What the walk over the connections found, and the segments exchanged by then: as long as that number grows, the next
-   tick is due anyway, and nobody has to walk. */
+   tick is due anyway, and no walk is needed. */
 static uint32_t tcp_idle_ticks = NEVER, tcp_exchanged;
 
 static uint32_t tcp_exchanges(void) { return lwip_stats.tcp.recv + lwip_stats.tcp.xmit; }
@@ -356,7 +356,7 @@ static uint64_t slow_deadline(void) {
 double tw_timers_deadline(void) {
   uint32_t idle = tcp_exchanges() != tcp_exchanged || tw_tcp_reports_wait() ? 0 : tcp_idle_ticks;
   uint64_t earliest = LWIP_MIN(slow_deadline(), due(tcp_clock, idle));
-  /* Half a microsecond more, so that the host's clock, cut to microseconds, is not before the deadline it was told. */
+  /* Half a microsecond more, so that the host's clock, cut to microseconds, is not before the deadline it was given. */
   return earliest == UINT64_MAX ? INFINITY : ((double)earliest + 0.5) / 1e6;
 }
 

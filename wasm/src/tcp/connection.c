@@ -1,4 +1,4 @@
-/* The life of a connection: what lwIP tells about it becomes events; when both sides are done with it, it is freed. */
+/* The life of a connection: what lwIP reports about it becomes events; when both sides are done with it, it is freed. */
 #include "tcp/connection.h"
 
 #include "abi.h"
@@ -45,9 +45,9 @@ static void on_error(void *argument, err_t error) {
   if (error == ERR_RST) {
     connection->error = connection->flags & CONNECTION_ESTABLISHED ? ABI_ERROR_RESET : ABI_ERROR_REFUSED;
   } else {
-    /* What ICMP told of a connection that was never made is a better reason than that nobody answered. */
-    int32_t told = connection->error != 0 ? connection->error : ABI_ERROR_TIMED_OUT;
-    connection->error = error == ERR_CLSD ? 0 : told;
+    /* What ICMP reported about a connection that was never made is a better reason than a missing answer. */
+    int32_t reported = connection->error != 0 ? connection->error : ABI_ERROR_TIMED_OUT;
+    connection->error = error == ERR_CLSD ? 0 : reported;
   }
   tw_connection_report(connection, CONNECTION_ENDED);
 }
@@ -114,7 +114,7 @@ void tw_connection_release(struct connection *connection) {
   }
 }
 
-/* Data for a connection that the host has closed: a reset tells the peer that nobody reads it (RFC 1122, section
+/* Data for a connection that the host has closed: a reset tells the peer that it is not read (RFC 1122, section
    4.2.2.13), but not before all that the host wrote has arrived. */
 static err_t on_received_by_orphan(void *argument, struct tcp_pcb *pcb, struct pbuf *data, err_t error) {
   (void)argument;
@@ -132,7 +132,7 @@ static err_t on_received_by_orphan(void *argument, struct tcp_pcb *pcb, struct p
   return ERR_ABRT;
 }
 
-/* The host has let go: lwIP delivers what was written, says FIN and frees the rest by itself. */
+/* The host has closed its handle: lwIP delivers what was written, says FIN and frees the rest by itself. */
 void tw_connection_orphan(struct connection *connection) {
   struct tcp_pcb *pcb = connection->pcb;
   connection->handle = 0;

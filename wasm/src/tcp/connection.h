@@ -14,7 +14,7 @@ enum {
   CONNECTION_PENDING = 2,     /* in the list of those for which a poll is needed */
   CONNECTION_REPORT = 4,      /* in the list of those with something to report */
   CONNECTION_WANTS_ROOM = 8,  /* the host waits for WRITABLE */
-  CONNECTION_ENDED = 16,      /* the host is to hear CLOSED, with `error` */
+  CONNECTION_ENDED = 16,      /* the host is to receive CLOSED, with `error` */
 };
 
 /* What takes longer than so many microseconds so often in a row is a network, and its buffers grow; what does so once is a
@@ -43,7 +43,7 @@ struct connection {
   uint32_t window_edge;   /* the sequence number up to which the window was open when it was measured last */
   uint64_t window_opened; /* us: when that was */
   uint32_t window_fills;  /* slow ones in a row */
-  uint64_t stalled;    /* us: from when on the host, which had to wait, may hear of room */
+  uint64_t stalled;    /* us: from when on the host, which had to wait, may be notified of room */
   uint32_t stalls;     /* long ones in a row */
   uint32_t user_timeout; /* ms without an acknowledgement of what is under way, RFC 5482; 0: as long as TCP tries */
   uint32_t acknowledged; /* the sequence number up to which all was acknowledged at the latest look */

@@ -21,8 +21,8 @@
 enum {
   FIRST_EPHEMERAL = 49152,
   EPHEMERAL_PORTS = 65536 - FIRST_EPHEMERAL,
-  PIECE = 32768,
-  WORTH_REFERRING = 32768, /* bytes: the area is as large for a small piece */
+  CHUNK = 32768,
+  WORTH_REFERRING = 32768, /* bytes: the area is as large for a small chunk */
   CALL_SEGMENTS = 128 /* that one call builds, so that a loop of a thousand calls returns within a few milliseconds */
 };
 /* Linux's own bounds, and the reason is lwIP's: idle time and all intervals together must fit 32 bits of milliseconds. */
@@ -77,7 +77,7 @@ static uint16_t ephemeral_port(const ip_addr_t *local, const ip_addr_t *remote, 
   return 0;
 }
 
-/* RFC 1122, section 4.2.3.10: TCP connects to one host. lwIP would send the SYN to everybody, or ::1 to the wire. */
+/* RFC 1122, section 4.2.3.10: TCP connects to one host. lwIP would broadcast the SYN, or send that to ::1 to the wire. */
 static bool is_one_host(const ip_addr_t *remote) {
   struct netif *netif = IP_IS_V4(remote) ? ip_route(IP4_ADDR_ANY, remote) : NULL;
   return !ip_addr_isany(remote) && !ip_addr_ismulticast(remote) &&
@@ -263,20 +263,20 @@ int32_t abi_tcp_send(double time, int32_t handle, int32_t length) {
     uint32_t size = LWIP_MAX(LWIP_MIN(pcb->mss, pcb->snd_wnd_max / 2), TCP_MIN_SND_MSS);
     length = (int32_t)LWIP_MIN((uint32_t)length, CALL_SEGMENTS * size);
   }
-  /* A piece that fills most of the staging area stays there, if all of it can be taken. */
+  /* A chunk that fills most of the staging area stays there, if all of it can be taken. */
   const uint8_t *data = tw_staging();
-  /* The limit is a soft one: where there is room for a part, all is taken, so that pieces stay whole. */
+  /* The limit is a soft one: where there is room for a part, all is taken, so that chunks stay whole. */
   bool has_room = tw_connection_send_room(connection) > 0;
   bool stays = has_room && length >= WORTH_REFERRING && length <= (int32_t)tcp_sndbuf(pcb) && tw_staging_may_stay();
   int32_t taken = 0;
   err_t error = ERR_OK;
   while (has_room && taken < length && error == ERR_OK) {
-    uint32_t piece = LWIP_MIN((uint32_t)(length - taken), LWIP_MIN(tcp_sndbuf(pcb), PIECE));
-    if (piece == 0) {
+    uint32_t chunk = LWIP_MIN((uint32_t)(length - taken), LWIP_MIN(tcp_sndbuf(pcb), CHUNK));
+    if (chunk == 0) {
       break;
     }
     uint32_t before = pcb->snd_lbb;
-    error = tcp_write(pcb, data + taken, (u16_t)piece, stays ? 0 : TCP_WRITE_FLAG_COPY);
+    error = tcp_write(pcb, data + taken, (u16_t)chunk, stays ? 0 : TCP_WRITE_FLAG_COPY);
     taken += (int32_t)(pcb->snd_lbb - before); /* ERR_MEM may follow a part */
   }
   if (taken > 0) {

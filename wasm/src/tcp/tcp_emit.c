@@ -22,7 +22,7 @@ static struct {
   struct interface *interface;
   uint32_t at;     /* where its record begins in the transmit buffer */
   uint32_t longest; /* bytes of the segment that lwIP itself sent: what is longer may have to be fragmented */
-  uint32_t header; /* bytes before TCP's header, or 0 as long as nobody has looked */
+  uint32_t header; /* bytes before TCP's header, or 0 before it was looked up */
 } before;
 
 static bool in_flush;
@@ -85,8 +85,8 @@ static uint32_t copy_payload_summed(uint8_t *to, const struct pbuf *part, uint32
   bool odd = false;
   for (; part != NULL; skip = 0, part = part->next) {
     uint16_t length = (uint16_t)(part->len - skip);
-    uint16_t piece = tw_checksum_copy(to, (const uint8_t *)part->payload + skip, length);
-    sum += odd ? (uint16_t)SWAP_BYTES_IN_WORD(piece) : piece;
+    uint16_t chunk_checksum = tw_checksum_copy(to, (const uint8_t *)part->payload + skip, length);
+    sum += odd ? (uint16_t)SWAP_BYTES_IN_WORD(chunk_checksum) : chunk_checksum;
     odd ^= length & 1;
     to += length;
   }

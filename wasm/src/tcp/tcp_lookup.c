@@ -12,7 +12,7 @@ enum { BUCKETS = 4096 };
 static struct tcp_pcb *table[BUCKETS];
 static uint32_t time_wait;
 
-/* Keyed, so that a peer who picks its ports cannot fill one bucket. */
+/* Keyed, so that a peer that picks its ports cannot fill one bucket. */
 static struct tcp_pcb **bucket(const ip_addr_t *remote, uint16_t remote_port, uint16_t local_port) {
   static uint32_t key;
   while (key == 0) {

@@ -1,4 +1,4 @@
-/* When segments leave, and when the host hears of room and of ends. lwIP would answer each segment as it comes; here
+/* When segments leave, and when the host is notified of room and of ends. lwIP would answer each segment as it comes; here
    the answer to a batch, one acknowledgement and what it made room for, leaves once: at the end of the poll,
    or where data was handed up, at the next one. */
 #include "tcp/tcp_output.h"
@@ -109,7 +109,7 @@ static bool has_room(struct connection *connection) {
   return true;
 }
 
-/* Tells the host of connections that ended and of room for those that wait for it; true if events are left to add. */
+/* Notifies the host of connections that ended and of room for those that wait for it; true if events are left to add. */
 bool tw_tcp_report(void) {
   struct connection **link = &report;
   uint32_t reports = 0;

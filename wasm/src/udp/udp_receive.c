@@ -1,4 +1,4 @@
-/* Whose a datagram is. One for this host goes to the socket that fits best; one for a group or for everybody goes to all
+/* Whose a datagram is. One for this host goes to the socket that fits best; one for a group or a broadcast goes to all
    that fit, as RFC 1112, section 7 has it, and so does what this host sends to a group that it is a member of. */
 #include "udp/udp_receive.h"
 
@@ -61,8 +61,8 @@ static uint32_t rank(const struct udp_pcb *pcb, const struct datagram_ends *ends
   }
   bool fits = ip_addr_eq(own, ends->destination);
   if (!fits && ip_addr_isbroadcast(ends->destination, ends->by)) { /* of the link, or of the own network */
-    const ip4_addr_t *everybody = ip_2_ip4(ends->destination);
-    fits = everybody->addr == IPADDR_BROADCAST || ip4_addr_net_eq(ip_2_ip4(own), everybody, netif_ip4_netmask(ends->by));
+    const ip4_addr_t *broadcast = ip_2_ip4(ends->destination);
+    fits = broadcast->addr == IPADDR_BROADCAST || ip4_addr_net_eq(ip_2_ip4(own), broadcast, netif_ip4_netmask(ends->by));
   }
   return fits ? connected + EXACT : 0;
 }

@@ -18,7 +18,7 @@ static bool is_limited_broadcast(const ip_addr_t *address) {
   return IP_IS_V4(address) && ip_2_ip4(address)->addr == IPADDR_BROADCAST;
 }
 
-/* Can this interface reach a group, or everybody? */
+/* Can this interface reach a group, or send a broadcast? */
 static bool reaches(struct netif *netif, const ip_addr_t *destination) {
   uint8_t needed = is_limited_broadcast(destination) ? NETIF_FLAG_BROADCAST : NETIF_FLAG_IGMP;
   const ip_addr_t *own = ip_netif_get_local_ip(netif, destination);
@@ -53,10 +53,10 @@ struct netif *tw_udp_group_route(const struct udp_socket *socket, const ip_addr_
 int32_t tw_udp_route(const struct udp_socket *socket, const ip_addr_t *destination, const ip_addr_t **source,
                      struct netif **by) {
   const ip_addr_t *own = own_address(socket);
-  bool everybody = is_limited_broadcast(destination);
+  bool broadcast = is_limited_broadcast(destination);
   int32_t error = 0;
   *source = own;
-  if (everybody) {
+  if (broadcast) {
     *by = tw_interface_netif(socket->group_interface);
   } else if (ip_addr_ismulticast(destination)) {
     *by = tw_udp_group_route(socket, destination);
@@ -66,11 +66,11 @@ int32_t tw_udp_route(const struct udp_socket *socket, const ip_addr_t *destinati
   }
   if (*by != NULL && *source == NULL) {
     *source = ip_netif_get_local_ip(*by, destination);
-    /* With no address yet, a host may still ask everybody for one. */
-    error = *source == NULL || (ip_addr_isany(*source) && !everybody) ? ABI_ERROR_NO_ROUTE : error;
+    /* With no address yet, a host may still broadcast a request for one. */
+    error = *source == NULL || (ip_addr_isany(*source) && !broadcast) ? ABI_ERROR_NO_ROUTE : error;
   }
   if (error == 0 && !ip_get_option(socket->pcb, SOF_BROADCAST) && IP_IS_V4(destination) &&
-      (everybody || ip4_addr_isbroadcast(ip_2_ip4(destination), *by))) {
+      (broadcast || ip4_addr_isbroadcast(ip_2_ip4(destination), *by))) {
     return ABI_ERROR_NOT_PERMITTED;
   }
   return error;

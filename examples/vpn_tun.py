@@ -35,6 +35,8 @@ class TunnelEnd(asyncio.DatagramProtocol):
 
     async def carry(self, transport: asyncio.DatagramTransport) -> None:
         async for packet in self.tun:
+            if transport.is_closing():
+                break
             if self.peer is None and transport.get_extra_info("peername") is None:
                 continue
             nonce = self.side.to_bytes(4) + self.sent.to_bytes(8)

@@ -1007,7 +1007,12 @@ async def create_stack(
         check_int("memory_limit", memory_limit, LEAST_MEMORY, MOST_MEMORY)
     core = Core(now=loop.time(), seed=packed, memory_limit=memory_limit)
     servers = () if name_server is None else (name_server,)
-    stack = NetworkStack(Driver(core, loop), seed=packed, name_servers=servers)
-    if initialize_loopback:
-        await stack.create_loopback_interface(["127.0.0.1/8", "::1/128"])
+    driver = Driver(core, loop)
+    try:
+        stack = NetworkStack(driver, seed=packed, name_servers=servers)
+        if initialize_loopback:
+            await stack.create_loopback_interface(["127.0.0.1/8", "::1/128"])
+    except BaseException:
+        driver.end(StackClosedError(errno.ECONNABORTED, "the stack could not be created"))
+        raise
     return stack

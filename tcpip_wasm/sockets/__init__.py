@@ -8,6 +8,9 @@
     stream_reader   the reader of `open_connection`, which does not copy
     tls             TLS over a transport
     tls_connection  the same in the stream-style interface
+    sendfile        sending a file by a transport
+    draining        the end of a stack's connections
+    handlers        handlers of `start_server` that a closing stack ends
     stand_in        what `get_extra_info("socket")` gives
     options         socket options: defaults, values, and what the core carries out
     endpoints       addresses as callers write them and as the core has them

@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any, Final
 from weakref import WeakSet
 
-from tcpip_wasm.compat.route import ANY_ADDRESS, literal
+from tcpip_wasm.compat.route import ANY_ADDRESS, host_text, literal
 from tcpip_wasm.errors import MachineNetworkError
 
 REAL: Final = socket.socket
@@ -237,22 +237,18 @@ def _bound(arguments: Any) -> Any:
 def _host(address: Any) -> Any:
     if not isinstance(address, tuple) or not address:
         return None
-    return _text(address[0]) or "localhost"
-
-
-def _text(host: Any) -> str:
-    return bytes(host).decode("ascii", "replace") if isinstance(host, (bytes, bytearray)) else str(host)
+    return host_text(address[0]) or "localhost"
 
 
 def _looked_up(arguments: Any) -> Any:
     name = arguments[0]
-    if name is None or not (text := _text(name)) or text == "<broadcast>" or literal(text) is not None:
+    if not (text := host_text(name)) or text == "<broadcast>" or literal(text) is not None:
         return _HARMLESS
     return text
 
 
 def _reverse(arguments: Any) -> Any:
-    return _host(arguments[0]) if isinstance(arguments[0], tuple) else _text(arguments[0])
+    return _host(arguments[0]) if isinstance(arguments[0], tuple) else host_text(arguments[0])
 
 
 def _program(_: Any) -> Any:

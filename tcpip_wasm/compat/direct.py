@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tcpip_wasm.compat.loop import Polyfill
 
 WAY_OUT: Final = (
-    "await loop.sock_connect() and its kin, run the program in another thread inside polyfill_socket(), leave the "
+    "await loop.sock_connect() or the like, run the program in another thread inside polyfill_socket(), leave the "
     "destination to the machine by route=, or use machine_network() where that is meant"
 )
 """What to do about a call that goes to the machine."""
@@ -113,7 +113,7 @@ def _bind(sock: Any, address: Any, /) -> None:
 
 def _listen(sock: Any, *backlog: Any) -> None:
     if type(sock) is REAL and sock.family in _INTERNET and not sock.getsockname()[1]:
-        # Not bound: it would listen on all addresses, at a port that the kernel chooses. No audit event tells of that.
+        # Not bound: it would listen on all addresses, at a port that the kernel chooses. That raises no audit event.
         if not is_permitted() and taking(own_polyfills(), ANY_ADDRESS):
             _bind(sock, ("" if sock.family == socket.AF_INET else "::", 0))
         else:

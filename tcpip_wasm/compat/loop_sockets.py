@@ -154,7 +154,7 @@ class SocketMethods:
             raise network_error(
                 errno.EOPNOTSUPP,
                 f"loop.{call}() of a socket that stands for one of a stack, which has no descriptor: use "
-                "loop.sock_recv() and its kin, or run the program in another thread inside polyfill_socket()",
+                "loop.sock_recv() and the like, or run the program in another thread inside polyfill_socket()",
             )
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:

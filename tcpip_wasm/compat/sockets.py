@@ -274,7 +274,7 @@ class Socket(Transfers):
         """Listen.
 
         Args:
-            backlog: connections that may wait; at most 255 do.
+            backlog: connections that may wait; at most 4,096 do.
 
         Raises:
             OSError: ``EADDRINUSE``; ``EINVAL`` of a connected socket, ``EOPNOTSUPP`` of one of datagrams.

@@ -32,7 +32,7 @@ class OwnedHandlers(dict[int, Handler]):
             self.owners[handle] = owner
 
     def pop(self, handle: int, *default: Any) -> Any:
-        """Forget a handler, and who has opened it."""
+        """Remove a handler, and the service that has opened it."""
         self.owners.pop(handle, None)
         return super().pop(handle, *default)
 

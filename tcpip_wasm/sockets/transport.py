@@ -65,7 +65,7 @@ class TcpTransport(_FlowControlMixin):
 
     Attributes:
         connected: a future that is done once the connection is open, or fails; only for connections made here.
-        explained: adds to an error what the routing table knows of its cause; only for connections made here.
+        explained: adds to an error what the routing table says of its cause; only for connections made here.
         end_error: why the connection ended, a turn of the loop before `connection_lost` tells the protocol; or None.
         auto_credit: whether data counts as read once the protocol has it. A consumer that queues it sets this to
             False and calls `credit` when somebody has read.
@@ -184,7 +184,7 @@ class TcpTransport(_FlowControlMixin):
     def _leave_backlog(self) -> None:
         """The application has accepted it: its place in the listener's backlog is free."""
         if not self._lost and self._core.tcp_accepted(self._handle):
-            self._driver.wake()  # only a poll hands up who waits for that place
+            self._driver.wake()  # only a poll reports the connection that waits for that place
 
     def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone: the protocol loses its connection."""
@@ -567,7 +567,7 @@ class TcpTransport(_FlowControlMixin):
 
     @property
     def is_finishing(self) -> bool:
-        """Whether the program has closed it, or said FIN, and the core has not yet taken all that was written."""
+        """Whether the program has closed or half-closed it, and the core has not yet taken all that was written."""
         return bool(self._waiting) and (self._closing or self._eof_wanted)
 
     @property

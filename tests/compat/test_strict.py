@@ -34,7 +34,7 @@ real_gethostbyname = socket.gethostbyname
 
 @contextmanager
 def kernel_server() -> Iterator[tuple[str, int]]:
-    """A server of the machine that must see nobody."""
+    """A server of the machine that no connection may reach."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         yield server.getsockname()
@@ -170,7 +170,7 @@ def test_what_the_stack_serves_is_not_refused() -> None:
                 with socket.socket() as sock:
                     sock.bind(("127.0.0.1", 0))
                 assert (await loop.getaddrinfo("localhost", 80))[0][4][1] == 80
-                assert socket.getaddrinfo("10.0.0.1", "http")[0][4] == ("10.0.0.1", 80)  # which asks nobody
+                assert socket.getaddrinfo("10.0.0.1", "http")[0][4] == ("10.0.0.1", 80)  # numeric: no server is asked
                 assert socket.getservbyname("http") == 80
                 left, right = socket.socketpair()
                 left.send(b"x")

@@ -25,7 +25,7 @@ BOUND = 60.0
 
 @contextmanager
 def kernel_server() -> Iterator[int]:
-    """A server of the machine that must see nobody."""
+    """A server of the machine that no connection may reach."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         yield server.getsockname()[1]

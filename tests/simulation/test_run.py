@@ -659,7 +659,7 @@ def test_a_sum_of_floating_point_numbers_is_not_past() -> None:
 
 
 def test_a_run_in_a_notebook() -> None:
-    """Where a loop runs already, the error names the way out, and that way gives the same run."""
+    """Where a loop runs already, the error says what to call instead, and that gives the same run."""
 
     async def cell() -> str | None:
         with pytest.raises(RuntimeError, match=r"notebook: there, await asyncio.to_thread\(run, scenario, seed=…\)"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from tcpip_wasm.driver import Driver, Handler
+from tcpip_wasm.driver import Driver
 from tcpip_wasm.errors import StackError
+
+if TYPE_CHECKING:
+    from tcpip_wasm.sockets.transport import TcpTransport
 
 
 class WeakHandler:
@@ -18,7 +21,7 @@ class WeakHandler:
 
     is_connection = True
 
-    def __init__(self, transport: Handler) -> None:
+    def __init__(self, transport: TcpTransport) -> None:
         self._transport = ref(transport)
 
     def _on_event(self, kind: int, value: int, payload: Any) -> None:
@@ -33,6 +36,12 @@ class WeakHandler:
         if transport is not None:
             transport._on_stack_gone(error)
 
+    def abort(self) -> None:
+        """Reset the connection."""
+        transport = self._transport()
+        if transport is not None:
+            transport.abort()
+
 
 def abort_unused(driver: Driver, handle: int) -> None:
     """Reset a connection whose transport was freed.
@@ -42,6 +51,6 @@ def abort_unused(driver: Driver, handle: int) -> None:
         handle: the connection's; without effect where another handler has it by now.
     """
     if driver.error is None and isinstance(driver.handlers.get(handle), WeakHandler):
-        del driver.handlers[handle]
+        driver.handlers.pop(handle, None)
         driver.core.tcp_abort(handle)
         driver.wake()

@@ -54,7 +54,6 @@ class Option(NamedTuple):
     reset: bool = False
 
 
-_KEPT: Final = Option()
 _FLAG: Final = Option(flag=True)
 _FIXED: Final = Option(fixed=True)
 

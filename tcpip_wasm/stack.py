@@ -152,12 +152,12 @@ class NetworkStack:
 
         Args:
             drain: seconds of the loop's clock to wait at most until the peers have acknowledged what was accepted for
-                them on connections that the program has closed, or has said FIN on. The stack works on meanwhile. The
+                them on connections that the program has closed or half-closed. The stack works on meanwhile. The
                 end of ``async with`` waits for up to 1 second. Where nothing is to be delivered, or nothing is attached
                 to any interface, nothing waits.
 
         Then what is not delivered is reset, so that the peer notices; connections that the program still holds and that
-        have nothing under way say FIN. DHCP servers are told that leases end, if that can be done at once. Idempotent;
+        have nothing under way send FIN. Leases of DHCP are released, if that can be done at once. Idempotent;
         a call that does not wait ends also the stack of one that does. Cancelled, the stack is closed all the same.
 
         Raises:

@@ -152,7 +152,7 @@ class Polyfill(SocketMethods):
         self.thread = threading.get_ident()
         _active.setdefault(self._loop, []).append(self)
         direct.install()
-        caller_datagrams.install(_active)
+        caller_datagrams.install()
         everything = self._route.takes_everything
         self._restore_extensions = watch_extensions(lambda: everything and direct.taken_by_loop(ANY_ADDRESS))
         if self._guard is not None:

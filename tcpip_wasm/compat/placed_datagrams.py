@@ -56,8 +56,8 @@ class DatagramEnd(End, asyncio.DatagramProtocol):
         dropped: datagrams for which there was no room.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        super().__init__(loop)
         self._waiting_for_me: deque[tuple[bytes, Any]] = deque()
         self._size = 0
         self._full = False

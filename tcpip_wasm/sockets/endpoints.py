@@ -30,8 +30,8 @@ class Endpoints:
     Args:
         resolve: reads a host.
         scope_name: turns the handle of an interface into its name.
-        interface: turns an own address or the number of an interface into its handle; 0 stays 0.
-        explain: adds to an error what the routing table knows of its cause, see `RoutingTable.explained`.
+        interface: returns the handle of an interface for one of its addresses or its number; 0 stays 0.
+        explain: adds to an error what the routing table says of its cause, see `RoutingTable.explained`.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Endpoints:
         return record
 
     def explained(self, error: OSError, remote: bytes | None) -> OSError:
-        """Return an error of a call with what the routing table knows of its cause.
+        """Return an error of a call with what the routing table says of its cause.
 
         Args:
             error: what the call raised.

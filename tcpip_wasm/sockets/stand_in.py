@@ -198,7 +198,7 @@ class ListeningSocket(StandIn):
 
 
 class DatagramTransportSocket(StandIn):
-    """The stand-in for a UDP socket.
+    """What `get_extra_info("socket")` of a UDP socket returns.
 
     Args:
         transport: of the socket.

@@ -171,7 +171,7 @@
 #define SO_REUSE 1
 /* One tick. Delayed ACKs wait at most one (RFC 1122 allows 500 ms, Linux waits 40); retransmission timers run in steps of two. */
 #define TCP_TMR_INTERVAL 25
-/* A tick of TCP pauses where it has worked enough for one poll (src/timers.c), and ends what nobody waits for. */
+/* A tick of TCP pauses where it has worked enough for one poll (src/timers.c), and ends what no program waits for. */
 #define LWIP_HOOK_TCP_TIMER_PAUSES() timers_tcp_pause()
 #define LWIP_HOOK_TCP_GIVES_UP(pcb) connection_gives_up(pcb)
 #define LWIP_TCP_RTO_TIME 1000 /* RFC 6298, section 2.1 */

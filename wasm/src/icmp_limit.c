@@ -8,7 +8,7 @@ enum { RATE = 100, BURST = 100 /* messages a second, and at once */ };
 uint32_t icmp_limited;
 
 /* Too-big messages have a bucket of their own: without them a connection stands still, and packets that expire should not be
-   able to use them up. So have the errors of the stack itself: those who ask for closed ports do not take the router's. */
+   able to use them up. So have the errors of the stack itself: datagrams to closed ports do not use up those of the router. */
 bool icmp_may_send(enum icmp_kind kind) {
   static struct { uint64_t time; uint32_t left; } buckets[ICMP_KINDS] = {{.left = BURST}, {.left = BURST}, {.left = BURST}};
   uint64_t earned = (now - buckets[kind].time) * RATE / 1000000;

@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum { FIRST_EPHEMERAL = 49152, EPHEMERAL_PORTS = 65536 - FIRST_EPHEMERAL, PIECE = 32768,
-  WORTH_REFERRING = 32768, /* bytes: the area is as large for a small piece */
+  WORTH_REFERRING = 32768, /* bytes: the area is as large for a small chunk */
   CALL_SEGMENTS = 128 /* that one call builds, so that a loop of a thousand calls returns within a few milliseconds */ };
 /* Linux's own bounds, and the reason is lwIP's: idle time and all intervals together must fit 32 bits of milliseconds. */
 enum { MOST_KEEPALIVE = 32767000, MOST_PROBES = 127 };

@@ -1,5 +1,5 @@
 /* The end of a host that closes in order: what of TCP is yet to be delivered, and what its peers receive at last. A connection
-   of the host with itself ends with the host, and nobody else is to be notified. */
+   of the host with itself ends with the host, and no other host is to be notified. */
 #include "connection.h"
 
 static bool has_peer(const struct tcp_pcb *pcb) { return !interface_owns(&pcb->remote_ip); }

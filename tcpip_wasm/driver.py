@@ -172,16 +172,16 @@ class Driver:
     def __init__(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
         self.core = core
         self.loop = loop
-        self.context = copy_context()
-        self.turns = 0
-        self.told = 0
+        self.context: Context = copy_context()
+        self.turns: int = 0
+        self.told: int = 0
         self.handlers: dict[int, Handler] = {}
         self.error: StackError | None = None
         core.clock = loop.time
         self._scheduler = _scheduler_of(loop)
         self._scheduler.drivers.add(self)
-        self.awake = False
-        self.is_late = False
+        self.awake: bool = False
+        self.is_late: bool = False
         self._timer: asyncio.TimerHandle | None = None
         self._due = inf  # when it fires
         self._sent_since_poll = False

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcpip_wasm.compat.guard import REAL
 from tcpip_wasm.compat.placed import End, SocketEnd, stand_for
+from tcpip_wasm.engine import Address
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets import TcpServer, TcpTransport
 from tcpip_wasm.stack import NetworkStack
@@ -63,7 +64,7 @@ class BoundEnd(End):
         v6_only = sock.family == socket.AF_INET6 and sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
         everywhere = host in ("", "::") and sock.family == socket.AF_INET6 and not v6_only
         self.host: str | None = None if everywhere else host or any_host
-        self.addresses = _at_once(stack._lookup.listening(self.host))
+        self.addresses: list[tuple[Address | None, int]] = _at_once(stack._lookup.listening(self.host))
         if sock.type == socket.SOCK_STREAM:
             probe = stack._tcp.serve(asyncio.Protocol, self.addresses, port, 1)
             port = probe.port
@@ -78,7 +79,8 @@ class BoundEnd(End):
         self.port = port
         shown = self.addresses[0][0]
         text = any_host if shown is None else str(shown)
-        self.name = (text, port) if sock.family == socket.AF_INET else (text, port, 0, self.addresses[0][1])
+        scope = self.addresses[0][1]
+        self.name: tuple[Any, ...] = (text, port) if sock.family == socket.AF_INET else (text, port, 0, scope)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return ``sockname``."""

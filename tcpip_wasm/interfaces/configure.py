@@ -87,6 +87,7 @@ class AutoconfiguredAddress:
 class ConfigurableInterface(Interface):
     """What an Ethernet interface can find out by itself."""
 
+    addresses: tuple[IPInterface, ...]
     _lease: Lease | None = None
     _options: dict[int, bytes]
     _configuring = False

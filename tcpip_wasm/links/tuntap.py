@@ -132,7 +132,7 @@ class DescriptorLink:
         Raises:
             RuntimeError: no event loop is running.
         """
-        self.counters = LinkCounters()
+        self.counters: LinkCounters = LinkCounters()
         self.error: Exception | None = None
         self._fd = fd
         self._interface = interface
@@ -338,7 +338,7 @@ class HostDevice:
     """
 
     def __init__(self, fd: int, name: str, kind: Kind, mtu: int) -> None:
-        self.fd = fd
+        self.fd: int = fd
         self.name = name
         self.kind: Kind = kind
         self.mtu = mtu

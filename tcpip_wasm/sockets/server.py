@@ -65,7 +65,7 @@ class TcpServer(asyncio.AbstractServer):
         self._handles: dict[int, _Own] = {}
         self._held: list[_Own] = []  # where `start_serving` will listen
         self._backlog = backlog
-        self.port = port
+        self.port: int = port
         self._listen(addresses)
 
     def _listen(self, addresses: list[_Own]) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
+import logging
 import os
 import socket
 import struct
@@ -26,7 +27,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from tcpip_wasm.engine import abi
 
@@ -38,6 +39,8 @@ __all__ = [
     "LinkCounters",
     "open_tuntap",
 ]
+
+_log: Final = logging.getLogger("tcpip_wasm.links")
 
 Kind = Literal["tap", "tun"]
 
@@ -150,6 +153,7 @@ class DescriptorLink:
         except BaseException:
             self._loop.remove_reader(fd)
             raise
+        _log.debug("%r: link opened", interface)
 
     @property
     def closed(self) -> bool:
@@ -298,6 +302,10 @@ class DescriptorLink:
             self._loop.remove_writer(self._fd)
         if not self._ended.done():
             self._ended.set_result(None)
+        if problem is None:
+            _log.debug("%r: link closed", self._interface)
+        else:
+            _log.warning("%r: link ended: %s", self._interface, problem)
 
 
 class DatagramSocketLink(DescriptorLink):

@@ -33,6 +33,7 @@ from tcpip_wasm.interfaces import (
 )
 from tcpip_wasm.interfaces.addresses import InterfaceAddresses, parse_addresses, parse_mac, parse_mtu
 from tcpip_wasm.interfaces.bridge import AGEING, check_ageing, check_ports
+from tcpip_wasm.interfaces.drops import DropLog
 from tcpip_wasm.interfaces.routes import RoutingTable
 from tcpip_wasm.names import HostsTable, Resolver
 from tcpip_wasm.names.lookup import AddressInfo, Lookup
@@ -132,6 +133,7 @@ class NetworkStack:
             driver, self._routing, self._lookup.address, self._scope_name, self._interface_of, self._lookup.first
         )
         self._forwarding = False
+        self._drops = driver.monitor = DropLog(driver, lambda: self._interfaces)
 
     def __repr__(self) -> str:
         return f"<NetworkStack {'closed' if self._driver.error else self._interfaces}>"
@@ -399,9 +401,12 @@ class NetworkStack:
                 await self._leave()
         finally:
             if interface in self._interfaces:  # nobody else has removed it meanwhile
-                self._interfaces.remove(interface)
-                interface.remove()
-                self._routing.forget(interface)
+                try:
+                    self._drops.forget(interface)
+                finally:
+                    self._interfaces.remove(interface)
+                    interface.remove()
+                    self._routing.forget(interface)
 
     async def _leave(self) -> None:
         """Let what was just sent leave, where its receiver is near: it may have to be asked for its MAC first."""

@@ -318,6 +318,14 @@ class Core:
     def statistics(self) -> Statistics:
         """Return what the stack has counted so far."""
         self._call("statistics")
+        return self._figures()
+
+    def counted(self) -> Statistics:
+        """Return what the stack had counted at its latest poll or call. This runs no timer: nothing changes."""
+        self._call_at_once("statistics")
+        return self._figures()
+
+    def _figures(self) -> Statistics:
         at = self._statistics
         figures = tuple(self._instance.words[at : at + abi.STATISTIC_WORDS])
         return Statistics(*figures, memory=len(self._instance.memory))  # type: ignore[misc]

@@ -158,6 +158,9 @@ class Interface:
     _on_name_servers: Callable[[Interface], None] | None = None
     """Called when `name_servers` or `search` may have changed."""
 
+    def _look(self) -> None:
+        """Log what has ended meanwhile; see `ConfigurableInterface`."""
+
     def _give_back_soon(self) -> bool:
         """Release what was lent, before the stack closes; True if there is something to be sent."""
         return False

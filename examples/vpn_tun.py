@@ -43,7 +43,7 @@ class TunnelEnd(asyncio.DatagramProtocol):
             self.sent += 1
             transport.sendto(nonce + self.cipher.encrypt(nonce, packet, None), self.peer)
 
-    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         try:
             packet = self.cipher.decrypt(data[:12], data[12:], None)
         except (InvalidTag, ValueError):
@@ -53,7 +53,7 @@ class TunnelEnd(asyncio.DatagramProtocol):
         if side == self.side or count <= self.newest or not self.tun.inject(packet):
             self.dropped += 1
             return
-        self.newest, self.peer = count, address
+        self.newest, self.peer = count, addr
 
 
 async def main() -> None:

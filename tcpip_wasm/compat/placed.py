@@ -46,7 +46,7 @@ class End:
     transport: Any
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self.loop = loop or asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = loop or asyncio.get_running_loop()
         self._waiting: dict[asyncio.Future[None], None] = {}  # in the order in which they came
         self.ended = False
         self.error: BaseException | None = None

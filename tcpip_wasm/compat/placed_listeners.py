@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcpip_wasm.compat.guard import REAL
 from tcpip_wasm.compat.placed import End, SocketEnd, at_once, stand_for
-from tcpip_wasm.engine import abi
+from tcpip_wasm.engine import Address, abi
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets import TcpServer, TcpTransport
 from tcpip_wasm.sockets.options import REUSE_PORT, V6_ONLY, Key
@@ -57,14 +57,15 @@ class BoundEnd(End):
         any_host = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}[sock.family]
         everywhere = host in ("", "::") and sock.family == socket.AF_INET6 and not _is_set(sock, V6_ONLY)
         self.host: str | None = None if everywhere else host or any_host
-        self.addresses = at_once(stack._lookup.listening(self.host))
+        self.addresses: list[tuple[Address | None, int]] = at_once(stack._lookup.listening(self.host))
         self.share = abi.SHARE_PORT if _is_set(sock, REUSE_PORT) else 0
         probe = stack._tcp.serve(asyncio.Protocol, self.addresses, port, 1, share=self.share)
         self.port = port = probe.port
         probe.close()
         shown = self.addresses[0][0]
         text = any_host if shown is None else str(shown)
-        self.name = (text, port) if sock.family == socket.AF_INET else (text, port, 0, self.addresses[0][1])
+        scope = self.addresses[0][1]
+        self.name: tuple[Any, ...] = (text, port) if sock.family == socket.AF_INET else (text, port, 0, scope)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return ``sockname``."""

@@ -218,8 +218,8 @@ def _over_the_stack(function: Any) -> Any:
     return copy
 
 
-create_connection = _over_the_stack(_real.create_connection)
-create_server = _over_the_stack(_real.create_server)
-has_dualstack_ipv6 = _over_the_stack(_real.has_dualstack_ipv6)
-getfqdn = _over_the_stack(_real.getfqdn)
-fromfd = _over_the_stack(_real.fromfd)
+create_connection: Any = _over_the_stack(_real.create_connection)
+create_server: Any = _over_the_stack(_real.create_server)
+has_dualstack_ipv6: Any = _over_the_stack(_real.has_dualstack_ipv6)
+getfqdn: Any = _over_the_stack(_real.getfqdn)
+fromfd: Any = _over_the_stack(_real.fromfd)

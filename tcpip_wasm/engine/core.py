@@ -186,19 +186,19 @@ class Core:
         self._advance = calls["advance"]
         self._closed: StackClosedError | None = None
         self.clock: Callable[[], float] = _no_clock
-        self.stale = 0.0
+        self.stale: float = 0.0
         self._mac_seed = hashlib.sha256(b"mac" + seed)
         self._event_length = 0
-        self.udp = UdpCalls(self)
-        self.ping = PingCalls(self)
-        self.bridges = BridgeCalls(self)
-        self.routes = RouteCalls(self)
-        self.autoconfiguration = AutoconfigurationCalls(self)
-        self.more = False
-        self.soon = False
-        self.sent_at_once = 0
-        self.send_full = False
-        self.deadline = inf
+        self.udp: UdpCalls = UdpCalls(self)
+        self.ping: PingCalls = PingCalls(self)
+        self.bridges: BridgeCalls = BridgeCalls(self)
+        self.routes: RouteCalls = RouteCalls(self)
+        self.autoconfiguration: AutoconfigurationCalls = AutoconfigurationCalls(self)
+        self.more: bool = False
+        self.soon: bool = False
+        self.sent_at_once: int = 0
+        self.send_full: bool = False
+        self.deadline: float = inf
 
     # --- The loop ---------------------------------------------------------------------------------------------
 
@@ -318,6 +318,14 @@ class Core:
     def statistics(self) -> Statistics:
         """Return what the stack has counted so far."""
         self._call("statistics")
+        return self._figures()
+
+    def counted(self) -> Statistics:
+        """Return what the stack had counted at its latest poll or call. This runs no timer: nothing changes."""
+        self._call_at_once("statistics")
+        return self._figures()
+
+    def _figures(self) -> Statistics:
         at = self._statistics
         figures = tuple(self._instance.words[at : at + abi.STATISTIC_WORDS])
         return Statistics(*figures, memory=len(self._instance.memory))  # type: ignore[misc]

@@ -51,11 +51,11 @@ class Adapter(InterfaceEnd):
         self, host: Host, life: Life, number: int, addresses: Sequence[IPv4Interface | IPv6Interface], mtu: int
     ) -> None:
         self.host = host
-        self.name = f"{host.name}.tap{number}"
-        self.mac = bytes((2, 0, 0, host.number >> 8 & 255, host.number & 255, number)).hex(":")
-        self.addresses = tuple(addresses)
+        self.name: str = f"{host.name}.tap{number}"
+        self.mac: str = bytes((2, 0, 0, host.number >> 8 & 255, host.number & 255, number)).hex(":")
+        self.addresses: tuple[IPv4Interface | IPv6Interface, ...] = tuple(addresses)
         self.mtu = mtu
-        self.linked = False
+        self.linked: bool = False
         super().__init__(self.make(life))
 
     def __repr__(self) -> str:
@@ -137,7 +137,7 @@ class Host:
         self.name = name
         self.number = number
         self.adapters: list[Adapter] = []
-        self.hosts = HostNames(network.names, name)
+        self.hosts: HostNames = HostNames(network.names, name)
         self._services: list[tuple[Service, tuple[Any, ...]]] = []
         self._lives = 0
         self._life: Life | None = None

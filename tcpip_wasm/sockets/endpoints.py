@@ -6,6 +6,7 @@ interface is called, is the stack's to say.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Any, Final
@@ -109,3 +110,9 @@ class Endpoints:
             self._decoded.clear()
         self._decoded[record] = decoded
         return decoded
+
+
+def peer_text(transport: asyncio.BaseTransport) -> str:
+    """Return the peer of a transport for a log record."""
+    peer = transport.get_extra_info("peername")
+    return "?" if peer is None else f"{peer[0]} port {peer[1]}"

@@ -208,8 +208,8 @@ class Values:
         self.family = family
         self.given: dict[Key, int] = {}
         self.linger: int | None = None
-        self.waits = 0
-        self.group_address = bytes(4)
+        self.waits: int = 0
+        self.group_address: bytes = bytes(4)
 
     def copy(self) -> Values:
         """Return what a connection takes over from its listener."""

@@ -204,8 +204,8 @@ class DatagramTransportSocket(StandIn):
         transport: of the socket.
     """
 
-    type = socket.SOCK_DGRAM
-    proto = socket.IPPROTO_UDP
+    type: socket.SocketKind = socket.SOCK_DGRAM
+    proto: int = socket.IPPROTO_UDP
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport

@@ -61,7 +61,7 @@ async def measure(counts: list[int], rounds: int) -> list[Measure]:
 
     Args:
         counts: connections at once. The kernel needs two descriptors for each.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 3 * max(counts)), hard), hard))

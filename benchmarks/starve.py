@@ -1,4 +1,4 @@
-"""What peers that cannot be sent to cost everybody else on the loop: connections of tiny segments and windows.
+"""What peers that cannot be sent to cost other users of the loop: connections of tiny segments and windows.
 
 A stack serves peers whose segments hold one byte, whose window holds two, or whose segments are filled by TCP's
 timestamps. A program writes 64 KiB to each of them, and then they are silent. Beside that stack, a 10 ms timer of the

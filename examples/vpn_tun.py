@@ -35,13 +35,15 @@ class TunnelEnd(asyncio.DatagramProtocol):
 
     async def carry(self, transport: asyncio.DatagramTransport) -> None:
         async for packet in self.tun:
+            if transport.is_closing():
+                break
             if self.peer is None and transport.get_extra_info("peername") is None:
                 continue
             nonce = self.side.to_bytes(4) + self.sent.to_bytes(8)
             self.sent += 1
             transport.sendto(nonce + self.cipher.encrypt(nonce, packet, None), self.peer)
 
-    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         try:
             packet = self.cipher.decrypt(data[:12], data[12:], None)
         except (InvalidTag, ValueError):
@@ -51,7 +53,7 @@ class TunnelEnd(asyncio.DatagramProtocol):
         if side == self.side or count <= self.newest or not self.tun.inject(packet):
             self.dropped += 1
             return
-        self.newest, self.peer = count, address
+        self.newest, self.peer = count, addr
 
 
 async def main() -> None:

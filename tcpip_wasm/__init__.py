@@ -4,6 +4,7 @@ lwIP, compiled to one WebAssembly module that imports nothing, is driven from as
 only from those before it (`stack.polyfill` alone hands over to compat, when it is called):
 
     arguments    numbers that callers write, checked
+    log_limit    a limit on log records
     errors       the exception tree
     engine       the module, its memory and calls, and the sans-I/O core
     streams      readable and writable streams
@@ -21,6 +22,8 @@ only from those before it (`stack.polyfill` alone hands over to compat, when it 
 
 Start with `create_stack`.
 """
+
+import logging as _logging
 
 from tcpip_wasm import errors as _errors
 from tcpip_wasm.errors import *  # noqa: F403
@@ -62,6 +65,9 @@ from tcpip_wasm.streams import (
 )
 
 __version__ = "0.1.0"
+
+# Without a handler, logging would print warnings to the standard error output.
+_logging.getLogger(__name__).addHandler(_logging.NullHandler())
 
 __all__ = [
     "AutoconfiguredAddress",

@@ -9,6 +9,7 @@ the same turn of the loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -18,7 +19,10 @@ from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary, WeakSet, ref
 
 from tcpip_wasm.engine import Core, FrameBuffers, abi
-from tcpip_wasm.errors import StackError
+from tcpip_wasm.errors import StackError, StackTrappedError
+
+_log: Final = logging.getLogger("tcpip_wasm.stack")
+_engine_log: Final = logging.getLogger("tcpip_wasm.engine")
 
 SLICE: Final = 0.002
 """Seconds of work after which the loop gets its turn: what a saturating transfer may delay everybody else."""
@@ -42,6 +46,20 @@ class Handler(Protocol):
 
     def _on_stack_gone(self, error: StackError) -> None:
         """The stack was closed or has trapped: end every pending call with the error."""
+
+
+class Monitor(Protocol):
+    """Writes log records about a stack. What its methods raise goes to the loop's exception handler."""
+
+    def look(self, now: float) -> None:
+        """A timer of the stack has fired: a time at which a record costs no frame a delay.
+
+        Args:
+            now: the time of the event loop's clock.
+        """
+
+    def end(self) -> None:
+        """The stack ends. Its handlers and its core are still there, unless the module has trapped."""
 
 
 class _Scheduler:
@@ -167,21 +185,23 @@ class Driver:
         is_late: whether it is to be polled in the loop's next turn: acknowledgements or a window update wait, and with
             them may go what the application does next.
         error: why the stack is gone, or None.
+        monitor: writes log records when a timer fires and when the stack ends, or None.
     """
 
     def __init__(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
         self.core = core
         self.loop = loop
-        self.context = copy_context()
-        self.turns = 0
-        self.told = 0
+        self.context: Context = copy_context()
+        self.turns: int = 0
+        self.told: int = 0
         self.handlers: dict[int, Handler] = {}
         self.error: StackError | None = None
+        self.monitor: Monitor | None = None
         core.clock = loop.time
         self._scheduler = _scheduler_of(loop)
         self._scheduler.drivers.add(self)
-        self.awake = False
-        self.is_late = False
+        self.awake: bool = False
+        self.is_late: bool = False
         self._timer: asyncio.TimerHandle | None = None
         self._due = inf  # when it fires
         self._sent_since_poll = False
@@ -349,6 +369,8 @@ class Driver:
         # A timer that has become too early is left to fire: re-arming it for each segment would cost more.
         self._timer = None
         self._due = inf
+        if self.monitor is not None:
+            self._look(self.monitor)
         deadline = self.core.deadline
         if self._sent_since_poll:
             self.wake()
@@ -358,6 +380,12 @@ class Driver:
             self._arm(deadline)
         else:
             self.wake()
+
+    def _look(self, monitor: Monitor) -> None:
+        try:
+            self.context.run(monitor.look, self.loop.time())
+        except Exception as error:  # of a logging handler
+            self.report(error, "a log record of the virtual stack failed")
 
     def _arm(self, deadline: float) -> None:
         self._due = deadline
@@ -387,6 +415,8 @@ class Driver:
         """End the stack: every handler hears of it once, and nothing is polled any more."""
         if self.error is not None:
             return
+        if self.monitor is not None:
+            self._end_monitor(self.monitor, error)
         self.error = error
         if self._timer is not None:
             self._timer.cancel()
@@ -401,6 +431,17 @@ class Driver:
         self.core.close()
         for callback in list(self._watchers):
             callback()
+
+    def _end_monitor(self, monitor: Monitor, error: StackError) -> None:
+        self.monitor = None  # a handler of logging may end the stack, too
+        try:
+            if isinstance(error, StackTrappedError):
+                _engine_log.error("%s; the stack is gone with all its connections", error, exc_info=error)
+            else:
+                _log.debug("the stack ends: %s", error)
+            monitor.end()
+        except Exception as failure:
+            self.report(failure, "a log record of the virtual stack failed")
 
     def check(self) -> None:
         """Raise the stack's error if it is gone."""

@@ -33,6 +33,7 @@ from tcpip_wasm.interfaces import (
 )
 from tcpip_wasm.interfaces.addresses import InterfaceAddresses, parse_addresses, parse_mac, parse_mtu
 from tcpip_wasm.interfaces.bridge import AGEING, check_ageing, check_ports
+from tcpip_wasm.interfaces.drops import DropLog
 from tcpip_wasm.interfaces.routes import RoutingTable
 from tcpip_wasm.names import HostsTable, Resolver
 from tcpip_wasm.names.lookup import AddressInfo, Lookup
@@ -116,7 +117,7 @@ class NetworkStack:
         self._driver = driver
         self._interfaces: list[Interface] = []
         self._names: dict[str, int] = {}
-        self.resolver = Resolver(
+        self.resolver: Resolver = Resolver(
             open_datagram=self._open_datagram,
             open_stream=lambda server: self.open_connection(*server),
             clock=driver.loop.time,
@@ -132,6 +133,7 @@ class NetworkStack:
             driver, self._routing, self._lookup.address, self._scope_name, self._interface_of, self._lookup.first
         )
         self._forwarding = False
+        self._drops = driver.monitor = DropLog(driver, lambda: self._interfaces)
 
     def __repr__(self) -> str:
         return f"<NetworkStack {'closed' if self._driver.error else self._interfaces}>"
@@ -152,12 +154,12 @@ class NetworkStack:
 
         Args:
             drain: seconds of the loop's clock to wait at most until the peers have acknowledged what was accepted for
-                them on connections that the program has closed, or has said FIN on. The stack works on meanwhile. The
+                them on connections that the program has closed or half-closed. The stack works on meanwhile. The
                 end of ``async with`` waits for up to 1 second. Where nothing is to be delivered, or nothing is attached
                 to any interface, nothing waits.
 
         Then what is not delivered is reset, so that the peer notices; connections that the program still holds and that
-        have nothing under way say FIN. DHCP servers are told that leases end, if that can be done at once. Idempotent;
+        have nothing under way send FIN. Leases of DHCP are released, if that can be done at once. Idempotent;
         a call that does not wait ends also the stack of one that does. Cancelled, the stack is closed all the same.
 
         Raises:
@@ -399,9 +401,12 @@ class NetworkStack:
                 await self._leave()
         finally:
             if interface in self._interfaces:  # nobody else has removed it meanwhile
-                self._interfaces.remove(interface)
-                interface.remove()
-                self._routing.forget(interface)
+                try:
+                    self._drops.forget(interface)
+                finally:
+                    self._interfaces.remove(interface)
+                    interface.remove()
+                    self._routing.forget(interface)
 
     async def _leave(self) -> None:
         """Let what was just sent leave, where its receiver is near: it may have to be asked for its MAC first."""
@@ -629,7 +634,15 @@ class NetworkStack:
         return server
 
     async def start_tls(
-        self, transport: asyncio.BaseTransport, protocol: asyncio.BaseProtocol, sslcontext: SSLContext, **options: Any
+        self,
+        transport: asyncio.BaseTransport,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
     ) -> asyncio.Transport:
         """Turn an open connection into one of TLS, as `asyncio.loop.start_tls` does; `uvloop` needs this one.
 
@@ -637,7 +650,10 @@ class NetworkStack:
             transport: of one of this stack's connections; TLS over TLS is possible.
             protocol: sees plain text from now on.
             sslcontext: certificates and rules.
-            options: `server_side`, `server_hostname`, `ssl_handshake_timeout`, `ssl_shutdown_timeout`.
+            server_side: whether this side is the server of the handshake.
+            server_hostname: name in the server's certificate; None checks none.
+            ssl_handshake_timeout: seconds; None is 60.
+            ssl_shutdown_timeout: seconds; None is 30.
 
         Returns:
             The transport to use from now on.
@@ -648,7 +664,16 @@ class NetworkStack:
 
         Failed or cancelled, the connection is closed.
         """
-        return await start_tls(self._driver.loop, transport, protocol, sslcontext, **options)
+        return await start_tls(
+            self._driver.loop,
+            transport,
+            protocol,
+            sslcontext,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
 
     async def sendfile(
         self,
@@ -682,23 +707,72 @@ class NetworkStack:
         return await sendfile(self._driver.loop, transport, file, offset, count, fallback=fallback)
 
     async def open_connection(
-        self, host: Host, port: int, *, limit: int = STREAM_LIMIT, **options: Any
+        self,
+        host: Host | tuple[Host, ...],
+        port: int,
+        *,
+        limit: int = STREAM_LIMIT,
+        ssl: SSLContext | bool | None = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        local_addr: tuple[Host, int] | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = CONNECTION_ATTEMPT_DELAY,
+        interleave: int | None = None,
+        all_errors: bool = False,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect, as `asyncio.open_connection` does; see `create_connection` for options and errors.
+        """Connect, as `asyncio.open_connection` does.
 
         Args:
-            host, port: see `create_connection`.
+            host: name or address of the peer, or several addresses of it, to be tried in this order.
+            port: its port.
             limit: bytes of the longest line that `readline` returns, and a quarter of what the reader holds before it
-                holds the peer back.
+                stops reading from the connection.
+            ssl: a context, or True for the default one: the streams carry the plain text of TLS.
+            family, flags: which addresses of a name to use, as for `getaddrinfo`.
+            proto: 0 or ``socket.IPPROTO_TCP``.
+            local_addr: own (host, port); port 0 is an unpredictable one.
+            server_hostname: name in the server's certificate; None is `host`, ``""`` checks none.
+            ssl_handshake_timeout: seconds; None is 60.
+            ssl_shutdown_timeout: seconds; None is 30.
+            happy_eyeballs_delay: seconds after which a name's next address is tried beside those under way (RFC 8305);
+                None tries it when the one before has failed.
+            interleave: how many addresses of the first family come before the families alternate; 0 leaves them in
+                the order of `getaddrinfo`. None is 1 with a `happy_eyeballs_delay`, else 0.
+            all_errors: whether the errors of the addresses are raised as an `ExceptionGroup` of all of them.
 
-        The addresses of a name are tried a quarter of a second apart, unless `happy_eyeballs_delay` says otherwise.
+        Returns:
+            The reader and the writer.
+
+        Raises:
+            ConnectionRefusedError, TimeoutError, OSError: see `create_connection`.
+            NameResolutionError: the name led to no address.
+            ValueError, TypeError: a malformed argument.
+
         Cancelled, it leaves no connection behind.
         """
-        options.setdefault("happy_eyeballs_delay", CONNECTION_ATTEMPT_DELAY)
         loop = loop_for_streams(self._driver.loop)
         reader = PieceReader(limit, loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        transport, _ = await self.create_connection(lambda: protocol, host, port, **options)
+        transport, _ = await self.create_connection(
+            lambda: protocol,
+            host,
+            port,
+            ssl=ssl,
+            family=family,
+            proto=proto,
+            flags=flags,
+            local_addr=local_addr,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            happy_eyeballs_delay=happy_eyeballs_delay,
+            interleave=interleave,
+            all_errors=all_errors,
+        )
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def start_server(
@@ -708,14 +782,33 @@ class NetworkStack:
         port: int = 0,
         *,
         limit: int = STREAM_LIMIT,
-        **options: Any,
+        ssl: SSLContext | None = None,
+        backlog: int = 100,
+        start_serving: bool = True,
+        keep_alive: bool | None = None,
+        reuse_port: bool | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
     ) -> TcpServer:
-        """Listen, as `asyncio.start_server` does; see `create_server` for options and errors.
+        """Listen, as `asyncio.start_server` does.
 
         Args:
             client_connected: called with the reader and the writer of each connection; a coroutine becomes a task.
-            host, port: see `create_server`.
-            limit: see `open_connection`.
+            host: own address or a name of it, several of them, or None or ``""`` for all.
+            port: the port, or 0 for a free one.
+            limit: bytes, see `open_connection`.
+            ssl: a context, with which every connection speaks TLS.
+            backlog: connections that may wait, 1 to 4096; more is taken as 4096.
+            start_serving: False finds a port and refuses connections until `TcpServer.start_serving`.
+            keep_alive: True lets every connection probe a peer that is silent for long; on every version of Python.
+            reuse_port: whether other servers with this option may have the same address and port; see `create_server`.
+            ssl_handshake_timeout: seconds; None is 60.
+            ssl_shutdown_timeout: seconds; None is 30.
+
+        Raises:
+            OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
+            NameResolutionError: a name led to no address.
+            ValueError, TypeError: a malformed argument.
 
         Cancelled while a name is looked up, it leaves nothing behind.
         """
@@ -725,7 +818,18 @@ class NetworkStack:
             reader = PieceReader(limit, loop)
             return asyncio.StreamReaderProtocol(reader, cast(Any, client_connected), loop=loop)
 
-        return await self.create_server(factory, host, port, **options)
+        return await self.create_server(
+            factory,
+            host,
+            port,
+            ssl=ssl,
+            backlog=backlog,
+            start_serving=start_serving,
+            keep_alive=keep_alive,
+            reuse_port=reuse_port,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
 
     # --- TCP, the streams' way ------------------------------------------------------------------------------------
 
@@ -1007,7 +1111,12 @@ async def create_stack(
         check_int("memory_limit", memory_limit, LEAST_MEMORY, MOST_MEMORY)
     core = Core(now=loop.time(), seed=packed, memory_limit=memory_limit)
     servers = () if name_server is None else (name_server,)
-    stack = NetworkStack(Driver(core, loop), seed=packed, name_servers=servers)
-    if initialize_loopback:
-        await stack.create_loopback_interface(["127.0.0.1/8", "::1/128"])
+    driver = Driver(core, loop)
+    try:
+        stack = NetworkStack(driver, seed=packed, name_servers=servers)
+        if initialize_loopback:
+            await stack.create_loopback_interface(["127.0.0.1/8", "::1/128"])
+    except BaseException:
+        driver.end(StackClosedError(errno.ECONNABORTED, "the stack could not be created"))
+        raise
     return stack

@@ -95,7 +95,7 @@ async def silent(count: int, kind: str) -> AsyncIterator[Silent]:
 def test_writes_to_peers_that_take_nothing(kind: str) -> None:
     """A hundred programs write 64 KiB to peers of tiny segments.
 
-    Each call takes what fits, none is made in vain, and the stack is polled for its clock alone once all is queued.
+    Each call takes what fits, none takes nothing, and the stack is polled for its clock alone once all is queued.
     """
 
     async def main() -> None:
@@ -140,7 +140,7 @@ def test_they_end_as_others_do(kind: str) -> None:
 
 
 def test_ends_are_announced_in_parts() -> None:
-    """Three hundred connections are reset in one poll; the loop has an iteration between parts of the news."""
+    """Three hundred connections are reset in one poll; the loop has an iteration between parts of the reports."""
 
     async def main() -> None:
         async with silent(300, "MSS 1") as peers:

@@ -60,7 +60,7 @@ class Peer:
         )
         await self.send(ethernet(MAC, PEER_MAC, IPV4, ipv4(PEER, OWN, TCP, segment)))
 
-    async def hear(self) -> bytes:
+    async def receive(self) -> bytes:
         """Return the next segment of the stack's: TCP's header and what follows."""
         while True:
             frame = await self.frames.read()
@@ -71,7 +71,7 @@ class Peer:
     async def open(self, options: bytes) -> None:
         await self.send(ethernet(MAC, PEER_MAC, ARP, arp(1, PEER_MAC, PEER, MAC, OWN)))
         await self.say(SYN, options=options)
-        segment = await self.hear()
+        segment = await self.receive()
         assert segment[13] == SYN | ACK
         self.sequence += 1
         self.expected = int.from_bytes(segment[4:8], "big") + 1
@@ -79,7 +79,7 @@ class Peer:
 
     async def take(self) -> None:
         """Take the next segment in: only its part of the stream that comes next and fits the window counts."""
-        segment = await self.hear()
+        segment = await self.receive()
         data, flags = segment[(segment[12] >> 4) * 4 :], segment[13]
         self.ended |= bool(flags & (FIN | RST))
         if int.from_bytes(segment[4:8], "big") == self.expected and 0 < len(data) <= max(self.window, 1):
@@ -101,7 +101,7 @@ class Scene:
 
 
 def play(story: Callable[[Scene], Awaitable[None]], *, window: int = 65535) -> None:
-    """Run a test in virtual time, then let the stack serve somebody else."""
+    """Run a test in virtual time, then let the stack serve another connection."""
 
     async def main() -> None:
         async with await create_stack(seed=1) as stack, await create_stack(seed=2) as other:
@@ -174,7 +174,7 @@ def test_a_segment_that_covers_an_early_fin_and_fills_the_window() -> None:
     async def story(scene: Scene) -> None:
         connection = await scene.accepted(mss(1460))
         data = payload(65535)
-        for at in range(0, 64000, 1000):  # nobody reads: the window is down to 1,535 bytes
+        for at in range(0, 64000, 1000):  # no program reads: the window is down to 1,535 bytes
             await scene.peer.say(at=at, data=data[at : at + 1000])
         await scene.peer.say(ACK | FIN, at=64400, data=data[64400:64500])
         await scene.peer.say(at=64000, data=data[64000:65535])

@@ -47,7 +47,7 @@ class Capture:
         self._links: dict[Interface, tuple[str, int]] = {}  # of those that frames have come from
         self._recorder: Recorder | None = None
         self._sink: Callable[[Observation], None] | None = None
-        self.frames = 0
+        self.frames: int = 0
         self.error: Exception | None = None
         for interface in self._points:
             interface.check()

@@ -208,9 +208,9 @@ class Packet:
         self.udp: Udp | None = None
         self.tcp: Tcp | None = None
         frame = observation.frame
-        self.payload = frame
-        self.payload_length = observation.length or len(frame)
-        self.truncated = self.payload_length > len(frame)
+        self.payload: bytes = frame
+        self.payload_length: int = observation.length or len(frame)
+        self.truncated: bool = self.payload_length > len(frame)
         self.malformed: str | None = None
         try:
             self._link(frame, observation.link_type)

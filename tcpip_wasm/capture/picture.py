@@ -11,13 +11,13 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tcpip_wasm.capture.connections import Connection, Direction, endpoint_text
+from tcpip_wasm.capture.connections import Acknowledgement, Connection, Direction, Segment, endpoint_text
 from tcpip_wasm.capture.observation import Event
 
 __all__ = ["draw", "save"]
@@ -135,6 +135,9 @@ def _sequence(axes: Axes, shown: Direction, span: _Span) -> None:
     segments = [each for each in shown.segments if span.first <= each.time <= span.last]
     acks = [each for each in shown.acknowledgements if each.dropped is None]
     seen = [each for each in acks if span.first <= each.time <= span.last]
+    lost = [
+        each for each in shown.acknowledgements if each.dropped is not None and span.first <= each.time <= span.last
+    ]
     values = [each.end for each in segments] + [each.number for each in seen]
     size, unit = _bytes(max(values, default=0))
     low, high = (
@@ -142,85 +145,9 @@ def _sequence(axes: Axes, shown: Direction, span: _Span) -> None:
         max(values, default=1),
     )
     if seen:
-        times = [span.at(each.time) for each in acks]
-        axes.step(
-            times,
-            [each.edge / size for each in acks],
-            where="post",
-            color=_WINDOW,
-            linewidth=0.8,
-            linestyle=(0, (4, 2)),
-            label="edge of the receiver's window",
-        )
-        axes.step(
-            times,
-            [each.number / size for each in acks],
-            where="post",
-            color=_ACKNOWLEDGED,
-            linewidth=1.2,
-            label="acknowledged",
-        )
-    groups = (
-        ("sent", _SENT, [s for s in segments if not s.retransmitted and s.dropped is None]),
-        ("sent again", _RETRANSMITTED, [s for s in segments if s.retransmitted and s.dropped is None]),
-        ("dropped", _DROPPED, [s for s in segments if s.dropped is not None]),
-    )
-    # A segment is as tall as it is long; beside many others its line would be too short to be seen without ends.
-    ends = max(1.0, min(5.0, 600 / max(len(segments), 1)))
-    many = len(segments) > _MANY
-    for label, color, group in groups:
-        if not group:
-            continue
-        width = 1.4 if color == _SENT else 2.2
-        axes.vlines(
-            [span.at(s.time) for s in group],
-            [s.start / size for s in group],
-            [s.end / size for s in group],
-            colors=color,
-            linewidth=width,
-            label=f"{label} ({len(group):,})",
-            rasterized=many,
-            zorder=3,
-        )
-        if color == _SENT:
-            for edge in ([s.start / size for s in group], [s.end / size for s in group]):
-                axes.plot(
-                    [span.at(s.time) for s in group],
-                    edge,
-                    linestyle="",
-                    marker="_",
-                    markersize=ends,
-                    color=color,
-                    rasterized=many,
-                    zorder=3,
-                )
-        else:
-            axes.plot(
-                [span.at(s.time) for s in group],
-                [(s.start + s.end) / 2 / size for s in group],
-                linestyle="",
-                marker="x" if color == _DROPPED else "D",
-                markersize=(7 if len(group) < 30 else 4.5) if color == _DROPPED else 3.5,
-                markeredgewidth=(1.8 if len(group) < 30 else 1.2) if color == _DROPPED else 0.5,
-                color=color,
-                zorder=5,
-            )
-    blocks = [(span.at(each.time), a / size, b / size) for each in seen for a, b in each.sack]
-    if blocks:
-        axes.vlines(
-            [b[0] for b in blocks],
-            [b[1] for b in blocks],
-            [b[2] for b in blocks],
-            colors=_SACKED,
-            linewidth=1.0,
-            alpha=0.7,
-            label=f"selectively acknowledged ({len(blocks):,} blocks)",
-            rasterized=len(blocks) > _MANY,
-            zorder=2,
-        )
-    lost = [
-        each for each in shown.acknowledgements if each.dropped is not None and span.first <= each.time <= span.last
-    ]
+        _acknowledged(axes, acks, span, size)
+    _segments(axes, segments, span, size)
+    _sacked(axes, seen, span, size)
     if lost:
         axes.plot(
             [span.at(each.time) for each in lost],
@@ -237,6 +164,73 @@ def _sequence(axes: Axes, shown: Direction, span: _Span) -> None:
     axes.set_ylabel(f"sequence number ({unit})")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="best", fontsize=8.5, framealpha=0.9)
+
+
+def _acknowledged(axes: Axes, acks: Sequence[Acknowledgement], span: _Span, size: float) -> None:
+    """Draw the edge of the receiver's window, and what it has acknowledged."""
+    times = [span.at(each.time) for each in acks]
+    edges, numbers = [each.edge / size for each in acks], [each.number / size for each in acks]
+    dashes = (0, (4, 2))
+    label = "edge of the receiver's window"
+    axes.step(times, edges, where="post", color=_WINDOW, linewidth=0.8, linestyle=dashes, label=label)
+    axes.step(times, numbers, where="post", color=_ACKNOWLEDGED, linewidth=1.2, label="acknowledged")
+
+
+def _segments(axes: Axes, segments: Sequence[Segment], span: _Span, size: float) -> None:
+    groups = (
+        ("sent", _SENT, [s for s in segments if not s.retransmitted and s.dropped is None]),
+        ("sent again", _RETRANSMITTED, [s for s in segments if s.retransmitted and s.dropped is None]),
+        ("dropped", _DROPPED, [s for s in segments if s.dropped is not None]),
+    )
+    # A segment is as tall as it is long; beside many others its line would be too short to be seen without ends.
+    ends = max(1.0, min(5.0, 600 / max(len(segments), 1)))
+    many = len(segments) > _MANY
+    for label, color, group in groups:
+        if not group:
+            continue
+        times = [span.at(s.time) for s in group]
+        starts, stops = [s.start / size for s in group], [s.end / size for s in group]
+        axes.vlines(
+            times,
+            starts,
+            stops,
+            colors=color,
+            linewidth=1.4 if color == _SENT else 2.2,
+            label=f"{label} ({len(group):,})",
+            rasterized=many,
+            zorder=3,
+        )
+        if color == _SENT:
+            mark: dict[str, Any] = {"linestyle": "", "marker": "_", "markersize": ends, "color": color}
+            for edge in (starts, stops):
+                axes.plot(times, edge, **mark, rasterized=many, zorder=3)
+        else:
+            axes.plot(
+                times,
+                [(s.start + s.end) / 2 / size for s in group],
+                linestyle="",
+                marker="x" if color == _DROPPED else "D",
+                markersize=(7 if len(group) < 30 else 4.5) if color == _DROPPED else 3.5,
+                markeredgewidth=(1.8 if len(group) < 30 else 1.2) if color == _DROPPED else 0.5,
+                color=color,
+                zorder=5,
+            )
+
+
+def _sacked(axes: Axes, acks: Sequence[Acknowledgement], span: _Span, size: float) -> None:
+    blocks = [(span.at(each.time), a / size, b / size) for each in acks for a, b in each.sack]
+    if blocks:
+        axes.vlines(
+            [b[0] for b in blocks],
+            [b[1] for b in blocks],
+            [b[2] for b in blocks],
+            colors=_SACKED,
+            linewidth=1.0,
+            alpha=0.7,
+            label=f"selectively acknowledged ({len(blocks):,} blocks)",
+            rasterized=len(blocks) > _MANY,
+            zorder=2,
+        )
 
 
 def _outstanding(axes: Axes, shown: Direction, span: _Span) -> None:

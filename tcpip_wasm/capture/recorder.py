@@ -61,7 +61,7 @@ class Recorder:
         self._numbers: dict[tuple[str, int], int] = {}
         self._on_error = on_error
         self._held: deque[Observation | Event] = deque()  # the first of them is under way
-        self.frames = 0
+        self.frames: int = 0
         self.error: Exception | None = None
 
     @property

@@ -8,6 +8,7 @@
     loop_sockets       the loop's methods for these
     direct     what programs do with sockets past the loop
     guard      refuses the machine's network in strict blocks
+    replacements       attributes of classes and modules that are replaced for a time
     caller_datagrams   UDP sockets that the program binds itself, and gives options
     runner     `run`, which is `asyncio.run` with a stack's network
 

@@ -87,12 +87,12 @@ class Channel:
         self.remote: tuple[Any, ...] | None = None
         self.error: BaseException | None = None
         self.ended: BaseException | None = None
-        self.values = Values(kind, family)
+        self.values: Values = Values(kind, family)
         self.deaf = False
         self.mute = False
         self.proto = 0
         self.holders = 0
-        self.born = forks()
+        self.born: int = forks()
         self.inode = 0
         self.route: Route | None = None
         self.relay: Any = None

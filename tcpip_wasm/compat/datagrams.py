@@ -48,7 +48,7 @@ class DatagramRelay(Relay):
         super().__init__(channel, far)
         self._driver: Driver = channel.host.stack._driver
         self._udp = self._driver.core.udp
-        self.endpoints = Endpoints(
+        self.endpoints: Endpoints = Endpoints(
             channel.host.stack._lookup.address, channel.host.stack._scope_name, channel.host.stack._interface_of
         )
         self.known: dict[Any, bytes] = {}
@@ -56,7 +56,7 @@ class DatagramRelay(Relay):
         self._chosen: dict[int, int] = {}
         self._waiting: tuple[bytes, bytes | None] | None = None
         self._is_reading = False
-        self.dropped = 0
+        self.dropped: int = 0
 
     # --- Opening: each of these runs on the loop ------------------------------------------------------------------
 

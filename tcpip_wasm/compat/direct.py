@@ -9,7 +9,6 @@ Owns the methods, and which polyfill a call belongs to.
 
 from __future__ import annotations
 
-import _socket
 import asyncio
 import socket
 import threading
@@ -21,13 +20,14 @@ from weakref import WeakKeyDictionary
 
 from tcpip_wasm.compat.guard import REAL, is_permitted, refuse, warn
 from tcpip_wasm.compat.placed import PlacedSocket
-from tcpip_wasm.compat.route import ANY_ADDRESS
+from tcpip_wasm.compat.replacements import Replacements
+from tcpip_wasm.compat.route import ANY_ADDRESS, host_text
 
 if TYPE_CHECKING:
     from tcpip_wasm.compat.loop import Polyfill
 
 WAY_OUT: Final = (
-    "await loop.sock_connect() and its kin, run the program in another thread inside polyfill_socket(), leave the "
+    "await loop.sock_connect() or the like, run the program in another thread inside polyfill_socket(), leave the "
     "destination to the machine by route=, or use machine_network() where that is meant"
 )
 """What to do about a call that goes to the machine."""
@@ -36,8 +36,6 @@ active: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Polyfill]] = WeakKeyDi
 """The polyfills of each loop, the innermost last."""
 
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
-_lock = threading.Lock()
-_users = 0
 
 
 class _Job(threading.local):
@@ -64,7 +62,7 @@ def _run_job(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *arg
         _job.loop = None
 
 
-def _own_polyfills() -> list[Polyfill]:
+def own_polyfills() -> list[Polyfill]:
     """Return the polyfills of the loop that the calling thread runs, or is to run."""
     loop = asyncio._get_running_loop()
     if loop is not None:
@@ -76,7 +74,7 @@ def _own_polyfills() -> list[Polyfill]:
     return []
 
 
-def _taking(polyfills: list[Polyfill], host: str) -> Polyfill | None:
+def taking(polyfills: list[Polyfill], host: str) -> Polyfill | None:
     """Return the innermost polyfill whose route takes a host."""
     return next((one for one in reversed(polyfills) if one.takes(host)), None)
 
@@ -84,16 +82,15 @@ def _taking(polyfills: list[Polyfill], host: str) -> Polyfill | None:
 def _host(address: Any) -> str | None:
     if not isinstance(address, tuple) or not address:
         return None
-    host = address[0]
-    return bytes(host).decode("ascii", "replace") if isinstance(host, (bytes, bytearray)) else str(host)
+    return host_text(address[0])
 
 
 def taken_by_loop(host: str) -> bool:
     """Whether a host is the stack's for code of the calling thread: one that runs a loop, or a job of its executor."""
-    polyfills = _own_polyfills()
+    polyfills = own_polyfills()
     if not polyfills and _job.loop is not None:
         polyfills = active.get(_job.loop, [])
-    return _taking(polyfills, host) is not None
+    return taking(polyfills, host) is not None
 
 
 def _warn(sock: Any, call: str, address: Any) -> None:
@@ -106,41 +103,41 @@ def _warn(sock: Any, call: str, address: Any) -> None:
 def _bind(sock: Any, address: Any, /) -> None:
     host = _host(address)
     if sock.family in _INTERNET and host is not None and not is_permitted():
-        polyfill = _taking(_own_polyfills(), host or ANY_ADDRESS) if type(sock) in (REAL, PlacedSocket) else None
+        polyfill = taking(own_polyfills(), host or ANY_ADDRESS) if type(sock) in (REAL, PlacedSocket) else None
         if polyfill is not None and sock.type in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
             polyfill.bind_socket(sock, address)
             return
         _warn(sock, "bind", address)
-    _machine("bind")(sock, address)
+    _replaced.original("bind")(sock, address)
 
 
 def _listen(sock: Any, *backlog: Any) -> None:
     if type(sock) is REAL and sock.family in _INTERNET and not sock.getsockname()[1]:
-        # Not bound: it would listen on all addresses, at a port that the kernel chooses. No audit event tells of that.
-        if not is_permitted() and _taking(_own_polyfills(), ANY_ADDRESS):
+        # Not bound: it would listen on all addresses, at a port that the kernel chooses. That raises no audit event.
+        if not is_permitted() and taking(own_polyfills(), ANY_ADDRESS):
             _bind(sock, ("" if sock.family == socket.AF_INET else "::", 0))
         else:
             refuse("socket.listen()", ANY_ADDRESS)
     if isinstance(sock, PlacedSocket):
         sock.listen(*backlog)
         return
-    _machine("listen")(sock, *backlog)
+    _replaced.original("listen")(sock, *backlog)
 
 
 def _connect(sock: Any, address: Any, /) -> None:
     _warn(sock, "connect", address)
-    _machine("connect")(sock, address)
+    _replaced.original("connect")(sock, address)
 
 
 def _connect_ex(sock: Any, address: Any, /) -> int:
     _warn(sock, "connect_ex", address)
-    return int(_machine("connect_ex")(sock, address))
+    return int(_replaced.original("connect_ex")(sock, address))
 
 
 def _sendto(sock: Any, data: Any, *arguments: Any) -> int:
     if arguments:
         _warn(sock, "sendto", arguments[-1])
-    return int(_machine("sendto")(sock, data, *arguments))
+    return int(_replaced.original("sendto")(sock, data, *arguments))
 
 
 _METHODS: Final = {
@@ -150,36 +147,6 @@ _METHODS: Final = {
     "connect_ex": _connect_ex,
     "sendto": _sendto,
 }
-_replaced: dict[str, Any] = {}
-"""What stood in the class itself: nothing, unless another library has put something there."""
-
-
-def _machine(name: str) -> Any:
-    return _replaced.get(name) or getattr(_socket.socket, name)
-
-
-def install() -> None:
-    """Put the methods in place, once for each call of `uninstall` that follows."""
-    global _users
-    with _lock:
-        _users += 1
-        if _users == 1:
-            _replaced.update({name: vars(REAL)[name] for name in _METHODS if name in vars(REAL)})
-            for name, method in _METHODS.items():
-                setattr(REAL, name, method)
-
-
-def uninstall() -> None:
-    """Take them away again, where every other user has done so."""
-    global _users
-    with _lock:
-        _users -= 1
-        if _users == 0:
-            for name, method in _METHODS.items():
-                if vars(REAL).get(name) is not method:
-                    continue  # another library's by now
-                if name in _replaced:
-                    setattr(REAL, name, _replaced[name])
-                else:
-                    delattr(REAL, name)
-            _replaced.clear()
+_replaced = Replacements(lambda: [(REAL, name, method) for name, method in _METHODS.items()])
+install = _replaced.install
+uninstall = _replaced.uninstall

@@ -5,9 +5,9 @@ remove one, and `machine_network`, which exempts a block of code. It knows what 
 loops and stacks.
 
 No audit event is raised by the following, so a guard cannot refuse it: C extensions that open sockets themselves (the
-core of grpcio, libpq, libcurl, pycares; libuv below uvloop, whose loop's methods a polyfill replaces instead), foreign
-functions called by ctypes, the start of a process by multiprocessing's spawn and forkserver, and traffic on sockets
-that were connected before the block.
+core of grpcio, libpq, libcurl, pycares; libuv below uvloop, whose loop's methods a polyfill replaces instead),
+functions of C libraries that ctypes calls, the start of a process by multiprocessing's spawn and forkserver, and
+traffic on sockets that were connected before the block.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any, Final
 from weakref import WeakSet
 
-from tcpip_wasm.compat.route import ANY_ADDRESS, literal
+from tcpip_wasm.compat.route import ANY_ADDRESS, host_text, literal
 from tcpip_wasm.errors import MachineNetworkError
 
 REAL: Final = socket.socket
@@ -56,7 +56,7 @@ class Guard:
     Args:
         block: what the refusals call the block, such as ``polyfill(strict=True)``.
         way_out: what they propose instead.
-        leaves: tells of a host, an address or a name, whether it is the machine's and allowed; None allows none.
+        leaves: returns whether a host, an address or a name, is the machine's and allowed; None allows none.
         programs: whether starting another program is refused, too.
         everywhere: True guards all threads of the process; False the one that enters and those that it starts inside,
             and those that these start.
@@ -126,7 +126,7 @@ def is_permitted() -> bool:
 
 
 def refuse(call: str, host: str | None) -> None:
-    """Refuse a call that no audit event tells of, where a guard is active. Arguments and errors as `Guard.check`."""
+    """Refuse a call that raises no audit event, where a guard is active. Arguments and errors as `Guard.check`."""
     for guard in _guards:
         if guard.covers_caller and not is_permitted():
             guard.check(call, host)
@@ -237,22 +237,18 @@ def _bound(arguments: Any) -> Any:
 def _host(address: Any) -> Any:
     if not isinstance(address, tuple) or not address:
         return None
-    return _text(address[0]) or "localhost"
-
-
-def _text(host: Any) -> str:
-    return bytes(host).decode("ascii", "replace") if isinstance(host, (bytes, bytearray)) else str(host)
+    return host_text(address[0]) or "localhost"
 
 
 def _looked_up(arguments: Any) -> Any:
     name = arguments[0]
-    if name is None or not (text := _text(name)) or text == "<broadcast>" or literal(text) is not None:
+    if not (text := host_text(name)) or text == "<broadcast>" or literal(text) is not None:
         return _HARMLESS
     return text
 
 
 def _reverse(arguments: Any) -> Any:
-    return _host(arguments[0]) if isinstance(arguments[0], tuple) else _text(arguments[0])
+    return _host(arguments[0]) if isinstance(arguments[0], tuple) else host_text(arguments[0])
 
 
 def _program(_: Any) -> Any:
@@ -280,7 +276,7 @@ _JUDGES: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
-# --- Extensions that no event tells of ----------------------------------------------------------------------------
+# --- Extensions that raise no event -----------------------------------------------------------------------------------
 
 
 def watch_extensions(applies: Callable[[], bool]) -> Callable[[], None]:

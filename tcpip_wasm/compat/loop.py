@@ -111,7 +111,7 @@ class Polyfill(SocketMethods):
         if strict is True:
             self._guard = Guard("polyfill(strict=True)", _WAY_OUT, leaves=lambda host: not self.takes(host))
         self._restore_extensions: Callable[[], None] | None = None
-        self.thread = 0  # of which a loop that is not running is taken to belong to the code that runs
+        self.thread: int = 0  # of which a loop that is not running is taken to belong to the code that runs
         self._loop = loop if loop is not None else self.stack.loop
         self._placed = PlacedSockets()
         self._machine: dict[str, Any] = {}  # the methods that serve other destinations
@@ -152,7 +152,7 @@ class Polyfill(SocketMethods):
         self.thread = threading.get_ident()
         _active.setdefault(self._loop, []).append(self)
         direct.install()
-        caller_datagrams.install(_active)
+        caller_datagrams.install()
         everything = self._route.takes_everything
         self._restore_extensions = watch_extensions(lambda: everything and direct.taken_by_loop(ANY_ADDRESS))
         if self._guard is not None:

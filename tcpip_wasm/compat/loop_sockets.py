@@ -12,10 +12,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, cast
 
+from tcpip_wasm.compat.caller_datagrams import bind_datagrams
 from tcpip_wasm.compat.direct import WAY_OUT, mark_job
 from tcpip_wasm.compat.guard import REAL, is_permitted, refuse, warn
 from tcpip_wasm.compat.placed import PlacedSockets, standing
+from tcpip_wasm.compat.placed_datagrams import is_datagrams
 from tcpip_wasm.compat.placed_listeners import BoundEnd, ListenEnd, ServerEnd, adopt, leave_machine
+from tcpip_wasm.compat.route import host_text
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets.stream_reader import keep_pieces
 from tcpip_wasm.stack import NetworkStack
@@ -57,14 +60,15 @@ class SocketMethods:
         """
         if standing(sock) is not None or self._placed.find(sock) is not None:
             raise network_error(errno.EINVAL, "the socket is bound already")
-        name = host_of_sockaddr(address)
-        if isinstance(address[0], (bytes, bytearray)):
-            name = bytes(address[0]).decode("ascii")
         if not isinstance(address[1], int):
             raise TypeError(f"{type(address[1]).__name__!r} object cannot be interpreted as an integer")
         if not 0 <= address[1] <= 65535:
             raise OverflowError("bind(): port must be 0-65535.")
-        self._placed.bind(sock, BoundEnd(self.stack, sock, name, address[1], self._placed))
+        if is_datagrams(sock):
+            bind_datagrams(self.stack, self._placed, sock, address)
+            return
+        host = host_of_sockaddr((host_text(address[0]), *address[1:]))
+        self._placed.bind(sock, BoundEnd(self.stack, sock, host, address[1], self._placed))
 
     def _bound(self, sock: Any) -> BoundEnd | None:
         """Return the address of the stack that a listening socket stands for, or is to; None for the machine's."""
@@ -90,8 +94,9 @@ class SocketMethods:
         bound = self._bound(sock)
         if bound is None:
             return None
-        for unused in ("family", "flags", "reuse_address", "reuse_port"):
+        for unused in ("family", "flags", "reuse_address"):
             options.pop(unused, None)
+        options["reuse_port"] = bool(bound.share) or options.get("reuse_port")
         listening = self._placed.find(sock)
         self._placed.leave(sock)
         waiting = listening.stop() if isinstance(listening, ListenEnd) else None
@@ -149,7 +154,7 @@ class SocketMethods:
             raise network_error(
                 errno.EOPNOTSUPP,
                 f"loop.{call}() of a socket that stands for one of a stack, which has no descriptor: use "
-                "loop.sock_recv() and its kin, or run the program in another thread inside polyfill_socket()",
+                "loop.sock_recv() and the like, or run the program in another thread inside polyfill_socket()",
             )
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Options of the stand-in's sockets, over the table of `sockets.options`: what a program's thread does for them."""
+"""Options of `compat.socket`'s sockets, over the table of `sockets.options`: what a program's thread does."""
 
 from __future__ import annotations
 

@@ -11,13 +11,27 @@ import asyncio
 import errno
 import socket
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, NoReturn, cast
 
 from tcpip_wasm.compat.guard import REAL
-from tcpip_wasm.errors import network_error
+from tcpip_wasm.errors import NameResolutionError, network_error
 from tcpip_wasm.sockets import TcpTransport
+
+
+def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that need not wait, and return what it returns.
+
+    Raises:
+        NameResolutionError: it would have to wait, for a name server.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise NameResolutionError(socket.EAI_AGAIN, "bind() to a name that a server has to be asked for: use an address")
 
 
 class End:
@@ -32,7 +46,7 @@ class End:
     transport: Any
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self.loop = loop or asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = loop or asyncio.get_running_loop()
         self._waiting: dict[asyncio.Future[None], None] = {}  # in the order in which they came
         self.ended = False
         self.error: BaseException | None = None

@@ -56,12 +56,14 @@ class DatagramEnd(End, asyncio.DatagramProtocol):
         dropped: datagrams for which there was no room.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    error: BaseException | None
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        super().__init__(loop)
         self._waiting_for_me: deque[tuple[bytes, Any]] = deque()
         self._size = 0
         self._full = False
-        self.dropped = 0
+        self.dropped: int = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport

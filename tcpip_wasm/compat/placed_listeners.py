@@ -11,37 +11,32 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tcpip_wasm.compat.guard import REAL
-from tcpip_wasm.compat.placed import End, SocketEnd, stand_for
+from tcpip_wasm.compat.placed import End, SocketEnd, at_once, stand_for
+from tcpip_wasm.engine import Address, abi
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets import TcpServer, TcpTransport
+from tcpip_wasm.sockets.options import REUSE_PORT, V6_ONLY, Key
 from tcpip_wasm.stack import NetworkStack
 
 if TYPE_CHECKING:
     from tcpip_wasm.compat.placed import PlacedSockets
 
 
-def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that need not wait, and return what it returns.
-
-    Raises:
-        OSError: ``EWOULDBLOCK`` where it would have to wait, for a name server.
-    """
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    coroutine.close()
-    raise network_error(errno.EWOULDBLOCK, "a name that has to be looked up; bind to an address")
+def _is_set(sock: socket.socket, key: Key) -> bool:
+    """Whether an option of a socket of the machine is on; one that the system or the family lacks is not."""
+    with suppress(OSError):
+        return bool(sock.getsockopt(*key))
+    return False
 
 
 class BoundEnd(End):
-    """An address of the stack that a socket is bound to, and that nothing uses yet.
+    """An address of the stack that a TCP socket is bound to, and that nothing uses yet.
 
     Args:
         stack: the stack.
@@ -60,25 +55,17 @@ class BoundEnd(End):
         self._table = table
         self.transport = self  # what a socket closes, and asks for addresses
         any_host = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}[sock.family]
-        v6_only = sock.family == socket.AF_INET6 and sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-        everywhere = host in ("", "::") and sock.family == socket.AF_INET6 and not v6_only
+        everywhere = host in ("", "::") and sock.family == socket.AF_INET6 and not _is_set(sock, V6_ONLY)
         self.host: str | None = None if everywhere else host or any_host
-        self.addresses = _at_once(stack._lookup.listening(self.host))
-        if sock.type == socket.SOCK_STREAM:
-            probe = stack._tcp.serve(asyncio.Protocol, self.addresses, port, 1)
-            port = probe.port
-            probe.close()
-        elif port == 0:
-            options: dict[str, Any] = {"family": sock.family}
-            udp, _ = _at_once(
-                stack.create_datagram_endpoint(asyncio.DatagramProtocol, (host or any_host, port), **options)
-            )
-            port = udp.get_extra_info("sockname")[1]
-            udp.abort()
-        self.port = port
+        self.addresses: list[tuple[Address | None, int]] = at_once(stack._lookup.listening(self.host))
+        self.share = abi.SHARE_PORT if _is_set(sock, REUSE_PORT) else 0
+        probe = stack._tcp.serve(asyncio.Protocol, self.addresses, port, 1, share=self.share)
+        self.port = port = probe.port
+        probe.close()
         shown = self.addresses[0][0]
         text = any_host if shown is None else str(shown)
-        self.name = (text, port) if sock.family == socket.AF_INET else (text, port, 0, self.addresses[0][1])
+        scope = self.addresses[0][1]
+        self.name: tuple[Any, ...] = (text, port) if sock.family == socket.AF_INET else (text, port, 0, scope)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return ``sockname``."""
@@ -116,7 +103,8 @@ class ListenEnd(End):
         self.transport = self
         self._accepted: deque[_AcceptedEnd] = deque()
         self.server: TcpServer | None = bound.stack._tcp.serve(
-            partial(_AcceptedEnd, self, self.loop), bound.addresses, bound.port, max(1, backlog), hold_backlog=True
+            partial(_AcceptedEnd, self, self.loop), bound.addresses, bound.port, max(1, backlog), hold_backlog=True,
+            share=bound.share,
         )
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -219,7 +207,10 @@ def adopt(server: TcpServer, waiting: deque[_AcceptedEnd], wrap: Callable[[], as
 
 
 def leave_machine(sock: socket.socket) -> None:
-    """Give up the machine's address of a socket that was bound there; its descriptor stays a socket, without one."""
+    """Release the machine's address of a socket that was bound there; its descriptor stays a socket, without one."""
     with REAL(sock.family, sock.type, sock.proto) as fresh, suppress(OSError):
+        for key in (REUSE_PORT, V6_ONLY):
+            if _is_set(sock, key):
+                fresh.setsockopt(*key, 1)
         os.dup2(fresh.fileno(), sock.fileno(), inheritable=False)
     sock.setblocking(False)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final
+from typing import Any, Final
 
 Network = IPv4Network | IPv6Network
 RouteLike = Callable[[str], bool] | Iterable[str | Network] | str | None
@@ -23,6 +23,13 @@ LEARNT: Final = 4096
 """Addresses of names that are remembered, the latest."""
 
 _PATTERN: Final = re.compile(r"[\w*?\[\]!.-]+")
+
+
+def host_text(host: Any) -> str:
+    """Return a host as text: ``""`` for None; of bytes what is not ASCII is replaced, and matches nothing."""
+    if isinstance(host, (bytes, bytearray)):
+        return bytes(host).decode("ascii", "replace")
+    return "" if host is None else str(host)
 
 
 def literal(host: str) -> IPv4Address | IPv6Address | None:

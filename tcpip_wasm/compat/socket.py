@@ -20,6 +20,7 @@ from tcpip_wasm.compat import adapters as _adapters
 from tcpip_wasm.compat.checks import check_flow as _check_flow
 from tcpip_wasm.compat.current import current_host, current_route, is_lookup_of_own_loop, is_machines_own, leave, use
 from tcpip_wasm.compat.route import ANY_ADDRESS as _ANY_ADDRESS
+from tcpip_wasm.compat.route import host_text as _host_text
 from tcpip_wasm.compat.route import literal as _literal
 from tcpip_wasm.compat.sockets import Socket
 from tcpip_wasm.errors import NameResolutionError as _NameResolutionError
@@ -36,10 +37,6 @@ _real_socketpair = _real.socketpair
 _host_names: _WeakKeyDictionary[_NetworkStack, str] = _WeakKeyDictionary()
 socket = Socket
 SocketType = Socket
-
-
-def _host_text(host: Any) -> str:
-    return "" if host is None else host.decode("ascii") if isinstance(host, (bytes, bytearray)) else str(host)
 
 
 def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:  # noqa: A002
@@ -221,8 +218,8 @@ def _over_the_stack(function: Any) -> Any:
     return copy
 
 
-create_connection = _over_the_stack(_real.create_connection)
-create_server = _over_the_stack(_real.create_server)
-has_dualstack_ipv6 = _over_the_stack(_real.has_dualstack_ipv6)
-getfqdn = _over_the_stack(_real.getfqdn)
-fromfd = _over_the_stack(_real.fromfd)
+create_connection: Any = _over_the_stack(_real.create_connection)
+create_server: Any = _over_the_stack(_real.create_server)
+has_dualstack_ipv6: Any = _over_the_stack(_real.has_dualstack_ipv6)
+getfqdn: Any = _over_the_stack(_real.getfqdn)
+fromfd: Any = _over_the_stack(_real.fromfd)

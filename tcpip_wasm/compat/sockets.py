@@ -22,7 +22,7 @@ from tcpip_wasm.compat.current import current_host, current_route, is_machines_o
 from tcpip_wasm.compat.datagrams import DatagramRelay
 from tcpip_wasm.compat.listening import ListenRelay
 from tcpip_wasm.compat.relay import StreamRelay
-from tcpip_wasm.compat.route import ANY_ADDRESS
+from tcpip_wasm.compat.route import ANY_ADDRESS, host_text
 from tcpip_wasm.compat.transfers import REAL, Transfers
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets.options import V6_ONLY, answer
@@ -120,8 +120,7 @@ class Socket(Transfers):
             return False
         if channel.state is not State.NEW or channel.local is not None or channel.remote is not None:
             return False
-        host = address[0].decode("ascii") if isinstance(address[0], (bytes, bytearray)) else str(address[0])
-        if channel.route.takes(host or otherwise):
+        if channel.route.takes(host_text(address[0]) or otherwise):
             return False
         machines = REAL(channel.family, channel.kind, channel.proto)
         for (level, name), value in channel.values.given.items():
@@ -275,7 +274,7 @@ class Socket(Transfers):
         """Listen.
 
         Args:
-            backlog: connections that may wait; at most 255 do.
+            backlog: connections that may wait; at most 4,096 do.
 
         Raises:
             OSError: ``EADDRINUSE``; ``EINVAL`` of a connected socket, ``EOPNOTSUPP`` of one of datagrams.

@@ -1,8 +1,8 @@
 """Trio's sockets inside `polyfill_socket`: they call the methods that `socket.socket` had when trio was imported.
 
-Trio keeps these functions, and hands a socket to them: on one of the stand-in they would see the pair behind it. While
-the block lasts a method of the socket's own class is called instead. This knows one private name of trio's, and changes
-nothing where there is none.
+Trio keeps these functions, and calls them with a socket: of one of a stack they would use the local pair behind it.
+While the block lasts a method of the socket's own class is called instead. This knows one private name of trio's, and
+changes nothing where there is none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def trio_sockets() -> Any:
 
 
 def with_own_methods(helper: Any) -> Any:
-    """Return the helper that calls the method of that name of a stand-in's class."""
+    """Return the helper that calls the method of that name of the socket's own class."""
 
     async def own(self: Any, wait: Any, function: Any, *arguments: Any, **options: Any) -> Any:
         if isinstance(self._sock, Transfers):

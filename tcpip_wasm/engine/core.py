@@ -71,8 +71,8 @@ class Statistics:
         icmp_unmatched: errors and echo replies that belong to none of this host's packets: late ones, and forged ones.
         forwarded: packets that were passed on between interfaces, see `NetworkStack.forwarding`.
         forward_drops: packets that were to be passed on and could or must not be.
-        inconsistencies: connections reset and packets dropped because a check of the stack's own state failed. None is
-            known to: a number other than 0 is a fault of this package, to be reported.
+        inconsistencies: connections reset and packets dropped because a check of the stack's own state failed. Any
+            number but 0 is a fault of this package, to be reported.
         syn_cookies: SYNs that were answered with a cookie, because too many connections are half-open.
         backlog_drops: SYNs and acknowledgements that were dropped because a listener's backlog is full.
         icmp_limited: ICMP errors that were not sent, because too many were.
@@ -153,8 +153,8 @@ class Core:
         soon: after `poll`: acknowledgements are to be sent. Whoever polls again a little later, when the application
             has read what came and perhaps written, sends them together with that.
         deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
-        clock: what time it is, for calls that look at what timers change. Who drives the core assigns it; without one
-            they see the state of the latest `poll`.
+        clock: what time it is, for calls that look at what timers change. The driver assigns it; without
+            one they see the state of the latest `poll`.
         stale: the time from which timers may have changed what such calls look at; see `advance`.
         sent_at_once: after `tcp_send` and `tcp_received`: the handle of the interface by which something left at once,
             or 0. If it did, nothing else waits to be sent, and `soon` is False; the frames are to be taken from the
@@ -186,19 +186,19 @@ class Core:
         self._advance = calls["advance"]
         self._closed: StackClosedError | None = None
         self.clock: Callable[[], float] = _no_clock
-        self.stale = 0.0
+        self.stale: float = 0.0
         self._mac_seed = hashlib.sha256(b"mac" + seed)
         self._event_length = 0
-        self.udp = UdpCalls(self)
-        self.ping = PingCalls(self)
-        self.bridges = BridgeCalls(self)
-        self.routes = RouteCalls(self)
-        self.autoconfiguration = AutoconfigurationCalls(self)
-        self.more = False
-        self.soon = False
-        self.sent_at_once = 0
-        self.send_full = False
-        self.deadline = inf
+        self.udp: UdpCalls = UdpCalls(self)
+        self.ping: PingCalls = PingCalls(self)
+        self.bridges: BridgeCalls = BridgeCalls(self)
+        self.routes: RouteCalls = RouteCalls(self)
+        self.autoconfiguration: AutoconfigurationCalls = AutoconfigurationCalls(self)
+        self.more: bool = False
+        self.soon: bool = False
+        self.sent_at_once: int = 0
+        self.send_full: bool = False
+        self.deadline: float = inf
 
     # --- The loop ---------------------------------------------------------------------------------------------
 
@@ -318,6 +318,14 @@ class Core:
     def statistics(self) -> Statistics:
         """Return what the stack has counted so far."""
         self._call("statistics")
+        return self._figures()
+
+    def counted(self) -> Statistics:
+        """Return what the stack had counted at its latest poll or call. This runs no timer: nothing changes."""
+        self._call_at_once("statistics")
+        return self._figures()
+
+    def _figures(self) -> Statistics:
         at = self._statistics
         figures = tuple(self._instance.words[at : at + abi.STATISTIC_WORDS])
         return Statistics(*figures, memory=len(self._instance.memory))  # type: ignore[misc]
@@ -476,7 +484,7 @@ class Core:
         self._call("tcp_abort", handle)
 
     def tcp_undelivered(self) -> int:
-        """Return of how many connections that were closed, or whose FIN was said, the FIN is not acknowledged yet.
+        """Return how many connections were closed or half-closed and have a FIN that is not acknowledged yet.
 
         Connections of this host with itself are not counted.
         """
@@ -484,7 +492,7 @@ class Core:
 
     def tcp_end(self) -> int:
         """End all connections with other hosts, before this one ends: reset those with data or a FIN that is not
-        acknowledged, and say FIN on the others.
+        acknowledged, and send FIN on the others.
 
         Returns:
             How many there were. Frames that this sends are in the interfaces' buffers at once.

@@ -50,6 +50,9 @@ class Instance:
     def __init__(self, *, module: Any = None, memory_limit: int | None = None, fast: bool = True) -> None:
         self._sandbox: Sandbox = instantiate(module, memory_limit, fast)
         self.death: BaseException | None = None
+        self.memory: Any
+        self.words: Any
+        self.longs: Any
         exports = self._sandbox.exports()
         if missing := [name for name in ("memory", "_initialize", *abi.EXPORTS) if name not in exports]:
             raise ModuleMismatchError(f"lwip.wasm lacks {', '.join(missing)}; run `make wasm`")

@@ -9,6 +9,7 @@
     cable       two interfaces joined
     bridge      taps of one stack joined
     routes      where packets go next
+    drops       log records of what was dropped, by cause
 """
 
 from tcpip_wasm.interfaces.advertise import RouterAdvertiser

@@ -51,8 +51,8 @@ class RouterAdvertiser:
         name_servers: object,
         interval: float,
     ) -> None:
-        self.sent = 0
-        self.closed = False
+        self.sent: int = 0
+        self.closed: bool = False
         self._interface = interface
         self._loop = interface.driver.loop
         self._prefixes = _prefixes(prefix)

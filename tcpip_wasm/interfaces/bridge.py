@@ -40,7 +40,7 @@ class BridgeInterface(Interface):
 
     def __init__(self, driver: Driver, name: str, mtu: int, addresses: list[IPInterface], mac: bytes) -> None:
         super().__init__(driver, name, mtu, addresses, mac)
-        self.mac = mac.hex(":")
+        self.mac: str = mac.hex(":")
         self._ports: list[TapInterface] = []
         self._ageing = AGEING
 

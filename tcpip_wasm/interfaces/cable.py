@@ -16,7 +16,7 @@ class Cable:
     """A cable between two interfaces; made by `connect`. It is the port of both."""
 
     def __init__(self, a: Interface, b: Interface) -> None:
-        self.closed = False
+        self.closed: bool = False
         self._ends = (a, b)
         a.attach(self, far=b)
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
@@ -30,8 +31,11 @@ from tcpip_wasm.errors import NetworkError, StackError, network_error
 from tcpip_wasm.interfaces.addresses import MIN_MTU6, IPInterface
 from tcpip_wasm.interfaces.advertise import RouterAdvertiser
 from tcpip_wasm.interfaces.interface import Interface, lost_frames
+from tcpip_wasm.log_limit import LogLimit
 
 __all__ = ["AutoconfiguredAddress", "Lease"]
+
+_log: Final = logging.getLogger("tcpip_wasm.interfaces")
 
 DEFAULT_TIMEOUT: Final = 30.0
 """Seconds: three DHCP discoveries, or all router solicitations with time for an answer to each."""
@@ -87,6 +91,7 @@ class AutoconfiguredAddress:
 class ConfigurableInterface(Interface):
     """What an Ethernet interface can find out by itself."""
 
+    addresses: tuple[IPInterface, ...]
     _lease: Lease | None = None
     _options: dict[int, bytes]
     _configuring = False
@@ -96,6 +101,7 @@ class ConfigurableInterface(Interface):
 
     def _prepare(self) -> None:
         self._options = {}
+        self._records = LogLimit(_log, lambda: self.driver.loop.time())
         self._automatic: dict[IPv6Address, AutoconfiguredAddress] = {}
         self._states: dict[IPv6Address, int] = {}  # the latest state of each IPv6 address, also of unusable ones
         self._routers: dict[IPv6Address, float] = {}  # until when
@@ -344,6 +350,8 @@ class ConfigurableInterface(Interface):
             calls.start_dhcp(self.handle)
         else:
             calls.stop_dhcp(self.handle)
+            if self._lease is not None:
+                self._log(logging.INFO, "lease of %s released", self._lease.address)
             self._drop_lease()
         self._leasing = wanted
 
@@ -408,6 +416,8 @@ class ConfigurableInterface(Interface):
         elif kind == abi.EVENT_LEASE:
             self._on_lease(payload)
         elif kind == abi.EVENT_LEASE_LOST:
+            if self._lease is not None:
+                self._log(logging.WARNING, "lease of %s from %s lost", self._lease.address, self._lease.server)
             self._drop_lease()
         self._changed()
 
@@ -419,8 +429,10 @@ class ConfigurableInterface(Interface):
             self._states.pop(address, None)
         else:
             self._states[address] = state
-        if state == abi.ADDRESS_DUPLICATE and self._configuring:
-            self._duplicates.append(address)
+        if state == abi.ADDRESS_DUPLICATE:
+            self._log(logging.WARNING, "duplicate address: another host has %s", address)
+            if self._configuring:
+                self._duplicates.append(address)
         if report.given:
             if state == abi.ADDRESS_DUPLICATE:
                 self.addresses = tuple(one for one in self.addresses if one.ip != address)
@@ -428,6 +440,8 @@ class ConfigurableInterface(Interface):
                     self.driver.core.autoconfiguration.remove_address(self.handle, address)
         elif usable and self._following:
             full = IPv6Interface((address, 64))
+            if address not in self._automatic:
+                self._log(logging.INFO, "address %s made from an advertised prefix", full)
             self._automatic[address] = AutoconfiguredAddress(
                 full, _STATES[state], self._until_time(report.preferred), self._until_time(report.valid)
             )
@@ -437,6 +451,7 @@ class ConfigurableInterface(Interface):
 
     def _forget(self, address: IPv6Address) -> None:
         if self._automatic.pop(address, None) is not None:
+            self._log(logging.INFO, "address %s ended", address)
             self.addresses = tuple(one for one in self.addresses if one.ip != address)
 
     def _on_advertisement(self, payload: bytes) -> None:
@@ -444,18 +459,40 @@ class ConfigurableInterface(Interface):
             return
         advertisement = parse_advertisement(payload[abi.ROUTER_ADVERTISEMENT_SIZE :])
         router = self._scoped(IPv6Address(payload[: abi.ROUTER_ADVERTISEMENT_SIZE]))
+        before = list(self._routers)
         self._keep(self._routers, router, advertisement.lifetime, MAX_ROUTERS)
+        self._log_routers(before)
         for server, seconds in advertisement.name_servers:
             self._keep(self._servers, self._scoped(server), seconds, MAX_NAME_SERVERS)
 
     def _keep(self, entries: dict[IPv6Address, float], address: IPv6Address, seconds: int, most: int) -> None:
-        now = self.driver.loop.time()
-        for old in [old for old, until in entries.items() if until <= now]:
-            del entries[old]
+        self._drop_ended(entries)
         if seconds == 0:
             entries.pop(address, None)
         elif address in entries or len(entries) < most:  # later ones wait until an earlier one ends
             entries[address] = self._until_time(seconds)
+
+    def _log(self, level: int, text: str, *arguments: object) -> None:
+        self._records.log(level, f"%s: {text}", self.name, *arguments)
+
+    def _drop_ended(self, entries: dict[IPv6Address, float]) -> None:
+        now = self.driver.loop.time()
+        for old in [old for old, until in entries.items() if until <= now]:
+            del entries[old]
+
+    def _log_routers(self, before: list[IPv6Address]) -> None:
+        for router in before:
+            if router not in self._routers:
+                self._log(logging.WARNING, "router %s lost", router)
+        for router in self._routers:
+            if router not in before:
+                self._log(logging.INFO, "router %s found", router)
+
+    def _look(self) -> None:
+        """Log which routers have ended. Their lifetimes wake nothing, so that it may be noticed late."""
+        before = list(self._routers)
+        self._drop_ended(self._routers)
+        self._log_routers(before)
 
     def _scoped(self, address: IPv6Address) -> IPv6Address:
         return IPv6Address(f"{address}%{self.name}") if address.is_link_local else address
@@ -465,8 +502,9 @@ class ConfigurableInterface(Interface):
 
     def _on_lease(self, payload: bytes) -> None:
         report, options = decode_lease(payload), self._options
+        before = self._lease
         self._drop_lease()
-        self._lease = Lease(
+        self._lease = lease = Lease(
             report.address,
             report.router,
             report.server,
@@ -478,6 +516,8 @@ class ConfigurableInterface(Interface):
             self._until_time(report.seconds),
         )
         self.addresses = (*self.addresses, report.address)
+        news = "renewed" if before is not None and before.address == lease.address else "gained"
+        self._log(logging.INFO, "lease of %s from %s %s for %d s", lease.address, lease.server, news, report.seconds)
 
     def _drop_lease(self) -> None:
         if self._lease is not None:

@@ -26,14 +26,14 @@ _NEARLY_FULL: Final = abi.TRANSMIT_CAPACITY - 2 * abi.MAX_FRAME
 class Port(Protocol):
     """What an interface's frames go to. Records are explained in `engine.frame_buffers`."""
 
-    def transmit(self, records: memoryview) -> int:
+    def transmit(self, records: memoryview, /) -> int:
         """Take whole records off the front and return how many bytes they had; fewer than all is backpressure.
 
         Who took fewer calls the interface's `resume_transmit` when it can take more. The view is valid only during
         this call, which must not write to a connection whose own frames it carries.
         """
 
-    def detached(self, error: Exception | None) -> None:
+    def detached(self, error: Exception | None, /) -> None:
         """The interface has let go of this port: it was removed, or its stack is gone."""
 
 
@@ -43,10 +43,10 @@ class Observer(Protocol):
     What its methods raise goes to the loop's exception handler.
     """
 
-    def observed(self, interface: Interface, outgoing: bool, frame: memoryview) -> None:
+    def observed(self, interface: Interface, outgoing: bool, frame: memoryview, /) -> None:
         """A frame leaves or enters. The view is valid only during this call, which must not call into a stack."""
 
-    def unobserved(self, interface: Interface) -> None:
+    def unobserved(self, interface: Interface, /) -> None:
         """The interface was removed, or its stack is gone."""
 
 
@@ -92,9 +92,9 @@ class Interface:
         self.driver = driver
         self.name = name
         self.mtu = mtu
-        self.addresses = tuple(addresses)
+        self.addresses: tuple[IPInterface, ...] = tuple(addresses)
         self.buffers: FrameBuffers = driver.core.add_interface(self.kind, mtu, mac)
-        self.handle = self.buffers.handle
+        self.handle: int = self.buffers.handle
         self._port: Port | None = None
         self._observers: tuple[Observer, ...] = ()
         self._far: Interface | None = None
@@ -157,6 +157,9 @@ class Interface:
 
     _on_name_servers: Callable[[Interface], None] | None = None
     """Called when `name_servers` or `search` may have changed."""
+
+    def _look(self) -> None:
+        """Log what has ended meanwhile; see `ConfigurableInterface`."""
 
     def _give_back_soon(self) -> bool:
         """Release what was lent, before the stack closes; True if there is something to be sent."""

@@ -116,7 +116,7 @@ class TapInterface(ConfigurableInterface, StreamInterface):
     def __init__(self, driver: Driver, name: str, mtu: int, addresses: list[IPInterface], mac: bytes) -> None:
         self._prepare()
         super().__init__(driver, name, mtu, addresses, mac)
-        self.mac = mac.hex(":")
+        self.mac: str = mac.hex(":")
         self.bridge: BridgeInterface | None = None
 
     def remove(self) -> None:

@@ -154,7 +154,7 @@ class RoutingTable:
     def explained(
         self, error: NetworkError, remote: IPv4Address | IPv6Address | None, scope: int = 0
     ) -> NetworkError:
-        """Return an error of a call with what this table knows of its cause.
+        """Return an error of a call with what this table says of its cause.
 
         ``ENETUNREACH`` also says that a link-local address needs a scope, or which networks there are. A time-out also
         says where nothing is attached to the interface by which packets left.
@@ -165,7 +165,7 @@ class RoutingTable:
             scope: handle of the interface that a link-local address belongs to, or 0.
         """
         if isinstance(error, IcmpError):
-            return error  # it says who has answered
+            return error  # it names the host that has answered
         lacks_scope = remote is not None and remote.version == 6 and remote.is_link_local and not scope
         if error.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH):
             way = None if remote is None else self._way(remote, scope)

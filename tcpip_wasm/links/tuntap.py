@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
+import logging
 import os
 import socket
 import struct
@@ -26,7 +27,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from tcpip_wasm.engine import abi
 
@@ -38,6 +39,8 @@ __all__ = [
     "LinkCounters",
     "open_tuntap",
 ]
+
+_log: Final = logging.getLogger("tcpip_wasm.links")
 
 Kind = Literal["tap", "tun"]
 
@@ -132,7 +135,7 @@ class DescriptorLink:
         Raises:
             RuntimeError: no event loop is running.
         """
-        self.counters = LinkCounters()
+        self.counters: LinkCounters = LinkCounters()
         self.error: Exception | None = None
         self._fd = fd
         self._interface = interface
@@ -150,6 +153,7 @@ class DescriptorLink:
         except BaseException:
             self._loop.remove_reader(fd)
             raise
+        _log.debug("%r: link opened", interface)
 
     @property
     def closed(self) -> bool:
@@ -298,6 +302,10 @@ class DescriptorLink:
             self._loop.remove_writer(self._fd)
         if not self._ended.done():
             self._ended.set_result(None)
+        if problem is None:
+            _log.debug("%r: link closed", self._interface)
+        else:
+            _log.warning("%r: link ended: %s", self._interface, problem)
 
 
 class DatagramSocketLink(DescriptorLink):
@@ -338,7 +346,7 @@ class HostDevice:
     """
 
     def __init__(self, fd: int, name: str, kind: Kind, mtu: int) -> None:
-        self.fd = fd
+        self.fd: int = fd
         self.name = name
         self.kind: Kind = kind
         self.mtu = mtu

@@ -22,7 +22,7 @@ class Cache(Generic[Value]):
 
     def __init__(self, size: int, clock: Callable[[], float]) -> None:
         self.size = size
-        self.evicted = 0
+        self.evicted: int = 0
         self._clock = clock
         self._entries: OrderedDict[Hashable, tuple[float, Value]] = OrderedDict()
 

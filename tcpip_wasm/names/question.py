@@ -6,6 +6,7 @@ cannot plant names that nobody asked for.
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable
 from typing import Final, cast
@@ -17,6 +18,8 @@ from tcpip_wasm.names.exchange import Exchange
 from tcpip_wasm.names.outcome import Outcome
 from tcpip_wasm.names.servers import Server
 from tcpip_wasm.names.statistics import Counters
+
+_log: Final = logging.getLogger("tcpip_wasm.names")
 
 ROUNDS: Final = (1.0, 2.0, 4.0)
 """Seconds to wait for a server in each round over all servers."""
@@ -115,6 +118,7 @@ class Questions:
                 except TimeoutError:
                     counters.timed_out += 1
                     reasons[server] = "no answer"
+                    _log.debug("%s: no answer from %s port %d within %g s", name, *server, seconds)
                     continue
                 except OSError as error:
                     counters.unreachable += 1
@@ -124,6 +128,7 @@ class Questions:
                         return response
                     counters.refused += 1
                     reasons[server] = f"code {response.rcode}"
+                _log.debug("%s: %s port %d: %s", name, *server, reasons[server])
                 servers.remove(server)  # it has said no: asking again would not help
         answers = ", ".join(f"{host} port {port}: {reason}" for (host, port), reason in reasons.items())
         if self._has_servers():

@@ -8,6 +8,7 @@ handed sockets, a clock and a seed, and knows nothing of the host it belongs to.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from tcpip_wasm.errors import NameResolutionError, StackError
+from tcpip_wasm.log_limit import LogLimit
 from tcpip_wasm.names.cache import Cache
 from tcpip_wasm.names.outcome import Found, Outcome
 from tcpip_wasm.names.servers import DNS_PORT, OpenDatagram, OpenStream, Server, parse_servers
@@ -25,6 +27,8 @@ from tcpip_wasm.names.unpredictable import Unpredictable
 if TYPE_CHECKING:
     from tcpip_wasm.names import wire
     from tcpip_wasm.names.question import Questions
+
+_log: Final = logging.getLogger("tcpip_wasm.names")
 
 DEFAULT_SERVER: Final = ("127.0.0.1", DNS_PORT)
 
@@ -96,6 +100,7 @@ class Resolver:
         self.asks_itself = True
         self._questions: Questions | None = None  # once something was asked
         self._counters = Counters()
+        self._records = LogLimit(_log, clock)
         self._wire: Any = None
 
     def __repr__(self) -> str:
@@ -140,11 +145,16 @@ class Resolver:
         taken = parse_servers(servers)[:MAX_SERVERS], _search(search)[:MAX_SEARCH]
         if source not in self._learned and len(self._learned) >= MAX_SOURCES:
             raise ValueError(f"source: {source!r} is one more than {MAX_SOURCES}")
+        if self._learned.get(source) != taken:
+            servers_text = ", ".join(f"{host} port {port}" for host, port in taken[0])
+            search_text = ", ".join(taken[1]) or "empty"
+            self._records.log(logging.INFO, "%s: name servers %s, search list %s", source, servers_text, search_text)
         self._learned[source] = taken
 
     def forget(self, source: object) -> None:
         """Forget what a source told; without effect if it told nothing."""
-        self._learned.pop(source, None)
+        if self._learned.pop(source, None) is not None:
+            self._records.log(logging.INFO, "%s: no name servers any more", source)
 
     def flush(self) -> None:
         """Forget all answers and denials."""

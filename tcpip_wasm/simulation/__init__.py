@@ -13,7 +13,7 @@
     threads    which threads the loop has to wait for
     log        log records that know the virtual time and the host
     names      names of hosts
-    current    which host a piece of code runs on, and for which service
+    current    on which host code runs, and for which service
     owners     which service has opened a socket
     waiting    what tasks wait for, in words
     leftovers  what a scenario has left open

@@ -43,8 +43,8 @@ class Chance:
     """
 
     def __init__(self, seed: str) -> None:
-        self.bytes = random.Random(f"{seed}/urandom")
-        self.state = random.Random(f"{seed}/random").getstate()
+        self.bytes: random.Random = random.Random(f"{seed}/urandom")
+        self.state: tuple[Any, ...] = random.Random(f"{seed}/random").getstate()
 
 
 @contextmanager

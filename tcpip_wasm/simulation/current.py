@@ -1,4 +1,4 @@
-"""Which host a piece of code runs on, and for which service: context variables, which tasks and callbacks inherit.
+"""On which host code runs, and for which service: context variables, which tasks and callbacks inherit.
 
 Owns the variables. `place` holds one life of a host, so that what outlives a crash never gets hold of the restarted
 host.

@@ -81,7 +81,7 @@ class DeadlockError(SimulationError):
 
     def __init__(self, text: str, waiting: Sequence[str] = ()) -> None:
         super().__init__("\n".join([text, *waiting]))
-        self.waiting = tuple(waiting)
+        self.waiting: tuple[str, ...] = tuple(waiting)
 
 
 class TimeLimitError(SimulationError):
@@ -93,7 +93,7 @@ class TimeLimitError(SimulationError):
 
     def __init__(self, text: str, waiting: Sequence[str] = ()) -> None:
         super().__init__("\n".join([text, *waiting]))
-        self.waiting = tuple(waiting)
+        self.waiting: tuple[str, ...] = tuple(waiting)
 
 
 class ScenarioError(SimulationError):
@@ -105,4 +105,4 @@ class ScenarioError(SimulationError):
 
     def __init__(self, text: str, failures: Sequence[BaseException] = ()) -> None:
         super().__init__(text)
-        self.failures = tuple(failures)
+        self.failures: tuple[BaseException, ...] = tuple(failures)

@@ -22,7 +22,6 @@ from tcpip_wasm.simulation.current import service as current_service
 from tcpip_wasm.simulation.link import InterfaceEnd
 from tcpip_wasm.simulation.names import HostNames
 from tcpip_wasm.simulation.owners import OwnedHandlers
-from tcpip_wasm.sockets import TcpTransport
 from tcpip_wasm.stack import NetworkStack, create_stack
 
 if TYPE_CHECKING:
@@ -52,11 +51,11 @@ class Adapter(InterfaceEnd):
         self, host: Host, life: Life, number: int, addresses: Sequence[IPv4Interface | IPv6Interface], mtu: int
     ) -> None:
         self.host = host
-        self.name = f"{host.name}.tap{number}"
-        self.mac = bytes((2, 0, 0, host.number >> 8 & 255, host.number & 255, number)).hex(":")
-        self.addresses = tuple(addresses)
+        self.name: str = f"{host.name}.tap{number}"
+        self.mac: str = bytes((2, 0, 0, host.number >> 8 & 255, host.number & 255, number)).hex(":")
+        self.addresses: tuple[IPv4Interface | IPv6Interface, ...] = tuple(addresses)
         self.mtu = mtu
-        self.linked = False
+        self.linked: bool = False
         super().__init__(self.make(life))
 
     def __repr__(self) -> str:
@@ -138,7 +137,7 @@ class Host:
         self.name = name
         self.number = number
         self.adapters: list[Adapter] = []
-        self.hosts = HostNames(network.names, name)
+        self.hosts: HostNames = HostNames(network.names, name)
         self._services: list[tuple[Service, tuple[Any, ...]]] = []
         self._lives = 0
         self._life: Life | None = None
@@ -340,10 +339,10 @@ class Host:
         handlers = None if self._life is None else self._life.stack.interfaces[0].driver.handlers
         if not isinstance(handlers, OwnedHandlers):
             return 0
-        transports = [one for one in (handlers[handle] for handle in handlers.owners) if isinstance(one, TcpTransport)]
-        for transport in transports:
-            transport.abort()
-        return len(transports)
+        connections: list[Any] = [one for one in handlers.owned() if getattr(one, "is_connection", False)]
+        for connection in connections:
+            connection.abort()
+        return len(connections)
 
     def stop_services(self) -> list[asyncio.Task[Any]]:
         """Cancel the tasks of services, and start none any more; return those that have yet to end."""

@@ -70,9 +70,9 @@ class InterfaceEnd:
     def __init__(self, interface: Interface) -> None:
         if not isinstance(interface, StreamInterface):
             raise TypeError(f"a link ends in taps, tuns and switches, not in {type(interface).__name__}")
-        self.header = interface.overhead
+        self.header: int = interface.overhead
         self.interface: Interface | None = None
-        self.dropped = 0
+        self.dropped: int = 0
         self._send: Callable[[bytes], None] | None = None
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -195,7 +195,7 @@ class Link:
         loop = loop or asyncio.get_running_loop()
         both = settings or LinkSettings()
         self.name = name
-        self.closed = False
+        self.closed: bool = False
         if a is b:
             raise ValueError(f"{a!r} cannot be linked to itself")
         self.a: LinkEnd = InterfaceEnd(a) if isinstance(a, Interface) else a
@@ -221,8 +221,8 @@ class Link:
                     header=far.header,
                 )
 
-            self.a_to_b = channel("a_to_b", a_to_b, self.b)
-            self.b_to_a = channel("b_to_a", b_to_a, self.a)
+            self.a_to_b: Channel = channel("a_to_b", a_to_b, self.b)
+            self.b_to_a: Channel = channel("b_to_a", b_to_a, self.a)
             self.a.plug(self.a_to_b.send)
             self.b.plug(self.b_to_a.send)
         except BaseException:

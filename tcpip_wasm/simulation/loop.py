@@ -155,12 +155,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(
         self, *, limit: float | None = None, real_limit: float = REAL_LIMIT, collect: bool = False
     ) -> None:
-        self.numbers = itertools.count(1)
+        self.numbers: itertools.count[int] = itertools.count(1)
         self._now = 0
         self.limit = limit
         self.real_limit = real_limit
         self.seed: int | str | None = None
-        self.turns = self.jumps = 0
+        self.turns: int = 0
+        self.jumps: int = 0
         self._at_once = 0
         self._collect = collect
         self._jobs: deque[tuple[Future[Any], asyncio.Future[Any]]] = deque()

@@ -10,7 +10,7 @@ import errno
 import inspect
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 from math import inf
 from random import Random
@@ -63,12 +63,12 @@ class Network:
             raise TypeError(f"a network needs a VirtualLoop, and a {type(loop).__name__} is running; use run()")
         self.seed = seed
         self.loop = loop
-        self.names = HostsTable()
+        self.names: HostsTable = HostsTable()
         self.hosts: dict[str, Host] = {}
         self.links: dict[str, Link] = {}
         self.switches: dict[str, Switch] = {}
-        self.parted = False
-        self.context = copy_context()
+        self.parted: bool = False
+        self.context: Context = copy_context()
         self.context.run(place.set, None)
         self.on_failure: Callable[[BaseException], None] | None = None
         self._trace = Trace(limit=0 if trace == "digest" else None, about=self)

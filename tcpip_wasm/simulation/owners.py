@@ -32,9 +32,13 @@ class OwnedHandlers(dict[int, Handler]):
             self.owners[handle] = owner
 
     def pop(self, handle: int, *default: Any) -> Any:
-        """Forget a handler, and who has opened it."""
+        """Remove a handler, and the service that has opened it."""
         self.owners.pop(handle, None)
         return super().pop(handle, *default)
+
+    def owned(self) -> list[Handler]:
+        """Return the handlers that services have."""
+        return [self[handle] for handle in self.owners]
 
     def get(self, handle: int, default: Handler | None = None) -> Handler | None:  # type: ignore[override]
         """Return a handler, and let what it does belong to the service that has opened it."""

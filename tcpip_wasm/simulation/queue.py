@@ -48,7 +48,7 @@ class Queue(Generic[T]):
         self._packets = packets
         self._most_bytes = most_bytes
         self._waiting: deque[tuple[int, T]] = deque()
-        self.bytes = 0
+        self.bytes: int = 0
 
     def __len__(self) -> int:
         return len(self._waiting)

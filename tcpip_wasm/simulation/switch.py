@@ -115,7 +115,9 @@ class Switch:
         self._floods = 0
         self.allows: Callable[[SwitchPort, SwitchPort], bool] | None = None
         self.on_refused: Callable[[SwitchPort, bytes], None] | None = None
-        self.forwarded = self.flooded = self.dropped = 0
+        self.forwarded: int = 0
+        self.flooded: int = 0
+        self.dropped: int = 0
 
     def __repr__(self) -> str:
         return f"<Switch {self.name}, {len(self._ports)} ports>"

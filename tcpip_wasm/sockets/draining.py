@@ -1,7 +1,7 @@
 """The end of a stack's connections: what was accepted leaves first, and then each peer is notified.
 
-Owns which connections a closing stack waits for, and for how long. These are the ones that the program has closed, or
-has said FIN on: their data and their FIN are to be acknowledged. Connections that the program still holds go on
+Owns which connections a closing stack waits for, and for how long. These are the ones that the program has closed or
+half-closed: their data and their FIN are to be acknowledged. Connections that the program still holds go on
 meanwhile, and nothing waits for them, since more may follow at any time. At the end all that is not delivered is reset.
 """
 
@@ -35,7 +35,7 @@ def _finishes(transport: Any) -> bool:
 
 
 class _Undelivered:
-    """Finds out, again and again, whether something is yet to be delivered."""
+    """Returns, at each call, whether something is yet to be delivered."""
 
     def __init__(self, driver: Driver, attached: Callable[[], bool]) -> None:
         self._driver = driver
@@ -60,7 +60,7 @@ async def drain(driver: Driver, seconds: float, attached: Callable[[], bool]) ->
     Args:
         driver: the stack's.
         seconds: how long at most, by the loop's clock.
-        attached: whether anything takes the frames that leave; where nothing does, waiting is in vain.
+        attached: whether anything takes the frames that leave; where nothing does, nothing can be delivered.
 
     It does not wait at all, not even for the next loop iteration, where nothing is to be delivered.
     """

@@ -6,6 +6,7 @@ interface is called, is the stack's to say.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Any, Final
@@ -30,8 +31,8 @@ class Endpoints:
     Args:
         resolve: reads a host.
         scope_name: turns the handle of an interface into its name.
-        interface: turns an own address or the number of an interface into its handle; 0 stays 0.
-        explain: adds to an error what the routing table knows of its cause, see `RoutingTable.explained`.
+        interface: returns the handle of an interface for one of its addresses or its number; 0 stays 0.
+        explain: adds to an error what the routing table says of its cause, see `RoutingTable.explained`.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Endpoints:
         return record
 
     def explained(self, error: OSError, remote: bytes | None) -> OSError:
-        """Return an error of a call with what the routing table knows of its cause.
+        """Return an error of a call with what the routing table says of its cause.
 
         Args:
             error: what the call raised.
@@ -109,3 +110,9 @@ class Endpoints:
             self._decoded.clear()
         self._decoded[record] = decoded
         return decoded
+
+
+def peer_text(transport: asyncio.BaseTransport) -> str:
+    """Return the peer of a transport for a log record."""
+    peer = transport.get_extra_info("peername")
+    return "?" if peer is None else f"{peer[0]} port {peer[1]}"

@@ -54,7 +54,6 @@ class Option(NamedTuple):
     reset: bool = False
 
 
-_KEPT: Final = Option()
 _FLAG: Final = Option(flag=True)
 _FIXED: Final = Option(fixed=True)
 
@@ -209,8 +208,8 @@ class Values:
         self.family = family
         self.given: dict[Key, int] = {}
         self.linger: int | None = None
-        self.waits = 0
-        self.group_address = bytes(4)
+        self.waits: int = 0
+        self.group_address: bytes = bytes(4)
 
     def copy(self) -> Values:
         """Return what a connection takes over from its listener."""
@@ -224,7 +223,7 @@ class Values:
         return bool(self.given.get(key, 0))
 
     def share(self) -> int:
-        """Return the bits of the ABI for the ports that the socket wants to share."""
+        """Return the bits of the ABI for whether the socket shares its port."""
         reuse = abi.SHARE_PORT if self.flag(REUSE_PORT) else 0
         return reuse | (abi.SHARE_ADDRESS if self.flag(REUSE_ADDRESS) and self.kind == socket.SOCK_DGRAM else 0)
 

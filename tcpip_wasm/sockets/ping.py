@@ -94,8 +94,8 @@ class PingSession:
         self._room: asyncio.Future[None] | None = None
         self._end_error: StackError | NetworkError | None = None
         self._sequence = 0
-        self.host = self._name(address, scope)
-        self.identifier = self._ping.identifier(self._handle)
+        self.host: str = self._name(address, scope)
+        self.identifier: int = self._ping.identifier(self._handle)
         self.ttl = ttl
         driver.handlers[self._handle] = self
 

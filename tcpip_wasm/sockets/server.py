@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import Address
 from tcpip_wasm.errors import StackError
+from tcpip_wasm.sockets.endpoints import peer_text
 from tcpip_wasm.sockets.options import REUSE_PORT
 from tcpip_wasm.sockets.stand_in import ListeningSocket
 from tcpip_wasm.sockets.transport import TcpTransport
+
+_log: Final = logging.getLogger("tcpip_wasm.sockets")
 
 _Own = tuple[Address | None, int]
 """An own address, None for all of them, and the handle of its scope or 0."""
@@ -65,7 +69,7 @@ class TcpServer(asyncio.AbstractServer):
         self._handles: dict[int, _Own] = {}
         self._held: list[_Own] = []  # where `start_serving` will listen
         self._backlog = backlog
-        self.port = port
+        self.port: int = port
         self._listen(addresses)
 
     def _listen(self, addresses: list[_Own]) -> None:
@@ -76,6 +80,7 @@ class TcpServer(asyncio.AbstractServer):
                 self.port = core.tcp_local_port(handle)
                 self._handles[handle] = own
                 self._driver.handlers[handle] = self
+                _log.debug("listening on %s port %d", self._host(own), self.port)
         except BaseException:
             self._let_go()
             raise
@@ -130,6 +135,7 @@ class TcpServer(asyncio.AbstractServer):
         if protocol is None:
             self._driver.core.tcp_abort(value)
             self._driver.wake()
+            _log.debug("port %d: connection refused by the program", self.port)
             return
         transport = TcpTransport(
             self._driver, value, protocol, endpoints=payload, scope_name=self._scope_name
@@ -140,6 +146,8 @@ class TcpServer(asyncio.AbstractServer):
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if not self._hold_backlog:
             transport._leave_backlog()
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("port %d: connection accepted from %s", self.port, peer_text(transport))
         transport._begin()
 
     def adopt(self, transport: TcpTransport) -> None:
@@ -215,7 +223,8 @@ class TcpServer(asyncio.AbstractServer):
 
     def _let_go(self) -> None:
         handles, self._handles = self._handles, {}
-        for handle in handles:
+        for handle, own in handles.items():
+            _log.debug("no longer listening on %s port %d", self._host(own), self.port)
             if self._driver.error is None:
                 self._driver.handlers.pop(handle, None)
                 self._driver.core.tcp_close(handle)

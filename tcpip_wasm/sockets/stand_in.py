@@ -198,14 +198,14 @@ class ListeningSocket(StandIn):
 
 
 class DatagramTransportSocket(StandIn):
-    """The stand-in for a UDP socket.
+    """What `get_extra_info("socket")` of a UDP socket returns.
 
     Args:
         transport: of the socket.
     """
 
-    type = socket.SOCK_DGRAM
-    proto = socket.IPPROTO_UDP
+    type: socket.SocketKind = socket.SOCK_DGRAM
+    proto: int = socket.IPPROTO_UDP
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport

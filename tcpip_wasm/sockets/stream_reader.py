@@ -172,5 +172,5 @@ def take_unread(protocol: asyncio.BaseProtocol) -> bytes:
         return b""
     data = bytes(reader._buffer)
     reader._buffer.clear()
-    reader._paused = False  # whoever takes the data resumes reading
+    reader._paused = False  # the caller, which takes the data, resumes reading
     return data

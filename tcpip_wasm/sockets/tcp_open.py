@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from tcpip_wasm.arguments import check_int, check_port
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import Address, abi
+from tcpip_wasm.interfaces.interface import MOST_NAMED
 from tcpip_wasm.interfaces.routes import RoutingTable
 from tcpip_wasm.sockets.connect import Candidate, connect_first
 from tcpip_wasm.sockets.connection import TcpListener
+from tcpip_wasm.sockets.endpoints import peer_text
 from tcpip_wasm.sockets.server import TcpServer
 from tcpip_wasm.sockets.tls import Tls, discard, secured
 from tcpip_wasm.sockets.tls_connection import Handshakes
+
+_log: Final = logging.getLogger("tcpip_wasm.sockets")
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 Addresses = list[tuple[Address | None, int]]
@@ -61,10 +66,14 @@ class TcpOpener:
                 scope_name=self._scope_name,
                 all_errors=all_errors,
             )
-        except BaseException:
+        except BaseException as error:
             if wrapper:
                 discard(wrapper)
+            if isinstance(error, OSError):
+                _log.debug("connect to %s port %d failed: %s", _text(candidates), port, error)
             raise
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("connected to %s", peer_text(transport))
         return (await secured(wrapper, waiter) if wrapper else transport), protocol
 
     def serve(
@@ -111,6 +120,10 @@ class TcpOpener:
         most = min(check_int("backlog", backlog, 1, sys.maxsize), abi.MAX_BACKLOG)
         handshakes = Handshakes(tls, self._driver.loop, most)
         return TcpListener(lambda factory: self.serve(factory, addresses, port, most), handshakes, most)
+
+
+def _text(candidates: Sequence[Candidate]) -> str:
+    return ", ".join(str(one.remote) for one in candidates[:MOST_NAMED])
 
 
 def _wrapped(tls: Tls, loop: asyncio.AbstractEventLoop, factory: Callable[[], Any]) -> asyncio.BaseProtocol:

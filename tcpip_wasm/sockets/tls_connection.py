@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 from tcpip_wasm.errors import StreamClosedError
 from tcpip_wasm.sockets.connection import StreamEnds
 from tcpip_wasm.sockets.tls import Tls
+from tcpip_wasm.sockets.transport import TcpTransport
 
 HIGH_WATER: Final = 256 * 1024
 """Bytes of plain text that wait to be read before the connection is held back; one piece of as many may follow."""
@@ -35,7 +36,7 @@ class TlsEnds(StreamEnds):
         self._missed = False  # the peer had more to say
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(Any, transport)
+        self.transport: TcpTransport = cast(Any, transport)
         self._carrier = cast(Any, transport)._ssl_protocol._transport
 
     def data_received(self, data: bytes) -> None:
@@ -119,7 +120,7 @@ class Handshakes:
         self._loop = loop
         self._most = most
         self._under_way: dict[asyncio.Future[None], Any] = {}
-        self.given_up = 0
+        self.given_up: int = 0
 
     def __len__(self) -> int:
         return len(self._under_way)

@@ -17,44 +17,22 @@ from asyncio.constants import _SendfileMode
 from asyncio.sslproto import SSLProtocol
 from asyncio.transports import _FlowControlMixin
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, cast
-from weakref import ref
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi, decode_endpoint, error_for
 from tcpip_wasm.errors import NetworkError, StackClosedError, StackError, network_error
 from tcpip_wasm.sockets.handlers import expect_the_end
+from tcpip_wasm.sockets.payload import CHUNK, HIGH_WATER, chunks, flat, water_marks
 from tcpip_wasm.sockets.stand_in import TransportSocket
 from tcpip_wasm.sockets.stream_reader import take_unread
-
-HIGH_WATER: Final = 64 * 1024
-"""Bytes: asyncio's default for its own sockets. The low-water mark is a quarter of it."""
+from tcpip_wasm.sockets.weak_handler import WeakHandler, abort_unused
 
 CREDIT: Final = 60_000
 """Bytes handed up before the core hears of it: one call for a large piece, none for a request and its answer. Less than
 65,535, the whole window of a peer without window scaling, which would wait for ever (RFC 7323, section 2)."""
-
-
-def water_marks(high: int | None, low: int | None) -> tuple[int, int]:
-    """Return what `set_write_buffer_limits` means by its arguments, as asyncio does: the high and the low mark.
-
-    Raises:
-        ValueError: not ``high >= low >= 0``.
-    """
-    if high is None:
-        high = HIGH_WATER if low is None else 4 * low
-    if low is None:
-        low = high // 4
-    if not high >= low >= 0:
-        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-    return high, low
-
-
-PIECE: Final = 65536
-"""Bytes handed up at once at most: what programs most often read at once, and then need not cut."""
-
 
 _STREAM_EOF: Final = asyncio.StreamReaderProtocol.eof_received
 
@@ -87,7 +65,7 @@ class TcpTransport(_FlowControlMixin):
 
     Attributes:
         connected: a future that is done once the connection is open, or fails; only for connections made here.
-        explained: adds to an error what the routing table knows of its cause; only for connections made here.
+        explained: adds to an error what the routing table says of its cause; only for connections made here.
         end_error: why the connection ended, a turn of the loop before `connection_lost` tells the protocol; or None.
         auto_credit: whether data counts as read once the protocol has it. A consumer that queues it sets this to
             False and calls `credit` when somebody has read.
@@ -142,7 +120,7 @@ class TcpTransport(_FlowControlMixin):
         self.end_error: BaseException | None = None
         self.on_lost: Any = None
         self._socket: TransportSocket | None = None
-        self._weakly: _Weakly | None = None
+        self._weakly: WeakHandler | None = None
         self.set_protocol(protocol)
         driver.handlers[handle] = self
 
@@ -151,7 +129,7 @@ class TcpTransport(_FlowControlMixin):
             return
         warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=2)
         with suppress(RuntimeError):  # the loop is closed; rubbish is collected in any thread
-            self._loop.call_soon_threadsafe(_abort_forgotten, self._driver, self._handle)
+            self._loop.call_soon_threadsafe(abort_unused, self._driver, self._handle)
 
     def __repr__(self) -> str:
         state = "closed" if self._lost else "closing" if self._closing else "open"
@@ -165,7 +143,7 @@ class TcpTransport(_FlowControlMixin):
         if kind == abi.EVENT_DATA:
             self._data_run = self._driver.told
             if self._reading_paused or self._arrived:
-                self._arrived.extend(_pieces(payload))
+                self._arrived.extend(chunks(payload))
             elif not self._closing:
                 self._deliver(payload)
         elif kind == abi.EVENT_WRITABLE:
@@ -206,7 +184,7 @@ class TcpTransport(_FlowControlMixin):
     def _leave_backlog(self) -> None:
         """The application has accepted it: its place in the listener's backlog is free."""
         if not self._lost and self._core.tcp_accepted(self._handle):
-            self._driver.wake()  # only a poll hands up who waits for that place
+            self._driver.wake()  # only a poll reports the connection that waits for that place
 
     def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone: the protocol loses its connection."""
@@ -220,7 +198,7 @@ class TcpTransport(_FlowControlMixin):
         """Hand data up, in pieces; what is left when the protocol pauses reading waits for it."""
         given = len(data)
         try:
-            if given <= PIECE and not self._buffered:
+            if given <= CHUNK and not self._buffered:
                 self._protocol.data_received(bytes(data))
             else:
                 given = self._deliver_pieces(data)
@@ -239,12 +217,12 @@ class TcpTransport(_FlowControlMixin):
         given, size = 0, len(data)
         while given < size and not self._closing:
             if self._reading_paused:
-                self._arrived.extendleft(reversed(list(_pieces(data[given:]))))
+                self._arrived.extendleft(reversed(list(chunks(data[given:]))))
                 break
             if self._buffered:
                 given += self._fill(memoryview(data)[given:])
             else:
-                piece = bytes(data[given : given + PIECE])
+                piece = bytes(data[given : given + CHUNK])
                 given += len(piece)
                 self._protocol.data_received(piece)
         return given
@@ -309,7 +287,7 @@ class TcpTransport(_FlowControlMixin):
             self._reading_paused = True
             if self._made and not self._waiting:
                 if self._weakly is None:
-                    self._weakly = _Weakly(self)
+                    self._weakly = WeakHandler(self)
                 self._driver.handlers[self._handle] = self._weakly
 
     def resume_reading(self) -> None:
@@ -336,7 +314,7 @@ class TcpTransport(_FlowControlMixin):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send data; it is copied before this returns. Raises TypeError for anything but bytes."""
         if type(data) is not bytes:
-            data = _flat(data)
+            data = flat(data)
         if self._eof_wanted:
             raise RuntimeError("Cannot call write() after write_eof()")
         if self._closing:
@@ -541,7 +519,7 @@ class TcpTransport(_FlowControlMixin):
         self._eof_arrived |= self._eof_told
         if data:
             self._uncredited -= len(data)
-            self._arrived.extendleft(reversed(list(_pieces(data))))
+            self._arrived.extendleft(reversed(list(chunks(data))))
         if (data or self._eof_arrived) and not self._reading_paused:
             self._loop.call_soon(self._deliver_arrived)
 
@@ -589,7 +567,7 @@ class TcpTransport(_FlowControlMixin):
 
     @property
     def is_finishing(self) -> bool:
-        """Whether the program has closed it, or said FIN, and the core has not yet taken all that was written."""
+        """Whether the program has closed or half-closed it, and the core has not yet taken all that was written."""
         return bool(self._waiting) and (self._closing or self._eof_wanted)
 
     @property
@@ -603,44 +581,3 @@ class TcpTransport(_FlowControlMixin):
     def would_read(self) -> bool:
         """Whether a socket of this connection would be readable: something waits for `resume_reading`, or it ended."""
         return bool(self._arrived) or self._eof_arrived or self._eof_told or self._closing
-
-
-class _Weakly:
-    """Answers for a transport's handle without keeping the transport alive."""
-
-    is_connection = True
-
-    def __init__(self, transport: TcpTransport) -> None:
-        self._transport = ref(transport)
-
-    def _on_event(self, kind: int, value: int, payload: Any) -> None:
-        """See `Handler`."""
-        transport = self._transport()
-        if transport is not None:
-            transport._on_event(kind, value, payload)
-
-    def _on_stack_gone(self, error: StackError) -> None:
-        """See `Handler`."""
-        transport = self._transport()
-        if transport is not None:
-            transport._on_stack_gone(error)
-
-
-def _abort_forgotten(driver: Driver, handle: int) -> None:
-    if driver.error is None and isinstance(driver.handlers.get(handle), _Weakly):
-        del driver.handlers[handle]
-        driver.core.tcp_abort(handle)
-        driver.wake()
-
-
-def _flat(data: object) -> bytes | memoryview:
-    """Return what was given to be written as bytes in a row; raise TypeError if it is something else."""
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
-    view = memoryview(data)
-    return view if view.format == "B" and view.ndim == 1 and view.c_contiguous else view.tobytes()
-
-
-def _pieces(data: bytes | memoryview) -> Iterator[bytes]:
-    for start in range(0, len(data), PIECE):
-        yield bytes(data[start : start + PIECE])

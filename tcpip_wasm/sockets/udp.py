@@ -83,7 +83,7 @@ class UdpSocket:
         self._end_error: StackError | None = None
         self._reported: OSError | None = None
         self._ends = _Ends(self)
-        self.dropped = 0
+        self.dropped: int = 0
         self.readable: ReadableStream[UdpDatagram] = ReadableStream(self._ends)
         self.writable: WritableStream[UdpDatagram] = WritableStream(self._ends)
         driver.handlers[handle] = self

@@ -55,7 +55,7 @@ class UdpOpener:
         routing: the stack's routes.
         resolve: reads an address.
         scope_name: turns the handle of an interface into its name.
-        interface: turns an own address or the number of an interface into its handle.
+        interface: returns the handle of an interface for one of its addresses or its number.
         look_up: turns a name into an address.
     """
 

@@ -18,8 +18,8 @@ from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import DATAGRAM_DATA, abi, decode_endpoint, error_for
 from tcpip_wasm.errors import StackError, network_error
 from tcpip_wasm.sockets.endpoints import Endpoints
+from tcpip_wasm.sockets.payload import HIGH_WATER, water_marks
 from tcpip_wasm.sockets.stand_in import DatagramTransportSocket
-from tcpip_wasm.sockets.transport import HIGH_WATER, water_marks
 
 MOST_WAITING: Final = 1024 * 1024
 """Bytes of datagrams that wait for the interface at most, for a protocol that does not heed `pause_writing`."""

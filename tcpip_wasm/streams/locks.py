@@ -20,7 +20,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
-        self.waiting = 0
+        self.waiting: int = 0
 
     async def __aenter__(self) -> None:
         self.waiting += 1

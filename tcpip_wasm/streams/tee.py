@@ -23,8 +23,8 @@ class Tee(Generic[T]):
 
     def __init__(self, parent: ReadableStream[T]) -> None:
         self.parent = parent
-        self.changed = Signal()
-        self.branches = (_Branch(self), _Branch(self))
+        self.changed: Signal = Signal()
+        self.branches: tuple[_Branch[T], _Branch[T]] = (_Branch(self), _Branch(self))
         self.branches[0].other, self.branches[1].other = self.branches[1], self.branches[0]
         self._waiter: asyncio.Task[None] | None = None
 

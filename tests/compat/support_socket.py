@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tcpip_wasm.compat import StackThread
+from tcpip_wasm.compat import StackThread, polyfill_socket
 from tcpip_wasm.compat import socket as stand_in
 from tests import support_stacks
 
@@ -32,6 +32,18 @@ def network(kind: str) -> Iterator[Any]:
             yield stand_in
         finally:
             stand_in.leave(host)
+
+
+@contextmanager
+def polyfilled(kind: str) -> Iterator[None]:
+    """Let the `socket` module be the machine's (``kernel``), or a new stack's (``stack``), for a block."""
+    if kind == "kernel":
+        yield
+        return
+    machine = real.socket
+    with StackThread(loop_factory=support_stacks.loop_factory) as thread, polyfill_socket(thread):
+        assert real.socket is not machine
+        yield
 
 
 class Background:

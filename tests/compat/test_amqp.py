@@ -5,30 +5,17 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tcpip_wasm.compat import StackThread, polyfill_socket
-from tests import support_stacks
-from tests.compat.support_socket import BOUND, Background
+from tests.compat.support_socket import BOUND, Background, polyfilled
 
 transport = pytest.importorskip("amqp.transport")
 
 FRAME_END = 0xCE
 SIZES = (0, 1, 131_064, 5)
 """Bytes of the payloads that are exchanged; the third fills the largest frame of RabbitMQ's default."""
-
-
-@contextlib.contextmanager
-def network(kind: str) -> Iterator[None]:
-    """Let the `socket` module be the machine's, or a new stack's."""
-    if kind == "kernel":
-        yield
-        return
-    with StackThread(loop_factory=support_stacks.loop_factory) as thread, polyfill_socket(thread):
-        yield
 
 
 def exactly(sock: Any, count: int) -> bytes:
@@ -60,7 +47,7 @@ def serve(listener: Any) -> tuple[bytes, list[int]]:
 @pytest.mark.parametrize("kind", ["kernel", "stack"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_connects_and_exchanges_frames(kind: str, host: str) -> None:
-    with network(kind), contextlib.ExitStack() as stack:
+    with polyfilled(kind), contextlib.ExitStack() as stack:
         address = "::1" if ":" in host else "127.0.0.1"
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = stack.enter_context(socket.create_server((address, 0), family=family))
@@ -81,7 +68,7 @@ def test_connects_and_exchanges_frames(kind: str, host: str) -> None:
 
 
 def test_options_are_what_it_has_set() -> None:
-    with network("stack"), socket.create_server(("127.0.0.1", 0)) as listener:
+    with polyfilled("stack"), socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         options = {socket.TCP_USER_TIMEOUT: 4000, socket.TCP_KEEPIDLE: 33, socket.TCP_KEEPCNT: 3}
         client = transport.TCPTransport(f"127.0.0.1:{port}", connect_timeout=BOUND, socket_settings=options)

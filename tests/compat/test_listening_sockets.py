@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import errno
 import socket
@@ -239,6 +240,35 @@ def test_both_families() -> None:
     run(main())
 
 
+def test_shared_ports() -> None:
+    """Sockets with ``SO_REUSEPORT`` share a port, and connections are spread; without it another is refused."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def accept(sock: socket.socket) -> None:
+            while True:
+                accepted, _ = await loop.sock_accept(sock)
+                with accepted:
+                    await loop.sock_sendall(accepted, b"accepted")
+
+        async with pair() as two:
+            with two.b.polyfill(), new_socket() as served, new_socket() as listening, new_socket() as other:
+                for one in (served, listening):
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                    one.bind((two.host, 80))
+                server = await asyncio.start_server(upper, sock=served)
+                listening.listen()
+                with pytest.raises(OSError, match="in use"):
+                    other.bind((two.host, 80))
+                accepting = asyncio.create_task(accept(listening))
+                assert {await ask(two.a, two.host, 80) for _ in range(24)} == {b"QUESTION\n", b"accepted"}
+                accepting.cancel()
+                server.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize("port", [0, 5353])
 def test_datagrams(port: int) -> None:
     async def main() -> None:
@@ -251,6 +281,7 @@ def test_datagrams(port: int) -> None:
                 assert here[1] == port or not port
                 with new_socket(kind=socket.SOCK_DGRAM) as machine, machine_network():
                     machine.bind(("127.0.0.1", here[1]))  # which the machine has free
+                    assert _socket.socket.getsockname(machine) == ("127.0.0.1", here[1]), "bound on the machine"
                 waiting = asyncio.create_task(loop.sock_recvfrom(sock, 100))
                 await turns(3)
                 transport, _ = await two.a.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=here)

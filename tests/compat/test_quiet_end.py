@@ -152,7 +152,7 @@ def test_pending_calls_of_others_raise() -> None:
 
 
 def test_protocols_handshakes_listeners_and_datagrams() -> None:
-    """Neighbours of the handlers: each is told, and none is reported."""
+    """Other users of a connection: each raises, and none is reported."""
 
     async def main() -> None:
         lost: list[BaseException | None] = []

@@ -89,7 +89,7 @@ def packet(kind: int, body: bytes) -> bytes:
 
 
 async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Serve one client of MQTT 3.1.1, which hears what it publishes at QoS 0."""
+    """Serve one client of MQTT 3.1.1, which receives what it publishes at QoS 0."""
     try:
         while True:
             kind, length = await reader.readexactly(2)
@@ -174,7 +174,7 @@ def test_hypercorn() -> None:
 
 class _Forwards(asyncssh.SSHServer):
     def connection_requested(self, *_: Any) -> bool:
-        """Let everybody reach everything."""
+        """Allow every connection."""
         return True
 
 

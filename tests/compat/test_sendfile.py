@@ -95,7 +95,7 @@ async def connected(
 
 
 async def stuck(transport: Any) -> None:
-    """Wait until a transport takes no more from who sends a file, and the peer none from the transport."""
+    """Wait until a transport takes no more of a file, and the peer none from the transport."""
     paused = 0
     while paused < 300:
         await asyncio.sleep(0)

@@ -12,9 +12,8 @@ import subprocess
 import sys
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,13 @@ from tcpip_wasm import MachineNetworkError, TcpipError, create_stack
 from tcpip_wasm.compat import StackThread, machine_network, polyfill_socket
 from tcpip_wasm.compat import run as compat_run
 from tests.compat.support_socket import BOUND, Background
+from tests.support_outside import unreached_server
 from tests.support_stacks import pair, run
 
 TCP = (socket.AF_INET, socket.SOCK_STREAM)
 RealSocket = socket.socket
 real_getaddrinfo = socket.getaddrinfo
 real_gethostbyname = socket.gethostbyname
-
-
-@contextmanager
-def kernel_server() -> Iterator[tuple[str, int]]:
-    """A server of the machine that must see nobody."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        yield server.getsockname()
-        with pytest.raises(BlockingIOError):
-            server.accept()
 
 
 def connect_real(address: Any) -> None:
@@ -116,7 +106,7 @@ def test_under_the_loop_s_polyfill(call: str) -> None:
     """In the loop's thread, in the executor's threads, and in a thread that was there before."""
 
     async def main() -> None:
-        with ThreadPoolExecutor() as pool, kernel_server() as address:
+        with ThreadPoolExecutor() as pool, unreached_server() as address:
             pool.submit(int).result()  # its thread is there
             async with await create_stack() as stack:
                 with stack.polyfill(strict=True):
@@ -142,7 +132,7 @@ def test_bind_and_listen_in_other_threads(call: str) -> None:
 
 @each_call
 def test_under_the_socket_polyfill(call: str) -> None:
-    with kernel_server() as address, StackThread() as thread, polyfill_socket(thread, strict=True):
+    with unreached_server() as address, StackThread() as thread, polyfill_socket(thread, strict=True):
         refused(call, address)
         Background(refused, call, address).result()
 
@@ -170,7 +160,7 @@ def test_what_the_stack_serves_is_not_refused() -> None:
                 with socket.socket() as sock:
                     sock.bind(("127.0.0.1", 0))
                 assert (await loop.getaddrinfo("localhost", 80))[0][4][1] == 80
-                assert socket.getaddrinfo("10.0.0.1", "http")[0][4] == ("10.0.0.1", 80)  # which asks nobody
+                assert socket.getaddrinfo("10.0.0.1", "http")[0][4] == ("10.0.0.1", 80)  # numeric: no server is asked
                 assert socket.getservbyname("http") == 80
                 left, right = socket.socketpair()
                 left.send(b"x")
@@ -329,7 +319,7 @@ def test_the_error_can_be_pickled() -> None:
 
 
 def test_urllib_says_what_refused_it() -> None:
-    with kernel_server() as (_, port), warnings.catch_warnings():
+    with unreached_server() as (_, port), warnings.catch_warnings():
 
         async def main() -> None:
             async with await create_stack() as stack:

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tcpip_wasm.compat import StackThread, polyfill_socket
-from tests import support_stacks
-from tests.compat.support_socket import BOUND
+from tests.compat.support_socket import BOUND, polyfilled
 from tests.support import payload
 
 trio = pytest.importorskip("trio")
 
 MACHINE_SOCKET = socket.socket
 HOSTS = {"v4": "127.0.0.1", "v6": "::1"}
-
-
-@contextlib.contextmanager
-def network(kind: str) -> Iterator[None]:
-    """Let the `socket` module be the machine's, or a new stack's."""
-    if kind == "kernel":
-        yield
-        return
-    with StackThread(loop_factory=support_stacks.loop_factory) as thread, polyfill_socket(thread):
-        assert socket.socket is not MACHINE_SOCKET
-        yield
 
 
 def run(main: Any, *arguments: Any) -> None:
@@ -71,7 +56,7 @@ async def send(stream: Any, data: bytes) -> None:
 @pytest.mark.parametrize("kind", ["kernel", "stack"])
 @pytest.mark.parametrize("family", list(HOSTS))
 def test_a_server_and_its_clients(kind: str, family: str) -> None:
-    with network(kind):
+    with polyfilled(kind):
         run(talk, HOSTS[family])
 
 
@@ -94,7 +79,7 @@ async def datagrams(family: str) -> None:
 @pytest.mark.parametrize("kind", ["kernel", "stack"])
 @pytest.mark.parametrize("family", list(HOSTS))
 def test_datagrams(kind: str, family: str) -> None:
-    with network(kind):
+    with polyfilled(kind):
         run(datagrams, family)
 
 
@@ -110,7 +95,7 @@ async def refused() -> None:
 
 @pytest.mark.parametrize("kind", ["kernel", "stack"])
 def test_errors(kind: str) -> None:
-    with network(kind):
+    with polyfilled(kind):
         run(refused)
 
 
@@ -118,8 +103,8 @@ def test_trio_is_as_it_was_afterwards() -> None:
     from trio._socket import _SocketType
 
     before = _SocketType._nonblocking_helper
-    with network("stack"):
+    with polyfilled("stack"):
         assert _SocketType._nonblocking_helper is not before
     assert _SocketType._nonblocking_helper is before
-    with network("kernel"):
+    with polyfilled("kernel"):
         run(talk, "127.0.0.1")

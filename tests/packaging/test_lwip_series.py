@@ -4,17 +4,14 @@ merge, or the patch that conflicts is named and a tree to work in is left.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-LWIP = Path(__file__).resolve().parents[2] / "third_party" / "lwip"
+from tests.packaging.support import LWIP, load_lwip_program
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
@@ -63,18 +60,7 @@ Test: tests/two.c
  int line_22;
 """
 
-
-def load_series() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("lwip_series", LWIP / "series.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["lwip_series"] = module  # dataclasses look their module up by name
-    specification.loader.exec_module(module)
-    return module
-
-
-series = load_series()
+series = load_lwip_program("series")
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:

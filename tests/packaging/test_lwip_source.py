@@ -5,20 +5,17 @@ left.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import random
 import shutil
-import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-LWIP = Path(__file__).resolve().parents[2] / "third_party" / "lwip"
+from tests.packaging.support import LWIP, load_lwip_program
 
 ONE = b"first\nsecond\nthird\n"
 TWO = b"alpha\nbeta\n"
@@ -28,18 +25,7 @@ GIT_PATCH = "diff --git a/src/one.c b/src/one.c\nindex 1111111..2222222 100644\n
     "--- lwip/", "--- a/"
 ).replace("+++ lwip/", "+++ b/")
 
-
-def load_fetch() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("lwip_fetch", LWIP / "fetch.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["lwip_fetch"] = module  # dataclasses look their module up by name
-    specification.loader.exec_module(module)
-    return module
-
-
-fetch = load_fetch()
+fetch = load_lwip_program("fetch")
 
 
 @pytest.fixture

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-LWIP = Path(__file__).resolve().parents[2] / "third_party" / "lwip"
+from tests.packaging.support import load_lwip_program
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
@@ -51,18 +49,7 @@ patch = "0001-even.patch"
 """
 COMMIT = "0123456789" * 4
 
-
-def load_upstream() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("lwip_upstream", LWIP / "upstream.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["lwip_upstream"] = module  # dataclasses look their module up by name
-    specification.loader.exec_module(module)
-    return module
-
-
-upstream = load_upstream()
+upstream = load_lwip_program("upstream")
 
 
 def folder_of(tmp_path: Path, listed: str, commit: str = COMMIT) -> Path:

@@ -1,4 +1,4 @@
-"""Dates in a run: ``datetime.now`` and what else tells the time follow virtual time, and objects stay plain ones."""
+"""Dates in a run: ``datetime.now`` and what else returns the time follow virtual time, and objects stay plain ones."""
 
 from __future__ import annotations
 

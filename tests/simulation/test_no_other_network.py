@@ -10,8 +10,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,18 +18,9 @@ import pytest
 from tcpip_wasm import MachineNetworkError
 from tcpip_wasm.compat import machine_network
 from tcpip_wasm.simulation import Network, run
+from tests.support_outside import unreached_server
 
 BOUND = 60.0
-
-
-@contextmanager
-def kernel_server() -> Iterator[int]:
-    """A server of the machine that must see nobody."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        yield server.getsockname()[1]
-        with pytest.raises(BlockingIOError):
-            server.accept()
 
 
 def by_urllib(port: int) -> None:
@@ -89,7 +79,7 @@ def test_blocking_calls(attempt: Callable[[int], None]) -> None:
 
         return run(scenario, seed=1)
 
-    with kernel_server() as port:
+    with unreached_server() as (_, port):
         assert once(port).digest == once(port).digest
 
 

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import uuid
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -410,6 +411,49 @@ def test_what_services_open_is_theirs() -> None:
     network_objects.clear()
 
 
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+def test_services_that_drop_and_keep_connections() -> None:
+    """A service that ends only with its connections is helped, also where it dropped one before, or reads from none."""
+
+    async def holder(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionResetError):
+            await reader.read()
+        writer.close()
+
+    async def serve() -> None:
+        kept.append(await asyncio.start_server(holder, port=7))
+
+    async def stubborn() -> None:
+        lost = asyncio.get_running_loop().create_future()
+
+        class Protocol(asyncio.Protocol):
+            def connection_lost(self, exc: BaseException | None) -> None:
+                if keep:
+                    lost.set_result(None)
+
+        for keep in (False, True):
+            transport, _ = await asyncio.get_running_loop().create_connection(Protocol, "a", 7)
+            transport.pause_reading()
+            if keep:
+                kept.append(transport)
+            del transport
+            gc.collect()
+            await asyncio.sleep(1)
+        try:
+            await asyncio.shield(lost)
+        except asyncio.CancelledError:
+            await lost
+
+    async def scenario(network: Network) -> None:
+        a, b = two(network)
+        a.start(serve)
+        b.start(stubborn)
+        await asyncio.sleep(10)
+
+    kept: list[object] = []
+    assert run(scenario).left_open == ()
+
+
 # --- Crashes --------------------------------------------------------------------------------------------------------
 
 
@@ -659,7 +703,7 @@ def test_a_sum_of_floating_point_numbers_is_not_past() -> None:
 
 
 def test_a_run_in_a_notebook() -> None:
-    """Where a loop runs already, the error names the way out, and that way gives the same run."""
+    """Where a loop runs already, the error says what to call instead, and that gives the same run."""
 
     async def cell() -> str | None:
         with pytest.raises(RuntimeError, match=r"notebook: there, await asyncio.to_thread\(run, scenario, seed=…\)"):

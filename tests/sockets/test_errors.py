@@ -381,7 +381,7 @@ def test_wrong_types() -> None:
             with pytest.raises(ValueError, match="families"):
                 await stack.create_connection(Recorder, "::1", 80, local_addr=("127.0.0.1", 0))
             with pytest.raises(TypeError, match="ssl"):
-                await stack.open_connection("127.0.0.1", 80, ssl="yes")
+                await stack.open_connection("127.0.0.1", 80, ssl="yes")  # type: ignore[arg-type]
             with pytest.raises(ValueError, match="server_hostname"):
                 await stack.open_connection("127.0.0.1", 80, server_hostname="localhost")
 

@@ -179,7 +179,7 @@ def test_handshakes_that_end_while_the_backlog_is_full(way: str, count: int) -> 
 @pytest.mark.parametrize("way", ["tap4", "tun6", "loopback4"])
 @pytest.mark.parametrize("count", [1000, 3000])
 def test_many_connect_at_once(way: str, count: int) -> None:
-    """asyncio's default backlog is 100. Nobody is turned away, and each gets its answer."""
+    """asyncio's default backlog is 100. No connection is refused, and each gets its answer."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write((await reader.read())[::-1])

@@ -618,9 +618,16 @@ def test_beside_pytest_asyncio(runs: Runs, mode: str) -> None:
     check_beside(runs(source + ASYNCIO_MODULE, "-pno:anyio", *options, alone=False), 8)
 
 
+ANYIO_BACKEND = """
+@pytest.fixture(params=["asyncio"])  # and not trio, where it is installed
+def anyio_backend(request):
+    return request.param
+"""
+
+
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 def test_beside_anyio(runs: Runs, mode: str) -> None:
-    source = beside("anyio", "pytest.fixture", virtual=mode == "strict")
+    source = ANYIO_BACKEND + beside("anyio", "pytest.fixture", virtual=mode == "strict")
     result = runs(source, f"--anyio-mode={mode}", "-pno:asyncio", alone=False)
     check_beside(result, 7)
     assert "[asyncio]' --tcpip-seed 0" in result.stdout.str()

@@ -1,7 +1,7 @@
 """Writes the file list of `manifest.toml` from an unpacked lwIP release. Run by hand when lwIP is upgraded.
 
 Owns: which C files of lwIP we use; the headers follow from their #include lines, whatever the options; and which
-folders its unit tests need. Must not know where the release came from: the person who runs this vouches for it.
+folders its unit tests need. Must not know where the release came from: its user checks that.
 
 Program: ``python pin.py FOLDER``, FOLDER being the release's top folder. Everything in the manifest above its
 [unit_tests] table is kept.

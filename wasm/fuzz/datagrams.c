@@ -36,7 +36,7 @@ static void check(const uint8_t *bytes, uint32_t length) {
 
 static uint32_t any_length(void) { return percent(80) ? size_up_to(1472) : size_up_to(ABI_MAX_DATAGRAM); }
 
-/* Addresses of all kinds: peers, the host's own, groups, everybody. */
+/* Addresses of all kinds: peers, the host's own, groups, broadcasts. */
 static bool put_endpoint(bool six, bool group, uint32_t port) {
   struct link *link = link_any();
   if (link == NULL) {

@@ -111,7 +111,7 @@ struct link {
   uint32_t mtu, number; /* number: of its networks, 10.number.0.0/24 and fd00:number::/64 */
   bool checksums, has4, has6, leased, automatic;
   int32_t bridge; /* index of the bridge whose port it is, or -1 */
-  uint32_t stalled; /* steps for which nobody fetches its frames */
+  uint32_t stalled; /* steps for which its frames are not fetched */
   uint8_t mac[6], own4[4], own6[16], local6[16];
 };
 extern struct link links[MAX_LINKS];

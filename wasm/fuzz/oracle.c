@@ -46,7 +46,7 @@ static void check_transport(const struct heard *heard) {
   CHECK(sum == 0xffff, "protocol %u, %u bytes: sum %04x", heard->protocol, heard->length, sum);
 }
 
-/* Fragments are not put together here: their content is checked where the host hears itself, and by its C tests. */
+/* Fragments are not put together here: their content is checked where the host receives its own packets, and by C tests. */
 static void packet4(struct link *link, const uint8_t *packet, uint32_t length) {
   CHECK(length >= 20 && packet[0] >> 4 == 4, "%u bytes", length);
   uint32_t header = (packet[0] & 15) * 4u, total = get16(packet + 2);

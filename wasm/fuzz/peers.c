@@ -1,4 +1,4 @@
-/* The other ends of TCP: they follow what the host says, check it, and are right about it when they want to be. */
+/* The other ends of TCP: they follow what the host sends, check it, and answer rightly or wrongly as their style says. */
 #include "fuzz.h"
 
 #include <stdio.h>

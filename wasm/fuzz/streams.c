@@ -43,7 +43,7 @@ static void write_some(struct stream *stream) {
     return;
   }
   if (taken == ABI_ERROR_NOT_CONNECTED) {
-    return; /* it ended, and nobody has been told yet */
+    return; /* it ended, and that is not reported yet */
   }
   CHECK(taken >= 0 && taken <= (int32_t)length, "%d of %u", taken, length);
   CHECK(taken == (int32_t)length || tw_control[ABI_CONTROL_SEND_FULL] == 1, "%d of %u", taken, length);
@@ -120,7 +120,7 @@ void stream_act(struct stream *stream) {
   }
 }
 
-/* --- What it hears ---------------------------------------------------------------------------------------------- */
+/* --- What it receives ------------------------------------------------------------------------------------------- */
 
 static void read_endpoints(struct stream *stream, const uint8_t *payload) {
   uint32_t local[3], remote[3];

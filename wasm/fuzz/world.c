@@ -121,7 +121,7 @@ void world_advance(int64_t duration, uint32_t most_polls) {
   world_poll();
 }
 
-/* Whoever takes the frames of one interface may cause more on it, which are left for the next time. */
+/* Taking the frames of one interface may cause more on it, which are left for the next time. */
 static void take_frames(struct link *link) {
   static uint8_t taken[ABI_TRANSMIT_CAPACITY];
   struct interface *interface = link_interface(link);
@@ -147,7 +147,7 @@ void world_collect(void) {
 }
 
 /* The table of handles never shrinks, and the pbuf of the first segment that is read in place is kept: both are made to
-   exist before anybody measures what is left at the end. */
+   exist before what is left at the end is measured. */
 void world_start(uint64_t seed) {
   static int32_t handles[8192];
   abi_start(world_time(), (int64_t)seed, (int64_t)~seed);

@@ -39,7 +39,7 @@ static void a_group_is_no_neighbour(void) {
   CHECK_EQUAL(abi_interface_remove(tap), 0);
 }
 
-/* A routing header of a type that nobody knows (RFC 8200, section 4.4), to all nodes, where the host has no IPv6 address. */
+/* A routing header of an unknown type (RFC 8200, section 4.4), to all nodes, where the host has no IPv6 address. */
 static void an_error_without_a_source(void) {
   static const uint8_t all_nodes[16] = {0xff, 2, [15] = 1};
   uint8_t content[16] = {58, 0, 99, 1, [8] = 128};

@@ -246,7 +246,7 @@ static void headers_say_the_length(void) {
   close_all();
 }
 
-/* Each allocation fails in turn, alone or with all that follow: while fragments arrive, are given up for others or after
+/* Each allocation fails once, alone or with all that follow: while fragments arrive, are given up for others or after
    the time-out, and while the errors about them are sent. No datagram stays in the table without a fragment. */
 static void without_memory(void) {
   open_all();
@@ -299,7 +299,7 @@ static void random_fragments(void) {
 }
 
 /* Extension headers of more than 32,767 bytes, which 16 bits with a sign do not count: before a fragment that stays alone,
-   before one whose datagram becomes whole, and before a datagram that nobody listens for. */
+   before one whose datagram becomes whole, and before a datagram for a port without a socket. */
 static void more_headers_than_half_of_a_packet(void) {
   enum { OPTIONS = 2048, HEADERS = 17, BEFORE = OPTIONS * HEADERS };
   static uint8_t payload[BEFORE + 8 + 16];

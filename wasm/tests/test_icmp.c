@@ -193,7 +193,7 @@ static void connects(void) {
   close_interface();
 }
 
-/* Errors about what was sent to ports that nobody has are limited, and each bucket is filled again by the clock. */
+/* Errors about what was sent to ports without a socket are limited, and each bucket is filled again by the clock. */
 static void errors_are_limited(void) {
   open_interface();
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {

@@ -1,4 +1,4 @@
-/* Listeners that are attacked: forged SYNs, acknowledgements and resets, and what honest peers notice of them. */
+/* Listeners that are attacked: forged SYNs, acknowledgements and resets, and what their effect on legitimate peers is. */
 #include "support.h"
 #include "port/heap.h"
 #include "tcp/connection.h"

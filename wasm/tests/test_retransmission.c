@@ -80,7 +80,7 @@ static void unanswered_syns_time_out(void) {
     CHECK(waited > expected - 60 * MILLISECOND && waited <= expected + 10 * MILLISECOND); /* RFC 6298, section 5.5 */
   }
   CHECK_EQUAL(expected, 64 * (int64_t)SECOND);
-  CHECK(end > 63 * (int64_t)SECOND && end < 65 * (int64_t)SECOND); /* what wait_for has waited for in vain */
+  CHECK(end > 63 * (int64_t)SECOND && end < 65 * (int64_t)SECOND); /* as long as wait_for waits */
   CHECK_EQUAL(event_expect(ABI_EVENT_CLOSED, peer.handle).value, -ABI_ERROR_TIMED_OUT);
   CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
   close_interface();

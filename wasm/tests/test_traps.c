@@ -187,7 +187,7 @@ static void a_segment_that_covers_a_fin(void) {
   for (int32_t behind = -2; behind <= LEFT - AT; behind += behind < 2 || behind > LEFT - AT - 4 ? 1 : 500) {
     for (int way = 0; way < 8; way++) {
       struct peer peer = open_peer(65535, 1460, false); /* no scaling: the window is 65,535 bytes */
-      send_part(&peer, 0, 0, FIRST); /* which nobody reads */
+      send_part(&peer, 0, 0, FIRST); /* which no program reads */
       uint32_t fin = FIRST + AT, cover = (uint32_t)((int32_t)fin + LWIP_MIN(behind, LEFT - AT));
       send_part(&peer, FIN, fin - (way & 1 ? 100 : 0), fin);
       if (way & 2) {

@@ -101,7 +101,7 @@ static void writes_of_tiny_segments(void) {
     for (int i = 0; i < PEERS; i++) {
       CHECK(written[i] >= WRITE / 2 && written[i] <= 262144);
     }
-    /* Each call has queued something, but for the last one of a connection: none is made in vain. */
+    /* Each call has queued something, but for the last one of a connection: none takes nothing. */
     CHECK(calls <= PEERS * (TCP_SND_QUEUELEN / 128 + 2));
     allocations_left = -1;
     close_all(PEERS);
@@ -186,7 +186,7 @@ static void a_tick_pauses(void) {
   close_all(MANY);
 }
 
-/* Resets end all of them: the host gets the news in parts, and none is lost. */
+/* Resets end all of them: the host reports them in parts, and none is lost. */
 static void reports_come_in_parts(void) {
   enum { PEERS = 500 };
   open_interface();

@@ -2,7 +2,7 @@
 
     module     the binary, compiled once a process and cached between processes
     calls      calls into an instance: the fast way, and wasmtime's public one
-    sandbox    one instance, as the port wants it
+    sandbox    one instance: `port.Sandbox`
 """
 
 from tcpip_wasm.engine.wasmtime_engine.module import MODULE_PATH

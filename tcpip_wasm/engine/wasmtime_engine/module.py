@@ -1,9 +1,9 @@
 """``lwip.wasm`` as a compiled module: found, compiled once a process, kept precompiled between processes.
 
 Owns the wasmtime engine and the cache folder; knows nothing of what the module does. A precompiled module is machine
-code, and whoever can write it can run code as us, so an entry counts only if it and its folder belong to this user and
-nobody else may write there. A damaged entry is rebuilt, and so is what is no regular file or too large to be an entry:
-a FIFO or a device in its place must not block whoever creates a stack.
+code, and a user who can write it can run code as this one, so an entry counts only if it and its folder belong to this
+user and no other user may write there. A damaged entry is rebuilt, and so is what is no regular file or too large to be
+an entry: a FIFO or a device in its place must not block a program that creates a stack.
 """
 
 from __future__ import annotations

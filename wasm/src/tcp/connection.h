@@ -22,7 +22,7 @@ enum {
 enum { CONNECTION_LONG_WAIT = 2000, CONNECTION_LONG_WAITS = 3 };
 
 /* Microseconds after which a connection that found the heap full may try again: room in the queue says nothing then, and
-   what else has to become free for it is not known. A try in vain doubles them, so many times. */
+   what else has to become free for it is not known. A try that takes nothing doubles them, so many times. */
 enum { CONNECTION_MEMORY_WAIT = 20000, CONNECTION_MEMORY_DOUBLINGS = 5 };
 
 /* What the host is asked for at least when a send buffer has room again. Buffers begin with two of these, one under way

@@ -1,5 +1,5 @@
-/* Whose a datagram is. One for this host goes to the socket that fits best; one for a group or a broadcast goes to all
-   that fit, as RFC 1112, section 7 has it, and so does what this host sends to a group that it is a member of. */
+/* Which sockets a datagram is for. One for this host goes to the socket that fits best; one for a group or a broadcast goes
+   to all that fit, as RFC 1112, section 7 has it, and so does what this host sends to a group that it is a member of. */
 #include "udp/udp_receive.h"
 
 #include "abi.h"

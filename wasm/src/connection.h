@@ -47,6 +47,8 @@ struct connection {
   uint32_t progressed;   /* tcp_ticks: when that changed; without a handle, see orphan_gives_up */
   uint64_t progress;     /* us: the same, or when nothing was under way, for the user's time-out (RFC 5482) */
   uint32_t refusals;     /* writes in a row of which the full heap took nothing */
+  uint16_t path_mss;     /* to which the next flush cuts what waits, because the path has become narrower; 0: nothing */
+  uint16_t narrowings;   /* how often it has */
   struct connection *next_pending, *next_report;
 };
 
@@ -78,6 +80,9 @@ static inline bool connection_waits_long(uint32_t *count, uint64_t since) {
 /* Microseconds until the user's time-out, at least 1; 0 where none runs. Notes what was acknowledged. */
 uint64_t connection_patience(struct connection *connection);
 uint32_t connection_send_room(const struct connection *connection);
+
+/* path_mtu.c */
+uint32_t path_mtu_follow(struct connection *connection); /* cuts what waits; returns how many segments that were */
 
 /* tcp_emit.c */
 void tcp_emit_in_flush(bool begins);

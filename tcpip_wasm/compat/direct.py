@@ -115,9 +115,9 @@ def _bind(sock: Any, address: Any, /) -> None:
 
 
 def _listen(sock: Any, *backlog: Any) -> None:
-    if type(sock) is REAL and sock.family in _INTERNET and not sock.getsockname()[1]:
+    if not isinstance(sock, PlacedSocket) and sock.family in _INTERNET and not sock.getsockname()[1]:
         # Not bound: it would listen on all addresses, at a port that the kernel chooses. No audit event tells of that.
-        if not is_permitted() and _taking(_own_polyfills(), ANY_ADDRESS):
+        if type(sock) is REAL and not is_permitted() and _taking(_own_polyfills(), ANY_ADDRESS):
             _bind(sock, ("" if sock.family == socket.AF_INET else "::", 0))
         else:
             refuse("socket.listen()", ANY_ADDRESS)

@@ -12,6 +12,7 @@ enum {
   CONNECTION_REPORT = 4,      /* in the list of those with something to report */
   CONNECTION_WANTS_ROOM = 8,  /* the host waits for WRITABLE */
   CONNECTION_ENDED = 16,      /* the host is to hear CLOSED, with `error` */
+  CONNECTION_ABORTED = 32,    /* by the host: its reset waits for room in a transmit buffer */
 };
 
 /* What takes longer than so many microseconds so often in a row is a network, and its buffers grow; what does so once is a
@@ -28,6 +29,9 @@ enum { CONNECTION_SEND_BATCH = 131072 };
 
 /* For how many steps of tcp_ticks a closed connection waits for a peer that answers and makes no progress: five minutes. */
 enum { CONNECTION_ORPHAN_TICKS = 300000 / TCP_SLOW_INTERVAL };
+
+/* Bytes of a transmit buffer that a reset takes at most, with all headers. */
+enum { CONNECTION_RESET_ROOM = 128 };
 
 struct connection {
   struct tcp_pcb *pcb; /* NULL once lwIP has freed it */
@@ -61,6 +65,7 @@ struct connection *connection_new(struct tcp_pcb *pcb); /* or NULL */
 struct connection *connection_of(const struct tcp_pcb *pcb); /* or NULL: before accept, and for listeners */
 void connection_release(struct connection *connection);
 void connection_orphan(struct connection *connection);
+void connection_abort(struct connection *connection); /* which is not used any more; a flush may have to do it */
 
 void connection_send_later(struct connection *connection);
 void connection_report(struct connection *connection, uint32_t flag);

@@ -55,6 +55,10 @@ bool tcp_flush(void) {
       connection_release(connection);
       continue;
     }
+    if ((connection->flags & CONNECTION_ABORTED) != 0) {
+      connection_abort(connection);
+      continue;
+    }
     cut += path_mtu_follow(connection);
     if (tcp_output(connection->pcb) != ERR_OK) {
       connection_send_later(connection);

@@ -139,5 +139,5 @@ def _wanted() -> Iterator[tuple[Any, str, Any]]:
 
 
 _replaced: Final = Replacements(_wanted)
-install = _replaced.install
-uninstall = _replaced.uninstall
+install: Callable[[], None] = _replaced.install
+uninstall: Callable[[], None] = _replaced.uninstall

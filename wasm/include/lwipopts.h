@@ -157,6 +157,8 @@
 #define TCP_OOSEQ_MAX_PBUFS 1024 /* a peer that sends one byte a segment must not turn a window into 100 MB */
 #define TCP_OOSEQ_BYTES_LIMIT(pcb) TCP_OOSEQ_MAX_BYTES
 #define TCP_OOSEQ_PBUFS_LIMIT(pcb) TCP_OOSEQ_MAX_PBUFS
+#define TCP_OOSEQ_SMALL_LIMIT(bytes) (128 + (bytes) / 256) /* each early segment walks over the others */
+#define LWIP_HOOK_TCP_OOSEQ(segments) receive_work((segments) / 8) /* src/receive.c */
 #define TCP_LISTEN_BACKLOG 1
 /* Half-open connections, SYN cookies, and peers that wait for room in the backlog (src/tcp_listen.c). */
 #define LWIP_HOOK_TCP_LISTEN(pcb, flags) \

@@ -122,6 +122,20 @@ static err_t on_received_by_orphan(void *argument, struct tcp_pcb *pcb, struct p
   return ERR_ABRT;
 }
 
+/* A reset is sent once, and where it is lost a silent peer waits for ever. So it waits for room in the transmit buffer. */
+void connection_abort(struct connection *connection) {
+  struct tcp_pcb *pcb = connection->pcb;
+  const struct netif *netif = ip_route(&pcb->local_ip, &pcb->remote_ip);
+  if (netif == NULL || interface_room(netif) >= CONNECTION_RESET_ROOM) {
+    tcp_abort(pcb);
+    return;
+  }
+  connection->flags |= CONNECTION_ABORTED;
+  connection->progressed = tcp_ticks;
+  tcp_recv(pcb, on_received_by_orphan);
+  connection_send_later(connection);
+}
+
 /* The host has let go: lwIP delivers what was written, says FIN and frees the rest by itself. */
 void connection_orphan(struct connection *connection) {
   struct tcp_pcb *pcb = connection->pcb;

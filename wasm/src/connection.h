@@ -12,6 +12,7 @@ enum {
   CONNECTION_REPORT = 4,      /* in the list of those with something to report */
   CONNECTION_WANTS_ROOM = 8,  /* the host waits for WRITABLE */
   CONNECTION_ENDED = 16,      /* the host is to hear CLOSED, with `error` */
+  CONNECTION_ABORTED = 32,    /* by the host: its reset waits for room in a transmit buffer */
 };
 
 /* What takes longer than so many microseconds so often in a row is a network, and its buffers grow; what does so once is a
@@ -28,6 +29,9 @@ enum { CONNECTION_SEND_BATCH = 131072 };
 
 /* For how many steps of tcp_ticks a closed connection waits for a peer that answers and makes no progress: five minutes. */
 enum { CONNECTION_ORPHAN_TICKS = 300000 / TCP_SLOW_INTERVAL };
+
+/* Bytes of a transmit buffer that a reset takes at most, with all headers. */
+enum { CONNECTION_RESET_ROOM = 128 };
 
 struct connection {
   struct tcp_pcb *pcb; /* NULL once lwIP has freed it */
@@ -47,6 +51,8 @@ struct connection {
   uint32_t progressed;   /* tcp_ticks: when that changed; without a handle, see orphan_gives_up */
   uint64_t progress;     /* us: the same, or when nothing was under way, for the user's time-out (RFC 5482) */
   uint32_t refusals;     /* writes in a row of which the full heap took nothing */
+  uint16_t path_mss;     /* to which the next flush cuts what waits, because the path has become narrower; 0: nothing */
+  uint16_t narrowings;   /* how often it has */
   struct connection *next_pending, *next_report;
 };
 
@@ -59,6 +65,7 @@ struct connection *connection_new(struct tcp_pcb *pcb); /* or NULL */
 struct connection *connection_of(const struct tcp_pcb *pcb); /* or NULL: before accept, and for listeners */
 void connection_release(struct connection *connection);
 void connection_orphan(struct connection *connection);
+void connection_abort(struct connection *connection); /* which is not used any more; a flush may have to do it */
 
 void connection_send_later(struct connection *connection);
 void connection_report(struct connection *connection, uint32_t flag);
@@ -78,6 +85,9 @@ static inline bool connection_waits_long(uint32_t *count, uint64_t since) {
 /* Microseconds until the user's time-out, at least 1; 0 where none runs. Notes what was acknowledged. */
 uint64_t connection_patience(struct connection *connection);
 uint32_t connection_send_room(const struct connection *connection);
+
+/* path_mtu.c */
+uint32_t path_mtu_follow(struct connection *connection); /* cuts what waits; returns how many segments that were */
 
 /* tcp_emit.c */
 void tcp_emit_in_flush(bool begins);

@@ -31,17 +31,20 @@ static bool was_sent(const struct quote *quote) {
   }
 }
 
+enum { NARROWINGS = 4 }; /* of one connection, before it sends what every path of IPv6 takes */
+
 /* What is under way and too large was lost where the path is narrow: it is cut and sent again, and new data is cut
    accordingly. Without memory for all of that nothing is agreed anew, and what is too large leaves in fragments: a
-   segment may never be larger than the size that is agreed. */
-static void narrow(struct tcp_pcb *pcb, uint16_t mss) {
+   segment may never be larger than the size that is agreed. Returns how many segments there were. */
+static uint32_t narrow(struct tcp_pcb *pcb, uint16_t mss) {
+  uint32_t segments = 0;
   if (pcb->mss <= mss) {
-    return;
+    return segments;
   }
   tcp_rexmit_rto_prepare(pcb);
   bool complete = pcb->unacked == NULL;
   struct tcp_seg *first = pcb->unsent;
-  for (struct tcp_seg *segment = first; segment != NULL && complete; segment = segment->next) {
+  for (struct tcp_seg *segment = first; segment != NULL && complete; segment = segment->next, segments++) {
     pcb->unsent = segment;
     uint32_t options = pcb->flags & TF_TIMESTAMP ? LWIP_TCP_OPT_LEN_TS_OUT : 0;
     complete = tcp_sndqueuelen(pcb) < TCP_SND_QUEUELEN && tcp_split_unsent_seg(pcb, (u16_t)(mss - options)) == ERR_OK;
@@ -51,7 +54,28 @@ static void narrow(struct tcp_pcb *pcb, uint16_t mss) {
   if (complete) {
     pcb->mss = mss;
   }
-  tcp_output_later(pcb);
+  return segments;
+}
+
+uint32_t path_mtu_follow(struct connection *connection) {
+  uint16_t mss = connection->path_mss;
+  connection->path_mss = 0;
+  return mss == 0 ? 0 : narrow(connection->pcb, mss);
+}
+
+/* Cutting is left to the flush, which does so much of it at a time: there may be thousands of connections, each with a full
+   queue. A path that becomes narrower byte by byte, as a peer may say, has the queue cut only a few times. */
+static void narrow_later(struct tcp_pcb *pcb, uint16_t mss) {
+  struct connection *connection = connection_of(pcb);
+  if (connection == NULL) { /* not accepted yet: it has nothing to send */
+    narrow(pcb, mss);
+  } else if (pcb->mss > mss && (connection->path_mss == 0 || connection->path_mss > mss)) {
+    if (connection->path_mss == 0 && ++connection->narrowings >= NARROWINGS) {
+      mss = IP6_MIN_MTU_LENGTH - IP6_HLEN - TCP_HLEN;
+    }
+    connection->path_mss = mss;
+    connection_send_later(connection);
+  }
 }
 
 int path_mtu_accept(const struct pbuf *message, uint16_t mtu) {
@@ -65,7 +89,7 @@ int path_mtu_accept(const struct pbuf *message, uint16_t mtu) {
      connection. */
   for (struct tcp_pcb *pcb = accepted ? tcp_active_pcbs : NULL; pcb != NULL; pcb = pcb->next) {
     if (ip_addr_eq(&pcb->remote_ip, &quote.remote)) {
-      narrow(pcb, (uint16_t)(mtu - IP6_HLEN - TCP_HLEN));
+      narrow_later(pcb, (uint16_t)(mtu - IP6_HLEN - TCP_HLEN));
     }
   }
   return accepted;

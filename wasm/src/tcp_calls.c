@@ -339,7 +339,7 @@ int32_t abi_tcp_abort(int32_t handle) {
   connection->flags &= ~(uint32_t)(CONNECTION_WANTS_ROOM | CONNECTION_ENDED);
   if (pcb != NULL) {
     tcp_err(pcb, NULL);
-    tcp_abort(pcb);
+    connection_abort(connection);
   } else {
     connection_release(connection);
   }

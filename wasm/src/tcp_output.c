@@ -5,6 +5,8 @@
 
 #include "lwip/stats.h"
 
+enum { SMALL_SEGMENT = 512 }; /* bytes: of smaller ones, one call does not build 64 KiB (abi_tcp_send) */
+
 static struct connection *pending, *report;
 static struct connection *flushing; /* those of `pending` that the latest flush has left */
 uint32_t tcp_retransmissions;
@@ -41,23 +43,30 @@ bool tcp_flush(void) {
     flushing = pending;
     pending = NULL;
   }
-  uint32_t sent = lwip_stats.tcp.xmit, tries = 0;
+  uint32_t sent = lwip_stats.tcp.xmit, tries = 0, cut = 0;
   tcp_emit_in_flush(true);
   for (struct connection *connection; (connection = flushing) != NULL;) {
-    if (++tries + lwip_stats.tcp.xmit - sent > WORK_SEGMENTS) {
+    if (++tries + cut + lwip_stats.tcp.xmit - sent > WORK_SEGMENTS) {
       break;
     }
     flushing = connection->next_pending;
     connection->flags &= ~(uint32_t)CONNECTION_PENDING;
     if (connection->pcb == NULL) {
       connection_release(connection);
-    } else if (tcp_output(connection->pcb) != ERR_OK) {
+      continue;
+    }
+    if ((connection->flags & CONNECTION_ABORTED) != 0) {
+      connection_abort(connection);
+      continue;
+    }
+    cut += path_mtu_follow(connection);
+    if (tcp_output(connection->pcb) != ERR_OK) {
       connection_send_later(connection);
     }
   }
   tcp_emit_in_flush(false);
   consistency_restore();
-  return flushing != NULL && lwip_stats.tcp.xmit != sent;
+  return flushing != NULL && (cut > 0 || lwip_stats.tcp.xmit != sent);
 }
 
 void connection_report(struct connection *connection, uint32_t flag) {
@@ -88,13 +97,18 @@ static bool has_room(struct connection *connection) {
   return true;
 }
 
+/* The host fills a queue of small segments, which takes as long as many of large ones. */
+static uint32_t report_weight(const struct tcp_pcb *pcb) {
+  return pcb != NULL && LWIP_MIN(pcb->mss, pcb->snd_wnd_max / 2) < SMALL_SEGMENT ? WORK_REPORTS / 4 : 1;
+}
+
 /* Tells the host of connections that ended and of room for those that wait for it; true if events are left to add. */
 bool tcp_report(void) {
   struct connection **link = &report;
   uint32_t reports = 0;
   while (*link != NULL) {
     struct connection *connection = *link;
-    if (!events_have_room() || reports == WORK_REPORTS) {
+    if (!events_have_room() || reports >= WORK_REPORTS) {
       return true;
     }
     if ((connection->flags & CONNECTION_ENDED) != 0) {
@@ -108,7 +122,7 @@ bool tcp_report(void) {
       link = &connection->next_report;
       continue;
     }
-    reports++;
+    reports += report_weight(connection->pcb);
     *link = connection->next_report;
     connection->flags &= ~(uint32_t)CONNECTION_REPORT;
     connection_release(connection);

@@ -182,6 +182,9 @@ static uint32_t tcp_idle(void) {
     }
     idle = LWIP_MIN(idle, retransmission_idle(pcb));
     struct connection *connection = connection_of(pcb);
+    if (connection != NULL && (connection->flags & CONNECTION_ABORTED) != 0) {
+      return 0;
+    }
     uint64_t patience = connection == NULL ? 0 : connection_patience(connection);
     if (patience != 0) {
       idle = LWIP_MIN(idle, (uint32_t)LWIP_MIN(patience / (TCP_TMR_INTERVAL * 1000), MOST_TICKS / 2));

@@ -102,9 +102,11 @@ def test_writes_to_peers_that_take_nothing(kind: str) -> None:
         async with silent(100, kind) as peers:
             core = peers.stack._driver.core
             calls: list[int] = []
+            handed: list[int] = []
             send = core.tcp_send
 
             def counted(handle: int, data: bytes | memoryview, now: float = 0.0) -> int:
+                handed.append(len(data))
                 calls.append(send(handle, data, now))
                 return calls[-1]
 
@@ -114,6 +116,7 @@ def test_writes_to_peers_that_take_nothing(kind: str) -> None:
             await asyncio.sleep(1)
             assert sum(calls) == 100 * AMOUNT, "all is queued"
             assert 0 not in calls, "a try that takes nothing"
+            assert sum(handed) <= 100 * 3.5 * AMOUNT, "what does not fit is not copied into the module again and again"
             assert len(calls) <= 100 * (AMOUNT // (128 * 36) + 1), "parts of 128 segments"
             assert core.statistics().heap_used < 100 * 2**20
             turns = peers.stack._driver.turns

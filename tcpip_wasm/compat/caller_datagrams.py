@@ -10,7 +10,7 @@ the loop, and for other sockets, the methods are the machine's.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -139,5 +139,5 @@ def _wanted() -> Iterator[tuple[Any, str, Any]]:
 
 
 _replaced: Final = Replacements(_wanted)
-install = _replaced.install
-uninstall = _replaced.uninstall
+install: Callable[[], None] = _replaced.install
+uninstall: Callable[[], None] = _replaced.uninstall

@@ -112,9 +112,9 @@ def _bind(sock: Any, address: Any, /) -> None:
 
 
 def _listen(sock: Any, *backlog: Any) -> None:
-    if type(sock) is REAL and sock.family in _INTERNET and not sock.getsockname()[1]:
+    if not isinstance(sock, PlacedSocket) and sock.family in _INTERNET and not sock.getsockname()[1]:
         # Not bound: it would listen on all addresses, at a port that the kernel chooses. That raises no audit event.
-        if not is_permitted() and taking(own_polyfills(), ANY_ADDRESS):
+        if type(sock) is REAL and not is_permitted() and taking(own_polyfills(), ANY_ADDRESS):
             _bind(sock, ("" if sock.family == socket.AF_INET else "::", 0))
         else:
             refuse("socket.listen()", ANY_ADDRESS)
@@ -148,5 +148,5 @@ _METHODS: Final = {
     "sendto": _sendto,
 }
 _replaced = Replacements(lambda: [(REAL, name, method) for name, method in _METHODS.items()])
-install = _replaced.install
-uninstall = _replaced.uninstall
+install: Callable[[], None] = _replaced.install
+uninstall: Callable[[], None] = _replaced.uninstall

@@ -140,6 +140,18 @@ class SocketEnd(End, asyncio.Protocol):
 _standing: weakref.WeakKeyDictionary[socket.socket, Any] = weakref.WeakKeyDictionary()
 
 
+def _end_of(sock: socket.socket) -> Any:
+    """Return what a `PlacedSocket` stands for.
+
+    Raises:
+        OSError: ``EBADF`` where it was closed.
+    """
+    end = _standing.get(sock)
+    if end is None:
+        raise network_error(errno.EBADF, "the socket was closed")
+    return end
+
+
 class PlacedSocket(socket.socket):
     """What a plain socket becomes while it stands for a connection: it has its addresses, and ends with it."""
 
@@ -153,14 +165,14 @@ class PlacedSocket(socket.socket):
 
     def getpeername(self) -> Any:
         """Return the address of the connection's peer."""
-        peer = _standing[self].transport.get_extra_info("peername")
+        peer = _end_of(self).transport.get_extra_info("peername")
         if peer is None:
             raise network_error(errno.ENOTCONN)
         return peer
 
     def getsockname(self) -> Any:
         """Return the connection's own address."""
-        return _standing[self].transport.get_extra_info("sockname")
+        return _end_of(self).transport.get_extra_info("sockname")
 
     def listen(self, backlog: int = 128, /) -> None:
         """Listen on the stack, at the address that `bind` has taken.
@@ -168,10 +180,14 @@ class PlacedSocket(socket.socket):
         Raises:
             OSError: ``EINVAL`` of a connection, ``EADDRINUSE``.
         """
-        listen = getattr(_standing[self], "listen", None)
+        listen = getattr(_end_of(self), "listen", None)
         if listen is None:
             raise network_error(errno.EINVAL, "the socket stands for a connection")
         listen(self, backlog)
+
+    def dup(self) -> NoReturn:
+        """Raises OSError: ``EOPNOTSUPP``; a second descriptor would stand for nothing."""
+        raise network_error(errno.EOPNOTSUPP, "socket.dup() of a socket that stands for one of a stack")
 
     def _cannot(self, call: str) -> NoReturn:
         raise network_error(
@@ -194,7 +210,7 @@ class PlacedSocket(socket.socket):
 
     def shutdown(self, how: int, /) -> None:
         """Say FIN, unless only receiving ends."""
-        transport = _standing[self].transport
+        transport = _end_of(self).transport
         if not isinstance(transport, TcpTransport):
             raise network_error(errno.EOPNOTSUPP, "nothing to shut down of a socket of datagrams")
         if how != socket.SHUT_RD:

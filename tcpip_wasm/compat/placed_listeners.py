@@ -60,7 +60,8 @@ class BoundEnd(End):
         self.addresses: list[tuple[Address | None, int]] = at_once(stack._lookup.listening(self.host))
         self.share = abi.SHARE_PORT if _is_set(sock, REUSE_PORT) else 0
         probe = stack._tcp.serve(asyncio.Protocol, self.addresses, port, 1, share=self.share)
-        self.port = port = probe.port
+        port = probe.port
+        self.port: int = port
         probe.close()
         shown = self.addresses[0][0]
         text = any_host if shown is None else str(shown)

@@ -107,6 +107,8 @@ async def sendfile(
         raise asyncio.SendfileNotAvailableError(
             f"fallback is disabled and native sendfile is not supported for transport {transport!r}"
         )
+    if isinstance(transport.get_protocol(), _Pace):
+        raise RuntimeError(f"sendfile is in progress on transport {transport!r}")
     if hasattr(file, "seek"):
         file.seek(offset)
     sent, most = 0, constants.SENDFILE_FALLBACK_READBUFFER_SIZE
@@ -123,9 +125,9 @@ async def sendfile(
             sent += len(data)
         return sent
     finally:
-        if hasattr(file, "seek"):
-            file.seek(offset + sent)
         pace.end()
+        if hasattr(file, "seek"):
+            file.seek(offset + sent)  # raises where the file was closed meanwhile
 
 
 def check_sendfile(file: Any, offset: int, count: int | None) -> None:

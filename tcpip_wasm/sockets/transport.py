@@ -34,6 +34,11 @@ CREDIT: Final = 60_000
 """Bytes handed up before the core hears of it: one call for a large piece, none for a request and its answer. Less than
 65,535, the whole window of a peer without window scaling, which would wait for ever (RFC 7323, section 2)."""
 
+SMALL_PART: Final = 8192
+"""Bytes that are handed to the core in one call, however little of them the one before has taken."""
+
+UNLIMITED: Final = 2**62
+
 _STREAM_EOF: Final = asyncio.StreamReaderProtocol.eof_received
 
 
@@ -100,6 +105,7 @@ class TcpTransport(_FlowControlMixin):
         self._waiting: deque[bytes | memoryview] = deque()  # to be sent, once the core has room
         self._waiting_size = 0
         self._full = False  # the core takes no more until it says so
+        self._most = UNLIMITED  # bytes to hand to the core at once: twice what it took, if that was a part
         self._arrived: deque[bytes] = deque()  # received while reading was paused
         self._uncredited = 0
         self._high = HIGH_WATER
@@ -344,13 +350,19 @@ class TcpTransport(_FlowControlMixin):
         waiting = self._waiting
         while waiting and not self._full:
             data = waiting[0]
-            taken, self._full = self._driver.send(self._handle, data)
+            size = len(data)
+            most = min(size, self._most)
+            taken, self._full = self._driver.send(self._handle, data if most == size else memoryview(data)[:most])
             self._waiting_size -= taken
-            if taken < len(data):
-                if taken:
-                    waiting[0] = memoryview(data)[taken:]
+            # All that is handed over is copied, and a call takes little of it where segments are small.
+            self._most = max(2 * taken, SMALL_PART) if 0 < taken < most else UNLIMITED
+            if taken == size:
+                waiting.popleft()
+                continue
+            if taken:
+                waiting[0] = memoryview(data)[taken:]
+            if taken < most:
                 break
-            waiting.popleft()
         if self._protocol_paused and self._waiting_size <= self._low:
             self._resume_protocol()
         if not waiting:

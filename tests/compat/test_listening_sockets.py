@@ -376,3 +376,30 @@ def test_the_class_is_restored() -> None:
 
     run(main())
     assert dict(vars(socket.socket)) == before
+
+
+@pytest.mark.parametrize("call", ["getsockname", "getpeername", "listen"])
+def test_calls_on_a_socket_that_was_closed(call: str) -> None:
+    async def main() -> None:
+        async with await create_stack() as stack:
+            with stack.polyfill():
+                sock = socket.socket()
+                sock.bind(("127.0.0.1", 0))
+                sock.close()
+                with pytest.raises(OSError, match="closed") as caught:
+                    getattr(sock, call)()
+                assert caught.value.errno == errno.EBADF
+
+    run(main())
+
+
+def test_a_second_descriptor_of_a_bound_socket_is_refused() -> None:
+    async def main() -> None:
+        async with await create_stack() as stack:
+            with stack.polyfill(), socket.socket() as sock:
+                sock.bind(("127.0.0.1", 0))
+                with pytest.raises(OSError, match="dup") as caught:
+                    sock.dup()
+                assert caught.value.errno == errno.EOPNOTSUPP
+
+    run(main())

@@ -335,3 +335,45 @@ def test_static_files_of_aiohttp(path: Path) -> None:
             await served.__aexit__(None, None, None)
 
     run(main())
+
+
+def test_a_second_file_meanwhile(path: Path) -> None:
+    """It is refused, and the first arrives whole."""
+
+    async def main() -> None:
+        async with connected("stack") as (_, send, sender, receiver):
+            receiver.transport.pause_reading()
+            with path.open("rb") as file, path.open("rb") as second:
+                first = asyncio.create_task(send(sender.transport, file))
+                await stuck(sender.transport)
+                with pytest.raises(RuntimeError, match="in progress"):
+                    await send(sender.transport, second)
+                receiver.transport.resume_reading()
+                assert await first == SIZE
+            await until(lambda: len(receiver.data) == SIZE)
+            assert bytes(receiver.data) == CONTENT
+            sender.transport.write(b"more")
+            await until(lambda: len(receiver.data) == SIZE + 4)
+
+    run(main())
+
+
+def test_a_file_that_is_closed_meanwhile(path: Path) -> None:
+    """The call raises what the file does, and the transport has its protocol again."""
+
+    async def main() -> None:
+        async with connected("stack") as (_, send, sender, receiver):
+            receiver.transport.pause_reading()
+            with path.open("rb") as file:
+                task = asyncio.create_task(send(sender.transport, file))
+                await stuck(sender.transport)
+                file.close()
+                receiver.transport.resume_reading()
+                with pytest.raises(ValueError, match="closed file"):
+                    await task
+            assert sender.transport.get_protocol() is sender
+            before = len(receiver.data)
+            sender.transport.write(b"more")
+            await until(lambda: len(receiver.data) > before and receiver.data.endswith(b"more"))
+
+    run(main())

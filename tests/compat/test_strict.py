@@ -58,6 +58,15 @@ def listen_real(_: Any) -> None:
         sock.listen()
 
 
+class OwnSocket(RealSocket):
+    """As libraries have, which wrap sockets."""
+
+
+def listen_subclass(_: Any) -> None:
+    with OwnSocket() as sock:
+        sock.listen()
+
+
 def spawn(_: Any) -> None:
     os.posix_spawn(sys.executable, [sys.executable, "-c", ""], os.environ)
 
@@ -68,6 +77,7 @@ CALLS: dict[str, tuple[str, Callable[[Any], object]]] = {
     "sendmsg": ("socket.sendmsg", sendmsg_real),
     "bind": ("socket.bind", bind_real),
     "listen": ("socket.listen", listen_real),
+    "listen of a subclass": ("socket.listen", listen_subclass),
     "_socket": ("socket.__new__", lambda _: _socket.socket(*TCP)),
     "packets": ("socket.__new__", lambda _: RealSocket(getattr(socket, "AF_PACKET", 17), socket.SOCK_RAW)),
     "raw": ("socket.__new__", lambda _: RealSocket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)),

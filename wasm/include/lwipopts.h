@@ -178,6 +178,8 @@
 #define TCP_OOSEQ_MAX_PBUFS 1024 /* a peer that sends one byte a segment must not make 100 MB of a window */
 #define TCP_OOSEQ_BYTES_LIMIT(pcb) TCP_OOSEQ_MAX_BYTES /* the same for each connection */
 #define TCP_OOSEQ_PBUFS_LIMIT(pcb) TCP_OOSEQ_MAX_PBUFS /* the same for each connection */
+#define TCP_OOSEQ_SMALL_LIMIT(bytes) (128 + (bytes) / 256) /* each early segment walks over the others */
+#define LWIP_HOOK_TCP_OOSEQ(segments) tw_receive_work((segments) / 8) /* src/link/receive.c */
 #define TCP_LISTEN_BACKLOG 1 /* each listener bounds its connections that are not yet accepted */
 /* Half-open connections, SYN cookies, and peers that wait for room in the backlog (src/tcp/tcp_listen.c). */
 #define LWIP_HOOK_TCP_LISTEN(pcb, flags) \

@@ -402,6 +402,47 @@ static void the_end_of_the_host(void) {
   }
 }
 
+/* The transmit buffer is full when the host aborts connections: each reset leaves once there is room. */
+static void resets_wait_for_room(void) {
+  enum { PEERS = 40 };
+  static struct peer aborted[PEERS];
+  static uint8_t datagram[1400];
+  int32_t tun = interface_open(ABI_KIND_TUN, 1500);
+  CHECK_EQUAL(interface_set_ipv4(tun, HOST4, 24), 0);
+  int32_t listening = tcp_listener(ABI_FAMILY_ANY, NULL, 80, PEERS);
+  int32_t udp = udp_socket_open(ABI_FAMILY_ANY, NULL, 5000);
+  for (int i = 0; i < PEERS; i++) {
+    aborted[i] = peer_new(tun, ABI_FAMILY_IPV4, 80);
+    aborted[i].from_port = (uint16_t)(1024 + i);
+    peer_open(&aborted[i], listening);
+  }
+  host_fetch_frames(false);
+  for (int32_t size = sizeof datagram; size > 0; size -= sizeof datagram - 1) {
+    while (udp_put(udp, ABI_FAMILY_IPV4, PEER4, 9, datagram, size) >= 0) {
+    }
+  }
+  for (int i = 0; i < PEERS; i++) {
+    CHECK_EQUAL(abi_tcp_abort(aborted[i].handle), 0);
+  }
+  host_turn(0);
+  CHECK_EQUAL(tw_tcp_connections(), PEERS);
+  CHECK(host_deadline() - (int64_t)tw_now <= 25 * MILLISECOND + 1);
+  host_fetch_frames(true);
+  host_advance(100 * MILLISECOND);
+  CHECK_EQUAL(tw_tcp_connections(), 0);
+  uint32_t resets = 0;
+  for (struct frame frame; (frame = frame_next()).length != 0;) {
+    struct segment segment;
+    resets += segment_parse(&segment, frame.bytes, frame.length) && (segment.flags & RST) != 0;
+  }
+  CHECK_EQUAL(resets, PEERS);
+  CHECK_EQUAL(abi_udp_close(udp), 0);
+  while (event_next().kind != 0) {
+  }
+  CHECK_EQUAL(abi_tcp_close(listening), 0);
+  CHECK_EQUAL(abi_interface_remove(tun), 0);
+}
+
 int main(void) {
   host_start();
   RUN(a_silent_peer);
@@ -414,5 +455,6 @@ int main(void) {
   RUN(a_round_trip_made_long);
   RUN(keep_alive_after_our_fin);
   RUN(the_end_of_the_host);
+  RUN(resets_wait_for_room);
   return 0;
 }

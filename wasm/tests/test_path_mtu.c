@@ -269,6 +269,62 @@ static void a_path_that_narrows_byte_by_byte(void) {
   close_interface();
 }
 
+/* Many connections to one destination, each with a full queue, and messages by which their path becomes narrower byte by
+   byte, all in one batch and one after the other: no poll cuts the queues of all of them, the work of all polls together
+   is bounded, and each connection follows the path in the end. */
+static void many_connections_on_a_path_that_narrows(void) {
+  enum { PEERS = 40, CUTS_OF_A_POLL = WORK_SEGMENTS + TCP_SND_QUEUELEN };
+  static struct peer peers[PEERS];
+  static uint8_t quoted[1500];
+  pattern_fill(sent, 65536, 0);
+  for (int batch = 0; batch < 2; batch++) {
+    peers[0] = open_peer();
+    for (int i = 0; i < PEERS; i++) {
+      if (i > 0) {
+        peers[i] = peers[0];
+        peers[i].from_port = (uint16_t)(peers[0].from_port + i);
+        peers[i].sequence--;
+        peer_open(&peers[i], listener);
+      }
+      CHECK_EQUAL(abi_tcp_accepted(peers[i].handle), 0);
+    }
+    for (int i = 0; i < PEERS; i++) {
+      while (tcp_put(peers[i].handle, sent, 65536) > 0) {
+      }
+    }
+    host_poll();
+    memcpy(quoted, frame_next().bytes, 1500);
+    frames_forget();
+    allocations_left = INT32_MAX;
+    int64_t all = 0, most = 0;
+    for (uint32_t mtu = 1499; mtu >= 1280; mtu--) {
+      int64_t before = allocations_left;
+      too_big(quoted, 1224, mtu);
+      if (batch == 0 && mtu > 1280) {
+        continue;
+      }
+      do {
+        host_turn(0);
+        all += before - allocations_left;
+        most = LWIP_MAX(most, before - allocations_left);
+        before = allocations_left;
+      } while ((tw_control[ABI_CONTROL_MORE] & ABI_MORE_NOW) != 0);
+      frames_forget();
+    }
+    allocations_left = -1;
+    CHECK(most <= 2 * CUTS_OF_A_POLL + 1000);
+    CHECK(all <= PEERS * 2 * TCP_SND_QUEUELEN);
+    for (int i = 0; i < PEERS; i++) {
+      CHECK_EQUAL(abi_tcp_information(peers[i].handle), 0);
+      CHECK_EQUAL(((const uint32_t *)(const void *)tw_scratch)[ABI_INFORMATION_SEGMENT_SIZE], 1220);
+      CHECK_EQUAL(abi_tcp_abort(peers[i].handle), 0);
+    }
+    host_poll();
+    frames_forget();
+    close_interface();
+  }
+}
+
 /* RFC 7739: nobody can tell the next one from those he has seen, nor how many others got. */
 static void identifications_tell_nothing(void) {
   static const uint8_t others[2][4] = {{10, 0, 0, 7}, {10, 0, 0, 8}};
@@ -310,6 +366,7 @@ int main(void) {
   RUN(all_connections_on_the_path_hear_of_it);
   RUN(forged_messages_change_nothing);
   RUN(a_path_that_narrows_byte_by_byte);
+  RUN(many_connections_on_a_path_that_narrows);
   RUN(identifications_tell_nothing);
   return 0;
 }

@@ -1,9 +1,12 @@
 /* Packet too big (RFC 8201): is it about a packet of ours, and what do connections send then? lwIP has checked that the
    message is long enough, and that what it says is less than before and no less than IPv6's minimum. */
+#include "ip/path_mtu.h"
+
 #include "lwip_hooks.h"
 #include "ip/icmp_error.h"
 #include "link/interface.h"
 #include "port/bytes.h"
+#include "tcp/tcp_output.h"
 #include "lwip/icmp6.h"
 #include "lwip/ip.h"
 #include "lwip/ip6.h"
@@ -32,17 +35,20 @@ static bool was_sent(const struct quote *quote) {
   }
 }
 
+enum { NARROWINGS = 4 }; /* of one connection, before it sends what every path of IPv6 takes */
+
 /* What is under way and too large was lost where the path is narrow: it is cut and sent again, and new data is cut
    accordingly. Without memory for all of that nothing is agreed anew, and what is too large leaves in fragments: a
-   segment may never be larger than the size that is agreed. */
-static void narrow(struct tcp_pcb *pcb, uint16_t mss) {
+   segment may never be larger than the size that is agreed. Returns how many segments there were. */
+static uint32_t narrow(struct tcp_pcb *pcb, uint16_t mss) {
+  uint32_t segments = 0;
   if (pcb->mss <= mss) {
-    return;
+    return segments;
   }
   tcp_rexmit_rto_prepare(pcb);
   bool complete = pcb->unacked == NULL;
   struct tcp_seg *first = pcb->unsent;
-  for (struct tcp_seg *segment = first; segment != NULL && complete; segment = segment->next) {
+  for (struct tcp_seg *segment = first; segment != NULL && complete; segment = segment->next, segments++) {
     pcb->unsent = segment;
     uint32_t options = pcb->flags & TF_TIMESTAMP ? LWIP_TCP_OPT_LEN_TS_OUT : 0;
     complete = tcp_sndqueuelen(pcb) < TCP_SND_QUEUELEN && tcp_split_unsent_seg(pcb, (u16_t)(mss - options)) == ERR_OK;
@@ -52,7 +58,28 @@ static void narrow(struct tcp_pcb *pcb, uint16_t mss) {
   if (complete) {
     pcb->mss = mss;
   }
-  tw_tcp_output_later(pcb);
+  return segments;
+}
+
+uint32_t tw_path_mtu_follow(struct connection *connection) {
+  uint16_t mss = connection->path_mss;
+  connection->path_mss = 0;
+  return mss == 0 ? 0 : narrow(connection->pcb, mss);
+}
+
+/* Cutting is left to the flush, which does so much of it at a time: there may be thousands of connections, each with a full
+   queue. A path that becomes narrower byte by byte, as a peer may say, has the queue cut only a few times. */
+static void narrow_later(struct tcp_pcb *pcb, uint16_t mss) {
+  struct connection *connection = tw_connection_of(pcb);
+  if (connection == NULL) { /* not accepted yet: it has nothing to send */
+    narrow(pcb, mss);
+  } else if (pcb->mss > mss && (connection->path_mss == 0 || connection->path_mss > mss)) {
+    if (connection->path_mss == 0 && ++connection->narrowings >= NARROWINGS) {
+      mss = IP6_MIN_MTU_LENGTH - IP6_HLEN - TCP_HLEN;
+    }
+    connection->path_mss = mss;
+    tw_connection_send_later(connection);
+  }
 }
 
 int tw_path_mtu_accept(const struct pbuf *message, uint16_t mtu) {
@@ -66,7 +93,7 @@ int tw_path_mtu_accept(const struct pbuf *message, uint16_t mtu) {
      notified. */
   for (struct tcp_pcb *pcb = accepted ? tcp_active_pcbs : NULL; pcb != NULL; pcb = pcb->next) {
     if (ip_addr_eq(&pcb->remote_ip, &quote.remote)) {
-      narrow(pcb, (uint16_t)(mtu - IP6_HLEN - TCP_HLEN));
+      narrow_later(pcb, (uint16_t)(mtu - IP6_HLEN - TCP_HLEN));
     }
   }
   return accepted;

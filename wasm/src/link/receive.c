@@ -64,6 +64,9 @@ static bool is_foreign(const struct interface *interface, const uint8_t *frame, 
 
 static uint32_t work; /* done for frames in this poll */
 
+/* LWIP_HOOK_TCP_OOSEQ */
+void tw_receive_work(uint32_t units) { work += units; }
+
 static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t length) {
   enum frame_verdict verdict;
   if (interface->bridge != NULL) {

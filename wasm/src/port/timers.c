@@ -189,6 +189,9 @@ static uint32_t tcp_idle(void) {
     }
     idle = LWIP_MIN(idle, retransmission_idle(pcb));
     struct connection *connection = tw_connection_of(pcb);
+    if (connection != NULL && (connection->flags & CONNECTION_ABORTED) != 0) {
+      return 0;
+    }
     uint64_t left = connection == NULL ? 0 : tw_connection_time_left(connection);
     if (left != 0) {
       idle = LWIP_MIN(idle, (uint32_t)LWIP_MIN(left / (TCP_TMR_INTERVAL * 1000), MOST_TICKS / 2));

@@ -7,9 +7,11 @@
 #include "abi/handles.h"
 #include "abi/module.h"
 #include "abi/work.h"
+#include "link/interface.h"
 #include "port/in_place.h"
 #include "port/timers.h"
 #include "tcp/tcp_output.h"
+#include "lwip/ip.h"
 
 static uint32_t count;
 
@@ -130,6 +132,20 @@ static err_t on_received_by_orphan(void *argument, struct tcp_pcb *pcb, struct p
   }
   tcp_abort(pcb);
   return ERR_ABRT;
+}
+
+/* A reset is sent once, and where it is lost, a silent peer waits for ever. So it waits for room in the transmit buffer. */
+void tw_connection_abort(struct connection *connection) {
+  struct tcp_pcb *pcb = connection->pcb;
+  const struct netif *netif = ip_route(&pcb->local_ip, &pcb->remote_ip);
+  if (netif == NULL || tw_interface_room(netif) >= CONNECTION_RESET_ROOM) {
+    tcp_abort(pcb);
+    return;
+  }
+  connection->flags |= CONNECTION_ABORTED;
+  connection->progressed = tcp_ticks;
+  tcp_recv(pcb, on_received_by_orphan);
+  tw_connection_send_later(connection);
 }
 
 /* The host has closed its handle: lwIP delivers what was written, says FIN and frees the rest by itself. */

@@ -15,6 +15,7 @@ enum {
   CONNECTION_REPORT = 4,      /* in the list of those with something to report */
   CONNECTION_WANTS_ROOM = 8,  /* the host waits for WRITABLE */
   CONNECTION_ENDED = 16,      /* the host is to receive CLOSED, with `error` */
+  CONNECTION_ABORTED = 32,    /* by the host: its reset waits for room in a transmit buffer */
 };
 
 /* What takes longer than so many microseconds so often in a row is a network, and its buffers grow; what does so once is a
@@ -31,6 +32,9 @@ enum { CONNECTION_SEND_BATCH = 131072 };
 
 /* For how many steps of tcp_ticks a closed connection waits for a peer that answers and makes no progress: five minutes. */
 enum { CONNECTION_ORPHAN_TICKS = 300000 / TCP_SLOW_INTERVAL };
+
+/* Bytes of a transmit buffer that a reset takes at most, with all headers. */
+enum { CONNECTION_RESET_ROOM = 128 };
 
 struct connection {
   struct tcp_pcb *pcb; /* NULL once lwIP has freed it */
@@ -50,6 +54,8 @@ struct connection {
   uint32_t progressed;   /* tcp_ticks: when that changed; without a handle, see orphan_gives_up */
   uint64_t progress;     /* us: the same, or when nothing was under way, for the user's time-out (RFC 5482) */
   uint32_t refusals;     /* writes in a row of which the full heap took nothing */
+  uint16_t path_mss;     /* to which the next flush cuts what waits, because the path has become narrower; 0: nothing */
+  uint16_t narrowings;   /* how often it has */
   struct connection *next_pending, *next_report;
 };
 
@@ -62,6 +68,7 @@ struct connection *tw_connection_new(struct tcp_pcb *pcb); /* or NULL */
 struct connection *tw_connection_of(const struct tcp_pcb *pcb); /* or NULL: before accept, and for listeners */
 void tw_connection_release(struct connection *connection);
 void tw_connection_orphan(struct connection *connection);
+void tw_connection_abort(struct connection *connection); /* which is not used any more; a flush may have to do it */
 
 void tw_connection_established(struct connection *connection); /* offers the first window, and withholds the rest */
 void tw_connection_measure_window(struct connection *connection); /* after rcv_nxt has moved */

@@ -358,7 +358,7 @@ int32_t abi_tcp_abort(int32_t handle) {
   connection->flags &= ~(uint32_t)(CONNECTION_WANTS_ROOM | CONNECTION_ENDED);
   if (pcb != NULL) {
     tcp_err(pcb, NULL);
-    tcp_abort(pcb);
+    tw_connection_abort(connection);
   } else {
     tw_connection_release(connection);
   }

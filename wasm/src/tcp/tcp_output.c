@@ -8,10 +8,13 @@
 #include "abi/events.h"
 #include "abi/module.h"
 #include "abi/work.h"
+#include "ip/path_mtu.h"
 #include "port/consistency.h"
 #include "tcp/connection.h"
 #include "tcp/tcp_emit.h"
 #include "lwip/stats.h"
+
+enum { SMALL_SEGMENT = 512 }; /* bytes: of smaller ones, one call does not build 64 KiB (abi_tcp_send) */
 
 static struct connection *pending, *report;
 static struct connection *flushing; /* those of `pending` that the latest flush has left */
@@ -62,23 +65,30 @@ bool tw_tcp_flush(void) {
     flushing = pending;
     pending = NULL;
   }
-  uint32_t sent = lwip_stats.tcp.xmit, tries = 0;
+  uint32_t sent = lwip_stats.tcp.xmit, tries = 0, cut = 0;
   tw_tcp_emit_in_flush(true);
   for (struct connection *connection; (connection = flushing) != NULL;) {
-    if (++tries + lwip_stats.tcp.xmit - sent > WORK_SEGMENTS) {
+    if (++tries + cut + lwip_stats.tcp.xmit - sent > WORK_SEGMENTS) {
       break;
     }
     flushing = connection->next_pending;
     connection->flags &= ~(uint32_t)CONNECTION_PENDING;
     if (connection->pcb == NULL) {
       tw_connection_release(connection);
-    } else if (tcp_output(connection->pcb) != ERR_OK) {
+      continue;
+    }
+    if ((connection->flags & CONNECTION_ABORTED) != 0) {
+      tw_connection_abort(connection);
+      continue;
+    }
+    cut += tw_path_mtu_follow(connection);
+    if (tcp_output(connection->pcb) != ERR_OK) {
       tw_connection_send_later(connection);
     }
   }
   tw_tcp_emit_in_flush(false);
   consistency_restore();
-  return flushing != NULL && lwip_stats.tcp.xmit != sent;
+  return flushing != NULL && (cut > 0 || lwip_stats.tcp.xmit != sent);
 }
 
 void tw_connection_report(struct connection *connection, uint32_t flag) {
@@ -109,13 +119,18 @@ static bool has_room(struct connection *connection) {
   return true;
 }
 
+/* The host fills a queue of small segments, which takes as long as many of large ones. */
+static uint32_t report_weight(const struct tcp_pcb *pcb) {
+  return pcb != NULL && LWIP_MIN(pcb->mss, pcb->snd_wnd_max / 2) < SMALL_SEGMENT ? WORK_REPORTS / 4 : 1;
+}
+
 /* Notifies the host of connections that ended and of room for those that wait for it; true if events are left to add. */
 bool tw_tcp_report(void) {
   struct connection **link = &report;
   uint32_t reports = 0;
   while (*link != NULL) {
     struct connection *connection = *link;
-    if (!tw_events_have_room() || reports == WORK_REPORTS) {
+    if (!tw_events_have_room() || reports >= WORK_REPORTS) {
       return true;
     }
     if ((connection->flags & CONNECTION_ENDED) != 0) {
@@ -129,7 +144,7 @@ bool tw_tcp_report(void) {
       link = &connection->next_report;
       continue;
     }
-    reports++;
+    reports += report_weight(connection->pcb);
     *link = connection->next_report;
     connection->flags &= ~(uint32_t)CONNECTION_REPORT;
     tw_connection_release(connection);

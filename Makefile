@@ -16,7 +16,7 @@ FORMATTED_C = $(filter-out wasm/include/abi.h,$(wildcard wasm/src/*/*.[ch] wasm/
 # It asks the first `python` of the PATH for the places of packages, and takes no other one for --verifytypes.
 PYRIGHT = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pyright
 
-.PHONY: help demo test test-other fuzz bench wasm golden lint reproducible lwip-tests wheel setup clean distclean
+.PHONY: help demo test test-other fuzz bench wasm golden lint docs reproducible lwip-tests wheel setup clean distclean
 
 help:
 	@echo "make demo     two virtual hosts on a cable: one serves a file, the other fetches it"
@@ -26,6 +26,7 @@ help:
 	@echo "make bench    our figures beside asyncio over the kernel's loopback"
 	@echo "make wasm     build tcpip_wasm/lwip.wasm (make golden: and accept its new interface and SHA-256)"
 	@echo "make lint     ruff, clang-format, mypy, pyright, layers, generated and golden files"
+	@echo "make docs     the pages of docs/ and the reference as HTML and Markdown, in build/docs"
 	@echo "make lwip-tests   lwIP's own unit tests on the patched sources (needs gcc and check)"
 	@echo "make setup    what all of these need, and all examples; the demonstration needs less"
 	@echo "make wheel    dist/*.whl;  make reproducible: the module twice, compared;  make clean, make distclean"
@@ -75,6 +76,14 @@ lint: setup
 	$(VENV)/bin/lint-imports
 	$(WASM) abi-check check
 
+# The pages, and beside each page the same as Markdown. A warning is an error, and nothing is downloaded.
+SPHINX = $(RUN) -m sphinx --fail-on-warning --keep-going --quiet
+
+docs: $(VENV)/documentation
+	rm -rf build/docs build/docs-cache
+	$(SPHINX) -b html -d build/docs-cache/html docs build/docs
+	$(SPHINX) -b markdown -d build/docs-cache/markdown docs build/docs
+
 reproducible: $(VENV)/package
 	$(WASM) reproducible
 
@@ -105,9 +114,13 @@ $(VENV)/everything: $(VENV)/package | wasm
 	$(PIP) install --no-build-isolation --editable '.[test,dev]'
 	@touch $@
 
+$(VENV)/documentation: $(VENV)/package | wasm
+	$(PIP) install --no-build-isolation --editable '.[docs]'
+	@touch $@
+
 clean:
 	$(MAKE) -C wasm clean
-	rm -rf dist htmlcov .coverage .*_cache .hypothesis .benchmarks
+	rm -rf build dist htmlcov .coverage .*_cache .hypothesis .benchmarks
 
 distclean: clean
 	rm -rf $(VENV) $(OTHER)

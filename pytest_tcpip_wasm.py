@@ -7,6 +7,8 @@ fixture on.
 A coroutine test that uses `network` is run here, in virtual time, whatever other plugins make of coroutine tests; its
 own coroutine fixtures are run on the same loop. One that uses `stack` alone is run by pytest-asyncio or anyio if it is
 theirs, by marker or mode, and else here, too.
+
+The reasons are in docs/explanation/tests.md.
 """
 
 from __future__ import annotations

@@ -3,9 +3,11 @@
     python -m benchmarks               everything, about two minutes
     python -m benchmarks --quick       a smoke test of a few seconds per part; its figures mean little
     python -m benchmarks --long        and ten gigabytes over one connection
-    python -m benchmarks --readme      and the table of README.md is written anew
+    python -m benchmarks --readme      and the tables of docs/reference/figures.md and README.md are written anew
 
 Each module measures one noun and knows only `networks`, `payload` and `report`. What is compared takes turns,
 so that a machine that slows down slows down both sides. Whether a goal is met is printed and never decides
 the exit status.
+
+How each figure is taken, and what limits it, is in docs/explanation/performance.md.
 """

@@ -91,7 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke test; its figures mean little")
     parser.add_argument("--long", action="store_true", help="also ten gigabytes over one connection")
-    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--readme", action="store_true", help="write the tables of README.md and docs/")
     names = ", ".join([*parts(quick=True), "long", "micro"])
     parser.add_argument("--only", metavar="PART,…", help=f"some of: {names}")
     options = parser.parse_args()
@@ -115,7 +115,7 @@ def main() -> int:
         OUTPUT.write_text(lines, encoding="utf-8")
         print(lines, flush=True)
     if options.readme:
-        report.write_readme(measures)
+        report.write_documents(measures)
     try:
         return micro(options.quick) if "micro" in wanted else 0
     finally:

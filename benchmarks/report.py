@@ -1,4 +1,4 @@
-"""What was measured, beside what was wanted: a table for people, JSON lines for programs, and README.md.
+"""What was measured, beside what was wanted: a table for people, JSON lines for programs, README.md and docs/.
 
 Owns the form of a measure and of a goal, and the taking of turns. It must not know what is measured.
 """
@@ -17,7 +17,21 @@ from statistics import median
 from typing import Any, Final, Literal
 
 ASYNCIO: Final = "asyncio over the kernel's loopback"
-README: Final = Path(__file__).resolve().parent.parent / "README.md"
+ROOT: Final = Path(__file__).resolve().parent.parent
+README: Final = ROOT / "README.md"
+FIGURES: Final = ROOT / "docs" / "reference" / "figures.md"
+IN_README: Final = (
+    "start: first stack of a process, module from the cache",
+    "start: each further stack, memory",
+    "1-byte echo: tap cable, p50",
+    "connect and close: tap cable",
+    "UDP: 1400 bytes, tap cable",
+    "bulk: tap cable, MTU 1500, checksums on",
+    "programs: uvicorn and aiohttp, tap cable",
+    "TAP, the kernel: from the kernel to the stack",
+)
+"""The figures that README.md shows; the page of figures has all."""
+
 BEGIN: Final = "<!-- figures: written by `python -m benchmarks --readme` -->"
 END: Final = "<!-- end of figures -->"
 
@@ -187,8 +201,19 @@ def json_lines(measures: Iterable[Measure]) -> str:
     return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in objects)
 
 
-def write_readme(measures: Iterable[Measure], path: Path = README) -> None:
-    """Put the table between its marks in README.md.
+def write_documents(measures: Iterable[Measure]) -> None:
+    """Write the whole table into the page of figures, and a part of it into README.md.
+
+    Raises:
+        ValueError: a document lacks the marks.
+    """
+    measures = list(measures)
+    write_table(measures, FIGURES)
+    write_table([measure for measure in measures if f"{measure.group}: {measure.name}" in IN_README], README)
+
+
+def write_table(measures: Iterable[Measure], path: Path) -> None:
+    """Put a table between its marks in a document.
 
     Raises:
         ValueError: the marks are not there.

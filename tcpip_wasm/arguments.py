@@ -1,6 +1,8 @@
 """Reading what callers write: numbers within bounds, and times. Wrong input gets an error that names it and its value.
 
 Knows nothing of the package; what is particular to addresses, hosts or routes is read where those are at home.
+
+The reasons are in docs/explanation/event-loop.md.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Owns wake-ups: which stacks of an event loop are to be polled, in which order, a
 knows of interfaces only that frames wait in them, and of sockets nothing; they register a `Handler` for their handle.
 Stacks of one loop share one `_Scheduler`, so that frames which travel over a cable between two of them can arrive in
 the same turn of the loop.
+
+The reasons are in docs/explanation/event-loop.md.
 """
 
 from __future__ import annotations

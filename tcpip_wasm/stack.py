@@ -2,6 +2,8 @@
 
 Owns the list of interfaces, and what public methods promise. The work is done below: `driver` polls the core,
 `interfaces` carry frames, `sockets` are the connections, `names` become addresses.
+
+The layers below are listed in docs/explanation/layers.md.
 """
 
 from __future__ import annotations

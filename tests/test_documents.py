@@ -13,18 +13,22 @@ parts of a program in examples/, see tests/simulation/test_replicated_store.py.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
+from tcpip_wasm import cli
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 DOCUMENTS: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-TUTORIAL: Final = ROOT / "docs" / "tutorial.md"
+TUTORIAL: Final = ROOT / "docs" / "tutorial" / "replicated-store.md"
 BLOCK: Final = re.compile(r"(?:^<!-- ([^>]*) -->\n)?^( *)```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 DIRECTIVE: Final = re.compile(r"(run|pytest|file): (\w+\.py)(?:, (prints|fails): (.+))?")
 NEEDS: Final = {"import httpx": "httpx", "import uvicorn": "uvicorn"}
@@ -114,3 +118,69 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert target[1:] in headings, target
         elif "://" not in target:
             assert (document.parent / target.partition("#")[0]).exists(), target
+
+
+# --- The pages ------------------------------------------------------------------------------------------------------
+
+DOCS: Final = ROOT / "docs"
+REFERENCE: Final = DOCS / "reference"
+SOURCES: Final = ["tcpip_wasm", "benchmarks", "examples", "wasm", "*.py"]
+NAMING: Final = [*SOURCES, "tests", "third_party", "README.md", "Makefile"]
+"""Where pages are named. The changelog also names pages of earlier versions."""
+
+
+def pages_named_in(names: list[str]) -> set[str]:
+    """Return the paths of pages that files of the repository name."""
+    kinds = {".py", ".md", ".toml", ".c", ".h", ""}
+    files = [path for name in names for top in ROOT.glob(name) for path in (top.rglob("*") if top.is_dir() else [top])]
+    return {
+        page
+        for path in files
+        if path.is_file() and path.suffix in kinds and "build" not in path.parts
+        for page in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text(encoding="utf-8", errors="replace"))
+    }
+
+
+def test_pages_that_files_name_are_there() -> None:
+    named = pages_named_in(NAMING)
+    assert len(named) > 20
+    assert {page for page in named if not (ROOT / page).is_file()} == {"docs/x.md"}  # a sample in test_wheel.py
+
+
+def test_sources_name_the_pages_that_explain_them() -> None:
+    pages = {path.relative_to(ROOT).as_posix() for path in (DOCS / "explanation").glob("*.md")}
+    assert pages - pages_named_in(SOURCES) == {"docs/explanation/index.md"}
+
+
+def test_each_page_is_in_a_table_of_contents() -> None:
+    listed = {DOCS / "index.md"}
+    for page in DOCS.glob("**/*.md"):
+        text = page.read_text(encoding="utf-8")
+        for tree in re.findall(r"^```\{toctree\}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            listed |= {page.parent / f"{line}.md" for line in tree.splitlines() if line and line[0] != ":"}
+    assert listed == set(DOCS.glob("**/*.md"))
+
+
+@pytest.mark.parametrize("module", ["tcpip_wasm", "streams", "compat", "links", "capture", "simulation", "errors"])
+def test_the_reference_has_all_public_names(module: str) -> None:
+    """A page takes all names of a module, or lists them."""
+    text = "".join(path.read_text(encoding="utf-8") for path in REFERENCE.glob("*.md"))
+    if module != "tcpip_wasm":
+        assert re.search(rf"^\.\. automodule:: tcpip_wasm\.{module}$", text, re.MULTILINE)
+        return
+    elsewhere = {*import_module("tcpip_wasm.streams").__all__, *import_module("tcpip_wasm.errors").__all__}
+    listed = re.findall(r"^\.\. auto(?:class|function):: tcpip_wasm\.(\w+)$", text, re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert set(listed) == set(import_module("tcpip_wasm").__all__) - elsewhere
+
+
+def test_the_page_of_the_command_has_all_options() -> None:
+    (commands,) = (action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction))
+    text = (REFERENCE / "command-line.md").read_text(encoding="utf-8")
+    sections = {section.split("\n", 1)[0]: section for section in text.split("\n## ")[1:]}
+    assert set(sections) == set(commands.choices)
+    for name, parser in commands.choices.items():
+        options = {option for action in parser._actions for option in action.option_strings} - {"-h", "--help"}
+        assert set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", sections[name].partition("| option")[2])) >= options
+        rows = re.findall(r"^\| (`-.*?) \|", sections[name], re.MULTILINE)
+        assert set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", " ".join(rows))) == options

@@ -223,6 +223,6 @@ def test_replicated_store(tmp_path: Path) -> None:
     lines = run_program("-m", "examples.replicated_store", "--first", "52", "--last", "54", "--capture", str(capture))
     assert capture.stat().st_size > 100_000
     # What the tutorial shows is this, but for the seeds before.
-    tutorial = (EXAMPLES.parent / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    tutorial = (EXAMPLES.parent / "docs" / "tutorial" / "replicated-store.md").read_text(encoding="utf-8")
     shown = tutorial.replace("seeds 0 to", "seeds 52 to")
     assert "\n".join(lines) in shown

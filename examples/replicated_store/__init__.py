@@ -1,4 +1,6 @@
-"""A replicated key-value store with a real bug, and the simulation that finds it; see docs/tutorial.md.
+"""A replicated key-value store with a real bug, and the simulation that finds it.
+
+The tutorial explains it: docs/tutorial/replicated-store.md.
 
     store       the store: ordinary asyncio code, which knows nothing of simulations
     client      a client of it, which writes down what it did

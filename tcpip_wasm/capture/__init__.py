@@ -14,6 +14,8 @@
     picture       how it is drawn
 
 Nothing of it needs more than the standard library, but for `picture`, which needs matplotlib.
+
+The reasons are in docs/explanation/captures.md.
 """
 
 from tcpip_wasm.capture.capture import Capture, capture

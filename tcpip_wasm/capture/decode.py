@@ -2,6 +2,8 @@
 
 Owns what the fields are called. Whatever the bytes are, decoding raises nothing: a packet has what could be read of it,
 and says in `Packet.malformed` what is wrong with the rest. Checksums are not verified.
+
+The reasons are in docs/explanation/captures.md.
 """
 
 from __future__ import annotations

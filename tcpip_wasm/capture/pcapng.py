@@ -3,6 +3,8 @@
 Owns the layout of the blocks. It knows nothing of stacks, of clocks, or of what is in a frame; `reading` is its
 counterpart. A file is only appended to, so that a pipe will do, and what was flushed can be read while the rest is
 still to come.
+
+The reasons are in docs/explanation/captures.md.
 """
 
 from __future__ import annotations

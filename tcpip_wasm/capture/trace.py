@@ -368,8 +368,8 @@ class Trace:
     def load(cls, file: str | os.PathLike[str] | BinaryIO) -> Trace:
         """Return what is in a capture file, pcapng or pcap, of any program.
 
-        A comment that does not begin with ``dropped: `` becomes one that begins with ``note: ``, unless it is one of
-        those that `Observation` knows. A direction that the file does not tell counts as incoming.
+        A comment that does not begin with ``dropped:`` becomes one that begins with ``note:``, unless it is one of
+        those that `Observation` knows. A frame whose direction the file does not have counts as incoming.
 
         Raises:
             CaptureFormatError: the file is no capture, or a damaged one.

@@ -31,6 +31,8 @@ Adapters, which import the library that they are for, and which nothing here imp
     aiohttp    a connector for aiohttp's client (extra ``aiohttp``)
     anyio      an anyio byte stream over a connection (extra ``anyio``)
     extras     what they say where it is not installed
+
+The reasons are in docs/explanation/existing-programs.md.
 """
 
 from tcpip_wasm.compat.guard import MachineNetworkWarning, machine_network

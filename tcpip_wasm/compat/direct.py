@@ -5,6 +5,8 @@ the methods below in place of those that it inherits. In the thread of a polyfil
 route takes, `bind` takes an address of the stack and `listen` listens there. What blocks cannot be served on the
 stack's own loop: `connect` and `sendto` go to the machine, with a warning, and so do calls in jobs of its executor.
 Owns the methods, and which polyfill a call belongs to.
+
+The reasons are in docs/explanation/existing-programs.md.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ No audit event is raised by the following, so a guard cannot refuse it: C extens
 core of grpcio, libpq, libcurl, pycares; libuv below uvloop, whose loop's methods a polyfill replaces instead),
 functions of C libraries that ctypes calls, the start of a process by multiprocessing's spawn and forkserver, and
 traffic on sockets that were connected before the block.
+
+The reasons are in docs/explanation/existing-programs.md.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The methods are set on the loop *instance*, which works with asyncio's loops and
 Everything else of the loop is untouched: pipes, subprocesses, signals, Unix sockets, and sockets which are connected on
 the machine. Owns what is replaced and in which order; connecting is done by `stack`, what needs a socket of the caller
 by `placed`, listening sockets by `loop_sockets`, and what goes past the loop by `direct` and `guard`.
+
+The reasons are in docs/explanation/existing-programs.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The stack's side of a stream socket: `StreamRelay` carries bytes between the loop's end of a pair and a connection.
 
 Relays live on the loop; they own its end of the pair.
+
+The reasons are in docs/explanation/existing-programs.md.
 """
 
 from __future__ import annotations

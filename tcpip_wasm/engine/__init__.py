@@ -15,6 +15,8 @@
     abi        generated: what crosses the boundary
 
 Only `wasmtime_engine` imports a WebAssembly engine, and this package imports neither asyncio nor a clock.
+
+The reasons are in docs/explanation/boundary.md.
 """
 
 from tcpip_wasm.engine.autoconfiguration import INFINITE, AddressReport, LeaseReport, decode_address, decode_lease

@@ -10,6 +10,8 @@ asyncio nor a clock, and keeps no frame: they wait in the module's own buffers. 
     core.deadline                       # else at this time at the latest
 
 Times are seconds of any monotonic clock; the module counts in microseconds. Handles are what the module hands out.
+
+The reasons are in docs/explanation/boundary.md.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Frames lie there as *records*: the ABI's `RECORD_HEADER`, the frame, padding up to the next record. It makes no calls
 into the module.
+
+The reasons are in docs/explanation/boundary.md.
 """
 
 from __future__ import annotations

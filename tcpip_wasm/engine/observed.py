@@ -2,6 +2,8 @@
 
 Owns the change between the two. Buffers change their class, and not the object: whoever holds them goes on holding
 them, and those that nobody watches run no line more.
+
+The reasons are in docs/explanation/captures.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The router's side of SLAAC: advertisements, from time to time and when somebody asks (RFC 4861, section 6.2).
 
 Owns the times between them. What they say is written by the engine, and sent by the module.
+
+The reasons are in docs/explanation/addresses.md.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Owns which taps are ports. Frames are learned from and forwarded inside the module; Python sees them where they enter
 and leave. There is no spanning tree: whoever joins two bridges by two cables gets a storm, which lasts until one of the
 cables is closed and takes time from the event loop, but does not hold it up.
+
+The reasons are in docs/explanation/bridges-routers.md.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A batch of frames crosses with one copy, since records leave as they enter. Nothing is lost on a cable: where the far
 end has no room, frames wait, and with them whoever sends.
+
+The reasons are in docs/explanation/memory-time-frames.md.
 """
 
 from __future__ import annotations

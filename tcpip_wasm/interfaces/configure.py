@@ -2,6 +2,8 @@
 
 Owns the waiting, and what an interface knows by these ways: its lease, its routers, its name servers. lwIP, below,
 keeps the protocols and their timers, and goes on renewing when nobody waits. Everything kept here has a bound.
+
+The reasons are in docs/explanation/addresses.md.
 """
 
 from __future__ import annotations

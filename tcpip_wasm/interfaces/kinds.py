@@ -1,4 +1,7 @@
-"""The interfaces a stack can have: loopback, tun (IP packets) and tap (Ethernet frames)."""
+"""The interfaces a stack can have: loopback, tun (IP packets) and tap (Ethernet frames).
+
+The reasons are in docs/explanation/memory-time-frames.md.
+"""
 
 from __future__ import annotations
 

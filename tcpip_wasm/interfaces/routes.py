@@ -1,6 +1,8 @@
 """The routing table of a stack, as its user sees it: what was added, and what the addresses of interfaces imply.
 
 The module decides by a table of its own; this is its list with names. Owns the reading of networks and gateways.
+
+The reasons are in docs/explanation/bridges-routers.md.
 """
 
 from __future__ import annotations

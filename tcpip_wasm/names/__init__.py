@@ -14,6 +14,8 @@
     lookup          hosts table and resolver together, `getaddrinfo` and `getnameinfo`
 
 It knows no stack: sockets, clock and seed are handed in.
+
+The reasons are in docs/explanation/names.md.
 """
 
 from tcpip_wasm.names.hosts import HostsTable

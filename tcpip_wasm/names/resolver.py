@@ -3,6 +3,8 @@
 A stub resolver (RFC 1034, section 5.3.1): it asks servers that do the search. Owns the list of servers, the search
 list, the cache, and the questions under way: one is shared among all who ask it, and their number is bounded. It is
 handed sockets, a clock and a seed, and knows nothing of the host it belongs to.
+
+The reasons are in docs/explanation/names.md.
 """
 
 from __future__ import annotations

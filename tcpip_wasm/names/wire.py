@@ -5,6 +5,8 @@ resolver needs: addresses, CNAME, PTR, and the SOA that says how long a denial h
 
 The work that a message causes is bounded before it is done: dnspython of some versions follows chains of compression
 pointers as long as the message, once for each name, which would take minutes for 64 KiB of the right bytes.
+
+The reasons are in docs/explanation/names.md.
 """
 
 from __future__ import annotations

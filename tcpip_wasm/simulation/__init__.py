@@ -24,6 +24,8 @@
     channel    one direction of a link
     link       two channels between two ends
     switch     learning switches
+
+The reasons are in docs/explanation/simulation.md.
 """
 
 from tcpip_wasm.simulation.channel import Channel, ChannelStatistics

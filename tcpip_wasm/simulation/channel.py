@@ -3,6 +3,8 @@
 Owns when frames arrive, and which do not. Time is that of an event loop, virtual or not, in whole nanoseconds, and one
 timer is armed for what comes next. Every random choice comes from the stream that the channel was given, in the order
 in which frames are sent, so that nothing but these frames and the settings decides them.
+
+The reasons are in docs/explanation/simulated-links.md.
 """
 
 from __future__ import annotations

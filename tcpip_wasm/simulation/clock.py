@@ -8,7 +8,7 @@ follow, see `dates`. Virtual time begins at a set date, so that dates in headers
 of `random` is seeded. `os.urandom` draws from the seed where it is called in the thread of the loop, and with it
 `secrets`, `uuid.uuid4`, `random.SystemRandom`: the keys of a WebSocket repeat, too. All of it is put back.
 
-What stays real is listed for users in docs/testing.md, "What is virtual": `time.sleep`, `time.process_time`,
+What stays real is listed for users in docs/how-to/testing.md, "What is virtual": `time.sleep`, `time.process_time`,
 `uuid.uuid1`, time stamps of files, what OpenSSL draws (so what TLS sends never repeats), the clock by which it judges
 certificates, and names that were imported from these modules before (``from time import time``).
 """

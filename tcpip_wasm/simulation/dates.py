@@ -9,6 +9,8 @@ without. For `isinstance`, `issubclass`, comparisons and as a key it is the real
 What keeps the real class, and with it the real time: class attributes, defaults of parameters and containers that were
 filled before, bound methods taken before (``now = datetime.now``), and extension modules in C or Rust. Where another
 library has replaced the class already, nothing is done.
+
+The reasons are in docs/explanation/simulation.md.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Owns what an end is, and what happens where frames leave a link faster than an interface takes them: they wait, within a
 bound, for the stack's next turn.
+
+The reasons are in docs/explanation/simulated-links.md.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ wait, for the end of virtual time, and for callbacks that follow each other with
 
 What would make two runs differ is taken away here: the names of tasks count from one, and a task's hash is its number,
 since asyncio keeps tasks in sets, of which the order would otherwise depend on addresses of memory.
+
+The reasons are in docs/explanation/simulation.md.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Owns the bounds and the decision which frame goes; knows nothing of loops and timers. Time comes from the caller, in
 whole nanoseconds. `DropTail` and `CoDel` are what a user writes; each makes the queue that does it.
+
+The reasons are in docs/explanation/simulated-links.md.
 """
 
 from __future__ import annotations

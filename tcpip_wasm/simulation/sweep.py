@@ -6,6 +6,8 @@ that a scenario which does not repeat itself is found out. What happens with one
 Without an executor there is a pool of processes of its own, started afresh (`spawn`) on every system: a process that is
 forked would inherit locks, threads and event loops in the middle of something. Seeds go there in chunks of about a
 quarter of a second.
+
+The reasons are in docs/explanation/tests.md.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@
     udp             UDP sockets in the stream-style interface
     udp_open        opening them
     ping            echo requests to one host
+
+The reasons are in docs/explanation/tcp.md.
 """
 
 from tcpip_wasm.sockets.connection import TcpConnection, TcpListener

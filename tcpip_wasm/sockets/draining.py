@@ -3,6 +3,8 @@
 Owns which connections a closing stack waits for, and for how long. These are the ones that the program has closed or
 half-closed: their data and their FIN are to be acknowledged. Connections that the program still holds go on
 meanwhile, and nothing waits for them, since more may follow at any time. At the end all that is not delivered is reset.
+
+The reasons are in docs/explanation/event-loop.md.
 """
 
 from __future__ import annotations

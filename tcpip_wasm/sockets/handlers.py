@@ -4,6 +4,8 @@ A handler's read or write raises `StackClosedError` then, so that it does not ta
 was sent. asyncio reports each exception that a handler does not catch; but this one is no fault of the handler, and a
 server with many connections would print as many tracebacks at its end. `abort_clients`, which hands up an end of the
 data, is as quiet.
+
+The reasons are in docs/explanation/event-loop.md.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Owns which options there are, what each is until it is set, which values it take
 are three kinds. Some the core carries out. Some are kept and answered, because they change nothing but speed. Others
 would change what a program sees, which a stack cannot do: they answer what Linux answers by default, and any other
 value is refused with ``ENOPROTOOPT``. Names that a system does not have are left out.
+
+The reasons are in docs/explanation/existing-programs.md.
 """
 
 from __future__ import annotations

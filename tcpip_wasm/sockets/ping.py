@@ -2,6 +2,8 @@
 
 Owns the requests in flight: a reply or an error belongs to the one with its sequence number, and what belongs to none,
 because it is late, doubled or forged, is dropped.
+
+The reasons are in docs/explanation/udp-icmp.md.
 """
 
 from __future__ import annotations

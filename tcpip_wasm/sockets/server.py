@@ -1,4 +1,7 @@
-"""TCP listeners: `TcpServer`, which is an `asyncio.Server` in all but class, over listening handles of the core."""
+"""TCP listeners: `TcpServer`, which is an `asyncio.Server` in all but class, over listening handles of the core.
+
+The reasons are in docs/explanation/tcp-rules.md.
+"""
 
 from __future__ import annotations
 

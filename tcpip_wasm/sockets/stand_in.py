@@ -3,6 +3,8 @@
 Libraries switch off Nagle's algorithm, set keep-alive, read addresses, and ask whether an idle connection has become
 readable. No system call is made for any of it. What a socket could do and these can't raises what a socket without that
 option raises.
+
+The reasons are in docs/explanation/existing-programs.md.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 asyncio's own copies each byte three times: into its buffer, into a slice of it, and into what `read` returns. Here
 pieces are kept as they came, and `read` returns them as they are. Owns how pieces wait; every other way of reading is
 asyncio's, which finds the pieces joined as soon as it looks at its buffer.
+
+The reasons are in docs/explanation/event-loop.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Opening TCP connections and listeners: `TcpOpener`, which puts TLS between them and who asked for it."""
+"""Opening TCP connections and listeners: `TcpOpener`, which puts TLS between them and who asked for it.
+
+The reasons are in docs/explanation/tcp-rules.md.
+"""
 
 from __future__ import annotations
 

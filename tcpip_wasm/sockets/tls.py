@@ -3,6 +3,8 @@
 Owns the reading of ``ssl=`` and its kin, and the putting of an `SSLProtocol` between a `TcpTransport` and a protocol.
 `SSLProtocol` is private to asyncio and the same in 3.11 to 3.13; uvloop's loops have none that takes a foreign
 transport, so asyncio's is used on every loop.
+
+The reasons are in docs/explanation/existing-programs.md.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ callbacks. It knows the core's verbs and the driver, and nothing of interfaces, 
 Flow control, end to end: data is handed up only while reading is not paused, and only what was handed up opens the
 receive window again. What the core does not take at once waits here, and above the high-water mark the protocol is told
 to pause. Data that the core took is delivered even if the transport is closed at once.
+
+The reasons are in docs/explanation/event-loop.md.
 """
 
 from __future__ import annotations

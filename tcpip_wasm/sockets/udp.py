@@ -2,6 +2,8 @@
 
 Owns the queue of datagrams that have arrived and were not read. It is bounded in bytes; what finds it full is dropped
 and counted, as UDP does. What is sent waits for room in the interface's transmit buffer, and is never dropped here.
+
+The reasons are in docs/explanation/udp-icmp.md.
 """
 
 from __future__ import annotations

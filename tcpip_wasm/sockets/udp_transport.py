@@ -2,6 +2,8 @@
 
 Owns the datagrams that the interface had no room for. They are bounded: above the high-water mark the protocol is told
 to pause, and above `MOST_WAITING` a datagram is refused with ``ENOBUFS`` by way of `error_received`, never silently.
+
+The reasons are in docs/explanation/udp-icmp.md.
 """
 
 from __future__ import annotations

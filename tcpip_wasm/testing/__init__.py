@@ -7,4 +7,6 @@
     captures   the folder with captures of failures
 
 Only this package imports pytest. It has no public names: what a test uses are fixtures, options and a marker.
+
+The reasons are in docs/explanation/tests.md.
 """

@@ -1,4 +1,4 @@
-"""Which polyfill reaches which library: docs/libraries.md, row by row.
+"""Which polyfill reaches which library: docs/reference/libraries.md, row by row.
 
 `tests/compat/libraries.toml` names a test for each row of the page; those of libraries that are tested nowhere else are
 here. They run in strict blocks, in which whatever would reach the machine's network fails.
@@ -38,7 +38,7 @@ from tests.programs.servers import application, serve_websockets
 from tests.support_stacks import pair, run
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "libraries.md"
+PAGE = ROOT / "docs" / "reference" / "libraries.md"
 TABLE = Path(__file__).with_name("libraries.toml")
 LIBRARIES: list[dict[str, str]] = tomllib.loads(TABLE.read_text("utf-8"))["library"]
 MQTT = 1883

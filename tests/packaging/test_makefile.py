@@ -40,5 +40,6 @@ def test_the_demonstration_needs_less_than_the_tests(tmp_path: Path) -> None:
     assert installs("demo", tmp_path) == []
     for target in ("test", "bench", "lint", "wheel", "setup"):
         assert installs(target, tmp_path) == [".[test,dev]"]
+    assert installs("docs", tmp_path) == [".[docs]"]
     (tmp_path / "everything").touch()
     assert installs("demo", tmp_path) == installs("test", tmp_path) == []

@@ -23,7 +23,7 @@ from examples.replicated_store.store import LEASE
 from tcpip_wasm.simulation import run
 
 ROOT = Path(__file__).resolve().parents[2]
-TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs" / "tutorial" / "replicated-store.md").read_text(encoding="utf-8")
 
 SEED = 54
 """The first with which the store fails; the tutorial says so."""

@@ -316,7 +316,7 @@ static void many_connections_on_a_path_that_narrows(void) {
     CHECK(all <= PEERS * 2 * TCP_SND_QUEUELEN);
     for (int i = 0; i < PEERS; i++) {
       CHECK_EQUAL(abi_tcp_information(peers[i].handle), 0);
-      CHECK_EQUAL(((const uint32_t *)(const void *)tw_scratch)[ABI_INFORMATION_SEGMENT_SIZE], 1220);
+      CHECK_EQUAL(tw_scratch.information.segment_size, 1220);
       CHECK_EQUAL(abi_tcp_abort(peers[i].handle), 0);
     }
     host_poll();

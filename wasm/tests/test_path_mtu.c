@@ -1,6 +1,7 @@
 /* A path that becomes narrower than the link (RFC 8201): what was cut before is cut anew, or leaves in fragments where there
    is no memory for that, new connections send less, and messages about packets that nobody sent change nothing. */
 #include "support.h"
+#include "abi/work.h"
 #include "port/heap.h"
 #include "lwip/def.h"
 #include "lwip/stats.h"

@@ -10,6 +10,8 @@ BUILD_REQUIREMENTS := import tomllib; \
   print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 WASM = $(MAKE) --no-print-directory -C wasm -j2 PYTHON=$(CURDIR)/$(RUN)
 CHECKED_PYTHON = hatch_build.py pytest_tcpip_wasm.py $(wildcard tcpip_wasm tests examples benchmarks wasm/*.py third_party/*/*.py)
+# Generated files have the form that their generator gives them.
+FORMATTED_C = $(filter-out wasm/include/abi.h,$(wildcard wasm/src/*/*.[ch] wasm/include/*.h wasm/include/arch/*.h wasm/tests/*.[ch] wasm/fuzz/*.[ch]))
 
 # It asks the first `python` of the PATH for the places of packages, and takes no other one for --verifytypes.
 PYRIGHT = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pyright
@@ -23,7 +25,7 @@ help:
 	@echo "make fuzz     peers and programs that play against a host under sanitizers: SECONDS=60 SEED=1 (wasm/fuzz/README.md)"
 	@echo "make bench    our figures beside asyncio over the kernel's loopback"
 	@echo "make wasm     build tcpip_wasm/lwip.wasm (make golden: and accept its new interface and SHA-256)"
-	@echo "make lint     ruff, mypy, pyright, layers, generated and golden files"
+	@echo "make lint     ruff, clang-format, mypy, pyright, layers, generated and golden files"
 	@echo "make docs     the pages of docs/ and the reference as HTML and Markdown, in build/docs"
 	@echo "make lwip-tests   lwIP's own unit tests on the patched sources (needs gcc and check)"
 	@echo "make setup    what all of these need, and all examples; the demonstration needs less"
@@ -67,6 +69,7 @@ golden: $(VENV)/package
 
 lint: setup
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/clang-format --dry-run --Werror $(FORMATTED_C)
 	$(RUN) -m mypy $(CHECKED_PYTHON)
 	$(PYRIGHT)
 	$(PYRIGHT) --verifytypes tcpip_wasm --ignoreexternal >$(VENV)/verifytypes.txt || { cat $(VENV)/verifytypes.txt; exit 1; }

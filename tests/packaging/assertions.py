@@ -44,7 +44,7 @@ def sources() -> list[Path]:
     """Return the C files that the module is built from."""
     files = tomllib.loads((LWIP / "manifest.toml").read_text(encoding="utf-8"))["files"]
     lwip = [LWIP / "build" / name for name in files if name.endswith(".c")]
-    return lwip + sorted((WASM / "src").glob("*.c"))
+    return lwip + sorted((WASM / "src").glob("*/*.c"))
 
 
 def marked_headers(folder: Path) -> Path:

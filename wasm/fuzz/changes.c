@@ -26,7 +26,7 @@ static void change_ports(void) {
 
 static void change_addresses(struct link *link) {
   if (link->kind != ABI_KIND_TAP || percent(30)) {
-    memcpy(scratch.bytes, link->own4, 4);
+    memcpy(tw_scratch.bytes, link->own4, 4);
     link->has4 = abi_interface_address(link->handle, ABI_FAMILY_IPV4, (int32_t)ONE_OF(24, 24, 24, 32, 0, 8, 31)) == 0;
   } else if (percent(50)) {
     link->leased = abi_dhcp_start(link->handle) == 0 || link->leased;
@@ -75,16 +75,17 @@ void links_step(void) {
 void routes_step(void) {
   struct link *link = link_that(is_there);
   bool six = percent(style.six), via = percent(70), named = percent(70) && link != NULL;
-  int32_t family = six ? ABI_FAMILY_IPV6 : ABI_FAMILY_IPV4, prefix = (int32_t)(six ? ONE_OF(0, 16, 32, 64, 128) : ONE_OF(0, 8, 16, 24, 32));
-  memset(scratch.bytes, 0, 32);
-  scratch.bytes[0] = six ? 0xfd : 10;
-  scratch.bytes[six ? 3 : 1] = (uint8_t)below(8);
+  int32_t family = six ? ABI_FAMILY_IPV6 : ABI_FAMILY_IPV4,
+          prefix = (int32_t)(six ? ONE_OF(0, 16, 32, 64, 128) : ONE_OF(0, 8, 16, 24, 32));
+  memset(tw_scratch.bytes, 0, 32);
+  tw_scratch.bytes[0] = six ? 0xfd : 10;
+  tw_scratch.bytes[six ? 3 : 1] = (uint8_t)below(8);
   if (prefix == 0) {
-    memset(scratch.bytes, 0, 16);
+    memset(tw_scratch.bytes, 0, 16);
   }
   if (percent(50)) {
     if (via && link != NULL) {
-      peer_address(link, below(PEERS), six, scratch.bytes + 16);
+      peer_address(link, below(PEERS), six, tw_scratch.bytes + 16);
     }
     abi_route_add(family, prefix, named ? link->handle : 0, via, (int32_t)below(3));
   } else {

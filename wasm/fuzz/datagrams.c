@@ -1,11 +1,18 @@
 /* UDP sockets, multicast groups and ping sessions. A datagram begins with a mark, its length and a key; its other bytes
    follow from the key. What carries no mark may have been damaged and is not looked at. */
 #include "fuzz.h"
+#include "abi/staging.h"
 
 enum { MAX_SOCKETS = 24, MAX_PINGS = 6, MARK = 0x5a, HEAD = 8, FIRST_PORT = 5000, PORTS = 12 };
 
-static struct { int32_t handle, family; } sockets[MAX_SOCKETS];
-static struct { int32_t handle; bool six; uint32_t sequence; } pings[MAX_PINGS];
+static struct {
+  int32_t handle, family;
+} sockets[MAX_SOCKETS];
+static struct {
+  int32_t handle;
+  bool six;
+  uint32_t sequence;
+} pings[MAX_PINGS];
 
 static void fill(uint8_t *bytes, uint32_t length) {
   uint32_t key = any();
@@ -53,18 +60,18 @@ static bool put_endpoint(bool six, bool group, uint32_t port) {
   } else if (percent(3)) {
     memset(address, (int)below(256), 16);
   }
-  memset(scratch.bytes, 0, ABI_SCRATCH_CAPACITY);
-  memcpy(scratch.bytes, head, sizeof head);
-  memcpy(scratch.bytes + sizeof head, address, six ? 16 : 4);
+  memset(tw_scratch.bytes, 0, ABI_SCRATCH_CAPACITY);
+  memcpy(tw_scratch.bytes, head, sizeof head);
+  memcpy(tw_scratch.bytes + sizeof head, address, six ? 16 : 4);
   return true;
 }
 
 static void open_socket(uint32_t index) {
-  memset(scratch.bytes, 0, 16);
+  memset(tw_scratch.bytes, 0, 16);
   struct link *link = link_any();
   int32_t family = (int32_t)ONE_OF(0, 4, 6);
   if (link != NULL && family != 0 && percent(30)) {
-    memcpy(scratch.bytes, family == 6 ? link->own6 : link->own4, 16);
+    memcpy(tw_scratch.bytes, family == 6 ? link->own6 : link->own4, 16);
   }
   int32_t handle = abi_udp_open(family, (int32_t)(percent(80) ? FIRST_PORT + below(PORTS) : 0), 0);
   sockets[index].handle = LARGER(handle, 0);
@@ -97,7 +104,7 @@ static void use_socket(int32_t handle, bool six) {
       if (named && !put_endpoint(six, percent(20), FIRST_PORT + below(PORTS))) {
         return;
       }
-      fill((uint8_t *)(uintptr_t)staging(), SMALLER(length, ABI_MAX_DATAGRAM));
+      fill((uint8_t *)(uintptr_t)tw_staging(), SMALLER(length, ABI_MAX_DATAGRAM));
       result = abi_udp_send(handle, (int32_t)length, named);
       CHECK(result <= 0 && result >= ABI_ERROR_NOT_FOUND, "%d", result);
       totals->datagrams += result == 0;
@@ -109,8 +116,8 @@ static void use_ping(uint32_t index) {
   if (pings[index].handle == 0) {
     if (put_endpoint(percent(style.six), false, 0)) {
       uint32_t family;
-      memcpy(&family, scratch.bytes, sizeof family);
-      memmove(scratch.bytes, scratch.bytes + 12, 16);
+      memcpy(&family, tw_scratch.bytes, sizeof family);
+      memmove(tw_scratch.bytes, tw_scratch.bytes + 12, 16);
       pings[index].handle = LARGER(abi_ping_open((int32_t)family, 0), 0);
       pings[index].six = family == 6;
     }
@@ -119,8 +126,9 @@ static void use_ping(uint32_t index) {
     pings[index].handle = 0;
   } else {
     uint32_t length = any_length();
-    fill((uint8_t *)(uintptr_t)staging(), length);
-    abi_ping_send(pings[index].handle, (int32_t)(pings[index].sequence++ & 0xffff), (int32_t)length, (int32_t)ONE_OF(64, 1, 255));
+    fill((uint8_t *)(uintptr_t)tw_staging(), length);
+    abi_ping_send(pings[index].handle, (int32_t)(pings[index].sequence++ & 0xffff), (int32_t)length,
+                  (int32_t)ONE_OF(64, 1, 255));
   }
 }
 
@@ -138,7 +146,7 @@ static void peer_datagram(void) {
   memcpy(route.to, route.six ? link->own6 : link->own4, route.six ? 16 : 4);
   if (percent(20)) {
     put_endpoint(route.six, true, 0);
-    memcpy(route.to, scratch.bytes + 12, 16);
+    memcpy(route.to, tw_scratch.bytes + 12, 16);
   } else if (!route.six && percent(10)) {
     route.to[3] = 255;
   }

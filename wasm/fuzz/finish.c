@@ -1,5 +1,8 @@
 /* The end of an epoch: programs end, interfaces go, time passes, and nothing may be left. */
 #include "fuzz.h"
+#include "abi/handles.h"
+#include "port/heap.h"
+#include "tcp/connection.h"
 
 #include <sanitizer/lsan_interface.h>
 
@@ -21,7 +24,7 @@ void epoch_begin(uint64_t seed) {
   CHECK(abi_interface_remove(link->handle) == 0, "%x", link->handle);
   link->handle = 0;
   world_poll();
-  heap_base = heap_used();
+  heap_base = tw_heap_used();
 }
 
 static void remove_links(void) {
@@ -57,9 +60,9 @@ void epoch_finish(void) {
   world_advance((abruptly ? 300 : 3000) * (int64_t)SECOND, MOST_POLLS_AT_END);
   remove_links();
   world_advance(300 * (int64_t)SECOND, 1000);
-  CHECK(tcp_connections() == 0, "%u connections", tcp_connections());
-  CHECK(handle_count() == 0, "%u handles", handle_count());
-  CHECK(heap_used() == heap_base, "%u bytes of the heap, %u at the beginning", heap_used(), heap_base);
+  CHECK(tw_tcp_connections() == 0, "%u connections", tw_tcp_connections());
+  CHECK(tw_handle_count() == 0, "%u handles", tw_handle_count());
+  CHECK(tw_heap_used() == heap_base, "%u bytes of the heap, %u at the beginning", tw_heap_used(), heap_base);
   CHECK(world_deadline() == -1, "deadline %lld", (long long)world_deadline());
   abi_statistics();
   CHECK(__lsan_do_recoverable_leak_check() == 0, "memory leaked");

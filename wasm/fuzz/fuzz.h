@@ -15,8 +15,13 @@
 #ifndef FUZZ_H
 #define FUZZ_H
 
-#include "host.h"
-#include "interface.h"
+#include "abi.h"
+#include "lwip_hooks.h"
+#include "abi/module.h"
+#include "link/interface.h"
+#include "lwip/ip_addr.h"
+#include "lwip/netif.h"
+#include "lwip/pbuf.h"
 
 #include <stdarg.h>
 #include <stdbool.h>
@@ -25,8 +30,16 @@
 #include <string.h>
 
 /* Each argument is evaluated once: most of them draw a choice, or call the host. */
-#define SMALLER(one, other) ({ __typeof__(one) one_ = (one), other_ = (__typeof__(one))(other); one_ < other_ ? one_ : other_; })
-#define LARGER(one, other) ({ __typeof__(one) one_ = (one), other_ = (__typeof__(one))(other); one_ > other_ ? one_ : other_; })
+#define SMALLER(one, other)                                          \
+  ({                                                                 \
+    __typeof__(one) one_ = (one), other_ = (__typeof__(one))(other); \
+    one_ < other_ ? one_ : other_;                                   \
+  })
+#define LARGER(one, other)                                           \
+  ({                                                                 \
+    __typeof__(one) one_ = (one), other_ = (__typeof__(one))(other); \
+    one_ > other_ ? one_ : other_;                                   \
+  })
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 #define CHECK(condition, ...) ((condition) ? (void)0 : fail(__FILE__, __LINE__, #condition, __VA_ARGS__))
 _Noreturn void fail(const char *file, int line, const char *condition, const char *format, ...)
@@ -212,7 +225,10 @@ struct stream {
   uint32_t written, delivered, unread, in_key, in_base, out_key;
 };
 extern struct stream streams[MAX_STREAMS];
-struct listening { int32_t handle, family; uint16_t port; };
+struct listening {
+  int32_t handle, family;
+  uint16_t port;
+};
 extern struct listening listeners[MAX_LISTENERS];
 
 void programs_start(void);

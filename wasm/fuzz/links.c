@@ -6,7 +6,7 @@ struct link links[MAX_LINKS];
 static uint32_t numbers;
 
 struct interface *link_interface(const struct link *link) {
-  struct interface *interface = interface_object(link->handle);
+  struct interface *interface = tw_interface_object(link->handle);
   CHECK(interface != NULL, "link of network %u", link->number);
   return interface;
 }
@@ -98,17 +98,17 @@ static void give_addresses(struct link *link) {
     memset(link->own6, 0, 15);
   }
   if (percent(90)) {
-    memcpy(scratch.bytes, link->own4, 4);
+    memcpy(tw_scratch.bytes, link->own4, 4);
     link->has4 = abi_interface_address(link->handle, ABI_FAMILY_IPV4, link->kind == ABI_KIND_LOOPBACK ? 8 : 24) == 0;
   } else if (link->kind == ABI_KIND_TAP) {
     abi_dhcp_start(link->handle);
     link->leased = true;
   }
   if (link->mtu >= 1280 && percent(90)) {
-    memcpy(scratch.bytes, link->own6, 16);
+    memcpy(tw_scratch.bytes, link->own6, 16);
     link->has6 = abi_interface_address(link->handle, ABI_FAMILY_IPV6, link->kind == ABI_KIND_LOOPBACK ? 128 : 64) == 0;
     if (link->has6 && link->kind == ABI_KIND_TAP && percent(20)) {
-      memcpy(scratch.bytes, link->own6, 16);
+      memcpy(tw_scratch.bytes, link->own6, 16);
       abi_interface_check_address(link->handle, 1);
     }
   }
@@ -139,7 +139,7 @@ static struct link *add(int32_t kind) {
   link->mtu = any_mtu();
   peer_mac(link, 0, link->mac);
   link->mac[5] = 1;
-  memcpy(scratch.bytes, link->mac, 6);
+  memcpy(tw_scratch.bytes, link->mac, 6);
   int32_t handle = abi_interface_add(kind, (int32_t)link->mtu);
   if (handle < 0) {
     CHECK(handle == ABI_ERROR_NO_MEMORY || handle == ABI_ERROR_LIMIT, "%d", handle);

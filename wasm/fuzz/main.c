@@ -45,10 +45,10 @@ const char *__asan_default_options(void) {
 const char *__ubsan_default_options(void);
 const char *__ubsan_default_options(void) { return "print_stacktrace=1:abort_on_error=1"; }
 
-static void (*const KINDS[])(void) = {peers_step, programs_step, openings_step, datagrams_step, neighbours_step,
-                                      messages_step, links_step, routes_step, router_step};
-static const char *const NAMES[] = {"peers", "programs", "openings", "datagrams", "neighbours", "messages", "links",
-                                    "routes", "router"};
+static void (*const KINDS[])(void) = {peers_step,    programs_step, openings_step, datagrams_step, neighbours_step,
+                                      messages_step, links_step,    routes_step,   router_step};
+static const char *const NAMES[] = {"peers",    "programs", "openings", "datagrams", "neighbours",
+                                    "messages", "links",    "routes",   "router"};
 /* No epoch goes without the first three. */
 static const uint32_t FLOOR[] = {10, 6, 2, 0, 1, 0, 1, 0, 0};
 
@@ -195,10 +195,11 @@ static void say(uint64_t first, uint64_t last, double seconds) {
          (unsigned long long)frames, (unsigned long long)t->frames_in, (unsigned long long)t->frames_out, seconds,
          (double)frames / seconds, (unsigned long long)first, (unsigned long long)last, (unsigned long long)t->steps,
          (unsigned long long)t->polls);
-  printf("%llu accepted, %llu connected, %llu closed; %llu bytes taken, %llu delivered; %llu datagrams, %llu allocations failed\n",
-         (unsigned long long)t->accepted, (unsigned long long)t->connected, (unsigned long long)t->closed,
-         (unsigned long long)t->bytes_taken, (unsigned long long)t->bytes_delivered, (unsigned long long)t->datagrams,
-         (unsigned long long)t->failed_allocations);
+  printf(
+      "%llu accepted, %llu connected, %llu closed; %llu bytes taken, %llu delivered; %llu datagrams, %llu allocations failed\n",
+      (unsigned long long)t->accepted, (unsigned long long)t->connected, (unsigned long long)t->closed,
+      (unsigned long long)t->bytes_taken, (unsigned long long)t->bytes_delivered, (unsigned long long)t->datagrams,
+      (unsigned long long)t->failed_allocations);
   fflush(stdout);
 }
 

@@ -1,6 +1,7 @@
 /* ICMP, ICMPv6, IGMP and MLD: echoes both ways, errors that quote what the host has sent or what it never did, Packet Too
    Big, queries of groups, router advertisements and redirects. */
 #include "fuzz.h"
+#include "abi/staging.h"
 
 static uint8_t message[2048];
 
@@ -161,7 +162,7 @@ void router_step(void) {
   send(&route, length);
   if (percent(20)) { /* the host as a router */
     abi_interface_hear_solicitations(route.link->handle, (int32_t)below(2));
-    put_prefix((uint8_t *)(uintptr_t)staging() + 16, route.link);
+    put_prefix((uint8_t *)(uintptr_t)tw_staging() + 16, route.link);
     abi_interface_advertise(route.link->handle, (int32_t)ONE_OF(48, 16, 15, 1240, 1241));
   }
 }

@@ -99,7 +99,9 @@ static uint32_t wrong_flags(void) {
 /* Segments of a peer whose SYN the host has answered begin where it said: a SYN elsewhere would be another stream. */
 static void wrong_move(struct flow *flow) {
   uint32_t sequence = wrong_sequence(flow), flags = wrong_flags(), left = flow->host_edge - sequence;
-  uint32_t length = below(5) == 0 && left <= 60000 ? left : below(4) == 0 ? 0 : size_up_to(percent(10) ? 60000 : usual_size(flow));
+  uint32_t length = below(5) == 0 && left <= 60000 ? left
+                    : below(4) == 0                ? 0
+                                                   : size_up_to(percent(10) ? 60000 : usual_size(flow));
   length += percent(5) && length < 60000;
   if ((flags & SYN_BIT) != 0 && (flow->active || flow->state < FLOW_OPEN || percent(80))) {
     sequence = flow->start;

@@ -50,8 +50,7 @@ uint16_t transport_sum(bool six, const uint8_t *from, const uint8_t *to, uint8_t
   return sum_fold(sum_add(payload, length, sum));
 }
 
-void ethernet_send(struct link *link, uint32_t peer, const uint8_t *to, uint32_t type, const uint8_t *bytes,
-                   uint32_t length) {
+void ethernet_send(struct link *link, uint32_t peer, const uint8_t *to, uint32_t type, const uint8_t *bytes, uint32_t length) {
   static uint8_t frame[66100];
   memcpy(frame, to, 6);
   peer_mac(link, peer, frame + 6);

@@ -117,8 +117,8 @@ static void read_options(struct flow *flow, const uint8_t *tcp, uint32_t header,
       stamped = true;
     } else if (tcp[at] == 2 && syn) {
       flow->host_mss = get16(tcp + at + 2);
-      CHECK(flow->host_mss + (flow->six ? 60 : 40) <= flow->link->mtu || flow->link->mtu < 100, "MSS %u, MTU %u", flow->host_mss,
-            flow->link->mtu);
+      CHECK(flow->host_mss + (flow->six ? 60 : 40) <= flow->link->mtu || flow->link->mtu < 100, "MSS %u, MTU %u",
+            flow->host_mss, flow->link->mtu);
     } else if (tcp[at] == 3 && syn) {
       scaled = flow->scale >= 0;
       flow->host_scale = scaled ? tcp[at + 2] : 0;
@@ -155,8 +155,8 @@ static void check_data(struct flow *flow, uint32_t sequence, const uint8_t *data
   CHECK(flow->host_known, "port %u: data without a SYN", flow->port);
   CHECK((uint64_t)offset + length <= flow->written, "port %u: bytes %u to %u of %u", flow->port, offset, offset + length,
         flow->written);
-  CHECK(filler_is(data, length, filler_key(flow->host_port, flow->port), offset), "port %u: bytes %u to %u", flow->port,
-        offset, offset + length);
+  CHECK(filler_is(data, length, filler_key(flow->host_port, flow->port), offset), "port %u: bytes %u to %u", flow->port, offset,
+        offset + length);
   CHECK(!fin || (flow->may_finish && offset + length == flow->written), "port %u: FIN at %u of %u, allowed: %d", flow->port,
         offset + length, flow->written, flow->may_finish);
   CHECK(length <= most || flow->tainted, "port %u: %u bytes by an MSS of %u", flow->port, length, most);
@@ -195,9 +195,9 @@ void flow_heard(const struct heard *heard) {
     return;
   }
   if (verbose) {
-    fprintf(stderr, "  < %u:%u flags %02x seq %d ack %d window %u, %u bytes, mss %u, edge %d\n", flow->host_port, flow->port, flags,
-            (int)(sequence - flow->host_start), (int)(acknowledgement - flow->start), get16(tcp + 14), heard->length - header, flow->mss,
-            (int)(flow->edge - flow->host_start));
+    fprintf(stderr, "  < %u:%u flags %02x seq %d ack %d window %u, %u bytes, mss %u, edge %d\n", flow->host_port, flow->port,
+            flags, (int)(sequence - flow->host_start), (int)(acknowledgement - flow->start), get16(tcp + 14),
+            heard->length - header, flow->mss, (int)(flow->edge - flow->host_start));
   }
   flow->last_length = SMALLER(heard->packet_length, sizeof flow->last);
   memcpy(flow->last, heard->packet, flow->last_length);

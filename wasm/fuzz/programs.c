@@ -21,7 +21,7 @@ static void listen_somewhere(void) {
   if (free == NULL) {
     return;
   }
-  memset(scratch.bytes, 0, 16);
+  memset(tw_scratch.bytes, 0, 16);
   int32_t family = (int32_t)ONE_OF(ABI_FAMILY_ANY, ABI_FAMILY_ANY, ABI_FAMILY_IPV4, ABI_FAMILY_IPV6);
   int32_t port = (int32_t)(percent(80) ? 80 + below(8) : 0);
   int32_t handle = abi_tcp_listen(family, port, (int32_t)ONE_OF(1, 2, 5, 100, 255), 0);
@@ -48,7 +48,7 @@ static void connect_somewhere(void) {
   bool six = percent(style.six);
   uint16_t port = (uint16_t)(20000 + connects++ % 40000);
   memset(stream, 0, sizeof *stream);
-  memset(scratch.bytes, 0, 32);
+  memset(tw_scratch.bytes, 0, 32);
   if (listener != NULL) { /* the host itself */
     port = listener->port;
     memcpy(stream->remote, six ? link->own6 : link->own4, six ? 16 : 4);
@@ -60,7 +60,7 @@ static void connect_somewhere(void) {
   } else {
     peer_address(link, below(PEERS), six, stream->remote);
   }
-  memcpy(scratch.bytes, stream->remote, six ? 16 : 4);
+  memcpy(tw_scratch.bytes, stream->remote, six ? 16 : 4);
   stream->six = six;
   stream->remote_port = port;
   int32_t local = (int32_t)(percent(10) ? 30000 + below(100) : 0);

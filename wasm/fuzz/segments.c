@@ -131,9 +131,10 @@ void segment_send(struct flow *flow, uint32_t flags, uint32_t sequence, uint32_t
   memcpy(route.from, flow->from, 16);
   memcpy(route.to, flow->to, 16);
   if (verbose) {
-    fprintf(stderr, "  > %u:%u%s flags %02x seq %d ack %d window %u << %d, %u bytes, options %u%s\n", flow->port, flow->host_port,
-            flow->six ? " six" : "", flags, (int)(sequence - flow->start), (int)(acknowledgement - flow->host_start), window,
-            flow->scale, length, header - 20, flow->tainted ? ", tainted" : "");
+    fprintf(stderr, "  > %u:%u%s flags %02x seq %d ack %d window %u << %d, %u bytes, options %u%s\n", flow->port,
+            flow->host_port, flow->six ? " six" : "", flags, (int)(sequence - flow->start),
+            (int)(acknowledgement - flow->host_start), window, flow->scale, length, header - 20,
+            flow->tainted ? ", tainted" : "");
   }
   flow->tainted |= packet_send(&route, TCP_PROTOCOL, segment, header + length);
 }

@@ -1,5 +1,6 @@
 /* One connection of a program: what it writes and reads, and what the host says about it. */
 #include "fuzz.h"
+#include "abi/staging.h"
 
 #include <stdio.h>
 
@@ -19,9 +20,9 @@ static struct stream *stream_of(int32_t handle) {
 /* --- What it does ----------------------------------------------------------------------------------------------- */
 
 static void sent_at_once(void) {
-  int32_t handle = (int32_t)control[ABI_CONTROL_SENT_AT_ONCE];
+  int32_t handle = (int32_t)tw_control[ABI_CONTROL_SENT_AT_ONCE];
   if (handle != 0) {
-    struct interface *interface = interface_object(handle);
+    struct interface *interface = tw_interface_object(handle);
     CHECK(interface != NULL && interface->block[ABI_BLOCK_TRANSMIT_LENGTH] != 0, "handle %x", handle);
     if (percent(50)) {
       world_collect();
@@ -35,7 +36,7 @@ static uint32_t write_size(void) {
 
 static void write_some(struct stream *stream) {
   uint32_t length = write_size();
-  filler_put((uint8_t *)(uintptr_t)staging(), length, stream->out_key, stream->written);
+  filler_put((uint8_t *)(uintptr_t)tw_staging(), length, stream->out_key, stream->written);
   int32_t taken = abi_tcp_send(world_time_or_none(), stream->handle, (int32_t)length);
   if (!stream->connected || stream->shut || stream->ended) {
     CHECK(taken == ABI_ERROR_NOT_CONNECTED, "%d", taken);
@@ -45,7 +46,7 @@ static void write_some(struct stream *stream) {
     return; /* it ended, and that is not reported yet */
   }
   CHECK(taken >= 0 && taken <= (int32_t)length, "%d of %u", taken, length);
-  CHECK(taken == (int32_t)length || control[ABI_CONTROL_SEND_FULL] == 1, "%d of %u", taken, length);
+  CHECK(taken == (int32_t)length || tw_control[ABI_CONTROL_SEND_FULL] == 1, "%d of %u", taken, length);
   if (verbose) {
     fprintf(stderr, "  = %x: wrote %d of %u at %u\n", stream->handle, taken, length, stream->written);
   }
@@ -141,7 +142,8 @@ static void read_endpoints(struct stream *stream, const uint8_t *payload) {
   stream->placed = flow != NULL || own != NULL || payload[ABI_ENDPOINT_SIZE + 12] == 127;
   stream->in_base = 0;
   if (verbose) {
-    fprintf(stderr, "  = %x: %u and %u, flow %d, own %d\n", stream->handle, stream->local_port, stream->remote_port, flow != NULL, own != NULL);
+    fprintf(stderr, "  = %x: %u and %u, flow %d, own %d\n", stream->handle, stream->local_port, stream->remote_port,
+            flow != NULL, own != NULL);
   }
   if (flow != NULL) {
     flow->stream = stream;
@@ -183,8 +185,8 @@ static void check_end_of_stream(const struct stream *stream) {
 static void deliver(struct stream *stream, const uint8_t *payload, uint32_t length) {
   CHECK(stream->connected && !stream->eof && !stream->ended, "port %u: %u bytes", stream->remote_port, length);
   bool checked = stream->placed && (stream->flow == NULL || !stream->flow->tainted);
-  CHECK(!checked || filler_is(payload, length, stream->in_key, stream->in_base + stream->delivered),
-        "port %u: %u bytes at %u", stream->remote_port, length, stream->delivered);
+  CHECK(!checked || filler_is(payload, length, stream->in_key, stream->in_base + stream->delivered), "port %u: %u bytes at %u",
+        stream->remote_port, length, stream->delivered);
   stream->delivered += length;
   stream->unread += length;
   totals->bytes_delivered += length;

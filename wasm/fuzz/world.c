@@ -1,6 +1,7 @@
 /* The host of this epoch, driven as Python drives it: calls, polls, shared areas, and a clock that only steps move. A
    control word holds the lower half of an address: the upper half is that of a neighbour. */
 #include "fuzz.h"
+#include "abi/handles.h"
 
 #include <math.h>
 #include <sanitizer/asan_interface.h>
@@ -12,7 +13,8 @@ int64_t clock_now = 1000 * (int64_t)SECOND;
 static int64_t deadline;
 
 static const uint8_t *event_buffer(void) {
-  uint64_t near = (uint64_t)(uintptr_t)control, address = (near & ~(uint64_t)UINT32_MAX) | control[ABI_CONTROL_EVENT_BUFFER];
+  uint64_t near = (uint64_t)(uintptr_t)tw_control,
+           address = (near & ~(uint64_t)UINT32_MAX) | tw_control[ABI_CONTROL_EVENT_BUFFER];
   if (address > near + ((uint64_t)1 << 31)) {
     address -= (uint64_t)1 << 32;
   } else if (address + ((uint64_t)1 << 31) < near) {
@@ -33,7 +35,7 @@ int64_t world_deadline(void) { return deadline; }
 /* Only what was written to a receive buffer may be read. */
 static void guard_receive_buffers(bool on) {
   for (uint32_t i = 0; i < MAX_LINKS; i++) {
-    struct interface *interface = links[i].handle == 0 ? NULL : interface_object(links[i].handle);
+    struct interface *interface = links[i].handle == 0 ? NULL : tw_interface_object(links[i].handle);
     if (interface == NULL || interface->kind == ABI_KIND_LOOPBACK || interface->kind == ABI_KIND_BRIDGE) {
       continue;
     }
@@ -52,8 +54,9 @@ static void handle_event(const uint32_t *head, const uint8_t *payload) {
   int32_t handle = (int32_t)head[2];
   switch (kind) {
     case ABI_EVENT_TRANSMIT:
-      CHECK(interface_object(handle) != NULL, "handle %x", handle);
-      CHECK(interface_object(handle)->block[ABI_BLOCK_TRANSMIT_LENGTH] >= head[3], "%u", head[3]); /* a refused stream adds a reset */
+      CHECK(tw_interface_object(handle) != NULL, "handle %x", handle);
+      /* More than announced where a refused stream added a reset. */
+      CHECK(tw_interface_object(handle)->block[ABI_BLOCK_TRANSMIT_LENGTH] >= head[3], "%u", head[3]);
       break;
     case ABI_EVENT_WRITABLE:
     case ABI_EVENT_CONNECTED:
@@ -71,13 +74,13 @@ static void handle_event(const uint32_t *head, const uint8_t *payload) {
       break;
     default:
       CHECK(kind >= ABI_EVENT_ADDRESS && kind <= ABI_EVENT_LEASE_LOST, "kind %u", kind);
-      CHECK(interface_object(handle) != NULL, "handle %x", handle);
+      CHECK(tw_interface_object(handle) != NULL, "handle %x", handle);
   }
 }
 
 static void take_events(void) {
   const uint8_t *buffer = event_buffer();
-  uint32_t end = control[ABI_CONTROL_EVENT_LENGTH], head[4];
+  uint32_t end = tw_control[ABI_CONTROL_EVENT_LENGTH], head[4];
   CHECK(end <= ABI_EVENT_CAPACITY, "%u", end);
   for (uint32_t at = 0; at < end; at += head[0]) {
     memcpy(head, buffer + at, sizeof head);
@@ -96,7 +99,7 @@ static bool poll_once(void) {
   deadline = isinf(due) ? -1 : (int64_t)(due * SECOND);
   CHECK(deadline == -1 || deadline > clock_now, "deadline %lld, now %lld", (long long)deadline, (long long)clock_now);
   take_events();
-  return (control[ABI_CONTROL_MORE] & (ABI_MORE_NOW | ABI_MORE_SOON)) != 0;
+  return (tw_control[ABI_CONTROL_MORE] & (ABI_MORE_NOW | ABI_MORE_SOON)) != 0;
 }
 
 void world_poll(void) {
@@ -149,11 +152,11 @@ void world_start(uint64_t seed) {
   static int32_t handles[8192];
   abi_start(world_time(), (int64_t)seed, (int64_t)~seed);
   for (uint32_t i = 0; i < COUNT(handles); i++) {
-    handles[i] = handle_open(HANDLE_LISTENER, handles);
+    handles[i] = tw_handle_open(HANDLE_LISTENER, handles);
     CHECK(handles[i] > 0, "%d", handles[i]);
   }
   for (uint32_t i = 0; i < COUNT(handles); i++) {
-    handle_close(handles[i]);
+    tw_handle_close(handles[i]);
   }
   poll_once();
 }

@@ -2,8 +2,14 @@
    the test moves. It reaches buffers by what it knows of 32-bit addresses: on a 64-bit machine a control word holds
    the lower half, and the upper half is that of a neighbour. */
 #include "support.h"
-#include "connection.h"
-#include "interface.h"
+#include "abi/handles.h"
+#include "abi/staging.h"
+#include "link/interface.h"
+#include "port/consistency.h"
+#include "port/heap.h"
+#include "tcp/connection.h"
+#include "tcp/tcp_lookup.h"
+#include "tcp/tcp_output.h"
 #include "lwip/priv/tcp_priv.h"
 #include "lwip/udp.h"
 
@@ -37,8 +43,7 @@ _Noreturn void check_failed(const char *file, int line, const char *what) {
 
 void check_equal(const char *file, int line, const char *what, int64_t actual, int64_t expected) {
   if (actual != expected) {
-    fprintf(stderr, "%s:%d: in %s: %s is %lld, not %lld\n", file, line, running, what, (long long)actual,
-            (long long)expected);
+    fprintf(stderr, "%s:%d: in %s: %s is %lld, not %lld\n", file, line, running, what, (long long)actual, (long long)expected);
     _Exit(1);
   }
 }
@@ -90,7 +95,7 @@ static const void *address_near(uint32_t low, const void *neighbour) {
 }
 
 static struct interface *interface_at(int32_t handle) {
-  struct interface *interface = handle_object(handle, HANDLE_INTERFACE);
+  struct interface *interface = tw_handle_object(handle, HANDLE_INTERFACE);
   CHECK(interface != NULL);
   return interface;
 }
@@ -109,8 +114,8 @@ static void take_frames(int32_t handle, int32_t value) {
 }
 
 static void take_events(void) {
-  const uint8_t *buffer = address_near(control[ABI_CONTROL_EVENT_BUFFER], control);
-  uint32_t end = control[ABI_CONTROL_EVENT_LENGTH], head[4];
+  const uint8_t *buffer = address_near(tw_control[ABI_CONTROL_EVENT_BUFFER], tw_control);
+  uint32_t end = tw_control[ABI_CONTROL_EVENT_LENGTH], head[4];
   CHECK(end <= ABI_EVENT_CAPACITY);
   for (uint32_t at = 0; at < end; at += head[0]) {
     memcpy(head, buffer + at, sizeof head);
@@ -124,15 +129,15 @@ static void take_events(void) {
     uint32_t length = head[1] == ABI_EVENT_DATA ? head[3] : head[0] - ABI_EVENT_HEADER_SIZE;
     CHECK(length <= head[0] - ABI_EVENT_HEADER_SIZE);
     CHECK(event_last < MAX_EVENTS);
-    events[event_last++] = (struct event){
-        head[1], (int32_t)head[2], (int32_t)head[3], length, keep(buffer + at + ABI_EVENT_HEADER_SIZE, length)};
+    events[event_last++] =
+        (struct event){head[1], (int32_t)head[2], (int32_t)head[3], length, keep(buffer + at + ABI_EVENT_HEADER_SIZE, length)};
   }
 }
 
 /* Only what was written to a receive buffer may be read: what lies behind it is somebody else's frame. */
 static void guard_receive_buffers(bool on) {
   for (int i = 0; i < ABI_MAX_INTERFACES; i++) {
-    const struct interface *interface = watched[i] == 0 ? NULL : handle_object(watched[i], HANDLE_INTERFACE);
+    const struct interface *interface = watched[i] == 0 ? NULL : tw_handle_object(watched[i], HANDLE_INTERFACE);
     if (interface == NULL || interface->kind == ABI_KIND_LOOPBACK || interface->kind == ABI_KIND_BRIDGE) {
       continue;
     }
@@ -153,7 +158,7 @@ double host_clock(void) { return host_seconds(clock_now); }
 double host_clock_or_none(void) { return random_next() % 2 == 0 ? 0 : host_clock(); }
 
 int32_t host_take_sent(void) {
-  int32_t handle = (int32_t)control[ABI_CONTROL_SENT_AT_ONCE];
+  int32_t handle = (int32_t)tw_control[ABI_CONTROL_SENT_AT_ONCE];
   if (handle != 0 && fetching) {
     const struct interface *interface = interface_at(handle);
     CHECK(interface->block[ABI_BLOCK_TRANSMIT_LENGTH] != 0);
@@ -175,7 +180,7 @@ void host_turn(int64_t duration) {
 void host_poll(void) {
   for (int turn = 0; turn < MOST_TURNS; turn++) {
     host_turn(0);
-    if ((control[ABI_CONTROL_MORE] & (ABI_MORE_NOW | ABI_MORE_SOON)) == 0) {
+    if ((tw_control[ABI_CONTROL_MORE] & (ABI_MORE_NOW | ABI_MORE_SOON)) == 0) {
       return;
     }
   }
@@ -213,28 +218,28 @@ void host_start(void) {
   host_poll();
   frames_forget();
   CHECK_EQUAL(abi_interface_remove(peer.interface), 0);
-  heap_base = heap_used();
+  heap_base = tw_heap_used();
 }
 
 void host_reserve_handles(int32_t count) {
-  uint32_t before = heap_used(), opened = handle_count();
+  uint32_t before = tw_heap_used(), opened = tw_handle_count();
   int32_t *handles = __real_calloc((size_t)count, sizeof *handles);
   CHECK(handles != NULL);
   for (int32_t i = 0; i < count; i++) {
-    handles[i] = handle_open(HANDLE_LISTENER, handles);
+    handles[i] = tw_handle_open(HANDLE_LISTENER, handles);
     CHECK(handles[i] > 0);
   }
   for (int32_t i = 0; i < count; i++) {
-    handle_close(handles[i]);
+    tw_handle_close(handles[i]);
   }
   free(handles);
-  CHECK_EQUAL(handle_count(), opened);
-  heap_base += heap_used() - before;
+  CHECK_EQUAL(tw_handle_count(), opened);
+  heap_base += tw_heap_used() - before;
 }
 
 void host_expect_clean(void) {
   event_expect_none();
-  CHECK_EQUAL(consistency_failures(), failures_expected);
+  CHECK_EQUAL(tw_consistency_failures(), failures_expected);
   frames_forget();
   host_advance(300 * (int64_t)SECOND); /* longer than TIME-WAIT and the reassembly of fragments last */
   host_poll();
@@ -246,12 +251,12 @@ void host_expect_clean(void) {
   CHECK(tcp_listen_pcbs.listen_pcbs == NULL);
   CHECK(udp_pcbs == NULL);
   CHECK(netif_list == NULL);
-  CHECK_EQUAL(tcp_connections(), 0);
-  CHECK_EQUAL(tcp_time_wait_count(), 0);
-  CHECK_EQUAL(handle_count(), 0);
-  CHECK(!tcp_has_pending());
-  CHECK(!tcp_reports_wait());
-  CHECK_EQUAL(heap_used(), heap_base);
+  CHECK_EQUAL(tw_tcp_connections(), 0);
+  CHECK_EQUAL(tw_tcp_time_wait_count(), 0);
+  CHECK_EQUAL(tw_handle_count(), 0);
+  CHECK(!tw_tcp_has_pending());
+  CHECK(!tw_tcp_reports_wait());
+  CHECK_EQUAL(tw_heap_used(), heap_base);
 }
 
 void test_run(const char *name, void (*test)(void)) {
@@ -323,10 +328,10 @@ void frames_forget(void) {
 /* --- Calls ------------------------------------------------------------------------------------------------------ */
 
 int32_t interface_open(int32_t kind, int32_t mtu) {
-  memcpy(scratch.bytes, HOST_MAC, 6);
+  memcpy(tw_scratch.bytes, HOST_MAC, 6);
   int32_t handle = abi_interface_add(kind, mtu);
   for (int i = 0; handle > 0 && i < ABI_MAX_INTERFACES; i++) {
-    if (watched[i] == 0 || handle_object(watched[i], HANDLE_INTERFACE) == NULL) {
+    if (watched[i] == 0 || tw_handle_object(watched[i], HANDLE_INTERFACE) == NULL) {
       watched[i] = handle;
       break;
     }
@@ -346,31 +351,31 @@ void interface_receive(int32_t handle, const void *frame, uint32_t length) {
 }
 
 int32_t interface_set_ipv4(int32_t interface, const uint8_t address[4], int32_t prefix) {
-  memcpy(scratch.bytes, address, 4);
+  memcpy(tw_scratch.bytes, address, 4);
   return abi_interface_address(interface, ABI_FAMILY_IPV4, prefix);
 }
 
 int32_t interface_set_ipv6(int32_t interface, const uint8_t address[16]) {
-  memcpy(scratch.bytes, address, 16);
+  memcpy(tw_scratch.bytes, address, 16);
   return abi_interface_address(interface, ABI_FAMILY_IPV6, 64);
 }
 
 int32_t tcp_open(int32_t family, const uint8_t *remote, int32_t port) {
-  memset(scratch.bytes, 0, 32);
-  memcpy(scratch.bytes, remote, family == ABI_FAMILY_IPV4 ? 4 : 16);
+  memset(tw_scratch.bytes, 0, 32);
+  memcpy(tw_scratch.bytes, remote, family == ABI_FAMILY_IPV4 ? 4 : 16);
   return abi_tcp_connect(family, port, 0, 0);
 }
 
 int32_t tcp_listener(int32_t family, const uint8_t *address, int32_t port, int32_t backlog) {
-  memset(scratch.bytes, 0, 16);
+  memset(tw_scratch.bytes, 0, 16);
   if (address != NULL) {
-    memcpy(scratch.bytes, address, family == ABI_FAMILY_IPV4 ? 4 : 16);
+    memcpy(tw_scratch.bytes, address, family == ABI_FAMILY_IPV4 ? 4 : 16);
   }
   return abi_tcp_listen(family, port, backlog, 0);
 }
 
 int32_t tcp_put_at(double time, int32_t handle, const void *bytes, int32_t length) {
-  memcpy((void *)(uintptr_t)staging(), bytes, (size_t)length);
+  memcpy((void *)(uintptr_t)tw_staging(), bytes, (size_t)length);
   return abi_tcp_send(time, handle, length);
 }
 

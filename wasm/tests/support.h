@@ -4,7 +4,12 @@
 #ifndef SUPPORT_H
 #define SUPPORT_H
 
-#include "host.h"
+#include "abi.h"
+#include "lwip_hooks.h"
+#include "abi/module.h"
+#include "lwip/ip_addr.h"
+#include "lwip/netif.h"
+#include "lwip/pbuf.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -107,8 +112,8 @@ uint32_t get32(const uint8_t *bytes);
 void packet_ip(struct packet *packet, int32_t family, const uint8_t *from, const uint8_t *to, uint8_t protocol,
                const void *payload, uint32_t length);
 /* IPv6 with one extension header of eight bytes of padding between its header and the payload. */
-void packet_ip_extended(struct packet *packet, const uint8_t *from, const uint8_t *to, uint8_t extension,
-                        uint8_t protocol, const void *payload, uint32_t length);
+void packet_ip_extended(struct packet *packet, const uint8_t *from, const uint8_t *to, uint8_t extension, uint8_t protocol,
+                        const void *payload, uint32_t length);
 void packet_arp(struct packet *packet, uint16_t operation, const uint8_t *mac, const uint8_t *from, const uint8_t *to);
 void packet_ethernet(struct packet *packet, const uint8_t *to, uint16_t type); /* puts the header in front */
 void packet_icmp_echo(struct packet *packet, int32_t family, const void *data, uint32_t length);

@@ -1,27 +1,28 @@
 /* UDP (RFC 768), fragments (RFC 791, RFC 8200) and ICMP errors (RFC 792, RFC 4443) as the other side writes and reads
    them; shares no code with the host. */
 #include "support.h"
+#include "abi/staging.h"
 
 #include <string.h>
 
 void endpoint_put(int32_t family, const uint8_t *address, uint16_t port) {
   uint32_t head[3] = {(uint32_t)family, port, 0};
-  memset(scratch.bytes, 0, ABI_ENDPOINT_SIZE);
-  memcpy(scratch.bytes, head, sizeof head);
-  memcpy(scratch.bytes + sizeof head, address, family == ABI_FAMILY_IPV4 ? 4 : 16);
+  memset(tw_scratch.bytes, 0, ABI_ENDPOINT_SIZE);
+  memcpy(tw_scratch.bytes, head, sizeof head);
+  memcpy(tw_scratch.bytes + sizeof head, address, family == ABI_FAMILY_IPV4 ? 4 : 16);
 }
 
 int32_t udp_socket_open(int32_t family, const uint8_t *address, int32_t port) {
-  memset(scratch.bytes, 0, 16);
+  memset(tw_scratch.bytes, 0, 16);
   if (address != NULL) {
-    memcpy(scratch.bytes, address, (family & ~(ABI_SHARE_ADDRESS | ABI_SHARE_PORT)) == ABI_FAMILY_IPV4 ? 4 : 16);
+    memcpy(tw_scratch.bytes, address, (family & ~(ABI_SHARE_ADDRESS | ABI_SHARE_PORT)) == ABI_FAMILY_IPV4 ? 4 : 16);
   }
   return abi_udp_open(family, port, 0);
 }
 
 int32_t udp_put(int32_t handle, int32_t family, const uint8_t *to, uint16_t port, const void *bytes, int32_t length) {
   if (length > 0) {
-    memcpy((void *)(uintptr_t)staging(), bytes, (size_t)length);
+    memcpy((void *)(uintptr_t)tw_staging(), bytes, (size_t)length);
   }
   endpoint_put(family, to, port);
   return abi_udp_send(handle, length, 1);
@@ -48,9 +49,13 @@ bool datagram_parse(struct datagram *datagram, const uint8_t *packet, uint32_t l
   }
   const uint8_t *bytes = packet + at;
   *datagram = (struct datagram){
-      .family = four ? ABI_FAMILY_IPV4 : ABI_FAMILY_IPV6, .from = packet + (four ? 12 : 8),
-      .to = packet + (four ? 16 : 24), .from_port = (uint16_t)get16(bytes), .to_port = (uint16_t)get16(bytes + 2),
-      .data = bytes + 8, .length = length - at - 8,
+      .family = four ? ABI_FAMILY_IPV4 : ABI_FAMILY_IPV6,
+      .from = packet + (four ? 12 : 8),
+      .to = packet + (four ? 16 : 24),
+      .from_port = (uint16_t)get16(bytes),
+      .to_port = (uint16_t)get16(bytes + 2),
+      .data = bytes + 8,
+      .length = length - at - 8,
   };
   CHECK_EQUAL(get16(bytes + 4), length - at);
   packet_udp(&same, datagram); /* what it should be, sums and all */
@@ -67,9 +72,13 @@ struct datagram datagram_expect(int32_t handle) {
   CHECK_EQUAL(source[0], local[0]);
   CHECK(event.length >= ABI_DATAGRAM_SIZE + (uint32_t)event.value);
   return (struct datagram){
-      .family = (int32_t)source[0], .from = event.payload + sizeof source,
-      .to = event.payload + ABI_ENDPOINT_SIZE + sizeof local, .from_port = (uint16_t)source[1],
-      .to_port = (uint16_t)local[1], .data = event.payload + ABI_DATAGRAM_SIZE, .length = (uint32_t)event.value,
+      .family = (int32_t)source[0],
+      .from = event.payload + sizeof source,
+      .to = event.payload + ABI_ENDPOINT_SIZE + sizeof local,
+      .from_port = (uint16_t)source[1],
+      .to_port = (uint16_t)local[1],
+      .data = event.payload + ABI_DATAGRAM_SIZE,
+      .length = (uint32_t)event.value,
   };
 }
 

@@ -32,8 +32,8 @@ uint16_t reference_checksum(const uint8_t *bytes, uint32_t length, uint32_t star
   return (uint16_t)sum;
 }
 
-static uint16_t transport_sum(int32_t family, const uint8_t *from, const uint8_t *to, uint8_t protocol,
-                              const uint8_t *payload, uint32_t length) {
+static uint16_t transport_sum(int32_t family, const uint8_t *from, const uint8_t *to, uint8_t protocol, const uint8_t *payload,
+                              uint32_t length) {
   uint32_t size = family == ABI_FAMILY_IPV4 ? 4 : 16;
   uint32_t sum = reference_checksum(from, size, protocol);
   sum = reference_checksum(to, size, sum);
@@ -50,8 +50,8 @@ static void set_payload(uint8_t *at, int32_t family, const uint8_t *from, const 
     return;
   }
   put16(at + where, 0);
-  put16(at + where, (uint16_t)~(summed ? transport_sum(family, from, to, protocol, at, length)
-                                       : reference_checksum(at, length, 0)));
+  put16(at + where,
+        (uint16_t)~(summed ? transport_sum(family, from, to, protocol, at, length) : reference_checksum(at, length, 0)));
 }
 
 void packet_ip(struct packet *packet, int32_t family, const uint8_t *from, const uint8_t *to, uint8_t protocol,
@@ -80,8 +80,8 @@ void packet_ip(struct packet *packet, int32_t family, const uint8_t *from, const
   packet->length = header + length;
 }
 
-void packet_ip_extended(struct packet *packet, const uint8_t *from, const uint8_t *to, uint8_t extension,
-                        uint8_t protocol, const void *payload, uint32_t length) {
+void packet_ip_extended(struct packet *packet, const uint8_t *from, const uint8_t *to, uint8_t extension, uint8_t protocol,
+                        const void *payload, uint32_t length) {
   static const uint8_t padding[6] = {1, 4}; /* PadN, RFC 8200, section 4.2 */
   packet_ip(packet, ABI_FAMILY_IPV6, from, to, protocol, payload, length);
   memmove(packet->bytes + 48, packet->bytes + 40, length);

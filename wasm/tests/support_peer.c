@@ -7,8 +7,14 @@
 struct peer peer_new(int32_t interface, int32_t family, uint16_t port) {
   bool four = family == ABI_FAMILY_IPV4;
   return (struct peer){
-      .family = family, .interface = interface, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6,
-      .from_port = 40000, .to_port = port, .window = 65535, .sequence = 0xfffffff0, /* so that it wraps early */
+      .family = family,
+      .interface = interface,
+      .from = four ? PEER4 : PEER6,
+      .to = four ? HOST4 : HOST6,
+      .from_port = 40000,
+      .to_port = port,
+      .window = 65535,
+      .sequence = 0xfffffff0, /* so that it wraps early */
   };
 }
 
@@ -21,10 +27,19 @@ void peer_option(struct peer *peer, const void *option, uint32_t length) {
 void peer_send_at(const struct peer *peer, uint32_t flags, int32_t offset, const void *data, uint32_t length) {
   static struct packet packet;
   struct segment segment = {
-      .family = peer->family, .from = peer->from, .to = peer->to, .from_port = peer->from_port, .to_port = peer->to_port,
-      .window = peer->window, .sequence = peer->sequence + (uint32_t)offset,
-      .acknowledgement = flags & ACK ? peer->acknowledgement : 0, .flags = flags, .data = data, .length = length,
-      .options = peer->options, .options_length = flags & SYN ? peer->options_length : 0,
+      .family = peer->family,
+      .from = peer->from,
+      .to = peer->to,
+      .from_port = peer->from_port,
+      .to_port = peer->to_port,
+      .window = peer->window,
+      .sequence = peer->sequence + (uint32_t)offset,
+      .acknowledgement = flags & ACK ? peer->acknowledgement : 0,
+      .flags = flags,
+      .data = data,
+      .length = length,
+      .options = peer->options,
+      .options_length = flags & SYN ? peer->options_length : 0,
   };
   packet_tcp(&packet, &segment);
   interface_receive(peer->interface, packet.bytes, packet.length);

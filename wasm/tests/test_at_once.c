@@ -39,7 +39,7 @@ static struct peer open_peer(int32_t family, uint16_t port) {
 }
 
 /* What a call has sent at once. */
-static uint32_t sent_at_once(void) { return control[ABI_CONTROL_SENT_AT_ONCE]; }
+static uint32_t sent_at_once(void) { return tw_control[ABI_CONTROL_SENT_AT_ONCE]; }
 
 static uint32_t waiting(void) { return interface_words(interface)[ABI_BLOCK_TRANSMIT_LENGTH]; }
 
@@ -246,8 +246,8 @@ static void waiting_acknowledgements(int32_t family) {
 }
 
 /* The segments that wait in the host's answer to a poll, by connection. */
-static void expect_both(struct peer *first, uint32_t first_at, uint32_t first_length, struct peer *second,
-                        uint32_t second_at, uint32_t second_length) {
+static void expect_both(struct peer *first, uint32_t first_at, uint32_t first_length, struct peer *second, uint32_t second_at,
+                        uint32_t second_length) {
   uint32_t seen[2] = {0};
   for (struct frame frame; (frame = frame_next()).length != 0;) {
     struct segment segment;
@@ -340,21 +340,21 @@ static void the_other_is_gone(int32_t family) {
 static void a_tick_is_due(int32_t family) {
   struct peer peer = open_peer(family, 40000);
   for (int i = 0; i < 4; i++) {
-    host_advance(TICK - (int64_t)(now % TICK)); /* ticks come at whole multiples, since the clock began with one */
-    CHECK_EQUAL(now % TICK, 0);
-    uint64_t start = now;
+    host_advance(TICK - (int64_t)(tw_now % TICK)); /* ticks come at whole multiples, since the clock began with one */
+    CHECK_EQUAL(tw_now % TICK, 0);
+    uint64_t start = tw_now;
     int64_t ahead[] = {TICK, TICK + 1, 3600 * (int64_t)SECOND, TICK - 1};
     write_at(host_seconds((int64_t)start + ahead[i]), &peer, (uint32_t)i * 100, 100);
     if (i < 3) {
       expect_unsent(0);
-      CHECK_EQUAL(now, start);
+      CHECK_EQUAL(tw_now, start);
       CHECK_EQUAL(abi_tcp_received(host_seconds((int64_t)start + ahead[i]), peer.handle, 0), 0);
       expect_unsent(0);
-      CHECK_EQUAL(now, start);
+      CHECK_EQUAL(tw_now, start);
       host_poll();
     } else {
       CHECK_EQUAL(host_take_sent(), interface);
-      CHECK_EQUAL(now, start + TICK - 1);
+      CHECK_EQUAL(tw_now, start + TICK - 1);
       host_pass(TICK - 1);
     }
     expect_data(&peer, (uint32_t)i * 100, 100);
@@ -499,7 +499,7 @@ static void a_closed_window(int32_t family) {
 
 static void far_route(bool there) {
   static const uint8_t network[] = {192, 0, 2, 0};
-  memcpy(scratch.bytes, network, sizeof network);
+  memcpy(tw_scratch.bytes, network, sizeof network);
   CHECK_EQUAL(there ? abi_route_add(ABI_FAMILY_IPV4, 24, interface, 0, 1) : abi_route_remove(ABI_FAMILY_IPV4, 24, 1),
               there ? interface : 0);
 }
@@ -625,12 +625,12 @@ static void odd_times(int32_t family) {
   const double late[] = {-1, -0.0, -DBL_MAX, NAN, -NAN, INFINITY, -INFINITY, DBL_MAX, 1e12, 1.8e13, 1.9e13, 1e300};
   uint32_t at = 0;
   for (unsigned i = 0; i < sizeof late / sizeof *late; i++, at += 100) {
-    uint64_t before = now;
+    uint64_t before = tw_now;
     write_at(late[i], &peer, at, 100);
     expect_unsent(0);
     CHECK_EQUAL(abi_tcp_received(late[i], peer.handle, 0), 0);
     expect_unsent(0);
-    CHECK_EQUAL(now, before);
+    CHECK_EQUAL(tw_now, before);
     host_poll();
     expect_data(&peer, at, 100);
     expect_quiet(&peer);
@@ -638,10 +638,10 @@ static void odd_times(int32_t family) {
   }
   const double early[] = {DBL_MIN, 4.9e-324, 1e-9, 1, 999.999999};
   for (unsigned i = 0; i < sizeof early / sizeof *early; i++, at += 100) {
-    uint64_t before = now;
+    uint64_t before = tw_now;
     write_at(early[i], &peer, at, 100);
     CHECK_EQUAL(host_take_sent(), interface);
-    CHECK_EQUAL(now, before);
+    CHECK_EQUAL(tw_now, before);
     expect_data(&peer, at, 100);
     expect_quiet(&peer);
     acknowledge(&peer);
@@ -765,8 +765,15 @@ static uint32_t waiting_at(int32_t port) { return interface_words(port)[ABI_BLOC
 static void bring(int32_t port, uint16_t from_port, uint32_t sequence, uint32_t acknowledgement, uint32_t flags) {
   static const uint8_t far[] = {192, 0, 2, 7}, own[] = {192, 0, 2, 1};
   static struct packet packet;
-  struct segment segment = {.family = ABI_FAMILY_IPV4, .from = far, .to = own, .from_port = from_port, .to_port = 80,
-                            .sequence = sequence, .acknowledgement = acknowledgement, .flags = flags, .window = 65535};
+  struct segment segment = {.family = ABI_FAMILY_IPV4,
+                            .from = far,
+                            .to = own,
+                            .from_port = from_port,
+                            .to_port = 80,
+                            .sequence = sequence,
+                            .acknowledgement = acknowledgement,
+                            .flags = flags,
+                            .window = 65535};
   packet_arp(&packet, 1, PEER_MAC, far, own);
   packet_ethernet(&packet, HOST_MAC, 0x0806);
   interface_receive(port, packet.bytes, packet.length);

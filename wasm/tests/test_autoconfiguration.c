@@ -1,7 +1,8 @@
 /* IPv6 addresses that an interface finds by itself, and what routers and neighbours may and may not do to it: RFC 4861,
    RFC 4862, RFC 6980, RFC 8201. Every message here could come from anybody on the link. */
-#include "interface.h"
 #include "support.h"
+#include "abi/staging.h"
+#include "link/interface.h"
 
 #include <string.h>
 
@@ -59,7 +60,7 @@ static void open_tap(void) {
   frames_forget();
 }
 
-static struct netif *netif(void) { return interface_netif(tap); }
+static struct netif *netif(void) { return tw_interface_netif(tap); }
 
 static void address_expect(const uint8_t *address, int32_t state) {
   struct event event = event_expect(ABI_EVENT_ADDRESS, tap);
@@ -226,7 +227,9 @@ static void neighbour_discovery_in_fragments(void) {
 }
 
 static void mtus_of_advertisements_are_bounded(void) {
-  static const struct { uint32_t said, used; } cases[] = {
+  static const struct {
+    uint32_t said, used;
+  } cases[] = {
       {1400, 1400}, {1279, 1400}, {0, 1400}, {65536 + 1300, 1400}, {9000, 1500}, {1280, 1280}, {1500, 1500},
   };
   configure();
@@ -280,7 +283,7 @@ static void duplicates_are_not_used(void) {
   for (int way = 0; way < 2; way++) {
     open_tap();
     CHECK_EQUAL(interface_set_ipv6(tap, HOST6), 0);
-    memcpy(scratch.bytes, HOST6, 16);
+    memcpy(tw_scratch.bytes, HOST6, 16);
     CHECK_EQUAL(abi_interface_check_address(tap, 1), 0);
     host_advance(SECOND);
     frames_forget();
@@ -295,9 +298,9 @@ static void duplicates_are_not_used(void) {
     host_advance(5 * SECOND);
     event_expect_none();
     CHECK_EQUAL(tcp_listener(ABI_FAMILY_IPV6, HOST6, 80, 1), ABI_ERROR_ADDRESS_NOT_AVAILABLE);
-    memcpy(scratch.bytes, HOST6, 16);
+    memcpy(tw_scratch.bytes, HOST6, 16);
     CHECK_EQUAL(abi_interface_check_address(tap, 0), 0);
-    memcpy(scratch.bytes, HOST6, 16);
+    memcpy(tw_scratch.bytes, HOST6, 16);
     CHECK_EQUAL(abi_interface_check_address(tap, 0), ABI_ERROR_ADDRESS_NOT_AVAILABLE);
     close_tap();
   }
@@ -361,7 +364,7 @@ static void acting_as_a_router(void) {
   event_expect_none();
   receive6(ROUTER, all_routers, coded, sizeof coded);
   event_expect_none();
-  write_advertisement((uint8_t *)(uintptr_t)staging(), (struct advertisement){.lifetime = 9, .valid = 9, .preferred = 9});
+  write_advertisement((uint8_t *)(uintptr_t)tw_staging(), (struct advertisement){.lifetime = 9, .valid = 9, .preferred = 9});
   CHECK_EQUAL(abi_interface_advertise(tap, 15), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_interface_advertise(tap, 1241), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_interface_advertise(0, 64), ABI_ERROR_BAD_HANDLE);

@@ -1,7 +1,9 @@
 /* Bridges: what is forwarded where, what a bridge learns and forgets, and what forged addresses, full buffers and ports
    that come and go in the middle of traffic can do to it. */
 #include "support.h"
-#include "interface.h"
+#include "abi/handles.h"
+#include "link/interface.h"
+#include "port/heap.h"
 
 #include <string.h>
 
@@ -41,14 +43,12 @@ static struct packet frame_of(const uint8_t *to, const uint8_t *from, uint16_t t
   return packet;
 }
 
-static void bring(int port, const struct packet *packet) {
-  interface_receive(ports[port], packet->bytes, packet->length);
-}
+static void bring(int port, const struct packet *packet) { interface_receive(ports[port], packet->bytes, packet->length); }
 
 /* The frames that a port would send now, and they are gone; but for what the host says by itself, each must be the
    packet. */
 static uint32_t taken_from(int port, const struct packet *packet) {
-  struct interface *interface = handle_object(ports[port], HANDLE_INTERFACE);
+  struct interface *interface = tw_handle_object(ports[port], HANDLE_INTERFACE);
   uint32_t end = interface->block[ABI_BLOCK_TRANSMIT_LENGTH], count = 0, length;
   for (uint32_t at = 0; at < end; at += record_size(length)) {
     memcpy(&length, interface->transmit + at, sizeof length);
@@ -168,7 +168,7 @@ static void a_flood_of_addresses(void) {
   struct packet out = frame_of(station(2), station(1), 0x88b5, 60), back = frame_of(station(1), station(2), 0x88b5, 60);
   ways_from(0, &out);
   ways_from(1, &back);
-  uint32_t before = heap_used();
+  uint32_t before = tw_heap_used();
   for (uint32_t i = 0; i < 100000; i++) {
     struct packet forged = frame_of(station(1), station(1000000 + i), 0x88b5, 60);
     bring(3, &forged);
@@ -178,7 +178,7 @@ static void a_flood_of_addresses(void) {
       CHECK_EQUAL(taken_from(1, NULL) + taken_from(2, NULL), 0);
     }
   }
-  CHECK_EQUAL(heap_used(), before);
+  CHECK_EQUAL(tw_heap_used(), before);
   CHECK_EQUAL(abi_bridge_learned(bridge), ABI_MAX_LEARNED / 2 + 2);
   CHECK_EQUAL(ways_from(0, &out), 2);
   CHECK_EQUAL(ways_from(1, &back), 1);

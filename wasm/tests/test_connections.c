@@ -1,5 +1,6 @@
 /* The life of a connection from both ends: opened, refused, closed in every order, reset, left with data, never accepted. */
 #include "support.h"
+#include "tcp/connection.h"
 
 #include <string.h>
 
@@ -327,11 +328,11 @@ static void orphan_in_fin_wait_2_times_out(int32_t family) {
   peer_expect(&peer, FIN | ACK);
   peer_send(&peer, ACK, NULL, 0);
   host_poll();
-  CHECK_EQUAL(tcp_connections(), 1);
+  CHECK_EQUAL(tw_tcp_connections(), 1);
   host_advance(10 * SECOND);
-  CHECK_EQUAL(tcp_connections(), 1);
+  CHECK_EQUAL(tw_tcp_connections(), 1);
   host_advance(30 * SECOND);
-  CHECK_EQUAL(tcp_connections(), 0);
+  CHECK_EQUAL(tw_tcp_connections(), 0);
 }
 
 static void closing_while_connecting(int32_t family) {

@@ -1,8 +1,10 @@
-/* Should a check of lwIP's fail that packets and writes lead to, the connection it is about is reset and counted, and the others
-   go on. No packet is known that gets there, so each test spoils the state first. */
+/* Should a check of lwIP's fail that packets and writes lead to, the connection it is about is reset and counted, and the
+   others go on. No packet is known that gets there, so each test spoils the state first. */
 #include "support.h"
-#include "connection.h"
-#include "interface.h"
+#include "abi/handles.h"
+#include "link/interface.h"
+#include "port/consistency.h"
+#include "tcp/connection.h"
 #include "lwip/etharp.h"
 
 #include <string.h>
@@ -21,7 +23,7 @@ static struct peer connect_peer(uint16_t port) {
 }
 
 static struct tcp_pcb *pcb_of(const struct peer *peer) {
-  return ((struct connection *)handle_object(peer->handle, HANDLE_CONNECTION))->pcb;
+  return ((struct connection *)tw_handle_object(peer->handle, HANDLE_CONNECTION))->pcb;
 }
 
 static void begin(void) {
@@ -37,7 +39,6 @@ static void end(void) {
   CHECK_EQUAL(abi_tcp_close(listener), 0);
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
-
 
 /* The spoiled connection is reset, for both sides, and the other one carries data both ways. */
 static void expect_reset(uint32_t failures) {
@@ -59,7 +60,7 @@ static void expect_reset(uint32_t failures) {
   CHECK_EQUAL(event.handle, spoiled.handle);
   CHECK_EQUAL(event.value, -ABI_ERROR_RESET);
   failures_expected += failures;
-  CHECK_EQUAL(consistency_failures(), failures_expected);
+  CHECK_EQUAL(tw_consistency_failures(), failures_expected);
   CHECK_EQUAL(tcp_put(spoiled.handle, "x", 1), ABI_ERROR_NOT_CONNECTED);
   CHECK_EQUAL(abi_tcp_close(spoiled.handle), 0);
 
@@ -250,7 +251,7 @@ static void packets_in_a_chain(void) {
   struct pbuf *first = pbuf_alloc(PBUF_IP, 40, PBUF_RAM), *second = pbuf_alloc(PBUF_IP, 40, PBUF_RAM);
   first->next = second;
   ip4_addr_t neighbour = {lwip_htonl(0xc0000202)};
-  CHECK_EQUAL(etharp_output(interface_netif(tap), first, &neighbour), ERR_VAL);
+  CHECK_EQUAL(etharp_output(tw_interface_netif(tap), first, &neighbour), ERR_VAL);
   first->next = NULL;
   pbuf_free(first);
   pbuf_free(second);

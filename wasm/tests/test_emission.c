@@ -1,5 +1,5 @@
-/* The way out of long flushes (src/tcp_emit.c) and of large writes by reference (src/staging.c): every frame is taken apart,
-   both sums are checked, and the stream is compared, whatever was written, lost, sent again or refused memory. Areas are
+/* Long flushes (src/tcp/tcp_emit.c), and large writes by reference (src/abi/staging.c): every frame is taken apart,
+   both checksums are verified, and the stream is compared, whatever was written, lost, sent again or refused memory. Areas are
    freed exactly once: the heap is as it was, and AddressSanitizer sees the rest. */
 #include "support.h"
 #include "lwip/def.h"
@@ -26,9 +26,17 @@ static void say(uint32_t flags) {
   static const uint8_t options[] = {2, 4, 5, 0xa0, 1, 3, 3, 5};
   static struct packet packet;
   bool four = family == ABI_FAMILY_IPV4;
-  struct segment segment = {.family = family, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6, .from_port = 40000,
-                            .to_port = 80, .window = (uint16_t)window, .sequence = sequence, .acknowledgement = expected,
-                            .flags = flags, .options = options, .options_length = flags & SYN ? sizeof options : 0};
+  struct segment segment = {.family = family,
+                            .from = four ? PEER4 : PEER6,
+                            .to = four ? HOST4 : HOST6,
+                            .from_port = 40000,
+                            .to_port = 80,
+                            .window = (uint16_t)window,
+                            .sequence = sequence,
+                            .acknowledgement = expected,
+                            .flags = flags,
+                            .options = options,
+                            .options_length = flags & SYN ? sizeof options : 0};
   packet_tcp(&packet, &segment);
   deliver(&packet, four ? 0x0800 : 0x86dd);
 }
@@ -51,7 +59,8 @@ static struct segment listen(bool check_mac) {
   while ((frame = frame_next()).length != 0) {
     uint32_t link = kind == ABI_KIND_TAP ? 14 : 0;
     struct segment segment;
-    bool asks = link != 0 && (get16(frame.bytes + 12) == 0x0806 || (frame.bytes[20] == PROTOCOL_ICMPV6 && frame.bytes[54] == 135));
+    bool asks =
+        link != 0 && (get16(frame.bytes + 12) == 0x0806 || (frame.bytes[20] == PROTOCOL_ICMPV6 && frame.bytes[54] == 135));
     if (asks) {
       introduce();
     }

@@ -1,6 +1,7 @@
 /* Every connection ends some day, whatever its peer does or leaves undone, and in whatever state that finds it: where it is
    silent, where it answers and takes nothing, where no way leads to it any more. In virtual time. */
 #include "support.h"
+#include "tcp/connection.h"
 
 #include <string.h>
 
@@ -40,12 +41,12 @@ static void peer_says_fin(struct peer *peer) {
 /* Nothing arrives any more: for how long the host keeps the connection, at most an hour. */
 static int64_t silence(void) {
   int64_t passed = 0;
-  while (tcp_connections() > 0 && passed < HOUR) {
+  while (tw_tcp_connections() > 0 && passed < HOUR) {
     host_advance(SECOND);
     frames_forget();
     passed++;
   }
-  CHECK_EQUAL(tcp_connections(), 0);
+  CHECK_EQUAL(tw_tcp_connections(), 0);
   return passed;
 }
 
@@ -99,7 +100,7 @@ static void a_window_that_never_opens(void) {
     CHECK_EQUAL(held ? abi_tcp_shutdown(peer.handle) : abi_tcp_close(peer.handle), 0);
     int64_t passed = 0;
     uint32_t resets = 0;
-    for (; tcp_connections() > 0 && passed < 2 * HOUR; passed++) {
+    for (; tw_tcp_connections() > 0 && passed < 2 * HOUR; passed++) {
       host_advance(SECOND);
       struct segment segment;
       while ((segment = peer_peek(&peer)).flags != 0) {
@@ -220,7 +221,7 @@ static void acknowledgements_without_end(void) {
   peer_send(&peer, ACK, NULL, 0);
   host_poll();
   int64_t passed = 0;
-  for (; tcp_connections() > 0 && passed < HOUR; passed += 10) {
+  for (; tw_tcp_connections() > 0 && passed < HOUR; passed += 10) {
     host_advance(10 * (int64_t)SECOND);
     peer_send(&peer, ACK, NULL, 0);
     host_poll();
@@ -230,8 +231,8 @@ static void acknowledgements_without_end(void) {
 }
 
 static void change_route(bool add) {
-  memset(scratch.bytes, 0, 32);
-  memcpy(scratch.bytes, FAR, sizeof FAR);
+  memset(tw_scratch.bytes, 0, 32);
+  memcpy(tw_scratch.bytes, FAR, sizeof FAR);
   if (add) {
     CHECK(abi_route_add(ABI_FAMILY_IPV4, 32, interface, 0, 0) > 0);
   } else {
@@ -315,7 +316,7 @@ static void a_round_trip_made_long(void) {
   host_poll();
   peer_expect(&peer, ACK);
   int64_t since = 0;
-  for (int64_t second = 0; tcp_connections() > 0; second++) {
+  for (int64_t second = 0; tw_tcp_connections() > 0; second++) {
     CHECK(second < HOUR);
     host_advance(SECOND);
     since = peer_peek(&peer).length != 0 ? 0 : since + 1;
@@ -391,7 +392,7 @@ static void the_end_of_the_host(void) {
         host_poll();
       }
     }
-    CHECK_EQUAL(tcp_connections(), 0);
+    CHECK_EQUAL(tw_tcp_connections(), 0);
     if (way != CLOSED && way != CLOSED_WRITTEN) {
       event_expect(ABI_EVENT_CLOSED, peer.handle);
       CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
@@ -424,11 +425,11 @@ static void resets_wait_for_room(void) {
     CHECK_EQUAL(abi_tcp_abort(aborted[i].handle), 0);
   }
   host_turn(0);
-  CHECK_EQUAL(tcp_connections(), PEERS);
-  CHECK(host_deadline() - (int64_t)now <= 25 * MILLISECOND + 1);
+  CHECK_EQUAL(tw_tcp_connections(), PEERS);
+  CHECK(host_deadline() - (int64_t)tw_now <= 25 * MILLISECOND + 1);
   host_fetch_frames(true);
   host_advance(100 * MILLISECOND);
-  CHECK_EQUAL(tcp_connections(), 0);
+  CHECK_EQUAL(tw_tcp_connections(), 0);
   uint32_t resets = 0;
   for (struct frame frame; (frame = frame_next()).length != 0;) {
     struct segment segment;

@@ -1,6 +1,7 @@
 /* The event buffer: data of one connection joins, nothing overtakes, nothing is dropped however much there is, and a host
    that does not read does not make it overflow. */
 #include "support.h"
+#include "abi/events.h"
 #include "lwip/pbuf.h"
 
 #include <string.h>
@@ -53,24 +54,24 @@ static void pieces_of_one_connection_join(void) {
 static void pieces_have_a_largest_size(void) {
   static uint8_t large[60000];
   pattern_fill(large, sizeof large, 0);
-  events_reset();
+  tw_events_reset();
   uint32_t total = 0;
   for (int i = 0; i < 12; i++) {
     struct pbuf *chain = pbuf_alloc(PBUF_RAW, 0, PBUF_RAM), *part = pbuf_alloc(PBUF_RAW, 30000, PBUF_RAM);
     CHECK(chain != NULL && part != NULL);
     memcpy(part->payload, large + (i % 2) * 30000, 30000);
     pbuf_cat(chain, part);
-    event_add_data(0x10001, chain);
+    tw_event_add_data(0x10001, chain);
     pbuf_free(chain);
     total += 30000;
   }
-  CHECK(events_hold_data());
-  CHECK_EQUAL(control[ABI_CONTROL_EVENT_LENGTH], total + 2 * ABI_EVENT_HEADER_SIZE); /* 8 parts of 30,000 and 4 */
-  CHECK(!events_have_room()); /* a whole window may still have to follow */
-  events_reset();
-  CHECK(!events_hold_data());
-  CHECK(events_have_room());
-  CHECK_EQUAL(control[ABI_CONTROL_EVENT_LENGTH], 0);
+  CHECK(tw_events_hold_data());
+  CHECK_EQUAL(tw_control[ABI_CONTROL_EVENT_LENGTH], total + 2 * ABI_EVENT_HEADER_SIZE); /* 8 parts of 30,000 and 4 */
+  CHECK(!tw_events_have_room()); /* a whole window may still have to follow */
+  tw_events_reset();
+  CHECK(!tw_events_hold_data());
+  CHECK(tw_events_have_room());
+  CHECK_EQUAL(tw_control[ABI_CONTROL_EVENT_LENGTH], 0);
 }
 
 /* Eight connections through the loopback interface at once, each way, by a host that reads late. */

@@ -1,7 +1,9 @@
 /* A host that routes: what it passes on and how, what it must not, and what it says about it. One side of it is a tun, the
    other a tun or a tap; the test is everybody else. */
 #include "support.h"
-#include "routes.h"
+#include "ip/forward.h"
+#include "ip/routes.h"
+#include "port/heap.h"
 
 #include <string.h>
 
@@ -33,7 +35,7 @@ static void close_router(void) {
 
 static uint32_t dropped(void) {
   abi_statistics();
-  return forward_drops();
+  return tw_forward_drops();
 }
 
 static void sum_again(struct packet *packet) {
@@ -105,7 +107,10 @@ static uint32_t expect_error(const struct packet *packet, uint8_t type, uint8_t 
 
 static void expect_silence(void) { CHECK_EQUAL(frame_next().length, 0); }
 
-static const struct { int32_t family; uint8_t protocol; } kinds[] = {
+static const struct {
+  int32_t family;
+  uint8_t protocol;
+} kinds[] = {
     {ABI_FAMILY_IPV4, PROTOCOL_TCP}, {ABI_FAMILY_IPV4, PROTOCOL_UDP}, {ABI_FAMILY_IPV4, PROTOCOL_ICMP},
     {ABI_FAMILY_IPV6, PROTOCOL_TCP}, {ABI_FAMILY_IPV6, PROTOCOL_UDP}, {ABI_FAMILY_IPV6, PROTOCOL_ICMPV6},
     {ABI_FAMILY_IPV4, 132},          {ABI_FAMILY_IPV6, 132},
@@ -197,7 +202,7 @@ static void packets_wait_for_a_neighbour(void) {
 static void queues_are_bounded(void) {
   open_router(ABI_KIND_TAP, 1500);
   for (int six = 0; six < 2; six++) {
-    uint32_t before = heap_used();
+    uint32_t before = tw_heap_used();
     for (int i = 0; i < 2000; i++) {
       struct packet *packet = passenger(six ? ABI_FAMILY_IPV6 : ABI_FAMILY_IPV4, PROTOCOL_UDP, 1400);
       packet->bytes[six ? 39 : 19] = (uint8_t)(100 + i % 20);
@@ -210,7 +215,7 @@ static void queues_are_bounded(void) {
         frames_forget();
       }
     }
-    CHECK(heap_used() - before < 20 * 64 * 2048u);
+    CHECK(tw_heap_used() - before < 20 * 64 * 2048u);
     struct packet *packet = passenger(six ? ABI_FAMILY_IPV6 : ABI_FAMILY_IPV4, PROTOCOL_UDP, 700), answer;
     bring(packet);
     frames_forget();
@@ -227,7 +232,7 @@ static void queues_are_bounded(void) {
     expect_passed(packet, 14);
     host_advance(30 * (int64_t)SECOND);
     frames_forget();
-    CHECK(heap_used() <= before);
+    CHECK(tw_heap_used() <= before);
   }
   close_router();
 }
@@ -409,13 +414,18 @@ static void fragments_on_the_way(void) {
 }
 
 static void what_must_not_be_forwarded(void) {
-  static const uint8_t bad_from4[][4] = {{0, 0, 0, 0}, {0, 1, 2, 3}, {127, 0, 0, 1}, {169, 254, 1, 1}, {224, 0, 0, 1},
-                                         {240, 0, 0, 1}, {255, 255, 255, 255}, {10, 0, 0, 1},
-                                         {10, 0, 1, 1}, {10, 0, 1, 255}};
-  static const uint8_t bad_to4[][4] = {{0, 1, 2, 3}, {127, 0, 0, 1}, {169, 254, 1, 1}, {224, 0, 0, 9}, {239, 1, 1, 1},
-                                       {240, 0, 0, 1}, {255, 255, 255, 255}, {10, 0, 1, 255}};
-  static const uint8_t bad_from6[][16] = {{0}, {[15] = 1}, {0xfe, 0x80, [15] = 9}, {0xff, 2, [15] = 1}, {0xff, 0xe, [15] = 9},
-                                          {0xfd, [15] = 1}, {0xfd, 1, [15] = 1}};
+  static const uint8_t bad_from4[][4] = {{0, 0, 0, 0},   {0, 1, 2, 3},   {127, 0, 0, 1},       {169, 254, 1, 1},
+                                         {224, 0, 0, 1}, {240, 0, 0, 1}, {255, 255, 255, 255}, {10, 0, 0, 1},
+                                         {10, 0, 1, 1},  {10, 0, 1, 255}};
+  static const uint8_t bad_to4[][4] = {{0, 1, 2, 3},   {127, 0, 0, 1}, {169, 254, 1, 1},     {224, 0, 0, 9},
+                                       {239, 1, 1, 1}, {240, 0, 0, 1}, {255, 255, 255, 255}, {10, 0, 1, 255}};
+  static const uint8_t bad_from6[][16] = {{0},
+                                          {[15] = 1},
+                                          {0xfe, 0x80, [15] = 9},
+                                          {0xff, 2, [15] = 1},
+                                          {0xff, 0xe, [15] = 9},
+                                          {0xfd, [15] = 1},
+                                          {0xfd, 1, [15] = 1}};
   static const uint8_t bad_to6[][16] = {{0}, {[15] = 1}, {0xfe, 0x80, [15] = 9}, {0xff, 5, [15] = 9}, {0xff, 0xe, [15] = 9}};
   open_router(ABI_KIND_TAP, 1500);
   abi_statistics();
@@ -440,7 +450,10 @@ static void what_must_not_be_forwarded(void) {
   packet->bytes[10] ^= 1;
   bring(packet);
   packet->bytes[10] ^= 1;
-  struct { int at; uint8_t value; } wrong[] = {{0, 0x44}, {0, 0x55}, {0, 0x65}, {2, 1}, {3, 19}, {3, 61}};
+  struct {
+    int at;
+    uint8_t value;
+  } wrong[] = {{0, 0x44}, {0, 0x55}, {0, 0x65}, {2, 1}, {3, 19}, {3, 61}};
   for (unsigned i = 0; i < sizeof wrong / sizeof *wrong; i++) {
     struct packet copy = *packet;
     copy.bytes[wrong[i].at] = wrong[i].value;

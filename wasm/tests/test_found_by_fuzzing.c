@@ -1,6 +1,6 @@
 /* Faults that the fuzzer (../fuzz) found, each made as small as it goes. */
-#include "interface.h"
 #include "support.h"
+#include "link/interface.h"
 
 #include "lwip/nd6.h"
 
@@ -62,7 +62,7 @@ static void a_path_is_no_wider_than_its_link(void) {
   CHECK_EQUAL(interface_set_ipv6(tap, HOST6), 0);
   CHECK_EQUAL(abi_interface_autoconfigure(tap, 1), 0);
   CHECK_EQUAL(udp_put(handle, ABI_FAMILY_IPV6, PEER6, 9, "question", 8), 0);
-  struct netif *netif = &interface_object(tap)->netif;
+  struct netif *netif = &tw_interface_object(tap)->netif;
   ip6_addr_t peer = {.zone = IP6_NO_ZONE};
   memcpy(peer.addr, PEER6, sizeof PEER6);
   CHECK_EQUAL(nd6_get_destination_mtu(&peer, netif), 9000);

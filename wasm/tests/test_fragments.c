@@ -1,5 +1,6 @@
 /* Fragments: whole datagrams from them in any order, and what a sender can do who wants none to become whole. */
 #include "support.h"
+#include "port/heap.h"
 
 #include "lwip/stats.h"
 
@@ -28,8 +29,13 @@ static void close_all(void) {
 
 static void build(int32_t family, uint32_t length) {
   bool four = family == ABI_FAMILY_IPV4;
-  struct datagram sent = {.family = family, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6, .from_port = 4000,
-                          .to_port = 53, .data = data, .length = length};
+  struct datagram sent = {.family = family,
+                          .from = four ? PEER4 : PEER6,
+                          .to = four ? HOST4 : HOST6,
+                          .from_port = 4000,
+                          .to_port = 53,
+                          .data = data,
+                          .length = length};
   packet_udp(&whole, &sent);
 }
 
@@ -188,12 +194,12 @@ static void long_headers(void) {
 /* Ten thousand beginnings without an end: memory stays bounded, what is dropped is counted, and later all is free. */
 static void never_whole(void) {
   open_all();
-  uint32_t base = heap_used(), most = 0;
+  uint32_t base = tw_heap_used(), most = 0;
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
     uint32_t before = drops();
     for (uint32_t i = 0; i < 10000; i++) {
       raw(family, i % 3 * 800, 1400 / 8 * 8, true, (uint16_t)i);
-      most = LWIP_MAX(most, heap_used() - base);
+      most = LWIP_MAX(most, tw_heap_used() - base);
       frames_forget();
     }
     CHECK(drops() - before >= 9800);
@@ -202,7 +208,7 @@ static void never_whole(void) {
   for (uint32_t i = 0; i < 5000; i++) { /* and of one datagram */
     raw(ABI_FAMILY_IPV4, i * 8, 8, true, 1);
     raw(ABI_FAMILY_IPV6, i * 8, 8, true, 1);
-    most = LWIP_MAX(most, heap_used() - base);
+    most = LWIP_MAX(most, tw_heap_used() - base);
   }
   CHECK(most < 2 * 128 * 2048);
   build(ABI_FAMILY_IPV4, 3000); /* who behaves is served meanwhile */
@@ -211,7 +217,7 @@ static void never_whole(void) {
   expect_whole(3000);
   host_advance(70 * (int64_t)SECOND);
   frames_forget();
-  CHECK_EQUAL(heap_used(), base);
+  CHECK_EQUAL(tw_heap_used(), base);
   close_all();
 }
 
@@ -244,7 +250,7 @@ static void headers_say_the_length(void) {
    the time-out, and while the errors about them are sent. No datagram stays in the table without a fragment. */
 static void without_memory(void) {
   open_all();
-  uint32_t base = heap_used();
+  uint32_t base = tw_heap_used();
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
     for (int once = 0; once <= 1; once++) {
       for (int64_t allocation = 0; allocation < 40; allocation++) {
@@ -265,7 +271,7 @@ static void without_memory(void) {
         frames_forget();
         while (event_next().kind != 0) {
         }
-        CHECK_EQUAL(heap_used(), base);
+        CHECK_EQUAL(tw_heap_used(), base);
         for (uint32_t n = 0; n < 3; n++) {
           deliver_part(1440, n, 10);
         }

@@ -57,8 +57,15 @@ static const uint8_t SYN_OPTIONS[] = {2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0,
 static void build_syn(struct packet *packet, int32_t family) {
   bool four = family == ABI_FAMILY_IPV4;
   struct segment segment = {
-      .family = family, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6, .from_port = 40000, .to_port = 80,
-      .flags = SYN, .window = 1000, .options = SYN_OPTIONS, .options_length = sizeof SYN_OPTIONS,
+      .family = family,
+      .from = four ? PEER4 : PEER6,
+      .to = four ? HOST4 : HOST6,
+      .from_port = 40000,
+      .to_port = 80,
+      .flags = SYN,
+      .window = 1000,
+      .options = SYN_OPTIONS,
+      .options_length = sizeof SYN_OPTIONS,
   };
   packet_tcp(packet, &segment);
 }
@@ -169,8 +176,14 @@ static void tcp_options_that_overrun(void) {
             options[at + 1] = (uint8_t)length;
           }
           struct segment segment = {
-              .family = ABI_FAMILY_IPV4, .from = PEER4, .to = HOST4, .from_port = 40000, .to_port = 80, .flags = SYN,
-              .options = options, .options_length = size,
+              .family = ABI_FAMILY_IPV4,
+              .from = PEER4,
+              .to = HOST4,
+              .from_port = 40000,
+              .to_port = 80,
+              .flags = SYN,
+              .options = options,
+              .options_length = size,
           };
           packet_tcp(&packet, &segment);
           bool refused = delivered_is_dropped(&packet);
@@ -208,8 +221,15 @@ static void tcp_options_that_overrun_in_fragments(void) {
         memset(options, 1, sizeof options);
         options[size - 1] = kinds[kind];
         struct segment segment = {
-            .family = family, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6, .from_port = 40000, .to_port = 80,
-            .flags = SYN, .window = 1000, .options = options, .options_length = size,
+            .family = family,
+            .from = four ? PEER4 : PEER6,
+            .to = four ? HOST4 : HOST6,
+            .from_port = 40000,
+            .to_port = 80,
+            .flags = SYN,
+            .window = 1000,
+            .options = options,
+            .options_length = size,
         };
         packet_tcp(&whole, &segment);
         for (uint32_t n = 0; packet_fragment(&part, &whole, (16 + size) & ~7u, n, (uint16_t)(kind * 100 + size)); n++) {
@@ -260,8 +280,7 @@ static void neighbour_discovery_options(void) {
             if (headers[header] == PROTOCOL_ICMPV6) {
               packet_ip(&packet, ABI_FAMILY_IPV6, router, HOST6, PROTOCOL_ICMPV6, message, fixed[type] + extra);
             } else {
-              packet_ip_extended(&packet, router, HOST6, headers[header], PROTOCOL_ICMPV6, message,
-                                 fixed[type] + extra);
+              packet_ip_extended(&packet, router, HOST6, headers[header], PROTOCOL_ICMPV6, message, fixed[type] + extra);
             }
             packet_ethernet(&packet, HOST_MAC, 0x86dd);
             bool refused = delivered_is_dropped(&packet);

@@ -1,63 +1,64 @@
 /* Handles that are stale, forged, used up or of another kind reach nothing. */
 #include "support.h"
+#include "abi/handles.h"
 
 static int object, other;
 
 static void kinds_are_told_apart(void) {
-  int32_t handle = handle_open(HANDLE_LISTENER, &object);
+  int32_t handle = tw_handle_open(HANDLE_LISTENER, &object);
   CHECK(handle > 0);
-  CHECK(handle_object(handle, HANDLE_LISTENER) == &object);
-  CHECK(handle_object(handle, HANDLE_CONNECTION) == NULL);
-  CHECK(handle_object(handle, HANDLE_INTERFACE) == NULL);
-  CHECK(handle_object(handle, HANDLE_FREE) == NULL);
-  handle_close(handle);
-  CHECK(handle_object(handle, HANDLE_FREE) == NULL);
+  CHECK(tw_handle_object(handle, HANDLE_LISTENER) == &object);
+  CHECK(tw_handle_object(handle, HANDLE_CONNECTION) == NULL);
+  CHECK(tw_handle_object(handle, HANDLE_INTERFACE) == NULL);
+  CHECK(tw_handle_object(handle, HANDLE_FREE) == NULL);
+  tw_handle_close(handle);
+  CHECK(tw_handle_object(handle, HANDLE_FREE) == NULL);
 }
 
 static void stale_handles_reach_nothing(void) {
-  int32_t first = handle_open(HANDLE_LISTENER, &object);
-  handle_close(first);
-  CHECK(handle_object(first, HANDLE_LISTENER) == NULL);
-  CHECK_EQUAL(handle_count(), 0);
-  handle_close(first);
-  CHECK_EQUAL(handle_count(), 0);
+  int32_t first = tw_handle_open(HANDLE_LISTENER, &object);
+  tw_handle_close(first);
+  CHECK(tw_handle_object(first, HANDLE_LISTENER) == NULL);
+  CHECK_EQUAL(tw_handle_count(), 0);
+  tw_handle_close(first);
+  CHECK_EQUAL(tw_handle_count(), 0);
   /* Slots are taken up oldest first, so it takes as many as there are to meet the same one again. */
   int32_t again = 0;
   for (int i = 0; i < 65536 && (again & 0xffff) != (first & 0xffff); i++) {
-    again = handle_open(HANDLE_LISTENER, &other);
-    handle_close(again);
+    again = tw_handle_open(HANDLE_LISTENER, &other);
+    tw_handle_close(again);
   }
   CHECK_EQUAL(again & 0xffff, first & 0xffff);
   CHECK(again != first);
 }
 
 static void forged_handles_reach_nothing(void) {
-  int32_t real = handle_open(HANDLE_CONNECTION, &object);
+  int32_t real = tw_handle_open(HANDLE_CONNECTION, &object);
   int32_t forgeries[] = {0, -1, INT32_MIN, INT32_MAX, real ^ 1, real ^ 0x10000, real | INT32_MIN, 0xffff, 0x10000};
   for (unsigned i = 0; i < sizeof forgeries / sizeof *forgeries; i++) {
-    CHECK(forgeries[i] == real || handle_object(forgeries[i], HANDLE_CONNECTION) == NULL);
-    handle_close(forgeries[i] == real ? 0 : forgeries[i]);
+    CHECK(forgeries[i] == real || tw_handle_object(forgeries[i], HANDLE_CONNECTION) == NULL);
+    tw_handle_close(forgeries[i] == real ? 0 : forgeries[i]);
   }
   for (int i = 0; i < 100000; i++) {
     int32_t forgery = (int32_t)random_next();
-    CHECK(forgery == real || handle_object(forgery, HANDLE_CONNECTION) == NULL);
+    CHECK(forgery == real || tw_handle_object(forgery, HANDLE_CONNECTION) == NULL);
   }
-  CHECK(handle_object(real, HANDLE_CONNECTION) == &object);
-  handle_close(real);
+  CHECK(tw_handle_object(real, HANDLE_CONNECTION) == &object);
+  tw_handle_close(real);
 }
 
 static void generations_wrap_and_stay_positive(void) {
   int32_t handle = 0, index = -1;
   uint32_t turns = 0;
   for (uint32_t i = 0; turns < 70000; i++) { /* twice through the 32,767 generations of one slot */
-    handle = handle_open(HANDLE_LISTENER, &object);
+    handle = tw_handle_open(HANDLE_LISTENER, &object);
     CHECK(handle > 0);
     CHECK(handle >> 16 != 0);
     index = index < 0 ? handle & 0xffff : index;
     turns += (handle & 0xffff) == index;
-    CHECK(handle_object(handle, HANDLE_LISTENER) == &object);
-    handle_close(handle);
-    CHECK(handle_object(handle, HANDLE_LISTENER) == NULL);
+    CHECK(tw_handle_object(handle, HANDLE_LISTENER) == &object);
+    tw_handle_close(handle);
+    CHECK(tw_handle_object(handle, HANDLE_LISTENER) == NULL);
   }
 }
 
@@ -66,26 +67,26 @@ static void exhaustion_is_an_error_that_passes(void) {
   static uint8_t seen[65536];
   host_reserve_handles(65536);
   for (int i = 0; i < 65536; i++) {
-    handles[i] = handle_open(HANDLE_LISTENER, &handles[i]);
+    handles[i] = tw_handle_open(HANDLE_LISTENER, &handles[i]);
     CHECK(handles[i] > 0);
     CHECK(!seen[handles[i] & 0xffff]);
     seen[handles[i] & 0xffff] = 1;
   }
-  CHECK_EQUAL(handle_open(HANDLE_LISTENER, &object), ABI_ERROR_NO_MEMORY);
+  CHECK_EQUAL(tw_handle_open(HANDLE_LISTENER, &object), ABI_ERROR_NO_MEMORY);
   CHECK_EQUAL(interface_open(ABI_KIND_TUN, 1500), ABI_ERROR_NO_MEMORY);
   CHECK_EQUAL(tcp_listener(ABI_FAMILY_ANY, NULL, 80, 1), ABI_ERROR_NO_MEMORY);
   for (int i = 0; i < 65536; i++) {
-    CHECK(handle_object(handles[i], HANDLE_LISTENER) == &handles[i]);
+    CHECK(tw_handle_object(handles[i], HANDLE_LISTENER) == &handles[i]);
   }
-  handle_close(handles[12345]);
-  int32_t again = handle_open(HANDLE_CONNECTION, &object);
+  tw_handle_close(handles[12345]);
+  int32_t again = tw_handle_open(HANDLE_CONNECTION, &object);
   CHECK_EQUAL(again & 0xffff, handles[12345] & 0xffff);
   CHECK(again != handles[12345]);
-  handle_close(again);
+  tw_handle_close(again);
   for (int i = 0; i < 65536; i++) {
-    handle_close(handles[i]);
+    tw_handle_close(handles[i]);
   }
-  CHECK_EQUAL(handle_count(), 0);
+  CHECK_EQUAL(tw_handle_count(), 0);
 }
 
 static void calls_refuse_what_is_no_handle_of_theirs(void) {

@@ -1,5 +1,8 @@
 /* ICMP and ICMPv6: errors about our own packets, errors about packets that nobody sent, and ping. */
 #include "support.h"
+#include "abi/staging.h"
+#include "ip/icmp.h"
+#include "ip/icmp_limit.h"
 
 #include <string.h>
 
@@ -24,7 +27,7 @@ static void deliver(void) {
 
 static uint32_t unmatched(void) {
   abi_statistics();
-  return icmp_unmatched;
+  return tw_icmp_unmatched;
 }
 
 static const uint8_t *peer_of(int32_t family) { return family == ABI_FAMILY_IPV4 ? PEER4 : PEER6; }
@@ -52,12 +55,26 @@ static int32_t connected(int32_t family, uint32_t length) {
 }
 
 static void unreachable(void) {
-  static const struct { int32_t family; uint8_t type, code; int32_t error; } cases[] = {
-      {4, 3, 0, ABI_ERROR_NO_ROUTE}, {4, 3, 1, ABI_ERROR_HOST_UNREACHABLE}, {4, 3, 3, ABI_ERROR_REFUSED},
-      {4, 3, 13, ABI_ERROR_HOST_UNREACHABLE}, {4, 11, 0, ABI_ERROR_HOST_UNREACHABLE}, {4, 5, 0, 0}, {4, 12, 0, 0},
-      {6, 1, 0, ABI_ERROR_NO_ROUTE}, {6, 1, 1, ABI_ERROR_NOT_PERMITTED}, {6, 1, 3, ABI_ERROR_HOST_UNREACHABLE},
-      {6, 1, 4, ABI_ERROR_REFUSED}, {6, 1, 99, ABI_ERROR_HOST_UNREACHABLE}, {6, 3, 0, ABI_ERROR_HOST_UNREACHABLE},
-      {6, 4, 0, 0}, {6, 100, 0, 0},
+  static const struct {
+    int32_t family;
+    uint8_t type, code;
+    int32_t error;
+  } cases[] = {
+      {4, 3, 0, ABI_ERROR_NO_ROUTE},
+      {4, 3, 1, ABI_ERROR_HOST_UNREACHABLE},
+      {4, 3, 3, ABI_ERROR_REFUSED},
+      {4, 3, 13, ABI_ERROR_HOST_UNREACHABLE},
+      {4, 11, 0, ABI_ERROR_HOST_UNREACHABLE},
+      {4, 5, 0, 0},
+      {4, 12, 0, 0},
+      {6, 1, 0, ABI_ERROR_NO_ROUTE},
+      {6, 1, 1, ABI_ERROR_NOT_PERMITTED},
+      {6, 1, 3, ABI_ERROR_HOST_UNREACHABLE},
+      {6, 1, 4, ABI_ERROR_REFUSED},
+      {6, 1, 99, ABI_ERROR_HOST_UNREACHABLE},
+      {6, 3, 0, ABI_ERROR_HOST_UNREACHABLE},
+      {6, 4, 0, 0},
+      {6, 100, 0, 0},
   };
   open_interface();
   for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -182,12 +199,16 @@ static void errors_are_limited(void) {
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
     host_advance(2 * SECOND);
     for (int second = 0; second < 3; second++) {
-      uint32_t limited = icmp_limited;
+      uint32_t limited = tw_icmp_limited;
       int errors = 0;
       for (int i = 0; i < 1000; i++) {
-        struct datagram datagram = {.family = family, .from = peer_of(family),
-                                    .to = family == ABI_FAMILY_IPV4 ? HOST4 : HOST6, .from_port = 9,
-                                    .to_port = (uint16_t)(1000 + i), .data = (const uint8_t *)"?", .length = 1};
+        struct datagram datagram = {.family = family,
+                                    .from = peer_of(family),
+                                    .to = family == ABI_FAMILY_IPV4 ? HOST4 : HOST6,
+                                    .from_port = 9,
+                                    .to_port = (uint16_t)(1000 + i),
+                                    .data = (const uint8_t *)"?",
+                                    .length = 1};
         packet_udp(&packet, &datagram);
         interface_receive(interface, packet.bytes, packet.length);
       }
@@ -197,7 +218,7 @@ static void errors_are_limited(void) {
       }
       int expected = second == 2 ? 50 : 100;
       CHECK(errors >= expected && errors <= expected + 5);
-      CHECK_EQUAL(icmp_limited - limited, 1000 - errors);
+      CHECK_EQUAL(tw_icmp_limited - limited, 1000 - errors);
       packet_icmp_echo(&packet, family, "echo", 4); /* what is no error is not limited */
       deliver();
       CHECK(frame_next().length > 0);
@@ -208,7 +229,7 @@ static void errors_are_limited(void) {
 }
 
 static int32_t session_open(int32_t family) {
-  memcpy(scratch.bytes, peer_of(family), family == ABI_FAMILY_IPV4 ? 4 : 16);
+  memcpy(tw_scratch.bytes, peer_of(family), family == ABI_FAMILY_IPV4 ? 4 : 16);
   return abi_ping_open(family, 0);
 }
 
@@ -220,8 +241,7 @@ static void answer(int32_t family, const uint8_t *from) {
   static uint8_t message[PACKET_CAPACITY];
   memcpy(message, sent.bytes + header, sent.length - header);
   message[0] = four ? 0 : 129;
-  packet_ip(&packet, family, from, four ? HOST4 : HOST6, four ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, message,
-            sent.length - header);
+  packet_ip(&packet, family, from, four ? HOST4 : HOST6, four ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, message, sent.length - header);
 }
 
 static uint32_t sequence_of(const struct event *event) { return *(const uint32_t *)(const void *)(event->payload + 4); }
@@ -236,7 +256,7 @@ static void ping(void) {
     CHECK(session > 0 && other > 0);
     CHECK(abi_ping_identifier(session) != abi_ping_identifier(other));
     for (int32_t sequence = 0; sequence <= 65535; sequence += 13107) {
-      memcpy((void *)(uintptr_t)staging(), data, sizeof data);
+      memcpy((void *)(uintptr_t)tw_staging(), data, sizeof data);
       CHECK_EQUAL(abi_ping_send(session, sequence, sequence == 0 ? 0 : sizeof data, 1 + sequence % 255), 0);
       keep_sent();
       CHECK_EQUAL(sent.bytes[family == ABI_FAMILY_IPV4 ? 8 : 7], 1 + sequence % 255);
@@ -296,10 +316,10 @@ static void ping(void) {
 static void pings_that_cannot_be(void) {
   static const uint8_t group[4] = {224, 0, 0, 1}, nowhere[4] = {192, 168, 1, 1};
   open_interface();
-  memcpy(scratch.bytes, group, 4);
+  memcpy(tw_scratch.bytes, group, 4);
   CHECK_EQUAL(abi_ping_open(ABI_FAMILY_IPV4, 0), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_ping_open(ABI_FAMILY_ANY, 0), ABI_ERROR_INVALID);
-  memset(scratch.bytes, 0, 16);
+  memset(tw_scratch.bytes, 0, 16);
   CHECK_EQUAL(abi_ping_open(ABI_FAMILY_IPV6, 0), ABI_ERROR_INVALID);
   int32_t session = session_open(ABI_FAMILY_IPV4);
   CHECK_EQUAL(abi_ping_send(session, 65536, 0, 64), ABI_ERROR_INVALID);
@@ -308,14 +328,14 @@ static void pings_that_cannot_be(void) {
   CHECK_EQUAL(abi_ping_send(session, 0, 0, 0), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_ping_send(session, 0, 0, 256), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_ping_send(session, 0, ABI_MAX_DATAGRAM + 1, 64), ABI_ERROR_TOO_LONG);
-  memcpy(scratch.bytes, nowhere, 4);
+  memcpy(tw_scratch.bytes, nowhere, 4);
   int32_t lost = abi_ping_open(ABI_FAMILY_IPV4, 0);
   CHECK_EQUAL(abi_ping_send(lost, 0, 0, 64), ABI_ERROR_NO_ROUTE);
   CHECK_EQUAL(abi_ping_close(lost), 0);
   int32_t tap = interface_open(ABI_KIND_TAP, 1500);
   static const uint8_t own[4] = {10, 7, 0, 1}, all[4] = {10, 7, 0, 255};
   CHECK_EQUAL(interface_set_ipv4(tap, own, 24), 0);
-  memcpy(scratch.bytes, all, 4);
+  memcpy(tw_scratch.bytes, all, 4);
   int32_t everybody = abi_ping_open(ABI_FAMILY_IPV4, 0);
   CHECK_EQUAL(abi_ping_send(everybody, 0, 0, 64), ABI_ERROR_NOT_PERMITTED);
   CHECK_EQUAL(abi_ping_close(everybody), 0);
@@ -356,11 +376,15 @@ static void mutations(void) {
     bool four = family == ABI_FAMILY_IPV4;
     handles[i] = connected(family, 1500);
     packet_icmp_error(&originals[count++], router_of(family), four ? 3 : 1, four ? 1 : 3, sent.bytes, 120);
-    struct datagram back = {.family = family, .from = peer_of(family), .to = four ? HOST4 : HOST6, .from_port = 7,
-                            .data = data, .length = sizeof data};
+    struct datagram back = {.family = family,
+                            .from = peer_of(family),
+                            .to = four ? HOST4 : HOST6,
+                            .from_port = 7,
+                            .data = data,
+                            .length = sizeof data};
     endpoint_put(family, peer_of(family), 0);
     CHECK_EQUAL(abi_udp_local(handles[i]), 0);
-    back.to_port = (uint16_t)*(const uint32_t *)(const void *)(scratch.bytes + 4);
+    back.to_port = (uint16_t)*(const uint32_t *)(const void *)(tw_scratch.bytes + 4);
     packet_udp(&originals[count++], &back);
     handles[2 + i] = session_open(family);
     CHECK_EQUAL(abi_ping_send(handles[2 + i], 1, 40, 64), 0);

@@ -1,8 +1,9 @@
 /* Interfaces come and go, with connections on them, neighbours asked after and fragments half together; and how many of
    them, and of their addresses, there can be. */
 #include "support.h"
-#include "connection.h"
-#include "interface.h"
+#include "link/interface.h"
+#include "tcp/connection.h"
+#include "tcp/tcp_lookup.h"
 
 #include <string.h>
 
@@ -48,7 +49,7 @@ static void limits_of_addresses(void) {
   for (int32_t prefix = 0; prefix <= 32; prefix++) {
     CHECK_EQUAL(interface_set_ipv4(interface, HOST4, prefix), 0);
   }
-  memcpy(scratch.bytes, HOST4, 4);
+  memcpy(tw_scratch.bytes, HOST4, 4);
   CHECK_EQUAL(abi_interface_address(interface, 5, 24), ABI_ERROR_INVALID);
   host_poll();
   CHECK_EQUAL(abi_interface_remove(interface), 0);
@@ -111,7 +112,7 @@ static void removed_in_time_wait(void) {
   struct peer peer = open_peer(interface, listener, 1);
   CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
   peer_finish(&peer);
-  CHECK_EQUAL(tcp_time_wait_count(), 1);
+  CHECK_EQUAL(tw_tcp_time_wait_count(), 1);
   CHECK_EQUAL(abi_tcp_close(listener), 0);
   CHECK_EQUAL(abi_interface_remove(interface), 0);
   host_poll();
@@ -232,7 +233,7 @@ static void loopback_observed(void) {
     host_poll();
     event_expect_none();
     /* It is where the block says. */
-    const struct interface *object = interface_object(loopback);
+    const struct interface *object = tw_interface_object(loopback);
     CHECK_EQUAL(words[ABI_BLOCK_TRANSMIT_BUFFER], (uint32_t)(uintptr_t)object->transmit);
     CHECK_EQUAL(words[ABI_BLOCK_RECEIVE_BUFFER], (uint32_t)(uintptr_t)object->receive);
     for (struct frame frame; (frame = frame_next()).length != 0;) {

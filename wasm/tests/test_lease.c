@@ -1,7 +1,7 @@
 /* DHCP against a server that does what a test tells it to do: the life of a lease (RFC 2131, sections 3 and 4), and what
    servers that nobody chose, and messages that are none, may not do. */
-#include "interface.h"
 #include "support.h"
+#include "link/interface.h"
 
 #include <string.h>
 
@@ -119,7 +119,7 @@ static void close_tap(void) {
   frames_forget();
 }
 
-static uint32_t address_now(void) { return get32((const uint8_t *)&netif_ip4_addr(interface_netif(tap))->addr); }
+static uint32_t address_now(void) { return get32((const uint8_t *)&netif_ip4_addr(tw_interface_netif(tap))->addr); }
 
 static void expect_lease(uint32_t seconds) {
   event_expect(ABI_EVENT_LEASE_MESSAGE, tap);
@@ -278,8 +278,8 @@ static void kept_against_claims(void) {
 
 /* Each of these is no answer to the question: the host asks again. */
 static void offers_that_are_none(void) {
-  static const uint8_t bad[][4] = {{0}, {255, 255, 255, 255}, {224, 0, 0, 1}, {127, 0, 0, 1}, {0, 0, 0, 5},
-                                   {10, 0, 0, 255}, {10, 0, 0, 0}, {240, 0, 0, 1}};
+  static const uint8_t bad[][4] = {{0},          {255, 255, 255, 255}, {224, 0, 0, 1}, {127, 0, 0, 1},
+                                   {0, 0, 0, 5}, {10, 0, 0, 255},      {10, 0, 0, 0},  {240, 0, 0, 1}};
   static const uint8_t masks[][4] = {{255, 0, 255, 0}, {0}, {0, 0, 0, 255}};
   open_tap();
   for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -363,9 +363,16 @@ static void acknowledgements_that_are_none(void) {
 }
 
 static void odd_times(void) {
-  static const struct { uint32_t lease, renewal, rebinding, renews; } cases[] = {
-      {3600, 0, 0, 1800}, {3600, 5000, 6000, 1800}, {3600, 2000, 1000, 1800}, {3600, 100, 200, 100},
-      {2, 1, 1, 1}, {0xfffffffe, 0xffffffff, 0xffffffff, 0x7fffffff}, {0xffffffff, 5, 6, 0xffffffff},
+  static const struct {
+    uint32_t lease, renewal, rebinding, renews;
+  } cases[] = {
+      {3600, 0, 0, 1800},
+      {3600, 5000, 6000, 1800},
+      {3600, 2000, 1000, 1800},
+      {3600, 100, 200, 100},
+      {2, 1, 1, 1},
+      {0xfffffffe, 0xffffffff, 0xffffffff, 0x7fffffff},
+      {0xffffffff, 5, 6, 0xffffffff},
   };
   for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
     open_tap();

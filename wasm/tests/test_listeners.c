@@ -1,7 +1,9 @@
 /* Listeners that are attacked: forged SYNs, acknowledgements and resets, and what their effect on legitimate peers is. */
 #include "support.h"
-
-#include "connection.h"
+#include "port/heap.h"
+#include "tcp/connection.h"
+#include "tcp/tcp_listen.h"
+#include "tcp/tcp_lookup.h"
 
 #include <string.h>
 
@@ -32,7 +34,7 @@ static void close_interface(void) {
 
 static uint32_t heap_in_use(void) {
   abi_statistics();
-  return heap_used();
+  return tw_heap_used();
 }
 
 /* A segment from a source that never answers. */
@@ -40,10 +42,17 @@ static void forge(int32_t family, uint16_t port, uint32_t flags, uint32_t sequen
   uint8_t source4[4] = {10, (uint8_t)(1 + random_next() % 200), (uint8_t)random_next(), (uint8_t)random_next()};
   put32(forged6 + 12, random_next());
   struct segment segment = {
-      .family = family, .from = family == ABI_FAMILY_IPV4 ? source4 : forged6,
-      .to = family == ABI_FAMILY_IPV4 ? HOST4 : HOST6, .from_port = (uint16_t)(1024 + random_next() % 30000),
-      .to_port = port, .window = 65535, .flags = flags, .sequence = sequence, .acknowledgement = acknowledgement,
-      .options = NO_TIMESTAMPS, .options_length = flags & SYN ? sizeof NO_TIMESTAMPS : 0,
+      .family = family,
+      .from = family == ABI_FAMILY_IPV4 ? source4 : forged6,
+      .to = family == ABI_FAMILY_IPV4 ? HOST4 : HOST6,
+      .from_port = (uint16_t)(1024 + random_next() % 30000),
+      .to_port = port,
+      .window = 65535,
+      .flags = flags,
+      .sequence = sequence,
+      .acknowledgement = acknowledgement,
+      .options = NO_TIMESTAMPS,
+      .options_length = flags & SYN ? sizeof NO_TIMESTAMPS : 0,
   };
   packet_tcp(&packet, &segment);
   interface_receive(interface, packet.bytes, packet.length);
@@ -103,9 +112,18 @@ static void honest_send(struct honest *honest, uint32_t flags, int32_t offset, c
   put32(options + 8, honest->echo);
   const struct peer *peer = &honest->peer;
   struct segment segment = {
-      .family = peer->family, .from = peer->from, .to = peer->to, .from_port = peer->from_port, .to_port = peer->to_port,
-      .window = 500, .sequence = peer->sequence + (uint32_t)offset, .acknowledgement = peer->acknowledgement,
-      .flags = flags, .data = data, .length = length, .options = options,
+      .family = peer->family,
+      .from = peer->from,
+      .to = peer->to,
+      .from_port = peer->from_port,
+      .to_port = peer->to_port,
+      .window = 500,
+      .sequence = peer->sequence + (uint32_t)offset,
+      .acknowledgement = peer->acknowledgement,
+      .flags = flags,
+      .data = data,
+      .length = length,
+      .options = options,
       .options_length = honest->echo != 0 ? sizeof options : 0,
   };
   packet_tcp(&packet, &segment);
@@ -178,7 +196,7 @@ static void flooded_over_ipv6(void) { connects_succeed(ABI_FAMILY_IPV6, 2000, 25
 /* A forged SYN gets five answers in all if it is kept, and one if not. */
 static void answers_are_bounded(void) {
   open_interface(100);
-  uint32_t before = tcp_cookies;
+  uint32_t before = tw_tcp_cookies;
   for (int i = 0; i < 1000; i++) {
     forge(ABI_FAMILY_IPV4, PORT, SYN, random_next(), 0);
   }
@@ -194,7 +212,7 @@ static void answers_are_bounded(void) {
       answers++;
     }
   }
-  CHECK_EQUAL(tcp_cookies - before, 1000 - HALF_OPEN);
+  CHECK_EQUAL(tw_tcp_cookies - before, 1000 - HALF_OPEN);
 
   CHECK_EQUAL(answers, 1000 + 4 * HALF_OPEN);
   CHECK(tcp_active_pcbs == NULL);
@@ -211,11 +229,11 @@ static void listeners_are_apart(void) {
     flood(ABI_FAMILY_IPV4, (uint16_t)(PORT + 1 + i), 500);
     CHECK(heap_in_use() - before < (uint32_t)LWIP_MIN((i + 1) * HALF_OPEN, HALF_OPEN_OF_STACK) * HALF_OPEN_BYTES + 65536);
     struct honest honest = honest_new(ABI_FAMILY_IPV4, (uint16_t)(50000 + i));
-    uint32_t cookies = tcp_cookies;
+    uint32_t cookies = tw_tcp_cookies;
     peer_send(&honest.peer, SYN, NULL, 0);
     host_poll();
     honest_answered(&honest);
-    CHECK_EQUAL(tcp_cookies - cookies, i >= 3); /* a normal handshake while there is room */
+    CHECK_EQUAL(tw_tcp_cookies - cookies, i >= 3); /* a normal handshake while there is room */
     honest_send(&honest, PSH | ACK, 0, "apart", 5);
     host_poll();
     int32_t handle = event_expect(ABI_EVENT_ACCEPTED, listener).value;
@@ -240,9 +258,9 @@ static void cookies_carry_options(void) {
     uint32_t mtu = family == ABI_FAMILY_IPV4 ? 1460 : 1440;
     struct honest honest = honest_new(family, 40001);
     peer_send(&honest.peer, SYN, NULL, 0);
-    uint32_t cookies = tcp_cookies;
+    uint32_t cookies = tw_tcp_cookies;
     host_poll();
-    CHECK_EQUAL(tcp_cookies, cookies + 1);
+    CHECK_EQUAL(tw_tcp_cookies, cookies + 1);
     honest_answered(&honest);
     CHECK_EQUAL(get16(option(honest.options, honest.options_length, 2) + 2), mtu);
     CHECK_EQUAL(option(honest.options, honest.options_length, 3)[2], TCP_RCV_SCALE);
@@ -271,8 +289,9 @@ static void cookies_carry_options(void) {
 }
 
 static void cookies_without_timestamps(void) {
-  static const struct { uint16_t offered, agreed; } cases[] = {
-      {0, 536}, {100, 48}, {536, 536}, {1300, 1220}, {1459, 1440}, {1460, 1460}, {9000, 1460}, {65535, 1460}};
+  static const struct {
+    uint16_t offered, agreed;
+  } cases[] = {{0, 536}, {100, 48}, {536, 536}, {1300, 1220}, {1459, 1440}, {1460, 1460}, {9000, 1460}, {65535, 1460}};
   open_interface(8);
   flood(ABI_FAMILY_IPV4, PORT, 300);
   for (uint32_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -407,13 +426,13 @@ static void new_syn_ends_time_wait(void) {
       CHECK_EQUAL(abi_tcp_accepted(peer.handle), 0);
       CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
       peer_finish(&peer);
-      CHECK_EQUAL(tcp_time_wait_count(), 1);
+      CHECK_EQUAL(tw_tcp_time_wait_count(), 1);
       struct peer old = peer; /* one that is no newer gets what it got before */
       old.sequence -= 100;
       peer_send_at(&old, SYN, 0, NULL, 0);
       host_poll();
       CHECK_EQUAL(peer_peek(&old).flags, ACK);
-      CHECK_EQUAL(tcp_time_wait_count(), 1);
+      CHECK_EQUAL(tw_tcp_time_wait_count(), 1);
       peer.sequence += i == 0 ? 1 : 0x10000000; /* inside the old window, and far beyond */
     }
     host_advance(70 * (int64_t)SECOND);
@@ -453,11 +472,11 @@ static void waiting_peers_are_accepted_in_order(void) {
     answer_all(peers, PEERS);
     struct peer late = peer_new(interface, ABI_FAMILY_IPV4, PORT);
     late.from_port = 45000;
-    uint32_t drops = tcp_backlog_drops;
+    uint32_t drops = tw_tcp_backlog_drops;
     peer_send_at(&late, SYN, 0, NULL, 0);
     host_poll();
     peer_expect_silence(&late);
-    CHECK_EQUAL(tcp_backlog_drops, drops + 1);
+    CHECK_EQUAL(tw_tcp_backlog_drops, drops + 1);
     if (!cookies) {
       host_advance(300 * (int64_t)SECOND); /* nothing is sent to them, and none is given up */
       peer_expect_silence(&peers[100]);

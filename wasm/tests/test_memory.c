@@ -149,8 +149,13 @@ static void frames_without_memory(void) {
       interface_receive(interface, packet.bytes, packet.length);
       bool four = family == ABI_FAMILY_IPV4;
       struct segment segment = {
-          .family = family, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6, .from_port = 40000,
-          .to_port = 9, .flags = SYN, .window = 1000,
+          .family = family,
+          .from = four ? PEER4 : PEER6,
+          .to = four ? HOST4 : HOST6,
+          .from_port = 40000,
+          .to_port = 9,
+          .flags = SYN,
+          .window = 1000,
       };
       packet_tcp(&packet, &segment); /* answered with a reset */
       packet_ethernet(&packet, HOST_MAC, four ? 0x0800 : 0x86dd);
@@ -182,7 +187,7 @@ static void a_write_without_memory_is_tried_later_each_time(void) {
   for (int time = 0; time < 5; time++) {
     allocations_left = 0;
     CHECK_EQUAL(tcp_put(peer.handle, sent, 500), 0);
-    CHECK_EQUAL(control[ABI_CONTROL_SEND_FULL], 1);
+    CHECK_EQUAL(tw_control[ABI_CONTROL_SEND_FULL], 1);
     allocations_left = time < 4 ? 0 : -1;
     for (int millisecond = 0; millisecond < (20 << time) - 5; millisecond++) {
       host_turn(MILLISECOND);

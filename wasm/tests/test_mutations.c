@@ -2,6 +2,9 @@
    half of them with their checksums mended so that they get past the first door. The host has to stay sound, say nothing
    that is not true of its handles, and serve when it is over. */
 #include "support.h"
+#include "abi/handles.h"
+#include "port/heap.h"
+#include "tcp/connection.h"
 
 #include <string.h>
 
@@ -16,14 +19,24 @@ static struct packet *record(void) {
   return &recorded[recorded_count++];
 }
 
-static void record_segment(int32_t family, uint16_t from_port, uint32_t sequence, uint32_t acknowledgement,
-                           uint32_t flags, const uint8_t *options, uint32_t options_length, uint32_t length) {
+static void record_segment(int32_t family, uint16_t from_port, uint32_t sequence, uint32_t acknowledgement, uint32_t flags,
+                           const uint8_t *options, uint32_t options_length, uint32_t length) {
   static uint8_t data[1400];
   bool four = family == ABI_FAMILY_IPV4;
   struct segment segment = {
-      .family = family, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6, .from_port = from_port, .to_port = 80,
-      .sequence = sequence, .acknowledgement = acknowledgement, .flags = flags, .window = 8192, .options = options,
-      .options_length = options_length, .data = data, .length = length,
+      .family = family,
+      .from = four ? PEER4 : PEER6,
+      .to = four ? HOST4 : HOST6,
+      .from_port = from_port,
+      .to_port = 80,
+      .sequence = sequence,
+      .acknowledgement = acknowledgement,
+      .flags = flags,
+      .window = 8192,
+      .options = options,
+      .options_length = options_length,
+      .data = data,
+      .length = length,
   };
   pattern_fill(data, length, sequence);
   struct packet *packet = record();
@@ -47,8 +60,9 @@ static void record_exchange(int32_t family, uint16_t port, uint32_t start) {
 
 static void record_all(uint16_t port, uint32_t start4, uint32_t start6) {
   static const uint8_t router[16] = {0xfe, 0x80, [15] = 9}, all_nodes[16] = {0xff, 2, [15] = 1};
-  static const uint8_t advertisement[64] = {134, [4] = 64, [6] = 7, [16] = 1, 1, 2, 0, 0, 0, 0, 9, [24] = 5, 1, 0, 0,
-                                            0, 0, 5, 0xdc, [32] = 3, 4, 64, 0xc0, [39] = 99, [43] = 9, [48] = 0xfd, 9};
+  static const uint8_t advertisement[64] = {134,  [4] = 64, [6] = 7,  [16] = 1, 1,    2,         0,        0,           0,
+                                            0,    9,        [24] = 5, 1,        0,    0,         0,        0,           5,
+                                            0xdc, [32] = 3, 4,        64,       0xc0, [39] = 99, [43] = 9, [48] = 0xfd, 9};
   static const uint8_t neighbour[32] = {136, [4] = 0x60, [8] = 0xfd, [23] = 2, [24] = 2, 1, 2, 0, 0, 0, 0, 2};
   static const uint8_t redirect[40] = {137, [8] = 0xfe, 0x80, [23] = 9, [24] = 0xfd, [39] = 7};
   static const uint8_t too_big[56] = {2, [6] = 5, [8] = 0x60, [14] = 6, 64, [16] = 0xfd, [31] = 1, [32] = 0xfd, [47] = 2};
@@ -61,10 +75,18 @@ static void record_all(uint16_t port, uint32_t start4, uint32_t start6) {
   record_exchange(ABI_FAMILY_IPV4, port, start4);
   record_exchange(ABI_FAMILY_IPV6, port, start6);
   record_exchange(ABI_FAMILY_IPV4, 9999, 0);
-  struct { const uint8_t *from, *to; uint8_t protocol; const uint8_t *message; uint32_t length; } six[] = {
-      {router, all_nodes, PROTOCOL_ICMPV6, advertisement, 64}, {PEER6, HOST6, PROTOCOL_ICMPV6, neighbour, 32},
-      {PEER6, all_nodes, PROTOCOL_ICMPV6, neighbour, 32},      {router, HOST6, PROTOCOL_ICMPV6, redirect, 40},
-      {PEER6, HOST6, PROTOCOL_ICMPV6, too_big, 56},            {router, all_nodes, PROTOCOL_ICMPV6, listener_query, 24},
+  struct {
+    const uint8_t *from, *to;
+    uint8_t protocol;
+    const uint8_t *message;
+    uint32_t length;
+  } six[] = {
+      {router, all_nodes, PROTOCOL_ICMPV6, advertisement, 64},
+      {PEER6, HOST6, PROTOCOL_ICMPV6, neighbour, 32},
+      {PEER6, all_nodes, PROTOCOL_ICMPV6, neighbour, 32},
+      {router, HOST6, PROTOCOL_ICMPV6, redirect, 40},
+      {PEER6, HOST6, PROTOCOL_ICMPV6, too_big, 56},
+      {router, all_nodes, PROTOCOL_ICMPV6, listener_query, 24},
       {PEER6, HOST6, PROTOCOL_UDP, datagram, 20},
   };
   for (unsigned i = 0; i < sizeof six / sizeof *six; i++) {
@@ -77,8 +99,14 @@ static void record_all(uint16_t port, uint32_t start4, uint32_t start6) {
     packet_ip_extended(packet, PEER6, HOST6, extension, PROTOCOL_ICMPV6, neighbour, 32);
     packet_ethernet(packet, HOST_MAC, 0x86dd);
   }
-  struct { uint8_t protocol; const uint8_t *message; uint32_t length; } four[] = {
-      {PROTOCOL_ICMP, unreachable, 36}, {PROTOCOL_UDP, datagram, 20}, {2, group_query, 8},
+  struct {
+    uint8_t protocol;
+    const uint8_t *message;
+    uint32_t length;
+  } four[] = {
+      {PROTOCOL_ICMP, unreachable, 36},
+      {PROTOCOL_UDP, datagram, 20},
+      {2, group_query, 8},
   };
   for (unsigned i = 0; i < sizeof four / sizeof *four; i++) {
     struct packet *packet = record();
@@ -207,7 +235,7 @@ static void take_events_of_the_host(void) {
         ended++;
         CHECK_EQUAL(abi_tcp_close(event.handle), 0);
     }
-    CHECK(heap_used() < 64u << 20);
+    CHECK(tw_heap_used() < 64u << 20);
   }
 }
 
@@ -315,13 +343,13 @@ static void all_of_them_end(void) {
     frames_forget();
   }
   CHECK_EQUAL(ended, accepted);
-  CHECK_EQUAL(tcp_connections(), 0);
+  CHECK_EQUAL(tw_tcp_connections(), 0);
 }
 
 static void close_all(void) {
   CHECK_EQUAL(abi_tcp_close(listeners[0]), 0);
   CHECK_EQUAL(abi_tcp_close(listeners[1]), 0);
-  CHECK_EQUAL(handle_count(), 1);
+  CHECK_EQUAL(tw_handle_count(), 1);
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 

@@ -1,8 +1,11 @@
 /* A hundred thousand neighbours that do not exist, by all the ways there are to claim one: the tables of ARP and of
    neighbour discovery stay as large as they are, and a neighbour that is talked to is not asked after again. And the
    MTU of a path: what a message that says it has shrunk must know to be believed, RFC 8201. */
-#include "connection.h"
 #include "support.h"
+#include "abi/address_codec.h"
+#include "link/interface.h"
+#include "port/heap.h"
+#include "tcp/connection.h"
 #include "lwip/nd6.h"
 
 #include <string.h>
@@ -105,10 +108,10 @@ static void floods(void) {
         expect_known(ABI_FAMILY_IPV6);
       }
       if (i == FORGED / 10) {
-        most = heap_used() + 4096;
+        most = tw_heap_used() + 4096;
       }
       if (most != 0) {
-        CHECK(heap_used() < most);
+        CHECK(tw_heap_used() < most);
       }
     }
     CHECK_EQUAL(abi_interface_remove(tap), 0);
@@ -177,10 +180,10 @@ static void path_shrinks(void) {
   too_big(tun, 1400, shown, 47);
   CHECK(frame_next().length == 0);
   ip_addr_t to;
-  address_read(&to, ABI_FAMILY_IPV6, PEER6, 0);
-  CHECK_EQUAL(nd6_get_destination_mtu(ip_2_ip6(&to), interface_netif(tun)), 1500);
+  tw_address_read(&to, ABI_FAMILY_IPV6, PEER6, 0);
+  CHECK_EQUAL(nd6_get_destination_mtu(ip_2_ip6(&to), tw_interface_netif(tun)), 1500);
   too_big(tun, 1400, shown, sizeof shown); /* this one is */
-  CHECK_EQUAL(nd6_get_destination_mtu(ip_2_ip6(&to), interface_netif(tun)), 1400);
+  CHECK_EQUAL(nd6_get_destination_mtu(ip_2_ip6(&to), tw_interface_netif(tun)), 1400);
   CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
   CHECK_EQUAL(abi_tcp_close(listener), 0);
   CHECK_EQUAL(abi_interface_remove(tun), 0);

@@ -1,6 +1,7 @@
 /* A path that becomes narrower than the link (RFC 8201): what was cut before is cut anew, or leaves in fragments where there
    is no memory for that, new connections send less, and messages about packets that nobody sent change nothing. */
 #include "support.h"
+#include "port/heap.h"
 #include "lwip/def.h"
 #include "lwip/stats.h"
 
@@ -186,7 +187,8 @@ static void forged_messages_change_nothing(void) {
   host_poll();
   struct frame frame = frame_next();
   CHECK_EQUAL(frame.length, 1500);
-  uint8_t original[1500], quoted[1500], echo[8] = {128, [5] = 7, [7] = 1}, datagram[8] = {5000 >> 8, 5000 & 255, 0, 9, 5, 0xb4 & 255};
+  uint8_t original[1500], quoted[1500], echo[8] = {128, [5] = 7, [7] = 1},
+                                        datagram[8] = {5000 >> 8, 5000 & 255, 0, 9, 5, 0xb4 & 255};
   memcpy(original, frame.bytes, 1500);
   int32_t udp = udp_socket_open(ABI_FAMILY_ANY, NULL, 5000);
   static const uint8_t elsewhere[16] = {0xfd, [15] = 7};
@@ -195,14 +197,33 @@ static void forged_messages_change_nothing(void) {
   for (int kind = 0; kind < 8; kind++) {
     memcpy(quoted, original, 1500);
     switch (kind) {
-      case 0: put32(quoted + 44, peer.start); break; /* acknowledged long ago */
-      case 1: put32(quoted + 44, peer.start + 100000); break;
-      case 2: quoted[8 + 15]++; break; /* of another host */
-      case 3: quoted[41]++; break; /* of another connection */
-      case 4: put16(quoted + 4, NARROW - 40); break; /* it was not too big */
-      case 5: quoted[6] = 58; memcpy(quoted + 40, echo, 8); break; /* a session that nobody has */
-      case 6: quoted[6] = 17; memcpy(quoted + 40, datagram, 8); break; /* a socket that is connected elsewhere */
-      case 7: quoted[6] = 44; put16(quoted + 42, 8); break; /* not the beginning of a packet */
+      case 0:
+        put32(quoted + 44, peer.start);
+        break; /* acknowledged long ago */
+      case 1:
+        put32(quoted + 44, peer.start + 100000);
+        break;
+      case 2:
+        quoted[8 + 15]++;
+        break; /* of another host */
+      case 3:
+        quoted[41]++;
+        break; /* of another connection */
+      case 4:
+        put16(quoted + 4, NARROW - 40);
+        break; /* it was not too big */
+      case 5:
+        quoted[6] = 58;
+        memcpy(quoted + 40, echo, 8);
+        break; /* a session that nobody has */
+      case 6:
+        quoted[6] = 17;
+        memcpy(quoted + 40, datagram, 8);
+        break; /* a socket that is connected elsewhere */
+      case 7:
+        quoted[6] = 44;
+        put16(quoted + 42, 8);
+        break; /* not the beginning of a packet */
     }
     frames_forget();
     too_big(quoted, 1224, NARROW);
@@ -237,13 +258,13 @@ static void a_path_that_narrows_byte_by_byte(void) {
   }
   memcpy(quoted, frame.bytes, 1500);
   frames_forget();
-  uint32_t before = heap_used();
+  uint32_t before = tw_heap_used();
   for (uint32_t mtu = 1499; mtu >= 1280; mtu--) {
     too_big(quoted, 1224, mtu);
     host_poll();
     frames_forget();
   }
-  CHECK(heap_used() - before < TCP_SND_QUEUELEN * 256u);
+  CHECK(tw_heap_used() - before < TCP_SND_QUEUELEN * 256u);
   CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
   close_interface();
 }
@@ -287,7 +308,7 @@ static void many_connections_on_a_path_that_narrows(void) {
         all += before - allocations_left;
         most = LWIP_MAX(most, before - allocations_left);
         before = allocations_left;
-      } while ((control[ABI_CONTROL_MORE] & ABI_MORE_NOW) != 0);
+      } while ((tw_control[ABI_CONTROL_MORE] & ABI_MORE_NOW) != 0);
       frames_forget();
     }
     allocations_left = -1;
@@ -295,7 +316,7 @@ static void many_connections_on_a_path_that_narrows(void) {
     CHECK(all <= PEERS * 2 * TCP_SND_QUEUELEN);
     for (int i = 0; i < PEERS; i++) {
       CHECK_EQUAL(abi_tcp_information(peers[i].handle), 0);
-      CHECK_EQUAL(scratch.information.segment_size, 1220);
+      CHECK_EQUAL(tw_scratch.information.segment_size, 1220);
       CHECK_EQUAL(abi_tcp_abort(peers[i].handle), 0);
     }
     host_poll();

@@ -1,8 +1,9 @@
-/* The short way in (src/tcp_receive.c) must do what lwIP's input does. Two peers send the same segments to the same host: one
-   plainly; the other in packets with an IPv4 option or an IPv6 extension header, which say nothing, but keep its segments
-   from the short way. After each batch both connections have to be the same: stream, answers and control block. */
+/* The receive fast path (src/tcp/tcp_receive.c) must do what lwIP's input does. Two peers send the same segments to the same
+   host: one plainly; the other in packets with an IPv4 option or an IPv6 extension header, which say nothing, but keep its
+   segments from the fast path. After each batch both connections have to be the same: stream, answers and control block. */
 #include "support.h"
-#include "connection.h"
+#include "abi/handles.h"
+#include "tcp/connection.h"
 
 #include <string.h>
 
@@ -110,7 +111,7 @@ static uint32_t choose_options(uint8_t *options) {
 }
 
 static struct tcp_pcb *pcb_of(const struct side *side) {
-  struct connection *connection = handle_object(side->peer.handle, HANDLE_CONNECTION);
+  struct connection *connection = tw_handle_object(side->peer.handle, HANDLE_CONNECTION);
   return connection == NULL ? NULL : connection->pcb;
 }
 
@@ -131,7 +132,10 @@ static void step(void) {
   struct segment segment = plain.peer.family == ABI_FAMILY_IPV4
                                ? (struct segment){.family = ABI_FAMILY_IPV4, .from = PEER4, .to = HOST4}
                                : (struct segment){.family = ABI_FAMILY_IPV6, .from = PEER6, .to = HOST6};
-  plain.peer.window = disguised.peer.window = (uint16_t)(one_in(25) ? below(65536) : one_in(60) ? 0 : one_in(10) ? 40000 : plain.peer.window);
+  plain.peer.window = disguised.peer.window = (uint16_t)(one_in(25)   ? below(65536)
+                                                         : one_in(60) ? 0
+                                                         : one_in(10) ? 40000
+                                                                      : plain.peer.window);
   segment.to_port = 80;
   segment.window = plain.peer.window;
   segment.sequence = plain.peer.sequence + sent + (uint32_t)offset;
@@ -145,8 +149,11 @@ static void step(void) {
   segment.length = length;
   struct damage damage = {0};
   if (one_in(25)) {
-    damage = (struct damage){.flip = one_in(2) ? below(100000) : 0, .bit = below(8), .padding = one_in(2) ? 1 + below(40) : 0,
-                             .cut = one_in(4) && length > 8 ? 1 + below(8) : 0, .header = one_in(4)};
+    damage = (struct damage){.flip = one_in(2) ? below(100000) : 0,
+                             .bit = below(8),
+                             .padding = one_in(2) ? 1 + below(40) : 0,
+                             .cut = one_in(4) && length > 8 ? 1 + below(8) : 0,
+                             .header = one_in(4)};
   }
   give(&plain, &segment, acknowledged, &damage);
   give(&disguised, &segment, acknowledged, &damage);
@@ -230,7 +237,7 @@ static void compare_control_blocks(void) {
   if (a == NULL || b == NULL) {
     return;
   }
-  const struct connection *mine = connection_of(a), *theirs = connection_of(b);
+  const struct connection *mine = tw_connection_of(a), *theirs = tw_connection_of(b);
 #define SAME(field) CHECK_EQUAL(a->field, b->field)
 #define SAME_SEQUENCE(field) CHECK_EQUAL(a->field - plain.first, b->field - disguised.first)
   SAME(state), SAME(flags), SAME(tmr), SAME(polltmr), SAME(rcv_nxt), SAME(rcv_wnd), SAME(rcv_ann_wnd);
@@ -265,7 +272,7 @@ static void application(void) {
   if (plain.ended || plain.peer.handle == 0) {
     return;
   }
-  const struct connection *connection = handle_object(plain.peer.handle, HANDLE_CONNECTION);
+  const struct connection *connection = tw_handle_object(plain.peer.handle, HANDLE_CONNECTION);
   double time = host_clock_or_none();
   if (!one_in(4) && connection->unread > 0) {
     int32_t length = (int32_t)(one_in(2) ? connection->unread : 1 + below(connection->unread));
@@ -273,8 +280,7 @@ static void application(void) {
   }
   if (one_in(4)) {
     int32_t length = (int32_t)(1 + below(sizeof answer));
-    CHECK_EQUAL(tcp_put_at(time, plain.peer.handle, answer, length),
-                tcp_put_at(time, disguised.peer.handle, answer, length));
+    CHECK_EQUAL(tcp_put_at(time, plain.peer.handle, answer, length), tcp_put_at(time, disguised.peer.handle, answer, length));
   }
   if (one_in(400)) {
     CHECK_EQUAL(abi_tcp_shutdown(plain.peer.handle), abi_tcp_shutdown(disguised.peer.handle));

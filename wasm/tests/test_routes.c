@@ -1,25 +1,28 @@
 /* The routing table as a host may misuse it: what is refused, how much it holds, and what goes with an interface. */
 #include "support.h"
-#include "routes.h"
+#include "ip/routes.h"
+#include "link/interface.h"
 
 #include <string.h>
 
 static const uint8_t NETWORK4[4] = {192, 0, 2, 0}, GATEWAY4[4] = {10, 0, 0, 9};
-static const uint8_t NETWORK6[16] = {0x20, 1, 0xd, 0xb8}, GATEWAY6[16] = {0xfd, [15] = 9}, LINK_LOCAL6[16] = {0xfe, 0x80, [15] = 9};
+static const uint8_t NETWORK6[16] = {0x20, 1, 0xd, 0xb8}, GATEWAY6[16] = {0xfd, [15] = 9},
+                     LINK_LOCAL6[16] = {0xfe, 0x80, [15] = 9};
 
-static int32_t add(int32_t family, const uint8_t *network, int32_t prefix, const uint8_t *gateway, int32_t interface, int32_t metric) {
+static int32_t add(int32_t family, const uint8_t *network, int32_t prefix, const uint8_t *gateway, int32_t interface,
+                   int32_t metric) {
   uint32_t size = family == ABI_FAMILY_IPV6 ? 16 : 4;
-  memset(scratch.bytes, 0, 32);
-  memcpy(scratch.bytes, network, size);
+  memset(tw_scratch.bytes, 0, 32);
+  memcpy(tw_scratch.bytes, network, size);
   if (gateway != NULL) {
-    memcpy(scratch.bytes + 16, gateway, size);
+    memcpy(tw_scratch.bytes + 16, gateway, size);
   }
   return abi_route_add(family, prefix, interface, gateway != NULL, metric);
 }
 
 static int32_t take_out(int32_t family, const uint8_t *network, int32_t prefix, int32_t metric) {
-  memset(scratch.bytes, 0, 32);
-  memcpy(scratch.bytes, network, family == ABI_FAMILY_IPV6 ? 16 : 4);
+  memset(tw_scratch.bytes, 0, 32);
+  memcpy(tw_scratch.bytes, network, family == ABI_FAMILY_IPV6 ? 16 : 4);
   return abi_route_remove(family, prefix, metric);
 }
 
@@ -33,11 +36,12 @@ static int32_t open_interface(void) {
 static void what_is_refused(void) {
   int32_t interface = open_interface();
   for (int32_t prefix = -1; prefix <= 129; prefix++) {
-    int32_t four = add(ABI_FAMILY_IPV4, NETWORK4, prefix, GATEWAY4, 0, 0), six = add(ABI_FAMILY_IPV6, NETWORK6, prefix, GATEWAY6, 0, 0);
+    int32_t four = add(ABI_FAMILY_IPV4, NETWORK4, prefix, GATEWAY4, 0, 0),
+            six = add(ABI_FAMILY_IPV6, NETWORK6, prefix, GATEWAY6, 0, 0);
     CHECK_EQUAL(four, prefix >= 0 && prefix <= 32 ? interface : ABI_ERROR_INVALID);
     CHECK_EQUAL(six, prefix >= 0 && prefix <= 128 ? interface : ABI_ERROR_INVALID);
   }
-  CHECK_EQUAL(route_count, 33 + 129);
+  CHECK_EQUAL(tw_route_count, 33 + 129);
   CHECK_EQUAL(add(5, NETWORK4, 24, GATEWAY4, 0, 0), ABI_ERROR_INVALID);
   CHECK_EQUAL(add(ABI_FAMILY_IPV4, NETWORK4, 24, GATEWAY4, 0, 0), ABI_ERROR_EXISTS);
   CHECK_EQUAL(add(ABI_FAMILY_IPV4, NETWORK4, 24, GATEWAY4, 0, -1), ABI_ERROR_INVALID);
@@ -53,7 +57,7 @@ static void what_is_refused(void) {
   CHECK_EQUAL(take_out(ABI_FAMILY_IPV4, NETWORK4, 24, 0), 0);
   CHECK_EQUAL(take_out(ABI_FAMILY_IPV4, NETWORK4, 24, 0), ABI_ERROR_NOT_FOUND);
   CHECK_EQUAL(abi_interface_remove(interface), 0);
-  CHECK_EQUAL(route_count, 0);
+  CHECK_EQUAL(tw_route_count, 0);
 }
 
 /* An IPv4 address is kept as one of IPv6: neither default is the other's. */
@@ -65,14 +69,14 @@ static void families_are_apart(void) {
   memcpy(six.addr, NETWORK6, 16);
   static const uint8_t any[16] = {0};
   CHECK_EQUAL(add(ABI_FAMILY_IPV6, any, 0, GATEWAY6, 0, 0), interface);
-  CHECK(route_find4(&four, &next4) == NULL);
-  CHECK(route_find6(&six, &next6) != NULL && memcmp(next6.addr, GATEWAY6, 16) == 0);
+  CHECK(tw_route_find4(&four, &next4) == NULL);
+  CHECK(tw_route_find6(&six, &next6) != NULL && memcmp(next6.addr, GATEWAY6, 16) == 0);
   CHECK_EQUAL(take_out(ABI_FAMILY_IPV6, any, 0, 0), 0);
   CHECK_EQUAL(add(ABI_FAMILY_IPV4, any, 0, GATEWAY4, 0, 0), interface);
-  CHECK(route_find6(&six, &next6) == NULL);
-  CHECK(route_find4(&four, &next4) != NULL && memcmp(&next4, GATEWAY4, 4) == 0);
+  CHECK(tw_route_find6(&six, &next6) == NULL);
+  CHECK(tw_route_find4(&four, &next4) != NULL && memcmp(&next4, GATEWAY4, 4) == 0);
   memcpy(&four, PEER4, 4);
-  CHECK(route_find4(&four, &next4) != NULL && memcmp(&next4, PEER4, 4) == 0); /* of the own network */
+  CHECK(tw_route_find4(&four, &next4) != NULL && memcmp(&next4, PEER4, 4) == 0); /* of the own network */
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
@@ -85,12 +89,12 @@ static void the_table_is_bounded(void) {
   CHECK_EQUAL(add(ABI_FAMILY_IPV4, NETWORK4, 25, NULL, other, 0), ABI_ERROR_LIMIT);
   ip4_addr_t address, next;
   memcpy(&address, NETWORK4, 4);
-  CHECK(route_find4(&address, &next) == interface_netif(other)); /* the first had the lowest metric */
+  CHECK(tw_route_find4(&address, &next) == tw_interface_netif(other)); /* the first had the lowest metric */
   CHECK_EQUAL(abi_interface_remove(other), 0);
-  CHECK_EQUAL(route_count, ABI_MAX_ROUTES / 2);
-  CHECK(route_find4(&address, &next) == interface_netif(interface));
+  CHECK_EQUAL(tw_route_count, ABI_MAX_ROUTES / 2);
+  CHECK(tw_route_find4(&address, &next) == tw_interface_netif(interface));
   CHECK_EQUAL(abi_interface_remove(interface), 0);
-  CHECK(route_find4(&address, &next) == NULL);
+  CHECK(tw_route_find4(&address, &next) == NULL);
 }
 
 int main(void) {

@@ -1,6 +1,7 @@
 /* Segments out of order, overlapping, repeated, beyond the window, with FINs in odd places: what the application gets is
    the stream, and nothing but the stream. */
 #include "support.h"
+#include "port/heap.h"
 
 #include <string.h>
 
@@ -286,7 +287,7 @@ static void repeated_and_old_segments(void) {
 /* One byte a segment, every second one: a queue of early segments must stay within its bound and the stream whole. */
 static void many_tiny_early_segments(void) {
   struct peer peer = open_peer(1500, true);
-  uint32_t before = heap_used();
+  uint32_t before = tw_heap_used();
   for (uint32_t at = 1; at < 8000; at += 2) {
     send_part(&peer, 0, at, at + 1);
     if (at % 1001 == 0) {
@@ -296,7 +297,7 @@ static void many_tiny_early_segments(void) {
   }
   host_poll();
   frames_forget();
-  CHECK(heap_used() - before < 512 * 1024);
+  CHECK(tw_heap_used() - before < 512 * 1024);
   for (uint32_t at = 0; at < 8000; at += 500) {
     send_part(&peer, 0, at, at + 500);
   }

@@ -1,6 +1,7 @@
 /* Ports that several sockets share, datagrams for several sockets, what a host sends to its own members of a group, and
    options of connections that show on the wire. */
 #include "support.h"
+#include "abi/staging.h"
 
 #include <string.h>
 
@@ -30,8 +31,13 @@ static void close_interface(void) {
 static void deliver(int32_t family, const uint8_t *to, uint16_t from_port, uint16_t to_port, uint32_t length) {
   static uint8_t data[1400];
   bool four = family == ABI_FAMILY_IPV4;
-  struct datagram sent = {.family = family, .from = four ? PEER4 : PEER6, .to = to, .from_port = from_port,
-                          .to_port = to_port, .data = data, .length = length};
+  struct datagram sent = {.family = family,
+                          .from = four ? PEER4 : PEER6,
+                          .to = to,
+                          .from_port = from_port,
+                          .to_port = to_port,
+                          .data = data,
+                          .length = length};
   packet_udp(&packet, &sent);
   packet_ethernet(&packet, HOST_MAC, four ? 0x0800 : 0x86dd);
   interface_receive(interface, packet.bytes, packet.length);
@@ -56,7 +62,7 @@ static void bound_twice(void) {
   for (int i = 0; i < 64; i++) {
     sockets[i] = udp_socket_open(ABI_FAMILY_IPV4 | BOTH, NULL, 0);
     CHECK(sockets[i] > 0 && abi_udp_local(sockets[i]) == 0);
-    memcpy(&ports[i], scratch.bytes + 4, sizeof ports[i]);
+    memcpy(&ports[i], tw_scratch.bytes + 4, sizeof ports[i]);
     for (int j = 0; j < i; j++) {
       CHECK(ports[i] != ports[j]);
     }
@@ -340,14 +346,14 @@ static void information(void) {
   CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_HOP_LIMIT, 0), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_HOP_LIMIT, 256), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_TYPE_OF_SERVICE, 256), ABI_ERROR_INVALID);
-  memset((void *)(uintptr_t)staging(), 1, 700);
+  memset((void *)(uintptr_t)tw_staging(), 1, 700);
   CHECK_EQUAL(abi_tcp_send(0, peer.handle, 700), 700);
   host_poll();
   struct frame frame = frame_next();
   CHECK_EQUAL(frame.bytes[8], 7);
   CHECK_EQUAL(frame.bytes[1], 0x28);
   CHECK_EQUAL(abi_tcp_information(peer.handle), 0);
-  memcpy(&got, scratch.bytes, sizeof got);
+  memcpy(&got, tw_scratch.bytes, sizeof got);
   CHECK_EQUAL(got.state, 4); /* ESTABLISHED of lwIP */
   CHECK_EQUAL(got.segment_size, 1000);
   CHECK_EQUAL(got.unacknowledged, 700);

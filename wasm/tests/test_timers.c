@@ -133,7 +133,10 @@ static void options_out_of_range_are_refused(void) {
 /* Times that do not fit together in 32 bits: refused or obeyed, but not wrapped into an end within milliseconds. */
 static void longest_keep_alive_does_not_wrap(void) {
   static const int32_t values[][3] = {
-      {INT32_MAX, 0x40000001, 2}, {INT32_MAX, INT32_MAX, INT32_MAX}, {1, 0x10000, 0x10000}, {32767000, 32767000, 127},
+      {INT32_MAX, 0x40000001, 2},
+      {INT32_MAX, INT32_MAX, INT32_MAX},
+      {1, 0x10000, 0x10000},
+      {32767000, 32767000, 127},
   };
   for (unsigned i = 0; i < sizeof values / sizeof *values; i++) {
     struct peer peer = open_peer();

@@ -77,9 +77,7 @@ static uint32_t take_stream(struct peer *peer, uint32_t total) {
   return largest;
 }
 
-static void nagle(const struct peer *peer) {
-  CHECK_EQUAL(abi_tcp_option(peer->handle, ABI_OPTION_NODELAY, 0), 0);
-}
+static void nagle(const struct peer *peer) { CHECK_EQUAL(abi_tcp_option(peer->handle, ABI_OPTION_NODELAY, 0), 0); }
 
 /* A window of 0 or 1 in the SYN, then one that is smaller than the segment which waits. */
 static void a_first_window_that_opens_a_little(void) {

@@ -1,5 +1,6 @@
 /* UDP sockets: what arrives and what leaves, whose it is, what a sender can lie about, and how little room there may be. */
 #include "support.h"
+#include "abi/staging.h"
 
 #include <string.h>
 
@@ -25,8 +26,13 @@ static void close_all(int32_t socket) {
 
 static struct datagram from_peer(int32_t family, uint16_t to_port, const void *data, uint32_t length) {
   bool four = family == ABI_FAMILY_IPV4;
-  return (struct datagram){.family = family, .from = four ? PEER4 : PEER6, .to = four ? HOST4 : HOST6,
-                           .from_port = 4000, .to_port = to_port, .data = data, .length = length};
+  return (struct datagram){.family = family,
+                           .from = four ? PEER4 : PEER6,
+                           .to = four ? HOST4 : HOST6,
+                           .from_port = 4000,
+                           .to_port = to_port,
+                           .data = data,
+                           .length = length};
 }
 
 static void deliver(void) {
@@ -165,7 +171,7 @@ static void only_the_connected_one(void) {
   endpoint_put(ABI_FAMILY_IPV4, PEER4, 4000);
   CHECK_EQUAL(abi_udp_connect(socket), 0);
   CHECK_EQUAL(abi_udp_local(socket), 0);
-  CHECK(memcmp(scratch.bytes + 12, HOST4, 4) == 0);
+  CHECK(memcmp(tw_scratch.bytes + 12, HOST4, 4) == 0);
   struct datagram sent = from_peer(ABI_FAMILY_IPV4, 53, "yes", 3);
   packet_udp(&packet, &sent);
   deliver();
@@ -179,7 +185,7 @@ static void only_the_connected_one(void) {
   deliver();
   event_expect_none();
   frames_forget();
-  memcpy((void *)(uintptr_t)staging(), "out", 3);
+  memcpy((void *)(uintptr_t)tw_staging(), "out", 3);
   CHECK_EQUAL(abi_udp_send(socket, 3, 0), 0);
   host_poll();
   struct frame frame = frame_next();
@@ -213,7 +219,7 @@ static void what_cannot_be(void) {
   CHECK_EQUAL(abi_udp_send(one, ABI_MAX_DATAGRAM + 1, 1), ABI_ERROR_TOO_LONG);
   endpoint_put(ABI_FAMILY_IPV6, PEER6, 1);
   CHECK_EQUAL(abi_udp_send(two, ABI_MAX_DATAGRAM6 + 1, 1), ABI_ERROR_TOO_LONG);
-  memset(scratch.bytes, 0xff, ABI_SCRATCH_CAPACITY);
+  memset(tw_scratch.bytes, 0xff, ABI_SCRATCH_CAPACITY);
   CHECK_EQUAL(abi_udp_send(one, 1, 1), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_udp_connect(one), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_udp_group(one, 1, 0), ABI_ERROR_INVALID);

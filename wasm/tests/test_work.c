@@ -1,7 +1,9 @@
 /* The work of one call and of one poll is bounded, whatever peers and programs do: counted in segments, frames, events and
    allocations, and by no clock. */
-#include "connection.h"
 #include "support.h"
+#include "abi/work.h"
+#include "tcp/connection.h"
+#include "tcp/tcp_output.h"
 
 #include "lwip/stats.h"
 
@@ -45,7 +47,7 @@ static void close_all(int count) {
 
 static int64_t allocations(void) { return INT32_MAX - allocations_left; }
 
-static bool more_now(void) { return (control[ABI_CONTROL_MORE] & ABI_MORE_NOW) != 0; }
+static bool more_now(void) { return (tw_control[ABI_CONTROL_MORE] & ABI_MORE_NOW) != 0; }
 
 /* Programs write 64 KiB each, go on when they may, and write it again and again; the peers are silent. What a call
    builds is bounded, and nothing is built that is not queued. */
@@ -77,7 +79,7 @@ static void writes_of_tiny_segments(void) {
         int32_t taken = tcp_put_at(host_clock(), peers[i].handle, stream + WRITE - left, (int32_t)left);
         CHECK(taken >= 0);
         written[i] += (uint32_t)taken;
-        may[i] = control[ABI_CONTROL_SEND_FULL] == 0;
+        may[i] = tw_control[ABI_CONTROL_SEND_FULL] == 0;
         CHECK(allocations() - before <= 2 * CALL + 8);
         calls++;
       }
@@ -120,7 +122,7 @@ static void a_part_of_a_write(void) {
     while (may && written < 5 * WRITE) {
       uint32_t at = written % WRITE;
       written += (uint32_t)tcp_put(peer->handle, stream + at, (int32_t)(WRITE - at));
-      may = control[ABI_CONTROL_SEND_FULL] == 0;
+      may = tw_control[ABI_CONTROL_SEND_FULL] == 0;
     }
     host_turn(5 * MILLISECOND);
     may |= event_next().kind == ABI_EVENT_WRITABLE;
@@ -157,8 +159,8 @@ static void a_tick_pauses(void) {
   }
   CHECK(most <= WORK_SEGMENTS);
   frames_forget();
-  uint32_t before = tcp_retransmissions;
-  for (int turn = 0; tcp_retransmissions - before < MANY; turn++) {
+  uint32_t before = tw_tcp_retransmissions;
+  for (int turn = 0; tw_tcp_retransmissions - before < MANY; turn++) {
     CHECK(turn < 400);
     uint32_t sent = lwip_stats.tcp.xmit;
     host_turn(pauses % 2 ? 0 : 5 * MILLISECOND);
@@ -169,7 +171,7 @@ static void a_tick_pauses(void) {
     }
   }
   CHECK(pauses >= 1);
-  CHECK_EQUAL(tcp_retransmissions - before, MANY);
+  CHECK_EQUAL(tw_tcp_retransmissions - before, MANY);
   static uint8_t seen[65536];
   memset(seen, 0, sizeof seen);
   for (struct frame frame; (frame = frame_next()).length != 0;) {
@@ -204,7 +206,7 @@ static void reports_come_in_parts(void) {
     ended += reports;
   }
   CHECK_EQUAL(ended, PEERS);
-  CHECK_EQUAL(tcp_connections(), 0);
+  CHECK_EQUAL(tw_tcp_connections(), 0);
   for (int i = 0; i < PEERS; i++) {
     CHECK_EQUAL(abi_tcp_close(peers[i].handle), 0);
   }
@@ -219,7 +221,12 @@ static void frames_of_one_interface(void) {
   int32_t flooded = interface;
   static struct packet packet, ping;
   struct segment segment = {
-      .family = ABI_FAMILY_IPV4, .from = PEER4, .to = HOST4, .from_port = 9, .to_port = 80, .flags = FIN,
+      .family = ABI_FAMILY_IPV4,
+      .from = PEER4,
+      .to = HOST4,
+      .from_port = 9,
+      .to_port = 80,
+      .flags = FIN,
   };
   packet_tcp(&packet, &segment);
   packet_icmp_echo(&ping, ABI_FAMILY_IPV4, "now", 3);
@@ -232,8 +239,7 @@ static void frames_of_one_interface(void) {
     for (int turn = 0; turn < 2 || more_now(); turn++) {
       uint32_t before = words[0][ABI_BLOCK_RECEIVED_FRAMES] + words[1][ABI_BLOCK_RECEIVED_FRAMES];
       host_turn(0);
-      CHECK(words[0][ABI_BLOCK_RECEIVED_FRAMES] + words[1][ABI_BLOCK_RECEIVED_FRAMES] - before <=
-            WORK_FRAMES / WORK_INPUT + 1);
+      CHECK(words[0][ABI_BLOCK_RECEIVED_FRAMES] + words[1][ABI_BLOCK_RECEIVED_FRAMES] - before <= WORK_FRAMES / WORK_INPUT + 1);
       CHECK(turn == 0 || words[1][ABI_BLOCK_RECEIVE_LENGTH] == 0);
     }
     CHECK_EQUAL(words[0][ABI_BLOCK_RECEIVE_LENGTH], 0);
@@ -256,9 +262,17 @@ static void early_segments_of_a_byte(void) {
     while (number < PEERS * EARLY && words[ABI_BLOCK_RECEIVE_LENGTH] + 100 <= ABI_RECEIVE_CAPACITY) {
       struct peer *peer = &peers[number % PEERS];
       struct segment segment = {
-          .family = ABI_FAMILY_IPV4, .from = PEER4, .to = HOST4, .from_port = peer->from_port, .to_port = 80, .flags = ACK,
-          .window = 65535, .sequence = peer->sequence + 1 + 2 * (number / PEERS), .acknowledgement = peer->acknowledgement,
-          .data = stream, .length = 1,
+          .family = ABI_FAMILY_IPV4,
+          .from = PEER4,
+          .to = HOST4,
+          .from_port = peer->from_port,
+          .to_port = 80,
+          .flags = ACK,
+          .window = 65535,
+          .sequence = peer->sequence + 1 + 2 * (number / PEERS),
+          .acknowledgement = peer->acknowledgement,
+          .data = stream,
+          .length = 1,
       };
       packet_tcp(&packet, &segment);
       interface_receive(interface, packet.bytes, packet.length);
@@ -296,7 +310,7 @@ static void ticks_that_only_count(void) {
     for (int time = 0; time < 10; time++) {
       struct segment segment;
       while ((segment = peer_peek(&peers[0])).flags == 0) {
-        int64_t wait = jump ? LWIP_MAX(host_deadline() - (int64_t)now, 5 * MILLISECOND) : 5 * MILLISECOND;
+        int64_t wait = jump ? LWIP_MAX(host_deadline() - (int64_t)tw_now, 5 * MILLISECOND) : 5 * MILLISECOND;
         host_turn(wait);
         passed += wait;
       }

@@ -15,10 +15,10 @@
 #define lwip_htons(x) __builtin_bswap16(x)
 #define lwip_htonl(x) __builtin_bswap32(x)
 #else
-uint16_t swap16(uint16_t value) __attribute__((const));
-uint32_t swap32(uint32_t value) __attribute__((const));
-#define lwip_htons(x) (__builtin_constant_p(x) ? __builtin_bswap16(x) : swap16((uint16_t)(x)))
-#define lwip_htonl(x) (__builtin_constant_p(x) ? __builtin_bswap32(x) : swap32((uint32_t)(x)))
+uint16_t tw_swap16(uint16_t value) __attribute__((const));
+uint32_t tw_swap32(uint32_t value) __attribute__((const));
+#define lwip_htons(x) (__builtin_constant_p(x) ? __builtin_bswap16(x) : tw_swap16((uint16_t)(x)))
+#define lwip_htonl(x) (__builtin_constant_p(x) ? __builtin_bswap32(x) : tw_swap32((uint32_t)(x)))
 #endif
 #define lwip_ntohs(x) lwip_htons(x)
 #define lwip_ntohl(x) lwip_htonl(x)
@@ -35,7 +35,7 @@ uint32_t swap32(uint32_t value) __attribute__((const));
 #define LWIP_PLATFORM_DIAG(message) ((void)0)
 
 /* Every random choice of lwIP comes from the seed that the host handed in. */
-uint32_t random_u32(void);
-#define LWIP_RAND() random_u32()
+uint32_t tw_random_u32(void);
+#define LWIP_RAND() tw_random_u32()
 
 #endif

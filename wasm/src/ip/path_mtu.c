@@ -1,0 +1,100 @@
+/* Packet too big (RFC 8201): is it about a packet of ours, and what do connections send then? lwIP has checked that the
+   message is long enough, and that what it says is less than before and no less than IPv6's minimum. */
+#include "ip/path_mtu.h"
+
+#include "lwip_hooks.h"
+#include "ip/icmp_error.h"
+#include "link/interface.h"
+#include "port/bytes.h"
+#include "tcp/tcp_output.h"
+#include "lwip/icmp6.h"
+#include "lwip/ip.h"
+#include "lwip/ip6.h"
+#include "lwip/priv/tcp_priv.h"
+#include "lwip/prot/icmp6.h"
+
+static bool tcp_was_sent(const struct quote *quote) {
+  const struct tcp_pcb *pcb =
+      tw_tcp_lookup(&quote->local, tw_read16(quote->content), &quote->remote, tw_read16(quote->content + 2));
+  uint32_t sequence = tw_read32(quote->content + 4);
+  return pcb != NULL && sequence - pcb->lastack <= pcb->snd_nxt - pcb->lastack;
+}
+
+/* RFC 8201, section 6: a forged message should have to guess what was sent. It is not known which echoes were answered, nor
+   where a socket that is not connected has sent to. */
+static bool was_sent(const struct quote *quote) {
+  switch (quote->protocol) {
+    case IP6_NEXTH_TCP:
+      return tcp_was_sent(quote);
+    case IP6_NEXTH_UDP:
+      return tw_quote_of_udp(quote, 0);
+    case IP6_NEXTH_ICMP6:
+      return quote->content[0] == ICMP6_TYPE_EREP || tw_quote_of_ping(quote, ICMP6_TYPE_EREQ) != NULL;
+    default:
+      return false;
+  }
+}
+
+enum { NARROWINGS = 4 }; /* of one connection, before it sends what every path of IPv6 takes */
+
+/* What is under way and too large was lost where the path is narrow: it is cut and sent again, and new data is cut
+   accordingly. Without memory for all of that nothing is agreed anew, and what is too large leaves in fragments: a
+   segment may never be larger than the size that is agreed. Returns how many segments there were. */
+static uint32_t narrow(struct tcp_pcb *pcb, uint16_t mss) {
+  uint32_t segments = 0;
+  if (pcb->mss <= mss) {
+    return segments;
+  }
+  tcp_rexmit_rto_prepare(pcb);
+  bool complete = pcb->unacked == NULL;
+  struct tcp_seg *first = pcb->unsent;
+  for (struct tcp_seg *segment = first; segment != NULL && complete; segment = segment->next, segments++) {
+    pcb->unsent = segment;
+    uint32_t options = pcb->flags & TF_TIMESTAMP ? LWIP_TCP_OPT_LEN_TS_OUT : 0;
+    complete = tcp_sndqueuelen(pcb) < TCP_SND_QUEUELEN && tcp_split_unsent_seg(pcb, (u16_t)(mss - options)) == ERR_OK;
+  }
+  pcb->unsent = first;
+  pcb->unsent_oversize = 0;
+  if (complete) {
+    pcb->mss = mss;
+  }
+  return segments;
+}
+
+uint32_t tw_path_mtu_follow(struct connection *connection) {
+  uint16_t mss = connection->path_mss;
+  connection->path_mss = 0;
+  return mss == 0 ? 0 : narrow(connection->pcb, mss);
+}
+
+/* Cutting is left to the flush, which does so much of it at a time: there may be thousands of connections, each with a full
+   queue. A path that becomes narrower byte by byte, as a peer may say, has the queue cut only a few times. */
+static void narrow_later(struct tcp_pcb *pcb, uint16_t mss) {
+  struct connection *connection = tw_connection_of(pcb);
+  if (connection == NULL) { /* not accepted yet: it has nothing to send */
+    narrow(pcb, mss);
+  } else if (pcb->mss > mss && (connection->path_mss == 0 || connection->path_mss > mss)) {
+    if (connection->path_mss == 0 && ++connection->narrowings >= NARROWINGS) {
+      mss = IP6_MIN_MTU_LENGTH - IP6_HLEN - TCP_HLEN;
+    }
+    connection->path_mss = mss;
+    tw_connection_send_later(connection);
+  }
+}
+
+int tw_path_mtu_accept(const struct pbuf *message, uint16_t mtu) {
+  const uint8_t *packet = (const uint8_t *)message->payload + sizeof(struct icmp6_hdr);
+  struct quote quote;
+  /* A packet that was not larger was not too big (RFC 5927, section 7.2). */
+  bool accepted = tw_read16(packet + 4) + IP6_HLEN > mtu &&
+                  tw_quote_read(&quote, true, packet, message->len - sizeof(struct icmp6_hdr), ip_current_input_netif()) &&
+                  tw_interface_owns(&quote.local) && was_sent(&quote);
+  /* lwIP keeps it for the destination: what is larger leaves in fragments, so that another connection would not be
+     notified. */
+  for (struct tcp_pcb *pcb = accepted ? tcp_active_pcbs : NULL; pcb != NULL; pcb = pcb->next) {
+    if (ip_addr_eq(&pcb->remote_ip, &quote.remote)) {
+      narrow_later(pcb, (uint16_t)(mtu - IP6_HLEN - TCP_HLEN));
+    }
+  }
+  return accepted;
+}

@@ -1,0 +1,10 @@
+/* Frames between the buffers of the interfaces and lwIP. */
+#ifndef RECEIVE_H
+#define RECEIVE_H
+
+#include <stdbool.h>
+
+bool tw_interfaces_receive(void);  /* hands waiting frames to lwIP; true if some are left */
+bool tw_interfaces_announce(void); /* a TRANSMIT event for each interface with frames to send; true if one loops */
+
+#endif

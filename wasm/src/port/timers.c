@@ -1,0 +1,367 @@
+/* lwIP's clocks. Its own timers tick for ever; here a tick that could only age a table in silence is not worth waking
+   the host for: it is made up for at the next poll, before anything else happens, which makes no difference outside. */
+#include "port/timers.h"
+
+#include "lwip_hooks.h"
+#include "abi/module.h"
+#include "abi/work.h"
+#include "tcp/connection.h"
+#include "tcp/tcp_listen.h"
+#include "tcp/tcp_output.h"
+#include "lwip/acd.h"
+#include "lwip/dhcp.h"
+#include "lwip/etharp.h"
+#include "lwip/igmp.h"
+#include "lwip/ip4_frag.h"
+#include "lwip/ip6_frag.h"
+#include "lwip/mld6.h"
+#include "lwip/nd6.h"
+#include "lwip/priv/nd6_priv.h"
+#include "lwip/priv/tcp_priv.h"
+#include "lwip/prot/dhcp.h"
+#include "lwip/stats.h"
+#include "lwip/timeouts.h"
+
+#include <math.h>
+
+int etharp_is_busy(void);
+int ip_reass_is_busy(void);
+int ip6_reass_is_busy(void);
+
+enum {
+  MOST_TICKS = 100000,  /* missed ticks that are made up for one by one: a day of seconds */
+  WALK_INTERVAL = 5000, /* us */
+};
+
+struct clock {
+  uint32_t interval; /* ms */
+  void (*tick)(void);
+  bool ages; /* its ticks change something, if in silence, even where none is waited for */
+  uint32_t (*idle)(void); /* for how many more ticks nothing would be sent or reported; NEVER for all of them */
+  uint64_t next;          /* us: when the next tick is due */
+};
+
+#define NEVER UINT32_MAX
+
+static uint64_t earliest_tick; /* us: when the next of any clock is due, and nothing is to be done before */
+
+/* Of TCP's timestamps, in milliseconds. */
+u32_t tw_sys_now(void) { return (u32_t)(tw_now / 1000) - tw_timestamp_back; }
+
+static uint32_t arp_idle(void) { return etharp_is_busy() ? 0 : NEVER; }
+
+bool tw_timers_seek_neighbours(void) {
+  for (int i = 0; i < LWIP_ND6_NUM_NEIGHBORS; i++) {
+    if (neighbor_cache[i].q != NULL) {
+      return true;
+    }
+  }
+  return etharp_is_busy();
+}
+
+static uint32_t reassembly4_idle(void) { return ip_reass_is_busy() ? 0 : NEVER; }
+
+static uint32_t reassembly6_idle(void) { return ip6_reass_is_busy() ? 0 : NEVER; }
+
+static uint32_t igmp_idle(void) {
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    for (const struct igmp_group *group = netif_igmp_data(netif); group != NULL; group = group->next) {
+      if (group->timer > 0) {
+        return 0;
+      }
+    }
+  }
+  return NEVER;
+}
+
+static uint32_t mld_idle(void) {
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    for (const struct mld_group *group = netif_mld6_data(netif); group != NULL; group = group->next) {
+      if (group->timer > 0) {
+        return 0;
+      }
+    }
+  }
+  return NEVER;
+}
+
+/* A time that is counted down by each tick, and acts at the last of them. */
+static uint32_t before(uint32_t idle, uint32_t ticks) {
+  return ticks == 0 ? idle : LWIP_MIN(idle, LWIP_MIN(ticks - 1, MOST_TICKS / 2));
+}
+
+static uint32_t acd_idle(void) {
+  uint32_t idle = NEVER;
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    for (const struct acd *acd = netif->acd_list; acd != NULL; acd = acd->next) {
+      if ((acd->state != ACD_STATE_OFF && acd->state < ACD_STATE_ONGOING) || acd->state == ACD_STATE_RATE_LIMIT) {
+        idle = before(idle, LWIP_MAX(acd->ttw, 1));
+      }
+    }
+  }
+  return idle;
+}
+
+static uint32_t dhcp_fine_idle(void) {
+  uint32_t idle = NEVER;
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    if (netif_dhcp_data(netif) != NULL) {
+      idle = before(idle, netif_dhcp_data(netif)->request_timeout);
+    }
+  }
+  return idle;
+}
+
+static uint32_t dhcp_coarse_idle(void) {
+  uint32_t idle = NEVER;
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    const struct dhcp *dhcp = netif_dhcp_data(netif);
+    if (dhcp != NULL && dhcp->state != DHCP_STATE_OFF) {
+      idle = before(idle, dhcp->t0_timeout - (dhcp->t0_timeout == 0 ? 0 : dhcp->lease_used));
+      idle = before(before(idle, dhcp->t1_renew_time), dhcp->t2_rebind_time);
+    }
+  }
+  return idle;
+}
+
+static uint32_t lifetime(uint32_t idle, uint32_t seconds) {
+  return ip6_addr_life_isinfinite(seconds) ? idle : before(idle, seconds);
+}
+
+static uint32_t nd_idle(void) {
+  for (int i = 0; i < LWIP_ND6_NUM_NEIGHBORS; i++) {
+    uint8_t state = neighbor_cache[i].state;
+    if (state == ND6_INCOMPLETE || state == ND6_DELAY || state == ND6_PROBE) {
+      return 0;
+    }
+  }
+  uint32_t idle = NEVER;
+  struct netif *netif;
+  NETIF_FOREACH(netif) {
+    if (netif->ip6_autoconfig_enabled && netif->rs_count > 0) {
+      return 0;
+    }
+    for (int i = 0; i < LWIP_IPV6_NUM_ADDRESSES; i++) {
+      uint8_t state = netif_ip6_addr_state(netif, i);
+      if (ip6_addr_istentative(state)) {
+        return 0;
+      }
+      if (!ip6_addr_isinvalid(state)) {
+        idle = lifetime(idle, netif_ip6_addr_valid_life(netif, i));
+        idle = lifetime(idle, ip6_addr_ispreferred(state) ? netif_ip6_addr_pref_life(netif, i) : 0);
+      }
+    }
+  }
+  return idle;
+}
+
+static bool connection_is_busy(const struct tcp_pcb *pcb) {
+  return pcb->persist_backoff > 0 || pcb->unsent != NULL || pcb->refused_data != NULL ||
+         (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND)) != 0;
+}
+
+static bool tcp_timed; /* a retransmission timer runs, which counts ticks: none may be left out */
+
+/* How many ticks a connection's retransmission timer leaves before the one at which it may fire: it counts every other
+   tick. Where other timers of lwIP's run beside it, all of them are waited for. */
+static uint32_t retransmission_idle(const struct tcp_pcb *pcb) {
+  if (pcb->rtime < 0) {
+    return NEVER;
+  }
+  tcp_timed = true;
+  bool alone = pcb->state == SYN_SENT || (pcb->state != SYN_RCVD && pcb->nrtx < TCP_MAXRTX);
+  return alone && pcb->rto > pcb->rtime ? 2 * (uint32_t)(pcb->rto - pcb->rtime) - 2 : 0;
+}
+
+/* An open connection that waits for nothing costs no ticks; one with keep-alive, none until its next probe. TIME-WAIT
+   and FIN-WAIT-2 end in silence, so that no wake-up is needed for them. */
+static uint32_t tcp_idle(void) {
+  uint32_t idle = tw_tcp_reports_wait() ? 0 : NEVER;
+  tcp_timed = false;
+  for (const struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL && idle > 0; pcb = pcb->next) {
+    if (connection_is_busy(pcb)) {
+      return 0;
+    }
+    idle = LWIP_MIN(idle, retransmission_idle(pcb));
+    struct connection *connection = tw_connection_of(pcb);
+    if (connection != NULL && (connection->flags & CONNECTION_ABORTED) != 0) {
+      return 0;
+    }
+    uint64_t left = connection == NULL ? 0 : tw_connection_time_left(connection);
+    if (left != 0) {
+      idle = LWIP_MIN(idle, (uint32_t)LWIP_MIN(left / (TCP_TMR_INTERVAL * 1000), MOST_TICKS / 2));
+    }
+    if (ip_get_option(pcb, SOF_KEEPALIVE)) {
+      uint32_t due = (pcb->keep_idle + pcb->keep_cnt_sent * pcb->keep_intvl) / TCP_SLOW_INTERVAL + 1;
+      uint32_t passed = tcp_ticks - pcb->tmr;
+      idle = LWIP_MIN(idle, due > passed ? 2 * (due - passed) - 1 : 0);
+    }
+  }
+  return idle;
+}
+
+static struct clock clocks[] = {
+    {.interval = IP_TMR_INTERVAL, .tick = ip_reass_tmr, .idle = reassembly4_idle},
+    {.interval = IP6_REASS_TMR_INTERVAL, .tick = ip6_reass_tmr, .idle = reassembly6_idle},
+    {.interval = ARP_TMR_INTERVAL, .tick = etharp_tmr, .ages = true, .idle = arp_idle},
+    {.interval = ND6_TMR_INTERVAL, .tick = nd6_tmr, .ages = true, .idle = nd_idle},
+    {.interval = IGMP_TMR_INTERVAL, .tick = igmp_tmr, .idle = igmp_idle},
+    {.interval = MLD6_TMR_INTERVAL, .tick = mld6_tmr, .idle = mld_idle},
+    {.interval = ACD_TMR_INTERVAL, .tick = acd_tmr, .ages = true, .idle = acd_idle},
+    {.interval = DHCP_FINE_TIMER_MSECS, .tick = dhcp_fine_tmr, .idle = dhcp_fine_idle},
+    {.interval = DHCP_COARSE_TIMER_MSECS, .tick = dhcp_coarse_tmr, .ages = true, .idle = dhcp_coarse_idle},
+    {.interval = TCP_TMR_INTERVAL, .tick = tcp_tmr, .idle = tcp_idle},
+};
+
+enum { CLOCKS = sizeof clocks / sizeof *clocks };
+static struct clock *const tcp_clock = &clocks[CLOCKS - 1];
+
+/* What the walk over the connections found, and the segments exchanged by then: as long as that number grows, the next
+   tick is due anyway, and no walk is needed. */
+static uint32_t tcp_idle_ticks = NEVER, tcp_exchanged;
+
+static uint32_t tcp_exchanges(void) { return lwip_stats.tcp.recv + lwip_stats.tcp.xmit; }
+
+static uint32_t tcp_due; /* ticks of TCP that are still to run; the first of them may have paused */
+static uint32_t tcp_work, tcp_sent_before;
+
+void tw_timers_tcp_work(uint32_t units) { tcp_work += units; }
+
+bool tw_timers_tcp_pause(void) { return ++tcp_work / WORK_VISITS + lwip_stats.tcp.xmit - tcp_sent_before >= WORK_SEGMENTS; }
+
+/* Of ticks that are known to do nothing but count, makes up for an even number at once. */
+static uint32_t skip_tcp(uint32_t missed) {
+  if (missed <= 2 || tcp_timer_paused || tcp_exchanges() != tcp_exchanged) {
+    return missed;
+  }
+  uint32_t skipped = LWIP_MIN(missed - 2, tcp_idle_ticks) / 2;
+  tcp_ticks += skipped;
+  for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
+    if (pcb->rtime >= 0) {
+      pcb->rtime = (s16_t)LWIP_MIN(pcb->rtime + (int64_t)skipped, 0x7fff);
+    }
+  }
+  return missed - 2 * skipped;
+}
+
+static bool run_tcp(void) {
+  tcp_work = 0;
+  tcp_sent_before = lwip_stats.tcp.xmit;
+  while (tcp_due > 0) {
+    tcp_tmr();
+    if (tcp_timer_paused) {
+      return true;
+    }
+    tcp_due--;
+  }
+  tcp_exchanged = tcp_exchanges();
+  tcp_idle_ticks = tcp_idle();
+  return false;
+}
+
+static void run(struct clock *clock) {
+  if (tw_now < clock->next) {
+    return;
+  }
+  uint64_t interval = (uint64_t)clock->interval * 1000;
+  uint64_t missed = (tw_now - clock->next) / interval + 1;
+  clock->next += missed * interval;
+  if (!clock->ages && clock != tcp_clock && clock->idle() == NEVER) {
+    return;
+  }
+  /* Ticks that were slept over are made up for while a retransmission timer counts them. Of any others time has passed, and
+     that is all; two are left to run. A host that was held up finds its acknowledgements in this very poll, but only
+     after the ticks: more of them would send everything again several times, or give up. */
+  uint64_t most = 2 + (uint64_t)(tcp_timed ? tcp_idle_ticks : 0);
+  if (clock == tcp_clock && missed > most) {
+    tcp_ticks += (uint32_t)((missed - most) / 2);
+    missed = most;
+  }
+  missed = LWIP_MIN(missed, MOST_TICKS);
+  if (clock == tcp_clock) {
+    if (tcp_due > 2) { /* it pauses more often than it ends: time passes, and ticks do not add up */
+      tcp_ticks += (uint32_t)(missed / 2);
+      return;
+    }
+    tcp_due += skip_tcp((uint32_t)missed);
+    return;
+  }
+  for (; missed > 0; missed--) {
+    clock->tick();
+  }
+}
+
+bool tw_timers_advance(double time) {
+  if (time * 1e6 >= (double)tcp_clock->next) {
+    return false;
+  }
+  tw_now = LWIP_MAX(tw_now, (uint64_t)(time * 1e6));
+  return true;
+}
+
+static bool slow_changed;
+
+void tw_timers_changed(void) { slow_changed = true; }
+
+void tw_timers_tcp_changed(void) { tcp_exchanged--; }
+
+void tw_timers_start(void) {
+  tcp_ticks = 1; /* lwIP takes 0 for "no measurement under way" */
+  for (int i = 0; i < CLOCKS; i++) {
+    clocks[i].next = tw_now + (uint64_t)clocks[i].interval * 1000;
+  }
+}
+
+bool tw_timers_run(void) {
+  if (tw_now < earliest_tick && tcp_due == 0) {
+    return false;
+  }
+  earliest_tick = UINT64_MAX;
+  for (int i = 0; i < CLOCKS; i++) {
+    run(&clocks[i]);
+    earliest_tick = LWIP_MIN(earliest_tick, clocks[i].next);
+  }
+  return tcp_due > 0 && run_tcp();
+}
+
+double tw_timers_next_tick(void) { return (double)earliest_tick / 1e6; }
+
+static uint64_t due(const struct clock *clock, uint32_t idle) {
+  return idle == NEVER ? UINT64_MAX : clock->next + (uint64_t)idle * clock->interval * 1000;
+}
+
+/* The tables behind the slow clocks are walked only when they may have changed: when something was exchanged that
+   changes them, some milliseconds have passed, or what the last walk found has come. */
+static uint64_t slow_deadline(void) {
+  static uint64_t walked;
+  static uint32_t exchanged;
+  static uint64_t earliest;
+  uint32_t exchanges = lwip_stats.etharp.xmit + lwip_stats.etharp.recv + lwip_stats.nd6.xmit + lwip_stats.nd6.recv +
+                       lwip_stats.ip_frag.recv + lwip_stats.ip6_frag.recv + lwip_stats.igmp.recv + lwip_stats.igmp.xmit +
+                       lwip_stats.mld6.recv + lwip_stats.mld6.xmit;
+  if (slow_changed || tw_now >= walked + WALK_INTERVAL || exchanges != exchanged || tw_now >= earliest) {
+    walked = tw_now;
+    exchanged = exchanges;
+    slow_changed = false;
+    earliest = UINT64_MAX;
+    for (int i = 0; &clocks[i] != tcp_clock; i++) {
+      earliest = LWIP_MIN(earliest, due(&clocks[i], clocks[i].idle()));
+    }
+  }
+  return earliest;
+}
+
+double tw_timers_deadline(void) {
+  uint32_t idle = tcp_exchanges() != tcp_exchanged || tw_tcp_reports_wait() ? 0 : tcp_idle_ticks;
+  uint64_t earliest = LWIP_MIN(slow_deadline(), due(tcp_clock, idle));
+  /* Half a microsecond more, so that the host's clock, cut to microseconds, is not before the deadline it was given. */
+  return earliest == UINT64_MAX ? INFINITY : ((double)earliest + 0.5) / 1e6;
+}
+
+/* lwIP would start its own timers here. */
+void tw_sys_timeouts_init(void) {}

@@ -1,0 +1,88 @@
+/* One TCP connection as the host knows it, for the files that work on it. It lives until both the host has closed its
+   handle and lwIP has freed its control block, in whichever order. */
+#ifndef CONNECTION_H
+#define CONNECTION_H
+
+#include "abi/module.h"
+#include "lwip/priv/tcp_priv.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+  CONNECTION_ESTABLISHED = 1, /* a reset is "refused" before, "reset" after */
+  CONNECTION_PENDING = 2,     /* in the list of those for which a poll is needed */
+  CONNECTION_REPORT = 4,      /* in the list of those with something to report */
+  CONNECTION_WANTS_ROOM = 8,  /* the host waits for WRITABLE */
+  CONNECTION_ENDED = 16,      /* the host is to receive CLOSED, with `error` */
+  CONNECTION_ABORTED = 32,    /* by the host: its reset waits for room in a transmit buffer */
+};
+
+/* What takes longer than so many microseconds so often in a row is a network, and its buffers grow; what does so once is a
+   host that was busy. */
+enum { CONNECTION_LONG_WAIT = 2000, CONNECTION_LONG_WAITS = 3 };
+
+/* Microseconds after which a connection that found the heap full may try again: room in the queue says nothing then, and
+   what else has to become free for it is not known. A try that takes nothing doubles them, so many times. */
+enum { CONNECTION_MEMORY_WAIT = 20000, CONNECTION_MEMORY_DOUBLINGS = 5 };
+
+/* What the host is asked for at least when a send buffer has room again. Buffers begin with two of these, one under way
+   and one being acknowledged: all that a cable inside the process needs, and what stays in the processor's cache. */
+enum { CONNECTION_SEND_BATCH = 131072 };
+
+/* For how many steps of tcp_ticks a closed connection waits for a peer that answers and makes no progress: five minutes. */
+enum { CONNECTION_ORPHAN_TICKS = 300000 / TCP_SLOW_INTERVAL };
+
+/* Bytes of a transmit buffer that a reset takes at most, with all headers. */
+enum { CONNECTION_RESET_ROOM = 128 };
+
+struct connection {
+  struct tcp_pcb *pcb; /* NULL once lwIP has freed it */
+  int32_t handle;      /* 0 once the host has closed it */
+  int32_t error;
+  uint32_t unread; /* bytes handed to the host that it has not reported as read */
+  uint32_t flags;
+  uint32_t send_limit; /* bytes that may wait for their acknowledgement */
+  uint32_t withheld;   /* bytes of receive window that are not offered yet */
+  uint32_t window_edge;   /* the sequence number up to which the window was open when it was measured last */
+  uint64_t window_opened; /* us: when that was */
+  uint32_t window_fills;  /* slow ones in a row */
+  uint64_t stalled;    /* us: from when on the host, which had to wait, may be notified of room */
+  uint32_t stalls;     /* long ones in a row */
+  uint32_t user_timeout; /* ms without an acknowledgement of what is under way, RFC 5482; 0: as long as TCP tries */
+  uint32_t acknowledged; /* the sequence number up to which all was acknowledged at the latest look */
+  uint32_t progressed;   /* tcp_ticks: when that changed; without a handle, see orphan_gives_up */
+  uint64_t progress;     /* us: the same, or when nothing was under way, for the user's time-out (RFC 5482) */
+  uint32_t refusals;     /* writes in a row of which the full heap took nothing */
+  uint16_t path_mss;     /* to which the next flush cuts what waits, because the path has become narrower; 0: nothing */
+  uint16_t narrowings;   /* how often it has */
+  struct connection *next_pending, *next_report;
+};
+
+struct listener {
+  struct tcp_pcb *pcb;
+  int32_t handle;
+};
+
+struct connection *tw_connection_new(struct tcp_pcb *pcb); /* or NULL */
+struct connection *tw_connection_of(const struct tcp_pcb *pcb); /* or NULL: before accept, and for listeners */
+void tw_connection_release(struct connection *connection);
+void tw_connection_orphan(struct connection *connection);
+void tw_connection_abort(struct connection *connection); /* which is not used any more; a flush may have to do it */
+
+void tw_connection_established(struct connection *connection); /* offers the first window, and withholds the rest */
+void tw_connection_measure_window(struct connection *connection); /* after rcv_nxt has moved */
+
+/* True where something that began at `since` is the last of several long waits in a row, which `count` counts. */
+static inline bool connection_waits_long(uint32_t *count, uint64_t since) {
+  *count = tw_now - since >= CONNECTION_LONG_WAIT ? *count + 1 : 0;
+  bool enough = *count == CONNECTION_LONG_WAITS;
+  *count = enough ? 0 : *count;
+  return enough;
+}
+
+/* Microseconds until the user's time-out, at least 1; 0 where none runs. Notes what was acknowledged. */
+uint64_t tw_connection_time_left(struct connection *connection);
+uint32_t tw_tcp_connections(void);
+
+#endif

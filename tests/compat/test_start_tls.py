@@ -153,6 +153,8 @@ def test_plain_text_behind_the_answer_is_no_plain_text_of_tls(way: str, how: str
                 with suppress(ConnectionError):
                     await reader.read()
                 writer.close()
+                with suppress(ConnectionError):  # the client's reset
+                    await writer.wait_closed()
 
             async with serving(two, two.b, "stack", connected):
                 with two.a.polyfill() if way == "polyfill" else nullcontext():
@@ -166,6 +168,8 @@ def test_plain_text_behind_the_answer_is_no_plain_text_of_tls(way: str, how: str
                             upgrade(how, two.a, reader, writer, client_context(), server_hostname=two.host), 10
                         )
                 writer.close()
+                with suppress(ssl.SSLError, ConnectionError):
+                    await writer.wait_closed()
 
     run(main())
 

@@ -44,8 +44,10 @@ OTHER := .venv-other
 OTHER_NEEDS = $(shell $(RUN) -m tests.other_pythons --requirements)
 OTHER_TESTS := tests/sockets tests/test_eager_tasks.py tests/simulation/test_loop.py \
   tests/simulation/test_task_factories.py tests/simulation/test_determinism.py tests/simulation/test_draining.py \
-  tests/test_unclosed.py tests/compat/test_half_close.py tests/compat/test_quiet_end.py tests/compat/test_sendfile.py \
-  tests/compat/test_start_tls.py
+  tests/test_unclosed.py tests/compat/test_quiet_end.py tests/compat/test_start_tls.py
+
+# Libraries on asyncio's loop and on uvloop.
+OTHER_LIBRARY_TESTS := $(addprefix tests/compat/test_,sendfile.py half_close.py zeroconf.py amqp.py)
 
 test-other: setup
 	@other=$$($(RUN) -m tests.other_pythons | tail -n 1); \
@@ -53,7 +55,8 @@ test-other: setup
 	$$other -c 'import ensurepip, venv' || { echo "skipped: $$other cannot make virtual environments"; exit 0; }; \
 	set -e; $$other --version; $$other -m venv --clear $(OTHER); \
 	$(OTHER)/bin/python -m pip --quiet --disable-pip-version-check install $(OTHER_NEEDS); \
-	$(OTHER)/bin/python -m pytest -q -p no:cacheprovider -k 'not uvloop and not another_process' $(OTHER_TESTS)
+	$(OTHER)/bin/python -m pytest -q -p no:cacheprovider -k 'not uvloop and not another_process' $(OTHER_TESTS); \
+	$(OTHER)/bin/python -m pytest -q -p no:cacheprovider $(OTHER_LIBRARY_TESTS)
 
 fuzz: $(VENV)/package
 	@$(WASM) fuzz

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,18 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 VERSIONS: Final = (11, 12, 13, 14)
 """Minor versions, of Python 3, that are looked for."""
 
-_NEEDED: Final = ("aiohttp", "httptools", "hypothesis", "pytest", "pytest-timeout", "trustme", "uvicorn")
+_NEEDED: Final = (
+    "aiohttp",
+    "amqp",
+    "httptools",
+    "hypothesis",
+    "pytest",
+    "pytest-timeout",
+    "trustme",
+    "uvicorn",
+    "uvloop",
+    "zeroconf",
+)
 
 _ASK: Final = "import sys; print(sys.implementation.name, *sys.version_info[:2])"
 
@@ -78,6 +90,6 @@ def _said(python: str, code: str) -> str | None:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--requirements"]:
-        print(*(f"'{one}'" for one in requirements()))
+        print(*(shlex.quote(one.replace("'", '"')) for one in requirements()))
     else:
         print(*interpreters(), sep="\n")

@@ -96,7 +96,7 @@ class TcpTransport(_FlowControlMixin):
         scope_name: Any = None,
         extra: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(extra, driver.loop)
+        asyncio.Transport.__init__(self, extra)  # the fields of `_FlowControlMixin` are set below
         self._driver = driver
         self._core = driver.core
         self._loop = driver.loop

@@ -48,8 +48,8 @@ def test_every_example_is_tested_here_and_told_of() -> None:
     names = [path.name for path in EXAMPLES.glob("*.py")]
     assert "demo.py" in names
     assert [name for name in names if f'run("{name}"' not in text] == []
-    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
-    assert [name for name in names if f"(examples/{name})" not in readme] == []
+    page = (EXAMPLES.parent / "docs" / "how-to" / "examples.md").read_text(encoding="utf-8")
+    assert [name for name in names if f"(../../examples/{name})" not in page] == []
 
 
 def test_the_first_program_of_the_readme() -> None:

@@ -30,8 +30,9 @@ ANOTHER_ADDRESS = "192.0.2.1"
 class _Relay(asyncio.Protocol):
     """One end of a relay; what arrives here leaves at the other."""
 
-    def __init__(self, other: _Relay | None = None) -> None:
+    def __init__(self, other: _Relay | None = None, caller: socket.socket | None = None) -> None:
         self.other = other
+        self._caller = caller  # whose socket this one is a duplicate of
         self.transport: Any = None
         self._early: list[bytes] = []
         self._eof = False
@@ -58,6 +59,8 @@ class _Relay(asyncio.Protocol):
         return True
 
     def connection_lost(self, error: BaseException | None) -> None:
+        if self._caller is not None:
+            self._caller.close()
         if self.other is not None and self.other.transport is not None:
             if error is None:
                 self.other.transport.close()
@@ -123,9 +126,11 @@ class StackLoop(asyncio.SelectorEventLoop):
         if not _is_plain(sock):
             return await super().create_connection(protocol_factory, *arguments, sock=sock, **options)
         self.counts["given sockets"] += 1
-        sock.setblocking(False)
         host, port = sock.getpeername()[:2]
-        return await self._through(sock, protocol_factory, host, port, **options)
+        # The relay has a descriptor of its own: a caller that closes the socket would free one that the loop watches.
+        own = sock.dup()
+        own.setblocking(False)
+        return await self._through(own, protocol_factory, host, port, caller=sock, **options)
 
     async def create_server(self, protocol_factory: Any, *arguments: Any, sock: Any = None, **options: Any) -> Any:
         """As asyncio's; what connects to a bound socket of the caller's gets to a server of the stack."""
@@ -135,10 +140,12 @@ class StackLoop(asyncio.SelectorEventLoop):
         options = {name: value for name, value in options.items() if name not in ("family", "flags")}
         return await self._serve(protocol_factory, *sock.getsockname()[:2], sock=sock, **options)
 
-    async def _through(self, sock: Any, factory: Any, host: str, port: int, **options: Any) -> Any:
+    async def _through(
+        self, sock: Any, factory: Any, host: str, port: int, caller: socket.socket | None = None, **options: Any
+    ) -> Any:
         """Connect over the stack to a relay that leads to a socket; the relay listens where the socket leads."""
         base = asyncio.SelectorEventLoop.__mro__[1].create_connection  # type: ignore[attr-defined]
-        _, real = await base(self, _Relay, None, None, sock=sock)
+        _, real = await base(self, lambda: _Relay(caller=caller), None, None, sock=sock)
         # One listener for each address, as long as anybody connects to it; connections of one address are alike.
         if port in self._servers:
             host, port = ANOTHER_ADDRESS, port  # the server's own is taken

@@ -68,6 +68,7 @@ async def upgrade(how: str, stack: NetworkStack, reader: Any, writer: Any, conte
     begin: Any = getattr(loop, "start_tls", None) if "start_tls" in vars(loop) else stack.start_tls
     server_side = "server_hostname" not in options
     transport = await begin(writer.transport, protocol, context, server_side=server_side, **options)
+    protocol.plain = writer  # from CPython 3.13 on a writer that is collected closes its transport
     return asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
@@ -92,7 +93,9 @@ def test_a_line_and_a_hello_in_one_segment(way: str, how: str) -> None:
                 writer.write(LINE + hello.flight())
                 data = b""
                 while len(data) < len(CONTENT):
-                    hello.incoming.write(await asyncio.wait_for(reader.read(2**16), 10))
+                    received = await asyncio.wait_for(reader.read(2**16), 10)
+                    assert received, "the server has closed"
+                    hello.incoming.write(received)
                     if hello.tls.version() is None or not heard[1:]:
                         writer.write(hello.flight())
                         if hello.tls.version() is not None and not data:

@@ -21,6 +21,7 @@ secure = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
+    writer.close()  # CPython warns of writers that are collected open
 
 
 async def read_exactly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from tcpip_wasm.compat.guard import REAL, is_permitted, refuse, warn
+from tcpip_wasm.compat.guard import INTERNET, REAL, is_permitted, refuse, warn
 from tcpip_wasm.compat.placed import PlacedSocket
 from tcpip_wasm.compat.replacements import Replacements
 from tcpip_wasm.compat.route import ANY_ADDRESS, host_text
@@ -37,7 +37,6 @@ WAY_OUT: Final = (
 active: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Polyfill]] = WeakKeyDictionary()
 """The polyfills of each loop, the innermost last."""
 
-_INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 
 
 class _Job(threading.local):
@@ -96,7 +95,7 @@ def taken_by_loop(host: str) -> bool:
 
 
 def _warn(sock: Any, call: str, address: Any) -> None:
-    if sock.family in _INTERNET and not isinstance(sock, PlacedSocket) and not is_permitted():
+    if sock.family in INTERNET and not isinstance(sock, PlacedSocket) and not is_permitted():
         host = _host(address)
         if host is not None and taken_by_loop(host or "localhost"):
             warn(f"socket.{call}({address!r})", host or "localhost", WAY_OUT)
@@ -104,7 +103,7 @@ def _warn(sock: Any, call: str, address: Any) -> None:
 
 def _bind(sock: Any, address: Any, /) -> None:
     host = _host(address)
-    if sock.family in _INTERNET and host is not None and not is_permitted():
+    if sock.family in INTERNET and host is not None and not is_permitted():
         polyfill = taking(own_polyfills(), host or ANY_ADDRESS) if type(sock) in (REAL, PlacedSocket) else None
         if polyfill is not None and sock.type in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
             polyfill.bind_socket(sock, address)
@@ -114,7 +113,7 @@ def _bind(sock: Any, address: Any, /) -> None:
 
 
 def _listen(sock: Any, *backlog: Any) -> None:
-    if not isinstance(sock, PlacedSocket) and sock.family in _INTERNET and not sock.getsockname()[1]:
+    if not isinstance(sock, PlacedSocket) and sock.family in INTERNET and not sock.getsockname()[1]:
         # Not bound: it would listen on all addresses, at a port that the kernel chooses. That raises no audit event.
         if type(sock) is REAL and not is_permitted() and taking(own_polyfills(), ANY_ADDRESS):
             _bind(sock, ("" if sock.family == socket.AF_INET else "::", 0))

@@ -35,7 +35,8 @@ REAL: Final = socket.socket
 _LOCAL: Final = tuple(getattr(socket, name) for name in ("AF_UNIX", "AF_ALG") if hasattr(socket, name))
 """Families of sockets that lead to no network."""
 
-_INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
+INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
+"""The families of internet sockets."""
 _FLAGS: Final = getattr(socket, "SOCK_NONBLOCK", 0) | getattr(socket, "SOCK_CLOEXEC", 0)
 
 NETWORKING_EXTENSIONS: Final = {"grpc._cython.cygrpc": ("AioChannel", "AioServer", "Channel", "Server")}
@@ -220,7 +221,7 @@ def _made(arguments: Any) -> Any:
     if family in _LOCAL:
         return _HARMLESS
     # What such a socket does is seen: by later events, or, of `listen`, by a method that a polyfill puts in place.
-    harmless = isinstance(sock, REAL) and family in _INTERNET and kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+    harmless = isinstance(sock, REAL) and family in INTERNET and kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
     return _HARMLESS if harmless else None
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from tcpip_wasm.compat import caller_datagrams, direct
-from tcpip_wasm.compat.guard import Guard, watch_extensions
+from tcpip_wasm.compat.guard import INTERNET, Guard, watch_extensions
 from tcpip_wasm.compat.loop_sockets import SocketMethods, host_of_sockaddr
 from tcpip_wasm.compat.placed import PlacedSockets, SocketEnd, standing
 from tcpip_wasm.compat.placed_datagrams import (
@@ -67,7 +67,6 @@ REPLACED: Final = (
 )
 """What `Polyfill` has a method for."""
 
-_INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 _EOPNOTSUPP: Final = errno.EOPNOTSUPP
 _NOT_GIVEN: Final = object()
 _active = direct.active
@@ -369,7 +368,7 @@ class Polyfill(SocketMethods):
         if is_datagrams(sock) and len(options) == 1 and not (local_addr or remote_addr) and self._is_ours(sock):
             return await self._attach_datagrams(protocol_factory, sock)
         address = remote_addr or local_addr or (ANY_ADDRESS, 0)
-        theirs = options.get("sock") is not None or options.get("family", 0) not in (0, *_INTERNET)
+        theirs = options.get("sock") is not None or options.get("family", 0) not in (0, *INTERNET)
         if theirs or isinstance(address, str) or not self._route.takes(_text(address[0]) or ANY_ADDRESS):
             create = self._original("create_datagram_endpoint")
             return cast("tuple[Any, Any]", await create(protocol_factory, local_addr, remote_addr, **options))
@@ -446,7 +445,7 @@ class Polyfill(SocketMethods):
 
     async def sock_connect(self, sock: Any, address: Any) -> None:
         """As the loop's; a socket to a destination of the stack is never connected, it stands for a connection."""
-        if sock.family not in _INTERNET:
+        if sock.family not in INTERNET:
             return await self._original("sock_connect")(sock, address)  # type: ignore[no-any-return]
         destination = await self._destination(_text(address[0]) or "localhost", address[1], sock.family, 0)
         if destination is None:
@@ -515,7 +514,7 @@ class Polyfill(SocketMethods):
             end = end or await self._place_datagrams(sock)
             host = await self._datagram_host((_text(address[0]) or "localhost", *address[1:]), sock.family)
             return await end.send_to(data, (host, *address[1:]))
-        if sock.family in _INTERNET and sock.type != socket.SOCK_DGRAM and self._route.takes(_text(address[0])):
+        if sock.family in INTERNET and sock.type != socket.SOCK_DGRAM and self._route.takes(_text(address[0])):
             raise network_error(_EOPNOTSUPP, "the socket is not connected over the stack")
         return await self._original("sock_sendto")(sock, data, address)  # type: ignore[no-any-return]
 

@@ -10,11 +10,11 @@ import errno
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from tcpip_wasm.compat.caller_datagrams import bind_datagrams
 from tcpip_wasm.compat.direct import WAY_OUT, mark_job
-from tcpip_wasm.compat.guard import REAL, is_permitted, refuse, warn
+from tcpip_wasm.compat.guard import INTERNET, REAL, is_permitted, refuse, warn
 from tcpip_wasm.compat.placed import PlacedSockets, standing
 from tcpip_wasm.compat.placed_datagrams import is_datagrams
 from tcpip_wasm.compat.placed_listeners import BoundEnd, ListenEnd, ServerEnd, adopt, leave_machine
@@ -22,8 +22,6 @@ from tcpip_wasm.compat.route import host_text
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets.stream_reader import keep_pieces
 from tcpip_wasm.stack import NetworkStack
-
-_INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 
 
 def host_of_sockaddr(sockaddr: tuple[Any, ...]) -> str:
@@ -77,7 +75,7 @@ class SocketMethods:
             return end
         if isinstance(end, ListenEnd):
             return end.bound
-        if end is not None or type(sock) is not REAL or sock.family not in _INTERNET or sock.type != socket.SOCK_STREAM:
+        if end is not None or type(sock) is not REAL or sock.family not in INTERNET or sock.type != socket.SOCK_STREAM:
             return None
         with suppress(OSError):
             sock.getpeername()
@@ -173,7 +171,7 @@ class SocketMethods:
 
     def _check_connected(self, sock: Any, call: str) -> None:
         """Refuse, or warn of, a socket that is connected on the machine to a destination of the stack."""
-        if type(sock) is not REAL or sock.family not in _INTERNET or is_permitted():
+        if type(sock) is not REAL or sock.family not in INTERNET or is_permitted():
             return
         try:
             peer = sock.getpeername()

@@ -12,7 +12,7 @@ import pytest
 
 from tcpip_wasm import NetworkStack
 from tests.support import payload
-from tests.support_stacks import Pair, pair, run, until
+from tests.support_stacks import Pair, pair, run, turns, until
 from tests.support_tls import client_context, server_context
 
 LINE = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
@@ -132,7 +132,7 @@ def test_many_segments_wait_in_a_paused_reader(way: str) -> None:
                 reader, writer = await two.a.open_connection(two.host, 80)
                 writer.write(LINE)
                 starting = asyncio.create_task(writer.start_tls(client_context(), server_hostname=two.host))
-                await asyncio.sleep(0.01)
+                await turns(20)
                 answered.set()
                 await starting
                 writer.write(CONTENT)

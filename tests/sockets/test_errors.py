@@ -444,7 +444,7 @@ def test_reset_while_connecting_is_a_refusal() -> None:
         async with pair() as two, await two.b.listen_tcp(80, backlog=1) as listener:
             connection = await two.a.connect_tcp(two.host, 80)
             attempt = asyncio.create_task(two.a.connect_tcp(two.host, 80))
-            await asyncio.sleep(0.5)
+            await turns(200)
             assert not attempt.done()
             await listener.close()
             with pytest.raises(ConnectionRefused):

@@ -23,8 +23,8 @@ import pytest
 if TYPE_CHECKING:
     from tcpip_wasm import NetworkStack
     from tcpip_wasm.simulation import Network
-    from tcpip_wasm.testing.staged import StagedTest
-    from tcpip_wasm.testing.watched import WatchedStack
+    from tcpip_wasm.testing.leak_check import WatchedStack
+    from tcpip_wasm.testing.virtual_test import StagedTest
 
 MOST_SEEDS = 100_000
 OTHERS = ("asyncio", "anyio")
@@ -152,7 +152,7 @@ def _tcpip_staged(request: pytest.FixtureRequest, tcpip_seed: int | str) -> Iter
             "others call tcpip_wasm.simulation.run()",
             pytrace=False,
         )
-    from tcpip_wasm.testing import staged as testing
+    from tcpip_wasm.testing import virtual_test as testing
 
     with testing.StagedTest(tcpip_seed, _left_open_policy(item)) as staged:
         item.stash[_staged] = staged
@@ -183,7 +183,7 @@ def _stack_maker() -> Callable[..., AsyncIterator[NetworkStack]]:
     """Return a function of its own for each fixture: pytest-asyncio marks them."""
 
     async def make_stack(request: pytest.FixtureRequest, tcpip_seed: int | str) -> AsyncIterator[NetworkStack]:
-        from tcpip_wasm.testing import watched as testing
+        from tcpip_wasm.testing import leak_check as testing
 
         item = request.node
         async with testing.WatchedStack(tcpip_seed, _left_open_policy(item)) as watched:

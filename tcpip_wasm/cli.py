@@ -19,7 +19,7 @@ from tcpip_wasm.capture.reading import read_capture
 from tcpip_wasm.capture.text import lines, origin_of
 from tcpip_wasm.capture.trace import Trace, observation_of
 from tcpip_wasm.errors import CaptureFormatError
-from tcpip_wasm.simulation.command import add_arguments, sweep_command
+from tcpip_wasm.simulation.runs.command import add_arguments, sweep_command
 
 __all__ = ["main"]
 

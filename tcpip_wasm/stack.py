@@ -33,13 +33,13 @@ from tcpip_wasm.interfaces import (
     TapInterface,
     TunInterface,
 )
-from tcpip_wasm.interfaces.addresses import InterfaceAddresses, parse_addresses, parse_mac, parse_mtu
 from tcpip_wasm.interfaces.bridge import AGEING, check_ageing, check_ports
 from tcpip_wasm.interfaces.drops import DropLog
-from tcpip_wasm.interfaces.routes import RoutingTable
+from tcpip_wasm.interfaces.interface_arguments import InterfaceAddresses, parse_addresses, parse_mac, parse_mtu
+from tcpip_wasm.interfaces.routing_table import RoutingTable
 from tcpip_wasm.names import HostsTable, Resolver
+from tcpip_wasm.names.address_selection import IPInterface
 from tcpip_wasm.names.lookup import AddressInfo, Lookup
-from tcpip_wasm.names.order import IPInterface
 from tcpip_wasm.names.servers import Server
 from tcpip_wasm.sockets import (
     PingSession,
@@ -49,17 +49,17 @@ from tcpip_wasm.sockets import (
     UdpSocket,
     UdpTransport,
 )
-from tcpip_wasm.sockets.connect import CONNECTION_ATTEMPT_DELAY
-from tcpip_wasm.sockets.connection import StreamEnds
-from tcpip_wasm.sockets.draining import drain as drain_connections
-from tcpip_wasm.sockets.draining import end_connections
 from tcpip_wasm.sockets.ping import DEFAULT_TTL, check_ttl
-from tcpip_wasm.sockets.sendfile import sendfile
-from tcpip_wasm.sockets.stream_reader import PieceReader
-from tcpip_wasm.sockets.tcp_open import TcpOpener
-from tcpip_wasm.sockets.tls import client_tls, loop_for_streams, server_tls, start_tls
-from tcpip_wasm.sockets.tls_connection import TlsEnds
-from tcpip_wasm.sockets.udp_open import UdpOpener, udp_options
+from tcpip_wasm.sockets.tcp.connect import CONNECTION_ATTEMPT_DELAY
+from tcpip_wasm.sockets.tcp.connection import StreamEnds
+from tcpip_wasm.sockets.tcp.draining import drain as drain_connections
+from tcpip_wasm.sockets.tcp.draining import end_connections
+from tcpip_wasm.sockets.tcp.open_tcp import TcpOpener
+from tcpip_wasm.sockets.tcp.sendfile import sendfile
+from tcpip_wasm.sockets.tcp.stream_reader import PieceReader
+from tcpip_wasm.sockets.tls.tls_connection import TlsEnds
+from tcpip_wasm.sockets.tls.tls_transport import client_tls, loop_for_streams, server_tls, start_tls
+from tcpip_wasm.sockets.udp.open_udp import UdpOpener, udp_options
 
 if TYPE_CHECKING:
     from tcpip_wasm.compat import Polyfill, RouteLike

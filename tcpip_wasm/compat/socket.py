@@ -16,13 +16,20 @@ from types import FunctionType as _FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary as _WeakKeyDictionary
 
-from tcpip_wasm.compat import adapters as _adapters
-from tcpip_wasm.compat.checks import check_flow as _check_flow
-from tcpip_wasm.compat.current import current_host, current_route, is_lookup_of_own_loop, is_machines_own, leave, use
+from tcpip_wasm.compat.blocking import adapter_list as _adapter_list
+from tcpip_wasm.compat.blocking.active_host import (
+    current_host,
+    current_route,
+    is_lookup_of_own_loop,
+    is_machines_own,
+    leave,
+    use,
+)
+from tcpip_wasm.compat.blocking.call_arguments import check_flow as _check_flow
+from tcpip_wasm.compat.blocking.sockets import Socket
 from tcpip_wasm.compat.route import ANY_ADDRESS as _ANY_ADDRESS
 from tcpip_wasm.compat.route import host_text as _host_text
 from tcpip_wasm.compat.route import literal as _literal
-from tcpip_wasm.compat.sockets import Socket
 from tcpip_wasm.errors import NameResolutionError as _NameResolutionError
 from tcpip_wasm.stack import NetworkStack as _NetworkStack
 
@@ -146,12 +153,12 @@ def if_nameindex() -> list[tuple[int, str]]:
 
 def get_adapters(include_unconfigured: bool = False) -> list[Any]:
     """Return the current host's interfaces as ``ifaddr.get_adapters`` does those of the machine."""
-    if is_machines_own() and _adapters.machines is not None:
-        return _adapters.machines(include_unconfigured)  # type: ignore[no-any-return]
+    if is_machines_own() and _adapter_list.machines is not None:
+        return _adapter_list.machines(include_unconfigured)  # type: ignore[no-any-return]
     here = current_host()
 
     async def adapters() -> list[Any]:
-        return _adapters.adapters_of(here.stack, include_unconfigured)
+        return _adapter_list.adapters_of(here.stack, include_unconfigured)
 
     return here.call(adapters())
 

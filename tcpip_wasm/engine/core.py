@@ -26,15 +26,15 @@ from math import inf
 from typing import Any, Final
 
 from tcpip_wasm.engine import abi
-from tcpip_wasm.engine.autoconfiguration import AutoconfigurationCalls
-from tcpip_wasm.engine.bridges import BridgeCalls
-from tcpip_wasm.engine.failures import error_for
-from tcpip_wasm.engine.frame_buffers import FrameBuffers
+from tcpip_wasm.engine.autoconfiguration_calls import AutoconfigurationCalls
+from tcpip_wasm.engine.bridge_calls import BridgeCalls
+from tcpip_wasm.engine.error_codes import error_for
 from tcpip_wasm.engine.instance import Instance
-from tcpip_wasm.engine.ping import PingCalls
+from tcpip_wasm.engine.ping_calls import PingCalls
 from tcpip_wasm.engine.port import Trap
-from tcpip_wasm.engine.routes import RouteCalls
-from tcpip_wasm.engine.udp import UdpCalls
+from tcpip_wasm.engine.records import FrameBuffers
+from tcpip_wasm.engine.route_calls import RouteCalls
+from tcpip_wasm.engine.udp_calls import UdpCalls
 from tcpip_wasm.errors import StackClosedError, StackTrappedError
 
 Address = IPv4Address | IPv6Address

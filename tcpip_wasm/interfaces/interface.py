@@ -15,7 +15,7 @@ from typing import ClassVar, Final, Protocol
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import FrameBuffers, abi, observe, split_records, unobserve
 from tcpip_wasm.errors import NetworkError, StackError
-from tcpip_wasm.interfaces.addresses import IPInterface
+from tcpip_wasm.interfaces.interface_arguments import IPInterface
 
 MOST_NAMED: Final = 8
 """Interfaces or addresses that an error lists."""

@@ -1,19 +1,20 @@
-"""Names: what may stand wherever an address may.
+"""Host names: whatever takes an address takes a name as well.
 
-    text            what is a name, and its comparable form
-    hosts           the hosts table
-    cache           answers while they last
-    unpredictable   ids and ports that nobody can guess
-    wire            DNS messages; the only module that needs dnspython, imported when it is needed first
-    exchange        one question to one server
-    question        one question to its end, whatever servers and CNAMEs it takes
-    resolver        servers, search list, what is remembered, questions under way
-    order           which address first
-    outcome         how a question ended
-    statistics      what a resolver counts
-    lookup          hosts table and resolver together, `getaddrinfo` and `getnameinfo`
+    hostname           which text is a name, and its comparable form
+    hosts              the hosts table
+    cache              answers, for as long as they are valid
+    prng               transaction identifiers and ports that cannot be predicted
+    wire               DNS messages; the only module that needs dnspython, imported at its first use
+    transaction        one query to one server
+    query              one query to its end, over several servers and CNAMEs
+    servers            the servers of a resolver
+    resolver           search list, cache, queries in progress
+    address_selection  the order of addresses
+    answer             how a query ended
+    statistics         the counters of a resolver
+    lookup             hosts table and resolver together, `getaddrinfo` and `getnameinfo`
 
-It knows no stack: sockets, clock and seed are handed in.
+It knows no stack: sockets, clock and seed are arguments.
 
 The reasons are in docs/explanation/names.md.
 """

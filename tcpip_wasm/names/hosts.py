@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, MutableMapping
 from pathlib import Path
 
-from tcpip_wasm.names.text import Address, host_name, is_local
+from tcpip_wasm.names.hostname import Address, host_name, is_local
 
 HostAddresses = str | Address | Iterable[str | Address]
 

@@ -13,12 +13,12 @@ from typing import Any, Final, cast
 
 from tcpip_wasm.arguments import check_port
 from tcpip_wasm.errors import MalformedHostError, NameResolutionError
+from tcpip_wasm.names.address_selection import IPInterface, interleave, sort_addresses
+from tcpip_wasm.names.answer import Found
+from tcpip_wasm.names.hostname import Address, host_name, is_local
 from tcpip_wasm.names.hosts import HostsTable
-from tcpip_wasm.names.order import IPInterface, interleave, sort_addresses
-from tcpip_wasm.names.outcome import Found
 from tcpip_wasm.names.resolver import Resolver
-from tcpip_wasm.names.text import Address, host_name, is_local
-from tcpip_wasm.sockets.connect import Candidate
+from tcpip_wasm.sockets.tcp.connect import Candidate
 
 Host = str | Address
 Endpoint = tuple[Address, int]

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tcpip_wasm.errors import NameResolutionError, StackError
 from tcpip_wasm.log_limit import LogLimit
+from tcpip_wasm.names.answer import Found, Outcome
 from tcpip_wasm.names.cache import Cache
-from tcpip_wasm.names.outcome import Found, Outcome
+from tcpip_wasm.names.hostname import Address, host_name
+from tcpip_wasm.names.prng import Unpredictable
 from tcpip_wasm.names.servers import DNS_PORT, OpenDatagram, OpenStream, Server, parse_servers
 from tcpip_wasm.names.statistics import Counters, ResolverStatistics
-from tcpip_wasm.names.text import Address, host_name
-from tcpip_wasm.names.unpredictable import Unpredictable
 
 if TYPE_CHECKING:
     from tcpip_wasm.names import wire
-    from tcpip_wasm.names.question import Questions
+    from tcpip_wasm.names.query import Questions
 
 _log: Final = logging.getLogger("tcpip_wasm.names")
 
@@ -236,8 +236,8 @@ class Resolver:
                     f"{host}: it is not in the hosts table, and asking a DNS server needs dnspython: "
                     f"pip install 'tcpip_wasm[dns]' ({error})",
                 ) from None
-            from tcpip_wasm.names.exchange import Exchange
-            from tcpip_wasm.names.question import Questions
+            from tcpip_wasm.names.query import Questions
+            from tcpip_wasm.names.transaction import Exchange
 
             exchange = Exchange(*self._open, self._numbers, self._counters)
             self._questions = Questions(

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.interfaces import Interface, Route, TapInterface
-from tcpip_wasm.interfaces.addresses import parse_addresses, parse_mtu
-from tcpip_wasm.names.text import host_name
-from tcpip_wasm.simulation.current import place
-from tcpip_wasm.simulation.current import service as current_service
-from tcpip_wasm.simulation.link import InterfaceEnd
+from tcpip_wasm.interfaces.interface_arguments import parse_addresses, parse_mtu
+from tcpip_wasm.names.hostname import host_name
+from tcpip_wasm.simulation.links.link import InterfaceEnd
 from tcpip_wasm.simulation.names import HostNames
 from tcpip_wasm.simulation.owners import OwnedHandlers
+from tcpip_wasm.simulation.place import place
+from tcpip_wasm.simulation.place import service as current_service
 from tcpip_wasm.stack import NetworkStack, create_stack
 
 if TYPE_CHECKING:

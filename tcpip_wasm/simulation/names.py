@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tcpip_wasm.names import HostsTable
-from tcpip_wasm.names.text import Address, host_name
+from tcpip_wasm.names.hostname import Address, host_name
 
 
 class HostNames(HostsTable):

@@ -18,15 +18,15 @@ from typing import Any, BinaryIO, Final, Literal
 
 from tcpip_wasm.capture import Event, Observation, Recorder, Trace
 from tcpip_wasm.errors import network_error
-from tcpip_wasm.interfaces.addresses import MIN_MTU6, parse_addresses, parse_mtu
+from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6, parse_addresses, parse_mtu
 from tcpip_wasm.names import HostsTable
-from tcpip_wasm.simulation.current import place
 from tcpip_wasm.simulation.host import Adapter, Host, check_name
-from tcpip_wasm.simulation.link import Link
-from tcpip_wasm.simulation.loop import VirtualLoop
-from tcpip_wasm.simulation.loss import check_number
-from tcpip_wasm.simulation.settings import LinkSettings
-from tcpip_wasm.simulation.switch import DEFAULT_AGEING, DEFAULT_TABLE, Switch, SwitchPort
+from tcpip_wasm.simulation.links.link import Link
+from tcpip_wasm.simulation.links.loss import check_number
+from tcpip_wasm.simulation.links.settings import LinkSettings
+from tcpip_wasm.simulation.links.switch import DEFAULT_AGEING, DEFAULT_TABLE, Switch, SwitchPort
+from tcpip_wasm.simulation.place import place
+from tcpip_wasm.simulation.time.loop import VirtualLoop
 
 Member = Host | str
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tcpip_wasm.driver import Handler
-from tcpip_wasm.simulation.current import service
+from tcpip_wasm.simulation.place import service
 
 
 class OwnedHandlers(dict[int, Handler]):

@@ -26,7 +26,7 @@ from tcpip_wasm.errors import (
     TimeExceededError,
     network_error,
 )
-from tcpip_wasm.interfaces.routes import RoutingTable
+from tcpip_wasm.interfaces.routing_table import RoutingTable
 
 DEFAULT_PAYLOAD: Final = bytes(range(56))
 """As long as that of the usual `ping` programs."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tcpip_wasm.simulation.sweep import file_name
-from tcpip_wasm.simulation.trial import capture_of
+from tcpip_wasm.simulation.runs.sweep import file_name
+from tcpip_wasm.simulation.runs.trial import capture_of
 from tcpip_wasm.testing.captures import prune
-from tcpip_wasm.testing.staged import StagedTest
+from tcpip_wasm.testing.virtual_test import StagedTest
 
 FOLDER = "tcpip_wasm"
 """Within pytest's cache."""

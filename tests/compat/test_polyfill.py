@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import NetworkStack, TcpTransport, compat, create_stack
-from tcpip_wasm.compat.loop import REPLACED
+from tcpip_wasm.compat.loop.polyfill import REPLACED
 from tcpip_wasm.compat.route import LEARNT, Route
-from tcpip_wasm.sockets.stream_reader import PieceReader
+from tcpip_wasm.sockets.tcp.stream_reader import PieceReader
 from tests.support import payload
 from tests.support_stacks import Recorder, pair, run, turns, until
 from tests.support_tls import client_context, server_context

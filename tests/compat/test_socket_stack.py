@@ -20,8 +20,8 @@ import pytest
 from tcpip_wasm import NetworkStack, StackClosedError, TcpipError, create_stack
 from tcpip_wasm.compat import StackThread, VirtualHost, polyfill_socket
 from tcpip_wasm.compat import socket as stand_in
-from tcpip_wasm.compat.current import current_host
-from tcpip_wasm.compat.patch import REPLACED
+from tcpip_wasm.compat.blocking.active_host import current_host
+from tcpip_wasm.compat.blocking.patch import REPLACED
 from tests import support_stacks
 from tests.compat.support_socket import BOUND, Background, pair
 from tests.support import payload
@@ -97,7 +97,7 @@ class _NoStack:
 
 
 def test_a_setup_that_does_not_leave_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tcpip_wasm.compat.thread.GRACE", 0.02)
+    monkeypatch.setattr("tcpip_wasm.compat.blocking.thread.GRACE", 0.02)
 
     @asynccontextmanager
     async def setup() -> AsyncIterator[NetworkStack]:

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, ip_network
 
 import pytest
 
-from tcpip_wasm.engine.routes import RouteCalls
+from tcpip_wasm.engine.route_calls import RouteCalls
 from tests.support import Host, Network, payload
 from tests.support_frames import ACK, IPV4, IPV6, SYN, TCP, UDP, ethernet, ipv4, ipv6, tcp
 

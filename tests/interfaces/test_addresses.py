@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tcpip_wasm.interfaces.addresses import parse_addresses, parse_mac, parse_mtu
+from tcpip_wasm.interfaces.interface_arguments import parse_addresses, parse_mac, parse_mtu
 
 
 @pytest.mark.parametrize(

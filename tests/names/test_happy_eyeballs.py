@@ -23,7 +23,7 @@ from tcpip_wasm import (
     create_stack,
 )
 from tcpip_wasm.simulation import run_virtually
-from tcpip_wasm.sockets.connect import MAX_ATTEMPTS
+from tcpip_wasm.sockets.tcp.connect import MAX_ATTEMPTS
 from tests.support import Rule
 from tests.support_stacks import Middleman, Recorder, turns, until
 

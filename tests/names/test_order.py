@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from tcpip_wasm.names.order import interleave, is_reachable, sort_addresses
+from tcpip_wasm.names.address_selection import interleave, is_reachable, sort_addresses
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import NameResolutionError, NetworkStack, StackClosedError, TcpipError, connect, create_stack
-from tcpip_wasm.names import question
+from tcpip_wasm.names import query as question
 from tcpip_wasm.names import resolver as limits
 from tcpip_wasm.simulation import run_virtually
 from tests.support_dns import CLIENT, SERVER, Asked, DnsServer, Network, Rule, Zone, dns_network

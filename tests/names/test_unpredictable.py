@@ -8,8 +8,8 @@ from collections import Counter
 from contextlib import suppress
 
 from tcpip_wasm import NameResolutionError, create_stack
-from tcpip_wasm.names.exchange import FIRST_PORT
-from tcpip_wasm.names.unpredictable import Unpredictable
+from tcpip_wasm.names.prng import Unpredictable
+from tcpip_wasm.names.transaction import FIRST_PORT
 from tcpip_wasm.simulation import run_virtually
 from tests.support_dns import Asked, Zone, dns_network
 

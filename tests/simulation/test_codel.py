@@ -8,7 +8,7 @@ from math import sqrt
 import pytest
 
 from tcpip_wasm.simulation import CoDel, DropTail, LinkSettings, run_virtually
-from tcpip_wasm.simulation.queue import CoDelQueue
+from tcpip_wasm.simulation.links.queue import CoDelQueue
 
 from .support import TCP_SHARE, linked, sample, transfer
 

@@ -17,7 +17,7 @@ import pytest
 
 from tcpip_wasm.errors import TcpipError
 from tcpip_wasm.simulation import DeadlockError, SimulationError, TimeLimitError, VirtualLoop, run_virtually
-from tcpip_wasm.simulation import loop as loop_module
+from tcpip_wasm.simulation.time import loop as loop_module
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and pipes are POSIX's")
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tcpip_wasm.simulation import DropTail, GilbertElliott, LinkSettings, run_virtually
-from tcpip_wasm.simulation.loss import loss_of
+from tcpip_wasm.simulation.links.loss import loss_of
 
 from .support import Wire, numbered
 

@@ -25,8 +25,8 @@ import pytest
 from tcpip_wasm.capture import Trace
 from tcpip_wasm.cli import main
 from tcpip_wasm.simulation import Network, SweepReport, Trial, network_of, run, sweep
-from tcpip_wasm.simulation.progress import ProgressLine
-from tcpip_wasm.simulation.trial import capture_of
+from tcpip_wasm.simulation.runs.progress import ProgressLine
+from tcpip_wasm.simulation.runs.trial import capture_of
 from tests.simulation import support_sweep as scenarios
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from tcpip_wasm.engine import abi, split_records
-from tcpip_wasm.sockets.transport import CREDIT
+from tcpip_wasm.sockets.tcp.transport import CREDIT
 from tests.support import payload
 from tests.support_stacks import (
     Wire,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import NetworkStack, create_stack
-from tcpip_wasm.sockets import tls
-from tcpip_wasm.sockets.connect import CONNECTION_ATTEMPT_DELAY
+from tcpip_wasm.sockets.tcp.connect import CONNECTION_ATTEMPT_DELAY
+from tcpip_wasm.sockets.tls import tls_transport as tls
 from tests.support_stacks import run
 
 

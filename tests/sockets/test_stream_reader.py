@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcpip_wasm.sockets.stream_reader import PieceReader, keep_pieces
+from tcpip_wasm.sockets.tcp.stream_reader import PieceReader, keep_pieces
 from tests.support import payload
 from tests.support_stacks import pair, run
 

@@ -12,7 +12,7 @@ import pytest
 
 from tcpip_wasm import StackClosedError, StreamClosedError, TcpConnection, TcpListener
 from tcpip_wasm.simulation import run_virtually
-from tcpip_wasm.sockets.tls_connection import HIGH_WATER
+from tcpip_wasm.sockets.tls.tls_connection import HIGH_WATER
 from tests.support import payload
 from tests.support_stacks import WAYS, Pair, Recorder, pair, run, turns, until
 from tests.support_tls import client_context, server_context

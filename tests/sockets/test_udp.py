@@ -20,7 +20,7 @@ from tcpip_wasm import (
     create_stack,
 )
 from tcpip_wasm.simulation import run_virtually
-from tcpip_wasm.sockets.udp import OVERHEAD, RECEIVE_QUEUE
+from tcpip_wasm.sockets.udp.udp_socket import OVERHEAD, RECEIVE_QUEUE
 from tests.support import payload
 from tests.support_stacks import WAYS, fails, pair, run, turns, until
 

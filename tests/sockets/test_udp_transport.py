@@ -13,7 +13,7 @@ import pytest
 
 from tcpip_wasm import StackClosedError, UdpTransport
 from tcpip_wasm.sockets.payload import HIGH_WATER
-from tcpip_wasm.sockets.udp_transport import MOST_WAITING
+from tcpip_wasm.sockets.udp.udp_transport import MOST_WAITING
 from tests.support import payload
 from tests.support_stacks import pair, run, run_with_reports, turns, until
 

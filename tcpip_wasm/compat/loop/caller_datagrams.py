@@ -1,0 +1,146 @@
+"""Real UDP sockets that stand for one of a stack: `sock_sendto` and its kin, `create_datagram_endpoint(sock=…)`.
+
+Like those in `placed` they carry nothing themselves. Of such a socket its own address and ``SO_BROADCAST`` are taken
+over; groups that it has joined on the machine are not, because a socket does not tell them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections import deque
+from contextlib import suppress
+from typing import Any, Final
+
+from tcpip_wasm.compat.loop.caller_sockets import End
+from tcpip_wasm.errors import network_error
+
+MOST_WAITING: Final = 1024 * 1024
+"""Bytes of datagrams that wait for `sock_recvfrom`; more are dropped, newest first. An empty one counts for 64."""
+
+
+def is_datagrams(sock: Any) -> bool:
+    """Whether a socket could stand for a UDP socket of a stack."""
+    return (
+        isinstance(sock, socket.socket)
+        and sock.family in (socket.AF_INET, socket.AF_INET6)
+        and sock.type == socket.SOCK_DGRAM
+    )
+
+
+def own_address(sock: socket.socket) -> tuple[Any, ...] | None:
+    """Return the address that a socket is bound to, or None."""
+    name = sock.getsockname()
+    return name if name[1] else None
+
+
+def peer_address(sock: socket.socket) -> tuple[Any, ...] | None:
+    """Return the address that a socket is connected to, or None."""
+    try:
+        peer: tuple[Any, ...] = sock.getpeername()
+    except OSError:
+        return None
+    return peer
+
+
+def wants_broadcasts(sock: socket.socket) -> bool:
+    """Whether a socket may send to broadcast addresses."""
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST))
+
+
+class DatagramEnd(End, asyncio.DatagramProtocol):
+    """The protocol of a stack's UDP socket that a real one stands for.
+
+    Attributes:
+        dropped: datagrams for which there was no room.
+    """
+
+    error: BaseException | None
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        super().__init__(loop)
+        self._waiting_for_me: deque[tuple[bytes, Any]] = deque()
+        self._size = 0
+        self._full = False
+        self.dropped: int = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        size = max(len(data), 64)
+        if self._size + size > MOST_WAITING:
+            self.dropped += 1
+            return
+        self._size += size
+        self._waiting_for_me.append((data, addr))
+        self._wake()
+
+    def error_received(self, exc: Exception) -> None:
+        self.error = exc
+        self._wake()
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.ended = True
+        self.error = error or self.error
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._wake()
+
+    def _check(self) -> None:
+        error = self.error
+        if not self.ended:
+            self.error = None  # what ICMP reported is told once
+        if error is not None:
+            raise error
+        if self.ended:
+            raise network_error(errno.EBADF, "the socket was closed")
+
+    async def receive_from(self, count: int) -> tuple[bytes, Any]:
+        """Return at most so many bytes of the next datagram, and its source. Cancelled, it takes none."""
+        while not self._waiting_for_me:
+            self._check()
+            await self._something()
+        data, source = self._waiting_for_me.popleft()
+        self._size -= max(len(data), 64)
+        return data[:count], source
+
+    async def receive(self, count: int) -> bytes:
+        """Return at most so many bytes of the next datagram."""
+        return (await self.receive_from(count))[0]
+
+    async def send_to(self, data: Any, address: Any) -> int:
+        """Send a datagram, once there is room, and return its length."""
+        self._check()
+        while self._full and not self.ended:
+            await self._something()
+        self.transport.sendto(data, address)
+        self._check()
+        return len(data)
+
+    async def send(self, data: Any) -> None:
+        """Send a datagram to the peer."""
+        if self.transport.get_extra_info("peername") is None:
+            raise network_error(errno.EDESTADDRREQ)
+        await self.send_to(data, None)
+
+    def hand_over(self, protocol: asyncio.DatagramProtocol) -> Any:
+        """Give the stack's socket, and what waits, to another protocol; return the transport."""
+        self._check()
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        while self._waiting_for_me:
+            protocol.datagram_received(*self._waiting_for_me.popleft())
+        return self.transport
+
+
+def discard(sock: socket.socket) -> None:
+    """Close a real socket for which something else stands now."""
+    with suppress(OSError):
+        sock.close()

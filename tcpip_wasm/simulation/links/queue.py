@@ -1,0 +1,218 @@
+"""Queues of a channel: what waits for its transmitter, and what is dropped instead.
+
+Owns the bounds and the decision which frame goes; knows nothing of loops and timers. Time comes from the caller, in
+whole nanoseconds. `DropTail` and `CoDel` are what a user writes; each makes the queue that does it.
+
+The reasons are in docs/explanation/simulated-links.md.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import sqrt
+from typing import Final, Generic, Protocol, TypeVar
+
+from tcpip_wasm.arguments import check_int
+from tcpip_wasm.simulation.links.loss import check_number
+
+DEFAULT_PACKETS: Final = 1000
+"""Frames that a queue holds unless told otherwise: what Linux gives an interface (``txqueuelen``)."""
+
+MOST_PACKETS: Final = 1_000_000
+MOST_BYTES: Final = 2**30
+
+
+class Sized(Protocol):
+    """What a queue holds."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the frame."""
+
+
+T = TypeVar("T", bound=Sized)
+
+
+class Queue(Generic[T]):
+    """A queue that drops what comes when it is full. The bytes count whole frames, link header included.
+
+    Attributes:
+        bytes: of the frames that wait.
+        decides_late: whether it may drop what it has taken already, when its turn comes: then each turn has to be taken
+            at its time.
+    """
+
+    decides_late = False
+
+    def __init__(self, packets: int, most_bytes: int) -> None:
+        self._packets = packets
+        self._most_bytes = most_bytes
+        self._waiting: deque[tuple[int, T]] = deque()
+        self.bytes: int = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def push(self, now: int, frame: T) -> bool:
+        """Take a frame, or return False where there is no room for it."""
+        if len(self._waiting) >= self._packets or self.bytes + frame.size > self._most_bytes:
+            return False
+        self._waiting.append((now, frame))
+        self.bytes += frame.size
+        return True
+
+    def pop(self, now: int, drop: Callable[[T], None]) -> T | None:
+        """Return the frame whose turn it is, or None where none is left; `drop` gets what is dropped instead."""
+        if not self._waiting:
+            return None
+        return self._take()[1]
+
+    def passed(self, frame: T) -> None:
+        """A frame found the transmitter free and nobody waiting, and did not wait either."""
+
+    def clear(self) -> list[T]:
+        """Empty the queue and return what was in it, oldest first."""
+        frames = [frame for _, frame in self._waiting]
+        self._waiting.clear()
+        self.bytes = 0
+        return frames
+
+    def _take(self) -> tuple[int, T]:
+        entry = self._waiting.popleft()
+        self.bytes -= entry[1].size
+        return entry
+
+
+class CoDelQueue(Queue[T]):
+    """A queue that drops from its head once all frames of an interval have waited longer than a target.
+
+    RFC 8289, section 5: the names of its pseudocode are kept, so that the two can be read side by side.
+    """
+
+    decides_late = True
+
+    def __init__(self, packets: int, most_bytes: int, target: int, interval: int) -> None:
+        super().__init__(packets, most_bytes)
+        self._target = target
+        self._interval = interval
+        self._max_packet = 0  # "maxpacket_": the largest frame so far
+        self._first_above_time = 0  # when dropping may begin; 0: the waiting time is below the target
+        self._dropping = False
+        self._drop_next = 0
+        self._count = 0  # drops since dropping began
+        self._last_count = 0
+
+    def push(self, now: int, frame: T) -> bool:
+        """Take a frame, or return False where there is no room for it."""
+        self._max_packet = max(self._max_packet, frame.size)
+        return super().push(now, frame)
+
+    def passed(self, frame: T) -> None:
+        """A frame did not wait: below the target."""
+        self._max_packet = max(self._max_packet, frame.size)
+        self._first_above_time = 0
+        self._dropping = False
+
+    def pop(self, now: int, drop: Callable[[T], None]) -> T | None:
+        """Return the frame whose turn it is, or None where none is left; `drop` gets what is dropped instead."""
+        frame, ok_to_drop = self._dequeue(now)
+        if self._dropping:
+            if not ok_to_drop:
+                self._dropping = False
+            while self._dropping and now >= self._drop_next:
+                assert frame is not None
+                drop(frame)
+                self._count += 1
+                frame, ok_to_drop = self._dequeue(now)
+                if ok_to_drop:
+                    self._drop_next = self._control_law(self._drop_next)
+                else:
+                    self._dropping = False
+        elif ok_to_drop:
+            assert frame is not None
+            drop(frame)
+            frame, ok_to_drop = self._dequeue(now)
+            self._dropping = True
+            # Where dropping ended not long ago, the rate that it had then is the one to begin with.
+            delta = self._count - self._last_count
+            self._count = delta if delta > 1 and now - self._drop_next < 16 * self._interval else 1
+            self._drop_next = self._control_law(now)
+            self._last_count = self._count
+        return frame
+
+    def _dequeue(self, now: int) -> tuple[T | None, bool]:
+        """Return the oldest frame, and whether it may be dropped ("dodequeue")."""
+        if not self._waiting:
+            self._first_above_time = 0
+            return None, False
+        since, frame = self._take()
+        if now - since < self._target or self.bytes <= self._max_packet:
+            self._first_above_time = 0
+            return frame, False
+        if self._first_above_time == 0:
+            self._first_above_time = now + self._interval
+            return frame, False
+        return frame, now >= self._first_above_time
+
+    def _control_law(self, time: int) -> int:
+        # IEEE 754 defines division and square root to the last bit, so that this is the same everywhere.
+        return time + round(self._interval / sqrt(self._count))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropTail:
+    """A queue that drops what comes when it is full.
+
+    Args:
+        packets: frames that may wait; with 0 a frame that finds the transmitter busy is dropped. Two frames that a
+            stack sends in one instant need room for one, and it does that often: with a retransmission it also asks
+            whether its neighbour is still there (RFC 4861, section 7.3), and where the second has no room, ever, TCP
+            gives up. So 0 is for frames of one's own.
+        bytes: of frames that may wait, link header included.
+
+    Raises:
+        TypeError, ValueError: one of them is no whole number, or out of range.
+    """
+
+    packets: int = DEFAULT_PACKETS
+    bytes: int = MOST_BYTES
+
+    def __post_init__(self) -> None:
+        check_int("DropTail.packets", self.packets, 0, MOST_PACKETS)
+        check_int("DropTail.bytes", self.bytes, 0, MOST_BYTES)
+
+    def make(self) -> Queue[T]:
+        """Return an empty queue of this kind."""
+        return Queue(self.packets, self.bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoDel:
+    """A queue that keeps waiting times short (RFC 8289): it drops from its head, and drops what comes when it is full.
+
+    Args:
+        target: seconds of waiting that are tolerated without end.
+        interval: seconds for which every frame has to wait longer before one is dropped; no less than a round trip.
+        packets: frames that may wait.
+        bytes: of frames that may wait, link header included.
+
+    Raises:
+        TypeError, ValueError: one of them is no number, or out of range.
+    """
+
+    target: float = 0.005
+    interval: float = 0.1
+    packets: int = DEFAULT_PACKETS
+    bytes: int = MOST_BYTES
+
+    def __post_init__(self) -> None:
+        check_number("CoDel.target", self.target, 0.0, 3600.0)
+        check_number("CoDel.interval", self.interval, 0.0, 3600.0, below=True)
+        check_int("CoDel.packets", self.packets, 0, MOST_PACKETS)
+        check_int("CoDel.bytes", self.bytes, 0, MOST_BYTES)
+
+    def make(self) -> Queue[T]:
+        """Return an empty queue of this kind."""
+        return CoDelQueue(self.packets, self.bytes, round(self.target * 1e9), round(self.interval * 1e9))

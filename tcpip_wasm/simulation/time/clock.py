@@ -1,0 +1,143 @@
+"""The process's clocks and its random numbers, which follow a simulation while one runs.
+
+Replaced are functions of the module `time`, for the thread of the loop and those that are started while they are
+replaced: ``time``, ``monotonic``, ``perf_counter`` and what is named after them with ``_ns``; ``clock_gettime`` of the
+clocks that these read; and ``localtime``, ``gmtime``, ``ctime``, ``asctime`` and ``strftime`` where they are given no
+time. Threads that ran before, such as those of a debugger or of a worker that runs simulations, keep real time. Dates
+follow, see `dates`. Virtual time begins at a set date, so that dates in headers and logs repeat. The global generator
+of `random` is seeded. `os.urandom` draws from the seed where it is called in the thread of the loop, and with it
+`secrets`, `uuid.uuid4`, `random.SystemRandom`: the keys of a WebSocket repeat, too. All of it is put back.
+
+What stays real is listed for users in docs/how-to/testing.md, "What is virtual": `time.sleep`, `time.process_time`,
+`uuid.uuid1`, time stamps of files, what OpenSSL draws (so what TLS sends never repeats), the clock by which it judges
+certificates, and names that were imported from these modules before (``from time import time``).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from tcpip_wasm.simulation.errors import SimulationError
+from tcpip_wasm.simulation.time.dates import follow_dates
+from tcpip_wasm.simulation.time.loop import SECOND, VirtualLoop
+
+EPOCH: Final = 946_684_800.0
+"""2000-01-01 00:00:00 UTC: what `time.time` says when a run begins, unless it is told otherwise."""
+
+_MONOTONIC: Final = ("CLOCK_MONOTONIC", "CLOCK_MONOTONIC_RAW", "CLOCK_BOOTTIME", "CLOCK_UPTIME_RAW")
+
+_one_at_a_time: Final = threading.Lock()
+
+
+class Chance:
+    """The process's random numbers in one run: where they stand while something else has its turn.
+
+    Args:
+        seed: what they derive from.
+    """
+
+    def __init__(self, seed: str) -> None:
+        self.bytes: random.Random = random.Random(f"{seed}/urandom")
+        self.state: tuple[Any, ...] = random.Random(f"{seed}/random").getstate()
+
+
+@contextmanager
+def follow(loop: VirtualLoop, chance: Chance, epoch: float = EPOCH) -> Iterator[None]:
+    """Let the process's clocks and random numbers follow a loop, in a ``with`` block.
+
+    Args:
+        loop: whose time it is.
+        chance: its random numbers; a further block with the same goes on where the last one ended.
+        epoch: what `time.time` says when the loop's time is 0.
+
+    Raises:
+        SimulationError: another simulation does that at the moment.
+    """
+    if not _one_at_a_time.acquire(blocking=False):
+        raise SimulationError("the process's clocks follow another simulation already: run() with follow_time=False")
+    begun = round(epoch * SECOND)
+
+    def now() -> float:
+        return (begun + loop.time_ns()) / SECOND
+
+    def now_ns() -> int:
+        return begun + loop.time_ns()
+
+    mine = threading.get_ident()
+    others = {thread.ident for thread in threading.enumerate()} - {mine}
+    wanted: list[tuple[Any, str, Callable[..., Any]]] = [(time, "time", now), (time, "time_ns", now_ns)]
+    for name in ("monotonic", "perf_counter"):
+        wanted += [(time, name, loop.time), (time, f"{name}_ns", loop.time_ns)]
+    wanted += _that_take_times(now, loop)
+    if others:
+        wanted = [(owner, name, _unless(others, made, getattr(owner, name))) for owner, name, made in wanted]
+    draw = _bytes_of(chance.bytes)
+    wanted += [(os, "urandom", draw), (random, "_urandom", draw)]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in wanted if hasattr(owner, name)]
+    state = random.getstate()
+    try:
+        random.setstate(chance.state)
+        for owner, name, function in wanted:
+            if hasattr(owner, name):
+                setattr(owner, name, function)
+        with follow_dates():
+            yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
+        chance.state = random.getstate()
+        random.setstate(state)
+        _one_at_a_time.release()
+
+
+def _that_take_times(now: Callable[[], float], loop: VirtualLoop) -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Return what replaces functions that take a time or a clock."""
+    localtime, gmtime, asctime, strftime = time.localtime, time.gmtime, time.asctime, time.strftime
+    replaced: dict[str, Callable[..., Any]] = {
+        "localtime": lambda secs=None, /: localtime(now() if secs is None else secs),
+        "gmtime": lambda secs=None, /: gmtime(now() if secs is None else secs),
+        "ctime": lambda secs=None, /: asctime(localtime(now() if secs is None else secs)),
+        "asctime": lambda *given: asctime(*given or (localtime(now()),)),
+        "strftime": lambda text, *given: strftime(text, *given or (localtime(now()),)),
+    }
+    clock_gettime, clock_gettime_ns = getattr(time, "clock_gettime", None), getattr(time, "clock_gettime_ns", None)
+    if clock_gettime is not None and clock_gettime_ns is not None:
+        monotonic = [getattr(time, name) for name in _MONOTONIC if hasattr(time, name)]
+        begun = round(now() * SECOND) - loop.time_ns()
+
+        def gettime_ns(clock: int, /) -> int:
+            if clock == time.CLOCK_REALTIME:
+                return begun + loop.time_ns()
+            return loop.time_ns() if clock in monotonic else int(clock_gettime_ns(clock))
+
+        def gettime(clock: int, /) -> float:
+            if clock == time.CLOCK_REALTIME or clock in monotonic:
+                return gettime_ns(clock) / SECOND
+            return float(clock_gettime(clock))
+
+        replaced |= {"clock_gettime": gettime, "clock_gettime_ns": gettime_ns}
+    return [(time, name, function) for name, function in replaced.items()]
+
+
+def _unless(others: set[int | None], virtual: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
+    ident = threading.get_ident
+    return lambda *given: real(*given) if ident() in others else virtual(*given)
+
+
+def _bytes_of(source: random.Random) -> Callable[[int], bytes]:
+    real, mine = os.urandom, threading.get_ident()
+
+    def urandom(size: int, /) -> bytes:
+        if threading.get_ident() != mine:  # what other threads do is none of the simulation's
+            return real(size)
+        if size < 0:
+            raise ValueError("negative argument not allowed")
+        return source.randbytes(size)
+
+    return urandom

@@ -1,0 +1,133 @@
+"""Opening TCP connections and listeners: `TcpOpener`, which puts TLS between them and who asked for it.
+
+The reasons are in docs/explanation/tcp-rules.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from tcpip_wasm.arguments import check_int, check_port
+from tcpip_wasm.driver import Driver
+from tcpip_wasm.engine import Address, abi
+from tcpip_wasm.interfaces.interface import MOST_NAMED
+from tcpip_wasm.interfaces.routing_table import RoutingTable
+from tcpip_wasm.sockets.endpoints import peer_text
+from tcpip_wasm.sockets.tcp.connect import Candidate, connect_first
+from tcpip_wasm.sockets.tcp.connection import TcpListener
+from tcpip_wasm.sockets.tcp.server import TcpServer
+from tcpip_wasm.sockets.tls.tls_connection import Handshakes
+from tcpip_wasm.sockets.tls.tls_transport import Tls, discard, secured
+
+_log: Final = logging.getLogger("tcpip_wasm.sockets")
+
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
+Addresses = list[tuple[Address | None, int]]
+
+
+class TcpOpener:
+    """Opens the TCP connections and listeners of one stack.
+
+    Args:
+        driver: the stack's driver.
+        routing: the stack's routes.
+        scope_name: turns the handle of an interface into its name.
+    """
+
+    def __init__(self, driver: Driver, routing: RoutingTable, scope_name: Callable[[int], str]) -> None:
+        self._driver = driver
+        self._routing = routing
+        self._scope_name = scope_name
+
+    async def connect(
+        self,
+        factory: Callable[[], ProtocolT],
+        candidates: Sequence[Candidate],
+        port: int,
+        tls: Tls | None,
+        *,
+        delay: float | None,
+        all_errors: bool,
+    ) -> tuple[Any, ProtocolT]:
+        """See `NetworkStack.create_connection`, of which this is what follows when the addresses are known."""
+        protocol = factory()
+        waiter: asyncio.Future[None] = self._driver.loop.create_future()
+        wrapper = tls.wrap(self._driver.loop, protocol, waiter) if tls else None
+        try:
+            transport = await connect_first(
+                self._driver,
+                self._routing,
+                wrapper or protocol,
+                candidates,
+                port,
+                delay=delay,
+                scope_name=self._scope_name,
+                all_errors=all_errors,
+            )
+        except BaseException as error:
+            if wrapper:
+                discard(wrapper)
+            if isinstance(error, OSError):
+                _log.debug("connect to %s port %d failed: %s", _text(candidates), port, error)
+            raise
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("connected to %s", peer_text(transport))
+        return (await secured(wrapper, waiter) if wrapper else transport), protocol
+
+    def serve(
+        self,
+        factory: Callable[[], asyncio.BaseProtocol | None],
+        addresses: Addresses,
+        port: int,
+        backlog: int,
+        *,
+        tls: Tls | None = None,
+        hold_backlog: bool = False,
+        share: int = 0,
+    ) -> TcpServer:
+        """See `NetworkStack.create_server`.
+
+        Args:
+            factory: makes a protocol for each connection.
+            addresses: own ones and their scopes, to listen on each.
+            port, backlog: as callers write them.
+            tls: what every connection speaks, or None.
+            hold_backlog, share: see `TcpServer`.
+        """
+        self._driver.check()
+        check_port("port", port)
+        if not isinstance(backlog, int):
+            raise TypeError(f"backlog must be an int, not {type(backlog).__name__}")
+        if backlog < 1:
+            raise ValueError(f"backlog: {backlog} is not at least 1")
+        return TcpServer(
+            self._driver,
+            partial(_wrapped, tls, self._driver.loop, factory) if tls else factory,
+            addresses,
+            port,
+            min(backlog, abi.MAX_BACKLOG),
+            scope_name=self._scope_name,
+            hold_backlog=hold_backlog,
+            share=share,
+        )
+
+    def listen(self, addresses: Addresses, port: int, backlog: int, tls: Tls | None) -> TcpListener:
+        """See `NetworkStack.listen_tcp`."""
+        if tls is None:
+            return TcpListener(lambda factory: self.serve(factory, addresses, port, backlog, hold_backlog=True))
+        most = min(check_int("backlog", backlog, 1, sys.maxsize), abi.MAX_BACKLOG)
+        handshakes = Handshakes(tls, self._driver.loop, most)
+        return TcpListener(lambda factory: self.serve(factory, addresses, port, most), handshakes, most)
+
+
+def _text(candidates: Sequence[Candidate]) -> str:
+    return ", ".join(str(one.remote) for one in candidates[:MOST_NAMED])
+
+
+def _wrapped(tls: Tls, loop: asyncio.AbstractEventLoop, factory: Callable[[], Any]) -> asyncio.BaseProtocol:
+    return tls.wrap(loop, factory())

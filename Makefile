@@ -72,6 +72,7 @@ golden: $(VENV)/package
 
 lint: setup
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/clang-format --dry-run --Werror $(FORMATTED_C)
 	$(RUN) -m mypy $(CHECKED_PYTHON)
 	$(PYRIGHT)

@@ -1,6 +1,6 @@
 """The kernel's end of a transfer: a program with one blocking socket, run inside a network namespace.
 
-    python -m benchmarks.kernel_peer send|receive HOST PORT BYTES
+python -m benchmarks.kernel_peer send|receive HOST PORT BYTES
 """
 
 from __future__ import annotations

@@ -146,9 +146,7 @@ async def tls_bulk(place: Place, size: int) -> float:
             server = await asyncio.start_server(serve, ends.host, 0, ssl=server_side)
         port = server.sockets[0].getsockname()[1]
         with ends.client():
-            _, writer = await asyncio.open_connection(
-                ends.host, port, ssl=client_side, server_hostname="server.test"
-            )
+            _, writer = await asyncio.open_connection(ends.host, port, ssl=client_side, server_hostname="server.test")
         for data in writes(size):
             writer.write(data)
             await writer.drain()

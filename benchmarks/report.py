@@ -107,9 +107,7 @@ class Measure:
         }
 
 
-async def take_turns(
-    contenders: Mapping[str, Callable[[], Awaitable[float]]], rounds: int
-) -> dict[str, list[float]]:
+async def take_turns(contenders: Mapping[str, Callable[[], Awaitable[float]]], rounds: int) -> dict[str, list[float]]:
     """Run all contenders once a round, every other round in reverse; return each one's figures by round."""
     figures: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):

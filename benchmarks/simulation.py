@@ -104,9 +104,7 @@ def _timed(what: Callable[[], T]) -> tuple[float, T]:
 def _swept(runs: int) -> tuple[float, float]:
     """Return real seconds, and processor time of the processes, which says what runs cost on a busy machine, too."""
     before = os.times()
-    report = sweep(
-        three_retransmissions, runs, workers=CORES, captures=None, keep=0, on_trial=_check, progress=False
-    )
+    report = sweep(three_retransmissions, runs, workers=CORES, captures=None, keep=0, on_trial=_check, progress=False)
     if report.runs != runs:
         raise ValueError(f"{report.runs} runs of {runs}")
     after = os.times()
@@ -126,7 +124,10 @@ async def measure(runs: int, rounds: int) -> list[Measure]:
     whole = Goal(20 * runs / 1000, "value", most=True)
     return [
         Measure(
-            GROUP, "an hour of an idle connection with keep-alive", median(s for s, _ in hours), "s",
+            GROUP,
+            "an hour of an idle connection with keep-alive",
+            median(s for s, _ in hours),
+            "s",
             goal=Goal(0.2, "value", most=True),
         ),
         Measure(GROUP, "one run with three retransmissions", median(s for s, _ in singles) * 1e3, "ms"),

@@ -113,9 +113,7 @@ class NetworkStack:
         resolver: asks DNS servers for other names.
     """
 
-    def __init__(
-        self, driver: Driver, *, seed: bytes | None = None, name_servers: Iterable[Server | str] = ()
-    ) -> None:
+    def __init__(self, driver: Driver, *, seed: bytes | None = None, name_servers: Iterable[Server | str] = ()) -> None:
         self._driver = driver
         self._interfaces: list[Interface] = []
         self._names: dict[str, int] = {}
@@ -126,9 +124,7 @@ class NetworkStack:
             seed=seed or os.urandom(16),
             servers=name_servers,
         )
-        self._lookup = Lookup(
-            HostsTable(), self.resolver, self._own_addresses, self._scope_handle, self._scope_name
-        )
+        self._lookup = Lookup(HostsTable(), self.resolver, self._own_addresses, self._scope_handle, self._scope_name)
         self._routing = RoutingTable(driver, lambda: self._interfaces)
         self._tcp = TcpOpener(driver, self._routing, self._scope_name)
         self._udp = UdpOpener(
@@ -501,9 +497,7 @@ class NetworkStack:
     ) -> tuple[asyncio.DatagramTransport, Any]:
         """Open an endpoint for the resolver."""
         any_address = "::" if ":" in server[0] else "0.0.0.0"
-        return await self.create_datagram_endpoint(
-            factory, local_addr=(any_address, source_port), remote_addr=server
-        )
+        return await self.create_datagram_endpoint(factory, local_addr=(any_address, source_port), remote_addr=server)
 
     def _own_addresses(self) -> list[IPInterface]:
         return [address for interface in self._interfaces for address in interface.addresses]
@@ -1083,9 +1077,7 @@ class NetworkStack:
         if address.is_multicast or address.is_unspecified:
             raise ValueError(f"host: {host!s} is not one host")
         limit = DEFAULT_TTL if ttl is None else check_ttl(ttl)
-        return PingSession(
-            self._driver, self._routing, address, scope, ttl=limit, scope_name=self._scope_name
-        )
+        return PingSession(self._driver, self._routing, address, scope, ttl=limit, scope_name=self._scope_name)
 
 
 async def create_stack(

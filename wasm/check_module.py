@@ -144,9 +144,7 @@ def difference(name: str, golden: str, actual: str) -> list[str]:
     return list(lines)
 
 
-def check(
-    module: Path, golden: Path, *, toolchain: str, max_size: int, enforce_sha256: bool, write: bool
-) -> list[str]:
+def check(module: Path, golden: Path, *, toolchain: str, max_size: int, enforce_sha256: bool, write: bool) -> list[str]:
     """Return what is wrong with the module, nothing if all is well; says on standard output what it found."""
     data = module.read_bytes()
     interface = read_interface(data)
@@ -166,8 +164,7 @@ def check(
                 (golden / name).write_text(text, encoding="utf-8")
         return faults
     expected = {
-        name: (golden / name).read_text(encoding="utf-8") if (golden / name).is_file() else ""
-        for name in actual
+        name: (golden / name).read_text(encoding="utf-8") if (golden / name).is_file() else "" for name in actual
     }
     for name in ("imports.txt", "exports.txt"):
         faults += difference(name, expected[name], actual[name])
@@ -180,10 +177,7 @@ def check(
         verdict = f"NOT the golden one, {expected['sha256.txt'].split()[0]}"
         if enforce_sha256:
             faults.append(f"the module's SHA-256 is {sha256}, {verdict}")
-    print(
-        f"{module.name}: {len(data)} bytes, "
-        f"{len(interface.exports)} exports, {len(interface.imports)} imports"
-    )
+    print(f"{module.name}: {len(data)} bytes, {len(interface.exports)} exports, {len(interface.imports)} imports")
     print(f"SHA-256 {sha256} ({toolchain}): {verdict}")
     return faults
 

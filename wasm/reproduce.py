@@ -32,9 +32,7 @@ def build(folder: Path) -> bytes:
     environment["ZIG_GLOBAL_CACHE_DIR"] = str(folder / "cache")
     environment["ZIG_LOCAL_CACHE_DIR"] = str(folder / "cache")
     command = ["make", "-s", "-C", str(copy / "wasm"), "check", f"PYTHON={sys.executable}"]
-    subprocess.run(
-        command, env=environment, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return (copy / "tcpip_wasm" / "lwip.wasm").read_bytes()
 
 

@@ -64,9 +64,7 @@ def choose(trace: Trace, connection: int | None, point: str | None) -> tuple[str
     return f"{number} of {len(found)}", seen[next(iter(seen)) if point is None else point]
 
 
-def figure_of(
-    trace: Trace, connection: Connection, *, reverse: bool, start: float | None, end: float | None
-) -> Figure:
+def figure_of(trace: Trace, connection: Connection, *, reverse: bool, start: float | None, end: float | None) -> Figure:
     """Return a figure of a connection of a trace, with the trace's events; see `plot`.
 
     Raises:
@@ -77,6 +75,4 @@ def figure_of(
     except ImportError as error:
         raise ImportError(f"plotting needs matplotlib ({error}): pip install 'tcpip_wasm[plot]'") from error
     direction = next(each for each in connection.directions if each is not connection.main) if reverse else None
-    return draw(
-        connection, direction=direction, start=start, end=end, events=trace.events, origin=trace.origin
-    )
+    return draw(connection, direction=direction, start=start, end=end, events=trace.events, origin=trace.origin)

@@ -58,9 +58,7 @@ _EPOCH: Final = 1_000_000.0
 Flow = tuple[str, int, str, int]
 
 
-def line(
-    packet: Packet, start: float = 0.0, firsts: dict[Flow, int] | None = None, names: Names | None = None
-) -> str:
+def line(packet: Packet, start: float = 0.0, firsts: dict[Flow, int] | None = None, names: Names | None = None) -> str:
     """Return one line for a packet: when, where, in which direction, what, and what became of it.
 
     Args:

@@ -5,7 +5,6 @@ and exceptions are the real module's, and so are `AF_UNIX` sockets, which are no
 Python are the standard library's own, run with this module's names in place of the real one's.
 """
 
-
 from __future__ import annotations
 
 import errno as _errno

@@ -394,9 +394,7 @@ class Core:
         self._put_scratch(abi.CONNECT_ADDRESSES.pack(remote.packed, local.packed if local is not None else b""))
         return self._call("tcp_connect", remote.version, port, local_port, scope, detail=f"connect to {remote}:{port}")
 
-    def tcp_listen(
-        self, local: Address | None, port: int, backlog: int, *, scope: int = 0, share: int = 0
-    ) -> int:
+    def tcp_listen(self, local: Address | None, port: int, backlog: int, *, scope: int = 0, share: int = 0) -> int:
         """Listen, and return the listener's handle. Each connection is an ACCEPTED event.
 
         Args:

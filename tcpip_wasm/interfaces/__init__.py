@@ -1,15 +1,15 @@
 """Interfaces: loopback, tun, tap, and what can be attached to them.
 
-    interface            what all have in common; the `Port` that receives an interface's frames
-    interface_arguments  addresses, MACs and MTUs as callers write them
-    frames               an interface's frames as streams
-    kinds                loopback, tun, tap
-    cable                joins two interfaces
-    bridge               joins taps of one stack
-    autoconfiguration    SLAAC, DHCP and duplicate detection
-    router_advertiser    the router's side of SLAAC
-    routing_table        next hops
-    drops                log records of what was dropped, by cause
+interface            what all have in common; the `Port` that receives an interface's frames
+interface_arguments  addresses, MACs and MTUs as callers write them
+frames               an interface's frames as streams
+kinds                loopback, tun, tap
+cable                joins two interfaces
+bridge               joins taps of one stack
+autoconfiguration    SLAAC, DHCP and duplicate detection
+router_advertiser    the router's side of SLAAC
+routing_table        next hops
+drops                log records of what was dropped, by cause
 """
 
 from tcpip_wasm.interfaces.autoconfiguration import AutoconfiguredAddress, Lease

@@ -153,9 +153,7 @@ class RoutingTable:
         best = max(fitting, key=lambda one: (one.network.prefixlen, one.connected, -one.metric), default=None)
         return best.interface if best is not None else None
 
-    def explained(
-        self, error: NetworkError, remote: IPv4Address | IPv6Address | None, scope: int = 0
-    ) -> NetworkError:
+    def explained(self, error: NetworkError, remote: IPv4Address | IPv6Address | None, scope: int = 0) -> NetworkError:
         """Return an error of a call with what this table says of its cause.
 
         ``ENETUNREACH`` also says that a link-local address needs a scope, or which networks there are. A time-out also

@@ -121,9 +121,7 @@ class DescriptorLink:
     whoever opened it, who must close the link first.
     """
 
-    def __init__(
-        self, fd: int, interface: FrameInterface, *, max_frame: int, zero_is_end: bool = False
-    ) -> None:
+    def __init__(self, fd: int, interface: FrameInterface, *, max_frame: int, zero_is_end: bool = False) -> None:
         """Attach to the interface and begin to carry.
 
         Args:

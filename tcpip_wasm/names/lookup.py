@@ -231,9 +231,7 @@ class Lookup:
         """As `asyncio.loop.getaddrinfo`; `NetworkStack.getaddrinfo` says what differs."""
         if family not in _VERSIONS:
             raise NameResolutionError(socket.EAI_FAMILY, f"ai_family not supported: {family}")
-        kinds = [
-            one for one in _KINDS if (not kind or one[0] == kind) and (not proto or one[1] == proto)
-        ]
+        kinds = [one for one in _KINDS if (not kind or one[0] == kind) and (not proto or one[1] == proto)]
         if not kinds:
             raise NameResolutionError(socket.EAI_SOCKTYPE, f"ai_socktype not supported: {kind} with protocol {proto}")
         if host is None and port is None:
@@ -250,9 +248,7 @@ class Lookup:
                 canonical = ""  # it stands in the first entry alone
         return infos
 
-    async def _info_endpoints(
-        self, host: Host | bytes | None, family: int, flags: int
-    ) -> tuple[str, list[Endpoint]]:
+    async def _info_endpoints(self, host: Host | bytes | None, family: int, flags: int) -> tuple[str, list[Endpoint]]:
         """Return the canonical name, if that was wanted, and addresses with their scopes."""
         versions = _VERSIONS[family]
         if isinstance(host, (bytes, bytearray)):

@@ -91,9 +91,7 @@ class Questions:
             if response.rcode == wire.NXDOMAIN or response.denial is not None or current == asked:
                 return self._deny(name, current, rdtype, response, ttl)
 
-    def _deny(
-        self, name: wire.Name, current: wire.Name, rdtype: int, response: wire.Response, ttl: int
-    ) -> Outcome:
+    def _deny(self, name: wire.Name, current: wire.Name, rdtype: int, response: wire.Response, ttl: int) -> Outcome:
         """There is no such name, or nothing of this type: remember that, if the answer says for how long."""
         is_gone = response.rcode == wire.NXDOMAIN
         text = f"{name}: no such name" if is_gone else f"{name}: the name has no such record"

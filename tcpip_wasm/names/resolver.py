@@ -240,9 +240,7 @@ class Resolver:
             from tcpip_wasm.names.transaction import Exchange
 
             exchange = Exchange(*self._open, self._numbers, self._counters)
-            self._questions = Questions(
-                exchange, lambda: self.servers, self._has_servers, self._cache, self._counters
-            )
+            self._questions = Questions(exchange, lambda: self.servers, self._has_servers, self._cache, self._counters)
             self._wire = wire
         return self._wire
 

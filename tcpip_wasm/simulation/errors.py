@@ -1,9 +1,9 @@
 """What ends a simulation that cannot go on. All of them are `TcpipError` and `RuntimeError`.
 
-    SimulationError
-    ├── DeadlockError       nothing is runnable, nothing is due, and nothing outside can change that
-    ├── TimeLimitError      the virtual or the real time that a run may take is used up
-    └── ScenarioError       callbacks or services of hosts failed where nobody could catch it
+SimulationError
+├── DeadlockError       nothing is runnable, nothing is due, and nothing outside can change that
+├── TimeLimitError      the virtual or the real time that a run may take is used up
+└── ScenarioError       callbacks or services of hosts failed where nobody could catch it
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Service = Callable[..., Coroutine[Any, Any, Any]]
 
+
 class Adapter(InterfaceEnd):
     """A network card of a host: the end of a link, which stays there while interfaces of the host come and go.
 

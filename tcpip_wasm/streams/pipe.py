@@ -90,9 +90,7 @@ async def pipe(
         writer.release_lock()
 
 
-async def _pump(
-    readable: ReadableStream[T], writable: WritableStream[T], forward: bool, backward: bool
-) -> None:
+async def _pump(readable: ReadableStream[T], writable: WritableStream[T], forward: bool, backward: bool) -> None:
     """Move chunks until the readable ends or one side fails."""
     moved = 0
     while True:

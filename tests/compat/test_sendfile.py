@@ -72,9 +72,7 @@ class Sender(Receiver):
 
 
 @asynccontextmanager
-async def connected(
-    by: str, tls: bool = False, **options: Any
-) -> AsyncIterator[tuple[Pair, Send, Sender, Receiver]]:
+async def connected(by: str, tls: bool = False, **options: Any) -> AsyncIterator[tuple[Pair, Send, Sender, Receiver]]:
     """Yield two hosts, what sends files, and the protocols of a connection between them."""
     async with pair() as two:
         receivers: list[Receiver] = []

@@ -585,7 +585,7 @@ def test_a_host_has_a_name_and_interfaces_of_its_own() -> None:
         assert module.gethostname() == "localhost"
         module.sethostname(b"virtual")
         assert module.gethostname() == "virtual"
-        (number, name), = module.if_nameindex()
+        ((number, name),) = module.if_nameindex()
         assert (module.if_nametoindex(name), module.if_indextoname(number)) == (number, name)
         with pytest.raises(OSError, match="no interface"):
             module.if_nametoindex("eth0")

@@ -44,9 +44,7 @@ class Hello:
 
 
 @asynccontextmanager
-async def serving(
-    two: Pair, stack: NetworkStack, way: str, connected: Callable[..., Any]
-) -> AsyncIterator[None]:
+async def serving(two: Pair, stack: NetworkStack, way: str, connected: Callable[..., Any]) -> AsyncIterator[None]:
     """Serve by the stack's own functions or by asyncio's under a polyfill."""
     if way == "stack":
         server: Any = await stack.start_server(connected, two.host, 80)
@@ -101,7 +99,7 @@ def test_a_line_and_a_hello_in_one_segment(way: str, how: str) -> None:
                         if hello.tls.version() is not None and not data:
                             hello.tls.write(b"hello")
                             writer.write(hello.outgoing.read())
-                    while (chunk := hello.read() if hello.tls.version() else None):
+                    while chunk := hello.read() if hello.tls.version() else None:
                         data += chunk
                 assert heard == [LINE, b"hello"]
                 assert data == CONTENT
@@ -216,9 +214,7 @@ def test_tls_within_tls() -> None:
                 writer.close()
 
             server = await two.b.start_server(connected, two.host, 80, ssl=server_context())
-            reader, writer = await two.a.open_connection(
-                two.host, 80, ssl=client_context(), server_hostname=two.host
-            )
+            reader, writer = await two.a.open_connection(two.host, 80, ssl=client_context(), server_hostname=two.host)
             hello = Hello(two.host)
             writer.write(LINE + hello.flight())
             answer = None

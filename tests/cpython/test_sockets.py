@@ -31,14 +31,17 @@ def test_the_socket_modules_own_tests(tmp_path: Path) -> None:
         runs = {}
         for number, pattern in enumerate(AT_LEAST):
             log = exits.enter_context((tmp_path / f"{number}.log").open("w+"))
-            runs[pattern] = run = subprocess.Popen(  # at once, since they mostly wait for time-outs
-                [sys.executable, "-m", "tests.cpython.sockets", pattern],
-                cwd=tmp_path,  # some leave files where they run
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            ), log
+            runs[pattern] = run = (
+                subprocess.Popen(  # at once, since they mostly wait for time-outs
+                    [sys.executable, "-m", "tests.cpython.sockets", pattern],
+                    cwd=tmp_path,  # some leave files where they run
+                    env={**os.environ, "PYTHONPATH": str(ROOT)},
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                ),
+                log,
+            )
             exits.callback(run[0].communicate)
             exits.callback(run[0].kill)
         for pattern, (process, log) in runs.items():

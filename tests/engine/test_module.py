@@ -104,9 +104,7 @@ def test_entry_that_others_may_write_is_rebuilt(folder: Path, compilations: list
 
 @posix
 @pytest.mark.parametrize("what", ["folder", "entry"])
-def test_of_another_owner(
-    folder: Path, compilations: list[bytes], monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
+def test_of_another_owner(folder: Path, compilations: list[bytes], monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     compile_cached(SMALL, folder)
     own = os.geteuid()
     if own == 0:
@@ -301,9 +299,7 @@ def test_full_disk_leaves_no_rubbish(folder: Path, monkeypatch: pytest.MonkeyPat
     ],
 )
 @posix
-def test_where_the_cache_is(
-    variables: dict[str, str], expected: Path | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_the_cache_is(variables: dict[str, str], expected: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TCPIP_WASM_CACHE_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():

@@ -221,9 +221,7 @@ def test_both_answer_at_once_and_one_connection_remains() -> None:
                 made.append(Recorder())
                 return made[-1]
 
-            transport, protocol = await net.client.create_connection(
-                client_factory, "web", 80, happy_eyeballs_delay=0
-            )
+            transport, protocol = await net.client.create_connection(client_factory, "web", 80, happy_eyeballs_delay=0)
             assert made == [protocol]
             assert protocol.calls == ["made"]
             await until(lambda: len(accepted) == 2 and any(one.lost.done() for one in accepted))

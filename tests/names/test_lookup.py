@@ -227,9 +227,7 @@ def test_both_ends_of_a_datagram_socket_are_of_one_family() -> None:
                 ("me", "10.0.0.53", ("10.0.0.1", "10.0.0.53")),
                 ("me", "web.test", ("fd00::1", "fd00::53")),
             ):
-                endpoint, _ = await client.create_datagram_endpoint(
-                    asyncio.DatagramProtocol, (local, 0), (remote, 90)
-                )
+                endpoint, _ = await client.create_datagram_endpoint(asyncio.DatagramProtocol, (local, 0), (remote, 90))
                 ends = tuple(endpoint.get_extra_info(name)[0] for name in ("sockname", "peername"))
                 assert ends == expected
                 endpoint.close()

@@ -108,9 +108,7 @@ def test_bytes_of_another_toolchain_are_not_compared(golden: Path) -> None:
     assert "not compared" in result.stdout
 
 
-@pytest.mark.parametrize(
-    "module", [b"", b"\x7fELF", MODULE[:-1]], ids=["empty", "another format", "cut short"]
-)
+@pytest.mark.parametrize("module", [b"", b"\x7fELF", MODULE[:-1]], ids=["empty", "another format", "cut short"])
 def test_what_is_no_module_is_refused(golden: Path, module: bytes) -> None:
     result = check(golden, module)
     assert result.returncode == 1

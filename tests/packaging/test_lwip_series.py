@@ -125,9 +125,7 @@ def test_a_commit_becomes_a_patch_and_a_dropped_one_goes(tmp_path: Path, project
         ("Kind: fix", "Kind: size", "wants it at size/0001-odd.patch"),
     ],
 )
-def test_wrong_trailers_are_named(
-    tmp_path: Path, project: Path, release: Path, old: str, new: str, says: str
-) -> None:
+def test_wrong_trailers_are_named(tmp_path: Path, project: Path, release: Path, old: str, new: str, says: str) -> None:
     write(project, {"patches/fixes/0001-odd.patch": FIX.replace(old, new)})
     with pytest.raises(series.SeriesError, match=re.escape(says)):
         series.import_series(tmp_path / "tree", project, release)
@@ -164,9 +162,7 @@ def test_rebase_names_what_conflicts_and_can_be_continued(tmp_path: Path, projec
 
 
 def test_what_the_new_release_has_is_dropped(tmp_path: Path, project: Path, release: Path) -> None:
-    onto = write(
-        tmp_path / "next", {**RELEASE, "src/core/one.c": RELEASE["src/core/one.c"].replace("b = 2", "b = 5")}
-    )
+    onto = write(tmp_path / "next", {**RELEASE, "src/core/one.c": RELEASE["src/core/one.c"].replace("b = 2", "b = 5")})
     assert series.rebase_series(tmp_path / "tree", onto, project, release) == ["0001-odd.patch"]
 
 

@@ -227,9 +227,7 @@ def test_mirrors_of_both_source_list_formats(tmp_path: Path) -> None:
         "Types: deb\nURIs: http://block.example/debian\nSuites: trixie\nComponents: main\n"
         "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abcd\n"
     )
-    (tmp_path / "sources.list.d" / "old.list.disabled").write_text(
-        "deb http://disabled.example/debian trixie main\n"
-    )
+    (tmp_path / "sources.list.d" / "old.list.disabled").write_text("deb http://disabled.example/debian trixie main\n")
     assert fetch.apt_entries(tmp_path) == [
         fetch.AptEntry("http://one.example/debian", "/keys/one.gpg"),
         fetch.AptEntry("http://two.example/debian", "/keys/two.gpg"),
@@ -240,6 +238,4 @@ def test_mirrors_of_both_source_list_formats(tmp_path: Path) -> None:
 
 def test_licence_notice_opens_with_upstreams() -> None:
     notice = (LWIP / "COPYING").read_text()
-    assert notice.startswith(
-        "Copyright (c) 2001, 2002 Swedish Institute of Computer Science.\nAll rights reserved.\n"
-    )
+    assert notice.startswith("Copyright (c) 2001, 2002 Swedish Institute of Computer Science.\nAll rights reserved.\n")

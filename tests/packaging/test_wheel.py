@@ -25,9 +25,7 @@ pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_S)
 
 def run(*command: str | Path, cwd: Path, path: str | None = None) -> str:
     """Run a program and return its output; its whole output is the message if it fails."""
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))
-    }
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
     if path is not None:
         environment["PATH"] = path
     result = subprocess.run(
@@ -165,9 +163,7 @@ def test_wheel_runs_without_a_toolchain(installed: Path, tmp_path: Path) -> None
 
 
 def test_import_takes_nothing_but_wasmtime(installed: Path, tmp_path: Path) -> None:
-    listed = run(
-        installed, "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check", cwd=tmp_path
-    )
+    listed = run(installed, "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check", cwd=tmp_path)
     names = {line.partition("==")[0].lower().replace("-", "_") for line in listed.split() if "==" in line}
     assert {"tcpip_wasm", "wasmtime"} <= names
     assert not names & {"ziglang", "patch_ng", "hatchling"}

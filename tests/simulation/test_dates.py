@@ -53,8 +53,10 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda: imported_before.now(),
         lambda: imported_before.today(),
         lambda: imported_before.now(datetime.UTC).replace(tzinfo=None),
-        lambda: imported_before.now(tz=datetime.timezone(datetime.timedelta(hours=2))).replace(tzinfo=None)
-        - datetime.timedelta(hours=2),
+        lambda: (
+            imported_before.now(tz=datetime.timezone(datetime.timedelta(hours=2))).replace(tzinfo=None)
+            - datetime.timedelta(hours=2)
+        ),
         lambda: email.utils.localtime().replace(tzinfo=None),
         lambda: KEPT[0].fromtimestamp(time.clock_gettime(time.CLOCK_REALTIME)),
         lambda: KEPT[0].fromtimestamp(time.clock_gettime_ns(time.CLOCK_REALTIME) / 1e9),

@@ -97,9 +97,7 @@ kept: list[Any] = []
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize(
-    ("write", "copies"), [(closed_at_once, 1), (closed_with_much_waiting, 10), (half_closed, 1)]
-)
+@pytest.mark.parametrize(("write", "copies"), [(closed_at_once, 1), (closed_with_much_waiting, 10), (half_closed, 1)])
 def test_what_was_closed_is_delivered(write: Callable[..., Awaitable[None]], copies: int, tls: bool) -> None:
     if tls and write is half_closed:
         pytest.skip("TLS has no half-close")

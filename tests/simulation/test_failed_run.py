@@ -66,9 +66,7 @@ async def fails_in_service(network: Network) -> None:
         (fails_in_service, ArithmeticError),
     ],
 )
-def test_what_it_raises_says_how_to_repeat_it(
-    scenario: object, kind: type[Exception], tmp_path: Path
-) -> None:
+def test_what_it_raises_says_how_to_repeat_it(scenario: object, kind: type[Exception], tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     caught = []
     for _ in range(2):

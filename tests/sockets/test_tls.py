@@ -110,9 +110,7 @@ def test_names_are_checked() -> None:
                 await two.a.open_connection(two.host, 443, ssl=client_context(), server_hostname="other.test")
             with pytest.raises(ssl.SSLCertVerificationError, match=r"unable to get local issuer|self.signed"):
                 await two.a.open_connection(two.host, 443, ssl=True, server_hostname="server.test")
-            _, writer = await two.a.open_connection(
-                two.host, 443, ssl=client_context(), server_hostname="server.test"
-            )
+            _, writer = await two.a.open_connection(two.host, 443, ssl=client_context(), server_hostname="server.test")
             writer.close()
             await writer.wait_closed()
             server.close()
@@ -360,9 +358,7 @@ def test_cancelled() -> None:
             server = await two.b.create_server(TlsRecorder, two.host, 443, ssl=server_context())
             finished = 0
             for count in range(60):
-                task = asyncio.create_task(
-                    two.a.create_connection(TlsRecorder, two.host, 443, ssl=client_context())
-                )
+                task = asyncio.create_task(two.a.create_connection(TlsRecorder, two.host, 443, ssl=client_context()))
                 await turns(count)
                 task.cancel()
                 results = await asyncio.gather(task, return_exceptions=True)

@@ -152,9 +152,7 @@ def test_errors_are_the_same_as_asyncios(name: str, loop_kind: str) -> None:
 def test_flow_control() -> None:
     async def main() -> None:
         async with pair("tap4", cable=False) as two:
-            near, client = await two.a.create_datagram_endpoint(
-                Recorder, family=socket.AF_INET, allow_broadcast=True
-            )
+            near, client = await two.a.create_datagram_endpoint(Recorder, family=socket.AF_INET, allow_broadcast=True)
             assert isinstance(near, UdpTransport)
             reader = two.interfaces[0].readable.get_reader()
             client.calls.clear()

@@ -93,9 +93,7 @@ class Manifest:
             if (actual := digest_of(files, folder)) != expected:
                 faults.append(f"different: {folder}/ (digest {actual}, the manifest says {expected})")
         if faults:
-            raise FetchError(
-                f"this is not lwIP {self.version} as the manifest has it\n  " + "\n  ".join(faults)
-            )
+            raise FetchError(f"this is not lwIP {self.version} as the manifest has it\n  " + "\n  ".join(faults))
 
 
 def within(name: str, folder: str) -> bool:
@@ -176,11 +174,7 @@ def apt_entries(etc: Path = Path("/etc/apt")) -> list[AptEntry]:
 def _wanted(uri: str, suite: str, components: list[str]) -> bool:
     # A security archive holds no complete release.
     is_security = "security" in suite or uri.rstrip("/").endswith("-security")
-    return (
-        "main" in components
-        and not is_security
-        and uri.split(":")[0] in ("http", "https", "file", "mirror+file")
-    )
+    return "main" in components and not is_security and uri.split(":")[0] in ("http", "https", "file", "mirror+file")
 
 
 def _one_line_entries(text: str) -> Iterator[AptEntry]:
@@ -420,9 +414,7 @@ def fetch(output: Path | None = None, folder: Path = HERE) -> Path:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="Fetch lwIP, check it against the manifest and apply the patches."
-    )
+    parser = argparse.ArgumentParser(description="Fetch lwIP, check it against the manifest and apply the patches.")
     parser.add_argument("--output", type=Path, help="folder to write (default: build/ beside this program)")
     arguments = parser.parse_args()
     try:

@@ -25,6 +25,7 @@ PIECE: Final = 256 * 1024
 LINGERING: Final = 0.005
 """Seconds between two looks at what the peer has acknowledged, while closing waits for that (``SO_LINGER``)."""
 
+
 class _Space(threading.local):
     """One buffer for all relays of a thread: its bytes are handed on before anybody else runs there."""
 
@@ -87,9 +88,7 @@ class StreamRelay(Relay, asyncio.Protocol):
             local = channel.bound
             if local is not None and not local[0]:
                 local = ("::" if ":" in remote[0] else "0.0.0.0"), local[1]
-            await channel.host.stack.create_connection(
-                lambda: self, remote[0], remote[1], local_addr=local
-            )
+            await channel.host.stack.create_connection(lambda: self, remote[0], remote[1], local_addr=local)
         except BaseException:
             if self.transport is None:
                 channel.state = State.NEW

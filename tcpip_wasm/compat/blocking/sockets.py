@@ -65,7 +65,11 @@ class Socket(Transfers):
     """
 
     def __new__(
-        cls, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None  # noqa: A002
+        cls,
+        family: int = -1,
+        type: int = -1,  # noqa: A002
+        proto: int = -1,
+        fileno: int | None = None,
     ) -> Any:
         foreign = channel_of(fileno) is None if fileno is not None else family == getattr(real, "AF_UNIX", None)
         if foreign or (fileno is None and is_machines_own()):
@@ -73,7 +77,11 @@ class Socket(Transfers):
         return super().__new__(cls)
 
     def __init__(
-        self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None  # noqa: A002
+        self,
+        family: int = -1,
+        type: int = -1,  # noqa: A002
+        proto: int = -1,
+        fileno: int | None = None,
     ) -> None:
         if fileno is not None:
             channel = channel_of(fileno)

@@ -104,7 +104,11 @@ class ListenEnd(End):
         self.transport = self
         self._accepted: deque[_AcceptedEnd] = deque()
         self.server: TcpServer | None = bound.stack._tcp.serve(
-            partial(_AcceptedEnd, self, self.loop), bound.addresses, bound.port, max(1, backlog), hold_backlog=True,
+            partial(_AcceptedEnd, self, self.loop),
+            bound.addresses,
+            bound.port,
+            max(1, backlog),
+            hold_backlog=True,
             share=bound.share,
         )
 

@@ -38,7 +38,6 @@ active: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Polyfill]] = WeakKeyDi
 """The polyfills of each loop, the innermost last."""
 
 
-
 class _Job(threading.local):
     """The loop for whose executor a thread works at the moment."""
 

@@ -395,9 +395,7 @@ class Polyfill(SocketMethods):
         if old is not None:
             old.transport.abort()  # what it had is freed at once
         options: dict[str, Any] = {"family": sock.family, "allow_broadcast": wants_broadcasts(sock)}
-        await self._placed.connect(
-            sock, lambda: self.stack.create_datagram_endpoint(DatagramEnd, own, peer, **options)
-        )
+        await self._placed.connect(sock, lambda: self.stack.create_datagram_endpoint(DatagramEnd, own, peer, **options))
         end = cast(DatagramEnd, self._placed.find(sock))
         bound_datagrams.give_options(sock, end)
         return end
@@ -426,7 +424,14 @@ class Polyfill(SocketMethods):
     # --- Names ----------------------------------------------------------------------------------------------------
 
     async def getaddrinfo(
-        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0  # noqa: A002
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002
+        proto: int = 0,
+        flags: int = 0,
     ) -> list[Any]:
         """As the loop's."""
         name = _text(host)

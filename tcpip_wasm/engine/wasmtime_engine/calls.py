@@ -53,9 +53,7 @@ def export_of(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> 
     return wrap_extern(item)
 
 
-def make_call(
-    store: wasmtime.Store, function: wasmtime.Func, signature: tuple[str, str], *, fast: bool = True
-) -> Call:
+def make_call(store: wasmtime.Store, function: wasmtime.Func, signature: tuple[str, str], *, fast: bool = True) -> Call:
     """Return a Python function of integers that calls a WebAssembly function.
 
     Args:

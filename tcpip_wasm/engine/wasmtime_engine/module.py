@@ -68,9 +68,7 @@ def load() -> wasmtime.Module:
     try:
         binary = MODULE_PATH.read_bytes()
     except FileNotFoundError:
-        raise ModuleMismatchError(
-            f"{MODULE_PATH.name} has not been built; in a checkout, run `make wasm`"
-        ) from None
+        raise ModuleMismatchError(f"{MODULE_PATH.name} has not been built; in a checkout, run `make wasm`") from None
     return compile_cached(binary, cache_folder())
 
 

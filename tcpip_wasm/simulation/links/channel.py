@@ -31,6 +31,7 @@ MOST_UNDER_WAY: Final = 2**28
 FRAME_COST: Final = 256
 """Bytes that a frame under way counts for beyond its own."""
 
+
 @dataclass(frozen=True, slots=True)
 class ChannelStatistics:
     """What a channel has counted.

@@ -51,9 +51,7 @@ def _host_of(task: asyncio.Task[Any]) -> Host | None:
 def open_tasks(tasks: Iterable[asyncio.Task[Any]], but: Iterable[asyncio.Task[Any]] = ()) -> dict[Any, str]:
     """Return those of some tasks that are not done, each with a text."""
     others = set(but)
-    return {
-        task: f"task {describe_task(task).strip()}" for task in tasks if task not in others and not task.done()
-    }
+    return {task: f"task {describe_task(task).strip()}" for task in tasks if task not in others and not task.done()}
 
 
 def open_sockets(stacks: Mapping[Driver, str]) -> dict[Any, str]:

@@ -92,9 +92,7 @@ class _Places:
                 del looked[name]
                 self._names.pop(name, None)
         self._look_at("__main__")  # a notebook's cells go on adding names
-        return [
-            (modules[name].__dict__, key) for name, keys in self._names.items() if name in modules for key in keys
-        ]
+        return [(modules[name].__dict__, key) for name, keys in self._names.items() if name in modules for key in keys]
 
     def _look_at(self, name: str) -> None:
         module = sys.modules.get(name)

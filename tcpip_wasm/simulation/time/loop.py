@@ -154,9 +154,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         limit: may be changed while the loop runs.
     """
 
-    def __init__(
-        self, *, limit: float | None = None, real_limit: float = REAL_LIMIT, collect: bool = False
-    ) -> None:
+    def __init__(self, *, limit: float | None = None, real_limit: float = REAL_LIMIT, collect: bool = False) -> None:
         self.numbers: itertools.count[int] = itertools.count(1)
         self._now = 0
         self.limit = limit

@@ -140,9 +140,7 @@ class TcpServer(asyncio.AbstractServer):
             self._driver.wake()
             _log.debug("port %d: connection refused by the program", self.port)
             return
-        transport = TcpTransport(
-            self._driver, value, protocol, endpoints=payload, scope_name=self._scope_name
-        )
+        transport = TcpTransport(self._driver, value, protocol, endpoints=payload, scope_name=self._scope_name)
         self._connections[transport] = None
         transport.on_lost = self._lost
         if self.keep_alive:

@@ -484,9 +484,7 @@ class TcpTransport(_FlowControlMixin):
             self._core.tcp_close(self._handle)
         self._drop_buffers()
         if self.connected is not None and not self.connected.done():
-            self.connected.set_exception(
-                error or network_error(errno.ECONNABORTED, "closed before it was open")
-            )
+            self.connected.set_exception(error or network_error(errno.ECONNABORTED, "closed before it was open"))
         else:
             self._loop.call_soon(self._tell_lost, error)
 

@@ -107,14 +107,10 @@ class UdpOpener:
         except NetworkError as error:
             raise self._endpoints.explained(error, record) from None
 
-    def socket(
-        self, host: Any, port: int | None, remote: Any, options: dict[int, int], share: int = 0
-    ) -> UdpSocket:
+    def socket(self, host: Any, port: int | None, remote: Any, options: dict[int, int], share: int = 0) -> UdpSocket:
         """See `NetworkStack.open_udp`."""
         handle, _ = self._open((host, 0 if port is None else port), remote, abi.FAMILY_ANY, options, share)
-        return UdpSocket(
-            self._driver, handle, endpoints=self._endpoints, resolve=self._resolve, look_up=self._look_up
-        )
+        return UdpSocket(self._driver, handle, endpoints=self._endpoints, resolve=self._resolve, look_up=self._look_up)
 
     async def endpoint(
         self,

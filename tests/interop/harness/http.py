@@ -66,9 +66,7 @@ async def download(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, p
     if status.split(" ", 2)[1] != "200":
         raise ValueError(f"the server answered {status!r}")
     lengths = [
-        value
-        for name, _, value in (field.partition(":") for field in fields)
-        if name.lower() == "content-length"
+        value for name, _, value in (field.partition(":") for field in fields) if name.lower() == "content-length"
     ]
     digest, length = hashlib.sha256(), 0
     while piece := await reader.read(_PIECE):

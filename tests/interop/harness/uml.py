@@ -80,9 +80,7 @@ class Guest:
 
 
 @asynccontextmanager
-async def user_mode_linux(
-    script: str, *, addresses: Sequence[str], netem: str | None = None
-) -> AsyncIterator[Guest]:
+async def user_mode_linux(script: str, *, addresses: Sequence[str], netem: str | None = None) -> AsyncIterator[Guest]:
     """Start a guest, wait until its network device is up, and end it with the context.
 
     Args:
@@ -176,10 +174,7 @@ def _init(script: str, addresses: Sequence[str], netem: str | None) -> str:
         'modules="/usr/lib/uml/modules/$(uname -r)"',
         f'for each in {" ".join(_MODULES)}; do busybox insmod "$modules/$each"; done',
         "ip link set lo up",
-        *(
-            f"ip address add {address} dev vec0" + (" nodad" if ":" in address else "")
-            for address in addresses
-        ),
+        *(f"ip address add {address} dev vec0" + (" nodad" if ":" in address else "") for address in addresses),
     ]
     if netem is not None:
         # The limit is in packets: the default of 1000 would drop more than the rule asks for.

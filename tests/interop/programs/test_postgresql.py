@@ -227,7 +227,9 @@ def _pg8000_schema(connection: Any) -> None:
     connection.run("START TRANSACTION")
     ((customer,),) = connection.run(
         "INSERT INTO shop.customers (name, since, data) VALUES (:name, :since, :data) RETURNING id",
-        name="Ænne", since=since, data='{"a": [1, 2]}',
+        name="Ænne",
+        since=since,
+        data='{"a": [1, 2]}',
     )
     order = connection.prepare(
         "INSERT INTO shop.orders (customer, amount, lines, picture) VALUES (:customer, :amount, :lines, :picture)"

@@ -278,25 +278,41 @@ class Core:
     def _refuse(self, *_: float) -> int:
         raise self._instance.death or self._closed or StackClosedError(errno.ECONNABORTED, "the stack was closed")
 
-    def _call(self, name: str, *arguments: float, detail: str = "", accept: int = 0) -> int:
-        """Make a call of the ABI as of now, and raise what its error code means, unless that one is accepted."""
-        if self.clock() >= self.stale and self._closed is None and self._instance.death is None:
-            self.advance()
-        return self._call_at_once(name, *arguments, detail=detail, accept=accept)
+    def _call(
+        self,
+        name: str,
+        *arguments: float,
+        detail: str | Callable[[], str] = "",
+        accept: int = 0,
+        current: bool = True,
+    ) -> int:
+        """Make a call of the ABI.
 
-    def _call_at_once(self, name: str, *arguments: float, detail: str = "", accept: int = 0) -> int:
-        """Make a call that looks at nothing that timers change, or brings the time itself."""
+        Args:
+            name: the export's, without its prefix.
+            *arguments: as its signature has them.
+            detail: what the call is about, for its error; a function where formatting costs something.
+            accept: an error code that is returned and not raised.
+            current: whether timers that are due run before. False for calls that read nothing that timers change, or
+                have the time among their arguments.
+
+        Raises:
+            OSError: what the error code means.
+            StackError: the stack is closed, or its module trapped now or before.
+        """
         instance = self._instance
         if instance.death is not None:
             raise instance.death
         if self._closed is not None:
             raise self._closed
+        if current and self.clock() >= self.stale:
+            self.advance()
         try:
             result = instance.calls[name](*arguments)
         except Trap as error:
             raise self._die(error) from error
         if result < 0 and result != accept:
-            raise error_for(result, detail)
+            raise error_for(result, detail if isinstance(detail, str) else detail())
         return result
 
     def _put_scratch(self, data: bytes) -> None:
@@ -324,7 +340,7 @@ class Core:
 
     def counted(self) -> Statistics:
         """Return what the stack had counted at its latest poll or call. This runs no timer: nothing changes."""
-        self._call_at_once("statistics")
+        self._call("statistics", current=False)
         return self._figures()
 
     def _figures(self) -> Statistics:
@@ -392,7 +408,9 @@ class Core:
             OSError: ``ENETUNREACH``, ``EADDRNOTAVAIL``, ``EADDRINUSE`` or ``ENOBUFS``.
         """
         self._put_scratch(abi.CONNECT_ADDRESSES.pack(remote.packed, local.packed if local is not None else b""))
-        return self._call("tcp_connect", remote.version, port, local_port, scope, detail=f"connect to {remote}:{port}")
+        return self._call(
+            "tcp_connect", remote.version, port, local_port, scope, detail=lambda: f"connect to {remote}:{port}"
+        )
 
     def tcp_listen(self, local: Address | None, port: int, backlog: int, *, scope: int = 0, share: int = 0) -> int:
         """Listen, and return the listener's handle. Each connection is an ACCEPTED event.
@@ -466,7 +484,7 @@ class Core:
             length: how many, of those that events have told of.
             now: the time, in seconds, if the news may leave at once, see `sent_at_once`; 0 leaves it to `poll`.
         """
-        self._call_at_once("tcp_received", now, handle, length)
+        self._call("tcp_received", now, handle, length, current=False)
         self.sent_at_once = self._instance.words[self._sent]
         if self.sent_at_once:
             self.soon = False

@@ -137,7 +137,10 @@ class RoutingTable:
             OSError: ``ENETUNREACH``.
         """
         interfaces = self._interfaces()
-        if all(interface._dead_end is None for interface in interfaces):
+        for interface in interfaces:  # every connect passes here
+            if interface._dead_end is not None:
+                break
+        else:
             return
         if any(remote == address.ip for interface in interfaces for address in interface.addresses):
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final, cast
 
 from tcpip_wasm.arguments import check_port
@@ -79,9 +80,10 @@ class Lookup:
             TypeError: neither text nor an address.
             MalformedHostError: the scope is no interface of this host.
         """
+        address: Address
         if isinstance(host, str):
             try:
-                address: Address = ipaddress.ip_address(host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host)
+                address = _parsed(host)
             except ValueError:
                 return None
         elif isinstance(host, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
@@ -301,6 +303,16 @@ class Lookup:
         if address.is_loopback:
             return "localhost"
         return (await self.resolver.names(address))[0]
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Address:
+    """Return the address of a text, with or without brackets. Programs connect to the same few addresses many times.
+
+    Raises:
+        ValueError: it is none. Nothing is kept then, so that a long text does not stay in memory.
+    """
+    return ipaddress.ip_address(text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text)
 
 
 def reachable(address: Address) -> Address:

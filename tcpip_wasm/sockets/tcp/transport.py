@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import Any, Final, cast
 
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import abi, decode_endpoint, error_for
+from tcpip_wasm.engine import Address, abi, decode_endpoint, error_for
 from tcpip_wasm.errors import NetworkError, StackClosedError, StackError, network_error
 from tcpip_wasm.sockets.payload import CHUNK, HIGH_WATER, chunks, flat, water_marks
 from tcpip_wasm.sockets.tcp.stream_handlers import expect_the_end
@@ -66,7 +66,7 @@ class TcpTransport(_FlowControlMixin):
         handle: the connection's handle; this object answers for it from now on.
         protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
         endpoints: local and remote address as the ABI tells them, or empty until CONNECTED tells.
-        peer: whom the connection is to, for errors before CONNECTED.
+        remote: address and port of the peer, for errors before CONNECTED.
         scope_name: turns the handle of an interface into its name, for link-local addresses.
         extra: further answers of `get_extra_info`.
 
@@ -92,7 +92,7 @@ class TcpTransport(_FlowControlMixin):
         protocol: asyncio.BaseProtocol,
         *,
         endpoints: bytes = b"",
-        peer: str = "",
+        remote: tuple[Address, int] | None = None,
         scope_name: Any = None,
         extra: dict[str, Any] | None = None,
     ) -> None:
@@ -102,7 +102,7 @@ class TcpTransport(_FlowControlMixin):
         self._loop = driver.loop
         self._handle = handle
         self._endpoints = endpoints
-        self._peer = peer
+        self._remote = remote
         self._scope_name = scope_name
         self._waiting: deque[bytes | memoryview] = deque()  # to be sent, once the core has room
         self._waiting_size = 0
@@ -173,7 +173,9 @@ class TcpTransport(_FlowControlMixin):
 
     def _what(self) -> str:
         peer = self.get_extra_info("peername")
-        return f"connection with {peer[0]} port {peer[1]}" if peer else f"connect to {self._peer}"
+        if peer:
+            return f"connection with {peer[0]} port {peer[1]}"
+        return f"connect to {self._remote[0]} port {self._remote[1]}" if self._remote else "connection"
 
     def _begin(self) -> None:
         """The connection is open: its protocol hears `connection_made`."""

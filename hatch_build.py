@@ -1,7 +1,7 @@
-"""Hooks of the package's build: the module in the wheel, and the description in its metadata.
+"""Build hooks of the package: the module in the wheel, and the description in its metadata.
 
-`ModuleBuildHook` builds `tcpip_wasm/lwip.wasm` where it is missing or stale; `wasm/Makefile` knows how. `ReadmeHook`
-makes the long description of README.md, of which the relative links lead nowhere on a page of a package index.
+`ModuleBuildHook` builds `tcpip_wasm/lwip.wasm` by `wasm/Makefile` if it is missing or stale. `ReadmeHook` makes the
+long description from README.md, without the relative links, which do not work on a page of a package index.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 MODULE = "tcpip_wasm/lwip.wasm"
-# A make that calls this build must not lend its options and job server to ours.
+# Variables by which a calling make would pass its options and job server to the make started here.
 CALLING_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
 
 
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|`[^`]*`)+)\]\((?!https?://|mailto:)([^)\s]+)\)")
-"""A link of Markdown that is not absolute: its text and its target."""
+"""A relative link in Markdown: its text and its target."""
 
 REPOSITORY = ("repository", "source", "homepage")
-"""Names of the project's URLs, in small letters, under which its files may be; the first that is there is taken."""
+"""Names of the project's URLs, in lower case, that may be its repository; the first one that exists is used."""
 
 
 class ReadmeHook(MetadataHookInterface):
-    """Runs when the project's metadata is read."""
+    """Adds the description; hatchling runs it when it reads the project's metadata."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Add the description."""
@@ -43,11 +43,11 @@ class ReadmeHook(MetadataHookInterface):
 def describe(readme: str, base: str | None) -> str:
     """Return README.md as the description of a package.
 
-    Comments are left out. Links to files become absolute; where the project has no URL of its own, and for links within
-    the page, of which an index does not keep the anchors, their text alone is left.
+    Comments are removed. Links to files become absolute. Without a URL of the repository, links are replaced by their
+    text; so are links within the page, because a package index does not keep their anchors.
 
     Args:
-        readme: its text.
+        readme: the text of README.md.
         base: URL of the repository, such as ``https://example.org/owner/name``; or None.
     """
 
@@ -59,27 +59,32 @@ def describe(readme: str, base: str | None) -> str:
 
 
 class ModuleBuildHook(BuildHookInterface[Any]):
-    """Runs before a wheel, an editable one too, is put together."""
+    """Builds the module; hatchling runs it before it builds a wheel, also an editable one."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build the module and name it as part of the wheel; ``version`` is hatchling's kind of build."""
+        """Build the module and add it to the wheel.
+
+        Args:
+            version: hatchling's kind of build, such as ``standard`` or ``editable``.
+            build_data: hatchling's description of the wheel, which is changed.
+        """
         build_module(Path(self.root))
         build_data["artifacts"].append(f"/{MODULE}")
 
 
 def build_module(root: Path) -> None:
-    """Bring the module up to date, with the toolchain of the Python that runs this.
+    """Build the module if it is missing or stale, with the toolchain that is installed for the running Python.
 
     Raises:
-        RuntimeError: there is no module and no make, or the build failed; its output says why.
+        RuntimeError: the module is missing and make is not installed, or the build failed.
     """
     make = shutil.which("make")
     if make is None:
         if (root / MODULE).is_file():
             return
-        raise RuntimeError(f"{MODULE} is not built, and building it takes GNU make, which is not installed")
+        raise RuntimeError(f"{MODULE} is not built, and building it needs GNU make, which is not installed")
     environment = {key: value for key, value in os.environ.items() if key not in CALLING_MAKE}
     command = [make, "--no-print-directory", "-C", str(root / "wasm"), f"PYTHON={sys.executable}"]
     run = subprocess.run(command, env=environment)
     if run.returncode:
-        raise RuntimeError(f"building {MODULE} failed; the lines above say why")
+        raise RuntimeError(f"building {MODULE} failed; see the output above")

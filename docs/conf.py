@@ -32,7 +32,7 @@ myst_heading_anchors = 3
 
 # --- Docstrings ----------------------------------------------------------------------------------------------
 
-# Single backquotes are names of Python where they resolve, and literal text elsewhere.
+# Text in single backquotes is a link if it names a Python object, otherwise literal text.
 default_role = "py:obj"
 autoclass_content = "both"
 autodoc_member_order = "bysource"

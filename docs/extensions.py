@@ -1,4 +1,4 @@
-"""What the build of these pages adds to Sphinx: links out of docs/, and tables of names in docstrings."""
+"""Extensions of Sphinx for these pages: links to files outside of docs/, and the layout of docstrings."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|`[^`]*`)+)\]\((?!https?://|mailto:|#)([^
 """A relative link of Markdown: its text and its target."""
 
 REPOSITORY = ("repository", "source", "homepage")
-"""Names of the project's URLs under which its files may be, as in hatch_build.py."""
-
+"""Names of the project's URLs that may be its repository, as in hatch_build.py."""
 
 PLURAL = re.compile(r"(?<![\w`])(`+)[^`\s][^`]*\1(?=\w)")
-"""A name in backquotes of which the plural's letter follows."""
+"""A name in backquotes, followed by the letter of a plural."""
 
 PAGE = re.compile(r"\bdocs/([\w/-]+)\.md\b")
 """The path of a page."""
 
 PARAGRAPH = re.compile(r"(?!:|\.\. |- |\* )\S.*(?<!::)$")
-"""A line that is not indented, and neither a field, a directive, an item of a list nor the introduction of a block."""
+"""A line that is not indented, and is neither a field, a directive, a list item nor the introduction of a block."""
 
 ENTRY = re.compile(r"\s*\*{0,2}[\w.]+(, \*{0,2}[\w.]+)*( \([^)]*\))?:")
 """The beginning of an entry in a section of a docstring: names, and a colon."""
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register what follows; Sphinx calls it."""
+    """Register the handlers of this module; Sphinx calls it."""
     app.connect("source-read", resolve_repository_links)
-    # Napoleon, in between, turns sections such as ``Args:`` into fields.
+    # Napoleon has priority 500: it converts sections such as ``Args:`` into fields.
     app.connect("autodoc-process-docstring", indent_continuations, priority=400)
     app.connect("autodoc-process-docstring", keep_columns, priority=600)
     app.connect("doctree-resolved", keep_markers)
@@ -49,17 +48,17 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def repository_url() -> str | None:
-    """Return the URL of the project's repository; None as long as pyproject.toml names none."""
+    """Return the URL of the project's repository; None if pyproject.toml names none."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     urls = {name.lower(): url for name, url in project.get("urls", {}).items()}
     return next((urls[name].rstrip("/") for name in REPOSITORY if name in urls), None)
 
 
 def resolve_repository_links(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Replace links to files of the repository that are no pages.
+    """Replace links to files of the repository that are not pages.
 
-    They work where the pages are read in the repository. Outside of it they become absolute; as long as the project has
-    no public address, the text and the file's path are left.
+    Relative links work only inside the repository. They become absolute; while the project has no public address, they
+    are replaced by their text and the file's path.
     """
     folder, base = Path(app.srcdir, docname).parent, repository_url()
 
@@ -77,10 +76,10 @@ def resolve_repository_links(app: Sphinx, docname: str, source: list[str]) -> No
 
 
 def keep_columns(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Make a literal block of what is indented behind a paragraph: tables of names, drawings.
+    """Convert indented text after a paragraph into a literal block: tables of names, drawings.
 
-    Also separates a plural's letter from the name in backquotes before it, as reStructuredText asks for, and makes
-    links of the pages that a docstring names.
+    Also separates a plural's letter from the name in backquotes before it, as reStructuredText requires, and converts
+    the paths of pages into links.
     """
     kept: list[str] = []
     for number, line in enumerate(lines):
@@ -92,9 +91,9 @@ def keep_columns(app: Sphinx, what: str, name: str, obj: object, options: object
 
 
 def indent_continuations(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Indent the second and further lines of an entry, which many docstrings here do not.
+    """Indent the continuation lines of an entry, which many docstrings of this package do not indent.
 
-    Napoleon takes a line of a section that is indented like its entries for another entry.
+    Napoleon parses a line of a section with the indentation of an entry as another entry.
     """
     section = False
     for number, line in enumerate(lines):
@@ -108,7 +107,7 @@ def indent_continuations(app: Sphinx, what: str, name: str, obj: object, options
 
 
 def keep_markers(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Replace what Sphinx's builder of Markdown does not know: ``*`` and ``/`` in signatures are abbreviations."""
+    """Replace nodes that the Markdown builder does not support: ``*`` and ``/`` in signatures are abbreviations."""
     if app.builder.name == "markdown":
         for node in list(doctree.findall(nodes.abbreviation)):
             node.replace_self(nodes.Text(node.astext()))
@@ -117,7 +116,7 @@ def keep_markers(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 def resolve_by_last_part(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.Element
 ) -> nodes.Node | None:
-    """Resolve a name in a docstring that another page documents, where only one public object has it."""
+    """Resolve a name in a docstring that is the last part of exactly one public object's name."""
     if node.get("refdomain") != "py" or not app.builder:
         return None
     domain = env.domains.python_domain

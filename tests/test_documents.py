@@ -147,6 +147,30 @@ def test_pages_that_files_name_are_there() -> None:
     assert {page for page in named if not (ROOT / page).is_file()} == {"docs/x.md"}  # a sample in test_wheel.py
 
 
+SPAN: Final = re.compile(r"(?<!`)`([\w./-]+)`(?!`)")
+"""A code span without spaces: a path, or a name."""
+
+SOURCE: Final = re.compile(r"[\w./-]+\.(?:py|c|h|toml|md)")
+FOLDERS: Final = ["tcpip_wasm", "wasm", "tests", "benchmarks", "examples", "third_party", "docs", "js"]
+TOPS: Final = [ROOT, ROOT / "tcpip_wasm", ROOT / "wasm" / "src", ROOT / "wasm" / "include"]
+"""Folders that a path on a page may be relative to."""
+
+CREATED: Final = {"greet.py", "test_store.py", "tcpip_wasm/lwip.wasm"}
+"""Files that a reader or a build creates."""
+
+
+def names_a_file(span: str) -> bool:
+    """Whether a code span is the path of a source file, or of a file or folder in a folder of the repository."""
+    return SOURCE.fullmatch(span) is not None or (span.split("/")[0] in FOLDERS and "/" in span)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.stem)
+def test_files_that_pages_name_are_there(document: Path) -> None:
+    prose = re.sub(r"^ *```.*?^ *```$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    named = {span for span in SPAN.findall(prose) if names_a_file(span)} - CREATED
+    assert {span for span in named if not any((top / span).exists() for top in TOPS)} == set()
+
+
 def test_sources_name_the_pages_that_explain_them() -> None:
     pages = {path.relative_to(ROOT).as_posix() for path in (DOCS / "explanation").glob("*.md")}
     assert pages - pages_named_in(SOURCES) == {"docs/explanation/index.md"}

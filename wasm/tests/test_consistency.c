@@ -1,5 +1,5 @@
-/* Should a check of lwIP's fail that packets and writes lead to, the connection it is about is reset and counted, and the
-   others go on. No packet is known that gets there, so each test spoils the state first. */
+/* Should a check of lwIP's that depends on packets and writes fail, the connection it is about is reset and counted, and the
+   others go on. No packet is known to make one fail, so each test corrupts the state first. */
 #include "support.h"
 #include "abi/handles.h"
 #include "link/interface.h"
@@ -40,7 +40,7 @@ static void end(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-/* The spoiled connection is reset, for both sides, and the other one carries data both ways. */
+/* The corrupted connection is reset, for both sides, and the other one carries data both ways. */
 static void expect_reset(uint32_t failures) {
   host_poll();
   struct segment segment;
@@ -78,14 +78,14 @@ static void expect_reset(uint32_t failures) {
   end();
 }
 
-static void a_write_into_a_queue_that_is_not_there(void) {
+static void write_with_a_queue_length_but_no_queue(void) {
   begin();
   pcb_of(&spoiled)->snd_queuelen = 7;
   CHECK_EQUAL(tcp_put(spoiled.handle, stream, 100), ABI_ERROR_RESET);
   expect_reset(1);
 }
 
-static void a_write_into_a_queue_that_nobody_counted(void) {
+static void write_with_a_queue_of_length_zero(void) {
   begin();
   spoiled.window = 0;
   peer_send(&spoiled, ACK, NULL, 0);
@@ -96,7 +96,7 @@ static void a_write_into_a_queue_that_nobody_counted(void) {
   expect_reset(1);
 }
 
-static void room_in_a_segment_that_is_not_there(void) {
+static void room_in_a_missing_segment(void) {
   begin();
   pcb_of(&spoiled)->unsent_oversize = 100;
   CHECK_EQUAL(tcp_put(spoiled.handle, stream, 100), ABI_ERROR_RESET);
@@ -118,12 +118,12 @@ static void room_in_a_segment_by_reference(void) {
     part = part->next;
   }
   pcb->unsent_oversize = 4;
-  /* The same write goes on where the segment ends. */
+  /* The same write continues after the end of the segment. */
   CHECK_EQUAL(tcp_write(pcb, (const uint8_t *)part->payload + part->len, 200, 0), ERR_VAL);
   expect_reset(1);
 }
 
-static void acknowledged_data_that_nobody_counted(void) {
+static void acknowledged_data_missing_from_the_queue_length(void) {
   begin();
   CHECK_EQUAL(tcp_put(spoiled.handle, stream, 3000), 3000);
   host_poll();
@@ -135,7 +135,7 @@ static void acknowledged_data_that_nobody_counted(void) {
   expect_reset(2);
 }
 
-static void acknowledged_data_that_was_counted_twice(void) {
+static void acknowledged_data_counted_twice(void) {
   begin();
   CHECK_EQUAL(tcp_put(spoiled.handle, stream, 1000), 1000);
   host_poll();
@@ -145,7 +145,7 @@ static void acknowledged_data_that_was_counted_twice(void) {
   expect_reset(1);
 }
 
-static void early_data_beyond_the_window(void) {
+static void out_of_order_data_beyond_the_window(void) {
   begin();
   peer_send_at(&spoiled, ACK, 1000, stream + 1000, 1000);
   host_poll();
@@ -154,7 +154,7 @@ static void early_data_beyond_the_window(void) {
   expect_reset(1);
 }
 
-static void a_probe_beside_data_under_way(void) {
+static void window_probe_with_unacknowledged_data(void) {
   begin();
   CHECK_EQUAL(tcp_put(spoiled.handle, stream, 1000), 1000);
   host_poll();
@@ -164,7 +164,7 @@ static void a_probe_beside_data_under_way(void) {
   expect_reset(1);
 }
 
-static void a_segment_larger_than_any(void) {
+static void segment_larger_than_the_mss(void) {
   begin();
   struct tcp_pcb *pcb = pcb_of(&spoiled);
   pcb->snd_wnd = 100;
@@ -175,14 +175,14 @@ static void a_segment_larger_than_any(void) {
   expect_reset(1);
 }
 
-static void data_that_was_never_summed(void) {
+static void data_without_a_checksum(void) {
   begin();
   CHECK_EQUAL(tcp_put(spoiled.handle, stream, 1000), 1000);
   pcb_of(&spoiled)->unsent->flags &= (uint8_t)~TF_SEG_DATA_CHECKSUMMED;
   expect_reset(1);
 }
 
-static void a_handshake_without_its_segment(void) {
+static void handshake_without_its_segment(void) {
   begin();
   CHECK_EQUAL(abi_tcp_abort(spoiled.handle), 0);
   host_poll();
@@ -200,7 +200,7 @@ static void a_handshake_without_its_segment(void) {
   expect_reset(1);
 }
 
-static void one_that_the_host_has_closed(void) {
+static void closed_handle_of_a_corrupted_connection(void) {
   begin();
   CHECK_EQUAL(tcp_put(spoiled.handle, stream, 1000), 1000);
   host_poll();
@@ -220,7 +220,7 @@ static void one_that_the_host_has_closed(void) {
   end();
 }
 
-static void several_at_once(void) {
+static void several_connections_in_one_poll(void) {
   begin();
   struct peer more[6];
   for (uint16_t i = 0; i < 6; i++) {
@@ -242,8 +242,8 @@ static void several_at_once(void) {
   expect_reset(1);
 }
 
-/* A chain of several packets, which no caller makes: it is refused, and the stack goes on. */
-static void packets_in_a_chain(void) {
+/* A chain of several packets, which no caller makes: it is refused, and the stack continues. */
+static void chains_of_packets_are_refused(void) {
   begin();
   int32_t tap = interface_open(ABI_KIND_TAP, 1500);
   static const uint8_t own[] = {192, 0, 2, 1};
@@ -264,19 +264,19 @@ static void packets_in_a_chain(void) {
 
 int main(void) {
   host_start();
-  RUN(a_write_into_a_queue_that_is_not_there);
-  RUN(a_write_into_a_queue_that_nobody_counted);
-  RUN(room_in_a_segment_that_is_not_there);
+  RUN(write_with_a_queue_length_but_no_queue);
+  RUN(write_with_a_queue_of_length_zero);
+  RUN(room_in_a_missing_segment);
   RUN(room_in_a_segment_by_reference);
-  RUN(acknowledged_data_that_nobody_counted);
-  RUN(acknowledged_data_that_was_counted_twice);
-  RUN(early_data_beyond_the_window);
-  RUN(a_probe_beside_data_under_way);
-  RUN(a_segment_larger_than_any);
-  RUN(data_that_was_never_summed);
-  RUN(a_handshake_without_its_segment);
-  RUN(one_that_the_host_has_closed);
-  RUN(several_at_once);
-  RUN(packets_in_a_chain);
+  RUN(acknowledged_data_missing_from_the_queue_length);
+  RUN(acknowledged_data_counted_twice);
+  RUN(out_of_order_data_beyond_the_window);
+  RUN(window_probe_with_unacknowledged_data);
+  RUN(segment_larger_than_the_mss);
+  RUN(data_without_a_checksum);
+  RUN(handshake_without_its_segment);
+  RUN(closed_handle_of_a_corrupted_connection);
+  RUN(several_connections_in_one_poll);
+  RUN(chains_of_packets_are_refused);
   return 0;
 }

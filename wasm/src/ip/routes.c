@@ -1,7 +1,7 @@
-/* The routing table, of IPv4 and IPv6 alike: where a packet goes next. Networks that an interface has an address in are
-   implied and stand in no table; where neither knows, lwIP's own ways apply (a default gateway that DHCP set, a router
-   that was advertised). An IPv4 address is kept as the IPv6 address it is mapped to (RFC 4291, section 2.5.5.2), so that
-   there is one table and one comparison. */
+/* The routing table, for IPv4 and IPv6: the next hop of a packet. Networks in which an interface has an address are implied and
+   not in the table; where there is no route, lwIP's own rules apply (a default gateway from DHCP, an advertised router). An
+   IPv4 address is stored as IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2), so that there is one table and one
+   comparison. */
 #include "ip/routes.h"
 
 #include "abi.h"
@@ -78,7 +78,7 @@ static int connected(const struct interface *interface, const uint8_t *key) {
       longest = interface->prefixes[i];
     }
   }
-  for (int i = 0; i < LWIP_ND6_NUM_PREFIXES; i++) { /* RFC 4861, section 6.3.4: what routers say is on the link */
+  for (int i = 0; i < LWIP_ND6_NUM_PREFIXES; i++) { /* RFC 4861, section 6.3.4: advertised prefixes are on the link */
     if (prefix_list[i].netif == netif && prefix_list[i].invalidation_timer > 0 && longest < LINK_PREFIX &&
         within(key, (const uint8_t *)prefix_list[i].prefix.addr, LINK_PREFIX)) {
       longest = LINK_PREFIX;
@@ -158,7 +158,7 @@ void tw_routes_forget(const struct interface *interface) {
   }
 }
 
-/* Reads a network of so many bits from scratch, and what comes after it there. */
+/* Reads a network with its prefix length from scratch; the fields after it follow there. */
 static bool read_route(struct route *route, int32_t family, int32_t prefix) {
   bool four = family == ABI_FAMILY_IPV4;
   if ((!four && family != ABI_FAMILY_IPV6) || prefix < 0 || prefix > (four ? 32 : 128)) {

@@ -1,5 +1,5 @@
-/* Which sockets a datagram is for. One for this host goes to the socket that fits best; one for a group or a broadcast goes
-   to all that fit, as RFC 1112, section 7 has it, and so does what this host sends to a group that it is a member of. */
+/* The sockets that receive a datagram. One for this host goes to the socket that matches best; one for a group or a broadcast
+   goes to all that match, as in RFC 1112, section 7, and so does what this host sends to a group that it is a member of. */
 #include "udp/udp_receive.h"
 
 #include "abi.h"
@@ -24,7 +24,7 @@ struct looped {
   struct looped *next;
   struct pbuf *data;
   ip_addr_t source, destination;
-  int32_t interface; /* a handle: it may be gone by then */
+  int32_t interface; /* a handle: the interface may have been removed by then */
   uint16_t from, to;
 };
 
@@ -37,7 +37,7 @@ static bool is_for_all(const struct datagram_ends *ends) {
   return ip_addr_ismulticast(ends->destination) || ip_addr_isbroadcast(ends->destination, ends->by);
 }
 
-/* How well a socket fits; 0 if it does not. Linux prefers in the same order: connected, own address, own family. */
+/* How well a socket matches; 0 if it does not. Linux prefers in the same order: connected, own address, own family. */
 static uint32_t rank(const struct udp_pcb *pcb, const struct datagram_ends *ends) {
   const ip_addr_t *own = &pcb->local_ip;
   uint32_t connected = 1;

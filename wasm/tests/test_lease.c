@@ -447,7 +447,7 @@ static void mutated_messages_do_not_break_the_client(void) {
       host_advance((int64_t)(random_next() % 2000) * 20 * MILLISECOND);
     }
     host_poll();
-    for (struct frame frame; (frame = frame_next()).length != 0;) { /* a forger who sees everything */
+    for (struct frame frame; (frame = frame_next()).length != 0;) { /* the forger sees each transaction identifier */
       if (frame.length > 300 && frame.bytes[23] == PROTOCOL_UDP) {
         transaction = get32(frame.bytes + 46);
       }

@@ -162,6 +162,7 @@ static bool is_ours4(const ip4_addr_t *address) {
   return false;
 }
 
+/* The checks of RFC 1812, section 5.2, in their order; each may end it, so that it is one function of over 60 lines. */
 static bool forward4(struct interface *from, const uint8_t *packet, uint32_t length) {
   uint32_t header, total;
   if (length < IP_HLEN || (header = (packet[0] & 15u) * 4) < IP_HLEN || (total = tw_read16(packet + 2)) < header ||

@@ -109,7 +109,7 @@ def hide_spans(text: str) -> str:
         r"(?<!`)(`+)(?!`)(?:(?!\n\s*\n).)+?(?<!`)\1(?!`)",
         r"(?<=\])\([^()\s]*\)",
         r"\b[a-z]+://\S+",
-        r"(?m)^[ ]{4,}\w+:(?=\s)",
+        r"(?m)^[ ]{4,}(?:\w+, )*\w+:(?=\s)",
     ):
         text = re.sub(pattern, lambda found: hide(found[0]), text, flags=re.DOTALL)
     return text

@@ -66,7 +66,7 @@ def test_prose_is_checked_at_its_line(path: str, text: str, line: int) -> None:
         ("a.py", 'user = "nobody"\nwrite(b"nobody is here")\n'),
         ("a.py", 'x = f"{nobody} is {turns:{piece}} here"\n'),
         ("a.py", '"""Use `nobody` and ``the turn``, :attr:`turns`, see `turns\n= 1`."""\n'),
-        ("a.py", '"""One.\n\n    Args:\n        turns: how many\n    """\n'),
+        ("a.py", '"""One.\n\n    Args:\n        turns: how many\n        piece, turn: what\n    """\n'),
         ("a.py", "# call turn(x), set turns=1, --turns, self.turn, turn_of, Turn[int]\n"),
         ("a.py", "def nobody() -> None: ...\n"),
         ("a.c", "int nobody(int turn) { return heard->sum; }\n"),
@@ -95,6 +95,8 @@ def test_identifiers_and_quotations_are_exempt(path: str, text: str) -> None:
         "the sum of numbers",
         "two decimal places",
         "a foreign key",
+        "ARP who has 10.0.0.1? tell 10.0.0.2",
+        "this needs a pbuf in one piece!",
         "after a grace period, by chance, with patience",
     ],
 )

@@ -43,7 +43,7 @@ static struct packet frame_of(const uint8_t *to, const uint8_t *from, uint16_t t
   return packet;
 }
 
-static void bring(int port, const struct packet *packet) { interface_receive(ports[port], packet->bytes, packet->length); }
+static void receive_at(int port, const struct packet *packet) { interface_receive(ports[port], packet->bytes, packet->length); }
 
 /* Takes the frames that a port has queued, without those that the stack itself sends; each must equal the packet. */
 static uint32_t taken_from(int port, const struct packet *packet) {
@@ -66,7 +66,7 @@ static uint32_t taken_from(int port, const struct packet *packet) {
 
 /* Receives one frame at the first port; returns the ports that forward it, one bit each. */
 static uint32_t ports_that_forward(int port, const struct packet *packet) {
-  bring(port, packet);
+  receive_at(port, packet);
   host_poll_once(0);
   uint32_t ways = 0;
   for (int i = 0; i < PORTS; i++) {
@@ -172,7 +172,7 @@ static void forged_addresses_do_not_displace_active_stations(void) {
   uint32_t before = tw_heap_used();
   for (uint32_t i = 0; i < 100000; i++) {
     struct packet forged = frame_of(station(1), station(1000000 + i), 0x88b5, 60);
-    bring(3, &forged);
+    receive_at(3, &forged);
     if (i % 2000 == 1999) {
       host_poll_once(SECOND);
       CHECK_EQUAL(taken_from(0, NULL), 2000);
@@ -208,7 +208,7 @@ static void a_full_port_does_not_block_others(void) {
   uint32_t sent = 0, lost;
   for (int round = 0; round < 4; round++) {
     for (int i = 0; i < 100; i++, sent++) {
-      bring(0, &packet);
+      receive_at(0, &packet);
     }
     host_poll_once(0);
     CHECK_EQUAL(taken_from(1, &packet), 100);
@@ -226,7 +226,7 @@ static void a_broadcast_storm_takes_several_polls(void) {
   struct packet packet = frame_of(BROADCAST, station(1), 0x88b5, 60);
   uint32_t polls = 0, copies = 0;
   for (int i = 0; i < 4000; i++) {
-    bring(0, &packet);
+    receive_at(0, &packet);
   }
   while (interface_words(ports[0])[ABI_BLOCK_RECEIVE_LENGTH] != 0) {
     host_poll_once(0);
@@ -244,8 +244,8 @@ static void ports_and_bridges_are_removed_under_traffic(void) {
   struct packet out = frame_of(station(2), station(1), 0x88b5, 60), back = frame_of(station(1), station(2), 0x88b5, 60);
   ports_that_forward(0, &out);
   ports_that_forward(1, &back);
-  bring(0, &out);
-  bring(1, &back);
+  receive_at(0, &out);
+  receive_at(1, &back);
   CHECK_EQUAL(abi_bridge_remove_port(bridge, ports[1]), 0);
   CHECK_EQUAL(abi_bridge_remove_port(bridge, ports[1]), ABI_ERROR_NOT_FOUND);
   host_poll_once(0);
@@ -259,7 +259,7 @@ static void ports_and_bridges_are_removed_under_traffic(void) {
   CHECK_EQUAL(abi_bridge_add_port(bridge, bridge), ABI_ERROR_BAD_HANDLE);
   CHECK_EQUAL(abi_bridge_add_port(ports[0], ports[1]), ABI_ERROR_BAD_HANDLE);
   CHECK_EQUAL(ports_that_forward(1, &back), 1);
-  bring(1, &back);
+  receive_at(1, &back);
   CHECK_EQUAL(abi_interface_remove(ports[0]), 0);
   host_poll_once(0); /* with a frame to the station that was behind it */
   ports[0] = interface_open(ABI_KIND_TAP, 1500);
@@ -267,7 +267,7 @@ static void ports_and_bridges_are_removed_under_traffic(void) {
   CHECK_EQUAL(abi_bridge_add_port(other, ports[0]), 0);
   CHECK_EQUAL(abi_bridge_add_port(bridge, ports[0]), ABI_ERROR_EXISTS);
   CHECK_EQUAL(abi_bridge_remove_port(bridge, ports[0]), ABI_ERROR_NOT_FOUND);
-  bring(1, &back);
+  receive_at(1, &back);
   CHECK_EQUAL(abi_interface_remove(bridge), 0); /* its ports stay, as tap interfaces */
   host_poll_once(0);
   CHECK_EQUAL(abi_bridge_learned(bridge), ABI_ERROR_BAD_HANDLE);
@@ -280,7 +280,7 @@ static void ports_and_bridges_are_removed_under_traffic(void) {
   close_bridge();
 }
 
-/* The stack sends through its bridge, to a learned station by one port; the ports have no addresses of their own. */
+/* The stack answers through its bridge with the MAC of the bridge, to a learned station by one port. */
 static void the_stack_sends_through_its_bridge(void) {
   open_bridge();
   host_fetch_frames(true);
@@ -290,7 +290,7 @@ static void the_stack_sends_through_its_bridge(void) {
   struct packet packet;
   packet_arp(&packet, 1, PEER_MAC, PEER4, HOST4);
   packet_ethernet(&packet, BROADCAST, 0x0806);
-  bring(2, &packet);
+  receive_at(2, &packet);
   host_poll();
   struct frame frame, answer = {0};
   uint32_t copies = 0;
@@ -307,7 +307,7 @@ static void the_stack_sends_through_its_bridge(void) {
   CHECK_EQUAL(copies, 3);
   packet_icmp_echo(&packet, ABI_FAMILY_IPV4, "hello", 5);
   packet_ethernet(&packet, BRIDGE_MAC, 0x0800);
-  bring(2, &packet);
+  receive_at(2, &packet);
   host_poll();
   frame = frame_next();
   CHECK(frame.length > 40 && frame.bytes[23] == PROTOCOL_ICMP && frame.bytes[34] == 0);

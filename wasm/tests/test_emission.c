@@ -41,7 +41,7 @@ static void send_flags(uint32_t flags) {
   deliver(&packet, four ? 0x0800 : 0x86dd);
 }
 
-/* Announces the peer's MAC, as its ARP reply would; each time another one. */
+/* Announces `peer_mac` to the stack, in an ARP request or a neighbour solicitation of the peer. */
 static void announce_neighbour(void) {
   static struct packet packet;
   if (family == ABI_FAMILY_IPV4) {
@@ -53,7 +53,7 @@ static void announce_neighbour(void) {
   }
 }
 
-/* The next segment of the stack, or flags 0; its link-layer header is right. */
+/* The next segment of the stack, or flags 0; checks its link-layer header. */
 static struct segment next_segment(bool check_mac) {
   struct frame frame;
   while ((frame = frame_next()).length != 0) {
@@ -107,7 +107,7 @@ static void forget_events(void) {
   }
 }
 
-/* Receives what the stack has sent, without one segment in `loss`. */
+/* Receives the segments of the stack, of which one in `loss` is lost at random, and acknowledges the stream. */
 static void receive_segments(uint32_t loss) {
   struct segment segment;
   while ((segment = next_segment(false)).flags != 0) {

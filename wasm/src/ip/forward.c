@@ -228,7 +228,7 @@ static bool forward4(struct interface *from, const uint8_t *packet, uint32_t len
 /* --- IPv6 ------------------------------------------------------------------------------------------------------- */
 
 /* RFC 4291, sections 2.5.2, 2.5.3 and 2.5.6. */
-static bool is_of_no_network(const ip6_addr_t *address) {
+static bool is_martian6(const ip6_addr_t *address) {
   return ip6_addr_isany(address) || ip6_addr_isloopback(address) || ip6_addr_islinklocal(address) ||
          ip6_addr_ismulticast(address);
 }
@@ -242,10 +242,10 @@ static bool forward6(struct interface *from, const uint8_t *packet, uint32_t len
   ip6_addr_t next;
   tw_address_read(&source, ABI_FAMILY_IPV6, packet + 8, 0);
   tw_address_read(&destination, ABI_FAMILY_IPV6, packet + 24, 0);
-  if (is_of_no_network(ip_2_ip6(&destination)) || tw_interface_owns(&destination)) {
+  if (is_martian6(ip_2_ip6(&destination)) || tw_interface_owns(&destination)) {
     return false;
   }
-  if (is_of_no_network(ip_2_ip6(&source)) || tw_interface_owns(&source)) {
+  if (is_martian6(ip_2_ip6(&source)) || tw_interface_owns(&source)) {
     return drop();
   }
   struct netif *netif = tw_route_find6(ip_2_ip6(&destination), &next);

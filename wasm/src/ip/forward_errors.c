@@ -25,7 +25,7 @@ enum {
 };
 
 /* RFC 1122, section 3.2.2; RFC 4443, section 2.4 (e): no errors about errors, nor about later fragments. */
-static bool deserves_answer(const uint8_t *packet, uint32_t length, bool four) {
+static bool may_cause_error(const uint8_t *packet, uint32_t length, bool four) {
   if (four) {
     uint32_t header = (packet[0] & 15u) * 4;
     bool first = ((packet[6] & 0x1f) | packet[7]) == 0;
@@ -77,7 +77,7 @@ void tw_forward_send_error(enum icmp_reason reason, const uint8_t *packet, uint3
       {{1, 0}, {1, 3}, {2, 0}, {3, 0}}, /* RFC 4443, sections 3.1 to 3.3 */
   };
   bool four = packet[0] >> 4 == 4;
-  if (!deserves_answer(packet, length, four) || !tw_icmp_may_send(reason == TOO_BIG ? ICMP_TOO_BIG : ICMP_ROUTER)) {
+  if (!may_cause_error(packet, length, four) || !tw_icmp_may_send(reason == TOO_BIG ? ICMP_TOO_BIG : ICMP_ROUTER)) {
     return;
   }
   uint32_t quoted = LWIP_MIN(length, four ? (uint32_t)MOST4 : (uint32_t)MOST6);

@@ -40,7 +40,7 @@ enum { NARROWINGS = 4 }; /* of one connection, to the MTU that every path of IPv
 /* Segments that are unacknowledged and too large were lost at the narrow link: they are divided and retransmitted, and new data
    is divided accordingly. Without memory for all of that the MSS stays, and segments that are too large leave in fragments: a
    segment may never be larger than the MSS. Returns how many segments there were. */
-static uint32_t narrow(struct tcp_pcb *pcb, uint16_t mss) {
+static uint32_t reduce_mss(struct tcp_pcb *pcb, uint16_t mss) {
   uint32_t segments = 0;
   if (pcb->mss <= mss) {
     return segments;
@@ -64,15 +64,15 @@ static uint32_t narrow(struct tcp_pcb *pcb, uint16_t mss) {
 uint32_t tw_path_mtu_follow(struct connection *connection) {
   uint16_t mss = connection->path_mss;
   connection->path_mss = 0;
-  return mss == 0 ? 0 : narrow(connection->pcb, mss);
+  return mss == 0 ? 0 : reduce_mss(connection->pcb, mss);
 }
 
 /* The flush divides the segments, so many at a time: there may be thousands of connections, each with a full queue. A path that
    becomes narrower byte by byte, as a peer may report, has the queue divided only a few times. */
-static void narrow_later(struct tcp_pcb *pcb, uint16_t mss) {
+static void reduce_mss_later(struct tcp_pcb *pcb, uint16_t mss) {
   struct connection *connection = tw_connection_of(pcb);
   if (connection == NULL) { /* not accepted yet: it has nothing to send */
-    narrow(pcb, mss);
+    reduce_mss(pcb, mss);
   } else if (pcb->mss > mss && (connection->path_mss == 0 || connection->path_mss > mss)) {
     if (connection->path_mss == 0 && ++connection->narrowings >= NARROWINGS) {
       mss = IP6_MIN_MTU_LENGTH - IP6_HLEN - TCP_HLEN;
@@ -92,7 +92,7 @@ int tw_path_mtu_accept(const struct pbuf *message, uint16_t mtu) {
   /* lwIP keeps it for the destination: larger packets leave in fragments, so that another connection would not be notified. */
   for (struct tcp_pcb *pcb = accepted ? tcp_active_pcbs : NULL; pcb != NULL; pcb = pcb->next) {
     if (ip_addr_eq(&pcb->remote_ip, &quote.remote)) {
-      narrow_later(pcb, (uint16_t)(mtu - IP6_HLEN - TCP_HLEN));
+      reduce_mss_later(pcb, (uint16_t)(mtu - IP6_HLEN - TCP_HLEN));
     }
   }
   return accepted;

@@ -57,7 +57,7 @@ static struct learned *set_of(struct bridge *table, uint64_t address) {
   return &table->entries[tw_random_keyed(&address, sizeof address) % SETS * WAYS];
 }
 
-static bool is_alive(const struct bridge *table, const struct learned *entry) {
+static bool is_unexpired(const struct bridge *table, const struct learned *entry) {
   return entry->port != NULL && seconds() - entry->seen < table->ageing;
 }
 
@@ -69,7 +69,7 @@ static void release(struct learned *entry) {
 /* Removes the addresses behind a port, or all that have expired. */
 static void forget(struct bridge *table, const struct interface *port) {
   for (struct learned *entry = table->entries; entry < table->entries + ABI_MAX_LEARNED; entry++) {
-    if (entry->port != NULL && (port == NULL ? !is_alive(table, entry) : entry->port == port)) {
+    if (entry->port != NULL && (port == NULL ? !is_unexpired(table, entry) : entry->port == port)) {
       release(entry);
     }
   }
@@ -79,7 +79,7 @@ static struct interface *find(struct bridge *table, const uint8_t *bytes) {
   uint64_t address = address_at(bytes);
   struct learned *set = set_of(table, address);
   for (int i = 0; i < WAYS; i++) {
-    if (set[i].address == address && is_alive(table, &set[i])) {
+    if (set[i].address == address && is_unexpired(table, &set[i])) {
       return set[i].port;
     }
   }
@@ -96,7 +96,7 @@ static void learn(struct bridge *table, struct interface *port, const uint8_t *b
       place = &set[i]; /* it may have moved */
       break;
     }
-    if (place == NULL && !is_alive(table, &set[i])) {
+    if (place == NULL && !is_unexpired(table, &set[i])) {
       place = &set[i];
     }
   }

@@ -34,7 +34,7 @@ static void release(struct pbuf *pbuf) {
   in_use--;
 }
 
-static struct pbuf *borrow(uint8_t *bytes, uint32_t length) {
+static struct pbuf *refer_to_record(uint8_t *bytes, uint32_t length) {
   struct in_place *frame = unused;
   if (frame != NULL) {
     unused = frame->next;
@@ -99,7 +99,7 @@ static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t 
     return;
   }
   if (verdict == FRAME_IN_PLACE) {
-    packet = borrow(frame, length);
+    packet = refer_to_record(frame, length);
   } else if ((packet = pbuf_alloc(PBUF_RAW, (u16_t)length, PBUF_RAM)) != NULL) {
     memcpy(packet->payload, frame, length);
   }

@@ -33,7 +33,7 @@ enum { CONNECTED = 4, EXACT = 2, MOST_LOOPED = 262144 /* bytes, each counted wit
 static struct looped *first_looped, **last_looped = &first_looped;
 static uint32_t looped_size;
 
-static bool is_for_all(const struct datagram_ends *ends) {
+static bool is_group_or_broadcast(const struct datagram_ends *ends) {
   return ip_addr_ismulticast(ends->destination) || ip_addr_isbroadcast(ends->destination, ends->by);
 }
 
@@ -104,7 +104,7 @@ struct udp_pcb *tw_udp_find(struct netif *by, uint16_t from, uint16_t to) {
 /* LWIP_HOOK_UDP_OTHERS: `first` is about to receive a datagram. Nothing keeps it, so that all may have the same one. */
 void tw_udp_pass_to_others(const struct udp_pcb *first, struct pbuf *data, struct netif *by, uint16_t from) {
   struct datagram_ends ends = current_ends(by, from, first->local_port);
-  if (!is_for_all(&ends)) {
+  if (!is_group_or_broadcast(&ends)) {
     return;
   }
   for (struct udp_pcb *pcb = udp_pcbs, *next; pcb != NULL; pcb = next) {
@@ -142,7 +142,8 @@ void tw_udp_loop(const struct udp_socket *socket, struct netif *by, const ip_add
   }
   struct datagram_ends ends = {.destination = &address, .by = by};
   uint32_t size = data->tot_len + sizeof(struct abi_datagram);
-  if ((socket->keeps_groups_off && ip_addr_ismulticast(&address)) || !is_for_all(&ends) || !is_member(by, &address)) {
+  if ((socket->keeps_groups_off && ip_addr_ismulticast(&address)) || !is_group_or_broadcast(&ends) ||
+      !is_member(by, &address)) {
     return;
   }
   struct looped *looped = looped_size + size <= MOST_LOOPED ? tw_heap_allocate(sizeof *looped) : NULL;

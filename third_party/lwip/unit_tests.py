@@ -128,9 +128,9 @@ def compare(found: dict[str, str], expected: dict[str, Any]) -> list[str]:
     """Return what differs from `unit_tests.toml`, a line each."""
     count = found.pop("")
     differs = {entry["test"]: entry for entry in expected["differs"]}
-    failed = {name: says for name, says in found.items() if says}
-    faults = [f"{name} failed: {says}" for name, says in failed.items() if name not in differs]
-    faults += [f"{name} is listed as failing by {differs[name]['patch']}, but passes" for name in differs.keys() - failed]
+    failed = {name: message for name, message in found.items() if message}
+    faults = [f"{name} failed: {message}" for name, message in failed.items() if name not in differs]
+    faults += [f"{name} passes, but should fail by {differs[name]['patch']}" for name in differs.keys() - failed]
     if count != str(expected["checks"]):
         faults.append(f"{count} checks ran, not {expected['checks']}")
     names = {path.name for path in fetch.patches(HERE)}

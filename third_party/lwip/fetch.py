@@ -53,7 +53,7 @@ class FetchError(Exception):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.toml` says."""
+    """The content of `manifest.toml`."""
 
     version: str
     debian_package: str

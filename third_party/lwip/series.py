@@ -55,7 +55,7 @@ SETTINGS = {
 
 
 class SeriesError(Exception):
-    """The series cannot be imported, exported or rebased; the message says why and what to do."""
+    """The series cannot be imported, exported or rebased; the message has the reason, and what to do."""
 
 
 @dataclass(frozen=True)

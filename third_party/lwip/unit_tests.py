@@ -113,11 +113,11 @@ def results(program: Path) -> dict[str, str]:
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     found: dict[str, str] = {}
     count = 0
-    for verdict, name, says in RESULT.findall(text):
+    for verdict, name, message in RESULT.findall(text):
         count += 1
         found.setdefault(name, "")
         if verdict != "ok":
-            found[name] = says
+            found[name] = message
     if run.returncode not in (0, 1) or f"1..{count}" not in text:
         raise UnitTestError(f"the tests ended with status {run.returncode} after {count} checks\n{run.stderr[-2000:]}")
     found[""] = str(count)

@@ -35,7 +35,7 @@ static bool was_sent(const struct quote *quote) {
   }
 }
 
-enum { NARROWINGS = 4 }; /* of one connection, to the MTU that every path of IPv6 has */
+enum { NARROWINGS = 4 }; /* reductions of one MSS, before it is that of the smallest MTU */
 
 /* Segments that are unacknowledged and too large were lost at the narrow link: they are divided and retransmitted, and new data
    is divided accordingly. Without memory for all of that the MSS stays, and segments that are too large leave in fragments: a

@@ -101,7 +101,7 @@ int32_t abi_interface_add(int32_t kind, int32_t mtu) {
   bool complete;
   if (kind == ABI_KIND_BRIDGE) {
     complete = tw_bridge_start(interface);
-    interface->block[ABI_BLOCK_RECEIVE_LENGTH] = ABI_RECEIVE_CAPACITY; /* written by neither side */
+    interface->block[ABI_BLOCK_RECEIVE_LENGTH] = ABI_RECEIVE_CAPACITY; /* full: the embedder must not write there */
   } else {
     interface->receive = tw_heap_allocate(ABI_RECEIVE_CAPACITY);
     interface->transmit = tw_heap_allocate(ABI_TRANSMIT_CAPACITY);

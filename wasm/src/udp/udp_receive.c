@@ -118,7 +118,7 @@ void tw_udp_pass_to_others(const struct udp_pcb *first, struct pbuf *data, struc
 
 void tw_udp_deliver(const struct udp_socket *socket, const struct pbuf *data, const ip_addr_t *source, uint16_t from,
                     const ip_addr_t *destination) {
-  if (!tw_events_have_room_beside(sizeof(struct abi_datagram) + data->tot_len)) { /* the same frame for very many */
+  if (!tw_events_have_room_beside(sizeof(struct abi_datagram) + data->tot_len)) { /* one frame, many receivers */
     lwip_stats.udp.drop++;
     return;
   }

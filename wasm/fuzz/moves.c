@@ -96,8 +96,8 @@ static uint32_t wrong_flags(void) {
   }
 }
 
-/* Segments of a peer whose SYN the stack has answered keep its initial sequence number: another SYN would begin another stream.
-   */
+/* Segments of a peer whose SYN the stack has answered keep its initial sequence number: another SYN would begin another
+   stream. */
 static void wrong_move(struct flow *flow) {
   uint32_t sequence = wrong_sequence(flow), flags = wrong_flags(), left = flow->stack_edge - sequence;
   uint32_t length = below(5) == 0 && left <= 60000 ? left

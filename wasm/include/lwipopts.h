@@ -9,8 +9,8 @@
 #define SYS_LIGHTWEIGHT_PROT 0 /* nothing interrupts a call, so that no critical section needs protection */
 #define LWIP_NETCONN 0 /* its API blocks a thread, of which there is none; calls and events take its place */
 #define LWIP_SOCKET 0 /* as LWIP_NETCONN: the embedder has the sockets */
-/* Our own timers (src/port/timers.c): they do not tick while no table has anything urgent, where lwIP's would tick without end.
-   */
+/* Our own timers (src/port/timers.c): they do not tick while no table has anything urgent, where lwIP's would tick
+   without end. */
 #define LWIP_TIMERS 1 /* without it, lwip_init would not start the timers by sys_timeouts_init */
 #define LWIP_TIMERS_CUSTOM 1 /* lwIP's own timer list is not compiled; its modules' tick functions are called one by one */
 /* Functions that lwIP requires of a port by name have our prefix, too. */

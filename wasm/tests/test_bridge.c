@@ -162,8 +162,8 @@ static void learned_addresses_expire(void) {
   close_bridge();
 }
 
-/* A hundred thousand forged addresses: memory stays bounded, active stations are not displaced, and new stations are learned.
-   */
+/* A hundred thousand forged addresses: memory stays bounded, active stations are not displaced, and new stations are
+   learned. */
 static void forged_addresses_do_not_displace_active_stations(void) {
   open_bridge();
   struct packet out = frame_of(station(2), station(1), 0x88b5, 60), back = frame_of(station(1), station(2), 0x88b5, 60);

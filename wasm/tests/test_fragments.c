@@ -1,5 +1,5 @@
-/* Reassembly: datagrams from fragments in any order, overlaps, contradictions, and floods of fragments that complete nothing.
-   */
+/* Reassembly: datagrams from fragments in any order, overlaps, contradictions, and floods of fragments that complete
+   nothing. */
 #include "support.h"
 #include "port/heap.h"
 

@@ -152,8 +152,8 @@ static void forged_errors_are_ignored(void) {
   close_interface();
 }
 
-/* An unconnected socket is not notified, because it does not know which datagram failed; the message does not count as forged.
-   */
+/* An unconnected socket is not notified, because it does not know which datagram failed; the message does not count as
+   forged. */
 static void unconnected_sockets_get_no_errors(void) {
   open_interface();
   int32_t socket = udp_socket_open(ABI_FAMILY_ANY, NULL, 53);

@@ -368,8 +368,8 @@ static void information_reports_the_connection(void) {
   close_interface();
 }
 
-/* RFC 5482: the connection ends when an acknowledgement is overdue by this time, and not before, whatever its retransmissions.
-   */
+/* RFC 5482: the connection ends when an acknowledgement is overdue by this time, and not before, whatever its
+   retransmissions. */
 static void user_timeout_ends_the_connection(void) {
   int32_t listener;
   for (int32_t seconds = 1; seconds <= 64; seconds *= 4) {

@@ -16,8 +16,7 @@
 enum {
   WAYS = 8,
   SETS = ABI_MAX_LEARNED / WAYS,
-  PORT_SHARE = ABI_MAX_LEARNED /
-      2, /* entries of one port: a flood of forged addresses leaves half of the table to the others */
+  PORT_SHARE = ABI_MAX_LEARNED / 2, /* entries of one port, so that a flood leaves half of the table to the others */
   DEFAULT_AGEING = 300,             /* seconds: IEEE 802.1D-2004, table 7-5 */
   VLAN_TAG = 4,
   COPIES_A_POLL = 8192, /* of all ports together: a poll stays short in a broadcast storm, too */

@@ -27,7 +27,7 @@ struct interface {
   uint8_t prefixes[LWIP_IPV6_NUM_ADDRESSES]; /* bits of the networks of its IPv6 addresses */
   struct bridge *table;                /* of a bridge */
   struct interface *bridge, *next_port; /* of its ports */
-  uint32_t learned, copies;             /* of a port: addresses behind it; bytes copied to others in this poll */
+  uint32_t learned, copies;             /* of a port: addresses behind it; copies made of its frames in this poll */
   /* autoconfiguration.c: whether the embedder is notified of its addresses, whether it acts as a router, and was solicited */
   bool watched, link_local_checked, router, solicited;
   struct known_address known[LWIP_IPV6_NUM_ADDRESSES];

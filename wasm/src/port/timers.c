@@ -1,5 +1,5 @@
-/* lwIP's timers. Its own tick without end; here a tick that could only age a table without an event does not wake the embedder:
-   it is made up for at the next poll, before anything else happens, without a difference outside. */
+/* lwIP's timers. In lwIP they tick without end; here a tick that could only age a table without an event does not wake the
+   embedder: it is made up for at the next poll, before anything else happens, with the same result. */
 #include "port/timers.h"
 
 #include "lwip_hooks.h"
@@ -359,8 +359,8 @@ static uint64_t slow_deadline(void) {
 double tw_timers_deadline(void) {
   uint32_t idle = tcp_exchanges() != tcp_exchanged || tw_tcp_reports_wait() ? 0 : tcp_idle_ticks;
   uint64_t earliest = LWIP_MIN(slow_deadline(), due(tcp_clock, idle));
-  /* Half a microsecond more, so that the embedder's clock, truncated to microseconds, is not before the deadline it was given.
-     */
+  /* Half a microsecond more, so that the embedder's clock, truncated to microseconds, is not before the deadline that was
+     returned. */
   return earliest == UINT64_MAX ? INFINITY : ((double)earliest + 0.5) / 1e6;
 }
 

@@ -145,8 +145,7 @@ struct peer {
 
 struct peer peer_new(int32_t interface, int32_t family, uint16_t port);
 void peer_option(struct peer *peer, const void *option, uint32_t length);
-void peer_send(struct peer *peer, uint32_t flags, const void *data,
-               uint32_t length); /* and advances the peer's sequence number */
+void peer_send(struct peer *peer, uint32_t flags, const void *data, uint32_t length); /* advances its sequence number */
 void peer_send_at(const struct peer *peer, uint32_t flags, int32_t offset, const void *data, uint32_t length);
 struct segment peer_expect(struct peer *peer, uint32_t flags); /* the next segment; records what it acknowledges and carries */
 struct segment peer_peek(const struct peer *peer); /* the next segment, flags 0 if there is none */

@@ -25,7 +25,7 @@ help:
 	@echo "make fuzz     peers and programs that play against a host under sanitizers: SECONDS=60 SEED=1 (wasm/fuzz/README.md)"
 	@echo "make bench    our figures beside asyncio over the kernel's loopback"
 	@echo "make wasm     build tcpip_wasm/lwip.wasm (make golden: and accept its new interface and SHA-256)"
-	@echo "make lint     ruff, clang-format, mypy, pyright, layers, generated and golden files"
+	@echo "make lint     ruff, clang-format, mypy, pyright, layers, banned words, generated and golden files"
 	@echo "make docs     the pages of docs/ and the reference as HTML and Markdown, in build/docs"
 	@echo "make lwip-tests   lwIP's own unit tests on the patched sources (needs gcc and check)"
 	@echo "make setup    what all of these need, and all examples; the demonstration needs less"
@@ -78,6 +78,7 @@ lint: setup
 	$(PYRIGHT)
 	$(PYRIGHT) --verifytypes tcpip_wasm --ignoreexternal >$(VENV)/verifytypes.txt || { cat $(VENV)/verifytypes.txt; exit 1; }
 	$(VENV)/bin/lint-imports
+	$(RUN) tests/packaging/banned_words.py
 	$(WASM) abi-check check
 
 # The pages, and beside each page the same as Markdown. A warning is an error, and nothing is downloaded.

@@ -1,10 +1,10 @@
 """Compares a built module with the golden files: imports, exports with their types, size, SHA-256.
 
-Owns the reading of the few sections of a WebAssembly binary that this takes, so that a build needs no
+Owns the parsing of the few sections of a WebAssembly binary that are compared, so that a build needs no
 WebAssembly runtime. Must not know what the functions do.
 
 Program: ``python check_module.py MODULE --golden FOLDER --toolchain NAME``. Imports, exports and size are
-always errors. The SHA-256 holds for one toolchain, the one that golden/sha256.txt names: with that one,
+always errors. The SHA-256 is valid for one toolchain, the one that golden/sha256.txt names: with that one,
 another SHA-256 is an error if ``--enforce-sha256`` is given and reported otherwise; with others it is only
 reported.
 """
@@ -47,7 +47,7 @@ class Reader:
     def take(self, length: int) -> bytes:
         self.position += length
         if self.position > len(self.data):
-            raise ValueError("the module is cut short")
+            raise ValueError("the module is truncated")
         return self.data[self.position - length : self.position]
 
     def number(self) -> int:
@@ -75,7 +75,7 @@ class Reader:
 
 @dataclass
 class Interface:
-    """What a module wants and offers, one line each."""
+    """The imports and exports of a module, one line each."""
 
     imports: list[str] = field(default_factory=list)
     exports: list[str] = field(default_factory=list)
@@ -119,7 +119,7 @@ def read_interface(data: bytes) -> Interface:
         elif identifier == EXPORT_SECTION:
             for _ in range(reader.number()):
                 name, kind, index = reader.text(), reader.byte(), reader.number()
-                # A global's type would take reading its initial value; its name is enough to notice it.
+                # A global's type stands before its initial value, which is not parsed: its name is compared.
                 description = spaces[kind][index] if spaces[kind] else ""
                 interface.exports.append(f"{KINDS[kind]} {name} {description}".rstrip())
     interface.imports.sort()
@@ -145,7 +145,7 @@ def difference(name: str, golden: str, actual: str) -> list[str]:
 
 
 def check(module: Path, golden: Path, *, toolchain: str, max_size: int, enforce_sha256: bool, write: bool) -> list[str]:
-    """Return what is wrong with the module, nothing if all is well; says on standard output what it found."""
+    """Return the differences as messages; print the figures of the module."""
     data = module.read_bytes()
     interface = read_interface(data)
     sha256 = hashlib.sha256(data).hexdigest()

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Of unequal length, since a path that slips into the module would move what follows it.
+# Of unequal length: a path in the module would move all bytes after it.
 FOLDERS = ("one", "another-place-with-a-longer-name")
 CALLING_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
 
@@ -26,7 +26,7 @@ def build(folder: Path) -> bytes:
     """Build in a copy below `folder` and return the module; raises CalledProcessError if that fails."""
     copy = folder / "checkout"
     shutil.copytree(ROOT / "wasm", copy / "wasm", ignore=shutil.ignore_patterns("build", "__pycache__"))
-    # With what has been fetched already: fetching is not what is compared here.
+    # With the fetched sources: only the build is compared.
     shutil.copytree(ROOT / "third_party", copy / "third_party", copy_function=shutil.copy2)
     environment = {key: value for key, value in os.environ.items() if key not in CALLING_MAKE}
     environment["ZIG_GLOBAL_CACHE_DIR"] = str(folder / "cache")
@@ -43,8 +43,8 @@ def main() -> int:
         except subprocess.CalledProcessError as error:
             print(error.stdout, "reproducible: a build failed", sep="\n", file=sys.stderr)
             return 1
-    sums = [hashlib.sha256(module).hexdigest() for module in modules]
-    print(f"reproducible: {sums[0]} and {sums[1]}")
+    digests = [hashlib.sha256(module).hexdigest() for module in modules]
+    print(f"reproducible: {digests[0]} and {digests[1]}")
     if modules[0] != modules[1]:
         print("two builds in different folders differ", file=sys.stderr)
         return 1

@@ -215,7 +215,7 @@ def changed(old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('reason = "bounded table; a bridge', 'reason = "another reason; a bridge'),
+        ('reason = "bounded table: a bridge', 'reason = "another reason; a bridge'),
         ('says = "an address with a port"', 'says = "anything else"'),
         ('"bytes of the frame, which follows"', '"length"'),
         ('["port", "u32"]', '["port", "u32", "0 to 65,535"]'),

@@ -122,7 +122,7 @@ def test_a_commit_becomes_a_patch_and_a_dropped_one_goes(tmp_path: Path, project
         ("Kind: fix\n", "", "the trailer Kind: is missing"),
         ("Upstream: fixed in 0123abcd", "Upstream: perhaps", "Upstream: perhaps is not"),
         ("Test: tests/one.c\n", "", "the trailer Test: is missing"),
-        ("Kind: fix", "Kind: size", "wants it at size/0001-odd.patch"),
+        ("Kind: fix", "Kind: size", "it belongs to size/0001-odd.patch"),
     ],
 )
 def test_wrong_trailers_are_named(tmp_path: Path, project: Path, release: Path, old: str, new: str, says: str) -> None:

@@ -144,7 +144,7 @@ def test_the_series_names_all_patches_and_no_others(project: Path) -> None:
         fetch.fetch(folder=project)
     add_patch(project, "02-left-out.patch", PLAIN_PATCH)
     (project / "patches" / "02-left-out.patch").unlink()
-    with pytest.raises(fetch.FetchError, match=r"what is not there: 02-left-out\.patch"):
+    with pytest.raises(fetch.FetchError, match=r"names missing files: 02-left-out\.patch"):
         fetch.fetch(folder=project)
 
 

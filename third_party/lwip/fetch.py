@@ -1,7 +1,7 @@
 """Fetches lwIP, checks every byte against the manifest, and applies our patches.
 
-Owns: where lwIP may come from, and the decision whether what came is right. The manifest has the last word
-whatever the source, so no source needs to be trusted. Must not know how the files are compiled.
+Owns: the sources of lwIP, and the verification of their files. Every file is compared with the manifest,
+so that no source needs to be trusted. Must not know how the files are compiled.
 
 Program: ``python fetch.py [--output FOLDER]``. Module: ``fetch(output)``. Standard library only, except that
 applying patches takes patch-ng, which is a build requirement.
@@ -48,12 +48,12 @@ Wanted = Callable[[str], bool]  # by its path below the release's top folder
 
 
 class FetchError(Exception):
-    """lwIP could not be had, or it is not the lwIP that the manifest names."""
+    """lwIP could not be obtained, or its files differ from the manifest."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.toml` says."""
+    """The content of `manifest.toml`."""
 
     version: str
     debian_package: str
@@ -93,11 +93,11 @@ class Manifest:
             if (actual := digest_of(files, folder)) != expected:
                 faults.append(f"different: {folder}/ (digest {actual}, the manifest says {expected})")
         if faults:
-            raise FetchError(f"this is not lwIP {self.version} as the manifest has it\n  " + "\n  ".join(faults))
+            raise FetchError(f"the files differ from the manifest of lwIP {self.version}\n  " + "\n  ".join(faults))
 
 
 def within(name: str, folder: str) -> bool:
-    """Say whether a file is C source in a folder or below."""
+    """Return whether a file is C source in a folder or below."""
     return name.startswith(f"{folder}/") and name.endswith((".c", ".h"))
 
 
@@ -123,7 +123,7 @@ def read_folder(folder: Path, wanted: Wanted) -> Files:
 def read_archive(data: bytes, wanted: Wanted) -> Files:
     """Read the wanted members of a zip or tar archive, whose one top folder is not part of their names.
 
-    Nothing is unpacked to disk, so that a hostile archive has no path or link to play with.
+    Nothing is unpacked to disk, so that paths and links of a hostile archive have no effect.
     """
     try:
         return {name: normalise(content()) for name, content in _members(data) if wanted(name)}
@@ -209,7 +209,7 @@ def _deb822_entries(text: str) -> Iterator[AptEntry]:
             "false",
         ):
             continue
-        # A key block in the field itself has no place on the one line we write; apt's default keys serve.
+        # A key block in the field itself does not fit the one-line format; apt's default keys are used.
         signed_by = fields.get("signed-by", "").strip()
         keyring = signed_by if signed_by and "\n" not in signed_by else None
         suites = fields.get("suites", "").split()
@@ -222,7 +222,7 @@ def from_debian(manifest: Manifest, wanted: Wanted) -> Files:
     """The source package's upstream tarball, through apt's ordinary client in private directories."""
     apt = shutil.which("apt-get")
     if apt is None:
-        raise FetchError("there is no apt-get here")
+        raise FetchError("apt-get is not installed")
     entries = apt_entries()
     if not entries:
         raise FetchError("the machine's source list has no entry of component main")
@@ -248,7 +248,7 @@ def _apt_source(apt: str, entry: AptEntry, manifest: Manifest, scratch: Path) ->
         "Dir::State": scratch / "state",
         "Dir::State::lists": scratch / "state/lists",
         "Dir::Cache": scratch / "cache",
-        # apt drops to a user of its own, who may not write here; we may not be allowed to drop at all.
+        # apt changes to a user of its own without write access to this folder, and may lack the permission to change.
         "APT::Sandbox::User": _user_name(),
         # By default apt reports success when an index could not be fetched.
         "APT::Update::Error-Mode": "any",
@@ -301,7 +301,7 @@ def obtain(manifest: Manifest, folders: bool = False) -> Files:
         folders: whether the folders that lwIP's unit tests need are wanted too.
 
     Raises:
-        FetchError: no source has them; the message tells of each what was wrong.
+        FetchError: no source has them; the message has the reason of each.
     """
     wanted = functools.partial(manifest.wants, folders=folders)
     if folder := os.environ.get(SOURCE_FOLDER_VARIABLE):
@@ -346,7 +346,7 @@ def apply_patch(patch: Path, root: Path) -> None:
     logger.propagate, propagate = False, logger.propagate
     try:
         parsed = patch_ng.fromfile(str(patch))
-        # For git's own format patch-ng removes the leading folder while it parses.
+        # For git's format patch-ng removes the leading folder while it parses.
         strip = 0 if parsed and parsed.type in (patch_ng.GIT, patch_ng.HG) else 1
         applied = bool(parsed) and parsed.apply(strip=strip, root=str(root))
     finally:
@@ -360,21 +360,21 @@ def patches(folder: Path) -> list[Path]:
     """Return the patches that `patches/series` names, one a line, in its order.
 
     Raises:
-        FetchError: one that is named is missing, or one that is there is not named.
+        FetchError: a named file is missing, or a file is not named.
     """
     root = folder / "patches"
     series = root / "series"
     lines = series.read_text(encoding="utf-8").splitlines() if series.is_file() else []
     named = [root / line for line in lines if line and not line.startswith("#")]
     if missing := [path.name for path in named if not path.is_file()]:
-        raise FetchError(f"patches/series names what is not there: {', '.join(missing)}")
+        raise FetchError(f"patches/series names missing files: {', '.join(missing)}")
     if unnamed := sorted(path.name for path in set(root.rglob("*.patch")) - set(named)):
         raise FetchError(f"patches/series does not name {', '.join(unnamed)}")
     return named
 
 
 def fingerprint(folder: Path) -> str:
-    """Of everything that decides the output: the manifest and the patches in `folder`, in their order."""
+    """Return a digest of all that determines the output: the manifest and the patches in `folder`, in their order."""
     digest = hashlib.sha256()
     for path in [folder / "manifest.toml", *patches(folder)]:
         digest.update(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n".encode())
@@ -384,11 +384,11 @@ def fingerprint(folder: Path) -> str:
 def fetch(output: Path | None = None, folder: Path = HERE) -> Path:
     """Put the verified, patched files into `output` (default: `build/` beside this file), return that folder.
 
-    Nothing happens if they are there already and neither manifest nor patches have changed since. The
-    folder appears whole or not at all.
+    Nothing is done if the folder exists and neither manifest nor patches have changed since. The folder is
+    replaced as a whole.
 
     Raises:
-        FetchError: the files cannot be had, differ from the manifest, or a patch does not apply.
+        FetchError: the files cannot be obtained, differ from the manifest, or a patch does not apply.
     """
     output = folder / "build" if output is None else output
     stamp = fingerprint(folder)

@@ -72,7 +72,7 @@ def closure(release: Path) -> list[str]:
         found.add(name)
         for include in INCLUDE.findall((release / name).read_bytes()):
             header = f"src/include/{include.decode()}"
-            # What is not in the release is the port's own: lwipopts.h, arch/cc.h.
+            # Headers that are not in the release are the port's: lwipopts.h, arch/cc.h.
             if (release / header).is_file():
                 pending.append(header)
     return sorted(found)

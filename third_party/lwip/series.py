@@ -1,6 +1,6 @@
-"""Keeps the patches to lwIP as a series: a git repository made from them, and they from it.
+"""Converts the patches to lwIP to a git repository and back, and rebases them onto another release.
 
-Owns: the form of the patch files, and how they follow a new release. Must not know how the files are compiled.
+Owns: the form of the patch files, and the rebase. Must not know how the files are compiled.
 
 Program:
 
@@ -8,15 +8,15 @@ Program:
     python series.py export TREE                                 write patches/ anew from the commits
     python series.py rebase TREE --onto FOLDER [--release FOLDER]  import, then move the commits to another release
 
-TREE is a new folder, in which one works with git. The release is the one that the manifest names, or an unpacked one in
-FOLDER. A patch is one change: its commit's message opens the file, and the trailers at its end say
+TREE is a new folder, to be edited with git. The release is the one that the manifest names, or an unpacked one in
+FOLDER. A patch is one change: its commit's message opens the file, and ends with the trailers
 
     Kind: fix, hook or size          the folder that it lies in
     Upstream: none, reported, or fixed in COMMIT
     Test: the program that fails without it
     Patch: NUMBER-NAME.patch         in the commit only; export writes the file of that name
 
-Conflicts of a rebase are named, and stay in TREE: mend them there, `git rebase --continue`, then export.
+Conflicts of a rebase are reported, and stay in TREE: resolve them there, `git rebase --continue`, then export.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TRAILERS = ("Kind", "Upstream", "Test")
 UPSTREAM = re.compile(r"none|reported|fixed in [0-9a-f]{8,40}")
 SERIES_HEAD = "# The patches to lwIP, in the order in which they are applied. Written by series.py.\n"
 
-# Neither the user's configuration nor the clock has a say in what the repository contains.
+# The repository depends neither on the user's configuration nor on the clock.
 SETTINGS = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_SYSTEM": os.devnull,
@@ -55,7 +55,7 @@ SETTINGS = {
 
 
 class SeriesError(Exception):
-    """The series cannot be imported, exported or rebased; the message says why and what to do."""
+    """The series cannot be imported, exported or rebased; the message has the reason, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Patch:
         return cls(name, reason, {key: trailers[key] for key in TRAILERS}, "--- " + rest)
 
     def message(self) -> str:
-        """Return what opens the file, which is the commit's message, too."""
+        """Return the text before the diff, which is the commit's message, too."""
         return self.reason + "\n\n" + "".join(f"{key}: {value}\n" for key, value in self.trailers.items())
 
     def text(self) -> str:
@@ -116,7 +116,7 @@ def read_series(folder: Path) -> list[Patch]:
     for path in fetch.patches(folder):
         patch = Patch.parse(path.name, path.read_text(encoding="utf-8"))
         if patch.path != path.relative_to(folder / "patches").as_posix():
-            raise SeriesError(f"{path.name}: its Kind: wants it at {patch.path}")
+            raise SeriesError(f"{path.name}: by its Kind: it belongs to {patch.path}")
         found.append(patch)
     return found
 
@@ -197,7 +197,7 @@ def patch_of(tree: Path, commit: str, number: int) -> Patch:
 
 
 def export_series(tree: Path, folder: Path = HERE) -> list[Patch]:
-    """Write `patches/` anew from the commits on the release. Files of patches that are gone are removed.
+    """Write `patches/` anew from the commits on the release. Files of patches without a commit are removed.
 
     Raises:
         SeriesError: a rebase is under way, a commit changes nothing, or its trailers are missing.
@@ -230,7 +230,7 @@ def rebase_series(tree: Path, onto: Path, folder: Path = HERE, release: Path | N
         The names of the patches that changed nothing any more, because that release has them.
 
     Raises:
-        SeriesError: a patch conflicts; the message names it and the files. The tree is left to be worked in.
+        SeriesError: a patch conflicts; the message names it and the files. The tree stays as it is.
     """
     files = read_tree(onto)
     patches = import_series(tree, folder, release)
@@ -243,7 +243,7 @@ def rebase_series(tree: Path, onto: Path, folder: Path = HERE, release: Path | N
         where = ", ".join(git(tree, "diff", "--name-only", "--diff-filter=U").split())
         raise SeriesError(
             f"{trailers['Patch']} conflicts in {where}\n"
-            f"mend these in {tree}, git add them, git rebase --continue; at the end: series.py export {tree}"
+            f"resolve these in {tree}, git add them, git rebase --continue; at the end: series.py export {tree}"
         )
     kept = {patch_of(tree, commit, 0).name for commit in commits(tree, "onto")}
     return [patch.name for patch in patches if patch.name not in kept]

@@ -3,8 +3,8 @@
 Owns: how they are compiled, and the comparison with `unit_tests.toml`, which names each test that a patch makes fail on
 purpose. Must not know our options or sources: a patch that cannot be compiled without them lacks its #ifdef.
 
-Program: ``python unit_tests.py [--folder FOLDER]``. Needs gcc and the library check (Debian: check). Exit status 77
-says that one of them is missing. What is compiled is in FOLDER, `build-unit/` beside this program.
+Program: ``python unit_tests.py [--folder FOLDER]``. Needs gcc and the library check (Debian: check). Exit status 77:
+one of them is missing. The program is compiled in FOLDER, by default `build-unit/` beside this program.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def build(folder: Path, compiler: str) -> Path:
     """Compile and link, and return the program.
 
     Raises:
-        UnitTestError: with what the compiler says.
+        UnitTestError: it does not compile; the message is the compiler's.
     """
     includes = [f"-I{folder / name}" for name in INCLUDES]
     sources = sorted(path for pattern in SOURCES + TESTS for path in folder.glob(pattern))
@@ -94,10 +94,10 @@ def build(folder: Path, compiler: str) -> Path:
 
 
 def results(program: Path) -> dict[str, str]:
-    """Run the tests, and return what each said: an empty text where it passed.
+    """Run the tests, and return the message of each, which is empty where it passed.
 
     Raises:
-        UnitTestError: they did not come to their end.
+        UnitTestError: the program ended before the last test.
     """
     log = program.with_suffix(".tap")
     log.unlink(missing_ok=True)
@@ -113,11 +113,11 @@ def results(program: Path) -> dict[str, str]:
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     found: dict[str, str] = {}
     count = 0
-    for verdict, name, says in RESULT.findall(text):
+    for verdict, name, message in RESULT.findall(text):
         count += 1
         found.setdefault(name, "")
         if verdict != "ok":
-            found[name] = says
+            found[name] = message
     if run.returncode not in (0, 1) or f"1..{count}" not in text:
         raise UnitTestError(f"the tests ended with status {run.returncode} after {count} checks\n{run.stderr[-2000:]}")
     found[""] = str(count)
@@ -128,9 +128,9 @@ def compare(found: dict[str, str], expected: dict[str, Any]) -> list[str]:
     """Return what differs from `unit_tests.toml`, a line each."""
     count = found.pop("")
     differs = {entry["test"]: entry for entry in expected["differs"]}
-    failed = {name: says for name, says in found.items() if says}
-    faults = [f"{name} failed: {says}" for name, says in failed.items() if name not in differs]
-    faults += [f"{name} is said to fail by {differs[name]['patch']}, but passes" for name in differs.keys() - failed]
+    failed = {name: message for name, message in found.items() if message}
+    faults = [f"{name} failed: {message}" for name, message in failed.items() if name not in differs]
+    faults += [f"{name} passes, but should fail by {differs[name]['patch']}" for name in differs.keys() - failed]
     if count != str(expected["checks"]):
         faults.append(f"{count} checks ran, not {expected['checks']}")
     names = {path.name for path in fetch.patches(HERE)}

@@ -30,7 +30,7 @@ HASH = re.compile(r"[0-9a-f]{40}|unknown")
 
 @dataclass(frozen=True)
 class Review:
-    """What upstream.toml says of one commit: a patch of ours, or a reason why none is needed."""
+    """The entry of one commit in upstream.toml: a patch of ours, or a reason why none is needed."""
 
     hash: str
     files: tuple[str, ...]

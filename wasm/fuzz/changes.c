@@ -1,4 +1,4 @@
-/* What was built changes: interfaces, ports, addresses, routes, and how long frames wait to be fetched. */
+/* Changes to the configuration: interfaces, bridge ports, addresses, routes, and for how long frames are not fetched. */
 #include "fuzz.h"
 
 static bool is_there(const struct link *link) { return link->handle != 0; }
@@ -37,10 +37,10 @@ static void change_addresses(struct link *link) {
   }
 }
 
-/* In most epochs what was built stays; where it does not, everything that refers to an interface is put to the test. */
+/* In most epochs the configuration stays; in the others, everything that refers to an interface is tested. */
 void links_step(void) {
   struct link *link = link_that(is_there);
-  if (percent(80)) { /* a host that does not fetch frames for a while */
+  if (percent(80)) { /* an embedder that does not fetch frames for some steps */
     if (link != NULL && percent(style.stalled)) {
       link->stalled = 1 + below(60);
     }

@@ -1,5 +1,5 @@
-/* UDP sockets, multicast groups and ping sessions. A datagram begins with a mark, its length and a key; its other bytes
-   follow from the key. What carries no mark may have been damaged and is not looked at. */
+/* UDP sockets, multicast groups and ping sessions. A datagram begins with a mark, its length and a key; its other bytes follow
+   from the key. A datagram without the mark may have been damaged and is not checked. */
 #include "fuzz.h"
 #include "abi/staging.h"
 
@@ -36,7 +36,7 @@ static void check(const uint8_t *bytes, uint32_t length) {
 
 static uint32_t any_length(void) { return percent(80) ? size_up_to(1472) : size_up_to(ABI_MAX_DATAGRAM); }
 
-/* Addresses of all kinds: peers, the host's own, groups, broadcasts. */
+/* Addresses of all kinds: peers, the stack's own, groups, broadcasts. */
 static bool put_endpoint(bool six, bool group, uint32_t port) {
   struct link *link = link_any();
   if (link == NULL) {
@@ -132,7 +132,7 @@ static void use_ping(uint32_t index) {
   }
 }
 
-/* What a peer sends to a socket's port, or to a group. */
+/* A datagram from a peer to a socket's port, or to a group. */
 static void peer_datagram(void) {
   static uint8_t bytes[66000];
   struct link *link = link_any();
@@ -195,14 +195,14 @@ void datagram_event(uint32_t kind, int32_t handle, int32_t value, const uint8_t 
   }
 }
 
-void datagram_heard(const struct heard *heard) {
-  CHECK(get16(heard->payload + 4) == heard->length, "length %u in %u bytes", get16(heard->payload + 4), heard->length);
-  quote_later(heard);
-  uint32_t from = get16(heard->payload), to = get16(heard->payload + 2);
+void datagram_receive(const struct sent_packet *sent) {
+  CHECK(get16(sent->payload + 4) == sent->length, "length %u in %u bytes", get16(sent->payload + 4), sent->length);
+  quote_later(sent);
+  uint32_t from = get16(sent->payload), to = get16(sent->payload + 2);
   if (from == 68 && to == 67) {
-    lease_heard(heard);
+    dhcp_receive(sent);
   } else {
-    check(heard->payload + 8, heard->length - 8);
+    check(sent->payload + 8, sent->length - 8);
   }
 }
 

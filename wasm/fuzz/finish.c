@@ -1,4 +1,4 @@
-/* The end of an epoch: programs end, interfaces go, time passes, and nothing may be left. */
+/* The end of an epoch: programs end, interfaces are removed, time passes, and nothing may be leaked. */
 #include "fuzz.h"
 #include "abi/handles.h"
 #include "port/heap.h"
@@ -10,7 +10,7 @@ enum { MOST_POLLS_AT_END = 200000 };
 
 static uint32_t heap_base;
 
-/* What the host makes once and keeps: a table of handles, a pbuf for a segment that is read in place. */
+/* What the stack allocates once and keeps: a table of handles, and the pbuf of a segment that is read in place. */
 void epoch_begin(uint64_t seed) {
   world_start(seed);
   uint8_t segment[20] = {[12] = 0x50, [13] = ACK_BIT};
@@ -35,7 +35,7 @@ static void remove_links(void) {
   }
 }
 
-/* Peers are silent from here on: what is still under way is given up by the host's own timers. */
+/* Peers are silent from here on: what is unacknowledged ends by the stack's own timers. */
 void epoch_finish(void) {
   bool links_first = percent(30), abruptly = percent(95);
   allocations_left = -1;

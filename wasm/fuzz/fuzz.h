@@ -1,17 +1,17 @@
-/* What the files of the fuzzer share. A run is many epochs; an epoch is a process of its own, so that it can be replayed
-   alone: one host, its peers on every interface and the programs that use it. An epoch is a row of steps, and each step
-   draws its choices from its own number, so that steps can be left out when a failure is made smaller.
+/* Declarations shared by the files of the fuzzer. A run has many epochs; an epoch is a process of its own, so that it can be
+   replayed alone: one stack, its peers on every interface and the programs that use it. An epoch is a sequence of steps, and
+   each step draws its choices from its own number, so that steps can be left out when a failure is reduced.
 
-   main.c      epochs, replay, shrinking           world.c     the host: clock, polls, events, frames in and out
+   main.c      epochs, replay, reduction           world.c     the stack: clock, polls, events, frames in and out
    style.c     what an epoch does often or never   links.c     interfaces, bridges and their addresses
-   changes.c   interfaces and routes come and go
+   changes.c   changes to interfaces and routes
    random.c    choices, and the bytes of streams   packets.c   IP packets around a payload: headers, fragments, damage
-   memory.c    allocations that fail               oracle.c    what every frame that leaves has to satisfy
-   peers.c     the other ends of TCP               segments.c  one segment of them, right or wrong
-   moves.c     what they do next                   programs.c  what uses the host's TCP
-   streams.c   one write, read, close of theirs    datagrams.c UDP sockets, groups, ping sessions
+   memory.c    allocations that fail               oracle.c    what every frame of the stack must satisfy
+   peers.c     TCP peers                           segments.c  one segment of a peer, right or wrong
+   moves.c     the next action of a peer           programs.c  the programs that use TCP
+   streams.c   one connection of a program         datagrams.c UDP sockets, groups, ping sessions
    neighbours.c ARP, ND, router advertisements     leases.c    DHCP servers, right and wrong
-   messages.c  ICMP: errors, echoes, groups        finish.c    the end of an epoch: nothing may be left */
+   messages.c  ICMP: errors, echoes, groups        finish.c    the end of an epoch: nothing may be leaked */
 #ifndef FUZZ_H
 #define FUZZ_H
 
@@ -29,7 +29,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Each argument is evaluated once: most of them draw a choice, or call the host. */
+/* Each argument is evaluated once: most of them draw a choice, or call the stack. */
 #define SMALLER(one, other)                                          \
   ({                                                                 \
     __typeof__(one) one_ = (one), other_ = (__typeof__(one))(other); \
@@ -57,7 +57,7 @@ uint32_t size_up_to(uint32_t most); /* small ones and edges more often */
 uint32_t one_of(const uint32_t *values, uint32_t count);
 #define ONE_OF(...) one_of((const uint32_t[]){__VA_ARGS__}, COUNT(((const uint32_t[]){__VA_ARGS__})))
 
-/* The byte of a stream depends on its position and the stream's key: what is moved, doubled or lost is wrong. */
+/* The byte of a stream depends on its position and the stream's key, so that moved, repeated and lost bytes are detected. */
 enum { FILLER_PERIOD = 1 << 18 };
 void filler_start(void);
 void filler_put(uint8_t *bytes, uint32_t length, uint32_t key, uint32_t position);
@@ -69,11 +69,11 @@ uint32_t filler_key(uint32_t from_port, uint32_t to_port);
 extern int64_t allocations_left;  /* before they fail; -1 for never */
 extern bool allocations_fail_once;
 extern uint64_t allocations_made;
-extern uint32_t memory_limit;     /* bytes of the host's heap, or 0 */
+extern uint32_t memory_limit;     /* bytes of the stack's heap, or 0 */
 
 /* --- Style (style.c) -------------------------------------------------------------------------------------------- */
 
-/* Shares in percent, drawn anew for each epoch: what every epoch does a little, none does enough of. */
+/* Shares in percent, drawn anew for each epoch: rare events in every epoch would reach few states. */
 struct style {
   uint32_t wrong, wrong_answers, silent, extended, fragmented, damaged, failing, stalled, late_reads, timestamps, tiny_mss,
       tiny_window, jumps, at_once, six, big_mtu, churn;
@@ -82,7 +82,7 @@ struct style {
 extern struct style style;
 void style_choose(void);
 
-/* --- The host (world.c) ----------------------------------------------------------------------------------------- */
+/* --- The stack (world.c) ---------------------------------------------------------------------------------------- */
 
 struct totals {
   uint64_t frames_in, frames_out, bytes_delivered, bytes_taken, accepted, connected, closed, resets, polls, steps, epochs,
@@ -96,7 +96,7 @@ void world_start(uint64_t seed);
 double world_time(void);
 double world_time_or_none(void);
 void world_pass(int64_t duration);
-void world_poll(void);     /* until nothing is left to do now */
+void world_poll(void);     /* until nothing is left to do at this time */
 int64_t world_deadline(void); /* or -1 */
 void world_advance(int64_t duration, uint32_t most_polls); /* from deadline to deadline */
 void world_collect(void);  /* takes the frames of all interfaces that are not stalled */
@@ -106,19 +106,19 @@ void world_collect(void);  /* takes the frames of all interfaces that are not st
 enum { MAX_LINKS = 12, PEERS = 6 };
 
 struct link {
-  int32_t handle; /* 0: not there */
+  int32_t handle; /* 0: no interface */
   int32_t kind;
   uint32_t mtu, number; /* number: of its networks, 10.number.0.0/24 and fd00:number::/64 */
   bool checksums, has4, has6, leased, automatic;
   int32_t bridge; /* index of the bridge whose port it is, or -1 */
-  uint32_t stalled; /* steps for which its frames are not fetched */
+  uint32_t stalled; /* steps in which its frames are not fetched */
   uint8_t mac[6], own4[4], own6[16], local6[16];
 };
 extern struct link links[MAX_LINKS];
 
 struct interface *link_interface(const struct link *link);
 bool link_is_ethernet(const struct link *link);
-struct link *link_any(void); /* one that carries packets of its own, or NULL */
+struct link *link_any(void); /* one that carries IP packets of its own, or NULL */
 struct link *link_that(bool (*fits)(const struct link *));
 struct link *link_of(int32_t handle);
 void link_add(int32_t kind); /* with addresses, and ports if it is a bridge */
@@ -136,36 +136,37 @@ uint32_t get16(const uint8_t *bytes);
 uint32_t get32(const uint8_t *bytes);
 void put16(uint8_t *bytes, uint32_t value);
 void put32(uint8_t *bytes, uint32_t value);
-uint32_t sum_add(const uint8_t *bytes, uint32_t length, uint32_t sum);
-uint16_t sum_fold(uint32_t sum);
-uint16_t transport_sum(bool six, const uint8_t *from, const uint8_t *to, uint8_t protocol, const uint8_t *payload,
-                       uint32_t length);
+uint32_t checksum_add(const uint8_t *bytes, uint32_t length, uint32_t sum);
+uint16_t checksum_fold(uint32_t sum);
+uint16_t transport_checksum(bool six, const uint8_t *from, const uint8_t *to, uint8_t protocol, const uint8_t *payload,
+                            uint32_t length);
 
-struct route_to { /* where a packet of a peer enters, and what it says */
+struct route_to { /* at which interface a packet of a peer arrives, and its addresses */
   struct link *link;
   uint32_t peer;
-  bool six, exact; /* exact: no damage, whatever the style says */
+  bool six, exact; /* exact: without damage, in every style */
   uint8_t from[16], to[16];
   uint8_t hop_limit;
 };
-/* Sets the checksum of the payload, and sends it in whatever shape the style has. Returns true if it was damaged. */
+/* Sets the checksum of the payload, and sends it with the headers and fragments that the style chooses. Returns true if it was
+   damaged. */
 bool packet_send(const struct route_to *route, uint8_t protocol, uint8_t *payload, uint32_t length);
 void ethernet_send(struct link *link, uint32_t peer, const uint8_t *to, uint32_t type, const uint8_t *bytes, uint32_t length);
 
-/* --- What leaves (oracle.c) ------------------------------------------------------------------------------------- */
+/* --- Output of the stack (oracle.c) ----------------------------------------------------------------------------- */
 
-struct heard { /* a packet that the host sent by itself */
+struct sent_packet { /* a packet that the stack has sent, and not forwarded */
   struct link *link;
   bool six;
   uint8_t protocol;
   const uint8_t *from, *to, *payload, *packet;
   uint32_t length, packet_length;
 };
-void frame_heard(struct link *link, const uint8_t *frame, uint32_t length);
+void frame_receive(struct link *link, const uint8_t *frame, uint32_t length);
 
 /* --- TCP peers (peers.c, segments.c, moves.c) --------------------------------------------------------------------- */
 
-enum flow_state { FLOW_FREE, FLOW_NEW, FLOW_CALLED, FLOW_CALLING, FLOW_OPEN, FLOW_OVER };
+enum flow_state { FLOW_FREE, FLOW_NEW, FLOW_SYN_SENT, FLOW_SYN_RECEIVED, FLOW_OPEN, FLOW_CLOSED };
 enum { MAX_FLOWS = 48, MAX_FINS = 12, FIN_BIT = 1, SYN_BIT = 2, RST_BIT = 4, PSH_BIT = 8, ACK_BIT = 16, URG_BIT = 32 };
 
 struct stream; /* of a program */
@@ -175,39 +176,39 @@ struct flow {
   struct link *link;
   int32_t link_handle;
   uint32_t peer;
-  bool six, tainted, active; /* active: the host connects */
-  uint8_t from[16], to[16];  /* the peer's, the host's */
-  uint16_t port, host_port;
-  /* what the peer says in its SYN */
+  bool six, tainted, active; /* active: the stack connects */
+  uint8_t from[16], to[16];  /* the peer's, the stack's */
+  uint16_t port, stack_port;
+  /* options of the peer's SYN */
   uint32_t mss; /* 0: nothing */
   int32_t scale;
   bool timestamps, sack;
-  uint32_t stamp, host_stamp;
+  uint32_t stamp, stack_stamp;
   /* the peer's stream */
   uint32_t start, next, sent_end;
   bool finished;
   uint32_t fins[MAX_FINS], fin_count;
-  /* the host's stream */
-  bool host_known;
-  uint32_t former_end; /* what the host sent by a connection before of the same ports ends there, where `repeated` */
+  /* the stack's stream */
+  bool stack_known;
+  uint32_t former_end; /* where a former connection of the same ports ended in the stack's stream, if `repeated` */
   bool repeated;
-  uint32_t host_start, host_end, latest_ack, host_edge, window, host_scale, host_mss;
+  uint32_t stack_start, stack_end, latest_ack, stack_edge, window, stack_scale, stack_mss;
   uint32_t edge, syn_window, widest; /* the highest acknowledgement of the peer; the window of its SYN, and its widest */
-  uint32_t irs; /* the peer's start as the host acknowledged it */
+  uint32_t irs; /* the peer's initial sequence number, as the stack acknowledged it */
   uint32_t written;
-  bool may_finish, host_scaled, host_finished, reset_seen;
+  bool may_finish, stack_scaled, stack_finished, reset_seen;
   struct stream *stream;
-  uint8_t last[64]; /* the latest packet of the host, for messages that quote it */
+  uint8_t last[64]; /* the latest packet of the stack, for messages that quote it */
   uint32_t last_length;
 };
 extern struct flow flows[MAX_FLOWS];
 
 struct flow *flow_new(struct link *link, bool six, bool active);
-struct flow *flow_find(bool six, const uint8_t *from, uint32_t port, const uint8_t *to, uint32_t host_port);
+struct flow *flow_find(bool six, const uint8_t *from, uint32_t port, const uint8_t *to, uint32_t stack_port);
 struct flow *flow_any(void);
 void flows_forget(const struct link *link);
-void flow_heard(const struct heard *heard);
-uint32_t flow_window(struct flow *flow); /* changes it, by chance */
+void flow_receive(const struct sent_packet *sent);
+uint32_t flow_window(struct flow *flow); /* changes it, at random */
 void segment_send(struct flow *flow, uint32_t flags, uint32_t sequence, uint32_t acknowledgement, uint32_t length);
 void peers_step(void);
 void flow_move(struct flow *flow);
@@ -218,8 +219,8 @@ enum { MAX_STREAMS = 64, MAX_LISTENERS = 8 };
 
 struct stream {
   int32_t handle; /* 0: free */
-  struct flow *flow; /* NULL: the other end is a program of this host, too */
-  bool connected, shut, ended, eof, placed, six; /* placed: its bytes can be checked */
+  struct flow *flow; /* NULL: the other end is a program of this stack, too */
+  bool connected, shut, ended, eof, matched, six; /* matched: its flow is known, so that its bytes can be checked */
   uint8_t remote[16];
   uint16_t remote_port, local_port;
   uint32_t written, delivered, unread, in_key, in_base, out_key;
@@ -236,25 +237,25 @@ void programs_step(void);  /* writes, reads, ends */
 void openings_step(void);  /* listeners and connects */
 void stream_act(struct stream *stream);
 void stream_event(uint32_t kind, int32_t handle, int32_t value, const uint8_t *payload, uint32_t length);
-void streams_sent(const struct heard *heard, struct flow *flow);
+void streams_sent(const struct sent_packet *sent, struct flow *flow);
 struct listening *listener_any(void);
 void programs_end(bool abruptly);
 
 void datagrams_step(void);
 void datagram_event(uint32_t kind, int32_t handle, int32_t value, const uint8_t *payload, uint32_t length);
-void datagram_heard(const struct heard *heard);
+void datagram_receive(const struct sent_packet *sent);
 void datagrams_end(void);
 
-/* --- Everybody else on the links ---------------------------------------------------------------------------------- */
+/* --- Other nodes on the links ------------------------------------------------------------------------------------- */
 
 void neighbours_step(void);
-void arp_heard(struct link *link, const uint8_t *packet, uint32_t length);
-void solicitation_heard(const struct heard *heard);
+void arp_receive(struct link *link, const uint8_t *packet, uint32_t length);
+void solicitation_receive(const struct sent_packet *sent);
 void router_step(void);
-void lease_heard(const struct heard *heard);
+void dhcp_receive(const struct sent_packet *sent);
 void messages_step(void);
-void message_heard(const struct heard *heard);
-void quote_later(const struct heard *heard); /* an error may be about this packet */
+void message_receive(const struct sent_packet *sent);
+void quote_later(const struct sent_packet *sent); /* an error may be about this packet */
 
 void epoch_begin(uint64_t seed);
 void epoch_finish(void);

@@ -1,4 +1,4 @@
-/* DHCP servers (RFC 2131): they offer and agree, refuse, say nothing, or answer with whatever fits no request. */
+/* DHCP servers (RFC 2131) that offer, acknowledge, refuse, do not answer, or answer with messages that match no request. */
 #include "fuzz.h"
 
 enum { BOOTP = 236, COOKIE = 0x63825363, DISCOVER = 1, OFFER = 2, REQUEST = 3, ACKNOWLEDGE = 5, REFUSE = 6 };
@@ -44,18 +44,18 @@ static void answer(struct link *link, const uint8_t *request, uint8_t type, uint
   packet_send(&route, UDP_PROTOCOL, message, at + 8);
 }
 
-void lease_heard(const struct heard *heard) {
-  const uint8_t *dhcp = heard->payload + 8, *option = dhcp + BOOTP + 4;
-  CHECK(heard->length >= 8 + BOOTP + 8 && get32(dhcp + BOOTP) == COOKIE, "%u bytes of DHCP", heard->length);
+void dhcp_receive(const struct sent_packet *sent) {
+  const uint8_t *dhcp = sent->payload + 8, *option = dhcp + BOOTP + 4;
+  CHECK(sent->length >= 8 + BOOTP + 8 && get32(dhcp + BOOTP) == COOKIE, "%u bytes of DHCP", sent->length);
   if (percent(style.silent) || option[0] != 53) {
     return;
   }
-  uint32_t address = 0x0a000000u | heard->link->number << 16 | (percent(90) ? 77 : 2 + below(PEERS));
+  uint32_t address = 0x0a000000u | sent->link->number << 16 | (percent(90) ? 77 : 2 + below(PEERS));
   for (uint32_t times = percent(90) ? 1 : 3; times > 0; times--) {
     if (option[2] == DISCOVER) {
-      answer(heard->link, dhcp, OFFER, address);
+      answer(sent->link, dhcp, OFFER, address);
     } else if (option[2] == REQUEST) {
-      answer(heard->link, dhcp, percent(85) ? ACKNOWLEDGE : percent(80) ? REFUSE : (uint8_t)below(12), address);
+      answer(sent->link, dhcp, percent(85) ? ACKNOWLEDGE : percent(80) ? REFUSE : (uint8_t)below(12), address);
     }
   }
 }

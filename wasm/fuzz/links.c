@@ -1,5 +1,5 @@
-/* Interfaces of each kind come and go, and with them the networks on which peers live: peer p of network n has the
-   addresses 10.n.0.(2 + p) and fd00:n::(2 + p). */
+/* Interfaces of each kind are added and removed, and with them the networks of the peers: peer p of network n has the addresses
+   10.n.0.(2 + p) and fd00:n::(2 + p). */
 #include "fuzz.h"
 
 struct link links[MAX_LINKS];
@@ -56,7 +56,7 @@ void peer_mac(const struct link *link, uint32_t peer, uint8_t *mac) {
   mac[5] = (uint8_t)(2 + peer);
 }
 
-/* Peers of a bridge live behind its ports, each mostly behind the same one. */
+/* Peers of a bridge are behind its ports, each mostly behind the same one. */
 static struct link *port_for(const struct link *bridge, uint32_t peer) {
   uint32_t wanted = percent(2) ? any() : peer;
   for (uint32_t i = 0; i < MAX_LINKS; i++) {
@@ -86,9 +86,9 @@ void link_put(struct link *link, uint32_t peer, const uint8_t *frame, uint32_t l
   totals->frames_in++;
 }
 
-/* --- They come and go ------------------------------------------------------------------------------------------- */
+/* --- Interfaces are added and removed --------------------------------------------------------------------------- */
 
-static void give_addresses(struct link *link) {
+static void set_addresses(struct link *link) {
   peer_address(link, 0, false, link->own4);
   link->own4[3] = 1;
   peer_address(link, 0, true, link->own6);
@@ -166,7 +166,7 @@ void link_add(int32_t kind) {
   if (link == NULL) {
     return;
   }
-  give_addresses(link);
+  set_addresses(link);
   for (uint32_t ports = kind == ABI_KIND_BRIDGE ? 1 + below(3) : 0; ports > 0; ports--) {
     add_port(link);
   }

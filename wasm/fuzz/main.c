@@ -1,6 +1,6 @@
-/* Epochs, each a process of its own with a seed of its own; what to do where one fails: say so, replay it, make it smaller.
+/* Runs epochs, each in a process of its own with a seed of its own; reports, replays and reduces one that fails.
 
-     fuzz [SECONDS] [SEED] [EPOCHS] [STEPS] [verbose|shrink] [FRAMES]
+   fuzz [SECONDS] [SEED] [EPOCHS] [STEPS] [verbose|shrink] [FRAMES]
 
    Runs until so many seconds have passed, epochs are over or frames have been exchanged, whichever is first; 0 is no limit. */
 #include "fuzz.h"
@@ -36,7 +36,7 @@ _Noreturn void fail(const char *file, int line, const char *condition, const cha
   abort();
 }
 
-/* A replay has no use for these, and the fuzzer forks: nothing may wait in a quarantine that is copied. */
+/* A small quarantine and short backtraces: a replay has all details, and each fork copies the quarantine. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) {
   return "quarantine_size_mb=8:malloc_context_size=12:detect_leaks=1:abort_on_error=1:max_allocation_size_mb=512:"
@@ -49,7 +49,7 @@ static void (*const KINDS[])(void) = {peers_step,    programs_step, openings_ste
                                       messages_step, links_step,    routes_step,   router_step};
 static const char *const NAMES[] = {"peers",    "programs", "openings", "datagrams", "neighbours",
                                     "messages", "links",    "routes",   "router"};
-/* No epoch goes without the first three. */
+/* Every epoch has the first three. */
 static const uint32_t FLOOR[] = {10, 6, 2, 0, 1, 0, 1, 0, 0};
 
 static uint32_t choose_kind(void) {
@@ -111,7 +111,7 @@ static void run_epoch(void) {
   totals->epochs++;
 }
 
-/* True if it passed. Where a log is given, what the process says goes there. */
+/* Returns true if the epoch passed. Where a log is given, the output of the process goes there. */
 static bool run_process(uint64_t its_seed, FILE *log) {
   seed = its_seed;
   fflush(NULL);
@@ -129,21 +129,22 @@ static bool run_process(uint64_t its_seed, FILE *log) {
     exit(2);
   }
   if (log == NULL && WIFSIGNALED(status) && WTERMSIG(status) == SIGPROF) {
-    fprintf(stderr, "an epoch took more than %d s of the processor: a poll that does not end?\n", MOST_SECONDS);
+    fprintf(stderr, "an epoch took more than %d s of CPU time: a poll that does not end?\n", MOST_SECONDS);
   }
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-/* The first line that the process said, without what differs from run to run. */
-static bool fails_alike(uint64_t its_seed, char *line, size_t size) {
-  char heard[256] = "";
+/* Compares the first line of the output, up to the first address in it. */
+static bool fails_in_the_same_way(uint64_t its_seed, char *line, size_t size) {
+  char output[256] = "";
   FILE *log = tmpfile();
   bool passed = run_process(its_seed, log);
   rewind(log);
-  while (fgets(heard, sizeof heard, log) != NULL && (heard[0] == '=' || heard[0] == '\n') && strstr(heard, "ERROR") == NULL) {
+  while (fgets(output, sizeof output, log) != NULL && (output[0] == '=' || output[0] == '\n') &&
+         strstr(output, "ERROR") == NULL) {
   }
   fclose(log);
-  char *start = strstr(heard, "ERROR") != NULL ? strstr(heard, "ERROR") : heard, *end = strstr(start, "0x");
+  char *start = strstr(output, "ERROR") != NULL ? strstr(output, "ERROR") : output, *end = strstr(start, "0x");
   if (end != NULL) {
     *end = 0;
   }
@@ -153,12 +154,12 @@ static bool fails_alike(uint64_t its_seed, char *line, size_t size) {
   return !passed && strncmp(line, start, strlen(line)) == 0;
 }
 
-/* Leaves out ever smaller rows of steps for as long as it fails in the same way. */
+/* Leaves out ever smaller ranges of steps for as long as the epoch fails in the same way. */
 static void shrink(uint64_t its_seed) {
   char line[64] = "";
   uint32_t steps = shared->step + 1, left = steps;
   shared->steps = steps;
-  if (!fails_alike(its_seed, line, sizeof line)) {
+  if (!fails_in_the_same_way(its_seed, line, sizeof line)) {
     fprintf(stderr, "does not fail again\n");
     return;
   }
@@ -168,7 +169,7 @@ static void shrink(uint64_t its_seed) {
       memcpy(before, shared->left_out, steps);
       uint32_t count = SMALLER(size, steps - at);
       memset(shared->left_out + at, 1, count);
-      if (!fails_alike(its_seed, line, sizeof line)) {
+      if (!fails_in_the_same_way(its_seed, line, sizeof line)) {
         memcpy(shared->left_out, before, steps);
       }
     }
@@ -176,7 +177,7 @@ static void shrink(uint64_t its_seed) {
     for (uint32_t i = 0; i < steps; i++) {
       left += !shared->left_out[i];
     }
-    fprintf(stderr, "rows of %u: %u steps left\n", size, left);
+    fprintf(stderr, "ranges of %u: %u steps left\n", size, left);
   }
   verbose = true;
   run_process(its_seed, NULL);

@@ -1,4 +1,4 @@
-/* Allocations of the host, through the linker's --wrap: they fail when a step asks for it, or at a limit. */
+/* Allocations of the stack, through the linker's --wrap: they fail when a step asks for it, or at a limit. */
 #include "fuzz.h"
 #include "port/heap.h"
 

@@ -1,19 +1,19 @@
-/* ICMP, ICMPv6, IGMP and MLD: echoes both ways, errors that quote what the host has sent or what it never did, Packet Too
-   Big, queries of groups, router advertisements and redirects. */
+/* ICMP, ICMPv6, IGMP and MLD: echoes both ways, errors that quote packets of the stack or packets that were never sent, Packet
+   Too Big, group queries, router advertisements and redirects. */
 #include "fuzz.h"
 #include "abi/staging.h"
 
 static uint8_t message[2048];
 
-/* Of the packets that no flow keeps, the latest of each family. */
+/* The latest packet of each family that belongs to no TCP flow. */
 static struct flow quoted[2];
 
-void quote_later(const struct heard *heard) {
-  struct flow *flow = &quoted[heard->six];
-  *flow = (struct flow){.link = heard->link, .link_handle = heard->link->handle, .six = heard->six};
-  memcpy(flow->to, heard->from, heard->six ? 16 : 4);
-  flow->last_length = SMALLER(heard->packet_length, sizeof flow->last);
-  memcpy(flow->last, heard->packet, flow->last_length);
+void quote_later(const struct sent_packet *sent) {
+  struct flow *flow = &quoted[sent->six];
+  *flow = (struct flow){.link = sent->link, .link_handle = sent->link->handle, .six = sent->six};
+  memcpy(flow->to, sent->from, sent->six ? 16 : 4);
+  flow->last_length = SMALLER(sent->packet_length, sizeof flow->last);
+  memcpy(flow->last, sent->packet, flow->last_length);
 }
 
 static bool route_from(struct route_to *route, bool six) {
@@ -47,7 +47,7 @@ static void echo(void) {
   send(&route, 8 + size_up_to(1400));
 }
 
-/* About a packet that the host has sent, mostly. */
+/* Mostly about a packet that the stack has sent. */
 static void error(void) {
   const struct flow *flow = percent(40) ? &quoted[percent(style.six)] : &flows[below(MAX_FLOWS)];
   struct route_to route;
@@ -160,15 +160,15 @@ void router_step(void) {
     length = percent(20) ? below(length) : length;
   }
   send(&route, length);
-  if (percent(20)) { /* the host as a router */
+  if (percent(20)) { /* the stack as a router */
     abi_interface_hear_solicitations(route.link->handle, (int32_t)below(2));
     put_prefix((uint8_t *)(uintptr_t)tw_staging() + 16, route.link);
     abi_interface_advertise(route.link->handle, (int32_t)ONE_OF(48, 16, 15, 1240, 1241));
   }
 }
 
-/* To a network behind the host, or to none that it knows: what forwarding is about. */
-static void passing_through(void) {
+/* To a network behind the stack, or to one without a route: packets to be forwarded. */
+static void transit_packet(void) {
   struct route_to route;
   struct link *other = link_any();
   bool six = percent(style.six);
@@ -204,27 +204,27 @@ void messages_step(void) {
         group_query();
         break;
       default:
-        passing_through();
+        transit_packet();
     }
   }
 }
 
-void message_heard(const struct heard *heard) {
-  uint8_t type = heard->length > 0 ? heard->payload[0] : 0;
-  if (heard->protocol == ICMP6_PROTOCOL && type == 135) {
-    solicitation_heard(heard);
+void message_receive(const struct sent_packet *sent) {
+  uint8_t type = sent->length > 0 ? sent->payload[0] : 0;
+  if (sent->protocol == ICMP6_PROTOCOL && type == 135) {
+    solicitation_receive(sent);
   }
   if (type == 8 || type == 128) {
-    quote_later(heard);
+    quote_later(sent);
   }
-  bool request = heard->protocol == ICMP_PROTOCOL ? type == 8 : heard->protocol == ICMP6_PROTOCOL && type == 128;
-  if (!request || percent(style.silent) || heard->length > sizeof message) {
+  bool request = sent->protocol == ICMP_PROTOCOL ? type == 8 : sent->protocol == ICMP6_PROTOCOL && type == 128;
+  if (!request || percent(style.silent) || sent->length > sizeof message) {
     return;
   }
-  struct route_to route = {.link = heard->link, .peer = below(PEERS), .six = heard->six, .exact = true};
-  memcpy(route.from, heard->to, heard->six ? 16 : 4);
-  memcpy(route.to, heard->from, heard->six ? 16 : 4);
-  memcpy(message, heard->payload, heard->length);
-  message[0] = heard->six ? 129 : 0;
-  send(&route, percent(90) ? heard->length : 8);
+  struct route_to route = {.link = sent->link, .peer = below(PEERS), .six = sent->six, .exact = true};
+  memcpy(route.from, sent->to, sent->six ? 16 : 4);
+  memcpy(route.to, sent->from, sent->six ? 16 : 4);
+  memcpy(message, sent->payload, sent->length);
+  message[0] = sent->six ? 129 : 0;
+  send(&route, percent(90) ? sent->length : 8);
 }

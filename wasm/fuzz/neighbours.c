@@ -1,5 +1,5 @@
-/* Neighbours on links with Ethernet: they answer ARP (RFC 826) and neighbour solicitations (RFC 4861), or do not, or say
-   what is not so; and they ask by themselves. */
+/* Neighbours on Ethernet links: they answer ARP (RFC 826) and neighbour solicitations (RFC 4861), answer wrongly or not at all,
+   and send requests themselves. */
 #include "fuzz.h"
 
 static void answer_mac(const struct link *link, uint32_t peer, uint8_t *mac) {
@@ -26,7 +26,7 @@ static void send_arp(struct link *link, uint32_t peer, uint32_t operation, const
   ethernet_send(link, peer, everybody ? all : link->mac, 0x0806, packet, percent(90) ? 28 : below(46));
 }
 
-void arp_heard(struct link *link, const uint8_t *packet, uint32_t length) {
+void arp_receive(struct link *link, const uint8_t *packet, uint32_t length) {
   (void)length;
   uint32_t operation = get16(packet + 6);
   CHECK(operation == 1 || operation == 2, "operation %u", operation);
@@ -54,17 +54,17 @@ static void send_neighbour(struct link *link, uint32_t peer, uint8_t type, const
   packet_send(&route, ICMP6_PROTOCOL, message, percent(90) ? 32 : below(40));
 }
 
-void solicitation_heard(const struct heard *heard) {
-  const uint8_t *target = heard->payload + 8;
+void solicitation_receive(const struct sent_packet *sent) {
+  const uint8_t *target = sent->payload + 8;
   uint8_t ours[16];
-  CHECK(heard->length >= 24 && heard->packet[7] == 255, "%u bytes", heard->length);
+  CHECK(sent->length >= 24 && sent->packet[7] == 255, "%u bytes", sent->length);
   if (percent(style.silent)) {
     return;
   }
   for (uint32_t peer = 0; peer < PEERS; peer++) {
-    peer_address(heard->link, peer, true, ours);
+    peer_address(sent->link, peer, true, ours);
     if (memcmp(ours, target, 16) == 0) {
-      send_neighbour(heard->link, peer, 136, target, heard->from);
+      send_neighbour(sent->link, peer, 136, target, sent->from);
     }
   }
 }

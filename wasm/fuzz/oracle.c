@@ -1,5 +1,5 @@
-/* What every frame that leaves has to satisfy: it is well-formed, no longer than its link takes, and what the host sent by
-   itself has the right checksums. Shares no code with the host. */
+/* What every frame of the stack must satisfy: it is well-formed, within its link's MTU, and has valid checksums unless it was
+   forwarded. No code is shared with the stack. */
 #include "fuzz.h"
 
 static const uint8_t BROADCAST_MAC[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
@@ -17,51 +17,52 @@ static bool is_own(const struct link *link, bool six, const uint8_t *address) {
   return false;
 }
 
-static void dispatch(const struct heard *heard) {
-  switch (heard->protocol) {
+static void dispatch(const struct sent_packet *sent) {
+  switch (sent->protocol) {
     case TCP_PROTOCOL:
-      flow_heard(heard);
+      flow_receive(sent);
       break;
     case UDP_PROTOCOL:
-      datagram_heard(heard);
+      datagram_receive(sent);
       break;
     default:
-      message_heard(heard);
+      message_receive(sent);
   }
 }
 
-static void check_transport(const struct heard *heard) {
-  uint32_t least = heard->protocol == TCP_PROTOCOL ? 20 : 8;
-  if (heard->protocol != TCP_PROTOCOL && heard->protocol != UDP_PROTOCOL && heard->protocol != ICMP6_PROTOCOL &&
-      heard->protocol != ICMP_PROTOCOL) {
+static void check_transport(const struct sent_packet *sent) {
+  uint32_t least = sent->protocol == TCP_PROTOCOL ? 20 : 8;
+  if (sent->protocol != TCP_PROTOCOL && sent->protocol != UDP_PROTOCOL && sent->protocol != ICMP6_PROTOCOL &&
+      sent->protocol != ICMP_PROTOCOL) {
     return;
   }
-  CHECK(heard->length >= least, "protocol %u: %u bytes", heard->protocol, heard->length);
-  if (!heard->link->checksums || (heard->protocol == UDP_PROTOCOL && get16(heard->payload + 6) == 0 && !heard->six)) {
+  CHECK(sent->length >= least, "protocol %u: %u bytes", sent->protocol, sent->length);
+  if (!sent->link->checksums || (sent->protocol == UDP_PROTOCOL && get16(sent->payload + 6) == 0 && !sent->six)) {
     return;
   }
-  uint16_t sum = heard->protocol == ICMP_PROTOCOL
-                     ? sum_fold(sum_add(heard->payload, heard->length, 0))
-                     : transport_sum(heard->six, heard->from, heard->to, heard->protocol, heard->payload, heard->length);
-  CHECK(sum == 0xffff, "protocol %u, %u bytes: sum %04x", heard->protocol, heard->length, sum);
+  uint16_t sum = sent->protocol == ICMP_PROTOCOL
+                     ? checksum_fold(checksum_add(sent->payload, sent->length, 0))
+                     : transport_checksum(sent->six, sent->from, sent->to, sent->protocol, sent->payload, sent->length);
+  CHECK(sum == 0xffff, "protocol %u, %u bytes: checksum %04x", sent->protocol, sent->length, sum);
 }
 
-/* Fragments are not put together here: their content is checked where the host receives its own packets, and by C tests. */
+/* Fragments are not reassembled here: their content is checked where the stack receives its own packets, and by the native
+   tests. */
 static void packet4(struct link *link, const uint8_t *packet, uint32_t length) {
   CHECK(length >= 20 && packet[0] >> 4 == 4, "%u bytes", length);
   uint32_t header = (packet[0] & 15) * 4u, total = get16(packet + 2);
   CHECK(header >= 20 && total >= header && total <= length, "%u, %u, %u", header, total, length);
   CHECK(total <= link->mtu, "%u bytes by an MTU of %u", total, link->mtu);
   if (!is_own(link, false, packet + 12)) {
-    return; /* forwarded, or from an address that it does not have yet or any more */
+    return; /* forwarded, or from an address that the stack does not have yet or any more */
   }
-  CHECK(!link->checksums || sum_fold(sum_add(packet, header, 0)) == 0xffff, "%u bytes", total);
+  CHECK(!link->checksums || checksum_fold(checksum_add(packet, header, 0)) == 0xffff, "%u bytes", total);
   if ((get16(packet + 6) & 0x3fff) != 0) {
     return;
   }
-  struct heard heard = {link, false, packet[9], packet + 12, packet + 16, packet + header, packet, total - header, total};
-  check_transport(&heard);
-  dispatch(&heard);
+  struct sent_packet sent = {link, false, packet[9], packet + 12, packet + 16, packet + header, packet, total - header, total};
+  check_transport(&sent);
+  dispatch(&sent);
 }
 
 static void packet6(struct link *link, const uint8_t *packet, uint32_t length) {
@@ -79,15 +80,15 @@ static void packet6(struct link *link, const uint8_t *packet, uint32_t length) {
     at += 8 + packet[at + 1] * 8u;
   }
   CHECK(at <= total, "extension headers of %u bytes", at);
-  struct heard heard = {link, true, next, packet + 8, packet + 24, packet + at, packet, total - at, total};
+  struct sent_packet sent = {link, true, next, packet + 8, packet + 24, packet + at, packet, total - at, total};
   if (next == 44) {
     return;
   }
-  check_transport(&heard);
-  dispatch(&heard);
+  check_transport(&sent);
+  dispatch(&sent);
 }
 
-void frame_heard(struct link *link, const uint8_t *frame, uint32_t length) {
+void frame_receive(struct link *link, const uint8_t *frame, uint32_t length) {
   if (link->kind == ABI_KIND_TUN) {
     CHECK(length > 0 && length <= link->mtu, "%u bytes by an MTU of %u", length, link->mtu);
     frame[0] >> 4 == 4 ? packet4(link, frame, length) : packet6(link, frame, length);
@@ -97,14 +98,14 @@ void frame_heard(struct link *link, const uint8_t *frame, uint32_t length) {
   bool port = link->bridge >= 0;
   struct link *station = port ? &links[link->bridge] : link;
   if (memcmp(frame + 6, station->mac, 6) != 0) {
-    return; /* passed on from another port, by a tap that is a port or was one when the frame left */
+    return; /* forwarded from another port, by a tap that is a port or was one when the frame left */
   }
   CHECK((frame[6] & 1) == 0, "from a group");
   uint32_t type = get16(frame + 12), mtu = station->mtu;
   CHECK(length <= 14 + mtu || length <= 14 + 1280, "%u bytes by an MTU of %u", length, mtu);
   if (type == 0x0806) {
     CHECK(length >= 42 && memcmp(frame + 22, station->mac, 6) == 0, "%u bytes of ARP", length);
-    arp_heard(station, frame + 14, length - 14);
+    arp_receive(station, frame + 14, length - 14);
   } else if (type == 0x0800) {
     packet4(station, frame + 14, length - 14);
     CHECK((frame[0] & 1) == 0 || memcmp(frame, BROADCAST_MAC, 6) == 0 || frame[30] >= 224, "to a group's MAC");

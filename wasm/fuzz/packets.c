@@ -1,5 +1,5 @@
-/* IP packets as peers write them (RFC 791, RFC 8200), and what a network may do to them: options, extension headers,
-   fragments in any order, damage. Shares no code with the host. */
+/* IP packets of peers (RFC 791, RFC 8200), and what a network may do to them: options, extension headers, fragments in any
+   order, damage. No code is shared with the stack. */
 #include "fuzz.h"
 
 static uint8_t whole[66000];
@@ -18,8 +18,8 @@ void put32(uint8_t *bytes, uint32_t value) {
   put16(bytes + 2, value);
 }
 
-/* RFC 1071, in the machine's order, four bytes at a time: folded and swapped at the end. */
-uint32_t sum_add(const uint8_t *bytes, uint32_t length, uint32_t start) {
+/* RFC 1071, in the machine's byte order, four bytes at a time: folded and swapped at the end. */
+uint32_t checksum_add(const uint8_t *bytes, uint32_t length, uint32_t start) {
   uint64_t sum = start;
   uint32_t word;
   for (; length >= 4; length -= 4, bytes += 4) {
@@ -34,20 +34,20 @@ uint32_t sum_add(const uint8_t *bytes, uint32_t length, uint32_t start) {
   return (uint32_t)((sum & 0xffffffff) + (sum >> 32));
 }
 
-uint16_t sum_fold(uint32_t sum) {
+uint16_t checksum_fold(uint32_t sum) {
   sum = (sum & 0xffff) + (sum >> 16);
   sum = (sum & 0xffff) + (sum >> 16);
   return (uint16_t)(sum << 8 | sum >> 8);
 }
 
-uint16_t transport_sum(bool six, const uint8_t *from, const uint8_t *to, uint8_t protocol, const uint8_t *payload,
-                       uint32_t length) {
+uint16_t transport_checksum(bool six, const uint8_t *from, const uint8_t *to, uint8_t protocol, const uint8_t *payload,
+                            uint32_t length) {
   uint32_t size = six ? 16 : 4;
   uint8_t rest[8] = {0};
   put32(rest, length);
   rest[7] = protocol;
-  uint32_t sum = sum_add(to, size, sum_add(from, size, sum_add(rest, 8, 0)));
-  return sum_fold(sum_add(payload, length, sum));
+  uint32_t sum = checksum_add(to, size, checksum_add(from, size, checksum_add(rest, 8, 0)));
+  return checksum_fold(checksum_add(payload, length, sum));
 }
 
 void ethernet_send(struct link *link, uint32_t peer, const uint8_t *to, uint32_t type, const uint8_t *bytes, uint32_t length) {
@@ -81,7 +81,7 @@ static void emit(const struct route_to *route, const uint8_t *bytes, uint32_t le
   ethernet_send(route->link, route->peer, to, route->six ? 0x86dd : 0x0800, bytes, length);
 }
 
-/* Not the addresses, and not the first four bytes behind them: what is damaged must not reach another connection, whose
+/* Neither the addresses nor the first four bytes of the payload: a damaged packet must not reach another connection, whose
    bytes are checked. */
 static bool damage(const struct route_to *route, uint8_t *bytes, uint32_t *length) {
   if (route->exact || !percent(style.damaged)) {
@@ -123,11 +123,11 @@ static uint32_t header4(const struct route_to *route, uint8_t protocol, uint32_t
   for (uint32_t i = 0; i < options; i++) {
     whole[20 + i] = percent(80) ? 1 : (uint8_t)any();
   }
-  put16(whole + 10, (uint16_t)~sum_fold(sum_add(whole, header, 0)));
+  put16(whole + 10, (uint16_t)~checksum_fold(checksum_add(whole, header, 0)));
   return header;
 }
 
-/* Hop-by-hop, routing and destination options (RFC 8200, section 4): whole ones, and such that say too much. */
+/* Hop-by-hop, routing and destination options (RFC 8200, section 4): valid ones, and some whose lengths exceed the packet. */
 static uint32_t extensions(uint8_t *at, uint8_t *next, uint8_t protocol) {
   uint32_t used = 0, count = 1 + below(3);
   *next = (uint8_t)ONE_OF(0, 60, 60, 43);
@@ -167,7 +167,7 @@ static bool send_part(const struct route_to *route, uint8_t protocol, uint32_t f
   return damaged;
 }
 
-/* In any order, some twice, some never, some that overlap with others: of the latter all bytes are right, too. */
+/* In any order, some twice, some lost, some that overlap others; overlapping bytes are the right ones, too. */
 static bool send_fragments(const struct route_to *route, uint8_t protocol, const uint8_t *payload, uint32_t length) {
   static uint8_t part[66000];
   uint32_t size = 8 * (1 + below(LARGER(length / 8, 1))), identification = any();
@@ -196,20 +196,20 @@ static bool send_fragments(const struct route_to *route, uint8_t protocol, const
   return damaged;
 }
 
-static void set_sum(const struct route_to *route, uint8_t protocol, uint8_t *payload, uint32_t length) {
+static void set_checksum(const struct route_to *route, uint8_t protocol, uint8_t *payload, uint32_t length) {
   uint32_t at = protocol == TCP_PROTOCOL ? 16 : protocol == UDP_PROTOCOL ? 6 : 2;
   bool pseudo = protocol == TCP_PROTOCOL || protocol == UDP_PROTOCOL || protocol == ICMP6_PROTOCOL;
   if (length < at + 2 || (!pseudo && protocol != ICMP_PROTOCOL && protocol != 2)) {
     return;
   }
   put16(payload + at, 0);
-  uint16_t sum = pseudo ? transport_sum(route->six, route->from, route->to, protocol, payload, length)
-                        : sum_fold(sum_add(payload, length, 0));
+  uint16_t sum = pseudo ? transport_checksum(route->six, route->from, route->to, protocol, payload, length)
+                        : checksum_fold(checksum_add(payload, length, 0));
   put16(payload + at, protocol == UDP_PROTOCOL && sum == 0xffff ? 0xffff : (uint16_t)~sum);
 }
 
 bool packet_send(const struct route_to *route, uint8_t protocol, uint8_t *payload, uint32_t length) {
-  set_sum(route, protocol, payload, length);
+  set_checksum(route, protocol, payload, length);
   if (!route->exact && length > 8 && percent(style.fragmented) && route->link->checksums) {
     return send_fragments(route, protocol, payload, length);
   }

@@ -1,4 +1,4 @@
-/* The other ends of TCP: they follow what the host sends, check it, and answer rightly or wrongly as their style says. */
+/* TCP peers: they follow what the stack sends, check it, and answer rightly or wrongly as their style says. */
 #include "fuzz.h"
 
 #include <stdio.h>
@@ -28,8 +28,8 @@ static struct flow *slot(void) {
   uint32_t first = below(MAX_FLOWS);
   for (uint32_t i = 0; i < MAX_FLOWS; i++) {
     struct flow *flow = &flows[(first + i) % MAX_FLOWS];
-    if (flow->state == FLOW_FREE || (flow->state == FLOW_OVER && flow->stream == NULL) ||
-        (flow->state <= FLOW_CALLED && flow->stream == NULL && i > MAX_FLOWS / 2)) {
+    if (flow->state == FLOW_FREE || (flow->state == FLOW_CLOSED && flow->stream == NULL) ||
+        (flow->state <= FLOW_SYN_SENT && flow->stream == NULL && i > MAX_FLOWS / 2)) {
       return flow;
     }
   }
@@ -42,7 +42,7 @@ struct flow *flow_new(struct link *link, bool six, bool active) {
     return NULL;
   }
   memset(flow, 0, sizeof *flow);
-  flow->state = active ? FLOW_CALLING : FLOW_NEW;
+  flow->state = active ? FLOW_SYN_RECEIVED : FLOW_NEW;
   flow->link = link;
   flow->link_handle = link->handle;
   flow->peer = below(PEERS);
@@ -58,16 +58,16 @@ struct flow *flow_new(struct link *link, bool six, bool active) {
 struct flow *flow_any(void) {
   for (uint32_t i = 0, first = below(MAX_FLOWS); i < MAX_FLOWS; i++) {
     struct flow *flow = &flows[(first + i) % MAX_FLOWS];
-    if (flow->state != FLOW_FREE && (flow->state != FLOW_OVER || percent(10))) {
+    if (flow->state != FLOW_FREE && (flow->state != FLOW_CLOSED || percent(10))) {
       return flow;
     }
   }
   return NULL;
 }
 
-struct flow *flow_find(bool six, const uint8_t *from, uint32_t port, const uint8_t *to, uint32_t host_port) {
+struct flow *flow_find(bool six, const uint8_t *from, uint32_t port, const uint8_t *to, uint32_t stack_port) {
   for (struct flow *flow = flows; flow < flows + MAX_FLOWS; flow++) {
-    if (flow->port == port && flow->host_port == host_port && flow->state != FLOW_FREE && flow->six == six &&
+    if (flow->port == port && flow->stack_port == stack_port && flow->state != FLOW_FREE && flow->six == six &&
         memcmp(flow->from, from, six ? 16 : 4) == 0 && memcmp(flow->to, to, six ? 16 : 4) == 0) {
       return flow;
     }
@@ -77,28 +77,28 @@ struct flow *flow_find(bool six, const uint8_t *from, uint32_t port, const uint8
 
 void flows_forget(const struct link *link) {
   for (struct flow *flow = flows; flow < flows + MAX_FLOWS; flow++) {
-    flow->state = flow->link == link && flow->state != FLOW_FREE ? FLOW_OVER : flow->state;
+    flow->state = flow->link == link && flow->state != FLOW_FREE ? FLOW_CLOSED : flow->state;
   }
 }
 
-/* A program's connect: its stream learns which flow carries it. */
-static struct flow *adopt(const struct heard *heard) {
-  uint32_t port = get16(heard->payload + 2), host_port = get16(heard->payload), size = heard->six ? 16 : 4;
+/* A connect of a program: its stream is matched with the flow. */
+static struct flow *adopt(const struct sent_packet *sent) {
+  uint32_t port = get16(sent->payload + 2), stack_port = get16(sent->payload), size = sent->six ? 16 : 4;
   for (struct stream *stream = streams; stream < streams + MAX_STREAMS; stream++) {
-    if (heard->to[size - 1] < 2) {
-      return NULL; /* an own address of the host: a loopback interface that is added later would be the other end */
+    if (sent->to[size - 1] < 2) {
+      return NULL; /* an address of the stack: a loopback interface that is added later would be the other end */
     }
     if (stream->handle == 0 || stream->connected || stream->flow != NULL || stream->remote_port != port ||
-        stream->six != heard->six || memcmp(stream->remote, heard->to, size) != 0) {
+        stream->six != sent->six || memcmp(stream->remote, sent->to, size) != 0) {
       continue;
     }
-    struct flow *flow = flow_new(heard->link, heard->six, true);
+    struct flow *flow = flow_new(sent->link, sent->six, true);
     if (flow != NULL) {
       flow->port = (uint16_t)port;
-      flow->host_port = (uint16_t)host_port;
-      flow->peer = (uint32_t)(heard->to[size - 1] - 2) % PEERS;
-      memcpy(flow->from, heard->to, size);
-      memcpy(flow->to, heard->from, size);
+      flow->stack_port = (uint16_t)stack_port;
+      flow->peer = (uint32_t)(sent->to[size - 1] - 2) % PEERS;
+      memcpy(flow->from, sent->to, size);
+      memcpy(flow->to, sent->from, size);
       flow->stream = stream;
       stream->flow = flow;
     }
@@ -113,57 +113,57 @@ static void read_options(struct flow *flow, const uint8_t *tcp, uint32_t header,
     size = tcp[at] == 1 ? 1 : at + 1 < header ? tcp[at + 1] : 0;
     CHECK(size > 0 && (tcp[at] == 1 || size >= 2) && at + size <= header, "option %u of %u bytes at %u", tcp[at], size, at);
     if (tcp[at] == 8 && size == 10) {
-      flow->host_stamp = get32(tcp + at + 2);
+      flow->stack_stamp = get32(tcp + at + 2);
       stamped = true;
     } else if (tcp[at] == 2 && syn) {
-      flow->host_mss = get16(tcp + at + 2);
-      CHECK(flow->host_mss + (flow->six ? 60 : 40) <= flow->link->mtu || flow->link->mtu < 100, "MSS %u, MTU %u",
-            flow->host_mss, flow->link->mtu);
+      flow->stack_mss = get16(tcp + at + 2);
+      CHECK(flow->stack_mss + (flow->six ? 60 : 40) <= flow->link->mtu || flow->link->mtu < 100, "MSS %u, MTU %u",
+            flow->stack_mss, flow->link->mtu);
     } else if (tcp[at] == 3 && syn) {
       scaled = flow->scale >= 0;
-      flow->host_scale = scaled ? tcp[at + 2] : 0;
+      flow->stack_scale = scaled ? tcp[at + 2] : 0;
     }
   }
   if (syn) {
     flow->timestamps = flow->timestamps && stamped;
-    flow->host_scaled = scaled;
-    flow->host_scale = scaled ? flow->host_scale : 0;
+    flow->stack_scaled = scaled;
+    flow->stack_scale = scaled ? flow->stack_scale : 0;
   }
 }
 
 static void begin_stream(struct flow *flow, uint32_t sequence) {
-  if (flow->host_known && flow->host_start == sequence) {
+  if (flow->stack_known && flow->stack_start == sequence) {
     return;
   }
-  if (flow->host_known && flow->stream != NULL) { /* another connection of the same ports */
-    flow->stream->placed = false;
+  if (flow->stack_known && flow->stream != NULL) { /* another connection of the same ports */
+    flow->stream->matched = false;
     flow->stream->flow = NULL;
     flow->stream = NULL;
   }
-  flow->repeated = flow->host_known;
-  flow->former_end = flow->host_end;
-  flow->host_known = true;
-  flow->host_start = sequence;
-  flow->host_end = sequence + 1;
+  flow->repeated = flow->stack_known;
+  flow->former_end = flow->stack_end;
+  flow->stack_known = true;
+  flow->stack_start = sequence;
+  flow->stack_end = sequence + 1;
   flow->edge = sequence + 1;
   flow->written = 0;
-  flow->may_finish = flow->host_finished = false;
+  flow->may_finish = flow->stack_finished = false;
 }
 
 static void check_data(struct flow *flow, uint32_t sequence, const uint8_t *data, uint32_t length, bool fin) {
-  uint32_t offset = sequence - (flow->host_start + 1), most = flow->mss != 0 ? LARGER(flow->mss, 64) : flow->six ? 1220 : 536;
-  CHECK(flow->host_known, "port %u: data without a SYN", flow->port);
+  uint32_t offset = sequence - (flow->stack_start + 1), most = flow->mss != 0 ? LARGER(flow->mss, 64) : flow->six ? 1220 : 536;
+  CHECK(flow->stack_known, "port %u: data without a SYN", flow->port);
   CHECK((uint64_t)offset + length <= flow->written, "port %u: bytes %u to %u of %u", flow->port, offset, offset + length,
         flow->written);
-  CHECK(filler_is(data, length, filler_key(flow->host_port, flow->port), offset), "port %u: bytes %u to %u", flow->port, offset,
-        offset + length);
+  CHECK(filler_is(data, length, filler_key(flow->stack_port, flow->port), offset), "port %u: bytes %u to %u", flow->port,
+        offset, offset + length);
   CHECK(!fin || (flow->may_finish && offset + length == flow->written), "port %u: FIN at %u of %u, allowed: %d", flow->port,
         offset + length, flow->written, flow->may_finish);
   CHECK(length <= most || flow->tainted, "port %u: %u bytes by an MSS of %u", flow->port, length, most);
   uint32_t end = sequence + length, edge = flow->edge + LARGER(flow->syn_window, flow->widest);
   CHECK(length == 0 || flow->tainted || !before(edge + 1, end), "port %u: sent %u bytes too far", flow->port, end - edge);
-  flow->host_end = before(flow->host_end, end + fin) ? end + fin : flow->host_end;
-  flow->host_finished |= fin;
+  flow->stack_end = before(flow->stack_end, end + fin) ? end + fin : flow->stack_end;
+  flow->stack_finished |= fin;
 }
 
 static void follow_acknowledgement(struct flow *flow, uint32_t acknowledgement, uint32_t window, bool syn) {
@@ -175,52 +175,52 @@ static void follow_acknowledgement(struct flow *flow, uint32_t acknowledgement, 
         "port %u: acknowledges %u bytes too much", flow->port, acknowledgement - flow->sent_end);
   if (!before(acknowledgement, flow->latest_ack)) {
     flow->latest_ack = acknowledgement;
-    flow->host_edge = acknowledgement + (syn ? window : window << flow->host_scale);
+    flow->stack_edge = acknowledgement + (syn ? window : window << flow->stack_scale);
   }
   if (before(flow->next, flow->latest_ack)) {
     flow->next = flow->latest_ack;
   }
 }
 
-void flow_heard(const struct heard *heard) {
-  const uint8_t *tcp = heard->payload;
+void flow_receive(const struct sent_packet *sent) {
+  const uint8_t *tcp = sent->payload;
   uint32_t header = (tcp[12] >> 4) * 4u, flags = tcp[13] & 0x3fu, sequence = get32(tcp + 4), acknowledgement = get32(tcp + 8);
-  CHECK(header >= 20 && header <= heard->length, "header of %u in %u bytes", header, heard->length);
-  struct flow *flow = flow_find(heard->six, heard->to, get16(tcp + 2), heard->from, get16(tcp));
+  CHECK(header >= 20 && header <= sent->length, "header of %u in %u bytes", header, sent->length);
+  struct flow *flow = flow_find(sent->six, sent->to, get16(tcp + 2), sent->from, get16(tcp));
   bool syn = (flags & SYN_BIT) != 0, ack = (flags & ACK_BIT) != 0;
   if (flow == NULL && syn && !ack) {
-    flow = adopt(heard);
+    flow = adopt(sent);
   }
   if (flow == NULL) {
     return;
   }
   if (verbose) {
-    fprintf(stderr, "  < %u:%u flags %02x seq %d ack %d window %u, %u bytes, mss %u, edge %d\n", flow->host_port, flow->port,
-            flags, (int)(sequence - flow->host_start), (int)(acknowledgement - flow->start), get16(tcp + 14),
-            heard->length - header, flow->mss, (int)(flow->edge - flow->host_start));
+    fprintf(stderr, "  < %u:%u flags %02x seq %d ack %d window %u, %u bytes, mss %u, edge %d\n", flow->stack_port, flow->port,
+            flags, (int)(sequence - flow->stack_start), (int)(acknowledgement - flow->start), get16(tcp + 14),
+            sent->length - header, flow->mss, (int)(flow->edge - flow->stack_start));
   }
-  flow->last_length = SMALLER(heard->packet_length, sizeof flow->last);
-  memcpy(flow->last, heard->packet, flow->last_length);
+  flow->last_length = SMALLER(sent->packet_length, sizeof flow->last);
+  memcpy(flow->last, sent->packet, flow->last_length);
   if ((flags & RST_BIT) != 0) {
     flow->reset_seen = true;
-    flow->state = flow->state == FLOW_NEW || percent(20) ? flow->state : FLOW_OVER;
+    flow->state = flow->state == FLOW_NEW || percent(20) ? flow->state : FLOW_CLOSED;
     return;
   }
   if (syn) {
     begin_stream(flow, sequence);
   }
-  if (flow->repeated && !syn && before(sequence, flow->host_start) && !before(flow->former_end, sequence)) {
-    return; /* of the connection before: it has waited for a neighbour's address */
+  if (flow->repeated && !syn && before(sequence, flow->stack_start) && !before(flow->former_end, sequence)) {
+    return; /* from a former connection: it was queued for a neighbour's address */
   }
   read_options(flow, tcp, header, syn);
-  if (ack && flow->host_known) {
+  if (ack && flow->stack_known) {
     follow_acknowledgement(flow, acknowledgement, get16(tcp + 14), syn);
   }
-  if (syn && ack && flow->state == FLOW_CALLED && acknowledgement == flow->start + 1) {
+  if (syn && ack && flow->state == FLOW_SYN_SENT && acknowledgement == flow->start + 1) {
     flow->state = FLOW_OPEN;
     flow->next = flow->start + 1;
   }
-  if (heard->length > header || (flags & FIN_BIT) != 0) {
-    check_data(flow, sequence + syn, tcp + header, heard->length - header, (flags & FIN_BIT) != 0);
+  if (sent->length > header || (flags & FIN_BIT) != 0) {
+    check_data(flow, sequence + syn, tcp + header, sent->length - header, (flags & FIN_BIT) != 0);
   }
 }

@@ -1,4 +1,4 @@
-/* What uses the host's TCP: listeners, connects, and when which stream does something. */
+/* The programs that use TCP: listeners, connects, and when each stream acts. */
 #include "fuzz.h"
 
 struct listening listeners[MAX_LISTENERS];
@@ -49,7 +49,7 @@ static void connect_somewhere(void) {
   uint16_t port = (uint16_t)(20000 + connects++ % 40000);
   memset(stream, 0, sizeof *stream);
   memset(tw_scratch.bytes, 0, 32);
-  if (listener != NULL) { /* the host itself */
+  if (listener != NULL) { /* the stack itself */
     port = listener->port;
     memcpy(stream->remote, six ? link->own6 : link->own4, six ? 16 : 4);
     if (percent(50)) {
@@ -69,7 +69,7 @@ static void connect_somewhere(void) {
   stream->handle = LARGER(handle, 0);
 }
 
-static void call_the_host(void) {
+static void connect_from_peer(void) {
   struct link *link = link_any();
   struct listening *listener = listener_any();
   bool six = percent(style.six);
@@ -78,7 +78,7 @@ static void call_the_host(void) {
   }
   struct flow *flow = flow_new(link, six, false);
   if (flow != NULL) {
-    flow->host_port = listener != NULL && percent(97) ? listener->port : 9;
+    flow->stack_port = listener != NULL && percent(97) ? listener->port : 9;
     flow_move(flow);
   }
 }
@@ -104,7 +104,7 @@ void openings_step(void) {
       connect_somewhere();
       break;
     default:
-      call_the_host();
+      connect_from_peer();
   }
 }
 
@@ -115,7 +115,7 @@ void programs_start(void) {
 }
 
 void programs_step(void) {
-  for (uint32_t turns = 1 + below(8); turns > 0; turns--) {
+  for (uint32_t rounds = 1 + below(8); rounds > 0; rounds--) {
     uint32_t first = below(MAX_STREAMS);
     for (uint32_t i = 0; i < MAX_STREAMS; i++) {
       struct stream *stream = &streams[(first + i) % MAX_STREAMS];

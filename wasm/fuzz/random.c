@@ -1,4 +1,4 @@
-/* Choices that depend on nothing but the seed and the step, and the bytes that streams carry. */
+/* Choices that depend on the seed and the step alone, and the bytes of streams. */
 #include "fuzz.h"
 
 static uint64_t state = 1;
@@ -53,7 +53,7 @@ void filler_put(uint8_t *bytes, uint32_t length, uint32_t key, uint32_t position
 }
 
 bool filler_is(const uint8_t *bytes, uint32_t length, uint32_t key, uint32_t position) {
-  for (uint32_t at = 0, part; at < length; at += part) { /* a DATA event may be longer than what lies in one row */
+  for (uint32_t at = 0, part; at < length; at += part) { /* a DATA event may be longer than one repetition of the filler */
     part = SMALLER(length - at, 131072);
     if (memcmp(bytes + at, filler_at(key, position + at), part) != 0) {
       return false;

@@ -1,11 +1,11 @@
-/* One connection of a program: what it writes and reads, and what the host says about it. */
+/* One connection of a program: what it writes and reads, and the events that it gets. */
 #include "fuzz.h"
 #include "abi/staging.h"
 
 #include <stdio.h>
 
 struct stream streams[MAX_STREAMS];
-static int32_t refused[64]; /* accepted where there was no place for them */
+static int32_t refused[64]; /* accepted when the table of streams was full */
 static uint32_t refused_count;
 
 static struct stream *stream_of(int32_t handle) {
@@ -17,7 +17,7 @@ static struct stream *stream_of(int32_t handle) {
   return NULL;
 }
 
-/* --- What it does ----------------------------------------------------------------------------------------------- */
+/* --- Calls ------------------------------------------------------------------------------------------------------ */
 
 static void sent_at_once(void) {
   int32_t handle = (int32_t)tw_control[ABI_CONTROL_SENT_AT_ONCE];
@@ -43,7 +43,7 @@ static void write_some(struct stream *stream) {
     return;
   }
   if (taken == ABI_ERROR_NOT_CONNECTED) {
-    return; /* it ended, and that is not reported yet */
+    return; /* the connection ended, and the event is not delivered yet */
   }
   CHECK(taken >= 0 && taken <= (int32_t)length, "%d of %u", taken, length);
   CHECK(taken == (int32_t)length || tw_control[ABI_CONTROL_SEND_FULL] == 1, "%d of %u", taken, length);
@@ -120,7 +120,7 @@ void stream_act(struct stream *stream) {
   }
 }
 
-/* --- What it receives ------------------------------------------------------------------------------------------- */
+/* --- Events ----------------------------------------------------------------------------------------------------- */
 
 static void read_endpoints(struct stream *stream, const uint8_t *payload) {
   uint32_t local[3], remote[3];
@@ -139,7 +139,7 @@ static void read_endpoints(struct stream *stream, const uint8_t *payload) {
     own = link->handle != 0 && same ? link : own;
   }
   stream->flow = flow;
-  stream->placed = flow != NULL || own != NULL || payload[ABI_ENDPOINT_SIZE + 12] == 127;
+  stream->matched = flow != NULL || own != NULL || payload[ABI_ENDPOINT_SIZE + 12] == 127;
   stream->in_base = 0;
   if (verbose) {
     fprintf(stderr, "  = %x: %u and %u, flow %d, own %d\n", stream->handle, stream->local_port, stream->remote_port,
@@ -171,7 +171,7 @@ static void accept_one(const uint8_t *payload, int32_t handle) {
 
 static void check_end_of_stream(const struct stream *stream) {
   const struct flow *flow = stream->flow;
-  if (flow == NULL || flow->tainted || !stream->placed) {
+  if (flow == NULL || flow->tainted || !stream->matched) {
     return;
   }
   bool found = false;
@@ -184,7 +184,7 @@ static void check_end_of_stream(const struct stream *stream) {
 
 static void deliver(struct stream *stream, const uint8_t *payload, uint32_t length) {
   CHECK(stream->connected && !stream->eof && !stream->ended, "port %u: %u bytes", stream->remote_port, length);
-  bool checked = stream->placed && (stream->flow == NULL || !stream->flow->tainted);
+  bool checked = stream->matched && (stream->flow == NULL || !stream->flow->tainted);
   CHECK(!checked || filler_is(payload, length, stream->in_key, stream->in_base + stream->delivered), "port %u: %u bytes at %u",
         stream->remote_port, length, stream->delivered);
   stream->delivered += length;

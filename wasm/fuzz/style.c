@@ -1,6 +1,6 @@
-/* What an epoch does often, seldom or never. Many features at once hide one another: a window that stays closed lets no
-   write through, a connection that is reset at once fills no buffer. So each epoch leaves out most of them
-   (Groce and others, "Swarm Testing", 2012). */
+/* What an epoch does often, seldom or never. Many features at once mask one another: a window that stays closed prevents
+   writes, and a connection that is reset at once fills no buffer. So each epoch leaves out most of them (Groce and others,
+   "Swarm Testing", 2012). */
 #include "fuzz.h"
 
 struct style style;

@@ -1,12 +1,12 @@
-/* The host of this epoch, driven as Python drives it: calls, polls, shared areas, and a clock that only steps move. A
-   control word holds the lower half of an address: the upper half is that of a neighbour. */
+/* The stack of this epoch, driven as an embedder drives it: calls, polls, shared areas, and a clock that only steps move. A
+   control word holds the lower half of an address: the upper half is that of a neighbouring static object. */
 #include "fuzz.h"
 #include "abi/handles.h"
 
 #include <math.h>
 #include <sanitizer/asan_interface.h>
 
-/* The most that one poll may allocate: what grows with what a peer sends, and with nothing else, stays below. */
+/* The most that one poll may allocate: the allocations that grow with what a peer sends stay below. */
 enum { MOST_POLLS = 3000, MOST_ALLOCATIONS = 200000, GUARD = 4096 };
 
 int64_t clock_now = 1000 * (int64_t)SECOND;
@@ -23,7 +23,7 @@ static const uint8_t *event_buffer(void) {
   return (const uint8_t *)(uintptr_t)address;
 }
 
-/* Half a microsecond more: cut to microseconds, it is the same number again. */
+/* Half a microsecond more: truncated to microseconds, the result is the same number again. */
 double world_time(void) { return ((double)clock_now + 0.5) / SECOND; }
 
 double world_time_or_none(void) { return percent(style.at_once) ? world_time() : 0; }
@@ -55,7 +55,7 @@ static void handle_event(const uint32_t *head, const uint8_t *payload) {
   switch (kind) {
     case ABI_EVENT_TRANSMIT:
       CHECK(tw_interface_object(handle) != NULL, "handle %x", handle);
-      /* More than announced where a refused stream added a reset. */
+      /* More than reported where the reset of a refused connection was added. */
       CHECK(tw_interface_object(handle)->block[ABI_BLOCK_TRANSMIT_LENGTH] >= head[3], "%u", head[3]);
       break;
     case ABI_EVENT_WRITABLE:
@@ -104,7 +104,7 @@ static bool poll_once(void) {
 
 void world_poll(void) {
   for (int turn = 0; poll_once(); turn++) {
-    CHECK(turn < MOST_POLLS, "the host always has more to do");
+    CHECK(turn < MOST_POLLS, "the stack asks for another poll without end");
     world_collect();
   }
   world_collect();
@@ -121,7 +121,7 @@ void world_advance(int64_t duration, uint32_t most_polls) {
   world_poll();
 }
 
-/* Taking the frames of one interface may cause more on it, which are left for the next time. */
+/* Fetching the frames of one interface may queue more on it: these are left for the next time. */
 static void take_frames(struct link *link) {
   static uint8_t taken[ABI_TRANSMIT_CAPACITY];
   struct interface *interface = link_interface(link);
@@ -133,7 +133,7 @@ static void take_frames(struct link *link) {
     memcpy(&length, taken + at, sizeof length);
     CHECK(at + record_size(length) <= end, "at %u of %u: %u", at, end, length);
     totals->frames_out++;
-    frame_heard(link, taken + at + ABI_RECORD_HEADER_SIZE, length);
+    frame_receive(link, taken + at + ABI_RECORD_HEADER_SIZE, length);
   }
 }
 
@@ -146,8 +146,8 @@ void world_collect(void) {
   }
 }
 
-/* The table of handles never shrinks, and the pbuf of the first segment that is read in place is kept: both are made to
-   exist before what is left at the end is measured. */
+/* The table of handles never shrinks, and the pbuf of the first segment that is read in place is kept: both are allocated
+   before the heap is measured. */
 void world_start(uint64_t seed) {
   static int32_t handles[8192];
   abi_start(world_time(), (int64_t)seed, (int64_t)~seed);

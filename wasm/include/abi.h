@@ -12,13 +12,13 @@
 #endif
 
 #define ABI_VERSION 1611594917 /* version 1, as a checksum over names, numbers, layouts, signatures */
-#define ABI_MAX_INTERFACES 128 /* bounded table; a bridge of a hundred ports and then some */
+#define ABI_MAX_INTERFACES 128 /* bounded table: a bridge of a hundred ports, and other interfaces */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the embedder; a batch that fits the L2 cache */
 #define ABI_EVENT_CAPACITY 1638400 /* one receive window that a filled hole releases at once, and room for the batch around it */
 #define ABI_STAGING_CAPACITY 67584 /* payload of one tcp_send: 64 KiB, under TLS too, whose records are 16 KiB and a little more */
 #define ABI_SCRATCH_CAPACITY 64 /* two addresses, or one MAC */
-#define ABI_MAX_DATA 262144 /* payload of one DATA event: a first window in whole chunks of what applications are handed */
+#define ABI_MAX_DATA 262144 /* payload of one DATA event: a first window, a multiple of the chunks that applications read */
 #define ABI_MAX_FRAME 65535 /* lwIP counts buffer lengths in 16 bits */
 #define ABI_MAX_BACKLOG 4096 /* connections that wait to be accepted; Linux's somaxconn */
 #define ABI_TCP_WINDOW 1048576 /* bytes; 1 Gbit/s over 8 ms, 400 Mbit/s over 20 ms */
@@ -92,7 +92,7 @@
 #define ABI_EVENT_ADDRESS 25 /* interface: value is the new state of the address, one of [address_state]; payload: address_report */
 #define ABI_EVENT_ROUTER_ADVERTISEMENT 26 /* interface: the message of a router, value bytes from its ICMPv6 header on; payload: router_advertisement and value bytes */
 #define ABI_EVENT_ROUTER_SOLICITATION 27 /* interface: a node on the link asked for a router advertisement */
-#define ABI_EVENT_LEASE_MESSAGE 28 /* interface: the DHCP message, value bytes, that the next LEASE follows from; payload: value bytes */
+#define ABI_EVENT_LEASE_MESSAGE 28 /* interface: the DHCP message, value bytes, on which the next LEASE is based; payload: value bytes */
 #define ABI_EVENT_LEASE 29 /* interface: a lease was granted or renewed; payload: lease */
 #define ABI_EVENT_LEASE_LOST 30 /* interface: the lease ended, and its address is gone */
 #define ABI_CONTROL_EVENT_LENGTH 0

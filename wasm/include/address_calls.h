@@ -1,6 +1,6 @@
 /* lwIP's address macros as calls (src/port/address_calls.c). An address is 24 bytes of one of two kinds, so that each use of a
-   macro is some 30 to 100 bytes of code, and a call is ten. Included at the end of lwip/ip_addr.h; what the macros mean is said
-   there. Where a transfer spends its time they stay macros. */
+   macro is some 30 to 100 bytes of code, and a call is ten. Included at the end of lwip/ip_addr.h, which documents the macros.
+   Where a transfer spends its time they stay macros. */
 #if !defined(ADDRESS_CALLS_H) && !defined(HOT)
 #define ADDRESS_CALLS_H
 

@@ -1,4 +1,4 @@
-/* The functions of ours that lwIP calls, declared with nothing but what every lwIP source file already knows. */
+/* The functions of ours that lwIP calls, declared with only those types that every lwIP source file has. */
 #ifndef LWIP_HOOKS_H
 #define LWIP_HOOKS_H
 

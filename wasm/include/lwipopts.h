@@ -1,4 +1,4 @@
-/* How lwIP is configured, with the reason for each option. What is not here keeps lwIP's default. */
+/* How lwIP is configured, with the reason for each option. Options that are not listed keep lwIP's default. */
 #ifndef LWIPOPTS_H
 #define LWIPOPTS_H
 
@@ -8,11 +8,12 @@
 #define NO_SYS 1 /* one thread, and no operating system to wait in: each call returns at once */
 #define SYS_LIGHTWEIGHT_PROT 0 /* nothing interrupts a call, so that no critical section needs protection */
 #define LWIP_NETCONN 0 /* its API blocks a thread, of which there is none; calls and events take its place */
-#define LWIP_SOCKET 0 /* as LWIP_NETCONN: sockets are made in the host */
-/* Our own ticker (src/port/timers.c): it sleeps while no table has anything urgent, where lwIP's would tick for ever. */
+#define LWIP_SOCKET 0 /* as LWIP_NETCONN: the embedder has the sockets */
+/* Our own timers (src/port/timers.c): they do not tick while no table has anything urgent, where lwIP's would tick
+   without end. */
 #define LWIP_TIMERS 1 /* without it, lwip_init would not start the timers by sys_timeouts_init */
 #define LWIP_TIMERS_CUSTOM 1 /* lwIP's own timer list is not compiled; its modules' tick functions are called one by one */
-/* What lwIP requires of a port by name keeps our prefix, too. */
+/* Functions that lwIP requires of a port by name have our prefix, too. */
 #define sys_now tw_sys_now
 #define sys_timeouts_init tw_sys_timeouts_init
 #define LWIP_STATS 1 /* abi_statistics reports the counters, and the work of a poll is measured by them */
@@ -20,9 +21,10 @@
 #define MIB2_STATS 0 /* counters for SNMP, which no part of the stack reports */
 /* From the second retransmission in a row on, the neighbour's MAC may be an old one. */
 #define LWIP_HOOK_TCP_RETRANSMITTED() tw_tcp_retransmitted(pcb->nrtx)
-#define LWIP_HOOK_ETHARP_DOUBTFUL() tw_neighbour_is_doubtful() /* ARP asks anew if so */
-#define LWIP_STATS_DISPLAY 0 /* there is nowhere to print to: the module imports nothing */
-/* A failed check ends what it is about, not the stack (src/port/consistency.c). Natively it is reported, too. */
+#define LWIP_HOOK_ETHARP_DOUBTFUL() tw_neighbour_is_doubtful() /* ARP sends a new request if so */
+#define LWIP_STATS_DISPLAY 0 /* there is no output for it: the module imports nothing */
+/* A failed check ends the connection or drops the packet it is about, not the stack (src/port/consistency.c). Natively it is
+   reported, too. */
 #ifdef __wasm__
 #define LWIP_HOOK_INCONSISTENT(message, pcb) tw_consistency_failed(pcb)
 #else
@@ -37,25 +39,25 @@
 #define MEMP_MEM_MALLOC 1 /* control blocks and segments come from the heap, too, so that their number has no fixed limit */
 #define MEM_ALIGNMENT 8 /* of the heap's blocks; 64-bit fields and vectors of 8 bytes are aligned with it */
 #define PBUF_POOL_SIZE 0 /* received frames are read in place or copied into the heap: no pbuf comes from a pool */
-#define LWIP_SUPPORT_CUSTOM_PBUF 1 /* received TCP frames are read where the host put them */
+#define LWIP_SUPPORT_CUSTOM_PBUF 1 /* received TCP frames are read where the embedder put them */
 #define PBUF_LINK_ENCAPSULATION_HLEN 0 /* no link has a header in front of the Ethernet header */
-#define ETH_PAD_SIZE 0 /* a record must have the same layout on its way out and in */
+#define ETH_PAD_SIZE 0 /* a record must have the same layout in both buffers */
 
 /* --- Interfaces ---------------------------------------------------------------------------------------------- */
 #define LWIP_ARP 1 /* tap interfaces and bridges resolve IPv4 addresses to MACs */
 #define LWIP_ETHERNET 1 /* tap interfaces and bridges carry Ethernet frames */
-#define LWIP_SINGLE_NETIF 0 /* a stack has as many interfaces as the host creates */
-#define LWIP_NETIF_HOSTNAME 0 /* DHCP would send it as option 12; the host gives interfaces no host name */
+#define LWIP_SINGLE_NETIF 0 /* a stack has as many interfaces as the embedder creates */
+#define LWIP_NETIF_HOSTNAME 0 /* DHCP would send it as option 12; the embedder gives interfaces no host name */
 #define LWIP_NETIF_LOOPBACK 0 /* our loopback interface swaps its two buffers instead of copying each packet */
-#define LWIP_HAVE_LOOPIF 0 /* as LWIP_NETIF_LOOPBACK: the host creates the loopback interface like any other */
+#define LWIP_HAVE_LOOPIF 0 /* as LWIP_NETIF_LOOPBACK: the embedder creates the loopback interface like any other */
 /* A frame is copied into the transmit buffer at once, from a chain as well as from one pbuf. */
 #define LWIP_NETIF_TX_SINGLE_PBUF 0
-#define LWIP_CHECKSUM_CTRL_PER_NETIF 1 /* without it, switching sums off for one interface does nothing */
+#define LWIP_CHECKSUM_CTRL_PER_NETIF 1 /* without it, switching checksums off for one interface does nothing */
 /* Changes of addresses are found by a comparison after each poll (src/ip/autoconfiguration.c). */
 #define LWIP_NETIF_EXT_STATUS_CALLBACK 0
 #define ARP_TABLE_SIZE 127 /* the largest that lwIP's signed 8-bit index allows: a full bridge of hosts */
-#define ARP_QUEUEING 1     /* with 0 the SYN that caused the ARP request is lost and the connect waits a second */
-#define ARP_QUEUE_LEN 64   /* packets kept for each unresolved neighbour: all fragments of the largest datagram at MTU 1500 */
+#define ARP_QUEUEING 1 /* with 0 the SYN that caused the ARP request is lost and the connect waits a second */
+#define ARP_QUEUE_LEN 64 /* packets kept for each unresolved neighbour: all fragments of the largest datagram at MTU 1500 */
 #define ETHARP_TRUST_IP_MAC 0 /* RFC 826 learns from ARP only; learning from IP packets invites spoofing */
 
 /* --- IPv4 ------------------------------------------------------------------------------------------------------ */
@@ -64,7 +66,7 @@
 #define IP_REASSEMBLY 1 /* RFC 1122, section 3.3.2: a host must reassemble */
 #define IP_FRAG 1 /* datagrams may be larger than the MTU */
 #define IP_REASS_MAX_PBUFS 128 /* one 65,535-byte datagram at MTU 1500 is 45 fragments; this bounds an attacker */
-/* The oldest incomplete datagram goes first, so that a flood of fragments cannot close reassembly. */
+/* The oldest incomplete datagram is dropped first, so that a flood of fragments cannot block reassembly. */
 #define IP_REASS_FREE_OLDEST 1
 #define LWIP_ICMP 1 /* RFC 1122, section 3.2.2: a host must implement it */
 #define LWIP_BROADCAST_PING 0 /* RFC 1122, section 3.2.2.6 allows silence; an answer would amplify a forged request */
@@ -74,7 +76,7 @@
 #define LWIP_DHCP 1 /* abi_dhcp_start leases the address of an interface */
 #define LWIP_AUTOIP 0 /* link-local IPv4 addresses (RFC 3927) are not supported */
 #define LWIP_ACD 1 /* an address from DHCP is probed for before it is used, RFC 5227 */
-#define LWIP_ACD_KEEP_ADDRESS 1 /* and kept from then on, RFC 5227, section 2.4 (c): two forged frames must not take it */
+#define LWIP_ACD_KEEP_ADDRESS 1 /* and kept from then on, RFC 5227, section 2.4 (c): two forged frames must not remove it */
 /* Ticks of 100 ms. RFC 5227, section 1.1, says seconds for links where an answer may take one, and allows shorter times. */
 #define LWIP_ACD_PROBE_WAIT 2 /* before the first probe, at most */
 #define LWIP_ACD_PROBE_MIN 2 /* between two probes, at least */
@@ -91,11 +93,11 @@
 #define DHCP_NEXT_TIMEOUT_THRESHOLD 60 /* RFC 2131, section 4.4.5 */
 /* Ms: doubled up to a minute, RFC 2131, section 4.1. */
 #define DHCP_REQUEST_BACKOFF_SEQUENCE(tries) ((u16_t)(((tries) < 6 ? 1 << (tries) : 60) * 1000))
-#define DHCP_ADD_EXTRA_REQUEST_OPTIONS , 6, 15, 119 /* name servers, domain, search list: read by the host */
-/* The host reads the options of the whole message (src/ip/lease.c). */
+#define DHCP_ADD_EXTRA_REQUEST_OPTIONS , 6, 15, 119 /* name servers, domain, search list: read by the embedder */
+/* The embedder reads the options of the whole message (src/ip/lease.c). */
 #define LWIP_HOOK_DHCP_ACK(netif, message) tw_lease_acknowledged(netif, message)
 #define LWIP_HOOK_DHCP_BOUND(netif) tw_lease_bound(netif) /* the lease becomes an event (src/ip/lease.c) */
-#define LWIP_DNS 0 /* names are resolved by the host, over the stack's own UDP */
+#define LWIP_DNS 0 /* names are resolved by the embedder, over the stack's own UDP */
 /* Loopback for own addresses, else the table (src/link/interface.c). */
 #define LWIP_HOOK_IP4_ROUTE_SRC(src, dest) tw_interface_route4(src, dest)
 /* The gateway of a route (src/ip/routes.c). */
@@ -108,7 +110,7 @@
 
 /* --- IPv6 ------------------------------------------------------------------------------------------------------ */
 #define LWIP_IPV6 1 /* dual stack */
-#define LWIP_IPV6_SCOPES 1 /* RFC 4007: a link-local address means something together with its interface only */
+#define LWIP_IPV6_SCOPES 1 /* RFC 4007: a link-local address is unique on its interface only */
 #define LWIP_IPV6_NUM_ADDRESSES 8 /* link-local, a few prefixes, a few static ones */
 #define LWIP_IPV6_FORWARD 0 /* as IP_FORWARD */
 #define LWIP_IPV6_FRAG 1 /* as IP_FRAG */
@@ -116,16 +118,16 @@
 #define LWIP_HOOK_IP6_IDENTIFICATION() tw_random_u32() /* RFC 7739, section 5.3 */
 #define IPV6_FRAG_COPYHEADER 1 /* the header of a fragment must survive lwIP's overlay when pointers are 8 bytes wide */
 #define LWIP_IPV6_SEND_ROUTER_SOLICIT 1 /* by interfaces that configure themselves (src/ip/autoconfiguration.c) */
-/* RFC 4862: addresses from the prefixes of router advertisements, where the host asks for them. */
+/* RFC 4862: addresses from the prefixes of router advertisements, where the embedder asks for them. */
 #define LWIP_IPV6_AUTOCONFIG 1
-#define LWIP_IPV6_DUP_DETECT_ATTEMPTS 1 /* RFC 4862, section 5.1; addresses from the host are checked only if it asks */
-/* The host reads further options (src/ip/autoconfiguration.c). */
+#define LWIP_IPV6_DUP_DETECT_ATTEMPTS 1 /* RFC 4862, section 5.1; addresses from the embedder are checked only if it asks */
+/* The embedder reads further options (src/ip/autoconfiguration.c). */
 #define LWIP_HOOK_ND6_RA(netif, message) tw_router_advertised(netif, message)
 /* A router of ours answers (src/ip/autoconfiguration.c). */
 #define LWIP_HOOK_ICMP6_RS(netif, message) tw_router_solicited(netif, message)
 /* Only about packets that were sent (src/ip/path_mtu.c). */
 #define LWIP_HOOK_ND6_PATH_MTU(message, mtu) tw_path_mtu_accept(message, mtu)
-#define LWIP_IPV6_DHCP6 0 /* not supported: addresses come from advertisements or from the host */
+#define LWIP_IPV6_DHCP6 0 /* not supported: addresses come from advertisements or from the embedder */
 #define LWIP_ICMP6 1 /* RFC 8200 requires it; neighbour discovery is part of it */
 #define LWIP_IPV6_MLD 1 /* RFC 4861 needs the solicited-node groups, and UDP sockets join others */
 #define LWIP_ND6_QUEUEING 1 /* RFC 4861, section 7.2.2: packets wait while their neighbour is resolved */
@@ -141,40 +143,40 @@
 #define LWIP_HOOK_IP6_ONLINK(netif, index, dest) tw_route_on_link6(netif, index, dest)
 #define LWIP_HOOK_ND6_GET_GW(netif, dest) tw_route_next_hop6(netif, dest) /* the gateway of a route (src/ip/routes.c) */
 
-/* --- ICMP: what lwIP itself has no use for (src/ip/icmp.c). ------------------------------------------------------ */
+/* --- ICMP: messages that lwIP itself does not process (src/ip/icmp.c). ------------------------------------------- */
 #define LWIP_HOOK_ICMP_INPUT(packet, netif) tw_icmp_received(packet, netif) /* echo replies and errors, which lwIP drops */
 #define LWIP_HOOK_ICMP6_INPUT(packet, netif) tw_icmp6_received(packet, netif) /* the same for ICMPv6 */
 #define LWIP_HOOK_ICMP_ERROR() tw_icmp_own_error() /* may an error be sent now? (src/ip/icmp_limit.c) */
 
 /* --- UDP ------------------------------------------------------------------------------------------------------- */
-#define LWIP_UDP 1 /* sockets of the host, and DHCP */
-#define LWIP_UDPLITE 0 /* no socket of the host offers it (RFC 3828) */
+#define LWIP_UDP 1 /* sockets of the embedder, and DHCP */
+#define LWIP_UDPLITE 0 /* no socket of the embedder offers it (RFC 3828) */
 #define LWIP_HOOK_UDP_FIND(netif, from, to) tw_udp_find(netif, from, to) /* src/udp/udp_receive.c */
 /* Copies for further members of a group. */
 #define LWIP_HOOK_UDP_OTHERS(pcb, packet, netif, from) tw_udp_pass_to_others(pcb, packet, netif, from)
 #define UDP_TTL 64 /* as Linux; RFC 1122, section 3.2.1.7 wants it configurable, and it is, socket by socket */
 
 /* --- TCP ------------------------------------------------------------------------------------------------------- */
-#define LWIP_TCP 1 /* connections and listeners of the host */
+#define LWIP_TCP 1 /* connections and listeners of the embedder */
 #define TCP_MSS 65495 /* the most an interface can carry; each connection takes what its MTU leaves */
 #define LWIP_DISABLE_TCP_SANITY_CHECKS 1 /* lwIP's checks are written for an MSS of some 1,460 bytes */
 #define TCP_CALCULATE_EFF_SEND_MSS 1 /* RFC 9293, section 3.7.1: no segment is larger than the MTU of its interface allows */
 #define LWIP_WND_SCALE 1 /* RFC 7323: a window of more than 65,535 bytes, which long or fast paths need */
 #define TCP_RCV_SCALE 5 /* 65,535 << 5 holds the window below */
-#define TCP_WND ABI_TCP_WINDOW /* bytes; abi.toml says it to the host, too, which sizes its buffers by it */
+#define TCP_WND ABI_TCP_WINDOW /* bytes; abi.toml has it for the embedder, too, which sizes its buffers by it */
 /* Bytes: the limit up to which the send buffer of a connection grows (src/tcp/connection.h). */
 #define TCP_SND_BUF ABI_TCP_SEND_BUFFER
 /* Buffers; a segment that refers to what was written has two. A full send buffer fits at an MSS of 536, and with smaller
    segments the queue holds no more memory than with large ones: Linux charges each segment its true size. */
 #define TCP_SND_QUEUELEN 4096
 #define TCP_OVERSIZE 1460 /* room behind a short write, so that further writes join its segment */
-#define TCP_WND_UPDATE_THRESHOLD (TCP_WND_MAX(pcb) / 32) /* of the window that this peer can see; none goes out for less */
+#define TCP_WND_UPDATE_THRESHOLD (TCP_WND_MAX(pcb) / 32) /* of the window that this peer can see; no window update for less */
 #define LWIP_TCP_TIMESTAMPS 1 /* RFC 7323: protection against old segments; SYN cookies keep their options in them */
-/* RFC 2018: what we received out of order is reported, so that a peer repeats only what is missing. */
+/* RFC 2018: out-of-order segments are reported, so that a peer retransmits only what is missing. */
 #define LWIP_TCP_SACK_OUT 1
 #define LWIP_TCP_MAX_SACK_NUM 3 /* what fits beside a timestamp, RFC 2018, section 3 */
 #define TCP_QUEUE_OOSEQ 1 /* segments after a gap are kept; otherwise a single loss would cost the whole window behind it */
-#define TCP_OOSEQ_MAX_BYTES TCP_WND /* what the window has offered is kept, RFC 9293, section 3.8.6 */
+#define TCP_OOSEQ_MAX_BYTES TCP_WND /* the offered window is kept, RFC 9293, section 3.8.6 */
 #define TCP_OOSEQ_MAX_PBUFS 1024 /* a peer that sends one byte a segment must not make 100 MB of a window */
 #define TCP_OOSEQ_BYTES_LIMIT(pcb) TCP_OOSEQ_MAX_BYTES /* the same for each connection */
 #define TCP_OOSEQ_PBUFS_LIMIT(pcb) TCP_OOSEQ_MAX_PBUFS /* the same for each connection */
@@ -189,8 +191,8 @@
 #define LWIP_HOOK_TCP_COOKIE_SENT() tw_tcp_listen_cookie_sent() /* timestamps follow the clock again */
 #define LWIP_HOOK_TCP_WAITS() tw_tcp_listen_wait() /* the next polls look for room in the backlog */
 #define LWIP_TCP_KEEPALIVE 1 /* idle time, interval and count are options of each connection, as in Linux */
-#define LWIP_TCP_PCB_NUM_EXT_ARGS 1 /* its destructor reports when lwIP frees a connection, however that came about */
-#define TCP_CHECKSUM_ON_COPY 1 /* the sum of the payload costs nothing while it is copied anyway */
+#define LWIP_TCP_PCB_NUM_EXT_ARGS 1 /* its destructor reports when lwIP frees a connection, by whichever path */
+#define TCP_CHECKSUM_ON_COPY 1 /* the checksum of the payload costs nothing while it is copied anyway */
 #define LWIP_CHECKSUM_ON_COPY 1 /* declares what TCP_CHECKSUM_ON_COPY calls */
 #define SO_REUSE 1 /* SO_REUSEADDR and, by our patches, SO_REUSEPORT */
 /* ms. Delayed ACKs wait one tick at most (RFC 1122 allows 500 ms, Linux waits 40); retransmission timers count in two. */
@@ -204,7 +206,7 @@
 #define TCP_SYNMAXRTX 6 /* with a time-out that doubles: 127 s, as Linux's tcp_syn_retries */
 #define LWIP_HOOK_TCP_SYN_RETRIES(pcb) tw_tcp_syn_retries(pcb) /* fewer after an ICMP error, RFC 5461 (src/ip/icmp.c) */
 #define TCP_MAX_PROBES 24 /* 118 s in all: the longest wait between two is 6 s */
-#define TCP_MSL 30000 /* TIME-WAIT of 60 s as Linux keeps it; RFC 9293's two minutes fill tables for nothing */
+#define TCP_MSL 30000 /* TIME-WAIT of 60 s as Linux keeps it; RFC 9293's two minutes fill tables without need */
 #define LWIP_HOOK_TCP_ISN tw_tcp_initial_sequence_number /* RFC 6528 (src/port/random.c) */
 #define LWIP_TCP_NO_POLL /* no callback of poll or sent is set, and those that remain always are */
 /* Connections are found by a hash table beside lwIP's lists (src/tcp/tcp_lookup.c). */

@@ -1,6 +1,6 @@
-/* Drives the host of this program as Python would: through the calls of abi.h, the shared areas and a clock that only
-   the test moves. It reaches buffers by what it knows of 32-bit addresses: on a 64-bit machine a control word holds
-   the lower half, and the upper half is that of a neighbour. */
+/* Drives the stack of this program as an embedder does: through the calls of abi.h, the shared areas and a clock that only the
+   test moves. Buffers are found by their 32-bit addresses: on a 64-bit machine a control word holds the lower half of an
+   address, and the upper half is that of a neighbouring static object. */
 #include "support.h"
 #include "abi/handles.h"
 #include "abi/staging.h"
@@ -25,7 +25,7 @@
 #define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
 #endif
 
-enum { MAX_EVENTS = 16384, MAX_FRAMES = 65536, MOST_TURNS = 10000 };
+enum { MAX_EVENTS = 16384, MAX_FRAMES = 65536, MAX_POLLS = 10000 };
 
 static int64_t clock_now = 1000 * (int64_t)SECOND, deadline;
 static struct event events[MAX_EVENTS];
@@ -74,7 +74,7 @@ void *__wrap_malloc(size_t size) { return refuse() ? NULL : __real_malloc(size);
 void *__wrap_calloc(size_t count, size_t size) { return refuse() ? NULL : __real_calloc(count, size); }
 void *__wrap_realloc(void *memory, size_t size) { return refuse() ? NULL : __real_realloc(memory, size); }
 
-/* What the test itself keeps must not fail. */
+/* Copies that the test keeps are exempt from the failing allocations. */
 static void *keep(const void *bytes, uint32_t length) {
   void *copy = __real_malloc(length + 1u);
   CHECK(copy != NULL);
@@ -82,7 +82,7 @@ static void *keep(const void *bytes, uint32_t length) {
   return copy;
 }
 
-/* --- Turns of the host ------------------------------------------------------------------------------------------ */
+/* --- Polls ------------------------------------------------------------------------------------------------------ */
 
 static const void *address_near(uint32_t low, const void *neighbour) {
   uint64_t near = (uint64_t)(uintptr_t)neighbour, address = (near & ~(uint64_t)UINT32_MAX) | low;
@@ -134,7 +134,7 @@ static void take_events(void) {
   }
 }
 
-/* Only what was written to a receive buffer may be read: what lies behind it is somebody else's frame. */
+/* Only what was written to a receive buffer may be read: the bytes behind it are left from earlier frames. */
 static void guard_receive_buffers(bool on) {
   for (int i = 0; i < ABI_MAX_INTERFACES; i++) {
     const struct interface *interface = watched[i] == 0 ? NULL : tw_handle_object(watched[i], HANDLE_INTERFACE);
@@ -150,7 +150,7 @@ static void guard_receive_buffers(bool on) {
   }
 }
 
-/* Half a microsecond more: cut to microseconds, it is the same number again. */
+/* Half a microsecond more: truncated to microseconds, the result is the same number again. */
 double host_seconds(int64_t microseconds) { return ((double)microseconds + 0.5) / SECOND; }
 
 double host_clock(void) { return host_seconds(clock_now); }
@@ -167,7 +167,7 @@ int32_t host_take_sent(void) {
   return handle;
 }
 
-void host_turn(int64_t duration) {
+void host_poll_once(int64_t duration) {
   clock_now += duration;
   guard_receive_buffers(true);
   double due = abi_poll(host_clock());
@@ -178,13 +178,13 @@ void host_turn(int64_t duration) {
 }
 
 void host_poll(void) {
-  for (int turn = 0; turn < MOST_TURNS; turn++) {
-    host_turn(0);
+  for (int polls = 0; polls < MAX_POLLS; polls++) {
+    host_poll_once(0);
     if ((tw_control[ABI_CONTROL_MORE] & (ABI_MORE_NOW | ABI_MORE_SOON)) == 0) {
       return;
     }
   }
-  check_failed(__FILE__, __LINE__, "the host always has more to do");
+  check_failed(__FILE__, __LINE__, "the stack asks for another poll without end");
 }
 
 int64_t host_deadline(void) { return deadline; }
@@ -209,7 +209,7 @@ void host_advance(int64_t duration) {
 
 void host_fetch_frames(bool fetch) { fetching = fetch; }
 
-/* The pbuf of the first segment read in place is kept for the next one: the base is taken behind it. */
+/* The stack keeps the pbuf of the first segment that it reads in place: the heap's base is measured after one. */
 void host_start(void) {
   abi_start(host_clock(), 0x0123456789abcdef, 0x0fedcba987654321);
   host_poll();
@@ -241,7 +241,7 @@ void host_expect_clean(void) {
   event_expect_none();
   CHECK_EQUAL(tw_consistency_failures(), failures_expected);
   frames_forget();
-  host_advance(300 * (int64_t)SECOND); /* longer than TIME-WAIT and the reassembly of fragments last */
+  host_advance(300 * (int64_t)SECOND); /* longer than TIME-WAIT and the time-out of reassembly */
   host_poll();
   frames_forget();
   CHECK_EQUAL(host_deadline(), -1);
@@ -268,7 +268,7 @@ void test_run(const char *name, void (*test)(void)) {
 
 /* --- Events and frames ------------------------------------------------------------------------------------------ */
 
-/* Whatever was handed out stays valid until the queue has been emptied and fills again. */
+/* Payloads that were returned stay valid until the queue has been emptied and fills again. */
 struct event event_next(void) {
   if (event_first == event_last) {
     return (struct event){0};
@@ -309,7 +309,7 @@ uint32_t event_expect_data(int32_t handle, void *bytes, uint32_t capacity) {
 }
 
 struct frame frame_next(void) {
-  static const uint8_t *kept; /* until there is another */
+  static const uint8_t *kept; /* until the next one is returned */
   if (frame_first == frame_last) {
     frame_first = frame_last = 0;
     return (struct frame){0};
@@ -387,7 +387,7 @@ static uint32_t random_state = 1;
 
 void random_restart(uint32_t seed) { random_state = seed; }
 
-/* Marsaglia's xorshift: any sequence will do, so long as it is the same each time. */
+/* Marsaglia's xorshift: any reproducible sequence will do. */
 uint32_t random_next(void) {
   random_state ^= random_state << 13;
   random_state ^= random_state >> 17;
@@ -406,8 +406,8 @@ void pattern_fill(uint8_t *bytes, uint32_t length, uint32_t offset) {
 void pattern_check(const uint8_t *bytes, uint32_t length, uint32_t offset) {
   for (uint32_t i = 0; i < length; i++) {
     if (bytes[i] != pattern(offset + i)) {
-      fprintf(stderr, "byte %u of %u, %u of the stream, is wrong\n", i, length, offset + i);
-      check_failed(__FILE__, __LINE__, "the stream is what was sent");
+      fprintf(stderr, "byte %u of %u, at %u of the stream, is wrong\n", i, length, offset + i);
+      check_failed(__FILE__, __LINE__, "the received stream equals the sent one");
     }
   }
 }

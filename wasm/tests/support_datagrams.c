@@ -1,5 +1,5 @@
-/* UDP (RFC 768), fragments (RFC 791, RFC 8200) and ICMP errors (RFC 792, RFC 4443) as the other side writes and reads
-   them; shares no code with the host. */
+/* UDP (RFC 768), fragments (RFC 791, RFC 8200) and ICMP errors (RFC 792, RFC 4443) as the remote side writes and reads them. No
+   code is shared with the stack under test. */
 #include "support.h"
 #include "abi/staging.h"
 
@@ -58,7 +58,7 @@ bool datagram_parse(struct datagram *datagram, const uint8_t *packet, uint32_t l
       .length = length - at - 8,
   };
   CHECK_EQUAL(get16(bytes + 4), length - at);
-  packet_udp(&same, datagram); /* what it should be, sums and all */
+  packet_udp(&same, datagram); /* the expected packet, checksums included */
   CHECK(memcmp(same.bytes + at, bytes, length - at) == 0);
   CHECK(!four || reference_checksum(packet, 20, 0) == 0xffff);
   return true;
@@ -101,13 +101,13 @@ bool packet_fragment(struct packet *fragment, const struct packet *whole, uint32
     put16(fragment->bytes + 10, (uint16_t)~reference_checksum(fragment->bytes, 20, 0));
     return true;
   }
-  static uint8_t piece[PACKET_CAPACITY];
-  memset(piece, 0, 8);
-  piece[0] = whole->bytes[6];
-  put16(piece + 2, at | !last);
-  put32(piece + 4, identification);
-  memcpy(piece + 8, bytes, length);
-  packet_ip(fragment, ABI_FAMILY_IPV6, whole->bytes + 8, whole->bytes + 24, 44, piece, 8 + length);
+  static uint8_t payload[PACKET_CAPACITY];
+  memset(payload, 0, 8);
+  payload[0] = whole->bytes[6];
+  put16(payload + 2, at | !last);
+  put32(payload + 4, identification);
+  memcpy(payload + 8, bytes, length);
+  packet_ip(fragment, ABI_FAMILY_IPV6, whole->bytes + 8, whole->bytes + 24, 44, payload, 8 + length);
   return true;
 }
 

@@ -1,5 +1,5 @@
-/* Packets as the other side of an interface writes and reads them: ARP (RFC 826), IPv4 (RFC 791), IPv6 (RFC 8200), ICMP,
-   ICMPv6 and TCP. It shares no code with the host, so that an error of one is not an error of both. */
+/* Packets as the remote side of an interface writes and reads them: ARP (RFC 826), IPv4 (RFC 791), IPv6 (RFC 8200), ICMP,
+   ICMPv6 and TCP. No code is shared with the stack under test, so that an error in one is not an error in both. */
 #include "support.h"
 
 #include <string.h>
@@ -32,8 +32,8 @@ uint16_t reference_checksum(const uint8_t *bytes, uint32_t length, uint32_t star
   return (uint16_t)sum;
 }
 
-static uint16_t transport_sum(int32_t family, const uint8_t *from, const uint8_t *to, uint8_t protocol, const uint8_t *payload,
-                              uint32_t length) {
+static uint16_t transport_checksum(int32_t family, const uint8_t *from, const uint8_t *to, uint8_t protocol,
+                                   const uint8_t *payload, uint32_t length) {
   uint32_t size = family == ABI_FAMILY_IPV4 ? 4 : 16;
   uint32_t sum = reference_checksum(from, size, protocol);
   sum = reference_checksum(to, size, sum);
@@ -45,13 +45,13 @@ static void set_payload(uint8_t *at, int32_t family, const uint8_t *from, const 
                         const void *payload, uint32_t length) {
   memmove(at, payload, length);
   uint32_t where = protocol == PROTOCOL_TCP ? 16 : protocol == PROTOCOL_UDP ? 6 : 2;
-  bool summed = protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP || protocol == PROTOCOL_ICMPV6;
-  if ((!summed && protocol != PROTOCOL_ICMP) || length < where + 2) {
+  bool has_pseudo_header = protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP || protocol == PROTOCOL_ICMPV6;
+  if ((!has_pseudo_header && protocol != PROTOCOL_ICMP) || length < where + 2) {
     return;
   }
   put16(at + where, 0);
-  put16(at + where,
-        (uint16_t)~(summed ? transport_sum(family, from, to, protocol, at, length) : reference_checksum(at, length, 0)));
+  put16(at + where, (uint16_t)~(has_pseudo_header ? transport_checksum(family, from, to, protocol, at, length)
+                                                  : reference_checksum(at, length, 0)));
 }
 
 void packet_ip(struct packet *packet, int32_t family, const uint8_t *from, const uint8_t *to, uint8_t protocol,
@@ -73,7 +73,7 @@ void packet_ip(struct packet *packet, int32_t family, const uint8_t *from, const
     bytes[0] = 0x60;
     put16(bytes + 4, length);
     bytes[6] = protocol;
-    bytes[7] = 255; /* neighbour discovery insists on it */
+    bytes[7] = 255; /* required by neighbour discovery, RFC 4861, section 6.1 */
     memcpy(bytes + 8, from, 16);
     memcpy(bytes + 24, to, 16);
   }
@@ -171,7 +171,7 @@ bool segment_parse(struct segment *segment, const uint8_t *packet, uint32_t leng
   const uint8_t *bytes = packet + at;
   uint32_t header = (bytes[12] >> 4) * 4u;
   CHECK(header >= 20 && at + header <= length);
-  CHECK_EQUAL(transport_sum(segment->family, segment->from, segment->to, PROTOCOL_TCP, bytes, length - at), 0xffff);
+  CHECK_EQUAL(transport_checksum(segment->family, segment->from, segment->to, PROTOCOL_TCP, bytes, length - at), 0xffff);
   segment->from_port = (uint16_t)get16(bytes);
   segment->to_port = (uint16_t)get16(bytes + 2);
   segment->sequence = get32(bytes + 4);

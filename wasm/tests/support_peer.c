@@ -1,5 +1,6 @@
-/* A TCP that has no mind of its own: it sends the segments that a test names, keeps count of sequence numbers, and checks
-   those of the host. What it does wrong, the test wanted wrong. It lives behind a tun interface. */
+/* A scripted TCP peer behind a tun interface: it sends the segments that a test names, keeps count of sequence numbers, and
+   checks the segments of the stack. It does nothing by itself, so that a protocol violation of its is one that the test asked
+   for. */
 #include "support.h"
 
 #include <string.h>

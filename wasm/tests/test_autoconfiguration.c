@@ -1,5 +1,5 @@
-/* IPv6 addresses that an interface finds by itself, and what routers and neighbours may and may not do to it: RFC 4861,
-   RFC 4862, RFC 6980, RFC 8201. Every message here could come from anybody on the link. */
+/* IPv6 address autoconfiguration, and the neighbour discovery messages that must not affect it: RFC 4861, RFC 4862, RFC 6980,
+   RFC 8201. Any node on the link can send each message used here. */
 #include "support.h"
 #include "abi/staging.h"
 #include "link/interface.h"
@@ -74,7 +74,7 @@ static void events_forget(void) {
   }
 }
 
-/* The next frame that is an ICMPv6 message of this type, as it begins behind the Ethernet header; NULL if none is. */
+/* The next frame that is an ICMPv6 message of this type, from its Ethernet header on; NULL if there is none. */
 static const uint8_t *expect_icmp6(uint8_t type) {
   struct frame frame;
   while ((frame = frame_next()).length != 0) {
@@ -104,7 +104,7 @@ static void close_tap(void) {
   frames_forget();
 }
 
-static void asks_for_routers_and_checks_its_addresses(void) {
+static void solicits_routers_and_detects_duplicate_addresses(void) {
   open_tap();
   CHECK_EQUAL(abi_interface_autoconfigure(tap, 1), 0);
   host_poll();
@@ -141,7 +141,7 @@ static void asks_for_routers_and_checks_its_addresses(void) {
   close_tap();
 }
 
-static void router_is_used_as_long_as_it_says(void) {
+static void default_router_expires_with_its_lifetime(void) {
   configure();
   static const uint8_t ping[8] = {128};
   receive6(FAR, GLOBAL, ping, sizeof ping);
@@ -152,15 +152,15 @@ static void router_is_used_as_long_as_it_says(void) {
   frames_forget();
   receive6(FAR, GLOBAL, ping, sizeof ping);
   CHECK(expect_icmp6(129) == NULL);
-  /* One that was never a router does not become one by saying that it is none. */
+  /* An advertisement with a router lifetime of 0 does not make its sender a router. */
   advertise(OTHER_ROUTER, (struct advertisement){.lifetime = 0, .valid = 3600, .preferred = 1800});
   receive6(FAR, GLOBAL, ping, sizeof ping);
   CHECK(expect_icmp6(129) == NULL);
   close_tap();
 }
 
-/* Is there a way to elsewhere? With one interface only, lwIP would take it for that. */
-static int32_t way_out(void) {
+/* Is there a route off the link? With one interface only, lwIP would use that interface. */
+static int32_t default_route(void) {
   int32_t other = interface_open(ABI_KIND_LOOPBACK, 1500), handle = tcp_open(ABI_FAMILY_IPV6, FAR, 80);
   if (handle > 0) {
     CHECK_EQUAL(abi_tcp_abort(handle), 0);
@@ -169,42 +169,42 @@ static int32_t way_out(void) {
   return handle;
 }
 
-static void advertisements_nobody_asked_for(void) {
+static void unsolicited_advertisements_do_not_add_routers(void) {
   open_tap();
   advertise(ROUTER, (struct advertisement){.lifetime = 1800, .mtu = 1300, .valid = 3600, .preferred = 1800});
   host_advance(3 * SECOND);
   event_expect_none();
   CHECK_EQUAL(netif()->mtu6, 1500);
-  CHECK_EQUAL(way_out(), ABI_ERROR_NO_ROUTE);
+  CHECK_EQUAL(default_route(), ABI_ERROR_NO_ROUTE);
   close_tap();
 }
 
-static void advertisements_that_are_none(void) {
+static void invalid_advertisements_are_ignored(void) {
   uint8_t message[64];
   uint32_t length = write_advertisement(message, (struct advertisement){.lifetime = 1800, .valid = 3600, .preferred = 9});
   open_tap();
   CHECK_EQUAL(abi_interface_autoconfigure(tap, 1), 0);
   host_advance(3 * SECOND);
   events_forget();
-  receive6(PEER6, ALL_NODES, message, length); /* not from the link */
+  receive6(PEER6, ALL_NODES, message, length); /* a source address that is not link-local */
   packet_ip(&packet, ABI_FAMILY_IPV6, ROUTER, ALL_NODES, PROTOCOL_ICMPV6, message, length);
-  packet.bytes[7] = 254; /* passed a router */
+  packet.bytes[7] = 254; /* a hop limit that shows it has passed a router */
   packet_ethernet(&packet, HOST_MAC, 0x86dd);
   interface_receive(tap, packet.bytes, packet.length);
-  packet_ip_extended(&packet, ROUTER, ALL_NODES, 44, PROTOCOL_ICMPV6, message, length); /* RFC 6980: a fragment of one */
+  packet_ip_extended(&packet, ROUTER, ALL_NODES, 44, PROTOCOL_ICMPV6, message, length); /* RFC 6980: a fragment */
   memset(packet.bytes + 41, 0, 7);
   packet_ethernet(&packet, HOST_MAC, 0x86dd);
   interface_receive(tap, packet.bytes, packet.length);
-  message[1] = 1; /* code */
+  message[1] = 1; /* a wrong code */
   receive6(ROUTER, ALL_NODES, message, length);
   host_advance(2 * SECOND);
   event_expect_none();
   close_tap();
 }
 
-/* A whole advertisement, but in two fragments. */
-static void neighbour_discovery_in_fragments(void) {
-  uint8_t message[64], piece[72];
+/* A complete advertisement, in two fragments. */
+static void fragmented_advertisements_are_ignored(void) {
+  uint8_t message[64], fragment[72];
   uint32_t length = write_advertisement(message, (struct advertisement){.lifetime = 1800, .valid = 3600, .preferred = 9});
   open_tap();
   CHECK_EQUAL(abi_interface_autoconfigure(tap, 1), 0);
@@ -213,11 +213,11 @@ static void neighbour_discovery_in_fragments(void) {
   packet_ip(&packet, ABI_FAMILY_IPV6, ROUTER, ALL_NODES, PROTOCOL_ICMPV6, message, length);
   memcpy(message, packet.bytes + 40, length); /* with its checksum */
   for (uint32_t part = 0; part < 2; part++) {
-    memset(piece, 0, 8);
-    piece[0] = PROTOCOL_ICMPV6;
-    put16(piece + 2, part * 32 | (part == 0));
-    memcpy(piece + 8, message + part * 32, 32);
-    packet_ip(&packet, ABI_FAMILY_IPV6, ROUTER, ALL_NODES, 44, piece, 40);
+    memset(fragment, 0, 8);
+    fragment[0] = PROTOCOL_ICMPV6;
+    put16(fragment + 2, part * 32 | (part == 0));
+    memcpy(fragment + 8, message + part * 32, 32);
+    packet_ip(&packet, ABI_FAMILY_IPV6, ROUTER, ALL_NODES, 44, fragment, 40);
     packet_ethernet(&packet, HOST_MAC, 0x86dd);
     interface_receive(tap, packet.bytes, packet.length);
   }
@@ -226,7 +226,7 @@ static void neighbour_discovery_in_fragments(void) {
   close_tap();
 }
 
-static void mtus_of_advertisements_are_bounded(void) {
+static void advertised_mtu_is_bounded(void) {
   static const struct {
     uint32_t said, used;
   } cases[] = {
@@ -240,7 +240,7 @@ static void mtus_of_advertisements_are_bounded(void) {
   close_tap();
 }
 
-static void prefixes_that_make_no_addresses(void) {
+static void unusable_prefixes_make_no_addresses(void) {
   static const uint8_t multicast[16] = {0xff, 0xe}, link_local[16] = {0xfe, 0x80}, none[16];
   const uint8_t *prefixes[] = {multicast, link_local, none};
   configure();
@@ -250,7 +250,7 @@ static void prefixes_that_make_no_addresses(void) {
     event_expect_none();
   }
   uint8_t prefix[16] = {0x20, 2};
-  for (int i = 0; i < 200; i++) { /* no more addresses than there is room for, however many are offered */
+  for (int i = 0; i < 200; i++) { /* no more addresses than the interface has slots, however many prefixes are advertised */
     prefix[7] = (uint8_t)i;
     advertise(OTHER_ROUTER, (struct advertisement){.lifetime = 9, .valid = 3600, .preferred = 9, .prefix = prefix});
   }
@@ -259,7 +259,7 @@ static void prefixes_that_make_no_addresses(void) {
     addresses += event.kind == ABI_EVENT_ADDRESS;
   }
   CHECK_EQUAL(addresses, LWIP_IPV6_NUM_ADDRESSES - 2);
-  /* Two hours at least are left to an address, whatever is said later: RFC 4862, section 5.5.3 (e). */
+  /* A later advertisement leaves an address a lifetime of two hours at least: RFC 4862, section 5.5.3 (e). */
   advertise(ROUTER, (struct advertisement){.lifetime = 9, .valid = 1, .preferred = 1});
   host_advance(60 * SECOND);
   CHECK(ip6_addr_isvalid(netif_ip6_addr_state(netif(), 1)));
@@ -279,7 +279,7 @@ static void claim(const uint8_t *target) {
   receive6(target, ALL_NODES, message, sizeof message);
 }
 
-static void duplicates_are_not_used(void) {
+static void duplicate_addresses_are_not_used(void) {
   for (int way = 0; way < 2; way++) {
     open_tap();
     CHECK_EQUAL(interface_set_ipv6(tap, HOST6), 0);
@@ -306,8 +306,8 @@ static void duplicates_are_not_used(void) {
   }
 }
 
-/* One forged frame must not take an address from a host that uses it. */
-static void addresses_in_use_are_defended(void) {
+/* One forged frame must not take an address from a node that uses it. */
+static void forged_claims_do_not_remove_addresses(void) {
   open_tap();
   CHECK_EQUAL(interface_set_ipv6(tap, HOST6), 0);
   host_poll();
@@ -321,7 +321,7 @@ static void addresses_in_use_are_defended(void) {
   close_tap();
 }
 
-static void redirects(void) {
+static void redirects_only_from_the_current_router(void) {
   static const uint8_t ping[8] = {128}, better_mac[6] = {2, 0, 0, 0, 0, 8};
   uint8_t message[48] = {137, [40] = 2, 1, 2, 0, 0, 0, 0, 8};
   memcpy(message + 8, OTHER_ROUTER, 16);
@@ -329,9 +329,9 @@ static void redirects(void) {
   configure();
   receive6(FAR, GLOBAL, ping, sizeof ping);
   frames_forget();
-  receive6(OTHER_ROUTER, GLOBAL, message, sizeof message); /* not from the router that is used */
+  receive6(OTHER_ROUTER, GLOBAL, message, sizeof message); /* from a router that is not the one in use */
   memcpy(message + 8, PEER6, 16);
-  receive6(ROUTER, GLOBAL, message, sizeof message); /* to what is neither a router's address nor the destination */
+  receive6(ROUTER, GLOBAL, message, sizeof message); /* to a target that is neither a router's address nor the destination */
   frames_forget();
   receive6(FAR, GLOBAL, ping, sizeof ping);
   struct frame frame = frame_next();
@@ -346,7 +346,7 @@ static void redirects(void) {
   close_tap();
 }
 
-static void acting_as_a_router(void) {
+static void router_answers_solicitations_once(void) {
   static const uint8_t solicitation[8] = {133}, all_routers[16] = {0xff, 2, [15] = 2};
   static const uint8_t coded[8] = {133, 1};
   open_tap();
@@ -354,7 +354,7 @@ static void acting_as_a_router(void) {
   event_expect_none();
   CHECK_EQUAL(abi_interface_hear_solicitations(tap, 1), 0);
   CHECK_EQUAL(abi_interface_hear_solicitations(tap, 1), 0);
-  for (int i = 0; i < 100; i++) { /* however many ask at once, one answer is enough */
+  for (int i = 0; i < 100; i++) { /* several solicitations at once are answered by one advertisement */
     packet_ip(&packet, ABI_FAMILY_IPV6, ROUTER, all_routers, PROTOCOL_ICMPV6, solicitation, sizeof solicitation);
     packet_ethernet(&packet, HOST_MAC, 0x86dd);
     interface_receive(tap, packet.bytes, packet.length);
@@ -378,21 +378,22 @@ static void acting_as_a_router(void) {
   close_tap();
 }
 
-static void stopping_forgets(void) {
+static void stopping_removes_addresses_and_routers(void) {
   configure();
-  CHECK(way_out() > 0);
+  CHECK(default_route() > 0);
   CHECK_EQUAL(abi_interface_autoconfigure(tap, 0), 0);
   host_poll();
   address_expect(GLOBAL, ABI_ADDRESS_GONE);
-  CHECK_EQUAL(way_out(), ABI_ERROR_NO_ROUTE);
+  CHECK_EQUAL(default_route(), ABI_ERROR_NO_ROUTE);
   int32_t tun = interface_open(ABI_KIND_TUN, 1500);
   CHECK_EQUAL(abi_interface_autoconfigure(tun, 1), ABI_ERROR_BAD_HANDLE);
   CHECK_EQUAL(abi_interface_remove(tun), 0);
   close_tap();
 }
 
-/* Whatever neighbours say, with checksums that are right: nothing breaks, and what was asked for still works. */
-static void damaged_messages(void) {
+/* Random changes to neighbour discovery messages, with valid checksums: nothing crashes, and valid messages are still
+   processed. */
+static void damaged_messages_do_not_break_the_stack(void) {
   uint8_t message[128];
   configure();
   for (int i = 0; i < 60000; i++) {
@@ -420,18 +421,18 @@ static void damaged_messages(void) {
 
 int main(void) {
   host_start();
-  RUN(asks_for_routers_and_checks_its_addresses);
-  RUN(router_is_used_as_long_as_it_says);
-  RUN(advertisements_nobody_asked_for);
-  RUN(advertisements_that_are_none);
-  RUN(neighbour_discovery_in_fragments);
-  RUN(mtus_of_advertisements_are_bounded);
-  RUN(prefixes_that_make_no_addresses);
-  RUN(duplicates_are_not_used);
-  RUN(addresses_in_use_are_defended);
-  RUN(redirects);
-  RUN(acting_as_a_router);
-  RUN(stopping_forgets);
-  RUN(damaged_messages);
+  RUN(solicits_routers_and_detects_duplicate_addresses);
+  RUN(default_router_expires_with_its_lifetime);
+  RUN(unsolicited_advertisements_do_not_add_routers);
+  RUN(invalid_advertisements_are_ignored);
+  RUN(fragmented_advertisements_are_ignored);
+  RUN(advertised_mtu_is_bounded);
+  RUN(unusable_prefixes_make_no_addresses);
+  RUN(duplicate_addresses_are_not_used);
+  RUN(forged_claims_do_not_remove_addresses);
+  RUN(redirects_only_from_the_current_router);
+  RUN(router_answers_solicitations_once);
+  RUN(stopping_removes_addresses_and_routers);
+  RUN(damaged_messages_do_not_break_the_stack);
   return 0;
 }

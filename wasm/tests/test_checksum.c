@@ -1,5 +1,5 @@
-/* The checksum, alone and fused with a copy, against the plainest one: all lengths, all alignments, nothing read or
-   written beside the block. */
+/* The checksum, alone and fused with a copy, against a plain implementation: all lengths and alignments, and nothing read or
+   written outside of the block. */
 #include "support.h"
 #include "lwip_hooks.h"
 
@@ -9,7 +9,7 @@
 enum { LONGEST = 4096, ALIGNMENTS = 16 };
 
 static void one(const uint8_t *content, uint32_t length, uint32_t alignment) {
-  /* Blocks of just that size, so that the sanitizer sees one byte too many. */
+  /* Blocks of exactly that size, so that the sanitizer reports an access one byte too far. */
   uint8_t *from = malloc(alignment + length + 1u), *to = malloc(alignment + length + 1u);
   CHECK(from != NULL && to != NULL);
   uint8_t *source = from + alignment + 1, *target = to + alignment + 1;
@@ -18,7 +18,7 @@ static void one(const uint8_t *content, uint32_t length, uint32_t alignment) {
   uint16_t expected = reference_checksum(content, length, 0);
   uint16_t sum = tw_checksum(source, (int)length), copied = tw_checksum_copy(target, source, (uint16_t)length);
   CHECK_EQUAL(__builtin_bswap16(sum) % 0xffff, expected % 0xffff);
-  CHECK_EQUAL(sum == 0, expected == 0); /* zero and minus zero are different sums on the wire */
+  CHECK_EQUAL(sum == 0, expected == 0); /* 0 and 0xffff, both zero in one's complement, differ on the wire */
   CHECK_EQUAL(copied, sum);
   CHECK(memcmp(target, content, length) == 0);
   for (uint32_t i = 0; i <= alignment; i++) {
@@ -28,7 +28,7 @@ static void one(const uint8_t *content, uint32_t length, uint32_t alignment) {
   free(to);
 }
 
-static void all_lengths_and_alignments(void) {
+static void equals_the_reference_for_all_lengths_and_alignments(void) {
   static uint8_t content[LONGEST];
   for (uint32_t i = 0; i < LONGEST; i++) {
     content[i] = (uint8_t)random_next();
@@ -40,7 +40,7 @@ static void all_lengths_and_alignments(void) {
   }
 }
 
-static void extreme_contents_of_all_large_sizes(void) {
+static void equals_the_reference_for_extreme_contents(void) {
   static uint8_t content[65535];
   static const uint8_t fillings[] = {0x00, 0xff, 0x80, 0x01};
   for (unsigned i = 0; i < sizeof fillings; i++) {
@@ -53,7 +53,7 @@ static void extreme_contents_of_all_large_sizes(void) {
 
 int main(void) {
   host_start();
-  RUN(all_lengths_and_alignments);
-  RUN(extreme_contents_of_all_large_sizes);
+  RUN(equals_the_reference_for_all_lengths_and_alignments);
+  RUN(equals_the_reference_for_extreme_contents);
   return 0;
 }

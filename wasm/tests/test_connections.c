@@ -1,4 +1,5 @@
-/* The life of a connection from both ends: opened, refused, closed in every order, reset, left with data, never accepted. */
+/* The life of a connection from both ends: opened, refused, closed in every order, reset, closed with unread data, never
+   accepted. */
 #include "support.h"
 #include "tcp/connection.h"
 
@@ -29,7 +30,7 @@ static struct peer accepted(int32_t family, int32_t *listener) {
   return peer;
 }
 
-static void host_connects(int32_t family) {
+static void active_open_connects(int32_t family) {
   struct peer peer = peer_new(interface, family, 0);
   peer.from_port = 7;
   peer.handle = tcp_open(family, peer.from, 7);
@@ -52,7 +53,7 @@ static void host_connects(int32_t family) {
   peer_finish(&peer);
 }
 
-static void host_is_refused(int32_t family) {
+static void active_open_is_refused(int32_t family) {
   struct peer peer = peer_new(interface, family, 0);
   peer.from_port = 7;
   peer.handle = tcp_open(family, peer.from, 7);
@@ -60,7 +61,7 @@ static void host_is_refused(int32_t family) {
   struct segment syn = peer_peek(&peer);
   CHECK_EQUAL(syn.flags, SYN);
   peer.to_port = syn.from_port;
-  peer.acknowledgement = syn.sequence; /* of something else: no answer to this SYN */
+  peer.acknowledgement = syn.sequence; /* acknowledges another sequence number: not an answer to this SYN */
   peer_send(&peer, RST | ACK, NULL, 0);
   host_poll();
   event_expect_none();
@@ -73,7 +74,7 @@ static void host_is_refused(int32_t family) {
   CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
 }
 
-static void host_refuses(int32_t family) {
+static void closed_port_resets(int32_t family) {
   struct peer peer = peer_new(interface, family, 81);
   peer_send(&peer, SYN, NULL, 0);
   host_poll();
@@ -81,10 +82,10 @@ static void host_refuses(int32_t family) {
   event_expect_none();
 }
 
-static void peer_resets(int32_t family) {
+static void reset_by_the_peer_is_reported(int32_t family) {
   int32_t listener;
   struct peer peer = accepted(family, &listener);
-  peer_send_at(&peer, RST, 2000000, NULL, 0); /* beyond the window: RFC 5961 has it ignored */
+  peer_send_at(&peer, RST, 2000000, NULL, 0); /* beyond the window: ignored, RFC 5961, section 3.2 */
   host_poll();
   event_expect_none();
   peer_send(&peer, RST, NULL, 0);
@@ -94,10 +95,10 @@ static void peer_resets(int32_t family) {
   CHECK_EQUAL(abi_tcp_close(listener), 0);
 }
 
-static void peer_resets_before_accept(int32_t family) {
+static void reset_before_accept_frees_the_backlog_slot(int32_t family) {
   int32_t listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 1);
   struct peer peer = peer_new(interface, family, 80);
-  for (int turn = 0; turn < 4; turn++) { /* each time it must give its place in the backlog back */
+  for (int round = 0; round < 4; round++) { /* each time its backlog slot must be free again */
     peer.from_port++;
     peer_send(&peer, SYN, NULL, 0);
     host_poll();
@@ -121,16 +122,16 @@ static void peer_resets_before_accept(int32_t family) {
   CHECK_EQUAL(abi_tcp_close(listener), 0);
 }
 
-static void host_half_closes_first(int32_t family) {
+static void half_close_by_the_stack_first(int32_t family) {
   int32_t listener;
   struct peer peer = accepted(family, &listener);
-  CHECK_EQUAL(tcp_put(peer.handle, "last words", 10), 10);
+  CHECK_EQUAL(tcp_put(peer.handle, "last bytes", 10), 10);
   CHECK_EQUAL(abi_tcp_shutdown(peer.handle), 0);
   CHECK_EQUAL(tcp_put(peer.handle, "more", 4), ABI_ERROR_NOT_CONNECTED);
   host_poll();
   struct segment segment = peer_expect(&peer, FIN | ACK);
   CHECK_EQUAL(segment.length, 10);
-  CHECK(memcmp(segment.data, "last words", 10) == 0);
+  CHECK(memcmp(segment.data, "last bytes", 10) == 0);
   static uint8_t sent[100000], data[100000];
   pattern_fill(sent, sizeof sent, 0);
   uint32_t got = 0;
@@ -150,7 +151,7 @@ static void host_half_closes_first(int32_t family) {
   CHECK_EQUAL(abi_tcp_close(listener), 0);
 }
 
-static void peer_half_closes_first(int32_t family) {
+static void half_close_by_the_peer_first(int32_t family) {
   int32_t listener;
   struct peer peer = accepted(family, &listener);
   peer_send(&peer, FIN | ACK, "question", 8);
@@ -177,11 +178,11 @@ static void peer_half_closes_first(int32_t family) {
   CHECK_EQUAL(abi_tcp_close(listener), 0);
 }
 
-static void both_close_at_once(int32_t family) {
+static void simultaneous_close(int32_t family) {
   int32_t listener;
   struct peer peer = accepted(family, &listener);
   CHECK_EQUAL(abi_tcp_shutdown(peer.handle), 0);
-  peer_send(&peer, FIN | ACK, NULL, 0); /* crosses the host's own: it acknowledges none of it */
+  peer_send(&peer, FIN | ACK, NULL, 0); /* crosses the FIN of the stack, so that it does not acknowledge it */
   host_poll();
   event_expect(ABI_EVENT_EOF, peer.handle);
   struct segment segment = peer_expect(&peer, FIN | ACK);
@@ -194,8 +195,8 @@ static void both_close_at_once(int32_t family) {
   CHECK_EQUAL(abi_tcp_close(listener), 0);
 }
 
-/* Data that the host has not read when it closes, and data that comes after. */
-static void closed_with_unread_data(int32_t family) {
+/* Data that the application has not read when it closes, and data that arrives after that. */
+static void close_with_unread_data_resets(int32_t family) {
   int32_t listener;
   struct peer peer = accepted(family, &listener);
   peer_send(&peer, ACK, "unread", 6);
@@ -209,12 +210,12 @@ static void closed_with_unread_data(int32_t family) {
   peer_send(&peer, ACK, "late", 4);
   host_poll();
   event_expect_none();
-  CHECK((peer_peek(&peer).flags & RST) != 0); /* nobody reads it */
+  CHECK((peer_peek(&peer).flags & RST) != 0); /* the application does not read it */
   CHECK_EQUAL(abi_tcp_close(listener), 0);
 }
 
-/* What was written before the close arrives although the peer goes on sending. */
-static void orphan_delivers_what_it_owes(int32_t family) {
+/* What was written before the close is delivered although the peer goes on sending. */
+static void orphan_delivers_what_was_written(int32_t family) {
   int32_t listener;
   static uint8_t sent[60000], data[60000];
   struct peer peer = accepted(family, &listener);
@@ -223,7 +224,7 @@ static void orphan_delivers_what_it_owes(int32_t family) {
   CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
   uint32_t got = 0;
   bool finished = false;
-  for (int turn = 0; turn < 1000 && !finished; turn++) {
+  for (int round = 0; round < 1000 && !finished; round++) {
     host_poll();
     struct segment segment;
     while ((segment = peer_peek(&peer)).flags != 0) {
@@ -264,7 +265,7 @@ static void abort_resets_and_frees(int32_t family) {
   CHECK_EQUAL(abi_tcp_close(listener), 0);
 }
 
-static void backlog_is_a_bound(int32_t family) {
+static void backlog_bounds_pending_connections(int32_t family) {
   int32_t listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 2);
   struct peer peers[3];
   for (uint16_t i = 0; i < 3; i++) {
@@ -275,9 +276,9 @@ static void backlog_is_a_bound(int32_t family) {
   peer_open(&peers[1], listener);
   peer_send_at(&peers[2], SYN, 0, NULL, 0);
   host_poll();
-  peer_expect_silence(&peers[2]); /* it will try again */
+  peer_expect_silence(&peers[2]); /* it sends its SYN again */
   CHECK_EQUAL(abi_tcp_accepted(peers[0].handle), 0);
-  CHECK_EQUAL(abi_tcp_accepted(peers[0].handle), 0); /* twice frees one place only */
+  CHECK_EQUAL(abi_tcp_accepted(peers[0].handle), 0); /* two calls free one slot only */
   peer_open(&peers[2], listener);
   struct peer fourth = peer_new(interface, family, 80);
   fourth.from_port = 40003;
@@ -291,8 +292,8 @@ static void backlog_is_a_bound(int32_t family) {
   host_poll();
 }
 
-/* A listener goes while one peer is half way in and another waits to be accepted. */
-static void listener_closes_with_pending(int32_t family) {
+/* A listener is closed while one handshake is half done and another connection waits to be accepted. */
+static void closing_a_listener_resets_pending_connections(int32_t family) {
   int32_t listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 8);
   struct peer half = peer_new(interface, family, 80), waiting = half;
   waiting.from_port++;
@@ -318,7 +319,7 @@ static void listener_closes_with_pending(int32_t family) {
   CHECK_EQUAL(abi_tcp_close(again), 0);
 }
 
-/* A peer that acknowledges our FIN and never says its own. */
+/* A peer that acknowledges our FIN and never sends its own. */
 static void orphan_in_fin_wait_2_times_out(int32_t family) {
   int32_t listener;
   struct peer peer = accepted(family, &listener);
@@ -335,7 +336,7 @@ static void orphan_in_fin_wait_2_times_out(int32_t family) {
   CHECK_EQUAL(tw_tcp_connections(), 0);
 }
 
-static void closing_while_connecting(int32_t family) {
+static void close_during_connect(int32_t family) {
   struct peer peer = peer_new(interface, family, 0);
   int32_t handle = tcp_open(family, peer.from, 7);
   host_poll();
@@ -349,8 +350,8 @@ static void closing_while_connecting(int32_t family) {
   event_expect_none();
 }
 
-/* RFC 9293, section 3.10.7.3: two SYNs that cross. lwIP knows no simultaneous open; it must at least stay sound. */
-static void syns_that_cross(int32_t family) {
+/* RFC 9293, section 3.10.7.3: simultaneous open. lwIP does not support it; its state must stay consistent. */
+static void simultaneous_open_stays_consistent(int32_t family) {
   struct peer peer = peer_new(interface, family, 0);
   peer.from_port = 7;
   peer.handle = tcp_open(family, peer.from, 7);
@@ -371,40 +372,40 @@ static void syns_that_cross(int32_t family) {
 #define TEST(name) \
   static void name##_over_both(void) { with_interface(name); }
 
-TEST(host_connects)
-TEST(host_is_refused)
-TEST(host_refuses)
-TEST(peer_resets)
-TEST(peer_resets_before_accept)
-TEST(host_half_closes_first)
-TEST(peer_half_closes_first)
-TEST(both_close_at_once)
-TEST(closed_with_unread_data)
-TEST(orphan_delivers_what_it_owes)
+TEST(active_open_connects)
+TEST(active_open_is_refused)
+TEST(closed_port_resets)
+TEST(reset_by_the_peer_is_reported)
+TEST(reset_before_accept_frees_the_backlog_slot)
+TEST(half_close_by_the_stack_first)
+TEST(half_close_by_the_peer_first)
+TEST(simultaneous_close)
+TEST(close_with_unread_data_resets)
+TEST(orphan_delivers_what_was_written)
 TEST(abort_resets_and_frees)
-TEST(backlog_is_a_bound)
-TEST(listener_closes_with_pending)
+TEST(backlog_bounds_pending_connections)
+TEST(closing_a_listener_resets_pending_connections)
 TEST(orphan_in_fin_wait_2_times_out)
-TEST(closing_while_connecting)
-TEST(syns_that_cross)
+TEST(close_during_connect)
+TEST(simultaneous_open_stays_consistent)
 
 int main(void) {
   host_start();
-  RUN(host_connects_over_both);
-  RUN(host_is_refused_over_both);
-  RUN(host_refuses_over_both);
-  RUN(peer_resets_over_both);
-  RUN(peer_resets_before_accept_over_both);
-  RUN(host_half_closes_first_over_both);
-  RUN(peer_half_closes_first_over_both);
-  RUN(both_close_at_once_over_both);
-  RUN(closed_with_unread_data_over_both);
-  RUN(orphan_delivers_what_it_owes_over_both);
+  RUN(active_open_connects_over_both);
+  RUN(active_open_is_refused_over_both);
+  RUN(closed_port_resets_over_both);
+  RUN(reset_by_the_peer_is_reported_over_both);
+  RUN(reset_before_accept_frees_the_backlog_slot_over_both);
+  RUN(half_close_by_the_stack_first_over_both);
+  RUN(half_close_by_the_peer_first_over_both);
+  RUN(simultaneous_close_over_both);
+  RUN(close_with_unread_data_resets_over_both);
+  RUN(orphan_delivers_what_was_written_over_both);
   RUN(abort_resets_and_frees_over_both);
-  RUN(backlog_is_a_bound_over_both);
-  RUN(listener_closes_with_pending_over_both);
+  RUN(backlog_bounds_pending_connections_over_both);
+  RUN(closing_a_listener_resets_pending_connections_over_both);
   RUN(orphan_in_fin_wait_2_times_out_over_both);
-  RUN(closing_while_connecting_over_both);
-  RUN(syns_that_cross_over_both);
+  RUN(close_during_connect_over_both);
+  RUN(simultaneous_open_stays_consistent_over_both);
   return 0;
 }

@@ -1,5 +1,5 @@
-/* Should a check of lwIP's fail that packets and writes lead to, the connection it is about is reset and counted, and the
-   others go on. No packet is known that gets there, so each test spoils the state first. */
+/* Should a check of lwIP's that depends on packets and writes fail, the connection it is about is reset and counted, and the
+   others go on. No packet is known to make one fail, so each test corrupts the state first. */
 #include "support.h"
 #include "abi/handles.h"
 #include "link/interface.h"
@@ -10,7 +10,7 @@
 #include <string.h>
 
 static int32_t interface, listener;
-static struct peer spoiled, other;
+static struct peer corrupted, other;
 static uint8_t stream[20000];
 
 static struct peer connect_peer(uint16_t port) {
@@ -32,7 +32,7 @@ static void begin(void) {
   listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 8);
   pattern_fill(stream, sizeof stream, 0);
   other = connect_peer(40001);
-  spoiled = connect_peer(40000);
+  corrupted = connect_peer(40000);
 }
 
 static void end(void) {
@@ -40,16 +40,16 @@ static void end(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-/* The spoiled connection is reset, for both sides, and the other one carries data both ways. */
+/* The corrupted connection is reset, for both sides, and the other one carries data both ways. */
 static void expect_reset(uint32_t failures) {
   host_poll();
   struct segment segment;
   do {
-    segment = peer_peek(&spoiled);
+    segment = peer_peek(&corrupted);
     CHECK(segment.flags != 0);
   } while ((segment.flags & RST) == 0);
   while (segment.flags != 0) { /* a retransmission may have been under way, but nothing follows the reset */
-    segment = peer_peek(&spoiled);
+    segment = peer_peek(&corrupted);
     CHECK_EQUAL(segment.flags, 0);
   }
   struct event event;
@@ -57,12 +57,12 @@ static void expect_reset(uint32_t failures) {
     event = event_next();
     CHECK(event.kind == ABI_EVENT_DATA || event.kind == ABI_EVENT_CLOSED);
   } while (event.kind != ABI_EVENT_CLOSED);
-  CHECK_EQUAL(event.handle, spoiled.handle);
+  CHECK_EQUAL(event.handle, corrupted.handle);
   CHECK_EQUAL(event.value, -ABI_ERROR_RESET);
   failures_expected += failures;
   CHECK_EQUAL(tw_consistency_failures(), failures_expected);
-  CHECK_EQUAL(tcp_put(spoiled.handle, "x", 1), ABI_ERROR_NOT_CONNECTED);
-  CHECK_EQUAL(abi_tcp_close(spoiled.handle), 0);
+  CHECK_EQUAL(tcp_put(corrupted.handle, "x", 1), ABI_ERROR_NOT_CONNECTED);
+  CHECK_EQUAL(abi_tcp_close(corrupted.handle), 0);
 
   uint8_t got[8];
   peer_send(&other, ACK, "question", 8);
@@ -78,37 +78,37 @@ static void expect_reset(uint32_t failures) {
   end();
 }
 
-static void a_write_into_a_queue_that_is_not_there(void) {
+static void write_with_a_queue_length_but_no_queue(void) {
   begin();
-  pcb_of(&spoiled)->snd_queuelen = 7;
-  CHECK_EQUAL(tcp_put(spoiled.handle, stream, 100), ABI_ERROR_RESET);
+  pcb_of(&corrupted)->snd_queuelen = 7;
+  CHECK_EQUAL(tcp_put(corrupted.handle, stream, 100), ABI_ERROR_RESET);
   expect_reset(1);
 }
 
-static void a_write_into_a_queue_that_nobody_counted(void) {
+static void write_with_a_queue_but_no_queue_length(void) {
   begin();
-  spoiled.window = 0;
-  peer_send(&spoiled, ACK, NULL, 0);
+  corrupted.window = 0;
+  peer_send(&corrupted, ACK, NULL, 0);
   host_poll();
-  CHECK_EQUAL(tcp_put(spoiled.handle, stream, 100), 100);
-  pcb_of(&spoiled)->snd_queuelen = 0;
-  CHECK_EQUAL(tcp_put_at(host_clock(), spoiled.handle, stream, 100), ABI_ERROR_RESET);
+  CHECK_EQUAL(tcp_put(corrupted.handle, stream, 100), 100);
+  pcb_of(&corrupted)->snd_queuelen = 0;
+  CHECK_EQUAL(tcp_put_at(host_clock(), corrupted.handle, stream, 100), ABI_ERROR_RESET);
   expect_reset(1);
 }
 
-static void room_in_a_segment_that_is_not_there(void) {
+static void room_in_a_missing_segment(void) {
   begin();
-  pcb_of(&spoiled)->unsent_oversize = 100;
-  CHECK_EQUAL(tcp_put(spoiled.handle, stream, 100), ABI_ERROR_RESET);
+  pcb_of(&corrupted)->unsent_oversize = 100;
+  CHECK_EQUAL(tcp_put(corrupted.handle, stream, 100), ABI_ERROR_RESET);
   expect_reset(1);
 }
 
 static void room_in_a_segment_by_reference(void) {
   begin();
-  struct tcp_pcb *pcb = pcb_of(&spoiled);
+  struct tcp_pcb *pcb = pcb_of(&corrupted);
   static const uint8_t data[40000];
   pcb->snd_wnd = 0;
-  CHECK_EQUAL(tcp_put(spoiled.handle, data, 33000), 33000);
+  CHECK_EQUAL(tcp_put(corrupted.handle, data, 33000), 33000);
   struct tcp_seg *last = pcb->unsent;
   while (last->next != NULL) {
     last = last->next;
@@ -118,101 +118,101 @@ static void room_in_a_segment_by_reference(void) {
     part = part->next;
   }
   pcb->unsent_oversize = 4;
-  /* The same write goes on where the segment ends. */
+  /* The same write continues after the end of the segment. */
   CHECK_EQUAL(tcp_write(pcb, (const uint8_t *)part->payload + part->len, 200, 0), ERR_VAL);
   expect_reset(1);
 }
 
-static void acknowledged_data_that_nobody_counted(void) {
+static void acknowledged_data_missing_from_the_queue_length(void) {
   begin();
-  CHECK_EQUAL(tcp_put(spoiled.handle, stream, 3000), 3000);
+  CHECK_EQUAL(tcp_put(corrupted.handle, stream, 3000), 3000);
   host_poll();
-  while (peer_peek(&spoiled).flags != 0) {
+  while (peer_peek(&corrupted).flags != 0) {
   }
-  spoiled.acknowledgement += 3000;
-  pcb_of(&spoiled)->snd_queuelen = 1;
-  peer_send(&spoiled, ACK, NULL, 0);
+  corrupted.acknowledgement += 3000;
+  pcb_of(&corrupted)->snd_queuelen = 1;
+  peer_send(&corrupted, ACK, NULL, 0);
   expect_reset(2);
 }
 
-static void acknowledged_data_that_was_counted_twice(void) {
+static void acknowledged_data_counted_twice(void) {
   begin();
-  CHECK_EQUAL(tcp_put(spoiled.handle, stream, 1000), 1000);
+  CHECK_EQUAL(tcp_put(corrupted.handle, stream, 1000), 1000);
   host_poll();
-  peer_expect(&spoiled, ACK);
-  pcb_of(&spoiled)->snd_queuelen += 1;
-  peer_send(&spoiled, ACK, NULL, 0);
+  peer_expect(&corrupted, ACK);
+  pcb_of(&corrupted)->snd_queuelen += 1;
+  peer_send(&corrupted, ACK, NULL, 0);
   expect_reset(1);
 }
 
-static void early_data_beyond_the_window(void) {
+static void out_of_order_data_beyond_the_window(void) {
   begin();
-  peer_send_at(&spoiled, ACK, 1000, stream + 1000, 1000);
+  peer_send_at(&corrupted, ACK, 1000, stream + 1000, 1000);
   host_poll();
-  pcb_of(&spoiled)->rcv_wnd = 1500;
-  peer_send_at(&spoiled, ACK, 0, stream, 1000);
+  pcb_of(&corrupted)->rcv_wnd = 1500;
+  peer_send_at(&corrupted, ACK, 0, stream, 1000);
   expect_reset(1);
 }
 
-static void a_probe_beside_data_under_way(void) {
+static void window_probe_with_unacknowledged_data(void) {
   begin();
-  CHECK_EQUAL(tcp_put(spoiled.handle, stream, 1000), 1000);
+  CHECK_EQUAL(tcp_put(corrupted.handle, stream, 1000), 1000);
   host_poll();
-  peer_expect(&spoiled, ACK);
-  pcb_of(&spoiled)->persist_backoff = 1;
+  peer_expect(&corrupted, ACK);
+  pcb_of(&corrupted)->persist_backoff = 1;
   host_advance(50 * MILLISECOND);
   expect_reset(1);
 }
 
-static void a_segment_larger_than_any(void) {
+static void segment_larger_than_the_mss(void) {
   begin();
-  struct tcp_pcb *pcb = pcb_of(&spoiled);
+  struct tcp_pcb *pcb = pcb_of(&corrupted);
   pcb->snd_wnd = 100;
-  CHECK_EQUAL(tcp_put(spoiled.handle, stream, 1400), 1400);
+  CHECK_EQUAL(tcp_put(corrupted.handle, stream, 1400), 1400);
   host_poll();
   pcb->mss = 99;
   host_advance(300 * MILLISECOND);
   expect_reset(1);
 }
 
-static void data_that_was_never_summed(void) {
+static void data_without_a_checksum(void) {
   begin();
-  CHECK_EQUAL(tcp_put(spoiled.handle, stream, 1000), 1000);
-  pcb_of(&spoiled)->unsent->flags &= (uint8_t)~TF_SEG_DATA_CHECKSUMMED;
+  CHECK_EQUAL(tcp_put(corrupted.handle, stream, 1000), 1000);
+  pcb_of(&corrupted)->unsent->flags &= (uint8_t)~TF_SEG_DATA_CHECKSUMMED;
   expect_reset(1);
 }
 
-static void a_handshake_without_its_segment(void) {
+static void handshake_without_its_segment(void) {
   begin();
-  CHECK_EQUAL(abi_tcp_abort(spoiled.handle), 0);
+  CHECK_EQUAL(abi_tcp_abort(corrupted.handle), 0);
   host_poll();
   frames_forget();
-  spoiled = peer_new(interface, ABI_FAMILY_IPV4, 0);
-  spoiled.from_port = 7;
-  spoiled.handle = tcp_open(ABI_FAMILY_IPV4, PEER4, 7);
+  corrupted = peer_new(interface, ABI_FAMILY_IPV4, 0);
+  corrupted.from_port = 7;
+  corrupted.handle = tcp_open(ABI_FAMILY_IPV4, PEER4, 7);
   host_poll();
-  struct segment segment = peer_peek(&spoiled);
+  struct segment segment = peer_peek(&corrupted);
   CHECK_EQUAL(segment.flags, SYN);
-  spoiled.to_port = segment.from_port;
-  spoiled.acknowledgement = segment.sequence + 1;
-  pcb_of(&spoiled)->snd_queuelen = 0;
-  peer_send(&spoiled, SYN | ACK, NULL, 0);
+  corrupted.to_port = segment.from_port;
+  corrupted.acknowledgement = segment.sequence + 1;
+  pcb_of(&corrupted)->snd_queuelen = 0;
+  peer_send(&corrupted, SYN | ACK, NULL, 0);
   expect_reset(1);
 }
 
-static void one_that_the_host_has_closed(void) {
+static void closed_handle_of_a_corrupted_connection(void) {
   begin();
-  CHECK_EQUAL(tcp_put(spoiled.handle, stream, 1000), 1000);
+  CHECK_EQUAL(tcp_put(corrupted.handle, stream, 1000), 1000);
   host_poll();
-  peer_expect(&spoiled, ACK);
-  struct tcp_pcb *pcb = pcb_of(&spoiled);
-  CHECK_EQUAL(abi_tcp_close(spoiled.handle), 0);
+  peer_expect(&corrupted, ACK);
+  struct tcp_pcb *pcb = pcb_of(&corrupted);
+  CHECK_EQUAL(abi_tcp_close(corrupted.handle), 0);
   host_poll();
-  peer_expect(&spoiled, FIN | ACK);
+  peer_expect(&corrupted, FIN | ACK);
   pcb->snd_queuelen += 1;
-  peer_send(&spoiled, ACK, NULL, 0);
+  peer_send(&corrupted, ACK, NULL, 0);
   host_poll();
-  CHECK_EQUAL(peer_peek(&spoiled).flags, RST | ACK);
+  CHECK_EQUAL(peer_peek(&corrupted).flags, RST | ACK);
   event_expect_none();
   failures_expected++;
   CHECK_EQUAL(abi_tcp_abort(other.handle), 0);
@@ -220,7 +220,7 @@ static void one_that_the_host_has_closed(void) {
   end();
 }
 
-static void several_at_once(void) {
+static void several_connections_in_one_poll(void) {
   begin();
   struct peer more[6];
   for (uint16_t i = 0; i < 6; i++) {
@@ -237,13 +237,13 @@ static void several_at_once(void) {
   }
   CHECK_EQUAL(closed, 6);
   frames_forget();
-  pcb_of(&spoiled)->snd_queuelen = 7;
-  CHECK_EQUAL(tcp_put(spoiled.handle, stream, 100), ABI_ERROR_RESET);
+  pcb_of(&corrupted)->snd_queuelen = 7;
+  CHECK_EQUAL(tcp_put(corrupted.handle, stream, 100), ABI_ERROR_RESET);
   expect_reset(1);
 }
 
-/* A chain of several packets, which no caller makes: it is refused, and the stack goes on. */
-static void packets_in_a_chain(void) {
+/* A chain of several packets, which no caller makes: it is refused, and the stack continues. */
+static void chains_of_packets_are_refused(void) {
   begin();
   int32_t tap = interface_open(ABI_KIND_TAP, 1500);
   static const uint8_t own[] = {192, 0, 2, 1};
@@ -257,26 +257,26 @@ static void packets_in_a_chain(void) {
   pbuf_free(second);
   failures_expected++;
   CHECK_EQUAL(abi_interface_remove(tap), 0);
-  pcb_of(&spoiled)->snd_queuelen = 7;
-  CHECK_EQUAL(tcp_put(spoiled.handle, stream, 100), ABI_ERROR_RESET);
+  pcb_of(&corrupted)->snd_queuelen = 7;
+  CHECK_EQUAL(tcp_put(corrupted.handle, stream, 100), ABI_ERROR_RESET);
   expect_reset(1);
 }
 
 int main(void) {
   host_start();
-  RUN(a_write_into_a_queue_that_is_not_there);
-  RUN(a_write_into_a_queue_that_nobody_counted);
-  RUN(room_in_a_segment_that_is_not_there);
+  RUN(write_with_a_queue_length_but_no_queue);
+  RUN(write_with_a_queue_but_no_queue_length);
+  RUN(room_in_a_missing_segment);
   RUN(room_in_a_segment_by_reference);
-  RUN(acknowledged_data_that_nobody_counted);
-  RUN(acknowledged_data_that_was_counted_twice);
-  RUN(early_data_beyond_the_window);
-  RUN(a_probe_beside_data_under_way);
-  RUN(a_segment_larger_than_any);
-  RUN(data_that_was_never_summed);
-  RUN(a_handshake_without_its_segment);
-  RUN(one_that_the_host_has_closed);
-  RUN(several_at_once);
-  RUN(packets_in_a_chain);
+  RUN(acknowledged_data_missing_from_the_queue_length);
+  RUN(acknowledged_data_counted_twice);
+  RUN(out_of_order_data_beyond_the_window);
+  RUN(window_probe_with_unacknowledged_data);
+  RUN(segment_larger_than_the_mss);
+  RUN(data_without_a_checksum);
+  RUN(handshake_without_its_segment);
+  RUN(closed_handle_of_a_corrupted_connection);
+  RUN(several_connections_in_one_poll);
+  RUN(chains_of_packets_are_refused);
   return 0;
 }

@@ -1,6 +1,6 @@
-/* Long flushes (src/tcp/tcp_emit.c), and large writes by reference (src/abi/staging.c): every frame is taken apart,
-   both checksums are verified, and the stream is compared, whatever was written, lost, sent again or refused memory. Areas are
-   freed exactly once: the heap is as it was, and AddressSanitizer sees the rest. */
+/* Long flushes (src/tcp/tcp_emit.c), and large writes by reference (src/abi/staging.c): every frame is parsed, both checksums
+   are verified, and the stream is compared, under loss, retransmission and failing allocations. Staging areas are freed exactly
+   once: the heap returns to its size, and AddressSanitizer checks each access. */
 #include "support.h"
 #include "lwip/def.h"
 
@@ -22,7 +22,7 @@ static void deliver(struct packet *packet, uint16_t type) {
   interface_receive(interface, packet->bytes, packet->length);
 }
 
-static void say(uint32_t flags) {
+static void send_flags(uint32_t flags) {
   static const uint8_t options[] = {2, 4, 5, 0xa0, 1, 3, 3, 5};
   static struct packet packet;
   bool four = family == ABI_FAMILY_IPV4;
@@ -41,8 +41,8 @@ static void say(uint32_t flags) {
   deliver(&packet, four ? 0x0800 : 0x86dd);
 }
 
-/* Tells the host the peer's MAC, as its answer would, or another one from now on. */
-static void introduce(void) {
+/* Announces `peer_mac` to the stack, in an ARP request or a neighbour solicitation of the peer. */
+static void announce_neighbour(void) {
   static struct packet packet;
   if (family == ABI_FAMILY_IPV4) {
     packet_arp(&packet, 1, peer_mac, PEER4, HOST4);
@@ -53,8 +53,8 @@ static void introduce(void) {
   }
 }
 
-/* The next segment of the host, or flags 0; its link-layer header is right. */
-static struct segment listen(bool check_mac) {
+/* The next segment of the stack, or flags 0; checks its link-layer header. */
+static struct segment next_segment(bool check_mac) {
   struct frame frame;
   while ((frame = frame_next()).length != 0) {
     uint32_t link = kind == ABI_KIND_TAP ? 14 : 0;
@@ -62,7 +62,7 @@ static struct segment listen(bool check_mac) {
     bool asks =
         link != 0 && (get16(frame.bytes + 12) == 0x0806 || (frame.bytes[20] == PROTOCOL_ICMPV6 && frame.bytes[54] == 135));
     if (asks) {
-      introduce();
+      announce_neighbour();
     }
     if (asks || !segment_parse(&segment, frame.bytes + link, frame.length - link)) {
       continue;
@@ -86,18 +86,18 @@ static void begin(void) {
   CHECK_EQUAL(interface_set_ipv6(interface, HOST6), 0);
   listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 8);
   if (kind == ABI_KIND_TAP) {
-    introduce();
+    announce_neighbour();
   }
   sequence = 0xfffffff0;
   window = 4000;
   expected = 0;
-  say(SYN);
+  send_flags(SYN);
   host_poll();
-  struct segment answer = listen(true);
+  struct segment answer = next_segment(true);
   CHECK_EQUAL(answer.flags, SYN | ACK);
   first = expected = answer.sequence + 1;
   sequence++;
-  say(ACK);
+  send_flags(ACK);
   host_poll();
   connection = event_expect(ABI_EVENT_ACCEPTED, listener).value;
 }
@@ -107,21 +107,21 @@ static void forget_events(void) {
   }
 }
 
-/* Takes what the host has sent; loses one in so many. */
-static void take(uint32_t loss) {
+/* Receives the segments of the stack, of which one in `loss` is lost at random, and acknowledges the stream. */
+static void receive_segments(uint32_t loss) {
   struct segment segment;
-  while ((segment = listen(false)).flags != 0) {
+  while ((segment = next_segment(false)).flags != 0) {
     uint32_t at = segment.sequence - first;
     CHECK(at + segment.length <= STREAM);
     CHECK(memcmp(segment.data, stream + at, segment.length) == 0);
     if (loss != 0 && below(loss) == 0) {
       continue;
     }
-    if (expected - segment.sequence < segment.length) { /* or from the middle: a probe of the window has carried a byte */
+    if (expected - segment.sequence < segment.length) { /* or from the middle of a segment: a window probe has carried a byte */
       expected = segment.sequence + segment.length;
     }
     if (segment.length > 0) {
-      say(ACK);
+      send_flags(ACK);
     }
   }
 }
@@ -129,7 +129,7 @@ static void take(uint32_t loss) {
 static uint32_t put(uint32_t at) {
   uint32_t length = below(4) == 0 ? 32768 + below(32769) : below(2) == 0 ? 1 + below(40) : 1 + below(5000);
   length = LWIP_MIN(length, STREAM - at);
-  host_pass(below(1500)); /* so that TCP's tick is due at times */
+  host_pass(below(1500)); /* so that TCP's tick is sometimes due */
   int32_t taken = tcp_put_at(host_clock_or_none(), connection, stream + at, (int32_t)length);
   CHECK(taken >= 0 || taken == ABI_ERROR_NO_MEMORY);
   if (below(2) == 0) {
@@ -138,7 +138,7 @@ static uint32_t put(uint32_t at) {
   return taken < 0 ? 0 : (uint32_t)taken;
 }
 
-enum ending { DELIVERED, ABORTED, LET_GO, REMOVED, ENDINGS };
+enum ending { DELIVERED, ABORTED, CLOSED, REMOVED, ENDINGS };
 
 static void run(bool memory_fails) {
   pattern_fill(stream, STREAM, 0);
@@ -147,8 +147,8 @@ static void run(bool memory_fails) {
     enum ending ending = (enum ending)(number % ENDINGS);
     uint32_t loss = number % 3 == 0 ? 0 : 5 + number, written = 0, most = ending == DELIVERED ? 400000 : 10000 + below(300000);
     begin();
-    for (int turn = 0; ending == DELIVERED ? expected - first < most : written < most; turn++) {
-      CHECK(turn < 100000);
+    for (int round = 0; ending == DELIVERED ? expected - first < most : written < most; round++) {
+      CHECK(round < 100000);
       for (uint32_t count = below(6); count > 0 && written < most; count--) {
         allocations_left = memory_fails && below(3) == 0 ? (int64_t)below(40) : -1;
         written += put(written);
@@ -157,31 +157,31 @@ static void run(bool memory_fails) {
       window = below(20) == 0 ? below(100) : 100 + below(4000);
       if (kind == ABI_KIND_TAP && below(30) == 0) {
         peer_mac[5]++;
-        introduce();
+        announce_neighbour();
       }
       if (memory_fails && below(4) == 0) {
         allocations_left = below(20);
       }
       host_fetch_frames(below(5) != 0);
-      host_turn(below(3000));
+      host_poll_once(below(3000));
       allocations_left = -1;
       if (below(10) == 0) {
         host_advance(300 * MILLISECOND);
       }
-      take(loss);
+      receive_segments(loss);
       forget_events();
     }
     host_fetch_frames(true);
     if (ending == REMOVED) {
       CHECK_EQUAL(abi_interface_remove(interface), 0);
       CHECK_EQUAL(abi_tcp_abort(connection), 0);
-    } else if (ending == LET_GO) {
+    } else if (ending == CLOSED) {
       CHECK_EQUAL(abi_tcp_close(connection), 0);
       window = 65535;
-      say(ACK);
+      send_flags(ACK);
       host_poll();
-      take(0);
-      say(RST | ACK);
+      receive_segments(0);
+      send_flags(RST | ACK);
       host_poll();
       CHECK_EQUAL(abi_interface_remove(interface), 0);
     } else {
@@ -202,22 +202,22 @@ static void all(int32_t by, bool memory_fails) {
   run(memory_fails);
 }
 
-static void by_tun(void) { all(ABI_KIND_TUN, false); }
+static void stream_over_tun(void) { all(ABI_KIND_TUN, false); }
 
-static void by_tap_whose_neighbour_changes(void) { all(ABI_KIND_TAP, false); }
+static void stream_over_tap_with_a_changing_neighbour(void) { all(ABI_KIND_TAP, false); }
 
-static void with_failing_memory(void) { all(ABI_KIND_TUN, true); }
+static void stream_with_failing_allocations(void) { all(ABI_KIND_TUN, true); }
 
-/* Nothing is read behind a transmit buffer that is full to its last byte: the neighbour's MAC is unknown, so that lwIP
-   takes the first segment for its queue, and the next one looks at the record that may have left before. */
-static void a_buffer_that_is_exactly_full(void) {
+/* Nothing is read behind a transmit buffer that is full to its last byte: the neighbour's MAC is unknown, so that lwIP takes
+   the first segment for its queue, and the next one looks at the record that may have left before. */
+static void exactly_full_buffer_is_not_overread(void) {
   static const uint8_t other[] = {10, 0, 0, 99};
   enum { REPLY = 48, REPLIES = ABI_TRANSMIT_CAPACITY / REPLY }; /* a record of an ARP reply */
   static struct packet question;
   kind = ABI_KIND_TAP;
   family = ABI_FAMILY_IPV4;
   begin();
-  host_jump(400 * (int64_t)SECOND); /* ARP forgets the peer */
+  host_jump(400 * (int64_t)SECOND); /* the ARP entry expires */
   host_jump(400 * (int64_t)SECOND);
   frames_forget();
   host_fetch_frames(false);
@@ -225,22 +225,22 @@ static void a_buffer_that_is_exactly_full(void) {
   packet_ethernet(&question, HOST_MAC, 0x0806);
   for (int i = 0; i < REPLIES; i++) {
     interface_receive(interface, question.bytes, question.length);
-    host_turn(0);
+    host_poll_once(0);
   }
   CHECK_EQUAL(interface_words(interface)[ABI_BLOCK_TRANSMIT_LENGTH], ABI_TRANSMIT_CAPACITY);
   window = 65535;
-  say(ACK);
+  send_flags(ACK);
   CHECK_EQUAL(tcp_put(connection, stream, 5000), 5000);
-  host_turn(0);
-  host_turn(0);
+  host_poll_once(0);
+  host_poll_once(0);
   CHECK_EQUAL(interface_words(interface)[ABI_BLOCK_TRANSMIT_LENGTH], ABI_TRANSMIT_CAPACITY);
   host_fetch_frames(true);
-  host_turn(0);
+  host_poll_once(0);
   frames_forget(); /* the ARP replies */
-  for (int turn = 0; expected - first < 5000; turn++) {
-    CHECK(turn < 100);
+  for (int round = 0; expected - first < 5000; round++) {
+    CHECK(round < 100);
     host_advance(300 * MILLISECOND);
-    take(0);
+    receive_segments(0);
   }
   CHECK_EQUAL(abi_tcp_abort(connection), 0);
   CHECK_EQUAL(abi_tcp_close(listener), 0);
@@ -249,9 +249,9 @@ static void a_buffer_that_is_exactly_full(void) {
 
 int main(void) {
   host_start();
-  RUN(a_buffer_that_is_exactly_full);
-  RUN(by_tun);
-  RUN(by_tap_whose_neighbour_changes);
-  RUN(with_failing_memory);
+  RUN(exactly_full_buffer_is_not_overread);
+  RUN(stream_over_tun);
+  RUN(stream_over_tap_with_a_changing_neighbour);
+  RUN(stream_with_failing_allocations);
   return 0;
 }

@@ -1,5 +1,5 @@
-/* Every connection ends some day, whatever its peer does or leaves undone, and in whatever state that finds it: where it is
-   silent, where it answers and takes nothing, where no way leads to it any more. In virtual time. */
+/* Every connection ends within a bounded time, in every state, where the peer is silent, where it acknowledges but takes no
+   data, and where no route leads to it any more. In virtual time. */
 #include "support.h"
 #include "tcp/connection.h"
 
@@ -31,15 +31,15 @@ static void close_interface(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-static void peer_says_fin(struct peer *peer) {
+static void peer_sends_fin(struct peer *peer) {
   peer_send(peer, FIN | ACK, NULL, 0);
   host_poll();
   event_expect(ABI_EVENT_EOF, peer->handle);
   frames_forget();
 }
 
-/* Nothing arrives any more: for how long the host keeps the connection, at most an hour. */
-static int64_t silence(void) {
+/* How long the stack keeps the connection when nothing arrives any more, at most an hour. */
+static int64_t time_until_closed(void) {
   int64_t passed = 0;
   while (tw_tcp_connections() > 0 && passed < HOUR) {
     host_advance(SECOND);
@@ -50,9 +50,9 @@ static int64_t silence(void) {
   return passed;
 }
 
-/* RFC 1122, section 4.2.3.5: no less than 100 seconds. Data or a FIN that nobody acknowledges, in all states that have
-   some: the handle open or closed, the peer's FIN before, after, or never. */
-static void a_silent_peer(void) {
+/* RFC 1122, section 4.2.3.5: no less than 100 seconds. Unacknowledged data or FIN, in all states that have some: the handle
+   open or closed, the peer's FIN before, after, or never. */
+static void silent_peer_times_out(void) {
   for (int way = 0; way < 16; way++) {
     bool data = way & 1, closed = way & 2, finished = way & 4, crossing = way & 8;
     if (finished && crossing) {
@@ -60,19 +60,19 @@ static void a_silent_peer(void) {
     }
     struct peer peer = open_peer(65535);
     if (finished) {
-      peer_says_fin(&peer);
+      peer_sends_fin(&peer);
     }
     if (data) {
-      CHECK_EQUAL(tcp_put(peer.handle, "unheard", 7), 7);
+      CHECK_EQUAL(tcp_put(peer.handle, "silence", 7), 7);
     }
     CHECK_EQUAL(closed ? abi_tcp_close(peer.handle) : abi_tcp_shutdown(peer.handle), 0);
     host_poll();
     frames_forget();
-    if (crossing) { /* to CLOSING: this FIN acknowledges none */
+    if (crossing) { /* to CLOSING: this FIN does not acknowledge ours */
       peer_send(&peer, FIN | ACK, NULL, 0);
       host_poll();
     }
-    int64_t passed = silence();
+    int64_t passed = time_until_closed();
     CHECK(passed >= 100 && passed < 1000);
     if (!closed) {
       if (crossing) {
@@ -87,15 +87,15 @@ static void a_silent_peer(void) {
   }
 }
 
-/* The window stays closed and each probe is answered. Who holds the connection may wait for as long as it likes (RFC 9293,
-   section 3.8.6.1); once nobody does, the peer may not. */
-static void a_window_that_never_opens(void) {
+/* The window stays closed and each probe is answered. With an open handle the connection is kept for any time (RFC 9293,
+   section 3.8.6.1); with a closed one it ends. */
+static void orphan_with_a_closed_window_ends(void) {
   for (int way = 0; way < 4; way++) {
     bool finished = way & 1, held = way & 2;
     struct peer peer = open_peer(0);
     CHECK_EQUAL(tcp_put(peer.handle, "unwanted", 8), 8);
     if (finished) {
-      peer_says_fin(&peer);
+      peer_sends_fin(&peer);
     }
     CHECK_EQUAL(held ? abi_tcp_shutdown(peer.handle) : abi_tcp_close(peer.handle), 0);
     int64_t passed = 0;
@@ -121,9 +121,9 @@ static void a_window_that_never_opens(void) {
   }
 }
 
-/* A slow reader opens its window by a byte every four minutes, which is less than a segment, so that the host takes up to
-   another one to use it: all of it arrives. */
-static void a_window_that_opens_rarely(void) {
+/* A slow reader opens its window by a byte every four minutes. A byte is less than a segment, so that the stack takes up to
+   another probe interval to use it: all data arrives. */
+static void slowly_opening_window_receives_everything(void) {
   static const char sent[] = "one at a time";
   struct peer peer = open_peer(0);
   CHECK_EQUAL(tcp_put(peer.handle, sent, sizeof sent), sizeof sent);
@@ -159,9 +159,9 @@ static void a_window_that_opens_rarely(void) {
   close_interface();
 }
 
-/* A reader that takes 1,000 bytes each 12 s, always within one tick: its window is closed whenever the clock looks at it, and
-   yet it gets all, though that takes twice as long as a peer may take that makes no progress. */
-static void a_slow_reader_gets_all(void) {
+/* A reader that takes 1,000 bytes each 12 s, always within one tick, so that its window is closed whenever a timer looks at it:
+   it receives everything, though that takes twice as long as a peer without progress is given. */
+static void slow_reader_receives_everything(void) {
   enum { LENGTH = 60000, PART = 1000 };
   static uint8_t sent[LENGTH];
   pattern_fill(sent, LENGTH, 0);
@@ -200,7 +200,7 @@ static void a_slow_reader_gets_all(void) {
     for (int second = 0; second < 12 && !finished; second++) {
       host_advance(SECOND);
       struct segment segment;
-      while ((segment = peer_peek(&peer)).flags != 0) { /* probes */
+      while ((segment = peer_peek(&peer)).flags != 0) { /* window probes */
         CHECK_EQUAL(segment.flags & RST, 0);
         peer_send(&peer, ACK, NULL, 0);
       }
@@ -212,8 +212,8 @@ static void a_slow_reader_gets_all(void) {
   close_interface();
 }
 
-/* A peer that has everything and never says FIN, but an acknowledgement every ten seconds: nothing can follow. */
-static void acknowledgements_without_end(void) {
+/* A peer that has all data and sends no FIN, but an acknowledgement every ten seconds: nothing else can follow. */
+static void acknowledgements_do_not_keep_an_orphan(void) {
   struct peer peer = open_peer(65535);
   CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
   host_poll();
@@ -240,8 +240,8 @@ static void change_route(bool add) {
   }
 }
 
-/* What was written when the way was gone has never left, so that no retransmission could be counted. */
-static void no_way_to_the_peer(void) {
+/* What was written while there was no route has never left, so that no retransmission could be counted. */
+static void connection_without_a_route_times_out(void) {
   for (int way = 0; way < 4; way++) {
     bool closed = way & 1, small = way & 2;
     open_interface();
@@ -256,13 +256,13 @@ static void no_way_to_the_peer(void) {
     }
     CHECK_EQUAL(tcp_put(peer.handle, "nowhere", 7), 7);
     host_poll();
-    if (small) { /* the way is lost while what does not fit the window waits for the probe's timer */
+    if (small) { /* the route is removed while data beyond the window waits for the probe's timer */
       change_route(false);
     }
     if (closed) {
       CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
     }
-    int64_t passed = silence();
+    int64_t passed = time_until_closed();
     CHECK(passed >= 100 && passed < 1000);
     if (!closed) {
       CHECK_EQUAL(event_expect(ABI_EVENT_CLOSED, peer.handle).value, -ABI_ERROR_TIMED_OUT);
@@ -273,8 +273,8 @@ static void no_way_to_the_peer(void) {
   }
 }
 
-/* The way comes back before the host has given up. */
-static void the_way_comes_back(void) {
+/* The route returns before the time-out. */
+static void connection_survives_a_short_route_loss(void) {
   open_interface();
   change_route(true);
   struct peer peer = peer_new(interface, ABI_FAMILY_IPV4, 80);
@@ -297,22 +297,22 @@ static void the_way_comes_back(void) {
   close_interface();
 }
 
-/* RFC 6298, section 2.5: a round trip that the peer has made a minute long. The time-out that is made from it and doubled
-   each time would reach half an hour; nobody waits for longer than two minutes, nor after an outage for longer than that. */
-static void a_round_trip_made_long(void) {
+/* RFC 6298, section 2.5: a round trip that the peer makes a minute long. Its retransmission time-out, doubled each time, would
+   reach half an hour; it is limited to two minutes, also after an outage. */
+static void retransmission_timeout_is_limited(void) {
   struct peer peer = open_peer(65535);
   for (int i = 0; i < 3; i++) {
     CHECK_EQUAL(tcp_put(peer.handle, "measure", 7), 7);
     host_poll();
     struct segment first = peer_peek(&peer);
     CHECK_EQUAL(first.length, 7);
-    host_jump(50 * (int64_t)SECOND); /* as a suspended process: no time-out between */
+    host_jump(50 * (int64_t)SECOND); /* as after a suspended process: no time-out between */
     peer.acknowledgement += 7;
     peer_send(&peer, ACK, NULL, 0);
     host_poll();
     frames_forget();
   }
-  CHECK_EQUAL(tcp_put(peer.handle, "unheard", 7), 7);
+  CHECK_EQUAL(tcp_put(peer.handle, "silence", 7), 7);
   host_poll();
   peer_expect(&peer, ACK);
   int64_t since = 0;
@@ -327,8 +327,8 @@ static void a_round_trip_made_long(void) {
   close_interface();
 }
 
-/* Keep-alive goes on after our FIN: who reads until the peer's own must not wait for one that is gone. */
-static void keep_alive_after_our_fin(void) {
+/* Keep-alive continues after our FIN: an application that reads until the peer's FIN must not wait for a peer that is gone. */
+static void keep_alive_after_our_fin_ends_a_dead_connection(void) {
   struct peer peer = open_peer(65535);
   CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_KEEPALIVE, 1), 0);
   CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_KEEPALIVE_IDLE, 20000), 0);
@@ -340,7 +340,7 @@ static void keep_alive_after_our_fin(void) {
   peer_send(&peer, ACK, NULL, 0);
   host_advance(21 * SECOND);
   peer_expect(&peer, ACK);
-  peer_send(&peer, ACK, NULL, 0); /* it lives */
+  peer_send(&peer, ACK, NULL, 0); /* the peer answers */
   host_advance(30 * SECOND);
   event_expect_none();
   host_advance(10 * SECOND);
@@ -349,14 +349,14 @@ static void keep_alive_after_our_fin(void) {
   close_interface();
 }
 
-/* The host closes in order: what each peer receives, and what counts as not delivered. */
-static void the_end_of_the_host(void) {
+/* The stack is closed: what each peer receives, and what counts as not delivered. */
+static void closing_the_stack_resets_connections(void) {
   enum { IDLE, WRITTEN, PEER_FINISHED, CLOSED, CLOSED_WRITTEN, FINISHED, DELIVERED, WAYS };
   static const uint8_t bytes[100];
   for (int way = IDLE; way < WAYS; way++) {
     struct peer peer = open_peer(65535);
     if (way == PEER_FINISHED) {
-      peer_says_fin(&peer);
+      peer_sends_fin(&peer);
     }
     if (way == WRITTEN || way == CLOSED_WRITTEN) {
       CHECK_EQUAL(tcp_put(peer.handle, bytes, sizeof bytes), sizeof bytes);
@@ -402,8 +402,8 @@ static void the_end_of_the_host(void) {
   }
 }
 
-/* The transmit buffer is full when the host aborts connections: each reset leaves once there is room. */
-static void resets_wait_for_room(void) {
+/* The transmit buffer is full when connections are aborted: each reset leaves once there is room. */
+static void resets_leave_once_the_buffer_has_room(void) {
   enum { PEERS = 40 };
   static struct peer aborted[PEERS];
   static uint8_t datagram[1400];
@@ -424,7 +424,7 @@ static void resets_wait_for_room(void) {
   for (int i = 0; i < PEERS; i++) {
     CHECK_EQUAL(abi_tcp_abort(aborted[i].handle), 0);
   }
-  host_turn(0);
+  host_poll_once(0);
   CHECK_EQUAL(tw_tcp_connections(), PEERS);
   CHECK(host_deadline() - (int64_t)tw_now <= 25 * MILLISECOND + 1);
   host_fetch_frames(true);
@@ -445,16 +445,16 @@ static void resets_wait_for_room(void) {
 
 int main(void) {
   host_start();
-  RUN(a_silent_peer);
-  RUN(a_window_that_never_opens);
-  RUN(a_window_that_opens_rarely);
-  RUN(a_slow_reader_gets_all);
-  RUN(acknowledgements_without_end);
-  RUN(no_way_to_the_peer);
-  RUN(the_way_comes_back);
-  RUN(a_round_trip_made_long);
-  RUN(keep_alive_after_our_fin);
-  RUN(the_end_of_the_host);
-  RUN(resets_wait_for_room);
+  RUN(silent_peer_times_out);
+  RUN(orphan_with_a_closed_window_ends);
+  RUN(slowly_opening_window_receives_everything);
+  RUN(slow_reader_receives_everything);
+  RUN(acknowledgements_do_not_keep_an_orphan);
+  RUN(connection_without_a_route_times_out);
+  RUN(connection_survives_a_short_route_loss);
+  RUN(retransmission_timeout_is_limited);
+  RUN(keep_alive_after_our_fin_ends_a_dead_connection);
+  RUN(closing_the_stack_resets_connections);
+  RUN(resets_leave_once_the_buffer_has_room);
   return 0;
 }

@@ -1,5 +1,5 @@
-/* The event buffer: data of one connection joins, nothing overtakes, nothing is dropped however much there is, and a host
-   that does not read does not make it overflow. */
+/* The event buffer: chunks of one connection are joined, events keep their order, none is dropped, and an embedder that does
+   not read does not make the buffer overflow. */
 #include "support.h"
 #include "abi/events.h"
 #include "lwip/pbuf.h"
@@ -16,8 +16,8 @@ static int32_t open_loopback(void) {
   return loopback;
 }
 
-/* Written in small pieces, they come in one; of several connections in turn, each in its own. */
-static void pieces_of_one_connection_join(void) {
+/* Small segments of one connection are joined into one event; those of several connections each into their own. */
+static void chunks_of_one_connection_are_joined(void) {
   int32_t interface = interface_open(ABI_KIND_TUN, 1500);
   CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
   int32_t listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 8);
@@ -50,8 +50,8 @@ static void pieces_of_one_connection_join(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-/* Chains, empty parts, and lengths around the largest piece, put in without any TCP. */
-static void pieces_have_a_largest_size(void) {
+/* Chains, empty parts, and lengths around the largest chunk, added without TCP. */
+static void chunks_have_a_maximum_size(void) {
   static uint8_t large[60000];
   pattern_fill(large, sizeof large, 0);
   tw_events_reset();
@@ -66,16 +66,17 @@ static void pieces_have_a_largest_size(void) {
     total += 30000;
   }
   CHECK(tw_events_hold_data());
-  CHECK_EQUAL(tw_control[ABI_CONTROL_EVENT_LENGTH], total + 2 * ABI_EVENT_HEADER_SIZE); /* 8 parts of 30,000 and 4 */
-  CHECK(!tw_events_have_room()); /* a whole window may still have to follow */
+  /* Two records: the first has 8 parts of 30,000 bytes, the second 4. */
+  CHECK_EQUAL(tw_control[ABI_CONTROL_EVENT_LENGTH], total + 2 * ABI_EVENT_HEADER_SIZE);
+  CHECK(!tw_events_have_room()); /* a full window may still follow */
   tw_events_reset();
   CHECK(!tw_events_hold_data());
   CHECK(tw_events_have_room());
   CHECK_EQUAL(tw_control[ABI_CONTROL_EVENT_LENGTH], 0);
 }
 
-/* Eight connections through the loopback interface at once, each way, by a host that reads late. */
-static void everything_arrives_however_slowly_it_is_read(void) {
+/* Eight connections through the loopback interface at once, each way, with an embedder that reads late. */
+static void slow_readers_receive_everything(void) {
   int32_t clients[CONNECTIONS], servers[CONNECTIONS] = {0};
   uint32_t put[CONNECTIONS] = {0}, got[CONNECTIONS] = {0}, ended = 0;
   int32_t loopback = open_loopback(), listener = tcp_listener(ABI_FAMILY_IPV4, NULL, 80, 16);
@@ -92,8 +93,8 @@ static void everything_arrives_however_slowly_it_is_read(void) {
     CHECK(connected && servers[i] > 0);
     CHECK_EQUAL(abi_tcp_accepted(servers[i]), 0);
   }
-  for (int turn = 0; ended < CONNECTIONS; turn++) {
-    CHECK(turn < 20000);
+  for (int round = 0; ended < CONNECTIONS; round++) {
+    CHECK(round < 20000);
     for (int i = 0; i < CONNECTIONS; i++) {
       if (put[i] < EACH) {
         int32_t step = tcp_put_at(host_clock_or_none(), clients[i], stream + put[i], (int32_t)LWIP_MIN(EACH - put[i], 40000u));
@@ -104,7 +105,7 @@ static void everything_arrives_however_slowly_it_is_read(void) {
         }
       }
     }
-    host_turn(10 * MILLISECOND);
+    host_poll_once(10 * MILLISECOND);
     struct event event;
     while ((event = event_next()).kind != 0) {
       int which = 0;
@@ -139,8 +140,8 @@ static void everything_arrives_however_slowly_it_is_read(void) {
 int main(void) {
   pattern_fill(stream, EACH, 0);
   host_start();
-  RUN(pieces_of_one_connection_join);
-  RUN(pieces_have_a_largest_size);
-  RUN(everything_arrives_however_slowly_it_is_read);
+  RUN(chunks_of_one_connection_are_joined);
+  RUN(chunks_have_a_maximum_size);
+  RUN(slow_readers_receive_everything);
   return 0;
 }

@@ -1,4 +1,4 @@
-/* Faults that the fuzzer (../fuzz) found, each made as small as it goes. */
+/* Regression tests of faults that the fuzzer (../fuzz) found, each reduced as far as possible. */
 #include "support.h"
 #include "link/interface.h"
 
@@ -15,8 +15,9 @@ static struct frame next_to_peer(uint32_t type) {
   return frame;
 }
 
-/* RFC 1812, section 3.3.2: no link-layer address of a host is a group's. The neighbour that answers truly is found. */
-static void a_group_is_no_neighbour(void) {
+/* RFC 1812, section 3.3.2: a group address is not the link-layer address of a host. A valid answer still resolves the
+   neighbour. */
+static void group_link_layer_addresses_are_not_learned(void) {
   struct packet packet;
   int32_t tap = interface_open(ABI_KIND_TAP, 1500);
   CHECK_EQUAL(interface_set_ipv4(tap, HOST4, 24), 0);
@@ -39,8 +40,8 @@ static void a_group_is_no_neighbour(void) {
   CHECK_EQUAL(abi_interface_remove(tap), 0);
 }
 
-/* A routing header of an unknown type (RFC 8200, section 4.4), to all nodes, where the host has no IPv6 address. */
-static void an_error_without_a_source(void) {
+/* A routing header of an unknown type (RFC 8200, section 4.4), to all nodes, where the stack has no IPv6 address. */
+static void no_error_without_a_source_address(void) {
   static const uint8_t all_nodes[16] = {0xff, 2, [15] = 1};
   uint8_t content[16] = {58, 0, 99, 1, [8] = 128};
   struct packet packet;
@@ -53,8 +54,8 @@ static void an_error_without_a_source(void) {
   CHECK_EQUAL(abi_interface_remove(tap), 0);
 }
 
-/* RFC 4861, section 6.3.4: the MTU that a router advertises counts for destinations that are known already, too. */
-static void a_path_is_no_wider_than_its_link(void) {
+/* RFC 4861, section 6.3.4: an advertised MTU also applies to destinations that are in the destination cache already. */
+static void advertised_mtu_limits_known_paths(void) {
   static const uint8_t router[16] = {0xfe, 0x80, [15] = 9}, all_nodes[16] = {0xff, 2, [15] = 1};
   static const uint8_t advertisement[24] = {134, [4] = 64, [6] = 7, [16] = 5, 1, [22] = 5, 0xdc};
   struct packet packet;
@@ -80,8 +81,8 @@ static void a_path_is_no_wider_than_its_link(void) {
 
 int main(void) {
   host_start();
-  RUN(a_group_is_no_neighbour);
-  RUN(an_error_without_a_source);
-  RUN(a_path_is_no_wider_than_its_link);
+  RUN(group_link_layer_addresses_are_not_learned);
+  RUN(no_error_without_a_source_address);
+  RUN(advertised_mtu_limits_known_paths);
   return 0;
 }

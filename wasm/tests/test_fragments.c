@@ -1,4 +1,5 @@
-/* Fragments: whole datagrams from them in any order, and what a sender can do who wants none to become whole. */
+/* Reassembly: datagrams from fragments in any order, overlaps, contradictions, and floods of fragments that complete
+   nothing. */
 #include "support.h"
 #include "port/heap.h"
 
@@ -22,7 +23,7 @@ static void open_all(void) {
 
 static void close_all(void) {
   CHECK_EQUAL(abi_udp_close(socket), 0);
-  host_advance(70 * (int64_t)SECOND); /* answers to what has timed out need the interface */
+  host_advance(70 * (int64_t)SECOND); /* the ICMP errors about timed-out datagrams need the interface */
   frames_forget();
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
@@ -52,7 +53,7 @@ static bool deliver_part(uint32_t size, uint32_t number, uint16_t identification
   return there;
 }
 
-static void expect_whole(uint32_t length) {
+static void expect_complete(uint32_t length) {
   struct datagram there = datagram_expect(socket);
   CHECK_EQUAL(there.length, length);
   pattern_check(there.data, length, 0);
@@ -64,7 +65,7 @@ static uint32_t drops(void) {
   return lwip_stats.ip_frag.drop + lwip_stats.ip6_frag.drop;
 }
 
-static void in_any_order(void) {
+static void datagrams_are_complete_in_any_order(void) {
   open_all();
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
     uint32_t most = family == ABI_FAMILY_IPV4 ? ABI_MAX_DATAGRAM : ABI_MAX_DATAGRAM6;
@@ -75,11 +76,11 @@ static void in_any_order(void) {
       for (uint32_t n = 0; n < parts; n++) {
         CHECK(deliver_part(size, n, 1));
       }
-      expect_whole(length);
+      expect_complete(length);
       for (uint32_t n = parts; n > 0; n--) {
         CHECK(deliver_part(size, n - 1, 2));
       }
-      expect_whole(length);
+      expect_complete(length);
       for (uint32_t n = 0; n < parts; n++) { /* shuffled, and each twice */
         deliver_part(size, (n * 7919) % parts, 3);
         if (n + 1 < parts) {
@@ -87,15 +88,15 @@ static void in_any_order(void) {
         }
       }
       if (parts % 7919 != 0) {
-        expect_whole(length);
+        expect_complete(length);
       }
     }
   }
   close_all();
 }
 
-/* What overlaps is dropped and counted; the rest becomes whole. */
-static void overlaps(void) {
+/* Overlapping fragments are dropped and counted; the others complete the datagram. */
+static void overlaps_are_dropped(void) {
   open_all();
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
     build(family, 400);
@@ -112,14 +113,14 @@ static void overlaps(void) {
     deliver_part(80, 4, 5);
     event_expect_none();
     deliver_part(80, 5, 5);
-    expect_whole(400);
+    expect_complete(400);
   }
   close_all();
 }
 
-/* A raw fragment: so many bytes at an offset, followed by others or not. */
+/* A raw fragment at a byte offset, with or without the flag "more fragments". */
 static void raw(int32_t family, uint32_t at, uint32_t length, bool more, uint16_t identification) {
-  static uint8_t piece[PACKET_CAPACITY];
+  static uint8_t payload[PACKET_CAPACITY];
   if (family == ABI_FAMILY_IPV4) {
     packet_ip(&part, family, PEER4, HOST4, 0, data, length);
     part.bytes[9] = PROTOCOL_UDP;
@@ -128,39 +129,39 @@ static void raw(int32_t family, uint32_t at, uint32_t length, bool more, uint16_
     put16(part.bytes + 10, 0);
     put16(part.bytes + 10, (uint16_t)~reference_checksum(part.bytes, 20, 0));
   } else {
-    memset(piece, 0, 8);
-    piece[0] = PROTOCOL_UDP;
-    put16(piece + 2, at | more);
-    put32(piece + 4, identification);
-    memcpy(piece + 8, data, length);
-    packet_ip(&part, family, PEER6, HOST6, 44, piece, 8 + length);
+    memset(payload, 0, 8);
+    payload[0] = PROTOCOL_UDP;
+    put16(payload + 2, at | more);
+    put32(payload + 4, identification);
+    memcpy(payload + 8, data, length);
+    packet_ip(&part, family, PEER6, HOST6, 44, payload, 8 + length);
   }
   deliver();
 }
 
-static void contradictions(void) {
+static void contradicting_fragments_are_dropped(void) {
   open_all();
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
     uint32_t before = drops();
-    raw(family, 800, 0, true, 1); /* empty, both kinds */
+    raw(family, 800, 0, true, 1); /* without payload, of both kinds */
     raw(family, 800, 0, false, 1);
-    raw(family, 65528, 1400, true, 2); /* beyond the longest datagram */
+    raw(family, 65528, 1400, true, 2); /* beyond the largest datagram */
     raw(family, 65528, 1400, false, 2);
     raw(family, 64400, 1400, true, 2);
     raw(family, 64400, 1400, false, 2);
     CHECK_EQUAL(drops(), before + 6);
-    raw(family, 800, 80, false, 3); /* the end */
+    raw(family, 800, 80, false, 3); /* the last fragment */
     before = drops();
-    raw(family, 880, 80, true, 3);  /* behind it */
+    raw(family, 880, 80, true, 3); /* data behind the end */
     raw(family, 800, 88, false, 3); /* another end */
     raw(family, 400, 80, false, 3);
     CHECK_EQUAL(drops(), before + 3);
     raw(family, 1600, 80, true, 4);
     before = drops();
-    raw(family, 800, 80, false, 4); /* an end before what is there already */
+    raw(family, 800, 80, false, 4); /* an end before data that is there already */
     CHECK_EQUAL(drops(), before + 1);
     if (family == ABI_FAMILY_IPV4) {
-      raw(family, 0, 81, true, 5); /* what follows would have no place to begin */
+      raw(family, 0, 81, true, 5); /* the next fragment would have an offset that is no multiple of 8 */
       CHECK_EQUAL(drops(), before + 2);
     }
   }
@@ -168,31 +169,31 @@ static void contradictions(void) {
   close_all();
 }
 
-/* An IPv6 packet whose first fragment brings more headers than the others: longer than lwIP can count. */
-static void long_headers(void) {
-  static uint8_t piece[PACKET_CAPACITY];
+/* An IPv6 packet whose first fragment has more headers than the others, in total longer than lwIP's 16-bit length. */
+static void headers_longer_than_a_packet_are_dropped(void) {
+  static uint8_t payload[PACKET_CAPACITY];
   open_all();
   uint32_t at = 0, step = 1440, end = 65488;
   for (at = step; at + step < end; at += step) {
     raw(ABI_FAMILY_IPV6, at, step, true, 9);
   }
   raw(ABI_FAMILY_IPV6, at, end - at, false, 9);
-  memset(piece, 0, 80);
-  piece[0] = 44; /* destination options of 64 bytes, then the fragment header */
-  piece[1] = 7;
-  piece[2] = 1;
-  piece[3] = 60;
-  piece[64] = PROTOCOL_UDP;
-  put16(piece + 66, 1);
-  put32(piece + 68, 9);
-  packet_ip(&part, ABI_FAMILY_IPV6, PEER6, HOST6, 60, piece, 72 + step);
+  memset(payload, 0, 80);
+  payload[0] = 44; /* destination options of 64 bytes, then the fragment header */
+  payload[1] = 7;
+  payload[2] = 1;
+  payload[3] = 60;
+  payload[64] = PROTOCOL_UDP;
+  put16(payload + 66, 1);
+  put32(payload + 68, 9);
+  packet_ip(&part, ABI_FAMILY_IPV6, PEER6, HOST6, 60, payload, 72 + step);
   deliver();
   event_expect_none();
   close_all();
 }
 
-/* Ten thousand beginnings without an end: memory stays bounded, what is dropped is counted, and later all is free. */
-static void never_whole(void) {
+/* Ten thousand first fragments: memory stays bounded, dropped ones are counted, and all memory is freed after the time-out. */
+static void incomplete_datagrams_are_bounded(void) {
   open_all();
   uint32_t base = tw_heap_used(), most = 0;
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
@@ -211,23 +212,23 @@ static void never_whole(void) {
     most = LWIP_MAX(most, tw_heap_used() - base);
   }
   CHECK(most < 2 * 128 * 2048);
-  build(ABI_FAMILY_IPV4, 3000); /* who behaves is served meanwhile */
+  build(ABI_FAMILY_IPV4, 3000); /* a complete datagram is delivered meanwhile */
   for (uint32_t n = 0; deliver_part(1440, n, 77); n++) {
   }
-  expect_whole(3000);
+  expect_complete(3000);
   host_advance(70 * (int64_t)SECOND);
   frames_forget();
   CHECK_EQUAL(tw_heap_used(), base);
   close_all();
 }
 
-/* The header of what was put together says how long it is: an error about it, here that nothing listens, quotes it. */
-static void headers_say_the_length(void) {
+/* The header of a reassembled packet has the total length: an ICMP error that quotes it, here Port Unreachable, shows it. */
+static void reassembled_headers_have_the_total_length(void) {
   open_all();
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
     bool four = family == ABI_FAMILY_IPV4;
     build(family, 300);
-    whole.bytes[(four ? 20 : 40) + 3] = 54; /* port 54 instead of 53, and the checksum for it */
+    whole.bytes[(four ? 20 : 40) + 3] = 54; /* port 54 instead of 53, and its checksum */
     uint8_t *sum = whole.bytes + (four ? 20 : 40) + 6;
     put16(sum, get16(sum) - 1);
     for (uint32_t n = 0; deliver_part(152, n, 6); n++) {
@@ -246,9 +247,9 @@ static void headers_say_the_length(void) {
   close_all();
 }
 
-/* Each allocation fails once, alone or with all that follow: while fragments arrive, are given up for others or after
-   the time-out, and while the errors about them are sent. No datagram stays in the table without a fragment. */
-static void without_memory(void) {
+/* Each allocation fails once, alone or with all that follow, while fragments arrive, are evicted or time out, and while errors
+   about them are sent. No datagram stays in the table without a fragment. */
+static void failing_allocations_leak_no_fragments(void) {
   open_all();
   uint32_t base = tw_heap_used();
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
@@ -275,14 +276,14 @@ static void without_memory(void) {
         for (uint32_t n = 0; n < 3; n++) {
           deliver_part(1440, n, 10);
         }
-        expect_whole(3000);
+        expect_complete(3000);
       }
     }
   }
   close_all();
 }
 
-static void random_fragments(void) {
+static void random_fragments_do_not_break_reassembly(void) {
   open_all();
   for (int i = 0; i < 60000; i++) {
     uint32_t at = random_next() % 8 == 0 ? random_next() % 65536 & ~7u : random_next() % 4096 & ~7u;
@@ -298,12 +299,12 @@ static void random_fragments(void) {
   close_all();
 }
 
-/* Extension headers of more than 32,767 bytes, which 16 bits with a sign do not count: before a fragment that stays alone,
-   before one whose datagram becomes whole, and before a datagram for a port without a socket. */
-static void more_headers_than_half_of_a_packet(void) {
+/* Extension headers of more than 32,767 bytes, which a signed 16-bit length cannot hold: before a fragment that stays alone,
+   before one whose datagram is completed, and before a datagram to a closed port. */
+static void extension_headers_beyond_32767_bytes(void) {
   enum { OPTIONS = 2048, HEADERS = 17, BEFORE = OPTIONS * HEADERS };
   static uint8_t payload[BEFORE + 8 + 16];
-  for (int way = 0; way < 4; way++) { /* 1: the rest comes, too; 2: no fragment at all */
+  for (int way = 0; way < 4; way++) { /* 1: the remaining fragment comes, too; 2: not fragmented */
     open_all();
     memset(payload, 0, sizeof payload);
     for (uint32_t i = 0; i < HEADERS; i++) {
@@ -324,17 +325,17 @@ static void more_headers_than_half_of_a_packet(void) {
       put16(last, 4000);
       put16(last + 2, way & 1 ? 53 : 54);
       put16(last + 4, 16);
-      put16(last + 6, (uint16_t)(~0u)); /* a wrong sum, unless it is mended below */
+      put16(last + 6, (uint16_t)(~0u)); /* a wrong checksum, unless it is corrected below */
     } else {
       last[0] = PROTOCOL_UDP;
-      put16(last + 2, 1); /* more follow */
+      put16(last + 2, 1); /* more fragments follow */
       put32(last + 4, 77);
       put16(last + 8, 4000);
       put16(last + 10, 53);
       put16(last + 12, 16);
     }
     packet_ip(&part, ABI_FAMILY_IPV6, PEER6, HOST6, 60, payload, length);
-    CHECK_EQUAL(abi_interface_checksums(interface, 0), 0); /* the sum is beside the point */
+    CHECK_EQUAL(abi_interface_checksums(interface, 0), 0); /* the checksum does not matter here */
     deliver();
     if (way == 1) {
       static const uint8_t rest[16] = {PROTOCOL_UDP, 0, 0, 8, 0, 0, 0, 77, 1, 2, 3, 4, 5, 6, 7, 8};
@@ -357,14 +358,14 @@ static void more_headers_than_half_of_a_packet(void) {
 int main(void) {
   host_start();
   host_reserve_handles(64);
-  RUN(in_any_order);
-  RUN(overlaps);
-  RUN(contradictions);
-  RUN(long_headers);
-  RUN(never_whole);
-  RUN(headers_say_the_length);
-  RUN(without_memory);
-  RUN(random_fragments);
-  RUN(more_headers_than_half_of_a_packet);
+  RUN(datagrams_are_complete_in_any_order);
+  RUN(overlaps_are_dropped);
+  RUN(contradicting_fragments_are_dropped);
+  RUN(headers_longer_than_a_packet_are_dropped);
+  RUN(incomplete_datagrams_are_bounded);
+  RUN(reassembled_headers_have_the_total_length);
+  RUN(failing_allocations_leak_no_fragments);
+  RUN(random_fragments_do_not_break_reassembly);
+  RUN(extension_headers_beyond_32767_bytes);
   return 0;
 }

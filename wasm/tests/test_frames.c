@@ -1,6 +1,6 @@
-/* Frames that lwIP must not see, or must survive: every truncation of valid ones, options that overrun or have no
-   length, lengths that lie, loopback addresses from outside. The receive buffer is poisoned behind what was written and
-   a copied frame has its own allocation, so that the sanitizer sees each byte read too many. */
+/* Frames that lwIP must not receive, or must survive: each truncation of valid frames, options that overrun or have length
+   zero, wrong length fields, loopback addresses on other interfaces. The receive buffer is poisoned behind what was written,
+   and a copied frame has an allocation of its own, so that the sanitizer reports each byte read beyond the frame. */
 #include "support.h"
 
 #include <string.h>
@@ -33,10 +33,10 @@ static bool delivered_is_dropped(const struct packet *packet) {
   return dropped() != before;
 }
 
-/* Does the stack still answer? Frames from before are forgotten. */
-static void expect_alive(void) {
+/* Sends an echo request and expects its reply. Earlier frames are dropped. */
+static void expect_echo_reply(void) {
   static struct packet echo;
-  uint8_t data[] = "still there?";
+  uint8_t data[] = "echo data";
   frames_forget();
   packet_icmp_echo(&echo, ABI_FAMILY_IPV4, data, sizeof data);
   deliver(&echo);
@@ -70,7 +70,7 @@ static void build_syn(struct packet *packet, int32_t family) {
   packet_tcp(packet, &segment);
 }
 
-/* Cut short as it is, and cut short with a header that admits it, which gets further. */
+/* Truncated as it is, and truncated with a matching length field, which passes more checks. */
 static void truncations(const struct packet *whole, uint32_t link_header) {
   static struct packet part;
   for (uint32_t length = 0; length <= whole->length; length++) {
@@ -94,7 +94,7 @@ static void truncations(const struct packet *whole, uint32_t link_header) {
   frames_forget();
 }
 
-static void truncated_packets_on_a_tun(void) {
+static void truncated_packets_on_tun_are_dropped(void) {
   static struct packet packet;
   const uint8_t data[] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
   open_interface(ABI_KIND_TUN);
@@ -109,13 +109,13 @@ static void truncated_packets_on_a_tun(void) {
     build_syn(&packet, family);
     truncations(&packet, 0);
   }
-  expect_alive();
+  expect_echo_reply();
   CHECK_EQUAL(abi_tcp_close(listener), 0);
   close_interface();
 }
 
-/* Each chain of extension headers, cut off behind each of its bytes: no header is read before its length is known. */
-static void extension_headers_that_are_cut_off(void) {
+/* Each chain of extension headers, truncated after each of its bytes: no header is read before its length is known. */
+static void truncated_extension_headers_are_dropped(void) {
   static const uint8_t extensions[] = {0, 43, 44, 60}; /* hop-by-hop, routing, fragment, destination */
   enum { COUNT = sizeof extensions, CHAIN = 3 };
   static struct packet packet;
@@ -124,7 +124,7 @@ static void extension_headers_that_are_cut_off(void) {
     uint8_t headers[8 * CHAIN] = {0};
     uint8_t kinds[CHAIN] = {extensions[chain % COUNT], extensions[chain / COUNT % COUNT], extensions[chain / COUNT / COUNT]};
     for (int at = 0; at < CHAIN; at++) {
-      headers[8 * at] = at + 1 < CHAIN ? kinds[at + 1] : 59; /* and nothing behind the last, RFC 8200, section 4.7 */
+      headers[8 * at] = at + 1 < CHAIN ? kinds[at + 1] : 59; /* and no next header, RFC 8200, section 4.7 */
       headers[8 * at + 2] = kinds[at] == 0 || kinds[at] == 60 ? 1 : 0; /* PadN */
       headers[8 * at + 3] = kinds[at] == 0 || kinds[at] == 60 ? 4 : 0;
     }
@@ -133,12 +133,12 @@ static void extension_headers_that_are_cut_off(void) {
       deliver(&packet);
     }
   }
-  expect_alive();
+  expect_echo_reply();
   frames_forget();
   close_interface();
 }
 
-static void truncated_frames_on_a_tap(void) {
+static void truncated_frames_on_tap_are_dropped(void) {
   static struct packet packet;
   open_interface(ABI_KIND_TAP);
   packet_arp(&packet, 1, PEER_MAC, PEER4, HOST4);
@@ -160,8 +160,8 @@ static void truncated_frames_on_a_tap(void) {
   close_interface();
 }
 
-/* One option field after another, in a header of every size: each kind and each length at each place. */
-static void tcp_options_that_overrun(void) {
+/* Option fields in a header of every size: each kind and each length at each position. */
+static void overrunning_tcp_options_are_dropped(void) {
   static struct packet packet;
   open_interface(ABI_KIND_TUN);
   int32_t listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 100);
@@ -201,14 +201,14 @@ static void tcp_options_that_overrun(void) {
       }
     }
   }
-  expect_alive();
+  expect_echo_reply();
   CHECK_EQUAL(abi_tcp_close(listener), 0);
   close_interface();
 }
 
-/* The same where no check of a frame sees it: the segment arrives in two fragments. The last byte of its header is the kind
-   of an option whose length would lie behind the packet. */
-static void tcp_options_that_overrun_in_fragments(void) {
+/* The same where the check of frames does not see it: the segment arrives in two fragments. The last byte of its header is the
+   kind of an option whose length would lie behind the packet. */
+static void overrunning_tcp_options_in_fragments_are_dropped(void) {
   static struct packet whole, part;
   static const uint8_t kinds[] = {2, 3, 4, 5, 8, 254};
   open_interface(ABI_KIND_TUN);
@@ -248,7 +248,7 @@ static void tcp_options_that_overrun_in_fragments(void) {
       }
     }
   }
-  expect_alive();
+  expect_echo_reply();
   event_expect_none();
   CHECK_EQUAL(abi_tcp_close(listener), 0);
   close_interface();
@@ -256,9 +256,9 @@ static void tcp_options_that_overrun_in_fragments(void) {
 
 enum { HOP_BY_HOP = 0, FRAGMENT = 44, DESTINATION_OPTIONS = 60 };
 
-/* Solicitation, advertisement, router advertisement and redirect with an option of each kind and length, cut at each
-   place: as they are, and behind headers that hide them from a check of the first header alone. */
-static void neighbour_discovery_options(void) {
+/* Solicitation, advertisement, router advertisement and redirect with an option of each kind and length, truncated at each
+   byte: as they are, and behind extension headers. */
+static void overrunning_neighbour_discovery_options_are_dropped(void) {
   static struct packet packet;
   uint8_t router[16] = {0xfe, 0x80};
   static const uint8_t types[] = {133, 134, 135, 136, 137}, fixed[] = {8, 16, 24, 24, 40};
@@ -275,7 +275,7 @@ static void neighbour_discovery_options(void) {
               memcpy(message + 8, HOST6, 16);
             }
             message[fixed[type]] = kind;
-            put16(router + 14, get16(router + 14) + 1); /* of a stranger: a neighbour's address is known already */
+            put16(router + 14, get16(router + 14) + 1); /* from an unknown address: a neighbour's address is known already */
             message[fixed[type] + 1] = (uint8_t)units;
             if (headers[header] == PROTOCOL_ICMPV6) {
               packet_ip(&packet, ABI_FAMILY_IPV6, router, HOST6, PROTOCOL_ICMPV6, message, fixed[type] + extra);
@@ -299,16 +299,16 @@ static void neighbour_discovery_options(void) {
 
 static void deliver_fragment(const uint8_t *message, uint32_t from, uint32_t length, bool more, uint32_t identification) {
   static struct packet packet;
-  uint8_t piece[128] = {PROTOCOL_ICMPV6};
-  put16(piece + 2, from | more);
-  put32(piece + 4, identification);
-  memcpy(piece + 8, message + from, length);
-  packet_ip(&packet, ABI_FAMILY_IPV6, PEER6, HOST6, FRAGMENT, piece, 8 + length);
+  uint8_t payload[128] = {PROTOCOL_ICMPV6};
+  put16(payload + 2, from | more);
+  put32(payload + 4, identification);
+  memcpy(payload + 8, message + from, length);
+  packet_ip(&packet, ABI_FAMILY_IPV6, PEER6, HOST6, FRAGMENT, payload, 8 + length);
   deliver(&packet);
 }
 
-/* The same in two fragments: such a message is whole only inside lwIP. */
-static void icmpv6_in_fragments(void) {
+/* The same in two fragments: such a message is complete only inside lwIP. */
+static void truncated_icmpv6_in_fragments_is_dropped(void) {
   static struct packet packet;
   static const uint8_t types[] = {128, 133, 134, 135, 136, 137};
   uint32_t identification = 0;
@@ -336,12 +336,12 @@ static void icmpv6_in_fragments(void) {
       }
     }
   }
-  expect_alive();
+  expect_echo_reply();
   close_interface();
 }
 
 /* A SYN whose options overrun, behind extension headers. */
-static void tcp_behind_extension_headers(void) {
+static void overrunning_tcp_options_behind_extension_headers_are_dropped(void) {
   static struct packet packet;
   static const uint8_t headers[] = {HOP_BY_HOP, DESTINATION_OPTIONS};
   open_interface(ABI_KIND_TUN);
@@ -355,13 +355,13 @@ static void tcp_behind_extension_headers(void) {
       }
     }
   }
-  expect_alive();
+  expect_echo_reply();
   event_expect_none();
   CHECK_EQUAL(abi_tcp_close(listener), 0);
   close_interface();
 }
 
-static void loopback_addresses_stay_inside(void) {
+static void loopback_addresses_on_other_interfaces_are_dropped(void) {
   static struct packet packet;
   const uint8_t message[8] = {8}, message6[8] = {128};
   open_interface(ABI_KIND_TUN);
@@ -374,11 +374,11 @@ static void loopback_addresses_stay_inside(void) {
   packet_ip(&packet, ABI_FAMILY_IPV6, PEER6, LOCAL6, PROTOCOL_ICMPV6, message6, sizeof message6);
   CHECK(delivered_is_dropped(&packet));
   CHECK_EQUAL(frame_next().length, 0);
-  expect_alive();
+  expect_echo_reply();
   close_interface();
 }
 
-static void lengths_that_lie(void) {
+static void wrong_length_fields_are_dropped(void) {
   static struct packet packet;
   open_interface(ABI_KIND_TUN);
   for (uint32_t lie = 0; lie < 0x10000; lie += 7) {
@@ -397,12 +397,12 @@ static void lengths_that_lie(void) {
     packet.bytes[0] = (uint8_t)(0x40 | header);
     CHECK_EQUAL(delivered_is_dropped(&packet), header < 5 || header * 4 > packet.length);
   }
-  expect_alive();
+  expect_echo_reply();
   close_interface();
 }
 
-/* A host that writes nonsense into the words it shares loses its frames and nothing else. */
-static void records_that_lie(void) {
+/* An embedder that writes wrong values into the shared words loses its frames, and nothing else breaks. */
+static void wrong_record_lengths_lose_frames_only(void) {
   open_interface(ABI_KIND_TUN);
   static const uint8_t huge[4] = {0xff, 0xff, 0xff, 0xff};
   for (uint32_t length = 0; length < 12; length++) {
@@ -414,22 +414,22 @@ static void records_that_lie(void) {
   interface_words(interface)[ABI_BLOCK_RECEIVE_LENGTH] = UINT32_MAX;
   host_poll();
   CHECK_EQUAL(interface_words(interface)[ABI_BLOCK_RECEIVE_LENGTH], 0);
-  expect_alive();
+  expect_echo_reply();
   close_interface();
 }
 
 int main(void) {
   host_start();
-  RUN(truncated_packets_on_a_tun);
-  RUN(extension_headers_that_are_cut_off);
-  RUN(truncated_frames_on_a_tap);
-  RUN(tcp_options_that_overrun);
-  RUN(tcp_options_that_overrun_in_fragments);
-  RUN(loopback_addresses_stay_inside);
-  RUN(lengths_that_lie);
-  RUN(records_that_lie);
-  RUN(tcp_behind_extension_headers);
-  RUN(icmpv6_in_fragments);
-  RUN(neighbour_discovery_options);
+  RUN(truncated_packets_on_tun_are_dropped);
+  RUN(truncated_extension_headers_are_dropped);
+  RUN(truncated_frames_on_tap_are_dropped);
+  RUN(overrunning_tcp_options_are_dropped);
+  RUN(overrunning_tcp_options_in_fragments_are_dropped);
+  RUN(loopback_addresses_on_other_interfaces_are_dropped);
+  RUN(wrong_length_fields_are_dropped);
+  RUN(wrong_record_lengths_lose_frames_only);
+  RUN(overrunning_tcp_options_behind_extension_headers_are_dropped);
+  RUN(truncated_icmpv6_in_fragments_is_dropped);
+  RUN(overrunning_neighbour_discovery_options_are_dropped);
   return 0;
 }

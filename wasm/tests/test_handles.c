@@ -1,10 +1,10 @@
-/* Handles that are stale, forged, used up or of another kind reach nothing. */
+/* Handles that are stale, forged, exhausted or of another kind are refused. */
 #include "support.h"
 #include "abi/handles.h"
 
 static int object, other;
 
-static void kinds_are_told_apart(void) {
+static void handles_of_another_kind_are_refused(void) {
   int32_t handle = tw_handle_open(HANDLE_LISTENER, &object);
   CHECK(handle > 0);
   CHECK(tw_handle_object(handle, HANDLE_LISTENER) == &object);
@@ -15,14 +15,14 @@ static void kinds_are_told_apart(void) {
   CHECK(tw_handle_object(handle, HANDLE_FREE) == NULL);
 }
 
-static void stale_handles_reach_nothing(void) {
+static void stale_handles_are_refused(void) {
   int32_t first = tw_handle_open(HANDLE_LISTENER, &object);
   tw_handle_close(first);
   CHECK(tw_handle_object(first, HANDLE_LISTENER) == NULL);
   CHECK_EQUAL(tw_handle_count(), 0);
   tw_handle_close(first);
   CHECK_EQUAL(tw_handle_count(), 0);
-  /* Slots are taken up oldest first, so it takes as many as there are to meet the same one again. */
+  /* Free slots are reused oldest first: as many opens as there are slots return the same one again. */
   int32_t again = 0;
   for (int i = 0; i < 65536 && (again & 0xffff) != (first & 0xffff); i++) {
     again = tw_handle_open(HANDLE_LISTENER, &other);
@@ -32,7 +32,7 @@ static void stale_handles_reach_nothing(void) {
   CHECK(again != first);
 }
 
-static void forged_handles_reach_nothing(void) {
+static void forged_handles_are_refused(void) {
   int32_t real = tw_handle_open(HANDLE_CONNECTION, &object);
   int32_t forgeries[] = {0, -1, INT32_MIN, INT32_MAX, real ^ 1, real ^ 0x10000, real | INT32_MIN, 0xffff, 0x10000};
   for (unsigned i = 0; i < sizeof forgeries / sizeof *forgeries; i++) {
@@ -62,7 +62,7 @@ static void generations_wrap_and_stay_positive(void) {
   }
 }
 
-static void exhaustion_is_an_error_that_passes(void) {
+static void exhaustion_is_a_temporary_error(void) {
   static int32_t handles[65536];
   static uint8_t seen[65536];
   host_reserve_handles(65536);
@@ -89,7 +89,7 @@ static void exhaustion_is_an_error_that_passes(void) {
   CHECK_EQUAL(tw_handle_count(), 0);
 }
 
-static void calls_refuse_what_is_no_handle_of_theirs(void) {
+static void every_call_refuses_handles_of_other_kinds(void) {
   int32_t interface = interface_open(ABI_KIND_TUN, 1500);
   int32_t listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 1);
   int32_t bad[] = {0, -5, INT32_MAX, interface, listener};
@@ -119,11 +119,11 @@ static void calls_refuse_what_is_no_handle_of_theirs(void) {
 
 int main(void) {
   host_start();
-  RUN(kinds_are_told_apart);
-  RUN(stale_handles_reach_nothing);
-  RUN(forged_handles_reach_nothing);
+  RUN(handles_of_another_kind_are_refused);
+  RUN(stale_handles_are_refused);
+  RUN(forged_handles_are_refused);
   RUN(generations_wrap_and_stay_positive);
-  RUN(calls_refuse_what_is_no_handle_of_theirs);
-  RUN(exhaustion_is_an_error_that_passes);
+  RUN(every_call_refuses_handles_of_other_kinds);
+  RUN(exhaustion_is_a_temporary_error);
   return 0;
 }

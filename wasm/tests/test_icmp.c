@@ -1,4 +1,4 @@
-/* ICMP and ICMPv6: errors about our own packets, errors about packets that nobody sent, and ping. */
+/* ICMP and ICMPv6: errors about our own packets, errors about packets that were never sent, and ping. */
 #include "support.h"
 #include "abi/staging.h"
 #include "ip/icmp.h"
@@ -54,7 +54,7 @@ static int32_t connected(int32_t family, uint32_t length) {
   return socket;
 }
 
-static void unreachable(void) {
+static void errors_are_reported_to_the_socket(void) {
   static const struct {
     int32_t family;
     uint8_t type, code;
@@ -90,7 +90,7 @@ static void unreachable(void) {
       event_expect_none();
       CHECK_EQUAL(unmatched(), before + (cases[i].error == 0));
       CHECK_EQUAL(abi_udp_close(socket), 0);
-      deliver(); /* too late: it belongs to nobody now */
+      deliver(); /* after the socket was closed */
       event_expect_none();
       frames_forget();
     }
@@ -98,8 +98,8 @@ static void unreachable(void) {
   close_interface();
 }
 
-/* Each byte of the four-tuple and of what says that it is UDP, changed; then every length of the quotation. */
-static void forged(void) {
+/* Each byte of the four-tuple and of the UDP protocol number, changed; then every length of the quotation. */
+static void forged_errors_are_ignored(void) {
   open_interface();
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
     uint32_t header = family == ABI_FAMILY_IPV4 ? 20 : 40, from = family == ABI_FAMILY_IPV4 ? 12 : 8;
@@ -110,7 +110,7 @@ static void forged(void) {
       uint32_t before = unmatched();
       sent.bytes[at] ^= 0x10;
       packet_icmp_error(&packet, peer_of(family), type, code, sent.bytes, header + 8);
-      if (at < header - (family == ABI_FAMILY_IPV4 ? 4 : 16)) { /* the message itself goes to us all the same */
+      if (at < header - (family == ABI_FAMILY_IPV4 ? 4 : 16)) { /* the destination of the message itself stays ours */
         packet_ip(&packet, family, peer_of(family), family == ABI_FAMILY_IPV4 ? HOST4 : HOST6,
                   family == ABI_FAMILY_IPV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, packet.bytes + header, 8 + header + 8);
       }
@@ -124,7 +124,7 @@ static void forged(void) {
       deliver();
       event_expect_none();
     }
-    if (family == ABI_FAMILY_IPV4) { /* header lengths that lie, a fragment that is not the first, a wrong sum */
+    if (family == ABI_FAMILY_IPV4) { /* wrong header lengths, a later fragment, a wrong checksum */
       for (uint8_t words = 0; words < 16; words++) {
         if (words == 5) {
           continue;
@@ -152,8 +152,9 @@ static void forged(void) {
   close_interface();
 }
 
-/* A socket that talks to many cannot be told which of its datagrams failed; nor is such a message forged. */
-static void of_a_socket_without_peer(void) {
+/* An unconnected socket is not notified, because it does not know which datagram failed; the message does not count as
+   forged. */
+static void unconnected_sockets_get_no_errors(void) {
   open_interface();
   int32_t socket = udp_socket_open(ABI_FAMILY_ANY, NULL, 53);
   CHECK_EQUAL(udp_put(socket, ABI_FAMILY_IPV4, PEER4, 7, "x", 1), 0);
@@ -167,8 +168,9 @@ static void of_a_socket_without_peer(void) {
   close_interface();
 }
 
-/* RFC 1122, section 4.2.3.9: a connect goes on, and says in the end why it failed; if it succeeds, that is forgotten. */
-static void connects(void) {
+/* RFC 1122, section 4.2.3.9: the handshake continues; if it times out, the ICMP reason is reported, and if it succeeds, the
+   reason is dropped. */
+static void connect_reports_the_icmp_reason(void) {
   open_interface();
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
     for (int forge = 0; forge < 2; forge++) {
@@ -181,7 +183,7 @@ static void connects(void) {
       deliver();
       event_expect_none();
       CHECK_EQUAL(unmatched(), before + (uint32_t)forge);
-      host_advance((forge ? 126 : 6) * (int64_t)SECOND); /* as long as by itself, or for two more tries */
+      host_advance((forge ? 126 : 6) * (int64_t)SECOND); /* the normal time-out, or after two more transmissions */
       event_expect_none();
       host_advance(2 * SECOND);
       struct event event = event_expect(ABI_EVENT_CLOSED, connection);
@@ -193,7 +195,7 @@ static void connects(void) {
   close_interface();
 }
 
-/* Errors about what was sent to ports without a socket are limited, and each bucket is filled again by the clock. */
+/* Errors about datagrams to closed ports are limited, and each bucket is refilled by the clock. */
 static void errors_are_limited(void) {
   open_interface();
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
@@ -219,7 +221,7 @@ static void errors_are_limited(void) {
       int expected = second == 2 ? 50 : 100;
       CHECK(errors >= expected && errors <= expected + 5);
       CHECK_EQUAL(tw_icmp_limited - limited, 1000 - errors);
-      packet_icmp_echo(&packet, family, "echo", 4); /* what is no error is not limited */
+      packet_icmp_echo(&packet, family, "echo", 4); /* replies are not limited */
       deliver();
       CHECK(frame_next().length > 0);
       host_jump(second == 1 ? SECOND / 2 : 2 * SECOND);
@@ -246,63 +248,74 @@ static void answer(int32_t family, const uint8_t *from) {
 
 static uint32_t sequence_of(const struct event *event) { return *(const uint32_t *)(const void *)(event->payload + 4); }
 
-static void ping(void) {
+/* Requests of several sequence numbers and sizes: each reply is reported to its session, with its data. */
+static void expect_replies(int32_t family, int32_t session, int32_t other) {
+  uint32_t header = family == ABI_FAMILY_IPV4 ? 20 : 40;
   uint8_t data[1000];
   pattern_fill(data, sizeof data, 0);
+  for (int32_t sequence = 0; sequence <= 65535; sequence += 13107) {
+    memcpy((void *)(uintptr_t)tw_staging(), data, sizeof data);
+    CHECK_EQUAL(abi_ping_send(session, sequence, sequence == 0 ? 0 : sizeof data, 1 + sequence % 255), 0);
+    keep_sent();
+    CHECK_EQUAL(sent.bytes[family == ABI_FAMILY_IPV4 ? 8 : 7], 1 + sequence % 255);
+    static struct packet same;
+    packet_ip(&same, family, family == ABI_FAMILY_IPV4 ? HOST4 : HOST6, peer_of(family),
+              family == ABI_FAMILY_IPV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, sent.bytes + header, sent.length - header);
+    CHECK_EQUAL(get16(sent.bytes + header + 2), get16(same.bytes + header + 2));
+    CHECK_EQUAL(get16(sent.bytes + header + 4), abi_ping_identifier(session));
+    answer(family, peer_of(family));
+    CHECK(memcmp(packet.bytes + header + 8, data, sequence == 0 ? 0 : sizeof data) == 0);
+    deliver();
+    struct event event = event_expect(ABI_EVENT_ECHO_REPLY, session);
+    CHECK_EQUAL(event.value, sequence == 0 ? 0 : sizeof data);
+    CHECK_EQUAL(sequence_of(&event), sequence);
+    CHECK(memcmp(event.payload + ABI_ENDPOINT_SIZE, data, (size_t)event.value) == 0);
+    uint32_t before = unmatched();
+    answer(family, router_of(family)); /* from another address, and with another identifier */
+    deliver();
+    sent.bytes[header + 4] ^= 0x55;
+    sent.bytes[header + 5] ^= 0x55;
+    answer(family, peer_of(family));
+    deliver();
+    if (get16(sent.bytes + header + 4) != (uint32_t)abi_ping_identifier(other)) {
+      event_expect_none();
+      CHECK_EQUAL(unmatched(), before + 2);
+    }
+  }
+}
+
+/* An error about a request; then quotations and replies that are too short. */
+static void expect_error(int32_t family, int32_t session) {
+  uint32_t header = family == ABI_FAMILY_IPV4 ? 20 : 40;
+  CHECK_EQUAL(abi_ping_send(session, 9, 10, 1), 0);
+  keep_sent();
+  packet_icmp_error(&packet, router_of(family), family == ABI_FAMILY_IPV4 ? 11 : 3, 0, sent.bytes, header + 8);
+  deliver();
+  struct event event = event_expect(ABI_EVENT_ECHO_ERROR, session);
+  CHECK_EQUAL(event.value, (family == ABI_FAMILY_IPV4 ? 11 : 3) << 8);
+  CHECK_EQUAL(sequence_of(&event), 9);
+  CHECK(memcmp(event.payload + 12, router_of(family), family == ABI_FAMILY_IPV4 ? 4 : 16) == 0);
+  for (uint32_t quoted = 0; quoted < header + 8; quoted++) {
+    packet_icmp_error(&packet, router_of(family), family == ABI_FAMILY_IPV4 ? 11 : 3, 0, sent.bytes, quoted);
+    deliver();
+  }
+  for (uint32_t length = 0; length < 8; length++) { /* truncated replies */
+    uint8_t message[8] = {family == ABI_FAMILY_IPV4 ? 0 : 129};
+    packet_ip(&packet, family, peer_of(family), family == ABI_FAMILY_IPV4 ? HOST4 : HOST6,
+              family == ABI_FAMILY_IPV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, message, length);
+    deliver();
+  }
+  event_expect_none();
+}
+
+static void ping_replies_are_matched(void) {
   open_interface();
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
-    uint32_t header = family == ABI_FAMILY_IPV4 ? 20 : 40;
     int32_t session = session_open(family), other = session_open(family);
     CHECK(session > 0 && other > 0);
     CHECK(abi_ping_identifier(session) != abi_ping_identifier(other));
-    for (int32_t sequence = 0; sequence <= 65535; sequence += 13107) {
-      memcpy((void *)(uintptr_t)tw_staging(), data, sizeof data);
-      CHECK_EQUAL(abi_ping_send(session, sequence, sequence == 0 ? 0 : sizeof data, 1 + sequence % 255), 0);
-      keep_sent();
-      CHECK_EQUAL(sent.bytes[family == ABI_FAMILY_IPV4 ? 8 : 7], 1 + sequence % 255);
-      static struct packet same;
-      packet_ip(&same, family, family == ABI_FAMILY_IPV4 ? HOST4 : HOST6, peer_of(family),
-                family == ABI_FAMILY_IPV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, sent.bytes + header, sent.length - header);
-      CHECK_EQUAL(get16(sent.bytes + header + 2), get16(same.bytes + header + 2));
-      CHECK_EQUAL(get16(sent.bytes + header + 4), abi_ping_identifier(session));
-      answer(family, peer_of(family));
-      CHECK(memcmp(packet.bytes + header + 8, data, sequence == 0 ? 0 : sizeof data) == 0);
-      deliver();
-      struct event event = event_expect(ABI_EVENT_ECHO_REPLY, session);
-      CHECK_EQUAL(event.value, sequence == 0 ? 0 : sizeof data);
-      CHECK_EQUAL(sequence_of(&event), sequence);
-      CHECK(memcmp(event.payload + ABI_ENDPOINT_SIZE, data, (size_t)event.value) == 0);
-      uint32_t before = unmatched();
-      answer(family, router_of(family)); /* somebody else's answer, and one with another identifier */
-      deliver();
-      sent.bytes[header + 4] ^= 0x55;
-      sent.bytes[header + 5] ^= 0x55;
-      answer(family, peer_of(family));
-      deliver();
-      if (get16(sent.bytes + header + 4) != (uint32_t)abi_ping_identifier(other)) {
-        event_expect_none();
-        CHECK_EQUAL(unmatched(), before + 2);
-      }
-    }
-    CHECK_EQUAL(abi_ping_send(session, 9, 10, 1), 0);
-    keep_sent();
-    packet_icmp_error(&packet, router_of(family), family == ABI_FAMILY_IPV4 ? 11 : 3, 0, sent.bytes, header + 8);
-    deliver();
-    struct event event = event_expect(ABI_EVENT_ECHO_ERROR, session);
-    CHECK_EQUAL(event.value, (family == ABI_FAMILY_IPV4 ? 11 : 3) << 8);
-    CHECK_EQUAL(sequence_of(&event), 9);
-    CHECK(memcmp(event.payload + 12, router_of(family), family == ABI_FAMILY_IPV4 ? 4 : 16) == 0);
-    for (uint32_t quoted = 0; quoted < header + 8; quoted++) {
-      packet_icmp_error(&packet, router_of(family), family == ABI_FAMILY_IPV4 ? 11 : 3, 0, sent.bytes, quoted);
-      deliver();
-    }
-    for (uint32_t length = 0; length < 8; length++) { /* replies cut short */
-      uint8_t message[8] = {family == ABI_FAMILY_IPV4 ? 0 : 129};
-      packet_ip(&packet, family, peer_of(family), family == ABI_FAMILY_IPV4 ? HOST4 : HOST6,
-                family == ABI_FAMILY_IPV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, message, length);
-      deliver();
-    }
-    event_expect_none();
+    expect_replies(family, session, other);
+    expect_error(family, session);
     CHECK_EQUAL(abi_ping_close(session), 0);
     CHECK_EQUAL(abi_ping_close(other), 0);
     CHECK_EQUAL(abi_ping_close(other), ABI_ERROR_BAD_HANDLE);
@@ -313,7 +326,7 @@ static void ping(void) {
   close_interface();
 }
 
-static void pings_that_cannot_be(void) {
+static void impossible_pings_are_refused(void) {
   static const uint8_t group[4] = {224, 0, 0, 1}, nowhere[4] = {192, 168, 1, 1};
   open_interface();
   memcpy(tw_scratch.bytes, group, 4);
@@ -363,9 +376,9 @@ static void pings_that_cannot_be(void) {
   close_interface();
 }
 
-/* Errors, replies and datagrams with bytes changed, cut off or added, their sums mended: the host stays sound, and each
-   event is of a handle that is open. */
-static void mutations(void) {
+/* Errors, replies and datagrams with bytes changed, removed or added, and corrected checksums: the stack stays consistent, and
+   each event has an open handle. */
+static void mutated_messages_do_not_break_the_stack(void) {
   static struct packet originals[6];
   uint8_t data[64];
   uint32_t count = 0, events = 0;
@@ -400,11 +413,11 @@ static void mutations(void) {
     }
     uint32_t length = packet.length - header;
     length = random_next() % 4 == 0 ? random_next() % (length + 1) : length;
-    static struct packet mended;
+    static struct packet corrected;
     uint8_t four = header == 20;
-    packet_ip(&mended, four ? ABI_FAMILY_IPV4 : ABI_FAMILY_IPV6, packet.bytes + (four ? 12 : 8),
+    packet_ip(&corrected, four ? ABI_FAMILY_IPV4 : ABI_FAMILY_IPV6, packet.bytes + (four ? 12 : 8),
               packet.bytes + (four ? 16 : 24), packet.bytes[four ? 9 : 6], packet.bytes + header, length);
-    interface_receive(interface, mended.bytes, mended.length);
+    interface_receive(interface, corrected.bytes, corrected.length);
     host_poll();
     for (struct event event; (event = event_next()).kind != 0; events++) {
       CHECK(event.handle == handles[0] || event.handle == handles[1] || event.handle == handles[2] ||
@@ -425,13 +438,13 @@ static void mutations(void) {
 int main(void) {
   host_start();
   host_reserve_handles(64);
-  RUN(unreachable);
-  RUN(forged);
-  RUN(of_a_socket_without_peer);
-  RUN(connects);
+  RUN(errors_are_reported_to_the_socket);
+  RUN(forged_errors_are_ignored);
+  RUN(unconnected_sockets_get_no_errors);
+  RUN(connect_reports_the_icmp_reason);
   RUN(errors_are_limited);
-  RUN(ping);
-  RUN(pings_that_cannot_be);
-  RUN(mutations);
+  RUN(ping_replies_are_matched);
+  RUN(impossible_pings_are_refused);
+  RUN(mutated_messages_do_not_break_the_stack);
   return 0;
 }

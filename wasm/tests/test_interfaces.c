@@ -1,5 +1,5 @@
-/* Interfaces come and go, with connections on them, neighbours asked after and fragments half together; and how many of
-   them, and of their addresses, there can be. */
+/* Interfaces that are removed under open connections, pending address resolution and incomplete datagrams; and the limits on
+   interfaces and their addresses. */
 #include "support.h"
 #include "link/interface.h"
 #include "tcp/connection.h"
@@ -7,14 +7,14 @@
 
 #include <string.h>
 
-static void limits_of_interfaces(void) {
+static void number_of_interfaces_is_limited(void) {
   int32_t handles[ABI_MAX_INTERFACES];
   host_reserve_handles(ABI_MAX_INTERFACES);
   CHECK_EQUAL(interface_open(4, 1500), ABI_ERROR_INVALID);
   CHECK_EQUAL(interface_open(-1, 1500), ABI_ERROR_INVALID);
   CHECK_EQUAL(interface_open(ABI_KIND_TUN, 67), ABI_ERROR_INVALID);
   CHECK_EQUAL(interface_open(ABI_KIND_TUN, ABI_MAX_FRAME + 1), ABI_ERROR_INVALID);
-  for (int turn = 0; turn < 5; turn++) { /* lwIP numbers interfaces in eight bits: 640 of them in all */
+  for (int round = 0; round < 5; round++) { /* lwIP numbers interfaces in eight bits: 640 of them in all */
     for (int i = 0; i < ABI_MAX_INTERFACES; i++) {
       handles[i] = interface_open(i == 0 ? ABI_KIND_LOOPBACK : 1 + i % 3, 1500);
       CHECK(handles[i] > 0);
@@ -30,7 +30,7 @@ static void limits_of_interfaces(void) {
   CHECK_EQUAL(abi_interface_remove(handles[0]), 0);
 }
 
-static void limits_of_addresses(void) {
+static void number_of_addresses_is_limited(void) {
   int32_t interface = interface_open(ABI_KIND_TUN, 1500);
   uint8_t address[16] = {0xfd};
   int count = 0;
@@ -41,9 +41,9 @@ static void limits_of_addresses(void) {
       CHECK_EQUAL(error, ABI_ERROR_LIMIT);
       break;
     }
-    CHECK_EQUAL(interface_set_ipv6(interface, address), 0); /* the same again takes no second place */
+    CHECK_EQUAL(interface_set_ipv6(interface, address), 0); /* adding the same address again takes no second slot */
   }
-  CHECK_EQUAL(count, 7); /* eight, of which the first is for the link-local one */
+  CHECK_EQUAL(count, 7); /* eight, of which the first is reserved for the link-local one */
   CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 33), ABI_ERROR_INVALID);
   CHECK_EQUAL(interface_set_ipv4(interface, HOST4, -1), ABI_ERROR_INVALID);
   for (int32_t prefix = 0; prefix <= 32; prefix++) {
@@ -62,8 +62,8 @@ static struct peer open_peer(int32_t interface, int32_t listener, uint16_t port)
   return peer;
 }
 
-/* Connections of an interface that goes end; those in each state, with data in each direction. */
-static void removed_under_connections(void) {
+/* Connections of a removed interface end, in each state and with data in each direction. */
+static void removing_an_interface_ends_its_connections(void) {
   int32_t interface = interface_open(ABI_KIND_TUN, 1500);
   CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
   int32_t listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 8);
@@ -75,11 +75,11 @@ static void removed_under_connections(void) {
   static uint8_t data[50000];
   CHECK_EQUAL(tcp_put(busy.handle, data, sizeof data), sizeof data);
   host_poll();
-  peer_send_at(&busy, ACK, 1000, data, 500); /* waits for the hole before it */
+  peer_send_at(&busy, ACK, 1000, data, 500); /* out of order: waits for the missing segment */
   host_poll();
   CHECK_EQUAL(tcp_put(waiting.handle, data, 10), 10);
   CHECK_EQUAL(abi_tcp_close(waiting.handle), 0);
-  peer_send(&idle, ACK, data, 100); /* lies in the receive buffer when the interface goes */
+  peer_send(&idle, ACK, data, 100); /* in the receive buffer when the interface is removed */
   CHECK_EQUAL(abi_interface_remove(interface), 0);
   host_poll();
   bool idle_ended = false, busy_ended = false, connecting_ended = false;
@@ -96,7 +96,7 @@ static void removed_under_connections(void) {
   CHECK_EQUAL(abi_tcp_close(idle.handle), 0);
   CHECK_EQUAL(abi_tcp_close(busy.handle), 0);
   CHECK_EQUAL(abi_tcp_close(connecting), 0);
-  /* The listener, bound to no address, serves on the next interface. */
+  /* The listener, bound to no address, accepts on the next interface. */
   interface = interface_open(ABI_KIND_TUN, 1500);
   CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
   struct peer again = open_peer(interface, listener, 5);
@@ -105,7 +105,7 @@ static void removed_under_connections(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-static void removed_in_time_wait(void) {
+static void removing_an_interface_in_time_wait(void) {
   int32_t interface = interface_open(ABI_KIND_TUN, 1500);
   CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
   int32_t listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 8);
@@ -118,9 +118,9 @@ static void removed_in_time_wait(void) {
   host_poll();
 }
 
-/* Packets wait for the address of a neighbour, of IPv4 and IPv6, when their interface goes. */
-static void removed_while_resolving(void) {
-  for (int turn = 0; turn < 20; turn++) {
+/* Packets are queued for the address of a neighbour, IPv4 and IPv6, when their interface is removed. */
+static void removing_an_interface_drops_queued_packets(void) {
+  for (int round = 0; round < 20; round++) {
     int32_t interface = interface_open(ABI_KIND_TAP, 1500);
     CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
     CHECK_EQUAL(interface_set_ipv6(interface, HOST6), 0);
@@ -140,10 +140,10 @@ static void removed_while_resolving(void) {
   }
 }
 
-/* A first fragment waits for the rest; when its time is over an answer is due, and there is no way left to send it. */
-static void removed_with_fragments(void) {
+/* A first fragment waits for the others; at its time-out an ICMP error is due, but its interface is gone. */
+static void removing_an_interface_with_incomplete_datagrams(void) {
   static struct packet packet;
-  static const uint8_t message[64] = {8}, piece[72] = {PROTOCOL_ICMPV6, 0, 0, 1, 0, 0, 0, 5, 128};
+  static const uint8_t message[64] = {8}, fragment[72] = {PROTOCOL_ICMPV6, 0, 0, 1, 0, 0, 0, 5, 128};
   static const uint8_t link_local[16] = {0xfe, 0x80, [15] = 9};
   const uint8_t *sources[] = {PEER6, link_local};
   for (int source = 0; source < 2; source++) {
@@ -156,7 +156,7 @@ static void removed_with_fragments(void) {
     put16(packet.bytes + 10, (uint16_t)~reference_checksum(packet.bytes, 20, 0));
     packet_ethernet(&packet, HOST_MAC, 0x0800);
     interface_receive(interface, packet.bytes, packet.length);
-    packet_ip(&packet, ABI_FAMILY_IPV6, sources[source], HOST6, 44, piece, sizeof piece);
+    packet_ip(&packet, ABI_FAMILY_IPV6, sources[source], HOST6, 44, fragment, sizeof fragment);
     packet_ethernet(&packet, HOST_MAC, 0x86dd);
     interface_receive(interface, packet.bytes, packet.length);
     host_poll();
@@ -172,14 +172,14 @@ static void removed_with_fragments(void) {
   }
 }
 
-/* Another address for the interface: connections of the old one end, those of the new one work. */
-static void address_changes(void) {
+/* After a change of the interface's address, connections of the old address end and those of the new one work. */
+static void address_change_ends_connections_of_the_old_one(void) {
   static const uint8_t other[4] = {10, 0, 0, 99};
   int32_t interface = interface_open(ABI_KIND_TUN, 1500);
   CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
   int32_t listener = tcp_listener(ABI_FAMILY_ANY, NULL, 80, 8);
   struct peer peer = open_peer(interface, listener, 1);
-  CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0); /* the same: nothing changes */
+  CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0); /* the same address: no effect */
   host_poll();
   event_expect_none();
   CHECK_EQUAL(interface_set_ipv4(interface, other, 24), 0);
@@ -195,8 +195,8 @@ static void address_changes(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-/* A host that observes a loopback carries each packet over; when it looks away, the module does that again. */
-static void loopback_observed(void) {
+/* An embedder that observes a loopback interface carries each packet over; when it stops, the module does so again. */
+static void observed_loopback_delivers_through_the_embedder(void) {
   static uint8_t data[1000];
   int32_t loopback = interface_open(ABI_KIND_LOOPBACK, 65535);
   CHECK_EQUAL(interface_set_ipv4(loopback, LOCAL4, 8), 0);
@@ -220,7 +220,7 @@ static void loopback_observed(void) {
   }
   CHECK(connected && accepted > 0);
   CHECK_EQUAL(abi_tcp_accepted(accepted), 0);
-  for (int turn = 0; turn < 4; turn++) { /* its buffers have changed places an odd number of times, too */
+  for (int round = 0; round < 4; round++) { /* its buffers have been swapped an odd number of times, too */
     words[ABI_BLOCK_OBSERVED] = 0;
     CHECK_EQUAL(tcp_put(client, data, sizeof data), sizeof data);
     host_poll();
@@ -232,7 +232,7 @@ static void loopback_observed(void) {
     CHECK_EQUAL(tcp_put(client, data, sizeof data), sizeof data);
     host_poll();
     event_expect_none();
-    /* It is where the block says. */
+    /* The transmit buffer is where the block says. */
     const struct interface *object = tw_interface_object(loopback);
     CHECK_EQUAL(words[ABI_BLOCK_TRANSMIT_BUFFER], (uint32_t)(uintptr_t)object->transmit);
     CHECK_EQUAL(words[ABI_BLOCK_RECEIVE_BUFFER], (uint32_t)(uintptr_t)object->receive);
@@ -259,13 +259,13 @@ static void loopback_observed(void) {
 
 int main(void) {
   host_start();
-  RUN(limits_of_interfaces);
-  RUN(limits_of_addresses);
-  RUN(removed_under_connections);
-  RUN(removed_in_time_wait);
-  RUN(removed_while_resolving);
-  RUN(removed_with_fragments);
-  RUN(address_changes);
-  RUN(loopback_observed);
+  RUN(number_of_interfaces_is_limited);
+  RUN(number_of_addresses_is_limited);
+  RUN(removing_an_interface_ends_its_connections);
+  RUN(removing_an_interface_in_time_wait);
+  RUN(removing_an_interface_drops_queued_packets);
+  RUN(removing_an_interface_with_incomplete_datagrams);
+  RUN(address_change_ends_connections_of_the_old_one);
+  RUN(observed_loopback_delivers_through_the_embedder);
   return 0;
 }

@@ -1,5 +1,5 @@
-/* DHCP against a server that does what a test tells it to do: the life of a lease (RFC 2131, sections 3 and 4), and what
-   servers that nobody chose, and messages that are none, may not do. */
+/* DHCP with a scripted server: the life of a lease (RFC 2131, sections 3 and 4), and messages from other servers, forged or
+   malformed, that must have no effect. */
 #include "support.h"
 #include "link/interface.h"
 
@@ -8,7 +8,7 @@
 enum { DISCOVER = 1, OFFER, REQUEST, DECLINE, ACKNOWLEDGE, REFUSE, RELEASE };
 enum { OPTIONS = 240 };
 
-static const uint8_t SERVER[4] = {10, 0, 0, 254}, LENT[4] = {10, 0, 0, 50}, ALL[4] = {255, 255, 255, 255}, NOBODY[4];
+static const uint8_t SERVER[4] = {10, 0, 0, 254}, LEASED[4] = {10, 0, 0, 50}, ALL[4] = {255, 255, 255, 255}, UNSPECIFIED[4];
 static const uint8_t MASK[4] = {255, 255, 255, 0};
 
 static struct packet packet;
@@ -61,8 +61,8 @@ static void finish(void) {
   host_poll();
 }
 
-static void ordinary(uint8_t type, uint32_t seconds) {
-  begin(type, type == REFUSE ? NOBODY : LENT);
+static void send_reply(uint8_t type, uint32_t seconds) {
+  begin(type, type == REFUSE ? UNSPECIFIED : LEASED);
   option(54, 4, SERVER);
   if (type != REFUSE) {
     option32(51, seconds);
@@ -73,7 +73,7 @@ static void ordinary(uint8_t type, uint32_t seconds) {
   finish();
 }
 
-/* The next DHCP message of this type that the host sent, as it begins behind the UDP header; NULL if there is none. */
+/* The next DHCP message of this type from the stack, from its UDP payload on; NULL if there is none. */
 static const uint8_t *sent(uint8_t type) {
   struct frame frame;
   while ((frame = frame_next()).length != 0) {
@@ -127,25 +127,25 @@ static void expect_lease(uint32_t seconds) {
   uint32_t words[7];
   CHECK_EQUAL(event.length, sizeof words);
   memcpy(words, event.payload, sizeof words);
-  CHECK(memcmp(words, LENT, 4) == 0 && memcmp(words + 1, MASK, 4) == 0);
+  CHECK(memcmp(words, LEASED, 4) == 0 && memcmp(words + 1, MASK, 4) == 0);
   CHECK(memcmp(words + 2, SERVER, 4) == 0 && memcmp(words + 3, SERVER, 4) == 0);
   CHECK_EQUAL(words[4], seconds);
-  CHECK_EQUAL(address_now(), get32(LENT));
+  CHECK_EQUAL(address_now(), get32(LEASED));
 }
 
-/* From nothing to a lease of so many seconds. */
-static void lend(uint32_t seconds) {
+/* From no address to a lease of this duration. */
+static void obtain_lease(uint32_t seconds) {
   open_tap();
-  ordinary(OFFER, seconds);
+  send_reply(OFFER, seconds);
   CHECK(sent(REQUEST) != NULL);
-  ordinary(ACKNOWLEDGE, seconds);
-  CHECK_EQUAL(address_now(), 0); /* RFC 5227: not before it was probed for */
+  send_reply(ACKNOWLEDGE, seconds);
+  CHECK_EQUAL(address_now(), 0); /* RFC 5227: not before the address was probed */
   host_advance(3 * SECOND);
   expect_lease(seconds);
 }
 
-static void life_of_a_lease(void) {
-  lend(3600);
+static void lease_is_renewed_and_expires(void) {
+  obtain_lease(3600);
   CHECK(count_arp() >= 4); /* three probes, announcements */
   host_advance(5 * SECOND);
   frames_forget();
@@ -153,24 +153,24 @@ static void life_of_a_lease(void) {
   CHECK(wakes > 0);
   uint32_t first = transaction;
   host_advance(1780 * (int64_t)SECOND);
-  CHECK_EQUAL(host_deadline(), wakes); /* nothing happens in between */
+  CHECK_EQUAL(host_deadline(), wakes); /* nothing is sent in between */
   CHECK(sent(REQUEST) == NULL);
   wait_for_arp();
-  /* Renewed where it came from, whose MAC is asked for first. */
-  packet_arp(&packet, 2, PEER_MAC, SERVER, LENT);
+  /* Renewed with the server that granted it, whose MAC is resolved first. */
+  packet_arp(&packet, 2, PEER_MAC, SERVER, LEASED);
   packet_ethernet(&packet, HOST_MAC, 0x0806);
   interface_receive(tap, packet.bytes, packet.length);
   host_poll();
   const uint8_t *request = sent(REQUEST);
-  CHECK(request != NULL && memcmp(request + 12, LENT, 4) == 0);
-  CHECK(transaction != first); /* who saw the first exchange cannot answer the second */
-  ordinary(ACKNOWLEDGE, 1000);
+  CHECK(request != NULL && memcmp(request + 12, LEASED, 4) == 0);
+  CHECK(transaction != first); /* the transaction identifier is a new one */
+  send_reply(ACKNOWLEDGE, 1000);
   expect_lease(1000);
   host_advance(880 * (int64_t)SECOND);
   CHECK(sent(REQUEST) != NULL); /* renewal, unanswered, then rebinding */
   while (sent(REQUEST) != NULL) {
   }
-  CHECK_EQUAL(address_now(), get32(LENT));
+  CHECK_EQUAL(address_now(), get32(LEASED));
   event_expect_none();
   host_advance(130 * (int64_t)SECOND);
   event_expect(ABI_EVENT_LEASE_LOST, tap);
@@ -179,14 +179,14 @@ static void life_of_a_lease(void) {
   close_tap();
 }
 
-static void another_server_may_answer_when_rebinding(void) {
+static void any_server_may_answer_a_rebind(void) {
   static const uint8_t other[4] = {10, 0, 0, 253};
-  lend(1000);
+  obtain_lease(1000);
   frames_forget();
   host_advance(890 * (int64_t)SECOND);
   while (sent(REQUEST) != NULL) {
   }
-  begin(ACKNOWLEDGE, LENT);
+  begin(ACKNOWLEDGE, LEASED);
   option(54, 4, other);
   option32(51, 500);
   option(1, 4, MASK);
@@ -197,9 +197,9 @@ static void another_server_may_answer_when_rebinding(void) {
   close_tap();
 }
 
-static void released(void) {
-  lend(3600);
-  packet_arp(&packet, 1, PEER_MAC, SERVER, LENT);
+static void release_is_sent(void) {
+  obtain_lease(3600);
+  packet_arp(&packet, 1, PEER_MAC, SERVER, LEASED);
   packet_ethernet(&packet, HOST_MAC, 0x0806);
   interface_receive(tap, packet.bytes, packet.length);
   host_poll();
@@ -207,7 +207,7 @@ static void released(void) {
   CHECK_EQUAL(abi_dhcp_stop(tap), 0);
   host_poll();
   const uint8_t *message = sent(RELEASE);
-  CHECK(message != NULL && memcmp(message + 12, LENT, 4) == 0);
+  CHECK(message != NULL && memcmp(message + 12, LEASED, 4) == 0);
   event_expect(ABI_EVENT_LEASE_LOST, tap);
   CHECK_EQUAL(address_now(), 0);
   CHECK_EQUAL(abi_dhcp_stop(tap), 0);
@@ -219,17 +219,17 @@ static void released(void) {
   close_tap();
 }
 
-static void refused(void) {
-  lend(1000);
+static void refusal_restarts_discovery(void) {
+  obtain_lease(1000);
   host_advance(490 * (int64_t)SECOND);
   frames_forget();
   wait_for_arp();
-  packet_arp(&packet, 2, PEER_MAC, SERVER, LENT);
+  packet_arp(&packet, 2, PEER_MAC, SERVER, LEASED);
   packet_ethernet(&packet, HOST_MAC, 0x0806);
   interface_receive(tap, packet.bytes, packet.length);
   host_poll();
   CHECK(sent(REQUEST) != NULL);
-  ordinary(REFUSE, 0);
+  send_reply(REFUSE, 0);
   event_expect(ABI_EVENT_LEASE_LOST, tap);
   CHECK_EQUAL(address_now(), 0);
   CHECK(sent(DISCOVER) != NULL);
@@ -238,11 +238,11 @@ static void refused(void) {
 
 static void conflict_is_declined(void) {
   open_tap();
-  ordinary(OFFER, 3600);
+  send_reply(OFFER, 3600);
   CHECK(sent(REQUEST) != NULL);
-  ordinary(ACKNOWLEDGE, 3600);
+  send_reply(ACKNOWLEDGE, 3600);
   host_advance(500 * MILLISECOND);
-  packet_arp(&packet, 2, PEER_MAC, LENT, LENT);
+  packet_arp(&packet, 2, PEER_MAC, LEASED, LEASED);
   packet_ethernet(&packet, HOST_MAC, 0x0806);
   interface_receive(tap, packet.bytes, packet.length);
   host_poll();
@@ -250,7 +250,7 @@ static void conflict_is_declined(void) {
   CHECK(message != NULL);
   static const uint8_t said[] = {53, 1, DECLINE, 50, 4, 10, 0, 0, 50, 54, 4, 10, 0, 0, 254, 255};
   CHECK(memcmp(message + OPTIONS, said, sizeof said) == 0);
-  CHECK(memcmp(message + 12, NOBODY, 4) == 0);
+  CHECK(memcmp(message + 12, UNSPECIFIED, 4) == 0);
   event_expect(ABI_EVENT_LEASE_MESSAGE, tap);
   event_expect_none();
   CHECK_EQUAL(address_now(), 0);
@@ -262,22 +262,22 @@ static void conflict_is_declined(void) {
 }
 
 /* Two forged frames in ten seconds must not take the address away. */
-static void kept_against_claims(void) {
-  lend(3600);
+static void forged_conflicts_do_not_remove_the_address(void) {
+  obtain_lease(3600);
   host_advance(3 * SECOND);
   for (int i = 0; i < 20; i++) {
-    packet_arp(&packet, 2, PEER_MAC, LENT, LENT);
+    packet_arp(&packet, 2, PEER_MAC, LEASED, LEASED);
     packet_ethernet(&packet, HOST_MAC, 0x0806);
     interface_receive(tap, packet.bytes, packet.length);
     host_advance(SECOND);
   }
-  CHECK_EQUAL(address_now(), get32(LENT));
+  CHECK_EQUAL(address_now(), get32(LEASED));
   event_expect_none();
   close_tap();
 }
 
-/* Each of these is no answer to the question: the host asks again. */
-static void offers_that_are_none(void) {
+/* Each of these is not a valid answer: the stack sends its request again. */
+static void invalid_offers_are_ignored(void) {
   static const uint8_t bad[][4] = {{0},          {255, 255, 255, 255}, {224, 0, 0, 1}, {127, 0, 0, 1},
                                    {0, 0, 0, 5}, {10, 0, 0, 255},      {10, 0, 0, 0},  {240, 0, 0, 1}};
   static const uint8_t masks[][4] = {{255, 0, 255, 0}, {0}, {0, 0, 0, 255}};
@@ -290,70 +290,70 @@ static void offers_that_are_none(void) {
     finish();
   }
   for (unsigned i = 0; i < sizeof masks / sizeof *masks; i++) {
-    begin(OFFER, LENT);
+    begin(OFFER, LEASED);
     option(54, 4, SERVER);
     option(1, 4, masks[i]);
     finish();
   }
-  begin(OFFER, LENT); /* from nobody */
+  begin(OFFER, LEASED); /* without a source address */
   finish();
   transaction++;
-  ordinary(OFFER, 3600); /* to somebody else's question */
+  send_reply(OFFER, 3600); /* of another transaction */
   transaction--;
-  begin(OFFER, LENT);
+  begin(OFFER, LEASED);
   reply[0] = 1; /* a request */
   option(54, 4, SERVER);
   finish();
-  begin(OFFER, LENT);
-  put32(reply + 236, 0x63825364); /* another cookie */
+  begin(OFFER, LEASED);
+  put32(reply + 236, 0x63825364); /* another magic cookie */
   option(54, 4, SERVER);
   finish();
-  begin(OFFER, LENT);
-  reply[33]++; /* for another station */
+  begin(OFFER, LEASED);
+  reply[33]++; /* for another client hardware address */
   option(54, 4, SERVER);
   finish();
-  begin(OFFER, LENT);
+  begin(OFFER, LEASED);
   option(54, 4, SERVER);
   reply[reply_length - 5] = 255; /* an option that ends behind the message */
   send_datagram(reply_length);
   host_poll();
-  begin(OFFER, LENT);
+  begin(OFFER, LEASED);
   static const uint8_t overload[1] = {3};
-  option(52, 1, overload); /* more in the two fields: an option that says the same again, and one that ends nowhere */
+  option(52, 1, overload); /* more in the fields `sname` and `file`: an option that repeats another, and one without an end */
   memset(reply + 44, 52, 192);
   option(54, 4, SERVER);
   finish();
   for (uint32_t length = 0; length < OPTIONS + 3; length += 7) {
-    begin(OFFER, LENT);
+    begin(OFFER, LEASED);
     send_datagram(length);
   }
   host_poll();
   CHECK(sent(REQUEST) == NULL);
   event_expect_none();
-  ordinary(OFFER, 3600);
+  send_reply(OFFER, 3600);
   CHECK(sent(REQUEST) != NULL);
   close_tap();
 }
 
-static void acknowledgements_that_are_none(void) {
+static void invalid_acknowledgements_are_ignored(void) {
   static const uint8_t other[4] = {10, 0, 0, 51};
   open_tap();
-  ordinary(OFFER, 3600);
+  send_reply(OFFER, 3600);
   CHECK(sent(REQUEST) != NULL);
   frames_forget();
-  ordinary(ACKNOWLEDGE, 0); /* for no time */
-  begin(ACKNOWLEDGE, LENT);
-  option(54, 4, SERVER); /* for no time that is told */
+  send_reply(ACKNOWLEDGE, 0); /* with a lease time of zero */
+  begin(ACKNOWLEDGE, LEASED);
+  option(54, 4, SERVER); /* without a lease time */
   finish();
   begin(ACKNOWLEDGE, other); /* of another address */
   option(54, 4, SERVER);
   option32(51, 3600);
   finish();
-  begin(ACKNOWLEDGE, LENT);
-  option(54, 4, other); /* from a server that was not chosen */
+  begin(ACKNOWLEDGE, LEASED);
+  option(54, 4, other); /* from a server that was not selected */
   option32(51, 3600);
   finish();
-  begin(REFUSE, NOBODY);
+  begin(REFUSE, UNSPECIFIED);
   option(54, 4, other);
   finish();
   host_advance(SECOND);
@@ -362,7 +362,7 @@ static void acknowledgements_that_are_none(void) {
   close_tap();
 }
 
-static void odd_times(void) {
+static void unusual_lease_times(void) {
   static const struct {
     uint32_t lease, renewal, rebinding, renews;
   } cases[] = {
@@ -376,9 +376,9 @@ static void odd_times(void) {
   };
   for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
     open_tap();
-    ordinary(OFFER, cases[i].lease);
+    send_reply(OFFER, cases[i].lease);
     CHECK(sent(REQUEST) != NULL);
-    begin(ACKNOWLEDGE, LENT);
+    begin(ACKNOWLEDGE, LEASED);
     option(54, 4, SERVER);
     option32(51, cases[i].lease);
     option32(58, cases[i].renewal);
@@ -396,7 +396,7 @@ static void odd_times(void) {
   }
 }
 
-static void what_cannot_ask(void) {
+static void interfaces_without_dhcp_refuse(void) {
   int32_t tun = interface_open(ABI_KIND_TUN, 1500), small = interface_open(ABI_KIND_TAP, 500);
   CHECK_EQUAL(abi_dhcp_start(tun), ABI_ERROR_BAD_HANDLE);
   CHECK_EQUAL(abi_dhcp_start(small), ABI_ERROR_INVALID);
@@ -410,7 +410,7 @@ static void what_cannot_ask(void) {
   close_tap();
 }
 
-static void without_memory(void) {
+static void failing_allocations_end_without_a_leak(void) {
   for (int64_t left = 0; left < 8; left++) {
     tap = interface_open(ABI_KIND_TAP, 1500);
     allocations_left = left;
@@ -426,11 +426,11 @@ static void without_memory(void) {
   }
 }
 
-/* Damaged answers in each state: nothing breaks, and a sound one is still taken. */
-static void damaged_messages(void) {
+/* Mutated answers in each state: nothing crashes, and a valid one is still processed. */
+static void mutated_messages_do_not_break_the_client(void) {
   open_tap();
   for (int i = 0; i < 60000; i++) {
-    begin((uint8_t)(random_next() % 9), LENT);
+    begin((uint8_t)(random_next() % 9), LEASED);
     option(54, 4, SERVER);
     option32(51, 1 + random_next() % 5000);
     option(1, 4, MASK);
@@ -447,7 +447,7 @@ static void damaged_messages(void) {
       host_advance((int64_t)(random_next() % 2000) * 20 * MILLISECOND);
     }
     host_poll();
-    for (struct frame frame; (frame = frame_next()).length != 0;) { /* a forger who sees everything */
+    for (struct frame frame; (frame = frame_next()).length != 0;) { /* the forger sees each transaction identifier */
       if (frame.length > 300 && frame.bytes[23] == PROTOCOL_UDP) {
         transaction = get32(frame.bytes + 46);
       }
@@ -461,23 +461,23 @@ static void damaged_messages(void) {
   while (event_next().kind != 0) {
   }
   CHECK_EQUAL(abi_interface_remove(tap), 0);
-  lend(3600);
+  obtain_lease(3600);
   close_tap();
 }
 
 int main(void) {
   host_start();
-  RUN(life_of_a_lease);
-  RUN(another_server_may_answer_when_rebinding);
-  RUN(released);
-  RUN(refused);
+  RUN(lease_is_renewed_and_expires);
+  RUN(any_server_may_answer_a_rebind);
+  RUN(release_is_sent);
+  RUN(refusal_restarts_discovery);
   RUN(conflict_is_declined);
-  RUN(kept_against_claims);
-  RUN(offers_that_are_none);
-  RUN(acknowledgements_that_are_none);
-  RUN(odd_times);
-  RUN(what_cannot_ask);
-  RUN(without_memory);
-  RUN(damaged_messages);
+  RUN(forged_conflicts_do_not_remove_the_address);
+  RUN(invalid_offers_are_ignored);
+  RUN(invalid_acknowledgements_are_ignored);
+  RUN(unusual_lease_times);
+  RUN(interfaces_without_dhcp_refuse);
+  RUN(failing_allocations_end_without_a_leak);
+  RUN(mutated_messages_do_not_break_the_client);
   return 0;
 }

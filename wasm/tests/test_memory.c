@@ -1,5 +1,5 @@
-/* Out of memory, at each allocation in turn: a call may fail, a connection may die, a frame may be lost; nothing leaks,
-   nothing is used after it was freed, and when there is memory again the host serves as before. */
+/* Out of memory, at each allocation in turn: a call may fail, a connection may end, a frame may be lost; nothing leaks, nothing
+   is used after it was freed, and when memory is available again the stack serves as before. */
 #include "support.h"
 
 #include <string.h>
@@ -8,7 +8,7 @@ enum { LENGTH = 20000 };
 
 static uint8_t sent[LENGTH], got[LENGTH];
 
-static int64_t left = -1; /* allocations_left, but for the host alone */
+static int64_t left = -1; /* allocations_left, but for the stack alone */
 
 static void limit_on(void) { allocations_left = left; }
 
@@ -17,9 +17,9 @@ static void limit_off(void) {
   allocations_left = -1;
 }
 
-static void turn(int64_t duration) {
+static void poll_once(int64_t duration) {
   limit_on();
-  host_turn(duration);
+  host_poll_once(duration);
   limit_off();
 }
 
@@ -45,7 +45,7 @@ static void take_all(int32_t *accepted, uint32_t *length, bool *ended) {
   }
 }
 
-/* A client and a server in the same host talk over its loopback interface. Returns whether all of it worked. */
+/* A client and a server in the same stack exchange data over its loopback interface. Returns whether all of it succeeded. */
 static bool exchange(int32_t family) {
   int32_t accepted = 0, listener, client, loopback;
   uint32_t length = 0;
@@ -63,7 +63,7 @@ static bool exchange(int32_t family) {
   client = tcp_open(family, family == ABI_FAMILY_IPV4 ? LOCAL4 : LOCAL6, 80);
   limit_off();
   for (int i = 0; i < 400 && client > 0 && listener > 0 && !(ended && length == LENGTH); i++) {
-    turn(25 * MILLISECOND);
+    poll_once(25 * MILLISECOND);
     take_all(&accepted, &length, &ended);
     if (accepted > 0 && taken < LENGTH) {
       limit_on();
@@ -91,7 +91,7 @@ static bool exchange(int32_t family) {
   }
   limit_off();
   for (int i = 0; i < 10; i++) {
-    turn(25 * MILLISECOND);
+    poll_once(25 * MILLISECOND);
   }
   allocations_left = -1;
   host_advance(200 * (int64_t)SECOND);
@@ -129,8 +129,8 @@ static void each_single_allocation_fails_over_ipv6(void) { each_allocation_fails
 
 static void all_allocations_fail_from_some_point(void) { each_allocation_fails(ABI_FAMILY_IPV4, false); }
 
-/* Frames of every kind while nothing can be allocated, and once more with memory. */
-static void frames_without_memory(void) {
+/* Frames of every kind while no allocation succeeds, and once more with memory. */
+static void frames_without_memory_are_lost_only(void) {
   static struct packet packet;
   int32_t interface = interface_open(ABI_KIND_TAP, 1500);
   CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
@@ -175,9 +175,9 @@ static void frames_without_memory(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-/* Room in an empty queue says nothing where memory is what is missing: who was refused hears of it a little later, not at
-   once and again and again; and then may write. */
-static void a_write_without_memory_is_tried_later_each_time(void) {
+/* An empty send queue is no reason for WRITABLE where memory is what was missing: a refused writer is notified after a delay,
+   not at once and repeatedly; then its write succeeds. */
+static void a_writer_without_memory_is_notified_after_a_delay(void) {
   int32_t interface = interface_open(ABI_KIND_TUN, 1500);
   CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
   int32_t listener = tcp_listener(ABI_FAMILY_IPV4, NULL, 80, 4);
@@ -190,7 +190,7 @@ static void a_write_without_memory_is_tried_later_each_time(void) {
     CHECK_EQUAL(tw_control[ABI_CONTROL_SEND_FULL], 1);
     allocations_left = time < 4 ? 0 : -1;
     for (int millisecond = 0; millisecond < (20 << time) - 5; millisecond++) {
-      host_turn(MILLISECOND);
+      host_poll_once(MILLISECOND);
       event_expect_none();
     }
     CHECK(host_deadline() != -1);
@@ -206,8 +206,8 @@ static void a_write_without_memory_is_tried_later_each_time(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-/* An interface that was added while memory was short takes part in groups as any other, once there is memory. */
-static void groups_of_an_interface_made_without_memory(void) {
+/* An interface that was added while memory was short joins multicast groups as any other, once memory is available. */
+static void an_interface_made_without_memory_joins_groups_later(void) {
   static const uint8_t group[4] = {239, 1, 2, 3};
   bool complete = false;
   for (int64_t count = 0; !complete; count++) {
@@ -242,11 +242,11 @@ static void groups_of_an_interface_made_without_memory(void) {
 int main(void) {
   pattern_fill(sent, LENGTH, 0);
   host_start();
-  RUN(frames_without_memory);
-  RUN(a_write_without_memory_is_tried_later_each_time);
+  RUN(frames_without_memory_are_lost_only);
+  RUN(a_writer_without_memory_is_notified_after_a_delay);
   RUN(each_single_allocation_fails_over_ipv4);
   RUN(each_single_allocation_fails_over_ipv6);
   RUN(all_allocations_fail_from_some_point);
-  RUN(groups_of_an_interface_made_without_memory);
+  RUN(an_interface_made_without_memory_joins_groups_later);
   return 0;
 }

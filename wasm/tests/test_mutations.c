@@ -1,6 +1,6 @@
-/* A hundred thousand damaged frames: those of a recorded exchange, with bytes changed, cut off, repeated or out of place,
-   half of them with their checksums mended so that they get past the first door. The host has to stay sound, say nothing
-   that is not true of its handles, and serve when it is over. */
+/* A hundred thousand mutated frames: those of a recorded exchange, with bytes changed, removed, repeated or moved, half of them
+   with corrected checksums so that they get past the first check. The stack must stay consistent, report only events of open
+   handles, and serve legitimate peers afterwards. */
 #include "support.h"
 #include "abi/handles.h"
 #include "port/heap.h"
@@ -44,7 +44,7 @@ static void record_segment(int32_t family, uint16_t from_port, uint32_t sequence
   packet_ethernet(packet, HOST_MAC, four ? 0x0800 : 0x86dd);
 }
 
-/* Everything a neighbour may send: the whole of a connection, and what surrounds it. */
+/* All that a neighbour may send: a complete connection, and the messages around it. */
 static void record_exchange(int32_t family, uint16_t port, uint32_t start) {
   static const uint8_t syn_options[] = {2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7};
   static const uint8_t data_options[] = {1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 1};
@@ -58,7 +58,9 @@ static void record_exchange(int32_t family, uint16_t port, uint32_t start) {
   record_segment(family, port, 4412, start + 2, RST | ACK, NULL, 0, 0);
 }
 
-static void record_all(uint16_t port, uint32_t start4, uint32_t start6) {
+static const uint8_t datagram[20] = {0x30, 0x39, 0, 7, 0, 20};
+
+static void record_ipv6_messages(void) {
   static const uint8_t router[16] = {0xfe, 0x80, [15] = 9}, all_nodes[16] = {0xff, 2, [15] = 1};
   static const uint8_t advertisement[64] = {134,  [4] = 64, [6] = 7,  [16] = 1, 1,    2,         0,        0,           0,
                                             0,    9,        [24] = 5, 1,        0,    0,         0,        0,           5,
@@ -66,15 +68,7 @@ static void record_all(uint16_t port, uint32_t start4, uint32_t start6) {
   static const uint8_t neighbour[32] = {136, [4] = 0x60, [8] = 0xfd, [23] = 2, [24] = 2, 1, 2, 0, 0, 0, 0, 2};
   static const uint8_t redirect[40] = {137, [8] = 0xfe, 0x80, [23] = 9, [24] = 0xfd, [39] = 7};
   static const uint8_t too_big[56] = {2, [6] = 5, [8] = 0x60, [14] = 6, 64, [16] = 0xfd, [31] = 1, [32] = 0xfd, [47] = 2};
-  static const uint8_t listener_query[24] = {130, [4] = 3}, group_query[8] = {0x11, 100};
-  static const uint8_t unreachable[36] = {3, 4, [8] = 0x45, [11] = 28, [17] = 6, [20] = 10, 0, 0, 1, 10, 0, 0, 2};
-  static const uint8_t datagram[20] = {0x30, 0x39, 0, 7, 0, 20};
-  uint8_t data[600];
-  pattern_fill(data, sizeof data, 0);
-  recorded_count = 0;
-  record_exchange(ABI_FAMILY_IPV4, port, start4);
-  record_exchange(ABI_FAMILY_IPV6, port, start6);
-  record_exchange(ABI_FAMILY_IPV4, 9999, 0);
+  static const uint8_t listener_query[24] = {130, [4] = 3};
   struct {
     const uint8_t *from, *to;
     uint8_t protocol;
@@ -99,6 +93,11 @@ static void record_all(uint16_t port, uint32_t start4, uint32_t start6) {
     packet_ip_extended(packet, PEER6, HOST6, extension, PROTOCOL_ICMPV6, neighbour, 32);
     packet_ethernet(packet, HOST_MAC, 0x86dd);
   }
+}
+
+static void record_ipv4_messages(void) {
+  static const uint8_t group_query[8] = {0x11, 100};
+  static const uint8_t unreachable[36] = {3, 4, [8] = 0x45, [11] = 28, [17] = 6, [20] = 10, 0, 0, 1, 10, 0, 0, 2};
   struct {
     uint8_t protocol;
     const uint8_t *message;
@@ -113,7 +112,11 @@ static void record_all(uint16_t port, uint32_t start4, uint32_t start6) {
     packet_ip(packet, ABI_FAMILY_IPV4, PEER4, HOST4, four[i].protocol, four[i].message, four[i].length);
     packet_ethernet(packet, HOST_MAC, 0x0800);
   }
-  for (uint32_t part = 0; part < 3; part++) { /* an echo request in three pieces, over both */
+}
+
+/* An echo request in three fragments, over both. */
+static void record_fragments(const uint8_t *data) {
+  for (uint32_t part = 0; part < 3; part++) {
     struct packet *packet = record();
     uint8_t message[208] = {8};
     memcpy(message + 8, data, 200);
@@ -121,12 +124,24 @@ static void record_all(uint16_t port, uint32_t start4, uint32_t start6) {
     put16(packet->bytes + 6, (part < 2 ? 0x2000u : 0u) | (part * 208u / 8u));
     packet_ethernet(packet, HOST_MAC, 0x0800);
     packet = record();
-    uint8_t piece[216] = {PROTOCOL_ICMPV6};
-    put16(piece + 2, part * 208u | (part < 2));
-    memcpy(piece + 8, data, 208);
-    packet_ip(packet, ABI_FAMILY_IPV6, PEER6, HOST6, 44, piece, 216);
+    uint8_t fragment[216] = {PROTOCOL_ICMPV6};
+    put16(fragment + 2, part * 208u | (part < 2));
+    memcpy(fragment + 8, data, 208);
+    packet_ip(packet, ABI_FAMILY_IPV6, PEER6, HOST6, 44, fragment, 216);
     packet_ethernet(packet, HOST_MAC, 0x86dd);
   }
+}
+
+static void record_all(uint16_t port, uint32_t start4, uint32_t start6) {
+  uint8_t data[600];
+  pattern_fill(data, sizeof data, 0);
+  recorded_count = 0;
+  record_exchange(ABI_FAMILY_IPV4, port, start4);
+  record_exchange(ABI_FAMILY_IPV6, port, start6);
+  record_exchange(ABI_FAMILY_IPV4, 9999, 0);
+  record_ipv6_messages();
+  record_ipv4_messages();
+  record_fragments(data);
   for (uint16_t operation = 1; operation <= 2; operation++) {
     struct packet *packet = record();
     packet_arp(packet, operation, PEER_MAC, PEER4, HOST4);
@@ -143,9 +158,9 @@ static void record_all(uint16_t port, uint32_t start4, uint32_t start6) {
   packet_ethernet(packet, HOST_MAC, 0x86dd);
 }
 
-/* A wrong sum would end most frames before they do harm. */
-static void mend_checksums(struct packet *packet) {
-  static struct packet mended;
+/* A wrong checksum would end most frames at the first check. */
+static void correct_checksums(struct packet *packet) {
+  static struct packet corrected;
   uint8_t *ip = packet->bytes + 14;
   if (packet->length < 14 + 40) {
     return;
@@ -155,14 +170,14 @@ static void mend_checksums(struct packet *packet) {
     uint32_t header = (ip[0] & 15) * 4u;
     total = get16(ip + 2);
     if (header == 20 && total >= 20 && total <= length && (get16(ip + 6) & 0x3fff) == 0) {
-      packet_ip(&mended, ABI_FAMILY_IPV4, ip + 12, ip + 16, ip[9], ip + 20, total - 20);
-      memcpy(ip + 20, mended.bytes + 20, total - 20);
+      packet_ip(&corrected, ABI_FAMILY_IPV4, ip + 12, ip + 16, ip[9], ip + 20, total - 20);
+      memcpy(ip + 20, corrected.bytes + 20, total - 20);
     }
     put16(ip + 10, 0);
     put16(ip + 10, (uint16_t)~reference_checksum(ip, header, 0));
   } else if (type == 0x86dd && (total = get16(ip + 4)) <= length - 40) {
-    packet_ip(&mended, ABI_FAMILY_IPV6, ip + 8, ip + 24, ip[6], ip + 40, total);
-    memcpy(ip + 40, mended.bytes + 40, total);
+    packet_ip(&corrected, ABI_FAMILY_IPV6, ip + 8, ip + 24, ip[6], ip + 40, total);
+    memcpy(ip + 40, corrected.bytes + 40, total);
   }
 }
 
@@ -183,7 +198,7 @@ static void mutate(struct packet *packet) {
       case 3:
         packet->bytes[at] = telling[random_next() % sizeof telling];
         break;
-      case 4: /* cut off, or made longer by what happens to lie there */
+      case 4: /* truncated, or extended by the bytes that follow in the buffer */
         packet->length = random_next() % 3 == 0 ? packet->length + random_next() % 64 : 1 + random_next() % packet->length;
         break;
       default:
@@ -194,17 +209,17 @@ static void mutate(struct packet *packet) {
   }
 }
 
-static int32_t open_handles[1 << 16]; /* by their index: what the host may still speak of */
-static uint32_t accepted, ended, taken; /* how deep the exchange went */
+static int32_t open_handles[1 << 16]; /* by their index: handles for which events may still be reported */
+static uint32_t accepted, ended, taken; /* how far the exchange proceeded */
 
-/* Fetches what has left within a call, or leaves it to the poll. */
-static void take_at_once(void) {
+/* Fetches what has left within a call, or leaves it to the next poll. */
+static void take_sent(void) {
   if (random_next() % 2 == 0) {
     host_take_sent();
   }
 }
 
-static void take_events_of_the_host(void) {
+static void take_events(void) {
   static const char answer[] = "an answer";
   struct event event;
   while ((event = event_next()).kind != 0) {
@@ -216,12 +231,12 @@ static void take_events_of_the_host(void) {
         accepted++;
         CHECK_EQUAL(abi_tcp_accepted(event.value), 0);
         tcp_put_at(host_clock_or_none(), event.value, answer, sizeof answer);
-        take_at_once();
+        take_sent();
         break;
       case ABI_EVENT_DATA:
         CHECK_EQUAL(open_handles[event.handle & 0xffff], event.handle);
         CHECK_EQUAL(abi_tcp_received(host_clock_or_none(), event.handle, event.value), 0);
-        take_at_once();
+        take_sent();
         taken += (uint32_t)event.value;
         break;
       case ABI_EVENT_EOF:
@@ -242,20 +257,20 @@ static void take_events_of_the_host(void) {
 static void deliver(const struct packet *packet) {
   interface_receive(interface, packet->bytes, packet->length);
   if (random_next() % 4 == 0) {
-    host_turn(random_next() % 16 == 0 ? random_next() % SECOND : 0);
-    take_events_of_the_host();
+    host_poll_once(random_next() % 16 == 0 ? random_next() % SECOND : 0);
+    take_events();
     frames_forget();
   }
 }
 
-/* Opens a connection from that port. Returns the sequence number with which the host began, so that what is recorded for
-   it fits; 0 if it did not answer, because a mutation took the neighbour's address away. */
-static uint32_t converse(int32_t family, uint16_t port) {
+/* Opens a connection from that port. Returns the initial sequence number of the stack, so that what is recorded matches it; 0
+   if it did not answer, because a mutation replaced the neighbour's address. */
+static uint32_t open_connection(int32_t family, uint16_t port) {
   recorded_count = 0;
   record_exchange(family, port, 0);
   interface_receive(interface, recorded[0].bytes, recorded[0].length);
   host_poll();
-  take_events_of_the_host();
+  take_events();
   struct frame frame;
   struct segment segment;
   uint32_t start = 0;
@@ -269,12 +284,12 @@ static uint32_t converse(int32_t family, uint16_t port) {
   record_exchange(family, port, start);
   interface_receive(interface, recorded[1].bytes, recorded[1].length);
   host_poll();
-  take_events_of_the_host();
+  take_events();
   frames_forget();
   return start;
 }
 
-static void a_hundred_thousand_mutations(void) {
+static void deliver_mutations(void) {
   static struct packet packet, arp, solicitation;
   interface = interface_open(ABI_KIND_TAP, 1500);
   CHECK_EQUAL(interface_set_ipv4(interface, HOST4, 24), 0);
@@ -286,14 +301,14 @@ static void a_hundred_thousand_mutations(void) {
   packet_neighbour_solicitation(&solicitation, HOST6, PEER_MAC);
   packet_ethernet(&solicitation, HOST_MAC, 0x86dd);
   for (int i = 0; i < MUTATIONS; i++) {
-    if (i % 50 == 0) { /* a new conversation, so that there is something to disturb */
+    if (i % 50 == 0) { /* a new connection, so that there is something to disturb */
       host_poll();
-      take_events_of_the_host();
+      take_events();
       frames_forget();
       interface_receive(interface, arp.bytes, arp.length);
       interface_receive(interface, solicitation.bytes, solicitation.length);
       uint16_t port = (uint16_t)(10000 + i / 50);
-      uint32_t start4 = converse(ABI_FAMILY_IPV4, port), start6 = converse(ABI_FAMILY_IPV6, port);
+      uint32_t start4 = open_connection(ABI_FAMILY_IPV4, port), start6 = open_connection(ABI_FAMILY_IPV6, port);
       record_all(port, start4, start6);
     }
     const struct packet *original = &recorded[random_next() % recorded_count];
@@ -303,22 +318,22 @@ static void a_hundred_thousand_mutations(void) {
     memcpy(packet.bytes, original->bytes, original->length + 64);
     packet.length = original->length;
     mutate(&packet);
-    memcpy(packet.bytes, HOST_MAC, 6); /* what is addressed to another station gets no further */
+    memcpy(packet.bytes, HOST_MAC, 6); /* frames to another station are dropped */
     if (random_next() % 2 == 0) {
-      mend_checksums(&packet);
+      correct_checksums(&packet);
     }
     deliver(&packet);
   }
   host_poll();
-  take_events_of_the_host();
+  take_events();
   frames_forget();
-  /* Most conversations came about and carried something, or little was disturbed. How they end, all_of_them_end tells. */
+  /* Most connections were established and carried data. That they end is checked by all_connections_end. */
   CHECK(accepted > MUTATIONS / 50);
   CHECK(taken > 1000 * 1000);
 }
 
-/* Whatever happened to its tables, it has to find this neighbour again. */
-static void the_host_still_serves(void) {
+/* Whatever its tables contain, the stack must resolve this neighbour again. */
+static void expect_service(void) {
   packet_arp(&recorded[0], 1, PEER_MAC, PEER4, HOST4);
   packet_ethernet(&recorded[0], HOST_MAC, 0x0806);
   interface_receive(interface, recorded[0].bytes, recorded[0].length);
@@ -334,12 +349,11 @@ static void the_host_still_serves(void) {
   CHECK(answered);
 }
 
-/* The neighbour falls silent. Whatever it has made of a connection, the host owes it an answer and gives up in the end: no
-   mutation keeps one for ever. */
-static void all_of_them_end(void) {
+/* The neighbour falls silent. Whatever state a connection is in, the stack must time it out: no mutation keeps one for ever. */
+static void all_connections_end(void) {
   for (int minute = 0; minute < 30; minute++) { /* twelve retransmissions, two minutes apart at most */
     host_advance(60 * SECOND);
-    take_events_of_the_host();
+    take_events();
     frames_forget();
   }
   CHECK_EQUAL(ended, accepted);
@@ -353,16 +367,16 @@ static void close_all(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-static void mutations(void) {
+static void mutated_frames_do_not_break_the_stack(void) {
   host_reserve_handles(8192);
-  a_hundred_thousand_mutations();
-  the_host_still_serves();
-  all_of_them_end();
+  deliver_mutations();
+  expect_service();
+  all_connections_end();
   close_all();
 }
 
 int main(void) {
   host_start();
-  RUN(mutations);
+  RUN(mutated_frames_do_not_break_the_stack);
   return 0;
 }

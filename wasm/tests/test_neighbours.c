@@ -1,6 +1,6 @@
-/* A hundred thousand neighbours that do not exist, by all the ways there are to claim one: the tables of ARP and of
-   neighbour discovery stay as large as they are, and a neighbour that is talked to is not asked after again. And the
-   MTU of a path: what a message that says it has shrunk must know to be believed, RFC 8201. */
+/* A hundred thousand neighbours that do not exist, claimed by every kind of message: the tables of ARP and of neighbour
+   discovery stay bounded, and an active neighbour is not resolved again. And the path MTU: what a Packet Too Big message must
+   quote to be accepted, RFC 8201. */
 #include "support.h"
 #include "abi/address_codec.h"
 #include "link/interface.h"
@@ -28,7 +28,7 @@ static void receive(uint16_t type) {
   interface_receive(tap, packet.bytes, packet.length);
 }
 
-/* The answer to an echo request leaves at once, to where the neighbour is. */
+/* The answer to an echo request leaves at once, to the neighbour's address. */
 static void expect_known(int32_t family) {
   frames_forget();
   packet_icmp_echo(&packet, family, "now", 3);
@@ -41,7 +41,7 @@ static void expect_known(int32_t family) {
       return;
     }
   }
-  check_failed(__FILE__, __LINE__, "a neighbour in use was forgotten");
+  check_failed(__FILE__, __LINE__, "the entry of an active neighbour was evicted");
 }
 
 static void learn(void) {
@@ -59,15 +59,15 @@ static void forge(int way, uint32_t number) {
   put32(four, 10u << 24 | (number + 1000));
   put32(six + 12, number + 1000);
   switch (way) {
-    case 0: /* ARP requests for this host, and ARP answers to it */
+    case 0: /* ARP requests to this stack, and ARP answers to it */
       packet_arp(&packet, (uint16_t)(1 + number % 2), mac, four, HOST4);
       receive(0x0806);
       return;
-    case 1: /* packets to be answered to hosts that are not there */
+    case 1: /* packets to be answered to hosts that do not exist */
       packet_ip(&packet, ABI_FAMILY_IPV4, four, HOST4, PROTOCOL_ICMP, echo, sizeof echo);
       receive(0x0800);
       return;
-    case 2: /* solicitations for this host */
+    case 2: /* solicitations to this stack */
       message[0] = 135;
       memcpy(message + 8, HOST6, 16);
       message[24] = message[25] = 1;
@@ -75,7 +75,7 @@ static void forge(int way, uint32_t number) {
       packet_ip(&packet, ABI_FAMILY_IPV6, six, HOST6, PROTOCOL_ICMPV6, message, sizeof message);
       receive(0x86dd);
       return;
-    case 3: /* advertisements, asked for or not */
+    case 3: /* advertisements, solicited or not */
       message[0] = 136;
       message[4] = 0x60;
       memcpy(message + 8, six, 16);
@@ -91,7 +91,7 @@ static void forge(int way, uint32_t number) {
   }
 }
 
-static void floods(void) {
+static void floods_do_not_evict_active_neighbours(void) {
   for (int way = 0; way < 5; way++) {
     open_tap();
     learn();
@@ -100,9 +100,9 @@ static void floods(void) {
     uint32_t most = 0;
     for (uint32_t i = 0; i < FORGED; i++) {
       forge(way, i);
-      if (i % 50 == 49) { /* some of them between two packets of the neighbour that is there */
+      if (i % 50 == 49) { /* some of them between two packets of the active neighbour */
         host_poll();
-        host_turn(MILLISECOND);
+        host_poll_once(MILLISECOND);
         frames_forget();
         expect_known(ABI_FAMILY_IPV4);
         expect_known(ABI_FAMILY_IPV6);
@@ -121,8 +121,8 @@ static void floods(void) {
   }
 }
 
-/* One neighbour behind a full table still gets in. */
-static void a_new_neighbour_gets_in(void) {
+/* One neighbour is still learned when the table is full. */
+static void a_full_table_learns_a_new_neighbour(void) {
   for (int way = 0; way < 5; way += 2) {
     open_tap();
     for (uint32_t i = 0; i < 1000; i++) {
@@ -141,7 +141,7 @@ static void a_new_neighbour_gets_in(void) {
 
 /* --- The MTU of a path -------------------------------------------------------------------------------------------- */
 
-/* A router says that `mtu` is the most for a packet of which it shows the beginning. */
+/* A router reports that `mtu` is the maximum for a packet whose beginning it quotes. */
 static void too_big(int32_t interface, uint32_t mtu, const uint8_t *shown, uint32_t length) {
   static const uint8_t router[16] = {0xfd, [15] = 9};
   uint8_t message[8 + 100] = {2};
@@ -152,7 +152,7 @@ static void too_big(int32_t interface, uint32_t mtu, const uint8_t *shown, uint3
   host_poll();
 }
 
-static void path_shrinks(void) {
+static void packet_too_big_must_quote_a_sent_packet(void) {
   static uint8_t data[ABI_STAGING_CAPACITY];
   int32_t tun = interface_open(ABI_KIND_TUN, 1500);
   CHECK_EQUAL(interface_set_ipv6(tun, HOST6), 0);
@@ -169,7 +169,7 @@ static void path_shrinks(void) {
   uint8_t shown[100], wrong[100];
   memcpy(shown, first.bytes, sizeof shown);
   frames_forget();
-  for (int way = 0; way < 8; way++) { /* none of these is about a packet that was sent, or says what can be */
+  for (int way = 0; way < 8; way++) { /* none of these quotes a packet that was sent, or has a possible MTU */
     memcpy(wrong, shown, sizeof wrong);
     wrong[way == 0 ? 8 : way == 1 ? 39 : way == 2 ? 40 : way == 3 ? 43 : way == 4 ? 45 : 0] ^= way > 4 ? 0 : 0x55;
     wrong[6] = way == 5 ? 44 : wrong[6];
@@ -191,8 +191,8 @@ static void path_shrinks(void) {
 
 int main(void) {
   host_start();
-  RUN(floods);
-  RUN(a_new_neighbour_gets_in);
-  RUN(path_shrinks);
+  RUN(floods_do_not_evict_active_neighbours);
+  RUN(a_full_table_learns_a_new_neighbour);
+  RUN(packet_too_big_must_quote_a_sent_packet);
   return 0;
 }

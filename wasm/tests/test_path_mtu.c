@@ -1,5 +1,5 @@
-/* A path that becomes narrower than the link (RFC 8201): what was cut before is cut anew, or leaves in fragments where there
-   is no memory for that, new connections send less, and messages about packets that nobody sent change nothing. */
+/* A path that becomes narrower than the link (RFC 8201): queued segments are divided anew, or leave in fragments where memory
+   is short, new connections send less, and messages about packets that were never sent have no effect. */
 #include "support.h"
 #include "abi/work.h"
 #include "port/heap.h"
@@ -13,7 +13,7 @@ enum { LENGTH = 2000000, NARROW = 1300 };
 static const uint8_t ROUTER6[16] = {0xfd, [15] = 9};
 static int32_t interface, listener;
 static uint8_t sent[LENGTH], got[LENGTH];
-static int told; /* the host, that a packet was too big: 1 until it has heard of it, then 2 */
+static int reported; /* 0: no packet was too big; 1: the error is queued; 2: it was processed */
 
 static struct peer open_peer(void) {
   static const uint8_t options[] = {2, 4, 5, 0xa0, 1, 3, 3, 5}; /* MSS 1440, window scale */
@@ -32,7 +32,7 @@ static void close_interface(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-static void too_big(const uint8_t *about, uint32_t quoted, uint32_t mtu) {
+static void packet_too_big(const uint8_t *about, uint32_t quoted, uint32_t mtu) {
   static struct packet packet;
   packet_icmp_error(&packet, ROUTER6, 2, 0, about, quoted);
   uint8_t message[1400];
@@ -43,7 +43,7 @@ static void too_big(const uint8_t *about, uint32_t quoted, uint32_t mtu) {
   interface_receive(interface, packet.bytes, packet.length);
 }
 
-/* The next packet that the path lets through, joined if it came in fragments; what is larger is answered and lost. */
+/* The next packet that the path lets through, reassembled if it was fragmented; larger ones are answered and dropped. */
 static struct frame next_packet(uint32_t mtu, bool answers) {
   static uint8_t whole[PACKET_CAPACITY];
   uint32_t end = 0, identification = 0;
@@ -51,8 +51,8 @@ static struct frame next_packet(uint32_t mtu, bool answers) {
   while ((frame = frame_next()).length != 0) {
     if (frame.length > mtu) {
       if (answers) {
-        too_big(frame.bytes, 1232 - 8 < frame.length ? 1224 : frame.length, mtu);
-        told += told == 0;
+        packet_too_big(frame.bytes, 1232 - 8 < frame.length ? 1224 : frame.length, mtu);
+        reported += reported == 0;
       }
       continue;
     }
@@ -79,29 +79,29 @@ static struct frame next_packet(uint32_t mtu, bool answers) {
   return (struct frame){0};
 }
 
-/* A stream in pieces of so many bytes, past a router with a narrow link, losing every so many-th packet beyond it; without
-   memory at the moment at which the host is told, if `full`. */
-static void stream_past_a_narrow_link(int32_t piece, uint32_t loss, bool full) {
+/* A stream in chunks of this many bytes, past a router with a narrow link, losing one packet in `loss` beyond it; without
+   memory at the moment at which the ICMP error arrives, if `full`. */
+static void stream_past_a_narrow_link(int32_t chunk, uint32_t loss, bool full) {
   struct peer peer = open_peer();
   pattern_fill(sent, LENGTH, 0);
   uint32_t put = 0, length = 0, packets = 0, fragments = lwip_stats.ip6_frag.xmit;
   bool narrow = false;
-  told = 0;
-  for (int turn = 0; length < LENGTH; turn++) {
-    CHECK(turn < 100000);
+  reported = 0;
+  for (int round = 0; length < LENGTH; round++) {
+    CHECK(round < 100000);
     for (int32_t step = 1; put < LENGTH && step > 0; put += (uint32_t)step) {
-      step = tcp_put_at(host_clock_or_none(), peer.handle, sent + put, (int32_t)LWIP_MIN(LENGTH - put, (uint32_t)piece));
+      step = tcp_put_at(host_clock_or_none(), peer.handle, sent + put, (int32_t)LWIP_MIN(LENGTH - put, (uint32_t)chunk));
       CHECK(step >= 0);
     }
-    if (turn == 0) {
+    if (round == 0) {
       host_poll();
     } else {
       uint32_t before = lwip_stats.ip6_frag.xmit;
-      allocations_left = full && told == 1 ? 3 : -1; /* the message itself, and the first of what waits */
-      host_turn(0);
+      allocations_left = full && reported == 1 ? 3 : -1; /* the message itself, and the first allocations for the queue */
+      host_poll_once(0);
       allocations_left = -1;
       host_advance(20 * MILLISECOND);
-      told += told == 1;
+      reported += reported == 1;
       CHECK(lwip_stats.ip6_frag.xmit == before || full);
     }
     narrow |= length > LENGTH / 10;
@@ -129,22 +129,22 @@ static void stream_past_a_narrow_link(int32_t piece, uint32_t loss, bool full) {
   close_interface();
 }
 
-static void large_writes_past_a_narrow_link(void) { stream_past_a_narrow_link(ABI_STAGING_CAPACITY, 0, false); }
+static void large_writes_adapt_to_a_narrow_link(void) { stream_past_a_narrow_link(ABI_STAGING_CAPACITY, 0, false); }
 
-static void large_writes_past_a_narrow_link_that_loses(void) { stream_past_a_narrow_link(ABI_STAGING_CAPACITY, 7, false); }
+static void large_writes_adapt_to_a_lossy_narrow_link(void) { stream_past_a_narrow_link(ABI_STAGING_CAPACITY, 7, false); }
 
-static void small_writes_past_a_narrow_link_that_loses(void) { stream_past_a_narrow_link(777, 11, false); }
+static void small_writes_adapt_to_a_lossy_narrow_link(void) { stream_past_a_narrow_link(777, 11, false); }
 
-static void odd_writes_past_a_narrow_link_that_loses(void) { stream_past_a_narrow_link(40001, 5, false); }
+static void odd_writes_adapt_to_a_lossy_narrow_link(void) { stream_past_a_narrow_link(40001, 5, false); }
 
-static void a_narrow_link_without_memory(void) {
+static void large_writes_adapt_without_memory(void) {
   stream_past_a_narrow_link(ABI_STAGING_CAPACITY, 7, true);
   stream_past_a_narrow_link(777, 0, true);
 }
 
-/* Once one connection has heard of it, lwIP knows the path and would cut the segments of the others into fragments, so that
-   no router tells them; they hear of it at the same time. One to another destination stays as it is. */
-static void all_connections_on_the_path_hear_of_it(void) {
+/* Once one connection has received the error, lwIP knows the path and would fragment the segments of the others, so that no
+   router reports anything to them: they adapt at the same time. One to another destination stays as it is. */
+static void all_connections_on_the_path_adapt(void) {
   static const uint8_t elsewhere[16] = {0xfd, [15] = 7};
   struct peer first = open_peer(), second = first, third = first;
   second.from_port++;
@@ -157,11 +157,11 @@ static void all_connections_on_the_path_hear_of_it(void) {
   host_poll();
   struct frame frame = frame_next();
   CHECK_EQUAL(frame.length, 1500);
-  too_big(frame.bytes, 1224, NARROW);
+  packet_too_big(frame.bytes, 1224, NARROW);
   frames_forget();
   host_poll();
   struct segment segment;
-  for (uint32_t length = 0; length < 5000; length += segment.length) { /* sent again, without a time-out */
+  for (uint32_t length = 0; length < 5000; length += segment.length) { /* retransmitted without a time-out */
     segment = peer_peek(&first);
     CHECK(segment.length > 0 && segment.length <= NARROW - 60);
     CHECK_EQUAL(segment.sequence, first.start + 1 + length);
@@ -180,8 +180,8 @@ static void all_connections_on_the_path_hear_of_it(void) {
   close_interface();
 }
 
-/* A message that quotes what this host has not sent, or what was not too big: the path stays as it is. */
-static void forged_messages_change_nothing(void) {
+/* A message that quotes what this stack has not sent, or what was not too big: the path MTU stays as it is. */
+static void forged_messages_are_ignored(void) {
   struct peer peer = open_peer();
   pattern_fill(sent, 5000, 0);
   CHECK_EQUAL(tcp_put(peer.handle, sent, 5000), 5000);
@@ -206,7 +206,7 @@ static void forged_messages_change_nothing(void) {
         break;
       case 2:
         quoted[8 + 15]++;
-        break; /* of another host */
+        break; /* another source address */
       case 3:
         quoted[41]++;
         break; /* of another connection */
@@ -216,7 +216,7 @@ static void forged_messages_change_nothing(void) {
       case 5:
         quoted[6] = 58;
         memcpy(quoted + 40, echo, 8);
-        break; /* a session that nobody has */
+        break; /* a ping session that does not exist */
       case 6:
         quoted[6] = 17;
         memcpy(quoted + 40, datagram, 8);
@@ -224,14 +224,14 @@ static void forged_messages_change_nothing(void) {
       case 7:
         quoted[6] = 44;
         put16(quoted + 42, 8);
-        break; /* not the beginning of a packet */
+        break; /* a later fragment */
     }
     frames_forget();
-    too_big(quoted, 1224, NARROW);
+    packet_too_big(quoted, 1224, NARROW);
     host_poll();
     CHECK_EQUAL(frame_next().length, 0);
   }
-  too_big(original, 1224, NARROW);
+  packet_too_big(original, 1224, NARROW);
   host_poll();
   CHECK_EQUAL(frame_next().length, NARROW);
   frames_forget();
@@ -240,16 +240,16 @@ static void forged_messages_change_nothing(void) {
   close_interface();
 }
 
-/* A peer knows all sequence numbers, and may say that the path is a byte narrower than before, again and again: each time
-   all that waits for it is cut. It arrives whole, and never in more segments than a connection may have. */
-static void a_path_that_narrows_byte_by_byte(void) {
+/* A peer knows all sequence numbers, and may report again and again that the path is a byte narrower: each time all queued
+   segments are divided. The stream arrives complete, and never in more segments than a connection may have. */
+static void a_path_narrowed_byte_by_byte_keeps_the_queue_bounded(void) {
   struct peer peer = open_peer();
   pattern_fill(sent, LENGTH, 0);
   int32_t put = 0;
   for (int32_t step = 1; step > 0; put += step) {
     step = tcp_put(peer.handle, sent + put, (int32_t)LWIP_MIN(LENGTH - put, ABI_STAGING_CAPACITY));
     host_poll();
-    peer_send(&peer, ACK, NULL, 0); /* the buffer grows with what is asked of it */
+    peer_send(&peer, ACK, NULL, 0); /* the send buffer grows with demand */
     host_advance(3000 * MILLISECOND);
   }
   static uint8_t quoted[1500];
@@ -261,7 +261,7 @@ static void a_path_that_narrows_byte_by_byte(void) {
   frames_forget();
   uint32_t before = tw_heap_used();
   for (uint32_t mtu = 1499; mtu >= 1280; mtu--) {
-    too_big(quoted, 1224, mtu);
+    packet_too_big(quoted, 1224, mtu);
     host_poll();
     frames_forget();
   }
@@ -270,10 +270,10 @@ static void a_path_that_narrows_byte_by_byte(void) {
   close_interface();
 }
 
-/* Many connections to one destination, each with a full queue, and messages by which their path becomes narrower byte by
-   byte, all in one batch and one after the other: no poll cuts the queues of all of them, the work of all polls together
-   is bounded, and each connection follows the path in the end. */
-static void many_connections_on_a_path_that_narrows(void) {
+/* Many connections to one destination, each with a full queue, and messages that make its path narrower byte by byte, all in
+   one batch and one after the other: no poll divides the queues of all of them, the work of all polls together is bounded, and
+   each connection adapts in the end. */
+static void division_of_many_queues_is_bounded_per_poll(void) {
   enum { PEERS = 40, CUTS_OF_A_POLL = WORK_SEGMENTS + TCP_SND_QUEUELEN };
   static struct peer peers[PEERS];
   static uint8_t quoted[1500];
@@ -300,12 +300,12 @@ static void many_connections_on_a_path_that_narrows(void) {
     int64_t all = 0, most = 0;
     for (uint32_t mtu = 1499; mtu >= 1280; mtu--) {
       int64_t before = allocations_left;
-      too_big(quoted, 1224, mtu);
+      packet_too_big(quoted, 1224, mtu);
       if (batch == 0 && mtu > 1280) {
         continue;
       }
       do {
-        host_turn(0);
+        host_poll_once(0);
         all += before - allocations_left;
         most = LWIP_MAX(most, before - allocations_left);
         before = allocations_left;
@@ -326,8 +326,8 @@ static void many_connections_on_a_path_that_narrows(void) {
   }
 }
 
-/* RFC 7739: nobody can tell the next one from those he has seen, nor how many others got. */
-static void identifications_tell_nothing(void) {
+/* RFC 7739: a receiver can predict neither the next identification, nor how many packets others received. */
+static void identifications_are_unpredictable(void) {
   static const uint8_t others[2][4] = {{10, 0, 0, 7}, {10, 0, 0, 8}};
   static uint8_t data[3000];
   uint32_t ids4[2][3], ids6[3];
@@ -359,15 +359,15 @@ static void identifications_tell_nothing(void) {
 
 int main(void) {
   host_start();
-  RUN(large_writes_past_a_narrow_link);
-  RUN(large_writes_past_a_narrow_link_that_loses);
-  RUN(small_writes_past_a_narrow_link_that_loses);
-  RUN(odd_writes_past_a_narrow_link_that_loses);
-  RUN(a_narrow_link_without_memory);
-  RUN(all_connections_on_the_path_hear_of_it);
-  RUN(forged_messages_change_nothing);
-  RUN(a_path_that_narrows_byte_by_byte);
-  RUN(many_connections_on_a_path_that_narrows);
-  RUN(identifications_tell_nothing);
+  RUN(large_writes_adapt_to_a_narrow_link);
+  RUN(large_writes_adapt_to_a_lossy_narrow_link);
+  RUN(small_writes_adapt_to_a_lossy_narrow_link);
+  RUN(odd_writes_adapt_to_a_lossy_narrow_link);
+  RUN(large_writes_adapt_without_memory);
+  RUN(all_connections_on_the_path_adapt);
+  RUN(forged_messages_are_ignored);
+  RUN(a_path_narrowed_byte_by_byte_keeps_the_queue_bounded);
+  RUN(division_of_many_queues_is_bounded_per_poll);
+  RUN(identifications_are_unpredictable);
   return 0;
 }

@@ -1,6 +1,6 @@
 /* The receive fast path (src/tcp/tcp_receive.c) must do what lwIP's input does. Two peers send the same segments to the same
-   host: one plainly; the other in packets with an IPv4 option or an IPv6 extension header, which say nothing, but keep its
-   segments from the fast path. After each batch both connections have to be the same: stream, answers and control block. */
+   stack: one as they are; the other in packets with an IPv4 option or an IPv6 extension header without effect, which keep its
+   segments from the fast path. After each batch both connections must be equal: stream, answers and control block. */
 #include "support.h"
 #include "abi/handles.h"
 #include "tcp/connection.h"
@@ -14,9 +14,9 @@ static int32_t interface, listener;
 
 struct side {
   struct peer peer;
-  uint32_t read; /* bytes of the stream that the host has handed up */
+  uint32_t read; /* bytes of the stream that the stack has delivered */
   bool ended, eof;
-  uint32_t first; /* the host's initial sequence number */
+  uint32_t first; /* the initial sequence number of the stack */
 };
 
 static struct side plain, disguised;
@@ -27,8 +27,8 @@ static uint32_t below(uint32_t bound) { return random_next() % bound; }
 
 static bool one_in(uint32_t count) { return below(count) == 0; }
 
-/* The same segment, but not for the short way. */
-static void disguise(struct packet *packet) {
+/* Keeps the same segment from the receive fast path. */
+static void bypass_fast_path(struct packet *packet) {
   uint8_t *bytes = packet->bytes;
   if (bytes[0] >> 4 == 4) {
     memmove(bytes + 24, bytes + 20, packet->length - 20);
@@ -48,7 +48,7 @@ static void disguise(struct packet *packet) {
   }
 }
 
-/* What both peers do to a packet after it was made. */
+/* Changes that both peers make to a packet after it was built. */
 struct damage {
   uint32_t flip, bit, padding, cut;
   bool header;
@@ -62,11 +62,11 @@ static void give(struct side *side, const struct segment *model, uint32_t acknow
   packet_tcp(&packet, &segment);
   uint32_t tcp = packet.length - 20 - ((segment.options_length + 3) & ~3u) - segment.length;
   uint32_t end = packet.length;
-  if (damage->flip != 0) { /* after the sums were made: both have to notice */
+  if (damage->flip != 0) { /* after the checksums were computed: both must detect it */
     packet.bytes[tcp + damage->flip % (end - tcp)] ^= (uint8_t)(1 << damage->bit);
   }
   if (side == &disguised) {
-    disguise(&packet);
+    bypass_fast_path(&packet);
   }
   if (damage->header && segment.family == ABI_FAMILY_IPV4) {
     packet.bytes[10] ^= 1;
@@ -77,7 +77,7 @@ static void give(struct side *side, const struct segment *model, uint32_t acknow
   interface_receive(interface, packet.bytes, packet.length);
 }
 
-/* The options of a segment: mostly those of RFC 7323, appendix A; sometimes others, in other places, or nonsense. */
+/* The options of a segment: mostly those of RFC 7323, appendix A; sometimes others, in another order, or random bytes. */
 static uint32_t choose_options(uint8_t *options) {
   static const uint8_t sack[] = {1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 9}, nonsense[] = {8, 10, 1, 1}, lone[] = {1, 1, 1, 1};
   if (!timestamps) {
@@ -94,7 +94,7 @@ static uint32_t choose_options(uint8_t *options) {
   clock_of_peer += below(3);
   put32(proper + 4, one_in(10) ? clock_of_peer - below(1000) : clock_of_peer);
   put32(proper + 8, below(100));
-  if (one_in(15)) { /* as good, elsewhere */
+  if (one_in(15)) { /* as valid, at another offset */
     memcpy(options, proper + 2, 10);
     options[10] = options[11] = 1;
     return 12;
@@ -164,7 +164,7 @@ static void step(void) {
   }
 }
 
-/* Whatever the segment before has left out: a peer that goes on. */
+/* A peer that continues after whatever the segment before has left out. */
 static void resume(void) {
   const struct tcp_pcb *pcb = pcb_of(&plain);
   if (pcb != NULL) {
@@ -192,7 +192,7 @@ static void take_events(void) {
   CHECK_EQUAL(plain.ended, disguised.ended);
 }
 
-/* What the host answers, connection by connection and segment by segment. */
+/* What the stack answers, connection by connection and segment by segment. */
 static void compare_answers(void) {
   static uint32_t answers[2][MOST_SEGMENTS][8];
   uint32_t counts[2] = {0};
@@ -268,7 +268,7 @@ static void open_side(struct side *side, int32_t family, uint16_t port) {
 }
 
 static void application(void) {
-  static const uint8_t answer[5000] = "the host talks, too";
+  static const uint8_t answer[5000] = "data of the stack";
   if (plain.ended || plain.peer.handle == 0) {
     return;
   }
@@ -302,14 +302,14 @@ static void run(int32_t family, bool with_timestamps) {
     open_side(&plain, family, 40000);
     open_side(&disguised, family, 40001);
     CHECK_EQUAL(plain.peer.sequence, disguised.peer.sequence);
-    for (int turn = 0; turn < STEPS && !plain.ended; turn++) {
+    for (int round = 0; round < STEPS && !plain.ended; round++) {
       for (uint32_t count = below(5); count > 0; count--) {
         step();
       }
       if (one_in(10)) {
         host_advance((int64_t)below(400) * MILLISECOND);
       } else {
-        host_turn(below(3000));
+        host_poll_once(below(3000));
       }
       take_events();
       compare_answers();
@@ -326,23 +326,23 @@ static void run(int32_t family, bool with_timestamps) {
     frames_forget();
     CHECK_EQUAL(abi_interface_remove(interface), 0);
   }
-  CHECK(received > RUNS * 10000); /* else the peers were too wild to be understood */
+  CHECK(received > RUNS * 10000); /* else too few segments were valid for the test to show anything */
 }
 
-static void ipv4(void) { run(ABI_FAMILY_IPV4, false); }
+static void fast_path_equals_lwip_over_ipv4(void) { run(ABI_FAMILY_IPV4, false); }
 
-static void ipv4_with_timestamps(void) { run(ABI_FAMILY_IPV4, true); }
+static void fast_path_equals_lwip_over_ipv4_with_timestamps(void) { run(ABI_FAMILY_IPV4, true); }
 
-static void ipv6(void) { run(ABI_FAMILY_IPV6, false); }
+static void fast_path_equals_lwip_over_ipv6(void) { run(ABI_FAMILY_IPV6, false); }
 
-static void ipv6_with_timestamps(void) { run(ABI_FAMILY_IPV6, true); }
+static void fast_path_equals_lwip_over_ipv6_with_timestamps(void) { run(ABI_FAMILY_IPV6, true); }
 
 int main(void) {
   host_start();
   host_reserve_handles(64);
-  RUN(ipv4);
-  RUN(ipv4_with_timestamps);
-  RUN(ipv6);
-  RUN(ipv6_with_timestamps);
+  RUN(fast_path_equals_lwip_over_ipv4);
+  RUN(fast_path_equals_lwip_over_ipv4_with_timestamps);
+  RUN(fast_path_equals_lwip_over_ipv6);
+  RUN(fast_path_equals_lwip_over_ipv6_with_timestamps);
   return 0;
 }

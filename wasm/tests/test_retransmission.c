@@ -1,5 +1,5 @@
-/* What is lost is sent again, each time later, until the host gives up; a closed window is asked after for as long as the
-   peer answers. In virtual time: the clock moves from deadline to deadline. */
+/* Lost segments are retransmitted with increasing intervals until the connection times out; a zero window is probed for as long
+   as the peer answers. In virtual time: the clock moves from deadline to deadline. */
 #include "support.h"
 
 #include <string.h>
@@ -23,11 +23,11 @@ static void close_interface(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-/* Moves to the next deadlines until the host sends something to this peer; how long that took, or -1. */
+/* Moves to the next deadlines until the stack sends to this peer; returns how long that took, or -1. */
 static int64_t wait_for(struct peer *peer, struct segment *segment) {
   int64_t waited = 0;
   host_poll();
-  for (int turn = 0; turn < 100000; turn++) {
+  for (int polls = 0; polls < 100000; polls++) {
     *segment = peer_peek(peer);
     if (segment->flags != 0 || host_deadline() == -1) {
       return segment->flags != 0 ? waited : -1;
@@ -38,7 +38,7 @@ static int64_t wait_for(struct peer *peer, struct segment *segment) {
   return -1;
 }
 
-static void lost_data_is_sent_again_and_later_each_time(void) {
+static void lost_data_is_retransmitted_with_backoff(void) {
   struct peer peer = open_peer(65535);
   CHECK_EQUAL(tcp_put(peer.handle, "payload", 7), 7);
   host_poll();
@@ -80,14 +80,14 @@ static void unanswered_syns_time_out(void) {
     CHECK(waited > expected - 60 * MILLISECOND && waited <= expected + 10 * MILLISECOND); /* RFC 6298, section 5.5 */
   }
   CHECK_EQUAL(expected, 64 * (int64_t)SECOND);
-  CHECK(end > 63 * (int64_t)SECOND && end < 65 * (int64_t)SECOND); /* as long as wait_for waits */
+  CHECK(end > 63 * (int64_t)SECOND && end < 65 * (int64_t)SECOND); /* the limit of wait_for */
   CHECK_EQUAL(event_expect(ABI_EVENT_CLOSED, peer.handle).value, -ABI_ERROR_TIMED_OUT);
   CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
   close_interface();
 }
 
-/* RFC 6298, section 5.7: what a SYN that was lost has waited for says nothing of the round trip. */
-static void data_after_lost_syns_waits_three_seconds(void) {
+/* RFC 6298, section 5.7: the retransmission of a SYN is no sample of the round-trip time. */
+static void first_timeout_after_lost_syns_is_three_seconds(void) {
   struct peer peer = open_peer(65535);
   CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
   frames_forget();
@@ -118,8 +118,8 @@ static void data_after_lost_syns_waits_three_seconds(void) {
   close_interface();
 }
 
-/* The host sends a stream to a peer that loses some segments, each of them in turn. */
-static void each_segment_lost_in_turn(void) {
+/* The stack sends a stream to a peer that loses some segments, each of them in turn. */
+static void each_lost_segment_is_retransmitted(void) {
   enum { LENGTH = 20000 };
   static uint8_t sent[LENGTH], got[LENGTH];
   pattern_fill(sent, LENGTH, 0);
@@ -156,8 +156,8 @@ static void each_segment_lost_in_turn(void) {
   }
 }
 
-/* RFC 5681, section 3.2: three duplicates are enough, no timer is needed. */
-static void three_duplicates_send_at_once(void) {
+/* RFC 5681, section 3.2: three duplicate acknowledgements suffice, without a timer. */
+static void three_duplicates_cause_a_fast_retransmission(void) {
   static uint8_t sent[10000];
   struct peer peer = open_peer(65535);
   pattern_fill(sent, sizeof sent, 0);
@@ -178,8 +178,8 @@ static void three_duplicates_send_at_once(void) {
   close_interface();
 }
 
-/* A fast retransmission, which waits for its turn where the duplicates came with data, is not where new data belongs, nor
-   a FIN: others are behind it. */
+/* A fast retransmission that waits for the flush, because the duplicates came with data, takes neither new data nor a FIN into
+   its segment: others follow it in the queue. */
 static void nothing_joins_a_retransmission(bool end) {
   uint8_t sent[400];
   struct peer peer = open_peer(65535);
@@ -195,7 +195,7 @@ static void nothing_joins_a_retransmission(bool end) {
     peer_send(&peer, ACK, NULL, 0);
   }
   peer_send(&peer, ACK | PSH, "data", 4);
-  host_turn(0);
+  host_poll_once(0);
   if (end) {
     CHECK_EQUAL(abi_tcp_shutdown(peer.handle), 0);
   } else {
@@ -220,11 +220,11 @@ static void nothing_joins_a_retransmission(bool end) {
   close_interface();
 }
 
-static void data_joins_no_retransmission(void) { nothing_joins_a_retransmission(false); }
+static void new_data_joins_no_retransmission(void) { nothing_joins_a_retransmission(false); }
 
 static void a_fin_joins_no_retransmission(void) { nothing_joins_a_retransmission(true); }
 
-/* RFC 9293, section 3.8.6.1: a zero window is probed, and never given up while the peer answers. */
+/* RFC 9293, section 3.8.6.1: a zero window is probed, without an end while the peer answers. */
 static void zero_window_is_probed(void) {
   static uint8_t sent[5000], got[5000];
   struct peer peer = open_peer(1000);
@@ -272,9 +272,9 @@ static void zero_window_is_probed(void) {
   close_interface();
 }
 
-/* A window opens by 65,536 bytes in the turn before its next probe is due, while the answer to the data that came with it
-   still waits: none of the sixteen bits that hold a segment's length may be lost. */
-static void window_opens_just_before_a_probe(void) {
+/* A window opens by 65,536 bytes in the same poll in which its next probe is due, while the answer to the data that came with
+   it is still delayed: the 16-bit fields that hold a segment's length must not overflow. */
+static void window_opens_before_a_probe_without_overflow(void) {
   static const uint8_t scale[] = {1, 3, 3, 7};
   static uint8_t sent[3000];
   pattern_fill(sent, sizeof sent, 0);
@@ -291,12 +291,12 @@ static void window_opens_just_before_a_probe(void) {
     frames_forget();
     peer.window = 512;
     peer_send(&peer, ACK, "da", 2);
-    peer_send(&peer, ACK, "ta", 2); /* two: the fast timer looks only after delayed acknowledgements */
-    host_turn(0);
+    peer_send(&peer, ACK, "ta", 2); /* two: the fast timer runs only after delayed acknowledgements */
+    host_poll_once(0);
     uint8_t data[4];
     CHECK_EQUAL(event_expect_data(peer.handle, data, sizeof data), 4);
     CHECK(memcmp(data, "data", 4) == 0);
-    host_turn(100 * MILLISECOND);
+    host_poll_once(100 * MILLISECOND);
     host_poll();
     struct segment segment = peer_peek(&peer);
     CHECK_EQUAL(segment.sequence, peer.start + 1);
@@ -308,8 +308,8 @@ static void window_opens_just_before_a_probe(void) {
   }
 }
 
-/* The peer takes the byte, or the FIN, that a probe carried, and leaves its window closed: nothing is left to probe with. */
-static void probe_is_acknowledged(void) {
+/* The peer accepts the byte, or the FIN, of a probe, and leaves its window closed: nothing is left to probe with. */
+static void acknowledged_probe_stops_probing(void) {
   for (int kind = 0; kind < 3; kind++) {
     struct peer peer = open_peer(0);
     if (kind != 1) {
@@ -332,7 +332,7 @@ static void probe_is_acknowledged(void) {
     host_poll();
     uint8_t data[6];
     CHECK_EQUAL(event_expect_data(peer.handle, data, sizeof data), 6);
-    if (kind == 2) { /* the byte went alone, its FIN waited */
+    if (kind == 2) { /* the byte was sent alone, its FIN stays queued */
       do {
         CHECK(wait_for(&peer, &segment) >= 0);
       } while ((segment.flags & FIN) == 0);
@@ -353,8 +353,8 @@ static void unanswered_probes_time_out(void) {
   close_interface();
 }
 
-/* Windows smaller than a segment, of every awkward size: what is queued has to be split. */
-static void windows_smaller_than_a_segment(void) {
+/* Windows smaller than a segment, of many sizes: queued segments are split. */
+static void small_windows_split_queued_segments(void) {
   static uint8_t sent[3000], got[3000];
   static const uint16_t windows[] = {1, 2, 3, 7, 100, 535, 536, 1459, 1461};
   pattern_fill(sent, sizeof sent, 0);
@@ -387,8 +387,8 @@ static void windows_smaller_than_a_segment(void) {
   }
 }
 
-/* The data fills the window and the FIN has to wait: it leaves as soon as there is room, not with a timer. */
-static void a_fin_waits_for_the_window(void) {
+/* The data fills the window, and the FIN is queued: it leaves with the next window update, not with a timer. */
+static void a_queued_fin_leaves_with_the_window_update(void) {
   struct peer peer = open_peer(6);
   CHECK_EQUAL(tcp_put(peer.handle, "filled", 6), 6);
   host_poll();
@@ -406,8 +406,8 @@ static void a_fin_waits_for_the_window(void) {
   host_expect_clean();
 }
 
-/* A writer that does not wait is told how much was taken, and when there is room again. */
-static void full_send_buffer_tells_when_there_is_room(void) {
+/* A write returns how much was taken, and WRITABLE follows when the buffer has room again. */
+static void full_send_buffer_reports_writable(void) {
   static uint8_t sent[ABI_STAGING_CAPACITY];
   struct peer peer = open_peer(65535);
   pattern_fill(sent, sizeof sent, 0);
@@ -418,10 +418,10 @@ static void full_send_buffer_tells_when_there_is_room(void) {
   }
   CHECK(step >= 0);
   taken += (uint32_t)step;
-  CHECK(taken >= 65536 && taken <= ABI_TCP_SEND_BUFFER); /* it grows with need */
+  CHECK(taken >= 65536 && taken <= ABI_TCP_SEND_BUFFER); /* it grows with demand */
   CHECK_EQUAL(tcp_put(peer.handle, sent, 1), 0);
   uint32_t length = 0;
-  bool told = false;
+  bool reported = false;
   while (length < taken) {
     struct segment segment;
     CHECK(wait_for(&peer, &segment) >= 0);
@@ -439,17 +439,17 @@ static void full_send_buffer_tells_when_there_is_room(void) {
     if (event.kind != 0) {
       CHECK_EQUAL(event.kind, ABI_EVENT_WRITABLE);
       CHECK_EQUAL(event.handle, peer.handle);
-      CHECK(!told && event.value > 0 && (uint32_t)event.value <= length);
-      told = true;
+      CHECK(!reported && event.value > 0 && (uint32_t)event.value <= length);
+      reported = true;
     }
   }
-  CHECK(told);
+  CHECK(reported);
   CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
   close_interface();
 }
 
-/* A host that does not take its frames: the buffer fills, nothing is lost that TCP has taken. */
-static void full_transmit_buffer_loses_nothing(void) {
+/* An embedder that does not fetch frames: the transmit buffer fills, and no data that TCP has taken is lost. */
+static void full_transmit_buffer_loses_no_tcp_data(void) {
   enum { LENGTH = 1500000 };
   static uint8_t sent[LENGTH], got[LENGTH];
   static const uint8_t scale[] = {1, 3, 3, 10};
@@ -461,13 +461,13 @@ static void full_transmit_buffer_loses_nothing(void) {
   peer_option(&peer, scale, sizeof scale);
   peer_open(&peer, listener);
   uint32_t length = 0, put = 0;
-  for (int turn = 0; length < LENGTH; turn++) {
-    CHECK(turn < 20000);
+  for (int polls = 0; length < LENGTH; polls++) {
+    CHECK(polls < 20000);
     for (int32_t step = 1; put < LENGTH && step > 0; put += (uint32_t)step) {
       step = tcp_put_at(host_clock_or_none(), peer.handle, sent + put, (int32_t)LWIP_MIN(LENGTH - put, 60000u));
       CHECK(step >= 0);
     }
-    host_fetch_frames(turn % 3 == 2);
+    host_fetch_frames(polls % 3 == 2);
     host_advance(100 * MILLISECOND);
     struct segment segment;
     while ((segment = peer_peek(&peer)).flags != 0) {
@@ -492,20 +492,20 @@ static void full_transmit_buffer_loses_nothing(void) {
 
 int main(void) {
   host_start();
-  RUN(lost_data_is_sent_again_and_later_each_time);
+  RUN(lost_data_is_retransmitted_with_backoff);
   RUN(unanswered_syns_time_out);
-  RUN(data_after_lost_syns_waits_three_seconds);
-  RUN(each_segment_lost_in_turn);
-  RUN(three_duplicates_send_at_once);
-  RUN(data_joins_no_retransmission);
+  RUN(first_timeout_after_lost_syns_is_three_seconds);
+  RUN(each_lost_segment_is_retransmitted);
+  RUN(three_duplicates_cause_a_fast_retransmission);
+  RUN(new_data_joins_no_retransmission);
   RUN(a_fin_joins_no_retransmission);
   RUN(zero_window_is_probed);
   RUN(unanswered_probes_time_out);
-  RUN(full_send_buffer_tells_when_there_is_room);
-  RUN(full_transmit_buffer_loses_nothing);
-  RUN(window_opens_just_before_a_probe);
-  RUN(probe_is_acknowledged);
-  RUN(windows_smaller_than_a_segment);
-  RUN(a_fin_waits_for_the_window);
+  RUN(full_send_buffer_reports_writable);
+  RUN(full_transmit_buffer_loses_no_tcp_data);
+  RUN(window_opens_before_a_probe_without_overflow);
+  RUN(acknowledged_probe_stops_probing);
+  RUN(small_windows_split_queued_segments);
+  RUN(a_queued_fin_leaves_with_the_window_update);
   return 0;
 }

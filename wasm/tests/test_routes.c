@@ -1,4 +1,4 @@
-/* The routing table as a host may misuse it: what is refused, how much it holds, and what goes with an interface. */
+/* Invalid calls of the routing table are refused, its size is bounded, and removing an interface removes its routes. */
 #include "support.h"
 #include "ip/routes.h"
 #include "link/interface.h"
@@ -20,7 +20,7 @@ static int32_t add(int32_t family, const uint8_t *network, int32_t prefix, const
   return abi_route_add(family, prefix, interface, gateway != NULL, metric);
 }
 
-static int32_t take_out(int32_t family, const uint8_t *network, int32_t prefix, int32_t metric) {
+static int32_t remove_route(int32_t family, const uint8_t *network, int32_t prefix, int32_t metric) {
   memset(tw_scratch.bytes, 0, 32);
   memcpy(tw_scratch.bytes, network, family == ABI_FAMILY_IPV6 ? 16 : 4);
   return abi_route_remove(family, prefix, metric);
@@ -33,7 +33,7 @@ static int32_t open_interface(void) {
   return interface;
 }
 
-static void what_is_refused(void) {
+static void invalid_routes_are_refused(void) {
   int32_t interface = open_interface();
   for (int32_t prefix = -1; prefix <= 129; prefix++) {
     int32_t four = add(ABI_FAMILY_IPV4, NETWORK4, prefix, GATEWAY4, 0, 0),
@@ -51,17 +51,17 @@ static void what_is_refused(void) {
   CHECK_EQUAL(add(ABI_FAMILY_IPV4, NETWORK4, 24, GATEWAY4, interface + 1, 1), ABI_ERROR_BAD_HANDLE);
   CHECK_EQUAL(add(ABI_FAMILY_IPV6, NETWORK6, 24, LINK_LOCAL6, 0, 1), ABI_ERROR_INVALID);
   CHECK_EQUAL(add(ABI_FAMILY_IPV6, NETWORK6, 24, LINK_LOCAL6, interface, 1), interface);
-  CHECK_EQUAL(take_out(ABI_FAMILY_IPV4, NETWORK4, 24, 7), ABI_ERROR_NOT_FOUND);
-  CHECK_EQUAL(take_out(ABI_FAMILY_IPV4, NETWORK4, 33, 0), ABI_ERROR_INVALID);
-  CHECK_EQUAL(take_out(7, NETWORK4, 24, 0), ABI_ERROR_INVALID);
-  CHECK_EQUAL(take_out(ABI_FAMILY_IPV4, NETWORK4, 24, 0), 0);
-  CHECK_EQUAL(take_out(ABI_FAMILY_IPV4, NETWORK4, 24, 0), ABI_ERROR_NOT_FOUND);
+  CHECK_EQUAL(remove_route(ABI_FAMILY_IPV4, NETWORK4, 24, 7), ABI_ERROR_NOT_FOUND);
+  CHECK_EQUAL(remove_route(ABI_FAMILY_IPV4, NETWORK4, 33, 0), ABI_ERROR_INVALID);
+  CHECK_EQUAL(remove_route(7, NETWORK4, 24, 0), ABI_ERROR_INVALID);
+  CHECK_EQUAL(remove_route(ABI_FAMILY_IPV4, NETWORK4, 24, 0), 0);
+  CHECK_EQUAL(remove_route(ABI_FAMILY_IPV4, NETWORK4, 24, 0), ABI_ERROR_NOT_FOUND);
   CHECK_EQUAL(abi_interface_remove(interface), 0);
   CHECK_EQUAL(tw_route_count, 0);
 }
 
-/* An IPv4 address is kept as one of IPv6: neither default is the other's. */
-static void families_are_apart(void) {
+/* An IPv4 network is stored as an IPv4-mapped IPv6 network: neither default route applies to the other family. */
+static void default_routes_apply_to_one_family(void) {
   int32_t interface = open_interface();
   ip4_addr_t four, next4;
   ip6_addr_t six = {0}, next6;
@@ -71,16 +71,16 @@ static void families_are_apart(void) {
   CHECK_EQUAL(add(ABI_FAMILY_IPV6, any, 0, GATEWAY6, 0, 0), interface);
   CHECK(tw_route_find4(&four, &next4) == NULL);
   CHECK(tw_route_find6(&six, &next6) != NULL && memcmp(next6.addr, GATEWAY6, 16) == 0);
-  CHECK_EQUAL(take_out(ABI_FAMILY_IPV6, any, 0, 0), 0);
+  CHECK_EQUAL(remove_route(ABI_FAMILY_IPV6, any, 0, 0), 0);
   CHECK_EQUAL(add(ABI_FAMILY_IPV4, any, 0, GATEWAY4, 0, 0), interface);
   CHECK(tw_route_find6(&six, &next6) == NULL);
   CHECK(tw_route_find4(&four, &next4) != NULL && memcmp(&next4, GATEWAY4, 4) == 0);
   memcpy(&four, PEER4, 4);
-  CHECK(tw_route_find4(&four, &next4) != NULL && memcmp(&next4, PEER4, 4) == 0); /* of the own network */
+  CHECK(tw_route_find4(&four, &next4) != NULL && memcmp(&next4, PEER4, 4) == 0); /* of the interface's own network */
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-static void the_table_is_bounded(void) {
+static void number_of_routes_is_bounded(void) {
   host_reserve_handles(2);
   int32_t interface = open_interface(), other = interface_open(ABI_KIND_TUN, 1500);
   for (int32_t i = 0; i < ABI_MAX_ROUTES; i++) {
@@ -99,8 +99,8 @@ static void the_table_is_bounded(void) {
 
 int main(void) {
   host_start();
-  RUN(what_is_refused);
-  RUN(families_are_apart);
-  RUN(the_table_is_bounded);
+  RUN(invalid_routes_are_refused);
+  RUN(default_routes_apply_to_one_family);
+  RUN(number_of_routes_is_bounded);
   return 0;
 }

@@ -1,5 +1,5 @@
-/* Segments out of order, overlapping, repeated, beyond the window, with FINs in odd places: what the application gets is
-   the stream, and nothing but the stream. */
+/* Segments out of order, overlapping, repeated, beyond the window, with FINs at unusual positions: the application receives
+   exactly the stream. */
 #include "support.h"
 #include "port/heap.h"
 
@@ -28,7 +28,7 @@ static struct peer open_peer(int32_t mtu, bool scaled) {
   return peer;
 }
 
-/* Sends the part of the stream from `from` to `to`, wherever the peer stands. */
+/* Sends the part of the stream from `from` to `to`, independently of the peer's sequence number. */
 static void send_part(const struct peer *peer, uint32_t flags, uint32_t from, uint32_t to) {
   peer_send_at(peer, ACK | flags, (int32_t)from, stream + from, to - from);
 }
@@ -55,7 +55,7 @@ static void close_peer(const struct peer *peer) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-static void early_segments_wait_for_the_hole(void) {
+static void out_of_order_segments_wait_for_the_missing_one(void) {
   struct peer peer = open_peer(1500, true);
   send_part(&peer, 0, 2000, 3000);
   send_part(&peer, 0, 1000, 2000);
@@ -79,7 +79,7 @@ static void early_segments_wait_for_the_hole(void) {
   close_peer(&peer);
 }
 
-static void overlaps_of_every_kind(void) {
+static void overlapping_segments_deliver_each_byte_once(void) {
   struct peer peer = open_peer(1500, true);
   uint32_t base = 0;
   for (uint32_t start = 0; start <= 500; start += 50) { /* of the second segment, against 100..400 of the first */
@@ -96,11 +96,11 @@ static void overlaps_of_every_kind(void) {
   close_peer(&peer);
 }
 
-static void random_pieces_in_random_order(void) {
+static void random_segments_in_random_order(void) {
   struct peer peer = open_peer(65535, true);
   uint32_t base = 0;
   for (int round = 0; round < 60; round++) {
-    for (int piece = 0; piece < 60; piece++) {
+    for (int number = 0; number < 60; number++) {
       uint32_t from = random_next() % 20000, to = from + 1 + random_next() % 3000;
       send_part(&peer, 0, base + 1 + from, base + LWIP_MIN(to + 1, 20000u));
     }
@@ -114,7 +114,7 @@ static void random_pieces_in_random_order(void) {
   close_peer(&peer);
 }
 
-/* Up to where in the stream the host last offered to take it; all its frames are taken. */
+/* Up to which byte of the stream the stack last offered its window; all its frames are taken. */
 static uint32_t offered_edge(struct peer *peer) {
   struct segment segment, last = {0};
   while ((segment = peer_peek(peer)).flags != 0) {
@@ -124,8 +124,8 @@ static uint32_t offered_edge(struct peer *peer) {
   return last.acknowledgement - peer->sequence + ((uint32_t)last.window << 5);
 }
 
-/* Sends window after window to an application that reads, with a network's time in between: the window grows to its full
-   size, and not by one byte of what was promised does it shrink. Returns how much that took. */
+/* Sends window after window to an application that reads, with a network's delay in between: the window grows to its full size,
+   and its right edge never moves back. Returns how long that took. */
 static uint32_t grow_window(struct peer *peer) {
   uint32_t at = 0, window = ABI_TCP_FIRST_WINDOW, edge = 0;
   while (window < ABI_TCP_WINDOW / 8 * 7) {
@@ -146,8 +146,9 @@ static uint32_t grow_window(struct peer *peer) {
   return at;
 }
 
-/* One frame releases a whole window that waited behind a hole: all of it at once, and more than 16 bits count. */
-static void a_hole_before_a_full_window(void) {
+/* One frame fills the hole before a whole window of queued segments: all of it is delivered at once, and its length exceeds 16
+   bits. */
+static void filling_a_hole_delivers_a_full_window(void) {
   struct peer peer = open_peer(65535, true);
   uint32_t base = grow_window(&peer), end = base + ABI_TCP_WINDOW;
   for (uint32_t at = base + 65000; at + 65000 <= end; at += 65000) {
@@ -157,7 +158,7 @@ static void a_hole_before_a_full_window(void) {
   }
   send_part(&peer, 0, base, base + 65000);
   expect_stream(&peer, base + ABI_TCP_WINDOW / 65000 * 65000, false);
-  /* Nothing has been read: what goes beyond the window is cut off, and what lies outside is not taken. */
+  /* Nothing has been read: data beyond the window is cut off, and segments outside of it are dropped. */
   send_part(&peer, 0, got_length, got_length + 65000);
   expect_stream(&peer, end, false);
   send_part(&peer, 0, end, end + 1);
@@ -166,15 +167,15 @@ static void a_hole_before_a_full_window(void) {
   event_expect_none();
   frames_forget();
   CHECK_EQUAL(abi_tcp_received(0, peer.handle, ABI_TCP_WINDOW), 0);
-  host_poll(); /* the window is open again, and says so unasked */
+  host_poll(); /* the window update is sent without a segment of the peer's */
   CHECK(offered_edge(&peer) >= end + ABI_TCP_WINDOW / 8 * 7);
   send_part(&peer, 0, end, end + 1000);
   expect_stream(&peer, end + 1000, true);
   close_peer(&peer);
 }
 
-/* An application that does not read, and one on a fast cable: the window keeps its first size. */
-static void a_window_grows_only_with_need(void) {
+/* With an application that does not read, and with one on a fast cable, the window keeps its first size. */
+static void the_window_grows_only_with_demand(void) {
   for (int slow_reader = 0; slow_reader < 2; slow_reader++) {
     struct peer peer = open_peer(1500, true);
     for (uint32_t at = 0; at < 1000000; at += 50000) {
@@ -196,8 +197,8 @@ static void a_window_grows_only_with_need(void) {
   }
 }
 
-/* A FIN needs no room: it is taken with the data that fills the window. */
-static void a_fin_at_the_edge_of_the_window(void) {
+/* A FIN needs no room in the window: it is accepted with the data that fills it. */
+static void a_fin_at_the_window_edge_is_accepted(void) {
   struct peer peer = open_peer(65535, false); /* no scaling: the window is 65,535 bytes */
   send_part(&peer, 0, 0, 65000);
   expect_stream(&peer, 65000, false);
@@ -207,8 +208,8 @@ static void a_fin_at_the_edge_of_the_window(void) {
   close_peer(&peer);
 }
 
-/* Out-of-order segments that go beyond the window, before, in and after a hole. */
-static void beyond_the_window(void) {
+/* Out-of-order segments that exceed the window: before, in and after a hole. */
+static void data_beyond_the_window_is_dropped(void) {
   struct peer peer = open_peer(65535, false); /* no scaling: the window is 65,535 bytes */
   enum { WINDOW = 65535 };
   send_part(&peer, FIN, 65000, 66000);
@@ -226,7 +227,7 @@ static void beyond_the_window(void) {
   CHECK(got_length <= WINDOW);
   CHECK(got_length >= 63500);
   pattern_check(got, got_length, 0);
-  event_expect_none(); /* a FIN beyond the window was not taken */
+  event_expect_none(); /* the FIN beyond the window was not accepted */
   CHECK_EQUAL(abi_tcp_received(0, peer.handle, (int32_t)got_length), 0);
   uint32_t rest = got_length;
   send_part(&peer, 0, rest, rest + 10000);
@@ -234,10 +235,10 @@ static void beyond_the_window(void) {
   close_peer(&peer);
 }
 
-static void fins_in_odd_places(void) {
+static void a_fin_ends_the_stream_at_its_sequence_number(void) {
   struct peer peer = open_peer(1500, true);
-  send_part(&peer, FIN, 3000, 3000); /* early and alone */
-  send_part(&peer, FIN, 2000, 3000); /* early, with the last data */
+  send_part(&peer, FIN, 3000, 3000); /* out of order and alone */
+  send_part(&peer, FIN, 2000, 3000); /* out of order, with the last data */
   send_part(&peer, 0, 2500, 3000);
   send_part(&peer, 0, 1000, 2000);
   host_poll();
@@ -251,7 +252,7 @@ static void fins_in_odd_places(void) {
     last = segment;
   }
   CHECK_EQUAL(last.acknowledgement, peer.sequence + 3001);
-  /* Again, and with data behind it: neither a second end nor data after the end. */
+  /* Again, and with data after it: neither a second end nor data after the end. */
   send_part(&peer, FIN, 2000, 3000);
   peer_send_at(&peer, ACK, 3001, "ghost", 5);
   host_poll();
@@ -260,7 +261,7 @@ static void fins_in_odd_places(void) {
   close_peer(&peer);
 }
 
-static void repeated_and_old_segments(void) {
+static void repeated_and_old_segments_are_acknowledged(void) {
   struct peer peer = open_peer(1500, true);
   send_part(&peer, 0, 0, 1000);
   expect_stream(&peer, 1000, true);
@@ -268,7 +269,7 @@ static void repeated_and_old_segments(void) {
   send_part(&peer, 0, 0, 1000);
   host_poll();
   event_expect_none();
-  struct segment segment = peer_peek(&peer); /* RFC 9293, section 3.10.7.4: answered with what is expected */
+  struct segment segment = peer_peek(&peer); /* RFC 9293, section 3.10.7.4: answered with an acknowledgement */
   CHECK_EQUAL(segment.flags, ACK);
   CHECK_EQUAL(segment.acknowledgement, peer.sequence + 1000);
   send_part(&peer, 0, 500, 1500);
@@ -284,8 +285,8 @@ static void repeated_and_old_segments(void) {
   close_peer(&peer);
 }
 
-/* One byte a segment, every second one: a queue of early segments must stay within its bound and the stream whole. */
-static void many_tiny_early_segments(void) {
+/* One byte a segment, every second one: the out-of-order queue must stay within its bound and the stream complete. */
+static void tiny_out_of_order_segments_are_bounded(void) {
   struct peer peer = open_peer(1500, true);
   uint32_t before = tw_heap_used();
   for (uint32_t at = 1; at < 8000; at += 2) {
@@ -305,7 +306,7 @@ static void many_tiny_early_segments(void) {
   close_peer(&peer);
 }
 
-static void acknowledgements_of_nothing(void) {
+static void acknowledgements_of_unsent_data_are_ignored(void) {
   struct peer peer = open_peer(1500, true);
   CHECK_EQUAL(tcp_put(peer.handle, stream, 1000), 1000);
   host_poll();
@@ -328,9 +329,9 @@ static void acknowledgements_of_nothing(void) {
   close_peer(&peer);
 }
 
-/* A peer that has dropped what it had room for and taken its window back takes nothing beyond that window: neither
-   acknowledgements, which it waits for before it goes on, nor resets. */
-static void a_window_taken_back(void) {
+/* A peer that drops segments which it had room for and shrinks its window accepts nothing beyond that window: neither
+   acknowledgements, which it needs to continue, nor resets. */
+static void segments_stay_within_a_shrunken_window(void) {
   static const uint8_t lost[1000];
   for (int way = 0; way < 4; way++) {
     struct peer peer = open_peer(1500, way & 1);
@@ -362,17 +363,17 @@ static void a_window_taken_back(void) {
 
 int main(void) {
   host_start();
-  RUN(early_segments_wait_for_the_hole);
-  RUN(overlaps_of_every_kind);
-  RUN(random_pieces_in_random_order);
-  RUN(a_hole_before_a_full_window);
-  RUN(a_window_grows_only_with_need);
-  RUN(a_fin_at_the_edge_of_the_window);
-  RUN(beyond_the_window);
-  RUN(fins_in_odd_places);
-  RUN(repeated_and_old_segments);
-  RUN(many_tiny_early_segments);
-  RUN(acknowledgements_of_nothing);
-  RUN(a_window_taken_back);
+  RUN(out_of_order_segments_wait_for_the_missing_one);
+  RUN(overlapping_segments_deliver_each_byte_once);
+  RUN(random_segments_in_random_order);
+  RUN(filling_a_hole_delivers_a_full_window);
+  RUN(the_window_grows_only_with_demand);
+  RUN(a_fin_at_the_window_edge_is_accepted);
+  RUN(data_beyond_the_window_is_dropped);
+  RUN(a_fin_ends_the_stream_at_its_sequence_number);
+  RUN(repeated_and_old_segments_are_acknowledged);
+  RUN(tiny_out_of_order_segments_are_bounded);
+  RUN(acknowledgements_of_unsent_data_are_ignored);
+  RUN(segments_stay_within_a_shrunken_window);
   return 0;
 }

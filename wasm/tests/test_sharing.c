@@ -1,5 +1,5 @@
-/* Ports that several sockets share, datagrams for several sockets, what a host sends to its own members of a group, and
-   options of connections that show on the wire. */
+/* Ports that several sockets share, datagrams for several sockets, multicast to members on the same stack, and connection
+   options that are visible on the wire. */
 #include "support.h"
 #include "abi/staging.h"
 
@@ -44,7 +44,7 @@ static void deliver(int32_t family, const uint8_t *to, uint16_t from_port, uint1
   host_poll();
 }
 
-static void bound_twice(void) {
+static void a_port_is_bound_twice_only_when_shared(void) {
   open_interface();
   for (int32_t family = ABI_FAMILY_ANY; family <= ABI_FAMILY_IPV6; family += family == 0 ? 4 : 2) {
     for (int32_t one = 0; one <= BOTH; one += 256) {
@@ -56,7 +56,7 @@ static void bound_twice(void) {
       }
     }
   }
-  /* A port of the host's choice is never one that is in use, though both would share it. */
+  /* An ephemeral port is never one in use, though both sockets would share it. */
   int32_t sockets[64];
   uint16_t ports[64];
   for (int i = 0; i < 64; i++) {
@@ -75,7 +75,7 @@ static void bound_twice(void) {
   close_interface();
 }
 
-static void the_latest_has_it(void) {
+static void the_latest_of_equal_sockets_receives(void) {
   open_interface();
   int32_t first = udp_socket_open(ABI_FAMILY_IPV4 | ABI_SHARE_ADDRESS, NULL, 53);
   int32_t second = udp_socket_open(ABI_FAMILY_IPV4 | ABI_SHARE_ADDRESS, NULL, 53);
@@ -120,7 +120,7 @@ static int32_t owners(int32_t *owner, const int32_t *sockets, int count, int32_t
   return least;
 }
 
-static void a_flow_has_one_socket(void) {
+static void a_flow_stays_with_one_socket(void) {
   static int32_t before[FLOWS], after[FLOWS];
   open_interface();
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
@@ -128,12 +128,12 @@ static void a_flow_has_one_socket(void) {
     for (int i = 0; i < 4; i++) {
       sockets[i] = udp_socket_open(family | BOTH, NULL, 53);
     }
-    CHECK(owners(before, sockets, 4, family) > FLOWS / 8); /* a quarter is what each would have */
+    CHECK(owners(before, sockets, 4, family) > FLOWS / 8); /* a quarter is the expected share of each */
     CHECK(owners(after, sockets, 4, family) > FLOWS / 8);
     CHECK(memcmp(before, after, sizeof before) == 0);
     CHECK_EQUAL(abi_udp_close(sockets[1]), 0);
     owners(after, sockets, 4, family);
-    for (int flow = 0; flow < FLOWS; flow++) { /* what it had is spread, and nothing else moves */
+    for (int flow = 0; flow < FLOWS; flow++) { /* the flows of the closed socket are distributed, and no others move */
       CHECK(before[flow] == sockets[1] ? after[flow] != sockets[1] : after[flow] == before[flow]);
     }
     for (int i = 0; i < 4; i++) {
@@ -157,7 +157,7 @@ static void expect_each(const int32_t *sockets, int count, uint32_t length) {
   event_expect_none();
 }
 
-static void a_group_has_many(void) {
+static void every_member_receives_a_group_datagram(void) {
   open_interface();
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
     const uint8_t *group = family == ABI_FAMILY_IPV4 ? GROUP4 : GROUP6;
@@ -174,7 +174,7 @@ static void a_group_has_many(void) {
       deliver(family, SUBNET, 4000, 53, 9);
       expect_each(every, 4, 9);
     }
-    /* One that talks to another peer alone does not receive it. */
+    /* A socket connected to another peer does not receive it. */
     endpoint_put(family, family == ABI_FAMILY_IPV4 ? PEER4 : PEER6, 4001);
     CHECK_EQUAL(abi_udp_connect(all[1]), 0);
     deliver(family, group, 4000, 53, 11);
@@ -188,8 +188,8 @@ static void a_group_has_many(void) {
   close_interface();
 }
 
-/* More copies of one frame than there is room for events: some are counted lost, and nothing ends. */
-static void a_group_has_very_many(void) {
+/* More copies of one frame than the event buffer has room for: some are counted as lost, and nothing breaks. */
+static void copies_beyond_the_event_buffer_are_counted(void) {
   static int32_t sockets[2000];
   open_interface();
   for (int i = 0; i < 2000; i++) {
@@ -208,7 +208,7 @@ static void a_group_has_very_many(void) {
   close_interface();
 }
 
-static void own_members(void) {
+static void own_members_receive_group_datagrams(void) {
   open_interface();
   for (int way = 0; way < 3; way++) {
     int32_t family = way == 0 ? ABI_FAMILY_IPV4 : ABI_FAMILY_IPV6;
@@ -223,14 +223,14 @@ static void own_members(void) {
     frames_forget();
     CHECK_EQUAL(udp_put(all[1], family, group, 53, "hello", 5), 0);
     host_poll();
-    CHECK_EQUAL(frame_next().length, 14 + (family == ABI_FAMILY_IPV4 ? 20 : 40) + 8 + 5); /* the wire has it once, too */
+    CHECK_EQUAL(frame_next().length, 14 + (family == ABI_FAMILY_IPV4 ? 20 : 40) + 8 + 5); /* it also leaves once on the wire */
     CHECK_EQUAL(frame_next().length, 0);
     expect_each(all, 2, 5);
     CHECK_EQUAL(udp_put(all[1], family, group, 53, "hello", 5), 0);
     host_poll();
     struct datagram there = datagram_expect(event_next().handle == all[0] ? all[1] : all[0]);
     CHECK(memcmp(there.data, "hello", 5) == 0 && there.from_port == 53 && there.to_port == 53);
-    CHECK(way == 2 || /* an address of the link, which it has, too */
+    CHECK(way == 2 || /* an address of the link, which the socket has, too */
           memcmp(there.from, family == ABI_FAMILY_IPV4 ? HOST4 : HOST6, family == ABI_FAMILY_IPV4 ? 4 : 16) == 0);
     CHECK(memcmp(there.to, group, family == ABI_FAMILY_IPV4 ? 4 : 16) == 0);
     CHECK_EQUAL(abi_udp_option(all[1], ABI_OPTION_MULTICAST_LOOP, 0), 0);
@@ -246,7 +246,7 @@ static void own_members(void) {
   }
   int32_t socket = udp_socket_open(ABI_FAMILY_IPV4, NULL, 53);
   CHECK_EQUAL(abi_udp_option(socket, ABI_OPTION_BROADCAST, 1), 0);
-  CHECK_EQUAL(abi_udp_option(socket, ABI_OPTION_MULTICAST_LOOP, 0), 0); /* of groups, not of broadcasts: as Linux */
+  CHECK_EQUAL(abi_udp_option(socket, ABI_OPTION_MULTICAST_LOOP, 0), 0); /* for groups, not for broadcasts: as on Linux */
   CHECK_EQUAL(udp_put(socket, ABI_FAMILY_IPV4, SUBNET, 53, "all", 3), 0);
   host_poll();
   CHECK_EQUAL(datagram_expect(socket).length, 3);
@@ -255,8 +255,8 @@ static void own_members(void) {
   close_interface();
 }
 
-/* What waits to be delivered to the host itself is bounded, and outlives neither its interface nor memory that fails. */
-static void own_members_bounded(void) {
+/* Datagrams queued for the stack's own sockets are bounded, and dropped with their interface or when memory is short. */
+static void datagrams_for_own_members_are_bounded(void) {
   open_interface();
   static uint8_t data[1200];
   int32_t socket = udp_socket_open(ABI_FAMILY_IPV4, NULL, 53);
@@ -286,7 +286,7 @@ static void own_members_bounded(void) {
   CHECK_EQUAL(abi_udp_close(socket), 0);
 }
 
-static void listeners(void) {
+static void listeners_share_a_port_by_flow(void) {
   open_kind(ABI_KIND_TUN);
   int32_t listener[3], alone = tcp_listener(ABI_FAMILY_IPV4, NULL, 81, 8);
   for (int i = 0; i < 3; i++) {
@@ -337,7 +337,7 @@ static struct peer connected(int32_t *listener) {
   return peer;
 }
 
-static void information(void) {
+static void information_reports_the_connection(void) {
   int32_t listener;
   struct peer peer = connected(&listener);
   struct abi_information got;
@@ -368,15 +368,16 @@ static void information(void) {
   close_interface();
 }
 
-/* RFC 5482: it ends when it has waited so long for an acknowledgement, and not before, whatever its retransmissions. */
-static void user_timeout(void) {
+/* RFC 5482: the connection ends when an acknowledgement is overdue by this time, and not before, whatever its
+   retransmissions. */
+static void user_timeout_ends_the_connection(void) {
   int32_t listener;
   for (int32_t seconds = 1; seconds <= 64; seconds *= 4) {
     struct peer peer = connected(&listener);
     CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_USER_TIMEOUT, seconds * 1000), 0);
-    host_advance(300 * SECOND); /* nothing is under way: it may be silent for ever */
+    host_advance(300 * SECOND); /* nothing is unacknowledged: silence has no limit */
     event_expect_none();
-    for (int i = 0; i < 3; i++) { /* an acknowledgement starts the time anew */
+    for (int i = 0; i < 3; i++) { /* an acknowledgement restarts the time */
       CHECK_EQUAL(abi_tcp_send(0, peer.handle, 10), 10);
       host_poll();
       peer_expect(&peer, ACK);
@@ -401,15 +402,15 @@ static void user_timeout(void) {
 int main(void) {
   host_start();
   host_reserve_handles(2100);
-  RUN(bound_twice);
-  RUN(the_latest_has_it);
-  RUN(a_flow_has_one_socket);
-  RUN(a_group_has_many);
-  RUN(a_group_has_very_many);
-  RUN(own_members);
-  RUN(own_members_bounded);
-  RUN(listeners);
-  RUN(information);
-  RUN(user_timeout);
+  RUN(a_port_is_bound_twice_only_when_shared);
+  RUN(the_latest_of_equal_sockets_receives);
+  RUN(a_flow_stays_with_one_socket);
+  RUN(every_member_receives_a_group_datagram);
+  RUN(copies_beyond_the_event_buffer_are_counted);
+  RUN(own_members_receive_group_datagrams);
+  RUN(datagrams_for_own_members_are_bounded);
+  RUN(listeners_share_a_port_by_flow);
+  RUN(information_reports_the_connection);
+  RUN(user_timeout_ends_the_connection);
   return 0;
 }

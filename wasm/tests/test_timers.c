@@ -1,4 +1,4 @@
-/* When the host asks to be woken: never without a reason, and at the right moment with one. */
+/* The deadlines that a poll returns: none without a pending timer, and the right one with it. */
 #include "support.h"
 
 #include <math.h>
@@ -20,7 +20,7 @@ static void close_interface(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-/* How often the host wakes within that time when nothing happens. */
+/* How often the stack is polled within that time when nothing happens. */
 static int wakes(int64_t duration) {
   int count = 0;
   int64_t passed = 0;
@@ -32,7 +32,7 @@ static int wakes(int64_t duration) {
   return count;
 }
 
-static void idle_host_asks_for_nothing(void) {
+static void an_idle_stack_has_no_deadline(void) {
   host_poll();
   CHECK_EQUAL(host_deadline(), -1);
   interface = interface_open(ABI_KIND_TUN, 1500);
@@ -45,7 +45,7 @@ static void idle_host_asks_for_nothing(void) {
   close_interface();
 }
 
-static void open_connections_ask_for_nothing(void) {
+static void open_connections_have_no_deadline(void) {
   static struct peer peer;
   peer = open_peer();
   CHECK_EQUAL(tcp_put(peer.handle, "x", 1), 1);
@@ -56,7 +56,7 @@ static void open_connections_ask_for_nothing(void) {
   uint8_t data;
   CHECK_EQUAL(event_expect_data(peer.handle, &data, 1), 1);
   CHECK_EQUAL(abi_tcp_received(0, peer.handle, 1), 0);
-  CHECK(wakes(10 * SECOND) < 200); /* the delayed acknowledgement, and then silence */
+  CHECK(wakes(10 * SECOND) < 200); /* the delayed acknowledgement, and then no deadline */
   frames_forget();
   for (int hour = 0; hour < 24; hour++) {
     host_jump(3600 * (int64_t)SECOND);
@@ -71,7 +71,7 @@ static void open_connections_ask_for_nothing(void) {
   close_interface();
 }
 
-static void delayed_acknowledgement_is_not_late(void) {
+static void delayed_acknowledgement_leaves_in_time(void) {
   struct peer peer = open_peer();
   peer_send(&peer, ACK, "data", 4);
   host_poll();
@@ -85,8 +85,8 @@ static void delayed_acknowledgement_is_not_late(void) {
   close_interface();
 }
 
-/* RFC 9293, section 3.8.4, with the times that the application chose. */
-static void keep_alive_probes_and_gives_up(void) {
+/* RFC 9293, section 3.8.4, with the intervals that the application set. */
+static void keep_alive_probes_and_times_out(void) {
   struct peer peer = open_peer();
   CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_KEEPALIVE, 1), 0);
   CHECK_EQUAL(abi_tcp_option(peer.handle, ABI_OPTION_KEEPALIVE_IDLE, 10000), 0);
@@ -100,7 +100,7 @@ static void keep_alive_probes_and_gives_up(void) {
   struct segment segment = peer_peek(&peer);
   CHECK_EQUAL(segment.flags, ACK);
   CHECK_EQUAL(segment.sequence, peer.acknowledgement - 1);
-  peer_send(&peer, ACK, NULL, 0); /* it lives: the count starts anew */
+  peer_send(&peer, ACK, NULL, 0); /* the peer answers: the count starts anew */
   host_poll();
   frames_forget();
   host_advance(9 * SECOND);
@@ -130,8 +130,8 @@ static void options_out_of_range_are_refused(void) {
   close_interface();
 }
 
-/* Times that do not fit together in 32 bits: refused or obeyed, but not wrapped into an end within milliseconds. */
-static void longest_keep_alive_does_not_wrap(void) {
+/* Intervals whose total exceeds 32 bits in milliseconds: refused or kept, but not wrapped into an end within milliseconds. */
+static void the_longest_keep_alive_does_not_wrap(void) {
   static const int32_t values[][3] = {
       {INT32_MAX, 0x40000001, 2},
       {INT32_MAX, INT32_MAX, INT32_MAX},
@@ -153,22 +153,22 @@ static void longest_keep_alive_does_not_wrap(void) {
   }
 }
 
-/* A process that was stopped, or a machine that slept: the connection goes on where it was, and soon. */
-static void after_a_long_pause(void) {
+/* After a suspended process or machine, the connection continues, without delay. */
+static void connections_continue_after_a_suspension(void) {
   static const int64_t pauses[] = {1, 60, 1300, 1700, 3600, 100000};
   for (unsigned i = 0; i < sizeof pauses / sizeof *pauses; i++) {
     struct peer peer = open_peer();
     CHECK_EQUAL(tcp_put(peer.handle, "first", 5), 5);
     host_poll();
     peer_expect(&peer, ACK);
-    peer_send(&peer, ACK, NULL, 0); /* its answer waits while the host stands still */
+    peer_send(&peer, ACK, NULL, 0); /* its answer arrives while the stack is suspended */
     host_jump(pauses[i] * SECOND);
     frames_forget();
     CHECK_EQUAL(tcp_put(peer.handle, "second", 6), 6);
     host_poll();
     struct segment segment = peer_expect(&peer, ACK);
     CHECK(memcmp(segment.data, "second", 6) == 0);
-    host_advance(121 * (int64_t)SECOND); /* lost: sent again within what RFC 6298, section 2.5 thinks reasonable */
+    host_advance(121 * (int64_t)SECOND); /* lost: retransmitted within the time-out of RFC 6298, section 2.5 */
     segment = peer_peek(&peer);
     CHECK_EQUAL(segment.length, 6);
     CHECK(memcmp(segment.data, "second", 6) == 0);
@@ -178,7 +178,7 @@ static void after_a_long_pause(void) {
   }
 }
 
-static void a_clock_that_steps_back(void) {
+static void a_clock_that_steps_back_stands_still(void) {
   struct peer peer = open_peer();
   CHECK_EQUAL(tcp_put(peer.handle, "data", 4), 4);
   host_poll();
@@ -187,7 +187,7 @@ static void a_clock_that_steps_back(void) {
   CHECK(due > 0);
   static const double odd[] = {0, -1, -1e300, 1e300, INFINITY, NAN};
   for (unsigned i = 0; i < sizeof odd / sizeof *odd; i++) {
-    CHECK_EQUAL(abi_poll(odd[i]) * SECOND, due); /* no such clock: time stands still */
+    CHECK_EQUAL(abi_poll(odd[i]) * SECOND, due); /* not a valid time: the clock stands still */
   }
   CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
   close_interface();
@@ -195,13 +195,13 @@ static void a_clock_that_steps_back(void) {
 
 int main(void) {
   host_start();
-  RUN(idle_host_asks_for_nothing);
-  RUN(open_connections_ask_for_nothing);
-  RUN(delayed_acknowledgement_is_not_late);
-  RUN(keep_alive_probes_and_gives_up);
+  RUN(an_idle_stack_has_no_deadline);
+  RUN(open_connections_have_no_deadline);
+  RUN(delayed_acknowledgement_leaves_in_time);
+  RUN(keep_alive_probes_and_times_out);
   RUN(options_out_of_range_are_refused);
-  RUN(a_clock_that_steps_back);
-  RUN(after_a_long_pause);
-  RUN(longest_keep_alive_does_not_wrap);
+  RUN(a_clock_that_steps_back_stands_still);
+  RUN(connections_continue_after_a_suspension);
+  RUN(the_longest_keep_alive_does_not_wrap);
   return 0;
 }

@@ -1,5 +1,5 @@
-/* Peers whose packets, with a program that writes, drove lwIP into a failed assertion, which is a trap that ends the stack:
-   small windows and segment sizes, sizes that shrink, and ends of streams that contradict the data. */
+/* Peers whose packets, together with a writing program, made an assertion of lwIP fail, which is a trap that ends the stack:
+   small windows and segment sizes, a shrinking MSS, and FINs at contradicting positions. */
 #include "support.h"
 
 #include <string.h>
@@ -35,9 +35,9 @@ static void close_peer(const struct peer *peer) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-/* The program writes a part of the stream; what a closed window keeps waits. */
+/* The program writes a part of the stream; data beyond a closed window is queued. */
 static void write_part(const struct peer *peer, uint32_t from, uint32_t to) {
-  while (from < to) { /* a call builds so many small segments, and says when it goes on */
+  while (from < to) { /* a call builds a limited number of small segments, and WRITABLE follows */
     int32_t taken = tcp_put_at(host_clock_or_none(), peer->handle, stream + from, (int32_t)(to - from));
     CHECK(taken > 0);
     from += (uint32_t)taken;
@@ -48,12 +48,12 @@ static void write_part(const struct peer *peer, uint32_t from, uint32_t to) {
   }
 }
 
-/* Takes what the host sends, by windows of `peer->window` bytes, until `total` bytes of the stream have arrived; returns
-   the largest segment, options included. A segment beyond the window is not taken. */
-static uint32_t take_stream(struct peer *peer, uint32_t total) {
+/* Receives what the stack sends, with windows of `window` bytes, until `total` bytes of the stream have arrived; returns the
+   largest segment, options included. A segment beyond the window is not accepted. */
+static uint32_t receive_stream(struct peer *peer, uint32_t total) {
   uint32_t largest = 0;
-  for (int turn = 0; peer->acknowledgement - peer->start - 1 < total; turn++) {
-    CHECK(turn < 20000);
+  for (int polls = 0; peer->acknowledgement - peer->start - 1 < total; polls++) {
+    CHECK(polls < 20000);
     uint32_t before = peer->acknowledgement, edge = before + LWIP_MAX(peer->window, 1);
     host_advance(20 * MILLISECOND);
     for (struct segment segment; (segment = peer_peek(peer)).flags != 0;) {
@@ -79,8 +79,8 @@ static uint32_t take_stream(struct peer *peer, uint32_t total) {
 
 static void nagle(const struct peer *peer) { CHECK_EQUAL(abi_tcp_option(peer->handle, ABI_OPTION_NODELAY, 0), 0); }
 
-/* A window of 0 or 1 in the SYN, then one that is smaller than the segment which waits. */
-static void a_first_window_that_opens_a_little(void) {
+/* A window of 0 or 1 in the SYN, then one that is smaller than the queued segment. */
+static void a_zero_window_that_opens_by_a_few_bytes(void) {
   static const uint16_t later[] = {1, 2, 47, 95, 96, 97, 100, 1000, 3000};
   for (unsigned way = 0; way < 8 * sizeof later / sizeof *later; way++) {
     struct peer peer = open_peer(way & 1, 1460, way & 2);
@@ -88,7 +88,7 @@ static void a_first_window_that_opens_a_little(void) {
       nagle(&peer);
     }
     write_part(&peer, 0, 700);
-    write_part(&peer, 700, 710); /* with room behind it, where Nagle's algorithm waits for more */
+    write_part(&peer, 700, 710); /* with room in it, while Nagle's algorithm delays it */
     host_poll();
     peer.window = later[way / 8];
     peer_send(&peer, ACK, NULL, 0);
@@ -96,15 +96,15 @@ static void a_first_window_that_opens_a_little(void) {
     frames_forget();
     write_part(&peer, 710, 720);
     write_part(&peer, 720, 1200);
-    take_stream(&peer, 1200);
+    receive_stream(&peer, 1200);
     write_part(&peer, 1200, 1300);
-    take_stream(&peer, 1300);
+    receive_stream(&peer, 1300);
     close_peer(&peer);
   }
 }
 
-/* Sizes that leave less than nothing beside a timestamp; Linux's bound is the same. */
-static void the_smallest_segments(void) {
+/* An MSS that leaves no room beside a timestamp; Linux has the same minimum. */
+static void the_smallest_mss(void) {
   for (uint16_t mss = 1; mss <= 50; mss++) {
     for (int way = 0; way < 4; way++) {
       struct peer peer = open_peer(65535, mss, way & 1);
@@ -114,14 +114,14 @@ static void the_smallest_segments(void) {
       write_part(&peer, 0, 5);
       write_part(&peer, 5, 1000);
       write_part(&peer, 1000, 3000);
-      CHECK_EQUAL(take_stream(&peer, 3000), LWIP_MAX(mss, 48));
+      CHECK_EQUAL(receive_stream(&peer, 3000), LWIP_MAX(mss, 48));
       close_peer(&peer);
     }
   }
 }
 
-/* No window that is worth a segment, ever. */
-static void windows_that_stay_small(void) {
+/* No window is ever large enough for a full segment. */
+static void windows_below_the_mss(void) {
   for (uint16_t window = 1; window <= 100; window += window < 30 ? 1 : 7) {
     for (int way = 0; way < 4; way++) {
       struct peer peer = open_peer(window, 1460, way & 1);
@@ -132,14 +132,14 @@ static void windows_that_stay_small(void) {
       write_part(&peer, 100, 120);
       host_poll();
       write_part(&peer, 120, 300);
-      take_stream(&peer, 300);
+      receive_stream(&peer, 300);
       close_peer(&peer);
     }
   }
 }
 
 /* A large write, which refers to the staging area instead of being copied, into such a connection. */
-static void large_writes(void) {
+static void large_writes_into_small_windows(void) {
   static const uint16_t windows[] = {0, 1, 200, 65535};
   for (unsigned way = 0; way < 2 * sizeof windows / sizeof *windows; way++) {
     struct peer peer = open_peer(windows[way / 2], 1, way & 1);
@@ -149,12 +149,12 @@ static void large_writes(void) {
     host_poll();
     write_part(&peer, 40000, 40100);
     write_part(&peer, 40100, 60000);
-    take_stream(&peer, 60000);
+    receive_stream(&peer, 60000);
     close_peer(&peer);
   }
 }
 
-/* Sends the part of the stream from `from` to `to`, wherever the peer stands. */
+/* Sends the part of the stream from `from` to `to`, independently of the peer's sequence number. */
 static void send_part(const struct peer *peer, uint32_t flags, uint32_t from, uint32_t to) {
   peer_send_at(peer, ACK | flags, (int32_t)from, stream + from, to - from);
 }
@@ -180,9 +180,9 @@ static void expect_end(const struct peer *peer, uint32_t end) {
   CHECK_EQUAL(last.acknowledgement, peer->sequence + end + 1);
 }
 
-/* A FIN that came early, alone or with data, and segments that say there is more behind it: in order, or early as well. The
-   window ends in each place around them. */
-static void a_segment_that_covers_a_fin(void) {
+/* A FIN that came out of order, alone or with data, and segments with data beyond it: in order, or out of order as well. The
+   window ends at each position around them. */
+static void segments_that_cover_an_out_of_order_fin(void) {
   enum { WINDOW = 65535, FIRST = 60000, LEFT = WINDOW - FIRST, AT = 500 };
   for (int32_t behind = -2; behind <= LEFT - AT; behind += behind < 2 || behind > LEFT - AT - 4 ? 1 : 500) {
     for (int way = 0; way < 8; way++) {
@@ -191,7 +191,7 @@ static void a_segment_that_covers_a_fin(void) {
       uint32_t fin = FIRST + AT, cover = (uint32_t)((int32_t)fin + LWIP_MIN(behind, LEFT - AT));
       send_part(&peer, FIN, fin - (way & 1 ? 100 : 0), fin);
       if (way & 2) {
-        send_part(&peer, 0, FIRST + 100, cover); /* early, too */
+        send_part(&peer, 0, FIRST + 100, cover); /* out of order, too */
       }
       if (way & 4) {
         send_part(&peer, 0, fin - 200, fin - 50);
@@ -208,9 +208,9 @@ static void a_segment_that_covers_a_fin(void) {
   }
 }
 
-/* Segments with and without FIN in every order around the edge of the window: all ends but one are lies, which may only be
-   believed or not. */
-static void ends_that_contradict(void) {
+/* Segments with and without FIN in every order around the edge of the window: at most one of the contradicting ends may be
+   accepted. */
+static void contradicting_fins(void) {
   enum { FIRST = 65300, ROOM = 235 };
   for (int round = 0; round < 4000; round++) {
     struct peer peer = open_peer(65535, 1460, round & 1);
@@ -227,7 +227,7 @@ static void ends_that_contradict(void) {
     host_poll();
     uint32_t length = 0, ends = 0;
     for (struct event event; (event = event_next()).kind != 0;) {
-      CHECK_EQUAL(ends, 0); /* nothing comes after the end */
+      CHECK_EQUAL(ends, 0); /* no data after the end */
       ends += event.kind == ABI_EVENT_EOF;
       CHECK(length + event.length <= FIRST + ROOM);
       memcpy(got + length, event.payload, event.length);
@@ -241,11 +241,11 @@ static void ends_that_contradict(void) {
 
 int main(void) {
   host_start();
-  RUN(a_first_window_that_opens_a_little);
-  RUN(the_smallest_segments);
-  RUN(windows_that_stay_small);
-  RUN(large_writes);
-  RUN(a_segment_that_covers_a_fin);
-  RUN(ends_that_contradict);
+  RUN(a_zero_window_that_opens_by_a_few_bytes);
+  RUN(the_smallest_mss);
+  RUN(windows_below_the_mss);
+  RUN(large_writes_into_small_windows);
+  RUN(segments_that_cover_an_out_of_order_fin);
+  RUN(contradicting_fins);
   return 0;
 }

@@ -1,10 +1,10 @@
-/* UDP sockets: what arrives and what leaves, whose it is, what a sender can lie about, and how little room there may be. */
+/* UDP sockets: receive and send, demultiplexing, malformed datagrams, and bounded queues. */
 #include "support.h"
 #include "abi/staging.h"
 
 #include <string.h>
 
-static const uint8_t OTHER4[4] = {10, 0, 0, 3}, EVERYBODY[4] = {255, 255, 255, 255}, SUBNET[4] = {10, 0, 0, 255};
+static const uint8_t OTHER4[4] = {10, 0, 0, 3}, BROADCAST[4] = {255, 255, 255, 255}, SUBNET[4] = {10, 0, 0, 255};
 static const uint8_t GROUP4[4] = {239, 1, 2, 3}, GROUP6[16] = {0xff, 5, [15] = 9}, FAR4[4] = {192, 168, 7, 7};
 static int32_t interface;
 static struct packet packet;
@@ -40,7 +40,7 @@ static void deliver(void) {
   host_poll();
 }
 
-static void there_and_back(void) {
+static void datagrams_are_received_and_answered(void) {
   uint8_t data[1400];
   open_interface(ABI_KIND_TUN);
   int32_t socket = udp_socket_open(ABI_FAMILY_ANY, NULL, 53);
@@ -69,8 +69,8 @@ static void there_and_back(void) {
   close_all(socket);
 }
 
-/* A sender's length field, against what is there. */
-static void lengths_that_lie(void) {
+/* The UDP length field against the length of the packet. */
+static void wrong_udp_lengths_are_dropped(void) {
   uint8_t data[40];
   pattern_fill(data, sizeof data, 0);
   open_interface(ABI_KIND_TUN);
@@ -79,12 +79,12 @@ static void lengths_that_lie(void) {
     uint32_t at = family == ABI_FAMILY_IPV4 ? 20 : 40;
     for (uint32_t claimed = 0; claimed <= 8 + sizeof data + 100; claimed++) {
       struct datagram sent = from_peer(family, 53, data, LWIP_MIN(claimed - 8, sizeof data));
-      bool honest = claimed >= 8 && claimed <= 8 + sizeof data;
-      if (!honest) {
+      bool valid = claimed >= 8 && claimed <= 8 + sizeof data;
+      if (!valid) {
         sent.length = sizeof data;
       }
       packet_udp(&packet, &sent);
-      if (honest) { /* a whole datagram, and something behind it */
+      if (valid) { /* a whole datagram, and bytes after it */
         uint32_t whole = at + 8 + sizeof data;
         memset(packet.bytes + packet.length, 0xee, whole - packet.length);
         packet.length = whole;
@@ -97,14 +97,14 @@ static void lengths_that_lie(void) {
         put16(packet.bytes + at + 4, claimed);
       }
       deliver();
-      if (honest) {
+      if (valid) {
         struct datagram there = datagram_expect(socket);
         CHECK_EQUAL(there.length, claimed - 8);
         pattern_check(there.data, there.length, 0);
       }
       event_expect_none();
     }
-    /* Without a checksum: fine for IPv4, wrong for IPv6. */
+    /* Without a checksum: valid in IPv4, invalid in IPv6 (RFC 8200, section 8.1). */
     struct datagram sent = from_peer(family, 53, data, sizeof data);
     packet_udp(&packet, &sent);
     put16(packet.bytes + at + 6, 0);
@@ -120,7 +120,7 @@ static void lengths_that_lie(void) {
   close_all(socket);
 }
 
-static void cut_short(void) {
+static void truncated_datagrams_are_dropped(void) {
   uint8_t data[20] = {1};
   static struct packet whole;
   open_interface(ABI_KIND_TUN);
@@ -144,8 +144,8 @@ static void cut_short(void) {
   close_all(socket);
 }
 
-/* RFC 1122, section 4.1.3.1; never for what went to many (section 3.2.2). */
-static void nobody_there(void) {
+/* RFC 1122, section 4.1.3.1; no answer to a broadcast or multicast (section 3.2.2). */
+static void closed_port_is_answered_with_port_unreachable(void) {
   open_interface(ABI_KIND_TUN);
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
     struct datagram sent = from_peer(family, 99, "?", 1);
@@ -158,14 +158,14 @@ static void nobody_there(void) {
     CHECK(memcmp(frame.bytes + 2 * header + 8, packet.bytes + header, 8) == 0);
   }
   struct datagram sent = from_peer(ABI_FAMILY_IPV4, 99, "?", 1);
-  sent.to = EVERYBODY;
+  sent.to = BROADCAST;
   packet_udp(&packet, &sent);
   deliver();
   CHECK_EQUAL(frame_next().length, 0);
   close_all(0);
 }
 
-static void only_the_connected_one(void) {
+static void connected_socket_receives_from_its_peer_only(void) {
   open_interface(ABI_KIND_TUN);
   int32_t socket = udp_socket_open(ABI_FAMILY_IPV4, NULL, 53);
   endpoint_put(ABI_FAMILY_IPV4, PEER4, 4000);
@@ -195,7 +195,7 @@ static void only_the_connected_one(void) {
   close_all(socket);
 }
 
-static void what_cannot_be(void) {
+static void impossible_calls_are_refused(void) {
   open_interface(ABI_KIND_TAP);
   int32_t one = udp_socket_open(ABI_FAMILY_IPV4, HOST4, 53);
   CHECK(one > 0);
@@ -224,7 +224,7 @@ static void what_cannot_be(void) {
   CHECK_EQUAL(abi_udp_connect(one), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_udp_group(one, 1, 0), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_udp_send(one, 1, 0), ABI_ERROR_NOT_CONNECTED);
-  CHECK_EQUAL(udp_put(one, ABI_FAMILY_IPV4, EVERYBODY, 1, "", 0), ABI_ERROR_NOT_PERMITTED);
+  CHECK_EQUAL(udp_put(one, ABI_FAMILY_IPV4, BROADCAST, 1, "", 0), ABI_ERROR_NOT_PERMITTED);
   CHECK_EQUAL(udp_put(one, ABI_FAMILY_IPV4, SUBNET, 1, "", 0), ABI_ERROR_NOT_PERMITTED);
   CHECK_EQUAL(abi_udp_option(one, ABI_OPTION_HOP_LIMIT, 0), ABI_ERROR_INVALID);
   CHECK_EQUAL(abi_udp_option(one, ABI_OPTION_MULTICAST_HOP_LIMIT, 256), ABI_ERROR_INVALID);
@@ -241,8 +241,8 @@ static void what_cannot_be(void) {
   CHECK_EQUAL(abi_udp_group(stale, 1, 0), ABI_ERROR_BAD_HANDLE);
 }
 
-/* What finds no room is refused whole, and hears when there is room; nothing that was taken is lost. */
-static void room(void) {
+/* A datagram without room is refused as a whole, and WRITABLE follows when there is room; accepted datagrams are not lost. */
+static void full_buffer_refuses_and_reports_writable(void) {
   static uint8_t data[ABI_MAX_DATAGRAM];
   static const int32_t sizes[] = {10, 1400, 5000, ABI_MAX_DATAGRAM6};
   open_interface(ABI_KIND_TUN);
@@ -276,12 +276,12 @@ static void room(void) {
   host_fetch_frames(false);
   while (udp_put(socket, ABI_FAMILY_IPV4, PEER4, 9, data, 1400) == 0) {
   }
-  close_all(socket); /* while it waits */
+  close_all(socket); /* while a socket waits for it */
   host_fetch_frames(true);
 }
 
-/* So many packets wait for a neighbour; the next is refused, and all leave when the neighbour answers. */
-static void unknown_neighbours(void) {
+/* The queue of an unresolved neighbour is bounded: the next datagram is refused, and all leave when the neighbour answers. */
+static void queue_of_an_unresolved_neighbour_is_bounded(void) {
   open_interface(ABI_KIND_TAP);
   int32_t socket = udp_socket_open(ABI_FAMILY_ANY, NULL, 53);
   for (int round = 0; round < 2; round++) {
@@ -293,7 +293,7 @@ static void unknown_neighbours(void) {
     host_poll();
     event_expect_none();
     frames_forget();
-    if (round == 1) { /* nobody: given up after some seconds */
+    if (round == 1) { /* unresolved: given up after some seconds */
       host_advance(20 * (int64_t)SECOND);
       event_expect(ABI_EVENT_WRITABLE, socket);
       continue;
@@ -328,7 +328,7 @@ static uint32_t count_to(const uint8_t *mac) {
   return count;
 }
 
-static void broadcasts(void) {
+static void broadcasts_leave_by_each_capable_interface(void) {
   static const uint8_t everybody[6] = {255, 255, 255, 255, 255, 255}, second[4] = {10, 1, 0, 1};
   open_interface(ABI_KIND_TAP);
   int32_t other = interface_open(ABI_KIND_TAP, 1500), tun = interface_open(ABI_KIND_TUN, 1500);
@@ -338,24 +338,24 @@ static void broadcasts(void) {
   CHECK_EQUAL(abi_udp_option(socket, ABI_OPTION_BROADCAST, 1), 0);
   host_poll();
   frames_forget();
-  CHECK_EQUAL(udp_put(socket, ABI_FAMILY_IPV4, EVERYBODY, 9, "hi", 2), 0);
+  CHECK_EQUAL(udp_put(socket, ABI_FAMILY_IPV4, BROADCAST, 9, "hi", 2), 0);
   host_poll();
   CHECK_EQUAL(count_to(everybody), 2);
   CHECK_EQUAL(udp_put(socket, ABI_FAMILY_IPV4, SUBNET, 9, "hi", 2), 0);
   host_poll();
   CHECK_EQUAL(count_to(everybody), 1);
   CHECK_EQUAL(abi_udp_option(socket, ABI_OPTION_MULTICAST_INTERFACE, other), 0);
-  CHECK_EQUAL(udp_put(socket, ABI_FAMILY_IPV4, EVERYBODY, 9, "hi", 2), 0);
+  CHECK_EQUAL(udp_put(socket, ABI_FAMILY_IPV4, BROADCAST, 9, "hi", 2), 0);
   host_poll();
   CHECK_EQUAL(count_to(everybody), 1);
   struct datagram sent = from_peer(ABI_FAMILY_IPV4, 53, "to all", 6);
-  sent.to = EVERYBODY;
+  sent.to = BROADCAST;
   packet_udp(&packet, &sent);
   packet_ethernet(&packet, everybody, 0x0800);
   deliver();
   CHECK_EQUAL(datagram_expect(socket).length, 6);
-  CHECK_EQUAL(abi_interface_remove(other), 0); /* the socket's choice is gone: all that can, again */
-  CHECK_EQUAL(udp_put(socket, ABI_FAMILY_IPV4, EVERYBODY, 9, "hi", 2), 0);
+  CHECK_EQUAL(abi_interface_remove(other), 0); /* the interface of the socket's choice is removed: all that can, again */
+  CHECK_EQUAL(udp_put(socket, ABI_FAMILY_IPV4, BROADCAST, 9, "hi", 2), 0);
   host_poll();
   CHECK_EQUAL(count_to(everybody), 1);
   CHECK_EQUAL(abi_interface_remove(tun), 0);
@@ -367,7 +367,7 @@ static int32_t group_call(int32_t socket, int32_t family, const uint8_t *group, 
   return abi_udp_group(socket, join, 0);
 }
 
-static bool heard_by(int32_t socket, int32_t family, const uint8_t *group) {
+static bool receives_group(int32_t socket, int32_t family, const uint8_t *group) {
   struct datagram sent = from_peer(family, 53, "group", 5);
   sent.to = group;
   packet_udp(&packet, &sent);
@@ -378,22 +378,22 @@ static bool heard_by(int32_t socket, int32_t family, const uint8_t *group) {
   return event.kind == ABI_EVENT_DATAGRAM;
 }
 
-static void groups(void) {
+static void groups_are_joined_and_left(void) {
   open_interface(ABI_KIND_TAP);
   int32_t one = udp_socket_open(ABI_FAMILY_ANY, NULL, 53), two = udp_socket_open(ABI_FAMILY_ANY, NULL, 54);
   for (int32_t family = ABI_FAMILY_IPV4; family <= ABI_FAMILY_IPV6; family += 2) {
     const uint8_t *group = family == ABI_FAMILY_IPV4 ? GROUP4 : GROUP6;
-    CHECK(!heard_by(one, family, group));
+    CHECK(!receives_group(one, family, group));
     CHECK_EQUAL(group_call(one, family, group, true), 0);
     CHECK_EQUAL(group_call(one, family, group, true), ABI_ERROR_ADDRESS_IN_USE);
     CHECK_EQUAL(group_call(two, family, group, true), 0);
-    CHECK(heard_by(one, family, group));
+    CHECK(receives_group(one, family, group));
     CHECK_EQUAL(group_call(one, family, group, false), 0);
     CHECK_EQUAL(group_call(one, family, group, false), ABI_ERROR_ADDRESS_NOT_AVAILABLE);
-    CHECK(heard_by(one, family, group)); /* the host is a member still */
+    CHECK(receives_group(one, family, group)); /* the stack is still a member */
     CHECK_EQUAL(group_call(two, family, group, false), 0);
-    CHECK(!heard_by(one, family, group));
-    CHECK_EQUAL(group_call(two, family, group, true), 0); /* left at the end of the socket */
+    CHECK(!receives_group(one, family, group));
+    CHECK_EQUAL(group_call(two, family, group, true), 0); /* left when the socket is closed */
     frames_forget();
     CHECK_EQUAL(udp_put(one, family, group, 99, "x", 1), 0);
     host_poll();
@@ -409,13 +409,13 @@ static void groups(void) {
   group[2] = 1;
   CHECK_EQUAL(group_call(one, ABI_FAMILY_IPV4, group, true), ABI_ERROR_LIMIT);
   CHECK_EQUAL(abi_udp_close(two), 0);
-  CHECK(!heard_by(one, ABI_FAMILY_IPV4, GROUP4));
-  CHECK(!heard_by(one, ABI_FAMILY_IPV6, GROUP6));
-  CHECK_EQUAL(abi_interface_remove(interface), 0); /* its groups go with it */
+  CHECK(!receives_group(one, ABI_FAMILY_IPV4, GROUP4));
+  CHECK(!receives_group(one, ABI_FAMILY_IPV6, GROUP6));
+  CHECK_EQUAL(abi_interface_remove(interface), 0); /* removed with its groups */
   CHECK_EQUAL(abi_udp_close(one), 0);
 }
 
-static void no_memory(void) {
+static void failing_allocations_refuse_datagrams(void) {
   uint8_t data[3000] = {0};
   open_interface(ABI_KIND_TAP);
   int32_t socket = 0;
@@ -448,16 +448,16 @@ static void no_memory(void) {
 int main(void) {
   host_start();
   host_reserve_handles(64);
-  RUN(there_and_back);
-  RUN(lengths_that_lie);
-  RUN(cut_short);
-  RUN(nobody_there);
-  RUN(only_the_connected_one);
-  RUN(what_cannot_be);
-  RUN(room);
-  RUN(unknown_neighbours);
-  RUN(broadcasts);
-  RUN(groups);
-  RUN(no_memory);
+  RUN(datagrams_are_received_and_answered);
+  RUN(wrong_udp_lengths_are_dropped);
+  RUN(truncated_datagrams_are_dropped);
+  RUN(closed_port_is_answered_with_port_unreachable);
+  RUN(connected_socket_receives_from_its_peer_only);
+  RUN(impossible_calls_are_refused);
+  RUN(full_buffer_refuses_and_reports_writable);
+  RUN(queue_of_an_unresolved_neighbour_is_bounded);
+  RUN(broadcasts_leave_by_each_capable_interface);
+  RUN(groups_are_joined_and_left);
+  RUN(failing_allocations_refuse_datagrams);
   return 0;
 }

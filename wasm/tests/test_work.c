@@ -49,9 +49,9 @@ static int64_t allocations(void) { return INT32_MAX - allocations_left; }
 
 static bool more_now(void) { return (tw_control[ABI_CONTROL_MORE] & ABI_MORE_NOW) != 0; }
 
-/* Programs write 64 KiB each, go on when they may, and write it again and again; the peers are silent. What a call
-   builds is bounded, and nothing is built that is not queued. */
-static void writes_of_tiny_segments(void) {
+/* Programs write 64 KiB each, continue when WRITABLE is reported, and write again and again; the peers are silent. The segments
+   that a call builds are bounded, and nothing is built that is not queued. */
+static void segments_of_one_call_are_bounded(void) {
   static const uint8_t mss_1[] = {2, 4, 0, 1}, mss_1460[] = {2, 4, 5, 0xb4};
   static const uint8_t mss_12_timestamps[] = {2, 4, 0, 12, 1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0};
   static const struct {
@@ -69,7 +69,7 @@ static void writes_of_tiny_segments(void) {
     bool may[PEERS];
     memset(may, true, sizeof may);
     uint32_t calls = 0;
-    for (int turn = 0; turn < 400; turn++) { /* ten seconds */
+    for (int polls = 0; polls < 400; polls++) { /* ten seconds */
       for (int i = 0; i < PEERS; i++) {
         if (!may[i]) {
           continue;
@@ -84,7 +84,7 @@ static void writes_of_tiny_segments(void) {
         calls++;
       }
       int64_t before = allocations();
-      host_turn(25 * MILLISECOND);
+      host_poll_once(25 * MILLISECOND);
       CHECK(allocations() - before <= 8 * PEERS);
       uint32_t reports = 0;
       for (struct event event; (event = event_next()).kind != 0;) {
@@ -101,7 +101,7 @@ static void writes_of_tiny_segments(void) {
     for (int i = 0; i < PEERS; i++) {
       CHECK(written[i] >= WRITE / 2 && written[i] <= 262144);
     }
-    /* Each call has queued something, but for the last one of a connection: none takes nothing. */
+    /* Each call has queued data, but for the last one of a connection: none takes nothing. */
     CHECK(calls <= PEERS * (TCP_SND_QUEUELEN / 128 + 2));
     allocations_left = -1;
     close_all(PEERS);
@@ -109,22 +109,22 @@ static void writes_of_tiny_segments(void) {
   }
 }
 
-/* A write of which the queue takes a part: what arrives is the stream, and the rest follows when there is room. */
-static void a_part_of_a_write(void) {
+/* A write of which the queue takes a part: what arrives is the stream, and the rest is taken when there is room. */
+static void a_write_that_is_taken_in_part_continues(void) {
   static const uint8_t mss_1[] = {2, 4, 0, 1};
   open_interface();
   open_peers(1, 65535, mss_1, sizeof mss_1);
   struct peer *peer = &peers[0];
   uint32_t written = 0, length = 0;
   bool may = true;
-  for (int turn = 0; length < 5 * WRITE; turn++) {
-    CHECK(turn < 20000);
+  for (int polls = 0; length < 5 * WRITE; polls++) {
+    CHECK(polls < 20000);
     while (may && written < 5 * WRITE) {
       uint32_t at = written % WRITE;
       written += (uint32_t)tcp_put(peer->handle, stream + at, (int32_t)(WRITE - at));
       may = tw_control[ABI_CONTROL_SEND_FULL] == 0;
     }
-    host_turn(5 * MILLISECOND);
+    host_poll_once(5 * MILLISECOND);
     may |= event_next().kind == ABI_EVENT_WRITABLE;
     struct segment segment;
     while ((segment = peer_peek(peer)).flags != 0) {
@@ -136,7 +136,7 @@ static void a_part_of_a_write(void) {
         peer->acknowledgement += segment.length;
       }
     }
-    if (turn % 8 == 7) { /* the queue fills up in between */
+    if (polls % 8 == 7) { /* the queue fills up in between */
       peer_send(peer, ACK, NULL, 0);
     }
   }
@@ -144,26 +144,26 @@ static void a_part_of_a_write(void) {
   close_all(1);
 }
 
-/* All connections send again in the same tick: each does, once, and no poll does it for all of them. */
-static void a_tick_pauses(void) {
+/* All connections retransmit in the same tick: each does, once, and no single poll does it for all of them. */
+static void a_tick_is_spread_over_several_polls(void) {
   open_interface();
   open_peers(MANY, 65535, NULL, 0);
   for (int i = 0; i < MANY; i++) {
     CHECK_EQUAL(tcp_put(peers[i].handle, "?", 1), 1);
   }
   uint32_t pauses = 0, most = 0;
-  for (int turn = 0; turn < 20 || more_now(); turn++) { /* all first transmissions, within one round-trip time-out */
+  for (int polls = 0; polls < 20 || more_now(); polls++) { /* all first transmissions, within one round-trip time-out */
     uint32_t sent = lwip_stats.tcp.xmit;
-    host_turn(0);
+    host_poll_once(0);
     most = LWIP_MAX(most, lwip_stats.tcp.xmit - sent);
   }
   CHECK(most <= WORK_SEGMENTS);
   frames_forget();
   uint32_t before = tw_tcp_retransmissions;
-  for (int turn = 0; tw_tcp_retransmissions - before < MANY; turn++) {
-    CHECK(turn < 400);
+  for (int polls = 0; tw_tcp_retransmissions - before < MANY; polls++) {
+    CHECK(polls < 400);
     uint32_t sent = lwip_stats.tcp.xmit;
-    host_turn(pauses % 2 ? 0 : 5 * MILLISECOND);
+    host_poll_once(pauses % 2 ? 0 : 5 * MILLISECOND);
     CHECK(lwip_stats.tcp.xmit - sent <= WORK_SEGMENTS + 16);
     if (tcp_timer_paused) {
       CHECK(more_now());
@@ -186,8 +186,8 @@ static void a_tick_pauses(void) {
   close_all(MANY);
 }
 
-/* Resets end all of them: the host reports them in parts, and none is lost. */
-static void reports_come_in_parts(void) {
+/* Resets end all of them: the events are reported by several polls, and none is lost. */
+static void events_are_spread_over_several_polls(void) {
   enum { PEERS = 500 };
   open_interface();
   open_peers(PEERS, 65535, NULL, 0);
@@ -195,9 +195,9 @@ static void reports_come_in_parts(void) {
     peer_send(&peers[i], RST, NULL, 0);
   }
   uint32_t ended = 0;
-  for (int turn = 0; turn == 0 || more_now(); turn++) {
+  for (int polls = 0; polls == 0 || more_now(); polls++) {
     uint32_t reports = 0;
-    host_turn(0);
+    host_poll_once(0);
     for (struct event event; (event = event_next()).kind != 0; reports++) {
       CHECK_EQUAL(event.kind, ABI_EVENT_CLOSED);
       CHECK_EQUAL(event.value, -ABI_ERROR_RESET);
@@ -214,8 +214,8 @@ static void reports_come_in_parts(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-/* One interface brings as much as its buffer holds, again and again; another one's frame is taken in by the next poll. */
-static void frames_of_one_interface(void) {
+/* One interface receives as much as its buffer holds, again and again; a frame of another one is processed by the next poll. */
+static void one_interface_does_not_starve_another(void) {
   open_interface();
   int32_t other = interface_open(ABI_KIND_TUN, 1500);
   int32_t flooded = interface;
@@ -236,11 +236,11 @@ static void frames_of_one_interface(void) {
       interface_receive(flooded, packet.bytes, packet.length);
     }
     interface_receive(other, ping.bytes, ping.length);
-    for (int turn = 0; turn < 2 || more_now(); turn++) {
+    for (int polls = 0; polls < 2 || more_now(); polls++) {
       uint32_t before = words[0][ABI_BLOCK_RECEIVED_FRAMES] + words[1][ABI_BLOCK_RECEIVED_FRAMES];
-      host_turn(0);
+      host_poll_once(0);
       CHECK(words[0][ABI_BLOCK_RECEIVED_FRAMES] + words[1][ABI_BLOCK_RECEIVED_FRAMES] - before <= WORK_FRAMES / WORK_INPUT + 1);
-      CHECK(turn == 0 || words[1][ABI_BLOCK_RECEIVE_LENGTH] == 0);
+      CHECK(polls == 0 || words[1][ABI_BLOCK_RECEIVE_LENGTH] == 0);
     }
     CHECK_EQUAL(words[0][ABI_BLOCK_RECEIVE_LENGTH], 0);
     frames_forget();
@@ -250,9 +250,9 @@ static void frames_of_one_interface(void) {
   CHECK_EQUAL(abi_interface_remove(interface), 0);
 }
 
-/* Peers send every other byte of their streams, so that each early segment is put behind all others (CVE-2018-5390 of Linux):
-   the queue stays short where segments are small, and its length counts as work. */
-static void early_segments_of_a_byte(void) {
+/* Peers send every other byte of their streams, so that each segment is queued behind all others (CVE-2018-5390 of Linux): the
+   out-of-order queue stays short where segments are small, and its length counts as work. */
+static void out_of_order_segments_of_one_byte_are_bounded(void) {
   enum { PEERS = 20, EARLY = 1000 };
   static struct packet packet;
   open_interface();
@@ -279,7 +279,7 @@ static void early_segments_of_a_byte(void) {
       number++;
     }
     uint32_t before = words[ABI_BLOCK_RECEIVED_FRAMES];
-    host_turn(0);
+    host_poll_once(0);
     if (number >= PEERS * EARLY / 2) { /* the queues are full */
       most = LWIP_MAX(most, words[ABI_BLOCK_RECEIVED_FRAMES] - before);
     }
@@ -296,9 +296,9 @@ static void early_segments_of_a_byte(void) {
   close_all(PEERS);
 }
 
-/* Connections that sleep until their time-out, all at once or for the most part of an hour: ticks that only count are
-   made up for together, and the time-out comes when it would have come tick by tick. */
-static void ticks_that_only_count(void) {
+/* Connections that wait for their time-out, all at once or for most of an hour: ticks that only count are made up for together,
+   and the time-out comes when it would have come tick by tick. */
+static void idle_ticks_are_skipped_in_one_poll(void) {
   static int64_t due[2][16];
   for (int jump = 0; jump < 2; jump++) {
     open_interface();
@@ -311,7 +311,7 @@ static void ticks_that_only_count(void) {
       struct segment segment;
       while ((segment = peer_peek(&peers[0])).flags == 0) {
         int64_t wait = jump ? LWIP_MAX(host_deadline() - (int64_t)tw_now, 5 * MILLISECOND) : 5 * MILLISECOND;
-        host_turn(wait);
+        host_poll_once(wait);
         passed += wait;
       }
       due[jump][time] = passed;
@@ -329,12 +329,12 @@ int main(void) {
   pattern_fill(stream, WRITE, 0);
   host_start();
   host_reserve_handles(MANY + 8);
-  RUN(writes_of_tiny_segments);
-  RUN(a_part_of_a_write);
-  RUN(a_tick_pauses);
-  RUN(reports_come_in_parts);
-  RUN(frames_of_one_interface);
-  RUN(early_segments_of_a_byte);
-  RUN(ticks_that_only_count);
+  RUN(segments_of_one_call_are_bounded);
+  RUN(a_write_that_is_taken_in_part_continues);
+  RUN(a_tick_is_spread_over_several_polls);
+  RUN(events_are_spread_over_several_polls);
+  RUN(one_interface_does_not_starve_another);
+  RUN(out_of_order_segments_of_one_byte_are_bounded);
+  RUN(idle_ticks_are_skipped_in_one_poll);
   return 0;
 }

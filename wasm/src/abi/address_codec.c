@@ -1,4 +1,4 @@
-/* Addresses as they cross the boundary: see [layout.endpoint] in abi.toml. */
+/* Addresses as the embedder writes and reads them: see [layout.endpoint] in abi.toml. */
 #include "abi/address_codec.h"
 
 #include "abi.h"
@@ -42,7 +42,7 @@ void tw_address_write(struct abi_endpoint *endpoint, const ip_addr_t *address, u
   }
 }
 
-/* An endpoint as the host wrote it: false if its family, port or scope names nothing. */
+/* Reads an endpoint that the embedder wrote: false if its family, port or scope is invalid. */
 bool tw_address_read_endpoint(ip_addr_t *address, uint16_t *port, const struct abi_endpoint *endpoint) {
   *port = (uint16_t)endpoint->port;
   return (endpoint->family == ABI_FAMILY_IPV4 || endpoint->family == ABI_FAMILY_IPV6) && endpoint->port <= 65535 &&

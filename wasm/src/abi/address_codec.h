@@ -1,4 +1,4 @@
-/* Addresses as they cross the boundary. */
+/* Addresses as the embedder writes and reads them. */
 #ifndef ADDRESS_CODEC_H
 #define ADDRESS_CODEC_H
 

@@ -1,6 +1,6 @@
-/* The event buffer: records in the order in which things happened, read by the host after each poll. It is linear and
-   starts anew with each poll; frames are taken in only while it can hold all that one of them may cause, so that no
-   event is ever dropped and the host alone decides the pace. */
+/* The event buffer: records in the order of the events, which the embedder reads after each poll. It is linear and starts anew
+   with each poll; frames are taken in only while it has room for all events that one of them may cause, so that no event is
+   ever dropped and the embedder sets the pace. */
 #include "abi/events.h"
 
 #include "abi.h"
@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-/* One frame can fill a hole and release a whole window; beside it, its events and those of timers. */
+/* One frame can fill a hole and release a whole window; in addition, there are its other events and those of timers. */
 enum { FRAME_RESERVE = ABI_TCP_WINDOW + 65536, OTHER_RESERVE = 196608 };
 
 static uint8_t buffer[ABI_EVENT_CAPACITY] __attribute__((aligned(8)));
@@ -44,7 +44,7 @@ IN_PLACE bool tw_events_suffice(void) { return count >= WORK_EVENTS; }
 
 bool tw_events_hold_data(void) { return holds_data; }
 
-/* Returns where the payload belongs. */
+/* Returns where the payload is to be written. */
 static void *append(uint32_t kind, int32_t handle, int32_t value, uint32_t payload) {
   uint32_t size = event_size(payload);
   LWIP_ASSERT("room in the event buffer", used() + size <= sizeof buffer);
@@ -95,8 +95,8 @@ static bool joins(int32_t handle) {
   return last_data != NULL && (int32_t)last_data->handle == handle && last_data->value < ABI_MAX_DATA;
 }
 
-/* Where `length` bytes of data would go, at most ABI_MAX_DATA; tw_event_data_added says that they are there. Data that
-   follows data of the same connection joins its record: the host hands up large chunks, not segments. */
+/* Where `length` bytes of data are to be written, at most ABI_MAX_DATA; tw_event_data_added reports that they were. Data that
+   follows data of the same connection joins its record: the embedder delivers large chunks, not segments. */
 uint8_t *tw_event_data_space(int32_t handle, uint32_t length) {
   uint32_t before = joins(handle) && last_data->value + length <= ABI_MAX_DATA ? last_data->value : 0;
   uint8_t *payload = (before != 0 ? (uint8_t *)last_data : buffer + used()) + sizeof *last_data;

@@ -1,5 +1,5 @@
-/* Handles: an index in the low 16 bits, the generation of its slot in the 15 above. A slot's generation grows each time
-   it is freed, so a handle from before is refused instead of reaching another object. */
+/* Handles: an index in the low 16 bits, the generation of its slot in the 15 above. A slot's generation grows each time it is
+   freed, so that a stale handle is refused instead of naming another object. */
 #include "abi/handles.h"
 
 #include "abi.h"
@@ -20,7 +20,7 @@ static struct slot *slots;
 static int32_t capacity, first_free = -1, last_free = -1;
 static uint32_t used;
 
-/* Freed slots are taken up again oldest first: a generation comes around only after 32,767 rounds through all of them. */
+/* Freed slots are reused oldest first: a generation is repeated only after 32,767 rounds through all of them. */
 static void free_list_append(int32_t index) {
   slots[index].next_free = -1;
   if (last_free < 0) {

@@ -1,4 +1,4 @@
-/* Indices with a generation, so that what the host holds can be stale but never dangling. */
+/* Indices with a generation: a handle that the embedder holds can be stale, but never names another object. */
 #ifndef HANDLES_H
 #define HANDLES_H
 

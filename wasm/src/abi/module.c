@@ -1,4 +1,4 @@
-/* The front of the module: start, poll, statistics, and the memory that the host and the stack share. */
+/* The basic calls of the module: start, poll, statistics, and the memory that the embedder and the stack share. */
 #include "abi/module.h"
 
 #include "abi.h"
@@ -65,7 +65,7 @@ static uint32_t memory_grown(void) {
 #endif
 }
 
-/* A clock that steps back stands still instead; what no clock shows counts as 0. */
+/* If the embedder's clock steps back, the stack's stands still; a value that is no time counts as 0. */
 static void set_now(double seconds) {
   uint64_t time = seconds > 0 && seconds < 1e12 ? (uint64_t)(seconds * 1e6) : 0;
   tw_now = LWIP_MAX(tw_now, time);
@@ -86,9 +86,9 @@ int32_t abi_start(double time, int64_t seed_low, int64_t seed_high) {
   return (int32_t)(uintptr_t)tw_control;
 }
 
-/* One iteration: what was written leaves, what arrived is taken in, timers that are due run. The answer to data waits for
-   the next poll, which the host makes after it has handed the data up: one segment then acknowledges it, opens the
-   window and carries the reply. */
+/* One iteration: pending output is sent, received frames are processed, timers that are due run. The reply to data waits for
+   the next poll, which the embedder makes after it has delivered the data: one segment then acknowledges it, opens the window
+   and carries the reply. */
 double abi_poll(double time) {
   set_now(time);
   tw_events_reset();

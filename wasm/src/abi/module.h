@@ -1,5 +1,5 @@
-/* The control block, and the areas that the host reads and writes between calls. One stack is one instance of the module: all
-   state is static. */
+/* The control block, and the areas that the embedder reads and writes between calls. One stack is one instance of the module:
+   all state is static. */
 #ifndef MODULE_H
 #define MODULE_H
 

@@ -1,6 +1,6 @@
-/* The staging area: where the host puts what tcp_send takes. A large chunk stays where the host has put it until all of
-   it is acknowledged: segments refer to it, and the host is given another area for the next chunk. So payload is written
-   once on its way to a frame, not twice. */
+/* The staging area: where the embedder writes what tcp_send takes. A large chunk stays in the area until all of it is
+   acknowledged: segments refer to it, and the embedder gets another area for the next chunk. So payload is copied once on its
+   way to a frame, not twice. */
 #include "abi/staging.h"
 
 #include "abi.h"
@@ -9,7 +9,7 @@
 #include "lwip/pbuf.h"
 
 struct area {
-  uint32_t references; /* segments, and one as long as it is the area the host writes to */
+  uint32_t references; /* the areas that segments refer to, and one that the embedder writes to */
   uint8_t bytes[ABI_STAGING_CAPACITY];
 };
 

@@ -1,4 +1,4 @@
-/* The area that the control block shows to the host for what it sends. */
+/* The area in which the embedder writes what it sends; the control block has its address. */
 #ifndef STAGING_H
 #define STAGING_H
 
@@ -7,6 +7,6 @@
 
 const uint8_t *tw_staging(void);
 bool tw_staging_may_stay(void); /* false without memory for another one; else tw_staging_stays has to follow */
-void tw_staging_stays(bool stays); /* true: segments refer to this one, and the host gets the other */
+void tw_staging_stays(bool stays); /* true: segments refer to this one, and the embedder gets the other */
 
 #endif

@@ -8,7 +8,7 @@ enum {
   WORK_INPUT = 4,
   WORK_SEGMENTS = 2048, /* sent by one flush, and by the ticks of TCP; a connection that has nothing to send counts, too */
   WORK_VISITS = 16,    /* connections that a tick visits and segments that are freed count a sixteenth */
-  WORK_EVENTS = 1024,  /* before no more frames are taken in: the host needs longer for an event than the module */
+  WORK_EVENTS = 1024,  /* before no more frames are taken in: the embedder needs longer for an event than the module */
   WORK_REPORTS = 16,   /* connections that end, or have room again; one of small segments counts as four */
 };
 

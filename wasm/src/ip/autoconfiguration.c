@@ -1,7 +1,7 @@
-/* How an interface finds its own IPv6 addresses: by router advertisements (RFC 4862), only where the host asks for it; by
-   checking for duplicates (section 5.4); and, on the other side, what a router says and is asked (RFC 4861, section 6).
-   lwIP keeps the tables. Here the host is notified what became of its addresses, and sees whole advertisements, whose further
-   options are its business. */
+/* How an interface gets its own IPv6 addresses: from router advertisements (RFC 4862), only where the embedder asks for it,
+   with duplicate address detection (section 5.4); and the advertisements that a router sends and the solicitations it receives
+   (RFC 4861, section 6). lwIP keeps the tables. Here the embedder is notified of the state of its addresses, and gets whole
+   advertisements, whose further options it interprets. */
 #include "ip/autoconfiguration.h"
 
 #include "abi.h"
@@ -25,7 +25,7 @@
 #include <string.h>
 
 enum {
-  HOP_LIMIT = 255, /* RFC 4861: what has passed no router */
+  HOP_LIMIT = 255, /* RFC 4861: proof that no router has forwarded the message */
   ADVERTISEMENT_MIN = sizeof(struct ra_header),
   ADVERTISEMENT_MAX = 1280 - IP6_HLEN,
 };
@@ -148,7 +148,7 @@ int32_t abi_interface_advertise(int32_t handle, int32_t length) {
   return tw_error_from_lwip(error);
 }
 
-/* What a router said, after the checks of RFC 4861, section 6.1.2. More than the smallest MTU of IPv6 is cut off. */
+/* A router advertisement that has passed the checks of RFC 4861, section 6.1.2. It is truncated to the smallest MTU of IPv6. */
 void tw_router_advertised(struct netif *netif, const struct pbuf *message) {
   struct {
     struct abi_router_advertisement head;
@@ -161,7 +161,7 @@ void tw_router_advertised(struct netif *netif, const struct pbuf *message) {
   tw_timers_changed();
 }
 
-/* RFC 4861, section 6.1.1. However many ask, the host is notified once in a poll. */
+/* RFC 4861, section 6.1.1. However many solicitations arrive, the embedder is notified once in a poll. */
 void tw_router_solicited(struct netif *netif, const struct pbuf *message) {
   struct interface *interface = netif->state;
   if (interface->router && IP6H_HOPLIM(ip6_current_header()) == HOP_LIMIT && message->tot_len >= sizeof(struct rs_header) &&
@@ -221,7 +221,8 @@ static void report(struct interface *interface) {
   }
 }
 
-/* The reserve of events.c holds what all interfaces can say at once: two events for each address, a lease, three more. */
+/* The reserve of events.c holds the most that all interfaces can report at once: two events for each address, a lease, three
+   more. */
 _Static_assert((LWIP_IPV6_NUM_ADDRESSES * 2 * (ABI_EVENT_HEADER_SIZE + ABI_ADDRESS_REPORT_SIZE) +
                 4 * (ABI_EVENT_HEADER_SIZE + ABI_LEASE_SIZE)) *
                        ABI_MAX_INTERFACES <

@@ -1,4 +1,4 @@
-/* IPv6 addresses that interfaces find by themselves. */
+/* IPv6 addresses that interfaces configure themselves. */
 #ifndef AUTOCONFIGURATION_H
 #define AUTOCONFIGURATION_H
 

@@ -1,6 +1,6 @@
-/* IP forwarding, off unless the host asks for it: what a router does between receiving a packet for another host and
-   sending it on (RFC 1812, section 5; RFC 8200). A packet is read where it lies in the receive buffer, and copied with
-   room for a link header only when it is known to leave. */
+/* IP forwarding, off unless the embedder asks for it: what a router does between receiving a packet for another host and
+   sending it on (RFC 1812, section 5; RFC 8200). A packet is read in the receive buffer, and copied with room for a link header
+   only when it is known to leave. */
 #include "ip/forward.h"
 
 #include "abi.h"
@@ -53,9 +53,9 @@ static bool refuse(enum icmp_reason reason, const uint8_t *packet, uint32_t leng
   return drop();
 }
 
-/* A link between two ends brought a packet for its own network that is neither end's: sent back, it would come again, and
-   so on until its hops are used up (RFC 4443, section 3.1). */
-static bool is_turned_back(const struct interface *from, const struct netif *to) {
+/* A point-to-point link delivered a packet for its own network that neither end has: sent back, it would return until its hop
+   limit is used up (RFC 4443, section 3.1). */
+static bool returns_to_its_link(const struct interface *from, const struct netif *to) {
   return to == &from->netif && from->kind == ABI_KIND_TUN;
 }
 
@@ -71,7 +71,7 @@ static struct pbuf *copy_of(const uint8_t *packet, uint32_t length) {
 }
 
 /* Between an interface without checksums and one with them: a checksum that is still missing is computed here. A fragment whose
-   sum spans others stays as it is. */
+   checksum covers others, too, stays as it is. */
 static void fill_checksum(struct pbuf *packet, uint32_t header, uint8_t protocol, const ip_addr_t *from, const ip_addr_t *to) {
   uint32_t at = protocol == PROTOCOL_TCP ? 16 : protocol == PROTOCOL_UDP ? 6 : 2;
   bool plain = protocol == PROTOCOL_ICMP && IP_IS_V4(to);
@@ -93,19 +93,18 @@ static bool lacks_checksums(const struct interface *from, const struct netif *to
 
 /* --- IPv4 ------------------------------------------------------------------------------------------------------- */
 
-static void sum_header(uint8_t *packet, uint32_t header) {
+static void set_header_checksum(uint8_t *packet, uint32_t header) {
   memset(packet + 10, 0, 2);
   u16_t sum = inet_chksum(packet, (u16_t)header);
   memcpy(packet + 10, &sum, 2);
 }
 
-/* RFC 1812, sections 5.2.4 and 5.3.7; RFC 3927, section 2.7: addresses that lead nowhere, or no further. */
+/* RFC 1812, sections 5.2.4 and 5.3.7; RFC 3927, section 2.7: addresses that must not be forwarded. */
 static bool is_martian(const uint8_t *address) {
   return address[0] == 0 || address[0] == 127 || address[0] >= 224 || (address[0] == 169 && address[1] == 254);
 }
 
-/* Options are passed on as they are, but for source routes: they ask routers to do what only attackers want done
-   (RFC 7126, sections 4.3 and 4.4). */
+/* Options are forwarded as they are, but for source routes, which serve attackers alone (RFC 7126, sections 4.3 and 4.4). */
 static bool options_are_acceptable(const uint8_t *packet, uint32_t header) {
   for (uint32_t at = 20; at < header && packet[at] != 0;) {
     uint32_t size = packet[at] == 1 ? 1 : at + 1 < header ? packet[at + 1] : 0;
@@ -118,7 +117,7 @@ static bool options_are_acceptable(const uint8_t *packet, uint32_t header) {
   return true;
 }
 
-/* RFC 791, section 3.1: some options are in the first fragment only. Their place is filled, so that nothing moves. */
+/* RFC 791, section 3.1: some options are in the first fragment only. In others they are overwritten, so that nothing moves. */
 static void blank_options(uint8_t *packet, uint32_t header) {
   for (uint32_t at = 20, size; at < header && packet[at] != 0; at += size) {
     size = packet[at] == 1 ? 1 : packet[at + 1];
@@ -141,7 +140,7 @@ static err_t send_fragments(struct netif *netif, uint8_t *packet, uint32_t heade
     memcpy(bytes + header, packet + at, size);
     tw_write16(bytes + 2, header + size);
     tw_write16(bytes + 6, ((word & OFFSET) + (at - header) / 8) | (at + size < total ? MORE_FRAGMENTS : word & MORE_FRAGMENTS));
-    sum_header(bytes, header);
+    set_header_checksum(bytes, header);
     err_t error = netif->output(netif, fragment, next);
     pbuf_free(fragment);
     if (error != ERR_OK) {
@@ -163,6 +162,7 @@ static bool is_ours4(const ip4_addr_t *address) {
   return false;
 }
 
+/* The checks of RFC 1812, section 5.2, in their order; each may end it, so that it is one function of over 60 lines. */
 static bool forward4(struct interface *from, const uint8_t *packet, uint32_t length) {
   uint32_t header, total;
   if (length < IP_HLEN || (header = (packet[0] & 15u) * 4) < IP_HLEN || (total = tw_read16(packet + 2)) < header ||
@@ -189,7 +189,7 @@ static bool forward4(struct interface *from, const uint8_t *packet, uint32_t len
   if (netif == NULL && (netif = ip4_route(ip_2_ip4(&destination))) != NULL) {
     next = *ip_2_ip4(&destination);
   }
-  if (netif == NULL || is_turned_back(from, netif)) {
+  if (netif == NULL || returns_to_its_link(from, netif)) {
     return refuse(netif == NULL ? NET_UNREACHABLE : HOST_UNREACHABLE, packet, total, 0);
   }
   if (packet[8] <= 1) {
@@ -205,11 +205,11 @@ static bool forward4(struct interface *from, const uint8_t *packet, uint32_t len
   uint8_t *bytes = copy->payload;
   bytes[8]--;
   if (lacks_checksums(from, netif)) {
-    sum_header(bytes, header);
+    set_header_checksum(bytes, header);
     if ((tw_read16(packet + 6) & (OFFSET | MORE_FRAGMENTS)) == 0) {
       fill_checksum(copy, header, packet[9], &source, &destination);
     }
-  } else { /* RFC 1141: one less in the upper half of a word */
+  } else { /* RFC 1141: the upper half of a word was decremented */
     uint32_t sum = tw_read16(packet + 10) + 0x100;
     tw_write16(bytes + 10, sum + (sum >> 16));
   }
@@ -228,7 +228,7 @@ static bool forward4(struct interface *from, const uint8_t *packet, uint32_t len
 /* --- IPv6 ------------------------------------------------------------------------------------------------------- */
 
 /* RFC 4291, sections 2.5.2, 2.5.3 and 2.5.6. */
-static bool is_of_no_network(const ip6_addr_t *address) {
+static bool is_martian6(const ip6_addr_t *address) {
   return ip6_addr_isany(address) || ip6_addr_isloopback(address) || ip6_addr_islinklocal(address) ||
          ip6_addr_ismulticast(address);
 }
@@ -242,17 +242,17 @@ static bool forward6(struct interface *from, const uint8_t *packet, uint32_t len
   ip6_addr_t next;
   tw_address_read(&source, ABI_FAMILY_IPV6, packet + 8, 0);
   tw_address_read(&destination, ABI_FAMILY_IPV6, packet + 24, 0);
-  if (is_of_no_network(ip_2_ip6(&destination)) || tw_interface_owns(&destination)) {
+  if (is_martian6(ip_2_ip6(&destination)) || tw_interface_owns(&destination)) {
     return false;
   }
-  if (is_of_no_network(ip_2_ip6(&source)) || tw_interface_owns(&source)) {
+  if (is_martian6(ip_2_ip6(&source)) || tw_interface_owns(&source)) {
     return drop();
   }
   struct netif *netif = tw_route_find6(ip_2_ip6(&destination), &next);
   if (netif == NULL && (netif = ip6_route(ip_2_ip6(&source), ip_2_ip6(&destination))) != NULL) {
     next = *ip_2_ip6(&destination);
   }
-  if (netif == NULL || is_turned_back(from, netif)) {
+  if (netif == NULL || returns_to_its_link(from, netif)) {
     return refuse(netif == NULL ? NET_UNREACHABLE : HOST_UNREACHABLE, packet, total, 0);
   }
   if (packet[7] <= 1) {
@@ -303,7 +303,7 @@ bool tw_forward_frame(struct interface *interface, const uint8_t *frame, uint32_
   return frame[0] >> 4 == 6 && (type == 0 || type == TYPE_IPV6) && forward6(interface, frame, length);
 }
 
-/* lwIP gives up what has waited for the address of a neighbour that does not answer. */
+/* lwIP drops the packets queued for a neighbour that does not answer. */
 void tw_forward_unresolved(const struct pbuf *packet) {
   const uint8_t *bytes = packet->payload;
   bool four = packet->len >= IP_HLEN && bytes[0] >> 4 == 4;

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Takes a packet that is to be passed on; false if it is this host's, or too malformed for a decision. */
+/* Processes a packet that is to be forwarded; false if it is for this host, or too malformed to decide that. */
 bool tw_forward_frame(struct interface *interface, const uint8_t *frame, uint32_t length);
 uint32_t tw_forward_drops(void);
 

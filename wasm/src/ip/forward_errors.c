@@ -1,5 +1,5 @@
-/* What a router reports to the sender of a packet that it does not pass on (RFC 792, RFC 1191, RFC 4443). What is never
-   answered, and how often others are, is decided here: an attacker chooses the source address of a packet. */
+/* The errors that a router sends about packets that it does not forward (RFC 792, RFC 1191, RFC 4443). Here it is decided which
+   packets cause none, and how many are sent: an attacker chooses the source address of a packet. */
 #include "ip/forward_errors.h"
 
 #include "abi.h"
@@ -16,16 +16,16 @@
 
 enum {
   ICMP_HEADER = 8,
-  MOST4 = 576 - IP_HLEN - ICMP_HEADER,   /* RFC 1812, section 4.3.2.3 */
+  MOST4 = 576 - IP_HLEN - ICMP_HEADER, /* RFC 1812, section 4.3.2.3 */
   MOST6 = 1280 - IP6_HLEN - ICMP_HEADER, /* RFC 4443, section 2.4 (c) */
-  NETWORK_CONTROL = 0xc0,                /* RFC 1812, section 4.3.2.5 */
+  NETWORK_CONTROL = 0xc0, /* RFC 1812, section 4.3.2.5 */
   HOPS = 255,
   ERRORS6 = 128, /* below are errors */
   REDIRECT6 = 137,
 };
 
-/* RFC 1122, section 3.2.2; RFC 4443, section 2.4 (e): no errors about errors, nor about what is not the beginning. */
-static bool deserves_answer(const uint8_t *packet, uint32_t length, bool four) {
+/* RFC 1122, section 3.2.2; RFC 4443, section 2.4 (e): no errors about errors, nor about later fragments. */
+static bool may_cause_error(const uint8_t *packet, uint32_t length, bool four) {
   if (four) {
     uint32_t header = (packet[0] & 15u) * 4;
     bool first = ((packet[6] & 0x1f) | packet[7]) == 0;
@@ -77,7 +77,7 @@ void tw_forward_send_error(enum icmp_reason reason, const uint8_t *packet, uint3
       {{1, 0}, {1, 3}, {2, 0}, {3, 0}}, /* RFC 4443, sections 3.1 to 3.3 */
   };
   bool four = packet[0] >> 4 == 4;
-  if (!deserves_answer(packet, length, four) || !tw_icmp_may_send(reason == TOO_BIG ? ICMP_TOO_BIG : ICMP_ROUTER)) {
+  if (!may_cause_error(packet, length, four) || !tw_icmp_may_send(reason == TOO_BIG ? ICMP_TOO_BIG : ICMP_ROUTER)) {
     return;
   }
   uint32_t quoted = LWIP_MIN(length, four ? (uint32_t)MOST4 : (uint32_t)MOST6);

@@ -1,4 +1,4 @@
-/* What the sender of a packet that is not passed on is sent. */
+/* The error to the sender of a packet that is not forwarded. */
 #ifndef FORWARD_ERRORS_H
 #define FORWARD_ERRORS_H
 

@@ -1,6 +1,6 @@
-/* What ICMP and ICMPv6 report about our own packets: echo replies, and errors that quote what could not be delivered.
-   Any host can send one, so it counts only if it quotes a packet that one of our sockets may have sent: all of the
-   four-tuple, and for TCP the sequence number (RFC 5927, section 4). The rest is ignored and counted. */
+/* ICMP and ICMPv6 messages about our own packets: echo replies, and errors that quote what could not be delivered. Any host can
+   send one, so it counts only if it quotes a packet that one of our sockets may have sent: all of the four-tuple, and for TCP
+   the sequence number (RFC 5927, section 4). Others are ignored and counted. */
 #include "ip/icmp.h"
 
 #include "abi.h"
@@ -23,15 +23,16 @@
 
 enum {
   ICMP_HEADER = 8,
-  QUOTED = 8, /* bytes of the quoted packet behind its IP header that are sure to be there (RFC 792) */
+  QUOTED = 8, /* bytes of the quoted packet behind its IP header that are always present (RFC 792) */
   MOST = ICMP_HEADER + 60 + QUOTED,
   FRAGMENT_HEADER = 44,
-  SYN_RETRIES_UNREACHABLE = 2, /* at 1 and 3 s, and the end at 7 */
+  SYN_RETRIES_UNREACHABLE = 2, /* sent at 1 and 3 s, time-out at 7 */
 };
 
 uint32_t tw_icmp_unmatched;
 
-/* Linux's translation, which RFC 1122, section 3.2.2.1 leaves open; 0 for what says nothing about delivery. */
+/* Linux's mapping of ICMP errors, which RFC 1122, section 3.2.2.1 does not prescribe; 0 for those that report no failed
+   delivery. */
 static int32_t error_of(bool v6, uint8_t type, uint8_t code) {
   static const int8_t unreachable4[] = {
       ABI_ERROR_NO_ROUTE,         ABI_ERROR_HOST_UNREACHABLE, ABI_ERROR_REFUSED,          ABI_ERROR_REFUSED,
@@ -49,7 +50,7 @@ static int32_t error_of(bool v6, uint8_t type, uint8_t code) {
   return type == (v6 ? (uint8_t)ICMP6_TYPE_TE : (uint8_t)ICMP_TE) ? ABI_ERROR_HOST_UNREACHABLE : 0;
 }
 
-/* Reads the packet that a message quotes; false if it is cut short, or no beginning of one. */
+/* Reads the packet that a message quotes; false if it is truncated, or a later fragment. */
 bool tw_quote_read(struct quote *quote, bool v6, const uint8_t *packet, uint32_t length, const struct netif *by) {
   uint32_t header = v6 ? IP6_HLEN : IP_HLEN;
   if (length < header || packet[0] >> 4 != (v6 ? 6 : 4)) {
@@ -97,7 +98,7 @@ bool tw_quote_of_udp(const struct quote *quote, int32_t error) {
   return ours;
 }
 
-/* RFC 1122, section 4.2.3.9: no reason to give up, but the reason that is reported when TCP does. */
+/* RFC 1122, section 4.2.3.9: no reason to end the connection, but reported as the reason if it times out. */
 static bool tcp_failed(const struct quote *quote, int32_t error) {
   const struct tcp_pcb *pcb =
       tw_tcp_lookup(&quote->local, tw_read16(quote->content), &quote->remote, tw_read16(quote->content + 2));
@@ -108,18 +109,18 @@ static bool tcp_failed(const struct quote *quote, int32_t error) {
     return false;
   }
   tw_connection_of(pcb)->error = error;
-  tw_timers_tcp_changed(); /* it is the next tick that may give up */
+  tw_timers_tcp_changed(); /* the next tick may end the connection */
   return true;
 }
 
-/* LWIP_HOOK_TCP_SYN_RETRIES: a SYN that nothing is known of is sent for two minutes, as by Linux. One that was reported not
-   to arrive may still do so in a few seconds, but no more is waited for (RFC 5461, section 4.2). */
+/* LWIP_HOOK_TCP_SYN_RETRIES: a SYN without any answer is retransmitted for two minutes, as by Linux. One about which an ICMP
+   error came may still be delivered within a few seconds, but is retried no longer (RFC 5461, section 4.2). */
 uint8_t tw_tcp_syn_retries(const struct tcp_pcb *pcb) {
   return tw_connection_of(pcb)->error != 0 ? SYN_RETRIES_UNREACHABLE : TCP_SYNMAXRTX;
 }
 
-/* A SYN of ours waited in vain for the address of a neighbour. Whose link it was is not said, which link-local addresses are
-   found by: all are tried. */
+/* The neighbour of a queued SYN of ours could not be resolved. The hook does not know the link, which link-local addresses
+   depend on: all are tried. */
 void tw_icmp_unresolved(const uint8_t *packet, uint32_t length) {
   struct quote quote;
   struct netif *netif;
@@ -183,7 +184,7 @@ static bool received(const struct pbuf *packet, bool v6) {
   }
 }
 
-/* LWIP_HOOK_ICMP_INPUT: at least four bytes; lwIP itself checks the sums of echo requests only. */
+/* LWIP_HOOK_ICMP_INPUT: at least four bytes; lwIP itself verifies the checksums of echo requests only. */
 int tw_icmp_received(struct pbuf *packet, struct netif *netif) {
   IF__NETIF_CHECKSUM_ENABLED(netif, NETIF_CHECKSUM_CHECK_ICMP) {
     if (inet_chksum_pbuf(packet) != 0) {
@@ -195,7 +196,7 @@ int tw_icmp_received(struct pbuf *packet, struct netif *netif) {
   return 1;
 }
 
-/* LWIP_HOOK_ICMP6_INPUT: at least eight bytes, with a right sum. */
+/* LWIP_HOOK_ICMP6_INPUT: at least eight bytes, with a valid checksum. */
 int tw_icmp6_received(struct pbuf *packet, struct netif *netif) {
   (void)netif;
   tw_icmp_unmatched += !received(packet, true);

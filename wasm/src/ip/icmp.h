@@ -5,6 +5,6 @@
 #include <stdint.h>
 
 void tw_icmp_unresolved(const uint8_t *packet, uint32_t length); /* from one of our addresses */
-extern uint32_t tw_icmp_unmatched; /* messages that belong to none of our packets */
+extern uint32_t tw_icmp_unmatched; /* messages that quote none of our packets */
 
 #endif

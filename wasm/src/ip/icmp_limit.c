@@ -1,18 +1,18 @@
-/* How often errors are sent: RFC 1812, section 4.3.2.8; RFC 4443, section 2.4 (f). An attacker chooses the source of a packet,
-   and so the receiver of the error. Echo replies and resets are not limited, as in Linux: they are no longer than what they
-   answer, and both are how hosts find out whether others are there. */
+/* The rate limit of errors: RFC 1812, section 4.3.2.8; RFC 4443, section 2.4 (f). An attacker chooses the source address of a
+   packet, and so the receiver of the error. Echo replies and resets are not limited, as in Linux: they are no longer than the
+   packet they answer, and hosts use both to find out whether others are there. */
 #include "ip/icmp_limit.h"
 
 #include "lwip_hooks.h"
 #include "abi/module.h"
 #include "lwip/def.h"
 
-enum { RATE = 100, BURST = 100 /* messages a second, and at once */ };
+enum { RATE = 100, BURST = 100 /* messages a second, and the burst */ };
 
 uint32_t tw_icmp_limited;
 
-/* Too-big messages have a bucket of their own: without them a connection stands still, and packets that expire should not be
-   able to use them up. So have the errors of the stack itself: datagrams to closed ports do not use up the router's. */
+/* Packet Too Big has a bucket of its own: without it a connection stalls, and packets that expire must not use it up. The
+   errors of the stack itself have one, too: datagrams to closed ports do not use up the router's. */
 bool tw_icmp_may_send(enum icmp_kind kind) {
   static struct {
     uint64_t time;

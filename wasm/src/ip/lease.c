@@ -1,6 +1,6 @@
-/* An interface's IPv4 address by DHCP (RFC 2131): lwIP's client, in a structure that lives and dies with the interface.
-   The host is notified when a lease begins or is renewed, with the message that says so, whose further options are its
-   business, and when it is lost. */
+/* An interface's IPv4 address by DHCP (RFC 2131): lwIP's client, in a structure that is allocated and freed with the interface.
+   The embedder is notified when a lease begins or is renewed, with the server's message, whose further options it interprets,
+   and when the lease ends. */
 #include "ip/lease.h"
 
 #include "abi.h"
@@ -21,7 +21,7 @@ int32_t abi_dhcp_start(int32_t handle) {
     return ABI_ERROR_BAD_HANDLE;
   }
   struct netif *netif = &interface->netif;
-  if (netif->mtu < 576) { /* RFC 2131, section 2: what every host must be able to take */
+  if (netif->mtu < 576) { /* RFC 2131, section 2: what every host must be able to receive */
     return ABI_ERROR_INVALID;
   }
   if (!ip4_addr_isany(netif_ip4_addr(netif))) {
@@ -34,7 +34,7 @@ int32_t abi_dhcp_start(int32_t handle) {
   return tw_error_from_lwip(dhcp_start(netif));
 }
 
-/* Says so to the server, and gives the address up. */
+/* Sends DHCPRELEASE, and removes the address. */
 int32_t abi_dhcp_stop(int32_t handle) {
   struct interface *interface = tw_interface_object(handle);
   if (interface == NULL) {
@@ -53,7 +53,7 @@ void tw_lease_end(struct interface *interface) {
   }
 }
 
-/* The server agreed: its whole message, for what else it may say. */
+/* The server acknowledged: its whole message, for the options in it. */
 void tw_lease_acknowledged(struct netif *netif, const struct pbuf *message) {
   uint8_t copy[MESSAGE_MAX];
   uint16_t length = pbuf_copy_partial(message, copy, MESSAGE_MAX, 0);

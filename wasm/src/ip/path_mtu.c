@@ -1,5 +1,5 @@
-/* Packet too big (RFC 8201): is it about a packet of ours, and what do connections send then? lwIP has checked that the
-   message is long enough, and that what it says is less than before and no less than IPv6's minimum. */
+/* Packet Too Big (RFC 8201): whether it quotes a packet of ours, and what connections send then. lwIP has checked that the
+   message is long enough, and that its MTU is less than before and no less than IPv6's minimum. */
 #include "ip/path_mtu.h"
 
 #include "lwip_hooks.h"
@@ -20,8 +20,8 @@ static bool tcp_was_sent(const struct quote *quote) {
   return pcb != NULL && sequence - pcb->lastack <= pcb->snd_nxt - pcb->lastack;
 }
 
-/* RFC 8201, section 6: a forged message should have to guess what was sent. It is not known which echoes were answered, nor
-   where a socket that is not connected has sent to. */
+/* RFC 8201, section 6: a forger should have to guess what was sent. The stack does not record which echo requests were
+   answered, nor to where an unconnected socket has sent. */
 static bool was_sent(const struct quote *quote) {
   switch (quote->protocol) {
     case IP6_NEXTH_TCP:
@@ -35,12 +35,12 @@ static bool was_sent(const struct quote *quote) {
   }
 }
 
-enum { NARROWINGS = 4 }; /* of one connection, before it sends what every path of IPv6 takes */
+enum { NARROWINGS = 4 }; /* reductions of one MSS, before it is that of the smallest MTU */
 
-/* What is under way and too large was lost where the path is narrow: it is cut and sent again, and new data is cut
-   accordingly. Without memory for all of that nothing is agreed anew, and what is too large leaves in fragments: a
-   segment may never be larger than the size that is agreed. Returns how many segments there were. */
-static uint32_t narrow(struct tcp_pcb *pcb, uint16_t mss) {
+/* Segments that are unacknowledged and too large were lost at the narrow link: they are divided and retransmitted, and new data
+   is divided accordingly. Without memory for all of that the MSS stays, and segments that are too large leave in fragments: a
+   segment may never be larger than the MSS. Returns how many segments there were. */
+static uint32_t reduce_mss(struct tcp_pcb *pcb, uint16_t mss) {
   uint32_t segments = 0;
   if (pcb->mss <= mss) {
     return segments;
@@ -64,15 +64,15 @@ static uint32_t narrow(struct tcp_pcb *pcb, uint16_t mss) {
 uint32_t tw_path_mtu_follow(struct connection *connection) {
   uint16_t mss = connection->path_mss;
   connection->path_mss = 0;
-  return mss == 0 ? 0 : narrow(connection->pcb, mss);
+  return mss == 0 ? 0 : reduce_mss(connection->pcb, mss);
 }
 
-/* Cutting is left to the flush, which does so much of it at a time: there may be thousands of connections, each with a full
-   queue. A path that becomes narrower byte by byte, as a peer may say, has the queue cut only a few times. */
-static void narrow_later(struct tcp_pcb *pcb, uint16_t mss) {
+/* The flush divides the segments, so many at a time: there may be thousands of connections, each with a full queue. A path that
+   becomes narrower byte by byte, as a peer may report, has the queue divided only a few times. */
+static void reduce_mss_later(struct tcp_pcb *pcb, uint16_t mss) {
   struct connection *connection = tw_connection_of(pcb);
   if (connection == NULL) { /* not accepted yet: it has nothing to send */
-    narrow(pcb, mss);
+    reduce_mss(pcb, mss);
   } else if (pcb->mss > mss && (connection->path_mss == 0 || connection->path_mss > mss)) {
     if (connection->path_mss == 0 && ++connection->narrowings >= NARROWINGS) {
       mss = IP6_MIN_MTU_LENGTH - IP6_HLEN - TCP_HLEN;
@@ -89,11 +89,10 @@ int tw_path_mtu_accept(const struct pbuf *message, uint16_t mtu) {
   bool accepted = tw_read16(packet + 4) + IP6_HLEN > mtu &&
                   tw_quote_read(&quote, true, packet, message->len - sizeof(struct icmp6_hdr), ip_current_input_netif()) &&
                   tw_interface_owns(&quote.local) && was_sent(&quote);
-  /* lwIP keeps it for the destination: what is larger leaves in fragments, so that another connection would not be
-     notified. */
+  /* lwIP keeps it for the destination: larger packets leave in fragments, so that another connection would not be notified. */
   for (struct tcp_pcb *pcb = accepted ? tcp_active_pcbs : NULL; pcb != NULL; pcb = pcb->next) {
     if (ip_addr_eq(&pcb->remote_ip, &quote.remote)) {
-      narrow_later(pcb, (uint16_t)(mtu - IP6_HLEN - TCP_HLEN));
+      reduce_mss_later(pcb, (uint16_t)(mtu - IP6_HLEN - TCP_HLEN));
     }
   }
   return accepted;

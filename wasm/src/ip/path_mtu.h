@@ -4,6 +4,6 @@
 
 #include "tcp/connection.h"
 
-uint32_t tw_path_mtu_follow(struct connection *connection); /* cuts what waits; returns how many segments that were */
+uint32_t tw_path_mtu_follow(struct connection *connection); /* divides queued segments; returns how many they were */
 
 #endif

@@ -1,5 +1,5 @@
-/* Ping sessions: echo requests to one host, distinguished from those of other sessions by their identifier. What comes back is
-   matched in icmp.c; which request it answers, the host knows by the sequence number. */
+/* Ping sessions: echo requests to one host, distinguished from those of other sessions by their identifier. Replies are matched
+   in icmp.c; the embedder matches them with requests by the sequence number. */
 #include "ip/ping.h"
 
 #include "abi.h"

@@ -1,7 +1,7 @@
-/* The routing table, of IPv4 and IPv6 alike: where a packet goes next. Networks that an interface has an address in are
-   implied and stand in no table; where neither knows, lwIP's own ways apply (a default gateway that DHCP set, a router
-   that was advertised). An IPv4 address is kept as the IPv6 address it is mapped to (RFC 4291, section 2.5.5.2), so that
-   there is one table and one comparison. */
+/* The routing table, for IPv4 and IPv6: the next hop of a packet. Networks in which an interface has an address are implied and
+   not in the table; where there is no route, lwIP's own rules apply (a default gateway from DHCP, an advertised router). An
+   IPv4 address is stored as IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2), so that there is one table and one
+   comparison. */
 #include "ip/routes.h"
 
 #include "abi.h"
@@ -45,7 +45,7 @@ static bool within(const uint8_t *address, const uint8_t *network, uint32_t bits
   return memcmp(address, network, whole) == 0 && (rest == 0 || (address[whole] ^ network[whole]) >> (8 - rest) == 0);
 }
 
-static bool is_four(const uint8_t *key) {
+static bool is_ipv4(const uint8_t *key) {
   static const uint8_t mapped[12] = {[10] = 0xff, 0xff};
   return memcmp(key, mapped, sizeof mapped) == 0;
 }
@@ -63,7 +63,7 @@ static int connected(const struct interface *interface, const uint8_t *key) {
   if (!netif_is_up(netif)) {
     return -1;
   }
-  if (is_four(key)) {
+  if (is_ipv4(key)) {
     ip4_addr_t address;
     memcpy(&address, key + 12, 4);
     return !ip4_addr_isany(netif_ip4_addr(netif)) && ip4_addr_net_eq(&address, netif_ip4_addr(netif), netif_ip4_netmask(netif))
@@ -78,7 +78,7 @@ static int connected(const struct interface *interface, const uint8_t *key) {
       longest = interface->prefixes[i];
     }
   }
-  for (int i = 0; i < LWIP_ND6_NUM_PREFIXES; i++) { /* RFC 4861, section 6.3.4: what routers say is on the link */
+  for (int i = 0; i < LWIP_ND6_NUM_PREFIXES; i++) { /* RFC 4861, section 6.3.4: advertised prefixes are on the link */
     if (prefix_list[i].netif == netif && prefix_list[i].invalidation_timer > 0 && longest < LINK_PREFIX &&
         within(key, (const uint8_t *)prefix_list[i].prefix.addr, LINK_PREFIX)) {
       longest = LINK_PREFIX;
@@ -99,7 +99,7 @@ static bool find(const uint8_t *key, struct next_hop *hop) {
   }
   for (const struct route *route = routes; route < routes + tw_route_count && route->prefix > longest; route++) {
     if (within(key, route->network, route->prefix) && netif_is_up(&route->interface->netif) &&
-        (route->prefix >= MAPPED || !is_four(key))) {
+        (route->prefix >= MAPPED || !is_ipv4(key))) {
       hop->interface = route->interface;
       hop->gateway = route->via ? route->gateway : NULL;
       return true;
@@ -158,7 +158,7 @@ void tw_routes_forget(const struct interface *interface) {
   }
 }
 
-/* Reads a network of so many bits from scratch, and what comes after it there. */
+/* Reads a network with its prefix length from scratch; the fields after it follow there. */
 static bool read_route(struct route *route, int32_t family, int32_t prefix) {
   bool four = family == ABI_FAMILY_IPV4;
   if ((!four && family != ABI_FAMILY_IPV6) || prefix < 0 || prefix > (four ? 32 : 128)) {
@@ -175,9 +175,9 @@ static bool read_route(struct route *route, int32_t family, int32_t prefix) {
   return true;
 }
 
-static bool same(const struct route *a, const struct route *b) {
+static bool same_route(const struct route *a, const struct route *b) {
   return a->prefix == b->prefix && a->metric == b->metric && within(a->network, b->network, a->prefix) &&
-         is_four(a->network) == is_four(b->network);
+         is_ipv4(a->network) == is_ipv4(b->network);
 }
 
 int32_t abi_route_add(int32_t family, int32_t prefix, int32_t handle, int32_t via, int32_t metric) {
@@ -209,7 +209,7 @@ int32_t abi_route_add(int32_t family, int32_t prefix, int32_t handle, int32_t vi
   }
   uint32_t at = 0;
   for (; at < tw_route_count; at++) {
-    if (same(&routes[at], &route)) {
+    if (same_route(&routes[at], &route)) {
       return ABI_ERROR_EXISTS;
     }
     if (routes[at].prefix < route.prefix || (routes[at].prefix == route.prefix && routes[at].metric > route.metric)) {
@@ -231,7 +231,7 @@ int32_t abi_route_remove(int32_t family, int32_t prefix, int32_t metric) {
     return ABI_ERROR_INVALID;
   }
   for (uint32_t i = 0; i < tw_route_count; i++) {
-    if (same(&routes[i], &route)) {
+    if (same_route(&routes[i], &route)) {
       delete(i);
       return 0;
     }

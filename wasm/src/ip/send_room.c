@@ -1,5 +1,5 @@
-/* The way out for what lwIP does not send again: UDP and ping. A datagram leaves whole or not at all; of fragments, lwIP
-   would lose those that find the transmit buffer full. */
+/* Output of packets that lwIP does not retransmit: UDP and ping. A datagram leaves whole or not at all; of fragments, lwIP
+   would lose those that do not fit the transmit buffer. */
 #include "ip/send_room.h"
 
 #include "abi.h"
@@ -10,8 +10,8 @@
 #include "lwip/ip.h"
 #include "lwip/prot/ethernet.h"
 
-/* What an interface has again before the waiters are notified: room for the largest datagram in the smallest fragments,
-   and less than what it takes for Interface.on_event in Python to poll once more. */
+/* The room in an interface at which waiting senders are notified: enough for the largest datagram in the smallest fragments,
+   and less than the room at which Interface.on_event in Python polls once more. */
 enum { ROOM_AGAIN = 126000 };
 
 static struct room_waiter *waiters;
@@ -20,7 +20,7 @@ int32_t tw_send_route(const ip_addr_t *own, const ip_addr_t *destination, const 
   bool mine = tw_interface_owns(destination);
   struct netif *netif = NULL;
   if (!ip_addr_isany(destination) && (mine || !(IP_IS_V6(destination) && ip_addr_isloopback(destination)))) {
-    /* lwIP itself would send ::1 to the wire */
+    /* lwIP itself would send ::1 to the link */
     netif = ip_route(own != NULL ? own : IP_IS_V6(destination) ? IP6_ADDR_ANY : IP4_ADDR_ANY, destination);
   }
   *by = netif;
@@ -31,7 +31,7 @@ int32_t tw_send_route(const ip_addr_t *own, const ip_addr_t *destination, const 
   if (own != NULL) {
     return tw_interface_owns(own) ? 0 : ABI_ERROR_ADDRESS_NOT_AVAILABLE;
   }
-  /* A host that talks to itself has the same address at both ends. */
+  /* A packet of a host to itself has the same address at both ends. */
   *source = mine ? destination : ip_netif_get_local_ip(netif, destination);
   return *source == NULL || ip_addr_isany(*source) ? ABI_ERROR_NO_ROUTE : 0;
 }
@@ -79,7 +79,7 @@ void tw_room_forget(struct room_waiter *waiter) {
 void tw_room_report(void) {
   for (struct room_waiter **link = &waiters, *waiter; (waiter = *link) != NULL;) {
     const struct netif *netif = tw_interface_netif(waiter->interface);
-    /* A neighbour is found, or given up, within seconds. */
+    /* A neighbour is resolved, or given up, within seconds. */
     if (netif != NULL && (waiter->neighbour ? tw_timers_seek_neighbours() : tw_interface_room(netif) < ROOM_AGAIN)) {
       link = &waiter->next;
       continue;

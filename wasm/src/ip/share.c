@@ -1,6 +1,6 @@
-/* Ports that several sockets share, as with SO_REUSEPORT: the flow decides whose a packet is. Each socket has a number for
-   each flow, a keyed hash, and the largest wins (rendezvous hashing): the choice does not depend on the order of lwIP's
-   lists, which changes with traffic, and a socket that is closed moves no flow of the others. */
+/* Ports that several sockets share, as with SO_REUSEPORT: the flow decides which socket gets a packet. Each socket has a number
+   for each flow, a keyed hash, and the largest wins (rendezvous hashing): the choice does not depend on the order of lwIP's
+   lists, which changes with traffic, and closing a socket moves no flow of the others. */
 #include "ip/share.h"
 
 #include "abi.h"

@@ -1,4 +1,4 @@
-/* Which of several sockets that share a port a flow belongs to: that with the largest of these numbers. */
+/* Which of several sockets that share a port a flow belongs to: the one with the largest of these numbers. */
 #ifndef SHARE_H
 #define SHARE_H
 

@@ -1,6 +1,6 @@
-/* Bridges (IEEE 802.1D): the table of learned addresses, and the way of a frame from the receive buffer of one port to
-   the transmit buffers of others, one copy each. The bridge is a station, too: its netif sends through the ports, and
-   receives what they bring for it. There is no spanning tree; a frame is forwarded once for each time it arrives. */
+/* Bridges (IEEE 802.1D): the table of learned addresses, and the forwarding of frames from the receive buffer of one port to
+   the transmit buffers of others, one copy each. The bridge is a station, too: its netif sends through the ports, and receives
+   frames that are addressed to it. There is no spanning tree; a frame is forwarded once for each time it arrives. */
 #include "link/bridge.h"
 
 #include "abi.h"
@@ -16,10 +16,10 @@
 enum {
   WAYS = 8,
   SETS = ABI_MAX_LEARNED / WAYS,
-  PORT_SHARE = ABI_MAX_LEARNED / 2, /* entries of one port: a flood of forged addresses leaves the others their half */
+  PORT_SHARE = ABI_MAX_LEARNED / 2, /* entries of one port, so that a flood leaves half of the table to the others */
   DEFAULT_AGEING = 300,             /* seconds: IEEE 802.1D-2004, table 7-5 */
   VLAN_TAG = 4,
-  COPIES_A_POLL = 8192, /* of all ports together: a poll stays short in a storm, too */
+  COPIES_A_POLL = 8192, /* of all ports together: a poll stays short in a broadcast storm, too */
 };
 
 struct learned {
@@ -45,7 +45,7 @@ static uint64_t address_at(const uint8_t *bytes) {
 
 static bool is_group(const uint8_t *address) { return (address[0] & 1) != 0; }
 
-/* IEEE 802.1D-2004, table 7-10: what is sent to these addresses concerns one link and no other. */
+/* IEEE 802.1D-2004, table 7-10: frames to these addresses are not forwarded. */
 static bool is_link_local(const uint8_t *address) {
   static const uint8_t reserved[] = {0x01, 0x80, 0xc2, 0, 0};
   return memcmp(address, reserved, sizeof reserved) == 0 && address[5] <= 0x0f;
@@ -56,7 +56,7 @@ static struct learned *set_of(struct bridge *table, uint64_t address) {
   return &table->entries[tw_random_keyed(&address, sizeof address) % SETS * WAYS];
 }
 
-static bool is_alive(const struct bridge *table, const struct learned *entry) {
+static bool is_unexpired(const struct bridge *table, const struct learned *entry) {
   return entry->port != NULL && seconds() - entry->seen < table->ageing;
 }
 
@@ -65,10 +65,10 @@ static void release(struct learned *entry) {
   entry->port = NULL;
 }
 
-/* Forgets the addresses behind a port, or all that have expired. */
+/* Removes the addresses behind a port, or all that have expired. */
 static void forget(struct bridge *table, const struct interface *port) {
   for (struct learned *entry = table->entries; entry < table->entries + ABI_MAX_LEARNED; entry++) {
-    if (entry->port != NULL && (port == NULL ? !is_alive(table, entry) : entry->port == port)) {
+    if (entry->port != NULL && (port == NULL ? !is_unexpired(table, entry) : entry->port == port)) {
       release(entry);
     }
   }
@@ -78,15 +78,15 @@ static struct interface *find(struct bridge *table, const uint8_t *bytes) {
   uint64_t address = address_at(bytes);
   struct learned *set = set_of(table, address);
   for (int i = 0; i < WAYS; i++) {
-    if (set[i].address == address && is_alive(table, &set[i])) {
+    if (set[i].address == address && is_unexpired(table, &set[i])) {
       return set[i].port;
     }
   }
   return NULL;
 }
 
-/* A set that is full of living entries takes no other: stations that talk stay known, and frames for those that found no
-   place are flooded. */
+/* A set that is full of unexpired entries accepts no other: active stations stay in the table, and frames to those without an
+   entry are flooded. */
 static void learn(struct bridge *table, struct interface *port, const uint8_t *bytes) {
   uint64_t address = address_at(bytes);
   struct learned *set = set_of(table, address), *place = NULL;
@@ -95,7 +95,7 @@ static void learn(struct bridge *table, struct interface *port, const uint8_t *b
       place = &set[i]; /* it may have moved */
       break;
     }
-    if (place == NULL && !is_alive(table, &set[i])) {
+    if (place == NULL && !is_unexpired(table, &set[i])) {
       place = &set[i];
     }
   }
@@ -124,7 +124,7 @@ static err_t send(struct interface *port, struct pbuf *frame) {
   bool tagged = frame->len >= SIZEOF_ETH_HDR && bytes[12] == 0x81 && bytes[13] == 0;
   if (frame->tot_len > port->netif.mtu + SIZEOF_ETH_HDR + (tagged ? VLAN_TAG : 0)) {
     port->block[ABI_BLOCK_DROPPED_TOO_LONG]++;
-    return ERR_OK; /* lost; TCP would try again for ever what a full buffer refused */
+    return ERR_OK; /* lost; TCP would retry without end what a full buffer refused */
   }
   return tw_interface_transmit(&port->netif, frame);
 }
@@ -157,14 +157,14 @@ err_t tw_bridge_transmit(struct netif *netif, struct pbuf *packet) {
   return forward(bridge, NULL, packet);
 }
 
-/* Each port has its share, so that none waits for ever while others bring much. */
+/* Each port has its share, so that none is starved by the others. */
 bool tw_bridge_budget_spent(const struct interface *port) {
   return port->bridge != NULL && port->copies >= COPIES_A_POLL / port->bridge->table->port_count;
 }
 
 bool tw_bridge_receive(struct interface *port, uint8_t *frame, uint32_t length) {
   struct interface *bridge = port->bridge;
-  /* A frame that says it comes from the bridge came around a loop, or is forged. */
+  /* A frame with the bridge's own source address has passed a loop, or is forged. */
   if (length < SIZEOF_ETH_HDR || length > ABI_MAX_FRAME ||
       memcmp(frame + ETH_HWADDR_LEN, bridge->netif.hwaddr, ETH_HWADDR_LEN) == 0) {
     port->block[ABI_BLOCK_DROPPED_MALFORMED]++;
@@ -184,7 +184,7 @@ bool tw_bridge_receive(struct interface *port, uint8_t *frame, uint32_t length) 
   return is_group(frame);
 }
 
-/* --- Bridges and ports come and go ------------------------------------------------------------------------------ */
+/* --- Bridges and ports are added and removed -------------------------------------------------------------------- */
 
 bool tw_bridge_start(struct interface *bridge) {
   bridge->table = tw_heap_allocate_zeroed(1, sizeof *bridge->table);
@@ -237,7 +237,7 @@ int32_t abi_bridge_add_port(int32_t handle, int32_t tap) {
   if (port->bridge != NULL) {
     return ABI_ERROR_EXISTS;
   }
-  netif_set_down(&port->netif); /* and with it go its neighbours and what waits for them */
+  netif_set_down(&port->netif); /* its neighbours and the packets queued for them are removed, too */
   port->netif.linkoutput = refuse;
   port->bridge = bridge;
   port->next_port = bridge->table->ports;

@@ -1,5 +1,5 @@
-/* Is a frame well-formed enough for lwIP? lwIP 2.2.1 trusts some lengths that a sender controls (short ARP frames, ND
-   options that overrun), so they are checked here, before it sees anything. What fails is dropped and counted. */
+/* Checks that a frame is well-formed enough for lwIP. lwIP 2.2.1 trusts some lengths that a sender controls (short ARP frames,
+   ND options that overrun), so they are checked here first. Frames that fail are dropped and counted. */
 #include "link/frame.h"
 
 #include "port/bytes.h"
@@ -73,7 +73,7 @@ static bool icmpv6_well_formed(const uint8_t *message, uint32_t length) {
   return true;
 }
 
-/* `inside` is true on the loopback interface, the one place where loopback addresses belong. */
+/* is true on the loopback interface, the only one on which loopback addresses are valid. */
 static enum frame_verdict check_ipv4(const uint8_t *packet, uint32_t length, bool inside) {
   if (length < IPV4_HEADER || packet[0] >> 4 != 4) {
     return FRAME_DROP;
@@ -88,7 +88,7 @@ static enum frame_verdict check_ipv4(const uint8_t *packet, uint32_t length, boo
   }
   bool fragment = (tw_read16(packet + 6) & 0x3fff) != 0;
   if (packet[9] == PROTOCOL_UDP && !fragment) {
-    return FRAME_IN_PLACE; /* lwIP checks its length, and that of what it puts together */
+    return FRAME_IN_PLACE; /* lwIP checks its length, and that of the reassembled packet */
   }
   if (packet[9] != PROTOCOL_TCP || fragment) {
     return FRAME_COPY;
@@ -96,8 +96,8 @@ static enum frame_verdict check_ipv4(const uint8_t *packet, uint32_t length, boo
   return tcp_well_formed(packet + header, total - header) ? FRAME_IN_PLACE : FRAME_DROP;
 }
 
-/* RFC 8200, section 4: moves `at` behind the extension headers and returns what follows. Where a header does not fit, or
-   what follows is a fragment of a larger packet, that is the header itself: lwIP checks it, and what it puts together. */
+/* RFC 8200, section 4: moves `at` behind the extension headers and returns the next header. Where a header does not fit, or the
+   packet is a fragment of a larger one, that is the header itself: lwIP checks it, and the reassembled packet. */
 uint8_t tw_frame_skip_extensions(const uint8_t *packet, uint32_t *at, uint32_t end) {
   uint8_t next = packet[6];
   while (*at + 8 <= end) {

@@ -1,4 +1,4 @@
-/* Is what arrived well-formed enough for lwIP? */
+/* Checks that a received frame is well-formed enough for lwIP. */
 #ifndef FRAME_H
 #define FRAME_H
 

@@ -1,6 +1,5 @@
-/* Loopback, tun, tap and bridge interfaces: lwIP's netif on one side, two record buffers that the host fills and empties
-   on the other. A record is the same on its way out and in, so that a cable is one copy and a loopback is one exchange
-   of pointers. */
+/* Loopback, tun, tap and bridge interfaces: lwIP's netif on one side, two record buffers that the embedder fills and empties on
+   the other. A record has the same form in both, so that a cable copies once and a loopback exchanges pointers. */
 #include "link/interface.h"
 
 #include "abi.h"
@@ -25,7 +24,8 @@ static uint32_t interface_count;
 
 struct interface *tw_interface_first(void) { return interfaces; }
 
-/* lwIP's driver entry. A full buffer refuses: TCP keeps the segment and is called again, all else is counted lost. */
+/* lwIP's driver entry. A full buffer refuses the frame: TCP keeps the segment and is called again, other frames are counted as
+   lost. */
 err_t tw_interface_transmit(struct netif *netif, struct pbuf *packet) {
   struct interface *interface = netif->state;
   uint32_t at = interface->block[ABI_BLOCK_TRANSMIT_LENGTH], size = record_size(packet->tot_len);
@@ -72,7 +72,7 @@ static err_t netif_start(struct netif *netif) {
     netif->hwaddr_len = ETH_HWADDR_LEN;
     memcpy(netif->hwaddr, tw_scratch.mac_address.address, sizeof tw_scratch.mac_address.address);
   } else {
-    netif->flags |= interface->kind == ABI_KIND_TUN ? NETIF_FLAG_IGMP : 0; /* this says that groups can be reached */
+    netif->flags |= interface->kind == ABI_KIND_TUN ? NETIF_FLAG_IGMP : 0; /* the link supports multicast */
     netif->output = transmit4;
     netif->output_ip6 = transmit6;
   }
@@ -101,7 +101,7 @@ int32_t abi_interface_add(int32_t kind, int32_t mtu) {
   bool complete;
   if (kind == ABI_KIND_BRIDGE) {
     complete = tw_bridge_start(interface);
-    interface->block[ABI_BLOCK_RECEIVE_LENGTH] = ABI_RECEIVE_CAPACITY; /* nothing is to be written there */
+    interface->block[ABI_BLOCK_RECEIVE_LENGTH] = ABI_RECEIVE_CAPACITY; /* full: the embedder must not write there */
   } else {
     interface->receive = tw_heap_allocate(ABI_RECEIVE_CAPACITY);
     interface->transmit = tw_heap_allocate(ABI_TRANSMIT_CAPACITY);
@@ -116,7 +116,7 @@ int32_t abi_interface_add(int32_t kind, int32_t mtu) {
   interface->block[ABI_BLOCK_TRANSMIT_BUFFER] = (uint32_t)(uintptr_t)interface->transmit;
   netif_add_noaddr(&interface->netif, interface, netif_start, interface_is_ethernet(interface) ? ethernet_input : ip_input);
   uint32_t most = interface_is_ethernet(interface) ? ABI_MAX_FRAME - SIZEOF_ETH_HDR : ABI_MAX_FRAME;
-  interface->netif.ip6_autoconfig_enabled = 0; /* addresses are those that the host gives */
+  interface->netif.ip6_autoconfig_enabled = 0; /* addresses are those that the embedder sets */
   interface->netif.rs_count = 0;
   interface->netif.mtu = interface->netif.mtu6 = (u16_t)LWIP_MIN((uint32_t)mtu, most);
   if (kind == ABI_KIND_LOOPBACK) {
@@ -211,7 +211,7 @@ uint32_t tw_interface_room(const struct netif *netif) {
   return ABI_TRANSMIT_CAPACITY - ((const struct interface *)netif->state)->block[ABI_BLOCK_TRANSMIT_LENGTH];
 }
 
-/* RFC 1122, section 3.2.1.3 (g): all of 127/8 is this host, where it has a way to itself. */
+/* RFC 1122, section 3.2.1.3 (g): all of 127/8 is this host, if it has a loopback interface. */
 int tw_interface_accepts4(const struct netif *netif, const ip4_addr_t *destination) {
   return loopback != NULL && netif == &loopback->netif && ip4_addr_isloopback(destination);
 }
@@ -233,8 +233,7 @@ bool tw_interface_owns(const ip_addr_t *address) {
   return false;
 }
 
-/* What a host sends to itself, by whichever of its addresses, passes through its loopback interface
-   (RFC 1122, section 3.2.1.3). */
+/* A packet of a host to one of its own addresses passes through its loopback interface (RFC 1122, section 3.2.1.3). */
 struct netif *tw_interface_route4(const ip4_addr_t *source, const ip4_addr_t *destination) {
   (void)source;
   ip_addr_t address;

@@ -1,5 +1,5 @@
-/* The way in: records that the host put into an interface's receive buffer become pbufs and go to lwIP. A TCP segment is
-   read where it lies; everything else, which lwIP may keep, is copied first. */
+/* Input: records that the embedder put into an interface's receive buffer become pbufs and go to lwIP. A TCP segment is read in
+   the buffer; other packets, which lwIP may keep, are copied first. */
 #include "link/receive.h"
 
 #include "abi.h"
@@ -18,7 +18,7 @@
 
 #include <string.h>
 
-/* A pbuf whose payload is a record; they are few, and used again. */
+/* A pbuf whose payload is a record; they are few, and reused. */
 struct in_place {
   struct pbuf_custom pbuf;
   struct in_place *next;
@@ -34,7 +34,7 @@ static void release(struct pbuf *pbuf) {
   in_use--;
 }
 
-static struct pbuf *borrow(uint8_t *bytes, uint32_t length) {
+static struct pbuf *refer_to_record(uint8_t *bytes, uint32_t length) {
   struct in_place *frame = unused;
   if (frame != NULL) {
     unused = frame->next;
@@ -46,9 +46,9 @@ static struct pbuf *borrow(uint8_t *bytes, uint32_t length) {
   return pbuf_alloced_custom(PBUF_RAW, (u16_t)length, PBUF_REF, &frame->pbuf, bytes, (u16_t)length);
 }
 
-/* A station takes what is addressed to it or to a group. What else a hub or a switch that does not know better brings is
-   another host's; lwIP does not look, and a router would forward it a second time. */
-static bool is_foreign(const struct interface *interface, const uint8_t *frame, uint32_t length) {
+/* A station accepts frames to itself or to a group. Others, from a hub or from a switch that floods, are for other hosts; lwIP
+   does not check, and a router would forward them a second time. */
+static bool is_for_other_host(const struct interface *interface, const uint8_t *frame, uint32_t length) {
   const uint8_t *own = interface->netif.hwaddr;
   if (length < ETH_HWADDR_LEN || (frame[0] & 1) != 0) {
     return false;
@@ -75,7 +75,7 @@ static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t 
     }
     interface = interface->bridge;
     interface->block[ABI_BLOCK_RECEIVED_FRAMES]++;
-  } else if (interface->kind == ABI_KIND_TAP && is_foreign(interface, frame, length)) {
+  } else if (interface->kind == ABI_KIND_TAP && is_for_other_host(interface, frame, length)) {
     interface->block[ABI_BLOCK_DROPPED_FOREIGN]++;
     return;
   }
@@ -99,7 +99,7 @@ static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t 
     return;
   }
   if (verdict == FRAME_IN_PLACE) {
-    packet = borrow(frame, length);
+    packet = refer_to_record(frame, length);
   } else if ((packet = pbuf_alloc(PBUF_RAW, (u16_t)length, PBUF_RAM)) != NULL) {
     memcpy(packet->payload, frame, length);
   }
@@ -111,8 +111,8 @@ static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t 
     pbuf_free(packet);
   }
   consistency_restore();
-  /* The record is overwritten next: no pbuf may still refer to it. third_party/lwip/patches sees to it that lwIP's queue of
-     early segments, the one place that would, takes a copy. */
+  /* The record is overwritten next: no pbuf may still refer to it. By third_party/lwip/patches, lwIP's out-of-order queue, the
+     one place that would, takes a copy. */
   LWIP_ASSERT("no frame outlives its record", in_use == 0);
 }
 
@@ -120,7 +120,7 @@ static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t 
 static bool receive_from(struct interface *interface) {
   uint32_t *block = interface->block;
   uint32_t length;
-  /* The host writes this word: what it says is bounded before it is believed. */
+  /* The embedder writes this word: it is bounded before it is used. */
   uint32_t end = LWIP_MIN(block[ABI_BLOCK_RECEIVE_LENGTH], ABI_RECEIVE_CAPACITY);
   interface->copies = 0;
   while (interface->received + sizeof(struct abi_record_header) <= end) {
@@ -142,8 +142,7 @@ static bool receive_from(struct interface *interface) {
   return false;
 }
 
-/* What a loopback interface sent is what it receives: its two buffers change places, unless the host wants to see what
-   passes and carries it over. */
+/* The two buffers of a loopback interface are exchanged, unless the embedder observes it and carries the packets over. */
 static void loop(struct interface *interface) {
   uint32_t *block = interface->block;
   if (block[ABI_BLOCK_RECEIVE_LENGTH] != 0 || block[ABI_BLOCK_TRANSMIT_LENGTH] == 0 || block[ABI_BLOCK_OBSERVED]) {
@@ -158,8 +157,7 @@ static void loop(struct interface *interface) {
   block[ABI_BLOCK_TRANSMIT_LENGTH] = 0;
 }
 
-/* Where one interface took all the work of a poll, the next poll begins with the one behind it, so that none waits for ever
-   while others bring much. */
+/* Where one interface took all the work of a poll, the next poll begins with the one behind it, so that none is starved. */
 bool tw_interfaces_receive(void) {
   static int32_t first;
   struct interface *begin = tw_interface_object(first), *interface = begin;
@@ -181,7 +179,7 @@ bool tw_interfaces_receive(void) {
   return first != 0;
 }
 
-/* Notifies the host which interfaces have frames to send; true if a loopback interface has some for itself. */
+/* Notifies the embedder which interfaces have frames to send; true if a loopback interface has some for itself. */
 bool tw_interfaces_announce(void) {
   bool looped = false;
   for (struct interface *interface = tw_interface_first(); interface != NULL; interface = interface->next) {

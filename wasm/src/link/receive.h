@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-bool tw_interfaces_receive(void);  /* hands waiting frames to lwIP; true if some are left */
+bool tw_interfaces_receive(void);  /* passes waiting frames to lwIP; true if some are left */
 bool tw_interfaces_announce(void); /* a TRANSMIT event for each interface with frames to send; true if one loops */
 
 #endif

@@ -1,4 +1,4 @@
-/* See bytes.h, which takes these in where they are wanted in place. */
+/* See bytes.h, which includes these where they are wanted inline. */
 #include "bytes.h"
 
 #ifndef BYTES

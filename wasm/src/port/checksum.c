@@ -1,7 +1,6 @@
 /* The Internet checksum (RFC 1071) over a block, alone and fused with a copy: the loop through which every byte of every
-   segment passes. Sums are of 16-bit words as they lie in memory; RFC 1071, section 2 (B) shows why that is enough. What
-   is left of less than 16 bytes is summed in place, since in WebAssembly a copy of few bytes costs as much as one of a
-   thousand. */
+   segment passes. It adds 16-bit words in the machine's byte order; RFC 1071, section 2 (B) shows why that is enough. A rest of
+   less than 16 bytes is added inline, since in WebAssembly a copy of few bytes costs as much as one of a thousand. */
 #include "lwip_hooks.h"
 
 #include <string.h>
@@ -48,7 +47,7 @@ static inline sum_t sum_add(sum_t one, sum_t other) { return one + other; }
 static inline uint64_t sum_total(sum_t sum, size_t size) { return (void)size, sum; }
 #endif
 
-/* Where what is not copied goes. */
+/* The target where nothing is copied. */
 static uint8_t nowhere[STEP];
 
 /* `to` may be NULL: then nothing is copied. */
@@ -72,7 +71,7 @@ __attribute__((noinline)) uint16_t tw_checksum_copy(void *to, const void *from, 
   uint64_t total = sum_total(sum, length - left);
   for (size_t size = WORD; size > 0; size /= 2) { /* unrolled, so that each copy is of a known size */
     if ((left & size) != 0) {
-      uint64_t word = 0; /* zero padding does not change a sum */
+      uint64_t word = 0; /* zero padding does not change a checksum */
       memcpy(&word, source, size);
       memcpy(target, &word, size);
       total += (word & 0xffffffff) + (word >> 32);

@@ -1,6 +1,6 @@
-/* Checks of lwIP's whose condition follows from what a peer sends and a program writes (LWIP_REQUIRE in lwip/debug.h). None is
+/* Checks of lwIP's whose condition depends on what a peer sends and a program writes (LWIP_REQUIRE in lwip/debug.h). None is
    known to fail; should one do so, the connection that it is about is reset, where nothing works on it any more, or the packet
-   is dropped. What the other checks are about is listed in third_party/lwip/assertions.toml: those stop the stack. */
+   is dropped. The other checks are listed in third_party/lwip/assertions.toml: those stop the stack. */
 #include "port/consistency.h"
 
 #include "abi.h"

@@ -1,7 +1,7 @@
-/* The heap. Segments come and go by the hundred thousand in a few sizes, so freed blocks are kept in lists by size class:
-   the block freed last is still in the processor's cache, and taking it costs a handful of instructions. Blocks are never
-   joined: a class keeps what it once needed, which the limit on linear memory bounds. What is in use is counted, so that a
-   host can see what a stack holds and a test that nothing leaked. */
+/* The heap. Segments are allocated and freed by the hundred thousand in a few sizes, so freed blocks are kept in lists by size
+   class: the block freed last is still in the processor's cache, and taking it costs a handful of instructions. Blocks are
+   never joined: a class keeps what it once needed, which the limit on linear memory bounds. What is in use is counted, for the
+   embedder's statistics and for tests of leaks. */
 #include "port/heap.h"
 
 #include <stdint.h>
@@ -70,8 +70,8 @@ static struct block *carve(size_t size) {
   return block;
 }
 
-/* For acknowledgements and their kin when all else is full of data that waits to be acknowledged: without it a full heap
-   would stay full. */
+/* For acknowledgements and other small packets when the rest is full of unacknowledged data: without it a full heap would stay
+   full. */
 static struct block *carve_reserve(size_t size) {
   static uint8_t reserve[RESERVE] __attribute__((aligned(16)));
   static size_t next;
@@ -100,7 +100,7 @@ static struct block *take(size_t size, size_t class) {
   size_t bytes = sizeof *block + capacity_of(class);
   block = carve(bytes);
   for (size_t larger = class + 1; block == NULL && larger < CLASSES; larger++) {
-    block = take_freed(larger); /* memory is at its limit: a larger block that is free will do */
+    block = take_freed(larger); /* memory is at its limit: a larger free block is taken */
     if (block != NULL) {
       return block;
     }
@@ -119,8 +119,8 @@ static void release(struct block *block, size_t class) {
 #else
 #include <stdlib.h>
 
-/* Natively, for tests: the C library's heap and the exact size, so that a sanitizer sees every byte too far and every use
-   after a free. */
+/* Natively, for tests: the C library's heap and the exact size, so that a sanitizer reports every access beyond the block and
+   every use after a free. */
 static struct block *take(size_t size, size_t class) {
   struct block *block = malloc(sizeof *block + size);
   if (block != NULL) {

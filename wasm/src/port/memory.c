@@ -1,7 +1,7 @@
-/* memcpy and its kin. The bulk-memory instructions are calls out of the compiled code, which take as long for one byte as
-   for a hundred. So the other files are compiled without them, and what is copied is copied here: little by loads and
-   stores, blocks by the instruction. Files that are optimised together at link time all get the instructions of each, so
-   this one is not among them. */
+/* memcpy and its kin. The bulk-memory instructions are calls out of the compiled code, which take as long for one byte as for a
+   hundred. So the other files are compiled without them, and all copies are made here: short ones by loads and stores, blocks
+   by the instruction. Files that are optimised together at link time all get the instructions of each, so this one is not among
+   them. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,6 +55,6 @@ int memcmp(const void *one, const void *other, size_t count) {
   return 0;
 }
 
-/* What every WASI reactor exports and a host calls first. In C nothing is left to do there. */
+/* What every WASI reactor exports and an embedder calls first. In C nothing is left to do there. */
 __attribute__((export_name("_initialize"))) void _initialize(void) {}
 #endif

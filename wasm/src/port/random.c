@@ -1,5 +1,5 @@
-/* Unpredictable choices, all derived from the seed that the host handed in: SipHash-2-4 (Aumasson and Bernstein, 2012)
-   as a keyed hash of what a choice is for, and of a counter where it is for nothing in particular. */
+/* Unpredictable choices, all derived from the seed that the embedder passed: SipHash-2-4 (Aumasson and Bernstein, 2012) as a
+   keyed hash of the purpose of a choice, or of a counter where it has none in particular. */
 #include "port/random.h"
 
 #include "abi.h"
@@ -75,7 +75,7 @@ uint32_t tw_tcp_initial_sequence_number(const ip_addr_t *local, uint16_t local_p
 }
 
 /* RFC 6864, section 4.3, and RFC 7739, section 5.4, which IPv4 can use, too: a keyed offset for each destination, and some
-   counters that destinations share, so that a receiver cannot learn from its numbers how much others get. */
+   counters that destinations share, so that a receiver cannot derive from its numbers how many others get. */
 uint16_t tw_ip4_identification(const struct ip4_addr *destination) {
   static uint16_t counters[64];
   static uint32_t latest;

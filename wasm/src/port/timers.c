@@ -1,5 +1,5 @@
-/* lwIP's clocks. Its own timers tick for ever; here a tick that could only age a table in silence is not worth waking
-   the host for: it is made up for at the next poll, before anything else happens, which makes no difference outside. */
+/* lwIP's timers. In lwIP they tick without end; here a tick that could only age a table without an event does not wake the
+   embedder: it is made up for at the next poll, before anything else happens, with the same result. */
 #include "port/timers.h"
 
 #include "lwip_hooks.h"
@@ -29,16 +29,16 @@ int ip_reass_is_busy(void);
 int ip6_reass_is_busy(void);
 
 enum {
-  MOST_TICKS = 100000,  /* missed ticks that are made up for one by one: a day of seconds */
+  MOST_TICKS = 100000, /* missed ticks that are made up for one by one: a day of seconds */
   WALK_INTERVAL = 5000, /* us */
 };
 
 struct clock {
   uint32_t interval; /* ms */
   void (*tick)(void);
-  bool ages; /* its ticks change something, if in silence, even where none is waited for */
+  bool ages; /* its ticks change state, without an event, even where none is waited for */
   uint32_t (*idle)(void); /* for how many more ticks nothing would be sent or reported; NEVER for all of them */
-  uint64_t next;          /* us: when the next tick is due */
+  uint64_t next; /* us: when the next tick is due */
 };
 
 #define NEVER UINT32_MAX
@@ -178,8 +178,8 @@ static uint32_t retransmission_idle(const struct tcp_pcb *pcb) {
   return alone && pcb->rto > pcb->rtime ? 2 * (uint32_t)(pcb->rto - pcb->rtime) - 2 : 0;
 }
 
-/* An open connection that waits for nothing costs no ticks; one with keep-alive, none until its next probe. TIME-WAIT
-   and FIN-WAIT-2 end in silence, so that no wake-up is needed for them. */
+/* An open connection without a pending timer costs no ticks; one with keep-alive, none until its next probe. TIME-WAIT and
+   FIN-WAIT-2 end without an event, so that no wake-up is needed for them. */
 static uint32_t tcp_idle(void) {
   uint32_t idle = tw_tcp_reports_wait() ? 0 : NEVER;
   tcp_timed = false;
@@ -221,8 +221,8 @@ static struct clock clocks[] = {
 enum { CLOCKS = sizeof clocks / sizeof *clocks };
 static struct clock *const tcp_clock = &clocks[CLOCKS - 1];
 
-/* What the walk over the connections found, and the segments exchanged by then: as long as that number grows, the next
-   tick is due anyway, and no walk is needed. */
+/* The result of the walk over the connections, and the segments exchanged by then: as long as that number grows, the next tick
+   is due anyway, and no walk is needed. */
 static uint32_t tcp_idle_ticks = NEVER, tcp_exchanged;
 
 static uint32_t tcp_exchanges(void) { return lwip_stats.tcp.recv + lwip_stats.tcp.xmit; }
@@ -234,7 +234,7 @@ void tw_timers_tcp_work(uint32_t units) { tcp_work += units; }
 
 bool tw_timers_tcp_pause(void) { return ++tcp_work / WORK_VISITS + lwip_stats.tcp.xmit - tcp_sent_before >= WORK_SEGMENTS; }
 
-/* Of ticks that are known to do nothing but count, makes up for an even number at once. */
+/* Makes up for an even number of ticks that are known to do nothing but count. */
 static uint32_t skip_tcp(uint32_t missed) {
   if (missed <= 2 || tcp_timer_paused || tcp_exchanges() != tcp_exchanged) {
     return missed;
@@ -274,9 +274,9 @@ static void run(struct clock *clock) {
   if (!clock->ages && clock != tcp_clock && clock->idle() == NEVER) {
     return;
   }
-  /* Ticks that were slept over are made up for while a retransmission timer counts them. Of any others time has passed, and
-     that is all; two are left to run. A host that was held up finds its acknowledgements in this very poll, but only
-     after the ticks: more of them would send everything again several times, or give up. */
+  /* Missed ticks are made up for while a retransmission timer counts them. Of others, only the time has passed; two are left to
+     run. A suspended embedder has queued acknowledgements for this very poll, but they are processed after the ticks: more
+     ticks would retransmit everything several times, or end connections. */
   uint64_t most = 2 + (uint64_t)(tcp_timed ? tcp_idle_ticks : 0);
   if (clock == tcp_clock && missed > most) {
     tcp_ticks += (uint32_t)((missed - most) / 2);
@@ -359,7 +359,8 @@ static uint64_t slow_deadline(void) {
 double tw_timers_deadline(void) {
   uint32_t idle = tcp_exchanges() != tcp_exchanged || tw_tcp_reports_wait() ? 0 : tcp_idle_ticks;
   uint64_t earliest = LWIP_MIN(slow_deadline(), due(tcp_clock, idle));
-  /* Half a microsecond more, so that the host's clock, cut to microseconds, is not before the deadline it was given. */
+  /* Half a microsecond more, so that the embedder's clock, truncated to microseconds, is not before the deadline that was
+     returned. */
   return earliest == UINT64_MAX ? INFINITY : ((double)earliest + 0.5) / 1e6;
 }
 

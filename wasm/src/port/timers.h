@@ -1,4 +1,4 @@
-/* lwIP's clocks. */
+/* lwIP's timers. */
 #ifndef TIMERS_H
 #define TIMERS_H
 
@@ -7,7 +7,7 @@
 
 void tw_timers_start(void);
 bool tw_timers_run(void); /* true if a tick has paused: the rest is for the next poll */
-double tw_timers_next_tick(void); /* seconds: until then no call finds anything changed by a timer */
+double tw_timers_next_tick(void); /* seconds: until then no timer changes what a call finds */
 bool tw_timers_advance(double time); /* moves the clock, if TCP misses no tick by it */
 bool tw_timers_seek_neighbours(void); /* packets wait for ARP or neighbour discovery */
 void tw_timers_changed(void);     /* something was begun that slow clocks depend on */

@@ -1,4 +1,4 @@
-/* UDP sockets: their life, and the way in. Each call checks its handle and its arguments, and answers at once. */
+/* UDP sockets: open, connect, join, close. Each call checks its handle and its arguments, and returns at once. */
 #include "udp/udp_calls.h"
 
 #include "abi.h"

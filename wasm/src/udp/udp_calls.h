@@ -1,4 +1,4 @@
-/* One UDP socket as the host knows it, for the files that work on it. */
+/* One UDP socket, for the files that work on it. */
 #ifndef UDP_CALLS_H
 #define UDP_CALLS_H
 
@@ -7,7 +7,7 @@
 
 struct membership {
   ip_addr_t group;
-  int32_t interface; /* a handle: it may be gone by now */
+  int32_t interface; /* a handle: the interface may have been removed */
 };
 
 struct udp_socket {

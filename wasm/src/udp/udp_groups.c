@@ -16,7 +16,7 @@ static err_t change(const struct membership *membership, bool join) {
   struct netif *netif = tw_interface_netif(membership->interface);
   const ip_addr_t *group = &membership->group;
   if (netif == NULL) {
-    return ERR_OK; /* the interface is gone, and its groups with it */
+    return ERR_OK; /* the interface was removed, and its groups with it */
   }
   if (IP_IS_V4(group)) {
     return join ? igmp_joingroup_netif(netif, ip_2_ip4(group)) : igmp_leavegroup_netif(netif, ip_2_ip4(group));

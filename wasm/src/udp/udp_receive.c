@@ -1,5 +1,5 @@
-/* Which sockets a datagram is for. One for this host goes to the socket that fits best; one for a group or a broadcast goes
-   to all that fit, as RFC 1112, section 7 has it, and so does what this host sends to a group that it is a member of. */
+/* The sockets that receive a datagram. One for this host goes to the socket that matches best; one for a group or a broadcast
+   goes to all that match, as in RFC 1112, section 7, and so does what this host sends to a group that it is a member of. */
 #include "udp/udp_receive.h"
 
 #include "abi.h"
@@ -24,7 +24,7 @@ struct looped {
   struct looped *next;
   struct pbuf *data;
   ip_addr_t source, destination;
-  int32_t interface; /* a handle: it may be gone by then */
+  int32_t interface; /* a handle: the interface may have been removed by then */
   uint16_t from, to;
 };
 
@@ -33,11 +33,11 @@ enum { CONNECTED = 4, EXACT = 2, MOST_LOOPED = 262144 /* bytes, each counted wit
 static struct looped *first_looped, **last_looped = &first_looped;
 static uint32_t looped_size;
 
-static bool is_for_all(const struct datagram_ends *ends) {
+static bool is_group_or_broadcast(const struct datagram_ends *ends) {
   return ip_addr_ismulticast(ends->destination) || ip_addr_isbroadcast(ends->destination, ends->by);
 }
 
-/* How well a socket fits; 0 if it does not. Linux prefers in the same order: connected, own address, own family. */
+/* How well a socket matches; 0 if it does not. Linux prefers in the same order: connected, own address, own family. */
 static uint32_t rank(const struct udp_pcb *pcb, const struct datagram_ends *ends) {
   const ip_addr_t *own = &pcb->local_ip;
   uint32_t connected = 1;
@@ -104,7 +104,7 @@ struct udp_pcb *tw_udp_find(struct netif *by, uint16_t from, uint16_t to) {
 /* LWIP_HOOK_UDP_OTHERS: `first` is about to receive a datagram. Nothing keeps it, so that all may have the same one. */
 void tw_udp_pass_to_others(const struct udp_pcb *first, struct pbuf *data, struct netif *by, uint16_t from) {
   struct datagram_ends ends = current_ends(by, from, first->local_port);
-  if (!is_for_all(&ends)) {
+  if (!is_group_or_broadcast(&ends)) {
     return;
   }
   for (struct udp_pcb *pcb = udp_pcbs, *next; pcb != NULL; pcb = next) {
@@ -118,7 +118,7 @@ void tw_udp_pass_to_others(const struct udp_pcb *first, struct pbuf *data, struc
 
 void tw_udp_deliver(const struct udp_socket *socket, const struct pbuf *data, const ip_addr_t *source, uint16_t from,
                     const ip_addr_t *destination) {
-  if (!tw_events_have_room_beside(sizeof(struct abi_datagram) + data->tot_len)) { /* the same frame for very many */
+  if (!tw_events_have_room_beside(sizeof(struct abi_datagram) + data->tot_len)) { /* one frame, many receivers */
     lwip_stats.udp.drop++;
     return;
   }
@@ -142,7 +142,8 @@ void tw_udp_loop(const struct udp_socket *socket, struct netif *by, const ip_add
   }
   struct datagram_ends ends = {.destination = &address, .by = by};
   uint32_t size = data->tot_len + sizeof(struct abi_datagram);
-  if ((socket->keeps_groups_off && ip_addr_ismulticast(&address)) || !is_for_all(&ends) || !is_member(by, &address)) {
+  if ((socket->keeps_groups_off && ip_addr_ismulticast(&address)) || !is_group_or_broadcast(&ends) ||
+      !is_member(by, &address)) {
     return;
   }
   struct looped *looped = looped_size + size <= MOST_LOOPED ? tw_heap_allocate(sizeof *looped) : NULL;

@@ -1,4 +1,4 @@
-/* UDP datagrams on their way out: by which interface, and from which address. */
+/* Output of UDP datagrams: by which interface, and from which address. */
 #include "udp/udp_send.h"
 
 #include "abi.h"
@@ -93,7 +93,8 @@ static int32_t send_by(struct udp_socket *socket, struct netif *netif, const ip_
   return tw_room_result(&socket->waiter, socket->handle, netif, error);
 }
 
-/* RFC 1122, section 3.3.6 leaves it open by which interfaces 255.255.255.255 goes: by all that can, once all have room. */
+/* RFC 1122, section 3.3.6 does not prescribe by which interfaces 255.255.255.255 leaves: by all that can, once all have
+   room. */
 static int32_t send_everywhere(struct udp_socket *socket, const ip_addr_t *own, const ip_addr_t *destination, uint16_t port,
                                uint32_t length) {
   int32_t result = ABI_ERROR_NO_ROUTE;

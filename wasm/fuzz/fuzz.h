@@ -166,9 +166,14 @@ void frame_heard(struct link *link, const uint8_t *frame, uint32_t length);
 /* --- TCP peers (peers.c, segments.c, moves.c) --------------------------------------------------------------------- */
 
 enum flow_state { FLOW_FREE, FLOW_NEW, FLOW_CALLED, FLOW_CALLING, FLOW_OPEN, FLOW_OVER };
-enum { MAX_FLOWS = 48, MAX_FINS = 12, FIN_BIT = 1, SYN_BIT = 2, RST_BIT = 4, PSH_BIT = 8, ACK_BIT = 16, URG_BIT = 32 };
+enum { MAX_FLOWS = 48, MAX_FINS = 12, MAX_CALLS = 8 };
+enum { FIN_BIT = 1, SYN_BIT = 2, RST_BIT = 4, PSH_BIT = 8, ACK_BIT = 16, URG_BIT = 32 };
 
 struct stream; /* of a program */
+
+struct span {
+  uint32_t start, end;
+};
 
 struct flow {
   enum flow_state state;
@@ -187,6 +192,11 @@ struct flow {
   uint32_t start, next, sent_end;
   bool finished;
   uint32_t fins[MAX_FINS], fin_count;
+  uint32_t calls[MAX_CALLS], call_count;          /* where its latest SYNs were */
+  struct span formers[MAX_CALLS];                 /* its streams before, on the same ports */
+  uint32_t former_count;
+  bool calling, answered; /* no answer to the latest SYN was seen; one to a SYN of this stream was */
+  bool early;             /* its program was given the connection before the answer was seen */
   /* the host's stream */
   bool host_known;
   uint32_t former_end; /* what the host sent by a connection before of the same ports ends there, where `repeated` */
@@ -222,7 +232,8 @@ struct stream {
   bool connected, shut, ended, eof, placed, six; /* placed: its bytes can be checked */
   uint8_t remote[16];
   uint16_t remote_port, local_port;
-  uint32_t written, delivered, unread, in_key, in_base, out_key;
+  uint32_t written, delivered, unread, in_key, out_key;
+  uint32_t bases[MAX_CALLS + 1], base_count; /* where its bytes may begin in the peer's: which SYN it is of may not be known */
 };
 extern struct stream streams[MAX_STREAMS];
 struct listening {
@@ -232,11 +243,12 @@ struct listening {
 extern struct listening listeners[MAX_LISTENERS];
 
 void programs_start(void);
-void programs_step(void);  /* writes, reads, ends */
-void openings_step(void);  /* listeners and connects */
+void programs_step(void); /* writes, reads, ends */
+void openings_step(void); /* listeners and connects */
 void stream_act(struct stream *stream);
 void stream_event(uint32_t kind, int32_t handle, int32_t value, const uint8_t *payload, uint32_t length);
-void streams_sent(const struct heard *heard, struct flow *flow);
+void stream_bind(struct stream *stream, struct flow *flow);
+void flow_unbind(struct flow *flow);
 struct listening *listener_any(void);
 void programs_end(bool abruptly);
 

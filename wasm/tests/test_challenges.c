@@ -1,5 +1,5 @@
 /* Segments that are not acceptable are answered with what is expected (RFC 9293, section 3.10.7.4; RFC 5961). Such an answer
-   may be unacceptable in its turn: answers to answers have to end. */
+   may be unacceptable, too: answers to answers have to end. */
 #include "support.h"
 
 #include "lwip/stats.h"

@@ -167,9 +167,14 @@ void frame_receive(struct link *link, const uint8_t *frame, uint32_t length);
 /* --- TCP peers (peers.c, segments.c, moves.c) --------------------------------------------------------------------- */
 
 enum flow_state { FLOW_FREE, FLOW_NEW, FLOW_SYN_SENT, FLOW_SYN_RECEIVED, FLOW_OPEN, FLOW_CLOSED };
-enum { MAX_FLOWS = 48, MAX_FINS = 12, FIN_BIT = 1, SYN_BIT = 2, RST_BIT = 4, PSH_BIT = 8, ACK_BIT = 16, URG_BIT = 32 };
+enum { MAX_FLOWS = 48, MAX_FINS = 12, MAX_CALLS = 8 };
+enum { FIN_BIT = 1, SYN_BIT = 2, RST_BIT = 4, PSH_BIT = 8, ACK_BIT = 16, URG_BIT = 32 };
 
 struct stream; /* of a program */
+
+struct span {
+  uint32_t start, end;
+};
 
 struct flow {
   enum flow_state state;
@@ -188,6 +193,11 @@ struct flow {
   uint32_t start, next, sent_end;
   bool finished;
   uint32_t fins[MAX_FINS], fin_count;
+  uint32_t calls[MAX_CALLS], call_count;          /* sequence numbers of its latest SYNs */
+  struct span formers[MAX_CALLS];                 /* its earlier streams on the same ports */
+  uint32_t former_count;
+  bool calling, answered; /* no answer to the latest SYN was seen; one to a SYN of this stream was */
+  bool early;             /* its program was given the connection before the answer was seen */
   /* the stack's stream */
   bool stack_known;
   uint32_t former_end; /* where a former connection of the same ports ended in the stack's stream, if `repeated` */
@@ -223,7 +233,8 @@ struct stream {
   bool connected, shut, ended, eof, matched, six; /* matched: its flow is known, so that its bytes can be checked */
   uint8_t remote[16];
   uint16_t remote_port, local_port;
-  uint32_t written, delivered, unread, in_key, in_base, out_key;
+  uint32_t written, delivered, unread, in_key, out_key;
+  uint32_t bases[MAX_CALLS + 1], base_count; /* where its bytes may begin in the peer's: which SYN it is of may not be known */
 };
 extern struct stream streams[MAX_STREAMS];
 struct listening {
@@ -233,11 +244,12 @@ struct listening {
 extern struct listening listeners[MAX_LISTENERS];
 
 void programs_start(void);
-void programs_step(void);  /* writes, reads, ends */
-void openings_step(void);  /* listeners and connects */
+void programs_step(void); /* writes, reads, ends */
+void openings_step(void); /* listeners and connects */
 void stream_act(struct stream *stream);
 void stream_event(uint32_t kind, int32_t handle, int32_t value, const uint8_t *payload, uint32_t length);
-void streams_sent(const struct sent_packet *sent, struct flow *flow);
+void stream_bind(struct stream *stream, struct flow *flow);
+void flow_unbind(struct flow *flow);
 struct listening *listener_any(void);
 void programs_end(bool abruptly);
 

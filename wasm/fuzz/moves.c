@@ -144,6 +144,8 @@ void flow_move(struct flow *flow) {
   } else if (flow->state == FLOW_CLOSED && percent(10) && flow->stream == NULL) {
     struct flow *again = percent(50) && !flow->active && link_of(flow->link_handle) == flow->link ? flow : NULL;
     if (again != NULL) { /* the same ports once more, perhaps in TIME-WAIT */
+      again->formers[again->former_count++ % MAX_CALLS] = (struct span){again->start, again->sent_end};
+      again->answered = false;
       again->state = FLOW_NEW;
       again->start = percent(70) ? again->sent_end + below(100000) : any();
       again->next = again->sent_end = again->start;

@@ -99,8 +99,7 @@ static struct flow *adopt(const struct sent_packet *sent) {
       flow->peer = (uint32_t)(sent->to[size - 1] - 2) % PEERS;
       memcpy(flow->from, sent->to, size);
       memcpy(flow->to, sent->from, size);
-      flow->stream = stream;
-      stream->flow = flow;
+      stream_bind(stream, flow);
     }
     return flow;
   }
@@ -131,14 +130,41 @@ static void read_options(struct flow *flow, const uint8_t *tcp, uint32_t header,
   }
 }
 
+static bool is_within(const struct span *span, uint32_t acknowledgement) {
+  return acknowledgement - span->start - 1 < span->end - span->start;
+}
+
+/* Of the peer's stream that the flow has now, and not of one before on the same ports. */
+static bool is_current(const struct flow *flow, uint32_t acknowledgement) {
+  return is_within(&(struct span){flow->start, flow->sent_end}, acknowledgement);
+}
+
+static bool was_called(const struct flow *flow, uint32_t sequence) {
+  bool found = flow->call_count > MAX_CALLS; /* some are forgotten */
+  for (uint32_t i = 0; i < SMALLER(flow->call_count, MAX_CALLS); i++) {
+    found |= flow->calls[i] == sequence;
+  }
+  return found;
+}
+
+/* Frames of a connection before may wait for a neighbour while the next hop of later ones is another, and come behind them:
+   they acknowledge what the peer sent before. */
+static bool is_late(const struct flow *flow, uint32_t acknowledgement) {
+  bool late = false;
+  for (uint32_t i = 0; i < SMALLER(flow->former_count, MAX_CALLS); i++) {
+    late |= is_within(&flow->formers[i], acknowledgement);
+  }
+  return late && flow->answered && !is_current(flow, acknowledgement);
+}
+
 static void begin_stream(struct flow *flow, uint32_t sequence) {
+  bool early = flow->early;
+  flow->early = false;
   if (flow->stack_known && flow->stack_start == sequence) {
     return;
   }
-  if (flow->stack_known && flow->stream != NULL) { /* another connection of the same ports */
-    flow->stream->matched = false;
-    flow->stream->flow = NULL;
-    flow->stream = NULL;
+  if (flow->stack_known && !early) { /* another connection of the same ports */
+    flow_unbind(flow);
   }
   flow->repeated = flow->stack_known;
   flow->former_end = flow->stack_end;
@@ -146,8 +172,11 @@ static void begin_stream(struct flow *flow, uint32_t sequence) {
   flow->stack_start = sequence;
   flow->stack_end = sequence + 1;
   flow->edge = sequence + 1;
-  flow->written = 0;
-  flow->may_finish = flow->stack_finished = false;
+  flow->stack_finished = false;
+  if (!early) {
+    flow->written = 0;
+    flow->may_finish = false;
+  }
 }
 
 static void check_data(struct flow *flow, uint32_t sequence, const uint8_t *data, uint32_t length, bool fin) {
@@ -206,7 +235,14 @@ void flow_receive(const struct sent_packet *sent) {
     flow->state = flow->state == FLOW_NEW || percent(20) ? flow->state : FLOW_CLOSED;
     return;
   }
+  if (ack && is_late(flow, acknowledgement)) {
+    return;
+  }
   if (syn) {
+    CHECK(!ack || flow->tainted || was_called(flow, acknowledgement - 1), "port %u: answers a SYN at %d", flow->port,
+          (int)(acknowledgement - 1 - flow->start));
+    flow->answered |= is_current(flow, acknowledgement);
+    flow->calling = false;
     begin_stream(flow, sequence);
   }
   if (flow->repeated && !syn && before(sequence, flow->stack_start) && !before(flow->former_end, sequence)) {

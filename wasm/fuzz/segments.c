@@ -123,6 +123,10 @@ void segment_send(struct flow *flow, uint32_t flags, uint32_t sequence, uint32_t
   if ((flags & FIN_BIT) != 0) {
     flow->fins[flow->fin_count++] = data_at + length;
   }
+  if ((flags & SYN_BIT) != 0) {
+    flow->calls[flow->call_count++ % MAX_CALLS] = sequence;
+    flow->calling = true;
+  }
   if (before(flow->sent_end, end) && end - flow->start < 1u << 30) { /* farther away than any window */
     flow->sent_end = end;
   }

@@ -120,6 +120,31 @@ void stream_act(struct stream *stream) {
   }
 }
 
+/* A flow has the stream of its latest connection, and a stream whose flow has another one is no longer checked. */
+void flow_unbind(struct flow *flow) {
+  if (flow->stream != NULL) {
+    flow->stream->matched = false;
+    flow->stream->flow = NULL;
+    flow->stream = NULL;
+  }
+}
+
+void stream_bind(struct stream *stream, struct flow *flow) {
+  if (stream->flow == flow) {
+    return;
+  }
+  if (stream->flow != NULL) {
+    flow_unbind(stream->flow);
+  }
+  if (flow != NULL) {
+    flow_unbind(flow);
+    flow->stream = stream;
+    flow->written = 0;
+    flow->may_finish = false;
+  }
+  stream->flow = flow;
+}
+
 /* --- Events ----------------------------------------------------------------------------------------------------- */
 
 static void read_endpoints(struct stream *stream, const uint8_t *payload) {
@@ -138,16 +163,20 @@ static void read_endpoints(struct stream *stream, const uint8_t *payload) {
     bool same = memcmp(payload + ABI_ENDPOINT_SIZE + 12, stream->six ? link->own6 : link->own4, stream->six ? 16 : 4) == 0;
     own = link->handle != 0 && same ? link : own;
   }
-  stream->flow = flow;
+  stream_bind(stream, flow);
   stream->matched = flow != NULL || own != NULL || payload[ABI_ENDPOINT_SIZE + 12] == 127;
-  stream->in_base = 0;
+  stream->bases[0] = 0;
+  stream->base_count = 1;
   if (verbose) {
     fprintf(stderr, "  = %x: %u and %u, flow %d, own %d\n", stream->handle, stream->local_port, stream->remote_port,
             flow != NULL, own != NULL);
   }
   if (flow != NULL) {
-    flow->stream = stream;
-    stream->in_base = (flow->active ? flow->start : flow->irs) + 1;
+    stream->bases[0] = (flow->active ? flow->start : flow->irs) + 1;
+    flow->early = !flow->active && flow->calling;
+    for (uint32_t i = 0; flow->early && i < SMALLER(flow->call_count, MAX_CALLS); i++) {
+      stream->bases[stream->base_count++] = flow->calls[i] + 1;
+    }
   }
 }
 
@@ -169,24 +198,40 @@ static void accept_one(const uint8_t *payload, int32_t handle) {
   read_endpoints(stream, payload);
 }
 
-static void check_end_of_stream(const struct stream *stream) {
+static bool has_fin(const struct flow *flow, uint32_t sequence) {
+  bool found = false;
+  for (uint32_t i = 0; i < flow->fin_count; i++) {
+    found |= flow->fins[i] == sequence;
+  }
+  return found;
+}
+
+/* Bytes, or the FIN where there are none, leave those bases at which the peer has sent them; returns how many. */
+static uint32_t filter_bases(struct stream *stream, const uint8_t *payload, uint32_t length) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < stream->base_count; i++) {
+    uint32_t base = stream->bases[i], at = base + stream->delivered;
+    if (length > 0 ? filler_is(payload, length, stream->in_key, at) : has_fin(stream->flow, at)) {
+      stream->bases[count++] = base;
+    }
+  }
+  return stream->base_count = count;
+}
+
+static void check_end_of_stream(struct stream *stream) {
   const struct flow *flow = stream->flow;
   if (flow == NULL || flow->tainted || !stream->matched) {
     return;
   }
-  bool found = false;
-  for (uint32_t i = 0; i < flow->fin_count; i++) {
-    found |= flow->fins[i] == stream->in_base + stream->delivered;
-  }
-  CHECK(found, "port %u: EOF after %u bytes, where none of %u FINs was; begins at %u", flow->port, stream->delivered,
-        flow->fin_count, stream->in_base - flow->start);
+  CHECK(filter_bases(stream, NULL, 0) > 0, "port %u: EOF after %u bytes, where none of %u FINs was", flow->port,
+        stream->delivered, flow->fin_count);
 }
 
 static void deliver(struct stream *stream, const uint8_t *payload, uint32_t length) {
   CHECK(stream->connected && !stream->eof && !stream->ended, "port %u: %u bytes", stream->remote_port, length);
   bool checked = stream->matched && (stream->flow == NULL || !stream->flow->tainted);
-  CHECK(!checked || filler_is(payload, length, stream->in_key, stream->in_base + stream->delivered), "port %u: %u bytes at %u",
-        stream->remote_port, length, stream->delivered);
+  CHECK(!checked || filter_bases(stream, payload, length) > 0, "port %u: %u bytes at %u", stream->remote_port, length,
+        stream->delivered);
   stream->delivered += length;
   stream->unread += length;
   totals->bytes_delivered += length;

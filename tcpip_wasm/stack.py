@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
-import os
 import socket
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from tcpip_wasm.addresses import Host, Network
 from tcpip_wasm.arguments import check_int, check_port, check_timeout
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import Address, Core, Statistics, abi, seed_bytes
+from tcpip_wasm.engine import Core, Statistics, abi, seed_bytes
 from tcpip_wasm.errors import StackClosedError, network_error
 from tcpip_wasm.interfaces import (
     BridgeInterface,
@@ -34,12 +32,9 @@ from tcpip_wasm.interfaces import (
     TunInterface,
 )
 from tcpip_wasm.interfaces.bridge import AGEING, check_ageing, check_ports
-from tcpip_wasm.interfaces.drops import DropLog
 from tcpip_wasm.interfaces.interface_arguments import InterfaceAddresses, parse_addresses, parse_mac, parse_mtu
-from tcpip_wasm.interfaces.routing_table import RoutingTable
 from tcpip_wasm.names import HostsTable, Resolver
-from tcpip_wasm.names.address_selection import IPInterface
-from tcpip_wasm.names.lookup import AddressInfo, Lookup
+from tcpip_wasm.names.lookup import AddressInfo
 from tcpip_wasm.names.servers import Server
 from tcpip_wasm.sockets import (
     PingSession,
@@ -54,17 +49,16 @@ from tcpip_wasm.sockets.tcp.connect import CONNECTION_ATTEMPT_DELAY
 from tcpip_wasm.sockets.tcp.connection import StreamEnds
 from tcpip_wasm.sockets.tcp.draining import drain as drain_connections
 from tcpip_wasm.sockets.tcp.draining import end_connections
-from tcpip_wasm.sockets.tcp.open_tcp import TcpOpener
 from tcpip_wasm.sockets.tcp.sendfile import sendfile
 from tcpip_wasm.sockets.tcp.stream_reader import PieceReader
 from tcpip_wasm.sockets.tls.tls_connection import TlsEnds
 from tcpip_wasm.sockets.tls.tls_transport import client_tls, loop_for_streams, server_tls, start_tls
-from tcpip_wasm.sockets.udp.open_udp import UdpOpener, udp_options
+from tcpip_wasm.sockets.udp.open_udp import udp_options
+from tcpip_wasm.stack_parts import StackParts
 
 if TYPE_CHECKING:
     from tcpip_wasm.compat import Polyfill, RouteLike
 
-Host = str | Address
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
 MakeInterface = TypeVar("MakeInterface", bound=Interface)
@@ -115,23 +109,16 @@ class NetworkStack:
 
     def __init__(self, driver: Driver, *, seed: bytes | None = None, name_servers: Iterable[Server | str] = ()) -> None:
         self._driver = driver
-        self._interfaces: list[Interface] = []
-        self._names: dict[str, int] = {}
-        self.resolver: Resolver = Resolver(
-            open_datagram=self._open_datagram,
-            open_stream=lambda server: self.open_connection(*server),
-            clock=driver.loop.time,
-            seed=seed or os.urandom(16),
-            servers=name_servers,
+        self._parts = parts = StackParts(
+            driver, seed=seed, name_servers=name_servers, open_stream=lambda server: self.open_connection(*server)
         )
-        self._lookup = Lookup(HostsTable(), self.resolver, self._own_addresses, self._scope_handle, self._scope_name)
-        self._routing = RoutingTable(driver, lambda: self._interfaces)
-        self._tcp = TcpOpener(driver, self._routing, self._scope_name)
-        self._udp = UdpOpener(
-            driver, self._routing, self._lookup.address, self._scope_name, self._interface_of, self._lookup.first
-        )
+        self._interfaces = parts.interfaces
+        self._lookup = parts.lookup
+        self._routing = parts.routing
+        self._tcp = parts.tcp
+        self._udp = parts.udp
         self._forwarding = False
-        self._drops = driver.monitor = DropLog(driver, lambda: self._interfaces)
+        self.resolver: Resolver = parts.resolver
 
     def __repr__(self) -> str:
         return f"<NetworkStack {'closed' if self._driver.error else self._interfaces}>"
@@ -260,23 +247,9 @@ class NetworkStack:
 
     def _add(self, kind: str, make: Callable[[str], MakeInterface]) -> MakeInterface:
         self._driver.check()
-        number = self._names.get(kind, 0)
-        interface = make(f"{kind}{number}")
-        self._names[kind] = number + 1
-        self._interfaces.append(interface)
-        interface._on_name_servers = self._learn_name_servers
+        interface = self._interfaces.add(kind, make)
+        interface._on_name_servers = self._parts.learn_name_servers
         return interface
-
-    def _learn_name_servers(self, interface: Interface) -> None:
-        """DHCP or a router has told an interface whom to ask for names, or that is over."""
-        servers = [str(server) for server in interface.name_servers]
-        if not servers:
-            self.resolver.forget(interface.name)
-            return
-        with suppress(ValueError):  # what came by the wire and is no name: then the servers alone
-            self.resolver.learn(interface.name, servers, interface.search)
-            return
-        self.resolver.learn(interface.name, servers)
 
     async def create_loopback_interface(self, ip: InterfaceAddresses = "127.0.0.1/8") -> LoopbackInterface:
         """Give the host a way to itself. A stack has at most one.
@@ -400,7 +373,7 @@ class NetworkStack:
         finally:
             if interface in self._interfaces:  # nobody else has removed it meanwhile
                 try:
-                    self._drops.forget(interface)
+                    self._parts.drops.forget(interface)
                 finally:
                     self._interfaces.remove(interface)
                     interface.remove()
@@ -440,7 +413,7 @@ class NetworkStack:
 
     def add_route(
         self,
-        network: str | ipaddress.IPv4Network | ipaddress.IPv6Network,
+        network: str | Network,
         *,
         via: Host | None = None,
         interface: Interface | None = None,
@@ -473,7 +446,7 @@ class NetworkStack:
 
     def remove_route(
         self,
-        network: str | ipaddress.IPv4Network | ipaddress.IPv6Network,
+        network: str | Network,
         *,
         via: Host | None = None,
         interface: Interface | None = None,
@@ -489,33 +462,6 @@ class NetworkStack:
             StackError: the stack is gone.
         """
         self._routing.remove(network, via, interface, metric)
-
-    # --- What names and sockets ask for ---------------------------------------------------------------------------
-
-    async def _open_datagram(
-        self, factory: Callable[[], asyncio.DatagramProtocol], server: Server, source_port: int, /
-    ) -> tuple[asyncio.DatagramTransport, Any]:
-        """Open an endpoint for the resolver."""
-        any_address = "::" if ":" in server[0] else "0.0.0.0"
-        return await self.create_datagram_endpoint(factory, local_addr=(any_address, source_port), remote_addr=server)
-
-    def _own_addresses(self) -> list[IPInterface]:
-        return [address for interface in self._interfaces for address in interface.addresses]
-
-    def _scope_handle(self, scope: str) -> int | None:
-        return next((i.handle for i in self._interfaces if scope in (i.name, str(i.handle))), None)
-
-    def _scope_name(self, handle: int) -> str:
-        return next((i.name for i in self._interfaces if i.handle == handle), str(handle))
-
-    def _interface_of(self, own: str | int) -> int:
-        """Return the handle of the interface that has an address or a number; 0 stays 0."""
-        for interface in self._interfaces:
-            if own == interface.handle or any(own == str(each.ip) for each in interface.addresses):
-                return interface.handle
-        if own:
-            raise network_error(errno.ENODEV, f"no interface has {own}")
-        return 0
 
     # --- TCP, asyncio's way ---------------------------------------------------------------------------------------
 
@@ -875,7 +821,7 @@ class NetworkStack:
                 )
         except TimeoutError as error:
             if error.errno is None:
-                numeric = self._lookup.numeric(host) or (None, 0)
+                numeric = self._interfaces.parse(host) or (None, 0)
                 timed_out = network_error(errno.ETIMEDOUT, f"connect to {host}:{port}")
                 raise self._routing.explained(timed_out, *numeric) from None
             raise
@@ -1077,7 +1023,7 @@ class NetworkStack:
         if address.is_multicast or address.is_unspecified:
             raise ValueError(f"host: {host!s} is not one host")
         limit = DEFAULT_TTL if ttl is None else check_ttl(ttl)
-        return PingSession(self._driver, self._routing, address, scope, ttl=limit, scope_name=self._scope_name)
+        return PingSession(self._driver, self._routing, address, scope, ttl=limit)
 
 
 async def create_stack(

@@ -30,7 +30,7 @@ from tcpip_wasm.engine.configuration_messages import (
     dhcp_search,
     parse_advertisement,
 )
-from tcpip_wasm.engine.core import Address, Core, Event, Statistics, decode_endpoint, seed_bytes
+from tcpip_wasm.engine.core import Core, Event, Statistics, decode_endpoint, seed_bytes
 from tcpip_wasm.engine.error_codes import error_for
 from tcpip_wasm.engine.observed_records import observe, unobserve
 from tcpip_wasm.engine.ping_calls import ECHO_DATA, PingCalls
@@ -41,7 +41,6 @@ __all__ = [
     "DATAGRAM_DATA",
     "ECHO_DATA",
     "INFINITE",
-    "Address",
     "AddressReport",
     "Advertisement",
     "Core",

@@ -25,6 +25,7 @@ from ipaddress import IPv4Address, IPv6Address
 from math import inf
 from typing import Any, Final
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.engine import abi
 from tcpip_wasm.engine.autoconfiguration_calls import AutoconfigurationCalls
 from tcpip_wasm.engine.bridge_calls import BridgeCalls
@@ -37,7 +38,6 @@ from tcpip_wasm.engine.route_calls import RouteCalls
 from tcpip_wasm.engine.udp_calls import UdpCalls
 from tcpip_wasm.errors import StackClosedError, StackTrappedError
 
-Address = IPv4Address | IPv6Address
 Event = tuple[int, int, int, Any]
 """Kind, handle, value, payload: see the events of the ABI. A payload is bytes, that of DATA a view."""
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.engine import abi
 from tcpip_wasm.engine.error_codes import error_for
 
 if TYPE_CHECKING:
-    from tcpip_wasm.engine.core import Address, Core
+    from tcpip_wasm.engine.core import Core
 
 ECHO_DATA: Final = abi.ECHO_SIZE
 """Where the bytes of an ECHO_REPLY event's payload begin."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
+from tcpip_wasm.addresses import Address, Network
 from tcpip_wasm.engine import abi
 
 if TYPE_CHECKING:
     from tcpip_wasm.engine.core import Core
-
-Network = IPv4Network | IPv6Network
 
 
 class RouteCalls:
@@ -24,7 +22,7 @@ class RouteCalls:
         """Pass on what arrives for others, or drop it."""
         self._call("forwarding", enabled)
 
-    def add(self, network: Network, via: IPv4Address | IPv6Address | None, interface: int, metric: int) -> int:
+    def add(self, network: Network, via: Address | None, interface: int, metric: int) -> int:
         """Add a route, and return the handle of the interface that it leads out by.
 
         Args:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.engine import abi
 from tcpip_wasm.engine.error_codes import error_for
 from tcpip_wasm.engine.port import Trap
 
 if TYPE_CHECKING:
-    from tcpip_wasm.engine.core import Address, Core
+    from tcpip_wasm.engine.core import Core
 
 _pack_endpoint: Final = abi.ENDPOINT.pack
 

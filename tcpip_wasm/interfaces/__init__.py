@@ -4,6 +4,7 @@ interface            what all have in common; the `Port` that receives an interf
 interface_arguments  addresses, MACs and MTUs as callers write them
 frames               an interface's frames as streams
 kinds                loopback, tun, tap
+table                the interfaces of a stack by name, handle and address
 cable                joins two interfaces
 bridge               joins taps of one stack
 autoconfiguration    SLAAC, DHCP and duplicate detection

@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from math import inf
 from typing import Final, Literal, overload
 
+from tcpip_wasm.addresses import Address, IPInterface
 from tcpip_wasm.arguments import check_timeout
 from tcpip_wasm.engine import (
     INFINITE,
@@ -31,7 +32,7 @@ from tcpip_wasm.engine import (
 )
 from tcpip_wasm.errors import NetworkError, StackError, network_error
 from tcpip_wasm.interfaces.interface import Interface, lost_frames
-from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6, IPInterface
+from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6
 from tcpip_wasm.interfaces.router_advertiser import RouterAdvertiser
 from tcpip_wasm.log_limit import LogLimit
 
@@ -129,13 +130,13 @@ class ConfigurableInterface(Interface):
         return self._lease.router if self._lease is not None else None
 
     @property
-    def routers(self) -> tuple[IPv4Address | IPv6Address, ...]:
+    def routers(self) -> tuple[Address, ...]:
         """The default routers: that of the lease, then those that advertise, by their link-local addresses."""
         leased = () if self.gateway is None else (self.gateway,)
         return (*leased, *self._living(self._routers))
 
     @property
-    def name_servers(self) -> tuple[IPv4Address | IPv6Address, ...]:
+    def name_servers(self) -> tuple[Address, ...]:
         """The name servers of the lease, then those that routers advertise (RFC 8106)."""
         leased = self._lease.name_servers if self._lease is not None else ()
         return (*leased, *self._living(self._servers))

@@ -13,12 +13,12 @@ import errno
 from collections.abc import Iterable
 from typing import Final
 
+from tcpip_wasm.addresses import IPInterface
 from tcpip_wasm.arguments import check_int
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import NetworkError
 from tcpip_wasm.interfaces.interface import Interface, Observer
-from tcpip_wasm.interfaces.interface_arguments import IPInterface
 from tcpip_wasm.interfaces.kinds import TapInterface
 
 AGEING: Final = 300

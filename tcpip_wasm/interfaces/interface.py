@@ -9,13 +9,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Final, Protocol
 
+from tcpip_wasm.addresses import Address, IPInterface
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import FrameBuffers, abi, observe, split_records, unobserve
 from tcpip_wasm.errors import NetworkError, StackError
-from tcpip_wasm.interfaces.interface_arguments import IPInterface
 
 MOST_NAMED: Final = 8
 """Interfaces or addresses that an error lists."""
@@ -115,13 +114,13 @@ class Interface:
         return f"<{self.type} {self.name} {', '.join(map(str, self.addresses)) or 'no address'}>"
 
     @property
-    def ip(self) -> IPv4Address | IPv6Address | None:
+    def ip(self) -> Address | None:
         """The first address, IPv4 before IPv6, or None."""
         first = min(self.addresses, key=lambda a: a.version, default=None)
         return first.ip if first else None
 
     @property
-    def netmask(self) -> IPv4Address | IPv6Address | None:
+    def netmask(self) -> Address | None:
         """The netmask of `ip`, or None."""
         first = min(self.addresses, key=lambda a: a.version, default=None)
         return first.netmask if first else None
@@ -146,7 +145,7 @@ class Interface:
         return InterfaceStatistics(*self.buffers.counters(), self._unheard, self._oversized)
 
     @property
-    def name_servers(self) -> tuple[IPv4Address | IPv6Address, ...]:
+    def name_servers(self) -> tuple[Address, ...]:
         """The name servers that this interface was told of; see `ConfigurableInterface`."""
         return ()
 

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Final
 
+from tcpip_wasm.addresses import IPInterface
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import StreamLockedError
 from tcpip_wasm.interfaces.autoconfiguration import ConfigurableInterface
 from tcpip_wasm.interfaces.frames import FrameSink, FrameSource
 from tcpip_wasm.interfaces.interface import Interface, Observer
-from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6, IPInterface
+from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6
 from tcpip_wasm.streams import ReadableStream, WritableStream
 
 if TYPE_CHECKING:

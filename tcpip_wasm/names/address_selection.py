@@ -7,11 +7,26 @@ Pure functions of addresses. What is left of RFC 6724: destinations that a host 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Interface, IPv6Interface
+from dataclasses import dataclass
 
-from tcpip_wasm.names.hostname import Address
+from tcpip_wasm.addresses import Address, IPInterface
 
-IPInterface = IPv4Interface | IPv6Interface
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One address to try.
+
+    Attributes:
+        remote: address of the peer.
+        scope: handle of the interface that it belongs to, or 0.
+        local: own address, or None.
+        local_port: own port, or 0.
+    """
+
+    remote: Address
+    scope: int = 0
+    local: Address | None = None
+    local_port: int = 0
 
 
 def is_reachable(address: Address, own: Iterable[IPInterface]) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.errors import NameResolutionError, StackError
-from tcpip_wasm.names.hostname import Address
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,9 @@ asyncio's own functions use.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from tcpip_wasm.errors import MalformedHostError
-
-Address = IPv4Address | IPv6Address
 
 MAX_NAME: Final = 253
 """Characters of the longest name without its last dot: 255 bytes on the wire (RFC 1035, section 2.3.4)."""

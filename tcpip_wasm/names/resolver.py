@@ -17,11 +17,12 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from tcpip_wasm.addresses import VERSIONS, Address
 from tcpip_wasm.errors import NameResolutionError, StackError
 from tcpip_wasm.log_limit import LogLimit
 from tcpip_wasm.names.answer import Found, Outcome
 from tcpip_wasm.names.cache import Cache
-from tcpip_wasm.names.hostname import Address, host_name
+from tcpip_wasm.names.hostname import host_name
 from tcpip_wasm.names.prng import Unpredictable
 from tcpip_wasm.names.servers import DNS_PORT, OpenDatagram, OpenStream, Server, parse_servers
 from tcpip_wasm.names.statistics import Counters, ResolverStatistics
@@ -191,7 +192,7 @@ class Resolver:
         """
         self._check_servers(host)
         wire = self._load(host)
-        types = {0: (wire.AAAA, wire.A), socket.AF_INET: (wire.A,), socket.AF_INET6: (wire.AAAA,)}[family]
+        types = tuple(wire.ADDRESS_TYPES[version] for version in reversed(VERSIONS[family]))
         missing: NameResolutionError | None = None
         for name in self._candidates(host):
             try:

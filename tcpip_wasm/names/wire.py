@@ -26,8 +26,11 @@ import dns.wire
 from dns.name import Name
 from dns.rdatatype import AAAA, CNAME, OPT, PTR, SOA, A
 
+from tcpip_wasm.addresses import Address
+
 __all__ = [
     "AAAA",
+    "ADDRESS_TYPES",
     "CNAME",
     "PTR",
     "A",
@@ -39,6 +42,9 @@ __all__ = [
     "name_of",
     "read_response",
 ]
+
+ADDRESS_TYPES: Final = {4: A, 6: AAAA}
+"""The type of a record with an address, by IP version."""
 
 UDP_SIZE: Final = 1232
 """Bytes of the largest answer by UDP: what fits the smallest IPv6 packet (the figure of DNS Flag Day 2020)."""
@@ -82,7 +88,7 @@ class Record:
     owner: Name
     rdtype: int
     ttl: int
-    value: IPv4Address | IPv6Address | Name
+    value: Address | Name
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +199,7 @@ def _read(reader: _Reader, flags: int, counts: list[int], name: Name, rdtype: in
     return Response(rcode, answers=tuple(answers), denial=denial)
 
 
-def _value(reader: _Reader, kind: int) -> IPv4Address | IPv6Address | Name:
+def _value(reader: _Reader, kind: int) -> Address | Name:
     if kind == A:
         return IPv4Address(reader.get_bytes(4))
     if kind == AAAA:

@@ -16,6 +16,7 @@ from math import inf
 from random import Random
 from typing import Any, BinaryIO, Final, Literal
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.capture import Event, Observation, Recorder, Trace
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6, parse_addresses, parse_mtu
@@ -364,7 +365,7 @@ class Network:
         for recorder in self._recorders:
             recorder.event(event)
 
-    def name_of(self, address: str | IPv4Address | IPv6Address) -> str | None:
+    def name_of(self, address: str | Address) -> str | None:
         """Return the name of the host that has an address, link-local ones among them; None where nobody has it.
 
         Raises:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.arguments import check_int, check_timeout
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import ECHO_DATA, Address, abi, decode_endpoint
+from tcpip_wasm.engine import ECHO_DATA, abi, decode_endpoint
 from tcpip_wasm.errors import (
     DestinationUnreachableError,
     NetworkError,
@@ -66,7 +66,6 @@ class PingSession:
         address: the host.
         scope: handle of the interface that a link-local address belongs to, or 0.
         ttl: TTL or hop limit of requests.
-        scope_name: turns the handle of an interface into its name.
 
     Attributes:
         host: the host, as text.
@@ -82,21 +81,19 @@ class PingSession:
         scope: int,
         *,
         ttl: int,
-        scope_name: Callable[[int], str],
     ) -> None:
         self._driver = driver
         self._routing = routing
         self._address = address
         self._scope = scope
         self._ping = driver.core.ping
-        self._scope_name = scope_name
         self._handle = self._ping.open(address, scope)
         self._version = address.version
         self._pending: dict[int, tuple[asyncio.Future[PingReply], float]] = {}
         self._room: asyncio.Future[None] | None = None
         self._end_error: StackError | NetworkError | None = None
         self._sequence = 0
-        self.host: str = self._name(address, scope)
+        self.host: str = routing.interfaces.text(address, scope)
         self.identifier: int = self._ping.identifier(self._handle)
         self.ttl = ttl
         driver.handlers[self._handle] = self
@@ -113,9 +110,6 @@ class PingSession:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-    def _name(self, address: Address, scope: int) -> str:
-        return f"{address}%{self._scope_name(scope)}" if scope else str(address)
 
     async def ping(
         self, payload: bytes | None = None, timeout: float | None = 1.0, *, ttl: int | None = None
@@ -196,7 +190,7 @@ class PingSession:
         future, sent = self._pending.get(sequence, (None, 0.0))
         if future is None or future.done():
             return
-        host = self._name(address, scope)
+        host = self._routing.interfaces.text(address, scope)
         if kind == abi.EVENT_ECHO_REPLY:
             time = self._driver.loop.time() - sent
             data = payload[ECHO_DATA : ECHO_DATA + value]

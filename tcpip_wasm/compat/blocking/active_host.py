@@ -14,6 +14,7 @@ from tcpip_wasm.compat.blocking.thread import VirtualHost, host_of
 from tcpip_wasm.compat.route import Route
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.stack import NetworkStack
+from tcpip_wasm.stack_parts import parts_of
 
 _pile: list[tuple[VirtualHost, Route | None]] = []
 _RESOLVING = ("asyncio.base_events", "concurrent.futures.thread")
@@ -67,7 +68,7 @@ def use(target: NetworkStack | VirtualHost, route: Route | None = None) -> Virtu
         StackError: the stack is gone.
     """
     host = host_of(target)
-    if (error := host.stack._driver.error) is not None:
+    if (error := parts_of(host.stack).driver.error) is not None:
         raise error
     with _lock:
         _pile.append((host, route))

@@ -19,6 +19,7 @@ from tcpip_wasm.engine import DATAGRAM_DATA, abi, decode_endpoint, error_for
 from tcpip_wasm.errors import StackError, network_error
 from tcpip_wasm.sockets.endpoints import Endpoints
 from tcpip_wasm.sockets.options import V6_ONLY
+from tcpip_wasm.stack_parts import parts_of
 
 HEAD: Final = abi.ENDPOINT_SIZE
 TO_THE_PEER: Final = bytes(HEAD)
@@ -46,11 +47,9 @@ class DatagramRelay(Relay):
 
     def __init__(self, channel: Channel, far: _socket.socket) -> None:
         super().__init__(channel, far)
-        self._driver: Driver = channel.host.stack._driver
+        self._driver: Driver = parts_of(channel.host.stack).driver
         self._udp = self._driver.core.udp
-        self.endpoints: Endpoints = Endpoints(
-            channel.host.stack._lookup.address, channel.host.stack._scope_name, channel.host.stack._interface_of
-        )
+        self.endpoints: Endpoints = Endpoints(parts_of(channel.host.stack).interfaces)
         self.known: dict[Any, bytes] = {}
         self._handle = 0
         self._chosen: dict[int, int] = {}
@@ -74,7 +73,7 @@ class DatagramRelay(Relay):
             local = (None, local[1])
         values = channel.values
         options = values.for_core() | self._chosen
-        handle, _ = stack._udp._open(local, None, self._family(local), options, values.share())
+        handle, _ = parts_of(stack).udp.open(local, None, self._family(local), options, values.share())
         self._handle = handle
         self._driver.handlers[handle] = self
         self._learn_name()
@@ -129,15 +128,15 @@ class DatagramRelay(Relay):
     async def group(self, join: bool, group: str, interface: str | int) -> None:
         """Join or leave a multicast group."""
         await self.open()
-        address, scope = self._channel.host.stack._lookup.address(group)
-        handle = self.endpoints.interface(interface)
+        address, scope = self.endpoints.interfaces.resolve(group)
+        handle = self.endpoints.interfaces.handle_of(interface)
         (self._udp.join if join else self._udp.leave)(self._handle, address, handle or scope)
         self._driver.wake()
 
     async def choose_interface(self, interface: str | int) -> None:
         """Choose the interface for groups, by its own address or number; 0 leaves it to the routes."""
         try:
-            handle = self.endpoints.interface(interface)
+            handle = self.endpoints.interfaces.handle_of(interface)
         except OSError as error:
             if isinstance(interface, str):
                 raise network_error(errno.EADDRNOTAVAIL, f"no interface has {interface}") from None

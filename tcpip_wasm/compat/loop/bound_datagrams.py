@@ -26,6 +26,7 @@ from tcpip_wasm.compat.loop.replacements import Replacements
 from tcpip_wasm.compat.route import ANY_ADDRESS, host_text
 from tcpip_wasm.sockets import options
 from tcpip_wasm.sockets.options import Values
+from tcpip_wasm.stack_parts import parts_of
 
 if TYPE_CHECKING:
     from tcpip_wasm.compat.loop.caller_sockets import PlacedSockets
@@ -71,9 +72,9 @@ def bind_datagrams(stack: NetworkStack, table: PlacedSockets, sock: Any, address
         host = "0.0.0.0" if family == socket.AF_INET else "::"
     elif len(address) == 4 and address[3] and "%" not in host:
         host = f"{host}%{address[3]}"
-    local, _ = at_once(stack._lookup.pair((host, port), None, family))
+    local, _ = at_once(parts_of(stack).lookup.pair((host, port), None, family))
     made = partial(DatagramEnd, stack.loop)
-    transport, end = at_once(stack._udp.endpoint(made, local, None, family, values.for_core(), values.share()))
+    transport, end = at_once(parts_of(stack).udp.endpoint(made, local, None, family, values.for_core(), values.share()))
     transport.get_extra_info("socket").__dict__["values"] = values
     table.put(sock, end)
     assert isinstance(end, DatagramEnd)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
 
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import Address
 from tcpip_wasm.errors import NetworkError, StackError, network_error
 from tcpip_wasm.interfaces.routing_table import RoutingTable
+from tcpip_wasm.names.address_selection import Candidate
 from tcpip_wasm.sockets.tcp.transport import TcpTransport
 
 CONNECTION_ATTEMPT_DELAY: Final = 0.25
@@ -23,23 +22,6 @@ CONNECTION_ATTEMPT_DELAY: Final = 0.25
 
 MAX_ATTEMPTS: Final = 32
 """Addresses of one name that are tried: a name must not make a host knock on hundreds of doors."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One address to try.
-
-    Attributes:
-        remote: address of the peer.
-        scope: handle of the interface that it belongs to, or 0.
-        local: own address, or None.
-        local_port: own port, or 0.
-    """
-
-    remote: Address
-    scope: int = 0
-    local: Address | None = None
-    local_port: int = 0
 
 
 async def connect_first(
@@ -50,7 +32,6 @@ async def connect_first(
     port: int,
     *,
     delay: float | None,
-    scope_name: Any,
     all_errors: bool = False,
 ) -> TcpTransport:
     """Connect to the first candidate that answers, and return the transport, on which the protocol is.
@@ -62,7 +43,6 @@ async def connect_first(
         candidates: at least one; the first 32 are tried.
         port: of the peer.
         delay: seconds after which the next is tried beside those under way; None tries it when the one before failed.
-        scope_name: see `TcpTransport`.
         all_errors: whether the attempts' errors are raised as they are.
 
     Raises:
@@ -75,7 +55,7 @@ async def connect_first(
     """
     candidates = candidates[:MAX_ATTEMPTS]
     if len(candidates) == 1 and not all_errors:
-        transport = _begin(driver, routing, protocol, candidates[0], port, scope_name)
+        transport = _begin(driver, routing, protocol, candidates[0], port)
         assert transport.connected is not None
         try:
             await transport.connected
@@ -85,7 +65,7 @@ async def connect_first(
         return transport
     race = _Race(protocol, all_errors)
     try:
-        return await race.run([(driver, routing, race, one, port, scope_name) for one in candidates], delay)
+        return await race.run([(driver, routing, race, one, port) for one in candidates], delay)
     finally:
         race.end()
 
@@ -96,7 +76,6 @@ def _begin(
     protocol: asyncio.BaseProtocol,
     candidate: Candidate,
     port: int,
-    scope_name: Any,
 ) -> TcpTransport:
     routing.check(candidate.remote, port, candidate.scope)
     try:
@@ -106,7 +85,7 @@ def _begin(
     except NetworkError as error:
         raise routing.explained(error, candidate.remote, candidate.scope) from None
     peer = f"{candidate.remote} port {port}"
-    transport = TcpTransport(driver, handle, protocol, peer=peer, scope_name=scope_name)
+    transport = TcpTransport(driver, handle, protocol, peer=peer, interfaces=routing.interfaces)
     transport.connected = driver.loop.create_future()
     transport.explained = partial(routing.explained, remote=candidate.remote, scope=candidate.scope)
     driver.wake()

@@ -12,13 +12,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.arguments import check_int, check_port
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import Address, abi
+from tcpip_wasm.engine import abi
 from tcpip_wasm.interfaces.interface import MOST_NAMED
 from tcpip_wasm.interfaces.routing_table import RoutingTable
+from tcpip_wasm.names.address_selection import Candidate
 from tcpip_wasm.sockets.endpoints import peer_text
-from tcpip_wasm.sockets.tcp.connect import Candidate, connect_first
+from tcpip_wasm.sockets.tcp.connect import connect_first
 from tcpip_wasm.sockets.tcp.connection import TcpListener
 from tcpip_wasm.sockets.tcp.server import TcpServer
 from tcpip_wasm.sockets.tls.tls_connection import Handshakes
@@ -36,13 +38,11 @@ class TcpOpener:
     Args:
         driver: the stack's driver.
         routing: the stack's routes.
-        scope_name: turns the handle of an interface into its name.
     """
 
-    def __init__(self, driver: Driver, routing: RoutingTable, scope_name: Callable[[int], str]) -> None:
+    def __init__(self, driver: Driver, routing: RoutingTable) -> None:
         self._driver = driver
         self._routing = routing
-        self._scope_name = scope_name
 
     async def connect(
         self,
@@ -66,7 +66,6 @@ class TcpOpener:
                 candidates,
                 port,
                 delay=delay,
-                scope_name=self._scope_name,
                 all_errors=all_errors,
             )
         except BaseException as error:
@@ -111,7 +110,7 @@ class TcpOpener:
             addresses,
             port,
             min(backlog, abi.MAX_BACKLOG),
-            scope_name=self._scope_name,
+            interfaces=self._routing.interfaces,
             hold_backlog=hold_backlog,
             share=share,
         )

@@ -12,9 +12,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import Address
 from tcpip_wasm.errors import StackError
+from tcpip_wasm.interfaces.table import InterfaceTable
 from tcpip_wasm.sockets.endpoints import peer_text
 from tcpip_wasm.sockets.options import REUSE_PORT
 from tcpip_wasm.sockets.tcp.transport import TcpTransport
@@ -36,7 +37,7 @@ class TcpServer(asyncio.AbstractServer):
             IPv4 and IPv6.
         port: the port; 0 takes a free one, the same on all addresses.
         backlog: connections that may wait for the loop, 1 to 4096.
-        scope_name: see `TcpTransport`.
+        interfaces: the stack's, for the names of scopes.
         share: bits of the ABI's ``SHARE_``.
         hold_backlog: whether a connection keeps its place in the backlog until `TcpTransport._leave_backlog`.
 
@@ -55,7 +56,8 @@ class TcpServer(asyncio.AbstractServer):
         addresses: list[_Own],
         port: int,
         backlog: int,
-        scope_name: Any = None,
+        *,
+        interfaces: InterfaceTable,
         hold_backlog: bool = False,
         share: int = 0,
     ) -> None:
@@ -65,7 +67,7 @@ class TcpServer(asyncio.AbstractServer):
         self.keep_alive = False
         self._driver = driver
         self._factory = factory
-        self._scope_name = scope_name
+        self._interfaces = interfaces
         self._connections: dict[TcpTransport, None] = {}  # in the order in which they came
         self._waiters: dict[asyncio.Future[None], None] = {}
         self._forever: asyncio.Future[None] | None = None
@@ -116,7 +118,7 @@ class TcpServer(asyncio.AbstractServer):
         address, scope = own
         if address is None:
             return "*"
-        return f"{address}%{self._scope_name(scope)}" if scope and self._scope_name is not None else str(address)
+        return self._interfaces.text(address, scope)
 
     def _socket_name(self, own: _Own) -> tuple[Any, ...]:
         """Return the address as a socket's `getsockname` would."""
@@ -140,7 +142,7 @@ class TcpServer(asyncio.AbstractServer):
             self._driver.wake()
             _log.debug("port %d: connection refused by the program", self.port)
             return
-        transport = TcpTransport(self._driver, value, protocol, endpoints=payload, scope_name=self._scope_name)
+        transport = TcpTransport(self._driver, value, protocol, endpoints=payload, interfaces=self._interfaces)
         self._connections[transport] = None
         transport.on_lost = self._lost
         if self.keep_alive:

@@ -26,6 +26,7 @@ from typing import Any, Final, cast
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi, decode_endpoint, error_for
 from tcpip_wasm.errors import NetworkError, StackClosedError, StackError, network_error
+from tcpip_wasm.interfaces.table import InterfaceTable
 from tcpip_wasm.sockets.payload import CHUNK, HIGH_WATER, chunks, flat, water_marks
 from tcpip_wasm.sockets.tcp.stream_handlers import expect_the_end
 from tcpip_wasm.sockets.tcp.stream_reader import take_unread
@@ -67,7 +68,7 @@ class TcpTransport(_FlowControlMixin):
         protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
         endpoints: local and remote address as the ABI tells them, or empty until CONNECTED tells.
         peer: whom the connection is to, for errors before CONNECTED.
-        scope_name: turns the handle of an interface into its name, for link-local addresses.
+        interfaces: the stack's, for the names of scopes.
         extra: further answers of `get_extra_info`.
 
     Attributes:
@@ -93,7 +94,7 @@ class TcpTransport(_FlowControlMixin):
         *,
         endpoints: bytes = b"",
         peer: str = "",
-        scope_name: Any = None,
+        interfaces: InterfaceTable,
         extra: dict[str, Any] | None = None,
     ) -> None:
         asyncio.Transport.__init__(self, extra)  # the fields of `_FlowControlMixin` are set below
@@ -103,7 +104,7 @@ class TcpTransport(_FlowControlMixin):
         self._handle = handle
         self._endpoints = endpoints
         self._peer = peer
-        self._scope_name = scope_name
+        self._interfaces = interfaces
         self._waiting: deque[bytes | memoryview] = deque()  # to be sent, once the core has room
         self._waiting_size = 0
         self._full = False  # the core takes no more until it says so
@@ -546,8 +547,7 @@ class TcpTransport(_FlowControlMixin):
             address, port, scope = decode_endpoint(self._endpoints, local if name == "sockname" else remote)
             if address.version == 4:
                 return str(address), port
-            suffix = f"%{self._scope_name(scope)}" if scope and self._scope_name else ""
-            return str(address) + suffix, port, 0, scope
+            return self._interfaces.text(address, scope), port, 0, scope
         if name == "socket" and self._endpoints:
             if self._socket is None:
                 self._socket = TransportSocket(self)

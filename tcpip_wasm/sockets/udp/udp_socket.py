@@ -18,11 +18,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import DATAGRAM_DATA, Address, abi, error_for
+from tcpip_wasm.engine import DATAGRAM_DATA, abi, error_for
 from tcpip_wasm.errors import NetworkError, StackClosedError, StackError, network_error
 from tcpip_wasm.interfaces.interface import Interface, check_interface
-from tcpip_wasm.sockets.endpoints import Endpoints, LookUp, Resolve
+from tcpip_wasm.names.lookup import Lookup
+from tcpip_wasm.sockets.endpoints import Endpoints
 from tcpip_wasm.streams import EndOfStream, ReadableStream, WritableStream
 
 RECEIVE_QUEUE: Final = 1024 * 1024
@@ -58,8 +60,7 @@ class UdpSocket:
         driver: the driver of the stack it belongs to.
         handle: the socket's handle; this object answers for it from now on.
         endpoints: translates addresses.
-        resolve: reads an address.
-        look_up: turns a name into an address; None where hosts are addresses only.
+        lookup: turns names into addresses.
 
     Attributes:
         readable: the datagrams that arrive.
@@ -67,15 +68,12 @@ class UdpSocket:
         dropped: datagrams dropped because nobody read the ones before.
     """
 
-    def __init__(
-        self, driver: Driver, handle: int, *, endpoints: Endpoints, resolve: Resolve, look_up: LookUp | None = None
-    ) -> None:
+    def __init__(self, driver: Driver, handle: int, *, endpoints: Endpoints, lookup: Lookup) -> None:
         self._driver = driver
         self._udp = driver.core.udp
         self._handle = handle
         self._endpoints = endpoints
-        self._resolve = resolve
-        self._look_up = look_up
+        self._lookup = lookup
         self._local = driver.core.udp.local(handle)
         self._arrived: deque[UdpDatagram] = deque()
         self._size = 0
@@ -177,10 +175,10 @@ class UdpSocket:
             NameResolutionError: the host is a name, and leads to no address of the socket's family.
             ValueError, TypeError: a malformed datagram.
         """
-        if self._look_up is not None and isinstance(datagram, UdpDatagram) and self._endpoints.is_name(datagram.host):
+        if isinstance(datagram, UdpDatagram) and self._endpoints.is_name(datagram.host):
             own = self.local_address[0]
             family = 0 if own == "::" else socket.AF_INET6 if ":" in own else socket.AF_INET
-            datagram = UdpDatagram(await self._look_up(datagram.host, family), datagram.port, datagram.data)
+            datagram = UdpDatagram(await self._lookup.first(datagram.host, family), datagram.port, datagram.data)
         while not self._offer(datagram):
             await self._wait(self._writers)
 
@@ -233,7 +231,7 @@ class UdpSocket:
     def _group(
         self, call: Callable[[int, Address, int], None], group: str | Address, interface: Interface | None
     ) -> None:
-        address, scope = self._resolve(group)
+        address, scope = self._endpoints.interfaces.resolve(group)
         if not address.is_multicast:
             raise ValueError(f"group: {group!r} is no multicast address")
         self._check()

@@ -210,12 +210,12 @@ class UdpTransport(asyncio.DatagramTransport):
         record = self._endpoints.encode((group, 1))
         address, _, scope = decode_endpoint(record)
         call = self._udp.join if join else self._udp.leave
-        call(self._handle, address, self._endpoints.interface(interface) or scope)
+        call(self._handle, address, self._endpoints.interfaces.handle_of(interface) or scope)
         self._driver.wake()
 
     def set_group_interface(self, interface: str | int) -> None:
         """Choose the interface for groups, by its own address or number; 0 leaves it to the routes."""
-        self.set_option(abi.OPTION_MULTICAST_INTERFACE, self._endpoints.interface(interface))
+        self.set_option(abi.OPTION_MULTICAST_INTERFACE, self._endpoints.interfaces.handle_of(interface))
 
     def _check_open(self) -> None:
         if self._lost:

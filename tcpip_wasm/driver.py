@@ -161,7 +161,7 @@ def _on_own_thread(loop: asyncio.AbstractEventLoop, call: Callable[..., Any]) ->
     @wraps(call)
     def checked(*arguments: Any, **options: Any) -> Any:
         # As `loop._check_thread`, which uvloop's loops do not have for others.
-        if loop.is_running() and asyncio._get_running_loop() is not loop:
+        if loop.is_running() and asyncio._get_running_loop() is not loop:  # noqa: SLF001  asyncio's way to ask without raising
             raise RuntimeError(
                 "Non-thread-safe operation: a stack was used from another thread than that of its event loop; use "
                 "loop.call_soon_threadsafe() or asyncio.run_coroutine_threadsafe()"
@@ -199,7 +199,7 @@ class Driver:
         self.handlers: dict[int, Handler] = {}
         self.error: StackError | None = None
         self.monitor: Monitor | None = None
-        core.clock = loop.time
+        core.calls.clock = loop.time
         self._scheduler = _scheduler_of(loop)
         self._scheduler.drivers.add(self)
         self.awake: bool = False
@@ -268,7 +268,7 @@ class Driver:
         """Hand on what a call has sent at once. Nothing else waits then for the poll of the loop's next turn."""
         self.is_late = False
         try:
-            self.handlers[interface]._on_event(abi.EVENT_TRANSMIT, 0, b"")
+            self.handlers[interface]._on_event(abi.EVENT_TRANSMIT, 0, b"")  # noqa: SLF001  what handlers have for the driver is not for their users
         except Exception as error:  # of a port; the core has the data, whatever becomes of this frame
             self.report(error, "a port of the virtual stack failed")
             self.wake()
@@ -331,7 +331,7 @@ class Driver:
             handler = handlers.get(handle)
             try:
                 if handler is not None:
-                    handler._on_event(kind, value, payload)
+                    handler._on_event(kind, value, payload)  # noqa: SLF001  what handlers have for the driver is not for their users
                 elif kind == abi.EVENT_ACCEPTED:
                     core.tcp_abort(value)  # its listener was closed in this very turn
             except StackError as error:
@@ -427,7 +427,7 @@ class Driver:
         self._waiting.clear()
         for handler in handlers:
             try:
-                handler._on_stack_gone(error)
+                handler._on_stack_gone(error)  # noqa: SLF001  what handlers have for the driver is not for their users
             except Exception as failure:
                 self.report(failure, "a callback failed while the virtual stack ended")
         self.core.close()

@@ -4,6 +4,7 @@
     port              what is needed of a WebAssembly engine
     wasmtime_engine   the port for wasmtime: the compiled module and its cache, calls, linear memory
     instance          one instance: calls, memory, end
+    calls             calls by name, with their errors as exceptions
     core              the sans-I/O core: frames in, frames out, socket calls, events, deadlines; `now` is an argument
     udp_calls         UDP sockets of a core
     ping_calls        ping sessions of a core

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tcpip_wasm.engine.core import Core
+from tcpip_wasm.engine.calls import Calls
 
 
 class BridgeCalls:
     """Calls on bridges of a core, by the handles of interfaces."""
 
-    def __init__(self, core: Core) -> None:
-        self._call = core._call
+    def __init__(self, calls: Calls) -> None:
+        self._call = calls.call
 
     def add_port(self, bridge: int, tap: int) -> None:
         """Make a tap a port of a bridge.

@@ -19,7 +19,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
@@ -29,6 +28,7 @@ from tcpip_wasm.addresses import Address
 from tcpip_wasm.engine import abi
 from tcpip_wasm.engine.autoconfiguration_calls import AutoconfigurationCalls
 from tcpip_wasm.engine.bridge_calls import BridgeCalls
+from tcpip_wasm.engine.calls import Calls
 from tcpip_wasm.engine.error_codes import error_for
 from tcpip_wasm.engine.instance import Instance
 from tcpip_wasm.engine.ping_calls import PingCalls
@@ -36,7 +36,7 @@ from tcpip_wasm.engine.port import Trap
 from tcpip_wasm.engine.records import FrameBuffers
 from tcpip_wasm.engine.route_calls import RouteCalls
 from tcpip_wasm.engine.udp_calls import UdpCalls
-from tcpip_wasm.errors import StackClosedError, StackTrappedError
+from tcpip_wasm.errors import StackClosedError, StackError
 
 Event = tuple[int, int, int, Any]
 """Kind, handle, value, payload: see the events of the ABI. A payload is bytes, that of DATA a view."""
@@ -134,10 +134,6 @@ def decode_endpoint(record: bytes, at: int = 0) -> tuple[Address, int, int]:
     return IPv6Address(packed), port, scope
 
 
-def _no_clock() -> float:
-    return -inf
-
-
 class Core:
     """A virtual host.
 
@@ -155,9 +151,7 @@ class Core:
         soon: after `poll`: acknowledgements are to be sent. Whoever polls again a little later, when the application
             has read what came and perhaps written, sends them together with that.
         deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
-        clock: what time it is, for calls that look at what timers change. The driver assigns it; without
-            one they see the state of the latest `poll`.
-        stale: the time from which timers may have changed what such calls look at; see `advance`.
+        calls: calls of the ABI by name, and the clock by which they see the state of now.
         sent_at_once: after `tcp_send` and `tcp_received`: the handle of the interface by which something left at once,
             or 0. If it did, nothing else waits to be sent, and `soon` is False; the frames are to be taken from the
             interface's buffers, and `poll` is due within a tick of TCP, 25 ms.
@@ -172,8 +166,8 @@ class Core:
         self, *, now: float, seed: bytes, memory_limit: int | None = None, instance: Instance | None = None
     ) -> None:
         self._instance = instance = instance or Instance(memory_limit=memory_limit)
-        calls = instance.calls
-        control = calls["start"](now, *abi.SEED.unpack(seed))
+        exports = instance.calls
+        control = exports["start"](now, *abi.SEED.unpack(seed))
         instance.refresh()
         words = instance.words[control // 4 : control // 4 + abi.CONTROL_WORDS]
         self._state = control // 8  # EVENT_LENGTH and MORE
@@ -181,21 +175,19 @@ class Core:
         self._full = control // 4 + abi.CONTROL_SEND_FULL
         self._event_buffer = words[abi.CONTROL_EVENT_BUFFER]
         self._staging = control // 4 + abi.CONTROL_STAGING
-        self._scratch = words[abi.CONTROL_SCRATCH]
         self._statistics = words[abi.CONTROL_STATISTICS] // 4
-        self._poll = calls["poll"]
-        self._send = calls["tcp_send"]
-        self._advance = calls["advance"]
-        self._closed: StackClosedError | None = None
-        self.clock: Callable[[], float] = _no_clock
-        self.stale: float = 0.0
+        self._poll = exports["poll"]
+        self._send = exports["tcp_send"]
+        self.calls: Calls = Calls(instance, control, self._die)
+        self._call = self.calls.call
+        self._put_scratch = self.calls.put_scratch
         self._mac_seed = hashlib.sha256(b"mac" + seed)
         self._event_length = 0
-        self.udp: UdpCalls = UdpCalls(self)
-        self.ping: PingCalls = PingCalls(self)
-        self.bridges: BridgeCalls = BridgeCalls(self)
-        self.routes: RouteCalls = RouteCalls(self)
-        self.autoconfiguration: AutoconfigurationCalls = AutoconfigurationCalls(self)
+        self.udp: UdpCalls = UdpCalls(self.calls)
+        self.ping: PingCalls = PingCalls(self.calls)
+        self.bridges: BridgeCalls = BridgeCalls(self.calls)
+        self.routes: RouteCalls = RouteCalls(self.calls)
+        self.autoconfiguration: AutoconfigurationCalls = AutoconfigurationCalls(self.calls)
         self.more: bool = False
         self.soon: bool = False
         self.sent_at_once: int = 0
@@ -228,21 +220,6 @@ class Core:
         else:
             self.more = self.soon = False
 
-    def advance(self) -> None:
-        """Run the timers that are due by `clock`, so that the next call sees the state of now.
-
-        A stack that waits for nothing is not polled, and its tables age without it: a port is free after TIME-WAIT, a
-        router's lifetime ends. Every call does this where the clock has passed `stale`, the next tick of any timer.
-        What a tick sends or announces is for the next `poll`, which is due then anyway.
-
-        Raises:
-            StackError: the stack is closed, or its module trapped now or before.
-        """
-        try:
-            self.stale = self._advance(self.clock())
-        except Trap as error:
-            raise self._die(error) from error
-
     def events(self) -> list[Event]:
         """Return the events of the latest `poll`, in order. The payload of DATA is a view, valid until the next one."""
         start, end = self._event_buffer, self._event_length
@@ -265,57 +242,17 @@ class Core:
         return events
 
     def close(self) -> None:
-        """Let go of the instance. Later calls raise `StackClosedError`."""
-        if self._closed is None:
-            self._closed = StackClosedError(errno.ECONNABORTED, "the stack was closed")
-            self._instance.close()
-            self._poll = self._send = self._advance = self._refuse
+        """Release the instance. Later calls raise `StackClosedError`. Idempotent."""
+        self._instance.close(StackClosedError(errno.ECONNABORTED, "the stack was closed"))
+        self._poll = self._send = self._refuse
 
-    def _die(self, cause: BaseException) -> StackTrappedError:
-        self._poll = self._send = self._advance = self._refuse
+    def _die(self, cause: BaseException) -> StackError:
+        self._poll = self._send = self._refuse
         return self._instance.die(cause)
 
     def _refuse(self, *_: float) -> int:
-        raise self._instance.death or self._closed or StackClosedError(errno.ECONNABORTED, "the stack was closed")
-
-    def _call(self, name: str, *arguments: float, detail: str = "", accept: int = 0) -> int:
-        """Make a call of the ABI as of now, and raise what its error code means, unless that one is accepted."""
-        if self.clock() >= self.stale and self._closed is None and self._instance.death is None:
-            self.advance()
-        return self._call_at_once(name, *arguments, detail=detail, accept=accept)
-
-    def _call_at_once(self, name: str, *arguments: float, detail: str = "", accept: int = 0) -> int:
-        """Make a call that looks at nothing that timers change, or brings the time itself."""
-        instance = self._instance
-        if instance.death is not None:
-            raise instance.death
-        if self._closed is not None:
-            raise self._closed
-        try:
-            result = instance.calls[name](*arguments)
-        except Trap as error:
-            raise self._die(error) from error
-        if result < 0 and result != accept:
-            raise error_for(result, detail)
-        return result
-
-    def _put_scratch(self, data: bytes) -> None:
-        if self._closed is not None:
-            self._refuse()
-        start = self._scratch
-        self._instance.memory[start : start + len(data)] = data
-
-    def _put_staging(self, data: bytes | memoryview) -> None:
-        """Write what a call of UDP or ping is to send."""
-        if self._closed is not None:
-            self._refuse()
-        instance = self._instance
-        start = instance.words[self._staging]
-        try:
-            instance.memory[start : start + len(data)] = data
-        except ValueError:  # the area lies beyond the end that memory had when the view was taken
-            instance.refresh()
-            instance.memory[start : start + len(data)] = data
+        assert self._instance.death is not None
+        raise self._instance.death
 
     def statistics(self) -> Statistics:
         """Return what the stack has counted so far."""
@@ -324,7 +261,7 @@ class Core:
 
     def counted(self) -> Statistics:
         """Return what the stack had counted at its latest poll or call. This runs no timer: nothing changes."""
-        self._call_at_once("statistics")
+        self.calls.call_at_once("statistics")
         return self._figures()
 
     def _figures(self) -> Statistics:
@@ -427,9 +364,9 @@ class Core:
         size = len(data)
         if size > abi.STAGING_CAPACITY:
             return self._send_large(handle, memoryview(data), now)
-        if self._closed is not None:
-            self._refuse()
         instance = self._instance
+        if instance.death is not None:
+            raise instance.death
         start = instance.words[self._staging]
         try:
             instance.memory[start : start + size] = data
@@ -466,7 +403,7 @@ class Core:
             length: how many, of those that events have told of.
             now: the time, in seconds, if the news may leave at once, see `sent_at_once`; 0 leaves it to `poll`.
         """
-        self._call_at_once("tcp_received", now, handle, length)
+        self.calls.call_at_once("tcp_received", now, handle, length)
         self.sent_at_once = self._instance.words[self._sent]
         if self.sent_at_once:
             self.soon = False
@@ -514,5 +451,5 @@ class Core:
             OSError: ``ENOTCONN`` where the connection has ended.
         """
         self._call("tcp_information", handle)
-        values = abi.INFORMATION.unpack_from(self._instance.memory, self._scratch)
+        values = abi.INFORMATION.unpack(self.calls.scratch(abi.INFORMATION_SIZE))
         return dict(zip(_INFORMATION, values, strict=True))

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tcpip_wasm.addresses import Address, Network
 from tcpip_wasm.engine import abi
-
-if TYPE_CHECKING:
-    from tcpip_wasm.engine.core import Core
+from tcpip_wasm.engine.calls import Calls
 
 
 class RouteCalls:
     """Calls on the routing table of a core."""
 
-    def __init__(self, core: Core) -> None:
-        self._call = core._call
-        self._put_scratch = core._put_scratch
+    def __init__(self, calls: Calls) -> None:
+        self._call = calls.call
+        self._put_scratch = calls.put_scratch
 
     def set_forwarding(self, enabled: bool) -> None:
         """Pass on what arrives for others, or drop it."""

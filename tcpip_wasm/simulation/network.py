@@ -27,6 +27,7 @@ from tcpip_wasm.simulation.links.loss import check_number
 from tcpip_wasm.simulation.links.settings import LinkSettings
 from tcpip_wasm.simulation.links.switch import DEFAULT_AGEING, DEFAULT_TABLE, Switch, SwitchPort
 from tcpip_wasm.simulation.place import place
+from tcpip_wasm.simulation.seeds import random_for
 from tcpip_wasm.simulation.time.loop import VirtualLoop
 
 Member = Host | str
@@ -431,7 +432,7 @@ class Network:
             raise TypeError(f"name must be text, not {type(name).__name__}")
         if "/" in name or name in ("random", "urandom"):
             raise ValueError(f"name: {name!r} is one of the network's own")
-        return self._random.setdefault(name, Random(f"{self.seed}/{name}"))
+        return self._random.setdefault(name, random_for(self.seed, name))
 
     def observe(self, observation: Observation) -> None:
         """Record what a link has seen."""

@@ -20,7 +20,8 @@ Rules that hold everywhere:
 - Nothing here is thread-safe: a stream belongs to one event loop.
 
     protocols    what a stream reads from and writes to: `Source`, `Sink`
-    locks        one user at a time, in the order of their calls
+    locks        one user at a time, in the order of their calls; `Signal`, which tasks wait for
+    state        what a stream and its one user work on together
     readable     `ReadableStream`, its reader, iteration
     writable     `WritableStream`, its writer
     pipe         `pipe_to` and `pipe_through`

@@ -1,6 +1,6 @@
-"""Locks, turns and signals: who may use a stream, in which order, and how those who wait are woken.
+"""Locks, turns and signals: the one user of a stream, the order of its calls, and how waiting tasks are woken.
 
-Must not know what a stream does: readable and writable share this.
+Must not know what a stream does: readable and writable share this. `Signal` is used wherever tasks wait for a change.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 from typing import Generic, Self, TypeVar
 
 from tcpip_wasm.errors import StreamLockedError
+from tcpip_wasm.streams.state import StreamState
 
 
 class Turns:
@@ -36,7 +37,11 @@ class Turns:
 
 
 class Signal:
-    """Wakes every task that waits at the moment it fires."""
+    """Wakes every task that waits at the moment it fires, in the order in which they began to wait.
+
+    A task that is woken looks again at what it waits for: another one may have changed it meanwhile. Each waits for a
+    future of its own, so that a task whose wait is cancelled takes nothing from the others.
+    """
 
     __slots__ = ("_waiters",)
 
@@ -61,36 +66,32 @@ class Signal:
                     waiter.set_result(None)
 
 
-class Lockable:
-    """The lock of a readable or a writable."""
+S = TypeVar("S", bound=StreamState)
 
-    __slots__ = ("_owner",)
 
-    def __init__(self) -> None:
-        self._owner: object = None
+class Lockable(Generic[S]):
+    """A readable or a writable: something with one user at a time."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: S) -> None:
+        self._state = state
 
     @property
     def locked(self) -> bool:
         """Whether a reader or writer, an iteration, a pipe or a tee has this stream for itself."""
-        return self._owner is not None
-
-    def _check_unlocked(self) -> None:
-        if self._owner is not None:
-            raise StreamLockedError(f"this {type(self).__name__} is locked by another user of it")
-
-
-S = TypeVar("S", bound=Lockable)
+        return self._state.owner is not None
 
 
 class LockOwner(Generic[S]):
     """What a reader and a writer have in common; as a context manager it releases the lock."""
 
-    __slots__ = ("_stream", "_turns")
+    __slots__ = ("_state", "_turns")
 
-    def __init__(self, stream: S) -> None:
-        stream._check_unlocked()
-        stream._owner = self
-        self._stream: S | None = stream
+    def __init__(self, state: S) -> None:
+        state.check_unlocked()
+        state.owner = self
+        self._state: S | None = state
         self._turns = Turns()
 
     def release_lock(self) -> None:
@@ -101,15 +102,12 @@ class LockOwner(Generic[S]):
         """
         if self._turns.waiting:
             raise StreamLockedError(f"a call of this {type(self).__name__} still waits")
-        if self._stream is not None:
-            self._stream._owner = None
-            self._stream = None
+        if self._state is not None:
+            self._state.owner = None
+            self._state = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.release_lock()
-
-    def _released(self) -> S:
-        raise StreamLockedError(f"this {type(self).__name__} has released its lock")

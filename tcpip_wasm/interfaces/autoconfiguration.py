@@ -35,6 +35,7 @@ from tcpip_wasm.interfaces.interface import Interface, lost_frames
 from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6
 from tcpip_wasm.interfaces.router_advertiser import RouterAdvertiser
 from tcpip_wasm.log_limit import LogLimit
+from tcpip_wasm.streams.locks import Signal
 
 __all__ = ["AutoconfiguredAddress", "Lease"]
 
@@ -110,7 +111,7 @@ class ConfigurableInterface(Interface):
         self._routers: dict[IPv6Address, float] = {}  # until when
         self._servers: dict[IPv6Address, float] = {}
         self._duplicates: list[IPv6Address] = []  # found while somebody waits
-        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order in which they came
+        self._change_signal = Signal()
 
     # --- What is known ------------------------------------------------------------------------------------------
 
@@ -193,13 +194,7 @@ class ConfigurableInterface(Interface):
 
         Cancelled, it stops what it began.
         """
-        check_timeout("timeout", timeout)
-        if not (dhcp or slaac or dad):
-            raise ValueError("configure: one of dhcp, slaac and dad must be true")
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout: {timeout} is not more than 0")
-        if slaac and self.mtu < MIN_MTU6:
-            raise ValueError(f"slaac: {self.name} has an MTU of {self.mtu}, and IPv6 needs {MIN_MTU6}")
+        self._check_wanted(dhcp, slaac, dad, timeout)
         self.check()
         if self._configuring:
             raise NetworkError(errno.EBUSY, f"{self.name} is being configured already")
@@ -208,22 +203,7 @@ class ConfigurableInterface(Interface):
         self._duplicates = []
         try:
             async with asyncio.timeout(timeout):
-                if dad:
-                    self._check_own()
-                if slaac and not self._following:
-                    self._follow_routers(True)
-                    begun.append(lambda: self._follow_routers(False))
-                if dhcp and not self._leasing:
-                    self._lease_wanted(True)
-                    begun.append(lambda: self._lease_wanted(False))
-                self.driver.wake()
-                if dad:
-                    await self._until(self._own_are_checked)
-                    self._refuse_duplicates()
-                if slaac:
-                    await self._until(self._has_global_address)
-                if dhcp:
-                    await self._until(lambda: self._lease is not None)
+                await self._find_addresses(dhcp, slaac, dad, begun)
             begun.clear()
         except TimeoutError as error:
             if error.errno is None:
@@ -236,6 +216,35 @@ class ConfigurableInterface(Interface):
                 for undo in begun:
                     undo()
         return self._lease
+
+    def _check_wanted(self, dhcp: bool, slaac: bool, dad: bool, timeout: float | None) -> None:
+        """Check the arguments of `configure`."""
+        check_timeout("timeout", timeout)
+        if not (dhcp or slaac or dad):
+            raise ValueError("configure: one of dhcp, slaac and dad must be true")
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout: {timeout} is not more than 0")
+        if slaac and self.mtu < MIN_MTU6:
+            raise ValueError(f"slaac: {self.name} has an MTU of {self.mtu}, and IPv6 needs {MIN_MTU6}")
+
+    async def _find_addresses(self, dhcp: bool, slaac: bool, dad: bool, begun: list[Callable[[], None]]) -> None:
+        """Begin what is wanted and wait for it; `begun` gets what undoes it."""
+        if dad:
+            self._check_own()
+        if slaac and not self._following:
+            self._follow_routers(True)
+            begun.append(lambda: self._follow_routers(False))
+        if dhcp and not self._leasing:
+            self._lease_wanted(True)
+            begun.append(lambda: self._lease_wanted(False))
+        self.driver.wake()
+        if dad:
+            await self._until(self._own_are_checked)
+            self._refuse_duplicates()
+        if slaac:
+            await self._until(self._has_global_address)
+        if dhcp:
+            await self._until(lambda: self._lease is not None)
 
     async def release(self) -> None:
         """Give back what `configure` got: the lease, addresses made from advertisements, and routers.
@@ -386,20 +395,13 @@ class ConfigurableInterface(Interface):
 
     async def _change(self) -> None:
         self.check()
-        waiter: asyncio.Future[None] = self.driver.loop.create_future()
-        self._waiters[waiter] = None
-        try:
-            await waiter
-        finally:
-            self._waiters.pop(waiter, None)
+        await self._change_signal.wait()
         self.check()
 
     def _changed(self) -> None:
         if self._on_name_servers is not None:
             self._on_name_servers(self)
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._change_signal.fire()
 
     # --- Events -------------------------------------------------------------------------------------------------
 
@@ -411,7 +413,7 @@ class ConfigurableInterface(Interface):
             self._on_advertisement(payload)
         elif kind == abi.EVENT_ROUTER_SOLICITATION:
             if self._advertiser is not None:
-                self._advertiser._on_solicitation()
+                self._advertiser._on_solicitation()  # noqa: SLF001  what handlers have for the driver is not for their users
             return
         elif kind == abi.EVENT_LEASE_MESSAGE:
             self._options = dhcp_options(payload)

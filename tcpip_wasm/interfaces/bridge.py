@@ -19,7 +19,7 @@ from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import NetworkError
 from tcpip_wasm.interfaces.interface import Interface, Observer
-from tcpip_wasm.interfaces.kinds import TapInterface
+from tcpip_wasm.interfaces.tap import TapInterface
 
 AGEING: Final = 300
 """Seconds: IEEE 802.1D-2004, table 7-5."""

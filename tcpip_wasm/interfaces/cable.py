@@ -8,8 +8,9 @@ The reasons are in docs/explanation/memory-time-frames.md.
 
 from __future__ import annotations
 
+from tcpip_wasm.interfaces.frames import StreamInterface
 from tcpip_wasm.interfaces.interface import Interface
-from tcpip_wasm.interfaces.kinds import StreamInterface, TapInterface
+from tcpip_wasm.interfaces.tap import TapInterface
 
 __all__ = ["Cable", "connect"]
 

@@ -88,7 +88,7 @@ class DropLog:
         self._follow_level()
         self._report(now, last=False)
         for interface in self._interfaces:
-            interface._look()
+            interface._look()  # noqa: SLF001  for this package alone: interfaces are public
 
     def forget(self, interface: Interface) -> None:
         """An interface will be removed: write what was not reported of it."""

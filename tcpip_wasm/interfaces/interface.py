@@ -245,7 +245,7 @@ class Interface:
         self.driver.wake()
 
     def inject(self, frame: bytes) -> bool:
-        """Take in one frame and return True, or return False where there is no room now (see `Driver.when_room`).
+        """Take in one frame and return True, or return False where there is no room now; see `call_when_room`.
 
         A frame longer than any this interface could take is dropped and counted.
         """
@@ -255,6 +255,10 @@ class Interface:
         taken = self.buffers.receive_frame(frame)
         self.driver.wake()
         return taken
+
+    def call_when_room(self, callback: Callable[[], None]) -> None:
+        """Call back, once, when the stack has taken in what waits in the receive buffer; never if the stack is gone."""
+        self.driver.when_room(self.buffers, callback)
 
     # --- Who looks on -------------------------------------------------------------------------------------------
 
@@ -280,11 +284,11 @@ class Interface:
 
     def _choose_buffers(self, far: Interface | None) -> None:
         # What crosses a cable is moved by the buffers of who sends: they tell for both ends.
-        for one, other in ((self, self._far), (far, far and far._far)):
-            if one is None or one._removed:
+        for one, other in ((self, self._far), (far, far and far._far)):  # noqa: SLF001  the interface at the other end of the cable
+            if one is None or one._removed:  # noqa: SLF001  the interface at the other end of the cable
                 continue
-            if one._observers or (other is not None and other._observers):
-                observe(one.buffers, one._on_records)
+            if one._observers or (other is not None and other._observers):  # noqa: SLF001  the interface at the other end of the cable
+                observe(one.buffers, one._on_records)  # noqa: SLF001  the interface at the other end of the cable
             else:
                 unobserve(one.buffers)
 

@@ -138,13 +138,13 @@ class RoutingTable:
         Raises:
             OSError: ``ENETUNREACH``.
         """
-        if all(interface._dead_end is None for interface in self.interfaces):
+        if all(interface._dead_end is None for interface in self.interfaces):  # noqa: SLF001  for this package alone: interfaces are public
             return
         if self.interfaces.is_own(remote):
             return
         way = self._way(remote, scope)
-        if way is not None and way._dead_end is not None:
-            raise network_error(errno.ENETUNREACH, f"connect to {remote}:{port}: {way._dead_end}")
+        if way is not None and way._dead_end is not None:  # noqa: SLF001  for this package alone: interfaces are public
+            raise network_error(errno.ENETUNREACH, f"connect to {remote}:{port}: {way._dead_end}")  # noqa: SLF001  for this package alone: interfaces are public
 
     def _way(self, remote: Address, scope: int) -> Interface | None:
         """Return the interface that packets for an address leave by, or None where this table has no route."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import socket
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tcpip_wasm.addresses import Host, Network
-from tcpip_wasm.arguments import check_int, check_port, check_timeout
+from tcpip_wasm.arguments import check_int, check_timeout
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import Core, Statistics, abi, seed_bytes
 from tcpip_wasm.errors import StackClosedError, network_error
@@ -49,6 +48,7 @@ from tcpip_wasm.sockets.tcp.connect import CONNECTION_ATTEMPT_DELAY
 from tcpip_wasm.sockets.tcp.connection import StreamEnds
 from tcpip_wasm.sockets.tcp.draining import drain as drain_connections
 from tcpip_wasm.sockets.tcp.draining import end_connections
+from tcpip_wasm.sockets.tcp.open_tcp import check_connect
 from tcpip_wasm.sockets.tcp.sendfile import sendfile
 from tcpip_wasm.sockets.tcp.stream_reader import PieceReader
 from tcpip_wasm.sockets.tls.tls_connection import TlsEnds
@@ -164,7 +164,7 @@ class NetworkStack:
                 if end_connections(driver, closed):
                     for interface in self._interfaces:
                         interface.resume_transmit()
-                if driver.error is None and sum(interface._give_back_soon() for interface in self._interfaces):
+                if driver.error is None and sum(interface._give_back_soon() for interface in self._interfaces):  # noqa: SLF001  for this package alone: interfaces are public
                     await self._leave()
             finally:
                 driver.end(closed)
@@ -248,7 +248,7 @@ class NetworkStack:
     def _add(self, kind: str, make: Callable[[str], MakeInterface]) -> MakeInterface:
         self._driver.check()
         interface = self._interfaces.add(kind, make)
-        interface._on_name_servers = self._parts.learn_name_servers
+        interface._on_name_servers = self._parts.learn_name_servers  # noqa: SLF001  for this package alone: interfaces are public
         return interface
 
     async def create_loopback_interface(self, ip: InterfaceAddresses = "127.0.0.1/8") -> LoopbackInterface:
@@ -368,7 +368,7 @@ class NetworkStack:
         if interface not in self._interfaces:
             raise ValueError(f"interface: {interface!r} is none of this stack's")
         try:
-            if interface._give_back_soon():
+            if interface._give_back_soon():  # noqa: SLF001  for this package alone: interfaces are public
                 await self._leave()
         finally:
             if interface in self._interfaces:  # nobody else has removed it meanwhile
@@ -515,14 +515,7 @@ class NetworkStack:
         """
         tls = client_tls(ssl, host, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
         self._driver.check()
-        check_port("port", port, 1)
-        check_timeout("happy_eyeballs_delay", happy_eyeballs_delay)
-        if local_addr is not None:
-            check_port("local port", local_addr[1])
-        if family not in (0, socket.AF_INET, socket.AF_INET6):
-            raise ValueError(f"family: {family} is neither 0 nor AF_INET nor AF_INET6")
-        if proto not in (0, socket.IPPROTO_TCP):
-            raise ValueError(f"proto: {proto} is neither 0 nor IPPROTO_TCP")
+        check_connect(port, local_addr, family, proto, happy_eyeballs_delay)
         candidates = await self._lookup.candidates(
             host, local_addr, family=family, flags=flags, delay=happy_eyeballs_delay, turns=interleave
         )
@@ -696,6 +689,8 @@ class NetworkStack:
 
         Cancelled, it leaves no connection behind.
         """
+        # Longer than 60 lines because each option is written out, documented and handed on: no **kwargs, so that type
+        # checkers and editors know them.
         loop = loop_for_streams(self._driver.loop)
         reader = PieceReader(limit, loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)

@@ -95,4 +95,4 @@ class HasParts(Protocol):
 
 def parts_of(stack: HasParts) -> StackParts:
     """Return the parts of a stack."""
-    return stack._parts
+    return stack._parts  # noqa: SLF001  this function is what other modules use instead

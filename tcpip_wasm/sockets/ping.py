@@ -27,6 +27,7 @@ from tcpip_wasm.errors import (
     network_error,
 )
 from tcpip_wasm.interfaces.routing_table import RoutingTable
+from tcpip_wasm.streams.locks import Signal
 
 DEFAULT_PAYLOAD: Final = bytes(range(56))
 """As long as that of the usual `ping` programs."""
@@ -90,7 +91,7 @@ class PingSession:
         self._handle = self._ping.open(address, scope)
         self._version = address.version
         self._pending: dict[int, tuple[asyncio.Future[PingReply], float]] = {}
-        self._room: asyncio.Future[None] | None = None
+        self._room = Signal()
         self._end_error: StackError | NetworkError | None = None
         self._sequence = 0
         self.host: str = routing.interfaces.text(address, scope)
@@ -175,16 +176,14 @@ class PingSession:
             self._driver.wake()
             if sent:
                 return
-            if self._room is None:
-                self._room = loop.create_future()
-            await asyncio.shield(self._room)
+            await self._room.wait()
 
     # --- Events of the core ---------------------------------------------------------------------------------------
 
     def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event that concerns this session."""
         if kind == abi.EVENT_WRITABLE:
-            self._wake()
+            self._room.fire()
             return
         address, sequence, scope = decode_endpoint(payload)
         future, sent = self._pending.get(sequence, (None, 0.0))
@@ -227,16 +226,11 @@ class PingSession:
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # a ping that still waits for room raises it by itself
-        self._wake()
+        self._room.fire()
 
     def _check(self) -> None:
         if self._end_error is not None:
             raise self._end_error
-
-    def _wake(self) -> None:
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
-        self._room = None
 
 
 def check_ttl(ttl: int) -> int:

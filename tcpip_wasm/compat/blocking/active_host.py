@@ -53,7 +53,7 @@ def is_lookup_of_own_loop() -> bool:
     if host.is_inside:
         return True
     threads: Any = getattr(getattr(host.loop, "_default_executor", None), "_threads", ())
-    return threading.current_thread() in threads and sys._getframe(2).f_globals.get("__name__") in _RESOLVING
+    return threading.current_thread() in threads and sys._getframe(2).f_globals.get("__name__") in _RESOLVING  # noqa: SLF001  CPython's documented way, though its name begins so
 
 
 def use(target: NetworkStack | VirtualHost, route: Route | None = None) -> VirtualHost:

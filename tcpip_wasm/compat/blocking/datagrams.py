@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _socket
 import errno
-from contextlib import suppress
 from typing import Any, Final
 
 from tcpip_wasm.compat.blocking.relay import Relay
@@ -19,6 +18,7 @@ from tcpip_wasm.engine import DATAGRAM_DATA, abi, decode_endpoint, error_for
 from tcpip_wasm.errors import StackError, network_error
 from tcpip_wasm.sockets.endpoints import Endpoints
 from tcpip_wasm.sockets.options import V6_ONLY
+from tcpip_wasm.sockets.udp.udp_handle import UdpHandle
 from tcpip_wasm.stack_parts import parts_of
 
 HEAD: Final = abi.ENDPOINT_SIZE
@@ -52,6 +52,7 @@ class DatagramRelay(Relay):
         self.endpoints: Endpoints = Endpoints(parts_of(channel.host.stack).interfaces)
         self.known: dict[Any, bytes] = {}
         self._handle = 0
+        self._registered: UdpHandle | None = None
         self._chosen: dict[int, int] = {}
         self._waiting: tuple[bytes, bytes | None] | None = None
         self._is_reading = False
@@ -75,7 +76,7 @@ class DatagramRelay(Relay):
         options = values.for_core() | self._chosen
         handle, _ = parts_of(stack).udp.open(local, None, self._family(local), options, values.share())
         self._handle = handle
-        self._driver.handlers[handle] = self
+        self._registered = UdpHandle(self._driver, handle, self)
         self._learn_name()
         self._read_on()
 
@@ -225,12 +226,9 @@ class DatagramRelay(Relay):
             return
         self._loop.remove_reader(self.far)
         self.far.close()
-        handle, self._handle = self._handle, 0
-        if handle and self._driver.error is None:
-            self._driver.handlers.pop(handle, None)
-            with suppress(StackError):
-                self._udp.close(handle)
-            self._driver.wake()
+        self._handle = 0
+        if self._registered is not None:
+            self._registered.close()
 
 
 # --- What the socket class does, in the program's thread --------------------------------------------------------------
@@ -240,8 +238,8 @@ _PEER: Final = None
 
 def connect(sock: Any, remote: tuple[str, int]) -> None:
     """Fix the peer of a socket."""
-    relay: DatagramRelay = sock._channel.relay
-    channel: Channel = sock._channel
+    relay: DatagramRelay = sock._channel.relay  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
+    channel: Channel = sock._channel  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
     record = relay.endpoints.encode(remote)
     relay.known.pop(_PEER, None)
     channel.host.call(relay.connect(record, as_seen(channel.family, relay.endpoints.decode(record))))
@@ -249,7 +247,7 @@ def connect(sock: Any, remote: tuple[str, int]) -> None:
 
 def group(sock: Any, join: bool, address: str, interface: str | int) -> None:
     """Join or leave a group."""
-    channel: Channel = sock._channel
+    channel: Channel = sock._channel  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
     channel.host.call(channel.relay.group(join, address, interface))
 
 
@@ -259,9 +257,9 @@ def send(sock: Any, data: Any, address: Any, flags: int) -> int:
     The first one to a destination is sent by the stack before this returns, so that its errors are raised here. Later
     ones are queued; what goes wrong with them is raised by a later call, as for what ICMP reports.
     """
-    channel: Channel = sock._channel
+    channel: Channel = sock._channel  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
     relay: DatagramRelay = channel.relay
-    sock._check_open()
+    sock._check_open()  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
     error = channel.take_error()
     if error is not None:
         raise error
@@ -272,7 +270,7 @@ def send(sock: Any, data: Any, address: Any, flags: int) -> int:
     if head is None:
         head = TO_THE_PEER
         if address is not None:
-            host, port = sock._numeric(address, "sendto")
+            host, port = sock._numeric(address, "sendto")  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
             if port == 0:
                 raise network_error(errno.EINVAL, "port 0")
             head = relay.endpoints.encode((host, port))
@@ -287,18 +285,18 @@ def send(sock: Any, data: Any, address: Any, flags: int) -> int:
     try:
         return int(_socket.socket.sendmsg(sock, (head, view), (), flags)) - HEAD
     except (BrokenPipeError, ConnectionResetError):
-        sock._lost()
+        sock._lost()  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
         raise
 
 
 def receive_message(sock: Any, buffer: memoryview, flags: int) -> tuple[int, Any, int]:
     """Receive a datagram into a buffer; return its length, its source and the message's flags."""
-    channel: Channel = sock._channel
+    channel: Channel = sock._channel  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
     head = bytearray(HEAD)
     while True:
         count, _, message_flags, _ = _socket.socket.recvmsg_into(sock, (head, buffer), 0, flags)
         if count == 0:
-            sock._check_open()
+            sock._check_open()  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
             if channel.ended is not None:
                 raise channel.ended
             return 0, None, 0  # shut down

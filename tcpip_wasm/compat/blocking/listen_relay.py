@@ -57,7 +57,7 @@ class ListenRelay(Relay):
 
     def arrived(self, relay: StreamRelay) -> None:
         """A connection is open."""
-        self.accepted.append((relay._channel, relay, self._pairs.pop(relay)))
+        self.accepted.append((relay._channel, relay, self._pairs.pop(relay)))  # noqa: SLF001  relays of one listener
         try:
             self.far.send(b"+")
         except OSError:  # closed, or more wait than the pair holds

@@ -38,7 +38,7 @@ _recorded: WeakKeyDictionary[socket.socket, Values] = WeakKeyDictionary()
 def _end_of(sock: Any) -> DatagramEnd | None:
     """Return what a socket stands for, if that is a UDP socket of a stack."""
     for one in own_polyfills():
-        end = one._placed.find(sock)
+        end = one._placed.find(sock)  # noqa: SLF001  the table of a polyfill is for this package alone
         if isinstance(end, DatagramEnd):
             return end
     return None
@@ -100,7 +100,7 @@ def _setsockopt(sock: Any, level: int, name: int, value: Any, *length: int) -> N
     key = level, name
     if end is None and (key in options.GROUPS or key == options.GROUP_INTERFACE):
         polyfill = None if is_permitted() else taking(own_polyfills(), _of_group(key, value))
-        end = None if polyfill is None else bind_datagrams(polyfill.stack, polyfill._placed, sock, ("", 0))
+        end = None if polyfill is None else bind_datagrams(polyfill.stack, polyfill._placed, sock, ("", 0))  # noqa: SLF001  the table of a polyfill is for this package alone
     if end is not None:
         end.transport.get_extra_info("socket").setsockopt(level, name, value, *length)
         return

@@ -128,7 +128,7 @@ class ListenEnd(End):
     def arrived(self, end: _AcceptedEnd) -> None:
         """A connection is open."""
         self._accepted.append(end)
-        self._wake()
+        self._changed.fire()
 
     async def accept(self) -> SocketEnd:
         """Return the next connection. Cancelled, it takes none.
@@ -139,9 +139,9 @@ class ListenEnd(End):
         while not self._accepted:
             if self.ended:
                 raise network_error(errno.EBADF, "the socket was closed")
-            await self._something()
+            await self._changed.wait()
         end = self._accepted.popleft()
-        end.transport._leave_backlog()
+        end.transport._leave_backlog()  # noqa: SLF001  for this package alone: the class is public
         return end
 
     def stop(self) -> deque[_AcceptedEnd]:
@@ -157,7 +157,7 @@ class ListenEnd(End):
         self.ended = True
         for end in self.stop():
             end.transport.abort()
-        self._wake()
+        self._changed.fire()
 
     abort = close
 
@@ -208,7 +208,7 @@ def adopt(server: TcpServer, waiting: deque[_AcceptedEnd], wrap: Callable[[], as
         transport: TcpTransport = end.transport
         if end.ended:
             continue
-        transport._leave_backlog()
+        transport._leave_backlog()  # noqa: SLF001  for this package alone: the class is public
         transport.set_protocol(wrap())
         server.adopt(transport)
 

@@ -17,6 +17,7 @@ from tcpip_wasm.errors import StreamClosedError, network_error
 from tcpip_wasm.sockets.tcp.server import TcpServer
 from tcpip_wasm.sockets.tcp.transport import TcpTransport
 from tcpip_wasm.streams import EndOfStream, ReadableStream, WritableStream
+from tcpip_wasm.streams.locks import Signal
 
 
 class StreamEnds(asyncio.Protocol):
@@ -26,8 +27,8 @@ class StreamEnds(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._chunks: deque[bytes] = deque()
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
+        self._readable = Signal()
+        self._writable = Signal()
         self._eof = False
         self._paused = False
         self._deaf = False  # the reader gave up: what arrives is read and forgotten
@@ -46,26 +47,26 @@ class StreamEnds(asyncio.Protocol):
             self.consumed(len(data))
             return
         self._chunks.append(data)
-        _wake(self._reader)
+        self._readable.fire()
 
     def eof_received(self) -> bool:
         self._eof = True
-        _wake(self._reader)
+        self._readable.fire()
         return True
 
     def connection_lost(self, error: BaseException | None) -> None:
         self.error = error
         self._eof = True
         self.lost.set_result(None)
-        _wake(self._reader)
-        _wake(self._writer)
+        self._readable.fire()
+        self._writable.fire()
 
     def pause_writing(self) -> None:
         self._paused = True
 
     def resume_writing(self) -> None:
         self._paused = False
-        _wake(self._writer)
+        self._writable.fire()
 
     # --- streams.Source
 
@@ -83,17 +84,13 @@ class StreamEnds(asyncio.Protocol):
 
     async def wait_readable(self) -> None:
         if not self._chunks and not self._eof and not self._deaf:
-            self._reader = self._loop.create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
+            await self._readable.wait()
 
     def cancel(self, reason: BaseException | None) -> None:
         self._deaf = True
         while self._chunks:
             self.consumed(len(self._chunks.popleft()))
-        _wake(self._reader)
+        self._readable.fire()
 
     def consumed(self, count: int) -> None:
         """So many bytes were read: as many more may come."""
@@ -121,11 +118,7 @@ class StreamEnds(asyncio.Protocol):
 
     async def wait_writable(self) -> None:
         if self._paused and not self.lost.done():
-            self._writer = self._loop.create_future()
-            try:
-                await self._writer
-            finally:
-                self._writer = None
+            await self._writable.wait()
 
     async def wait_closed(self) -> None:
         await asyncio.shield(self.lost)
@@ -148,11 +141,6 @@ class StreamEnds(asyncio.Protocol):
     def end(self) -> None:
         """Close both directions once everything was handed to the stack."""
         self.transport.close()
-
-
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)
 
 
 class TcpConnection:
@@ -270,9 +258,9 @@ class TcpListener:
                 ends = self._waiting.popleft()
                 if not ends.lost.done():
                     if self._handshakes is None:
-                        ends.transport._leave_backlog()
+                        ends.transport._leave_backlog()  # noqa: SLF001  for this package alone: the class is public
                     return TcpConnection(ends)
-            self._server._driver.check()
+            self._server._driver.check()  # noqa: SLF001  listener and server are one thing with two interfaces
             if not self._server.is_serving():
                 raise network_error(errno.ECONNABORTED, "the listener was closed")
             acceptor: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -321,4 +309,4 @@ class _Accepting(StreamEnds):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._listener._arrived(self)
+        self._listener._arrived(self)  # noqa: SLF001  listener and server are one thing with two interfaces

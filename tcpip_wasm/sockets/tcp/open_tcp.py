@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from tcpip_wasm.addresses import Address
-from tcpip_wasm.arguments import check_int, check_port
+from tcpip_wasm.addresses import VERSIONS, Address
+from tcpip_wasm.arguments import check_int, check_port, check_timeout
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
 from tcpip_wasm.interfaces.interface import MOST_NAMED
@@ -122,6 +123,22 @@ class TcpOpener:
         most = min(check_int("backlog", backlog, 1, sys.maxsize), abi.MAX_BACKLOG)
         handshakes = Handshakes(tls, self._driver.loop, most)
         return TcpListener(lambda factory: self.serve(factory, addresses, port, most), handshakes, most)
+
+
+def check_connect(port: int, local_addr: tuple[Any, int] | None, family: int, proto: int, delay: float | None) -> None:
+    """Check arguments of `NetworkStack.create_connection`.
+
+    Raises:
+        ValueError, TypeError: one of them is malformed.
+    """
+    check_port("port", port, 1)
+    check_timeout("happy_eyeballs_delay", delay)
+    if local_addr is not None:
+        check_port("local port", local_addr[1])
+    if family not in VERSIONS:
+        raise ValueError(f"family: {family} is neither 0 nor AF_INET nor AF_INET6")
+    if proto not in (0, socket.IPPROTO_TCP):
+        raise ValueError(f"proto: {proto} is neither 0 nor IPPROTO_TCP")
 
 
 def _text(candidates: Sequence[Candidate]) -> str:

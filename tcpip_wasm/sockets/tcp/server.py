@@ -20,6 +20,7 @@ from tcpip_wasm.sockets.endpoints import peer_text
 from tcpip_wasm.sockets.options import REUSE_PORT
 from tcpip_wasm.sockets.tcp.transport import TcpTransport
 from tcpip_wasm.sockets.transport_socket import ListeningSocket
+from tcpip_wasm.streams.locks import Signal
 
 _log: Final = logging.getLogger("tcpip_wasm.sockets")
 
@@ -69,7 +70,7 @@ class TcpServer(asyncio.AbstractServer):
         self._factory = factory
         self._interfaces = interfaces
         self._connections: dict[TcpTransport, None] = {}  # in the order in which they came
-        self._waiters: dict[asyncio.Future[None], None] = {}
+        self._end = Signal()
         self._forever: asyncio.Future[None] | None = None
         self._handles: dict[int, _Own] = {}
         self._held: list[_Own] = []  # where `start_serving` will listen
@@ -148,16 +149,16 @@ class TcpServer(asyncio.AbstractServer):
         if self.keep_alive:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if not self._hold_backlog:
-            transport._leave_backlog()
+            transport._leave_backlog()  # noqa: SLF001  for this package alone: the class is public
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("port %d: connection accepted from %s", self.port, peer_text(transport))
-        transport._begin()
+        transport._begin()  # noqa: SLF001  for this package alone: the class is public
 
     def adopt(self, transport: TcpTransport) -> None:
         """Take over a connection that another listener has accepted; its protocol is set, and not yet connected."""
         self._connections[transport] = None
         transport.on_lost = self._lost
-        transport._begin()
+        transport._begin()  # noqa: SLF001  for this package alone: the class is public
         transport.resume_reading()
 
     def _lost(self, transport: TcpTransport) -> None:
@@ -244,14 +245,8 @@ class TcpServer(asyncio.AbstractServer):
 
     async def wait_closed(self) -> None:
         """Wait until the server is closed and its connections have ended. Cancelled, it leaves nothing behind."""
-        if self._has_ended():
-            return
-        waiter: asyncio.Future[None] = self._driver.loop.create_future()
-        self._waiters[waiter] = None  # each has an own one: a shield would wake it a turn of the loop after asyncio's
-        try:
-            await waiter
-        finally:
-            self._waiters.pop(waiter, None)
+        if not self._has_ended():
+            await self._end.wait()
 
     def _stopped(self) -> None:
         if self.on_gone is not None:
@@ -263,6 +258,4 @@ class TcpServer(asyncio.AbstractServer):
 
     def _maybe_closed(self) -> None:
         if self._has_ended():
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            self._end.fire()

@@ -153,13 +153,13 @@ def keep_pieces(protocol: ProtocolT) -> ProtocolT:
             and on readers of a class of their own.
     """
     if isinstance(protocol, asyncio.StreamReaderProtocol):
-        reader = protocol._stream_reader  # type: ignore[attr-defined]
+        reader = protocol._stream_reader  # type: ignore[attr-defined]  # noqa: SLF001  asyncio's streams and TLS have no public way to it
         if type(reader) is asyncio.StreamReader:
             buffer = vars(reader).pop("_buffer")
             reader.__class__ = PieceReader
             kept = cast(PieceReader, reader)
-            kept._buffer = buffer
-            kept._begin()
+            kept._buffer = buffer  # noqa: SLF001  asyncio's streams and TLS have no public way to it
+            kept._begin()  # noqa: SLF001  for this package alone: the class is public
     return protocol
 
 
@@ -172,7 +172,7 @@ def take_unread(protocol: asyncio.BaseProtocol) -> bytes:
     reader = getattr(protocol, "_stream_reader", None) if isinstance(protocol, asyncio.StreamReaderProtocol) else None
     if reader is None:
         return b""
-    data = bytes(reader._buffer)
-    reader._buffer.clear()
-    reader._paused = False  # the caller, which takes the data, resumes reading
+    data = bytes(reader._buffer)  # noqa: SLF001  asyncio's streams and TLS have no public way to it
+    reader._buffer.clear()  # noqa: SLF001  asyncio's streams and TLS have no public way to it
+    reader._paused = False  # the caller, which takes the data, resumes reading  # noqa: SLF001  asyncio's streams and TLS have no public way to it
     return data

@@ -37,7 +37,7 @@ class TlsEnds(StreamEnds):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: TcpTransport = cast(Any, transport)
-        self._carrier = cast(Any, transport)._ssl_protocol._transport
+        self._carrier = cast(Any, transport)._ssl_protocol._transport  # noqa: SLF001  asyncio has no public way below its TLS transport
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -142,7 +142,7 @@ class Handshakes:
             waiter.exception()  # of a peer that nobody here has heard of
 
     def _give_up(self, waiter: asyncio.Future[None]) -> None:
-        transport = self._under_way.pop(waiter)._transport
+        transport = self._under_way.pop(waiter)._transport  # noqa: SLF001  asyncio's streams and TLS have no public way to it
         if transport is not None:
             transport.abort()
 

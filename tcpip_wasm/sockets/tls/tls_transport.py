@@ -41,13 +41,13 @@ class TlsProtocol(SSLProtocol, ViewProtocol):
         super().__init__(*arguments)
         self._ssl_buffer = bytearray()
         self._ssl_buffer_view = memoryview(self._ssl_buffer)
-        cast(Any, self)._app_transport.set_write_buffer_limits(HIGH_WATER)
+        cast(Any, self)._app_transport.set_write_buffer_limits(HIGH_WATER)  # noqa: SLF001  asyncio's streams and TLS have no public way to it
 
     def _set_app_protocol(self, app_protocol: asyncio.BaseProtocol) -> None:
         """Hand plain text to another protocol; see `TcpTransport.set_protocol` of TLS that begins within this one."""
         before = getattr(self, "_app_protocol", None)
         if before is not None and isinstance(app_protocol, SSLProtocol):
-            cast(Any, app_protocol)._incoming.write(take_unread(before))
+            cast(Any, app_protocol)._incoming.write(take_unread(before))  # noqa: SLF001  asyncio's streams and TLS have no public way to it
         super()._set_app_protocol(app_protocol)
 
     def view_received(self, data: memoryview) -> int:
@@ -110,12 +110,12 @@ class Tls:
 
 def discard(wrapper: TlsProtocol) -> None:
     """Say that a wrapper will get no transport: its own would complain that nobody closed it."""
-    cast(Any, wrapper)._app_transport._closed = True
+    cast(Any, wrapper)._app_transport._closed = True  # noqa: SLF001  asyncio's streams and TLS have no public way to it
 
 
 async def secured(wrapper: TlsProtocol, waiter: asyncio.Future[None]) -> asyncio.Transport:
     """Wait for the handshake, and return the transport of plain text. Failed or cancelled, the connection is reset."""
-    transport = cast(Any, wrapper)._app_transport
+    transport = cast(Any, wrapper)._app_transport  # noqa: SLF001  asyncio's streams and TLS have no public way to it
     try:
         await waiter
     except BaseException:
@@ -209,7 +209,7 @@ async def start_tls(
         begin.cancel()
         resume.cancel()
         raise
-    return cast(asyncio.Transport, cast(Any, wrapper)._app_transport)
+    return cast(asyncio.Transport, cast(Any, wrapper)._app_transport)  # noqa: SLF001  asyncio's streams and TLS have no public way to it
 
 
 class _TlsLoop:

@@ -1,4 +1,4 @@
-"""`NetworkStack`, the façade that users meet first: it makes interfaces, connections and listeners of one virtual host.
+"""`NetworkStack`, the facade that users meet first: it makes interfaces, connections and listeners of one virtual host.
 
 Owns the list of interfaces, and what public methods promise. The work is done below: `driver` polls the core,
 `interfaces` carry frames, `sockets` are the connections, `names` become addresses.
@@ -72,8 +72,8 @@ LEAST_MEMORY, MOST_MEMORY = 2**22, 2**30
 DRAIN = 1.0
 """Seconds for which the end of ``async with`` waits at most until what the program has closed is delivered."""
 
-LAST_WORDS = 0.02
-"""Seconds that a stack or an interface with a lease takes to end."""
+RELEASE_INTERVAL = 0.02
+"""Seconds for which a stack or an interface with a lease goes on, so that what it sends last can leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class NetworkStack:
 
     @property
     def hosts(self) -> HostsTable:
-        """Names that this host knows by itself; looked up before anybody is asked. May be assigned as a whole."""
+        """Names that this stack knows by itself; looked up before a server is asked. May be assigned as a whole."""
         return self._lookup.hosts
 
     @hosts.setter
@@ -294,8 +294,8 @@ class NetworkStack:
         Args:
             mac: its address; None takes a locally administered one from the stack's seed.
             ip: text such as ``"192.168.1.1/24"``, an `ipaddress` interface object, a list of them, or None. At most
-                one of them is IPv4. Without a prefix it is an address alone, /32 or /128: its network has nobody else
-                in it, and neighbours are reached by `add_route` only.
+                one of them is IPv4. Without a prefix it is an address alone, /32 or /128: its network has no other
+                host, and neighbours are reached by `add_route` only.
             mtu: bytes of the largest IP packet, 68 to 65,535; with an IPv6 address, 1,280 at least (RFC 8200).
             checksums: whether checksums are generated and verified. False must be the same at the far end.
 
@@ -331,7 +331,7 @@ class NetworkStack:
             ip: the host's addresses on the bridge, see `create_tap_interface`.
             mtu: bytes of the largest IP packet that the host sends by the bridge; None takes the smallest of the
                 ports', or 1500 where there are none.
-            ageing: seconds after which an address that was not heard of is forgotten.
+            ageing: seconds after which an address from which no frame came is forgotten.
             checksums: see `create_tap_interface`; frames between ports are passed on as they are.
 
         Raises:
@@ -371,7 +371,7 @@ class NetworkStack:
             if interface._give_back_soon():  # noqa: SLF001  for this package alone: interfaces are public
                 await self._leave()
         finally:
-            if interface in self._interfaces:  # nobody else has removed it meanwhile
+            if interface in self._interfaces:  # not removed by another call meanwhile
                 try:
                     self._parts.drops.forget(interface)
                 finally:
@@ -380,9 +380,9 @@ class NetworkStack:
                     self._routing.forget(interface)
 
     async def _leave(self) -> None:
-        """Let what was just sent leave, where its receiver is near: it may have to be asked for its MAC first."""
+        """Wait until what was just sent has left, if the receiver is near: its MAC may have to be resolved first."""
         self._driver.wake()
-        await asyncio.sleep(LAST_WORDS)
+        await asyncio.sleep(RELEASE_INTERVAL)
 
     # --- Routing --------------------------------------------------------------------------------------------------
 
@@ -392,8 +392,8 @@ class NetworkStack:
 
         Off at first. What a router does not pass on, such as packets from or to link-local, loopback and multicast
         addresses, is dropped and counted (`Statistics.forward_drops`); the sender of what has no route, no hops left
-        or not enough room is told by ICMP, a hundred times a second at most. There are no redirects. IPv6 hosts hear of
-        their router by `TapInterface.advertise`, others by `add_route` or DHCP.
+        or not enough room is notified by ICMP, a hundred times a second at most. There are no redirects. IPv6 hosts
+        learn their router by `TapInterface.advertise`, others by `add_route` or DHCP.
 
         Raises:
             StackError: on assignment, where the stack is gone.
@@ -495,7 +495,7 @@ class NetworkStack:
             local_addr: own (host, port); port 0 is an unpredictable one.
             happy_eyeballs_delay: seconds after which a name's next address is tried beside those under way (RFC 8305);
                 None tries it when the one before has failed.
-            interleave: how many addresses of the first family come before the families take turns; 0 leaves them in
+            interleave: how many addresses of the first family come before the families alternate; 0 leaves them in
                 the order of `getaddrinfo`. None is 1 with a `happy_eyeballs_delay`, else 0.
             all_errors: whether what goes wrong with the addresses is raised as an `ExceptionGroup` of each one's error.
             server_hostname: name in the server's certificate; None is `host`, ``""`` checks none.
@@ -507,7 +507,7 @@ class NetworkStack:
 
         Raises:
             ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`. Where several addresses failed in
-                different ways, an `OSError` that tells all.
+                different ways, an `OSError` that lists all.
             NameResolutionError: the name led to no address.
             ValueError, TypeError: a malformed argument.
 
@@ -835,7 +835,7 @@ class NetworkStack:
         """Listen.
 
         Args:
-            port: the port, or 0 for a free one, which the listener's `port` tells.
+            port: the port, or 0 for a free one; see the listener's `port`.
             host: own address or a name of it, or None for all.
             backlog: connections that may wait to be accepted, 1 to 4096; more is taken as 4096.
             ssl: a context, with which every connection speaks TLS: those whose handshake is done are accepted.
@@ -859,7 +859,7 @@ class NetworkStack:
     def name_servers(self) -> list[Server]:
         """The DNS servers that are asked, in this order, as (address, port) pairs; to be assigned to as a whole.
 
-        Those that DHCP and routers told interfaces of come after those assigned. Where there is none, it is the
+        Those that interfaces learned from DHCP and routers come after those assigned. Where there is none, it is the
         host's own loopback, port 53.
         """
         return self.resolver.servers
@@ -935,7 +935,8 @@ class NetworkStack:
         Args:
             host: own address or a name of it, a group, or None for all, IPv4 and IPv6.
             port: own port; None or 0 takes an unpredictable free one (RFC 6056).
-            remote: (name or address, port) of the one peer to hear; then `receive` also raises what ICMP reports of it.
+            remote: (name or address, port) of the one peer to receive from; then `receive` also raises what ICMP
+                reports of it.
             allow_broadcast: whether datagrams to broadcast addresses may be sent. 255.255.255.255 leaves by every
                 interface that can broadcast, or by `multicast_interface`.
             ttl: TTL or hop limit of datagrams, 1 to 255.

@@ -28,7 +28,7 @@ class BridgeCalls:
         self._call("bridge_remove_port", bridge, tap)
 
     def set_ageing(self, bridge: int, seconds: int) -> None:
-        """Forget an address that was not heard of for so many seconds; with 0 nothing is learned."""
+        """Forget an address from which no frame came for so many seconds; with 0 nothing is learned."""
         self._call("bridge_ageing", bridge, seconds)
 
     def learned(self, bridge: int) -> int:

@@ -32,7 +32,7 @@ _ON_LINK_AND_AUTONOMOUS: Final = 0xC0
 
 
 def dhcp_options(message: bytes) -> dict[int, bytes]:
-    """Return the options of a DHCP message; pieces of one option are joined (RFC 3396).
+    """Return the options of a DHCP message; parts of one option are joined (RFC 3396).
 
     Args:
         message: the UDP payload, with its fixed part. Options may go on in the fields for a file and a server's name

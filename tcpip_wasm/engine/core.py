@@ -1,9 +1,9 @@
-"""The sans-I/O core: one virtual host as a state machine. Who drives it brings the time, the frames and the wake-ups.
+"""The sans-I/O core: one virtual host as a state machine. Its driver supplies the time, the frames and the wake-ups.
 
-Takes apart events and addresses, and turns error codes into exceptions. It imports neither
-asyncio nor a clock, and keeps no frame: they wait in the module's own buffers. A driver's loop is
+Parses events and addresses, and raises error codes as exceptions. It imports neither asyncio nor a clock, and keeps no
+frame: they wait in the module's own buffers. A driver's loop is
 
-    core.tcp_send(handle, data, now)    # taken, and sent at once or by the next poll: core.sent_at_once tells
+    core.tcp_send(handle, data, now)    # taken, and sent at once (core.sent_at_once) or by the next poll
     core.poll(now)                      # written data leaves, received frames are taken in, timers run
     for kind, handle, value, payload in core.events(): ...
     core.more or core.soon              # poll again before waiting
@@ -65,14 +65,14 @@ class Statistics:
         time_wait: those of them in TIME-WAIT.
         handles: interfaces, listeners, connections and sockets that this host still holds.
         udp_in, udp_out: UDP datagrams that arrived and that were sent, whole ones.
-        udp_no_port: datagrams that arrived for a port nobody has, and were answered by ICMP.
+        udp_no_port: datagrams that arrived for a port without a socket, and were answered by ICMP.
         udp_drops: datagrams dropped because their length or checksum is wrong.
         fragments_in, fragments_out: fragments of IP packets.
         fragment_drops: fragments dropped because they overlap, contradict others, or are too many.
         icmp_in, icmp_out: ICMP and ICMPv6 messages, neighbour discovery among the latter.
         icmp_unmatched: errors and echo replies that belong to none of this host's packets: late ones, and forged ones.
         forwarded: packets that were passed on between interfaces, see `NetworkStack.forwarding`.
-        forward_drops: packets that were to be passed on and could or must not be.
+        forward_drops: packets that were to be passed on and were not.
         inconsistencies: connections reset and packets dropped because a check of the stack's own state failed. Any
             number but 0 is a fault of this package, to be reported.
         syn_cookies: SYNs that were answered with a cookie, because too many connections are half-open.
@@ -148,8 +148,8 @@ class Core:
 
     Attributes:
         more: after `poll`: there is more to do at once.
-        soon: after `poll`: acknowledgements are to be sent. Whoever polls again a little later, when the application
-            has read what came and perhaps written, sends them together with that.
+        soon: after `poll`: acknowledgements are to be sent. A poll a little later, when the application has read what
+            came and perhaps written, sends them together with that.
         deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
         calls: calls of the ABI by name, and the clock by which they see the state of now.
         sent_at_once: after `tcp_send` and `tcp_received`: the handle of the interface by which something left at once,
@@ -336,7 +336,7 @@ class Core:
 
         Args:
             local: own address; None listens on all, IPv4 and IPv6.
-            port: own port, or 0 for a free one; `tcp_local_port` tells.
+            port: own port, or 0 for a free one; see `tcp_local_port`.
             backlog: connections that may wait, 1 to 4096.
             scope: handle of the interface that a link-local address belongs to.
             share: bits of the ABI's ``SHARE_``: which other listeners may have the same address and port.
@@ -400,8 +400,9 @@ class Core:
 
         Args:
             handle: a connection.
-            length: how many, of those that events have told of.
-            now: the time, in seconds, if the news may leave at once, see `sent_at_once`; 0 leaves it to `poll`.
+            length: how many, of those that events have handed out.
+            now: the time, in seconds, if the window update may leave at once, see `sent_at_once`; 0 leaves it to
+                `poll`.
         """
         self.calls.call_at_once("tcp_received", now, handle, length)
         self.sent_at_once = self._instance.words[self._sent]
@@ -409,15 +410,15 @@ class Core:
             self.soon = False
 
     def tcp_shutdown(self, handle: int) -> None:
-        """Say FIN after what was written; receiving goes on."""
+        """Send FIN after what was written; receiving goes on."""
         self._call("tcp_shutdown", handle)
 
     def tcp_close(self, handle: int) -> None:
-        """Let go of a connection or listener. What a connection has taken is still delivered."""
+        """Release a connection or listener. What a connection has taken is still delivered."""
         self._call("tcp_close", handle)
 
     def tcp_abort(self, handle: int) -> None:
-        """Reset a connection and let go of it."""
+        """Reset a connection and release it."""
         self._call("tcp_abort", handle)
 
     def tcp_undelivered(self) -> int:

@@ -1,7 +1,7 @@
 """An interface that finds its own addresses: SLAAC (RFC 4862), DHCP (RFC 2131), and the check for duplicates.
 
 Owns the waiting, and what an interface knows by these ways: its lease, its routers, its name servers. lwIP, below,
-keeps the protocols and their timers, and goes on renewing when nobody waits. Everything kept here has a bound.
+keeps the protocols and their timers, and goes on renewing when no call waits. Everything kept here has a bound.
 
 The reasons are in docs/explanation/addresses.md.
 """
@@ -110,7 +110,7 @@ class ConfigurableInterface(Interface):
         self._states: dict[IPv6Address, int] = {}  # the latest state of each IPv6 address, also of unusable ones
         self._routers: dict[IPv6Address, float] = {}  # until when
         self._servers: dict[IPv6Address, float] = {}
-        self._duplicates: list[IPv6Address] = []  # found while somebody waits
+        self._duplicates: list[IPv6Address] = []  # found while a call waits
         self._change_signal = Signal()
 
     # --- What is known ------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class ConfigurableInterface(Interface):
             The lease with ``dhcp``, else None; see also `addresses`, `routers`, `name_servers`.
 
         Raises:
-            TimeoutError: nobody answered in time; what was begun by this call is stopped.
+            TimeoutError: no server or router answered in time; what was begun by this call is stopped.
             OSError: ``EADDRNOTAVAIL`` where another host has the address: it is not used, and not among `addresses`
                 any more. ``EADDRINUSE`` with ``dhcp`` where there is an IPv4 address, or a UDP socket has port 68.
                 ``EBUSY`` while another call waits. ``ENODEV`` where the interface was removed.
@@ -247,9 +247,9 @@ class ConfigurableInterface(Interface):
             await self._until(lambda: self._lease is not None)
 
     async def release(self) -> None:
-        """Give back what `configure` got: the lease, addresses made from advertisements, and routers.
+        """Release what `configure` got: the lease, addresses made from advertisements, and routers.
 
-        The server hears of it if it can be reached at once. Without effect where there is nothing.
+        The server is notified if it can be reached at once. Without effect where there is nothing to release.
 
         Raises:
             OSError: ``ENODEV`` where the interface was removed.
@@ -413,7 +413,7 @@ class ConfigurableInterface(Interface):
             self._on_advertisement(payload)
         elif kind == abi.EVENT_ROUTER_SOLICITATION:
             if self._advertiser is not None:
-                self._advertiser._on_solicitation()  # noqa: SLF001  what handlers have for the driver is not for their users
+                self._advertiser._on_solicitation()  # noqa: SLF001  not for users of handlers
             return
         elif kind == abi.EVENT_LEASE_MESSAGE:
             self._options = dhcp_options(payload)
@@ -530,8 +530,8 @@ class ConfigurableInterface(Interface):
             self._lease = None
             self.addresses = tuple(one for one in self.addresses if one != lost)
 
-    def _let_go(self, error: Exception | None) -> None:
-        super()._let_go(error)
+    def _detach_all(self, error: Exception | None) -> None:
+        super()._detach_all(error)
         self._lease = None
         self._servers.clear()
         if self._advertiser is not None:
@@ -539,6 +539,6 @@ class ConfigurableInterface(Interface):
         self._changed()
 
     def _on_stack_gone(self, error: StackError) -> None:
-        """The stack is gone; who waits hears of it."""
+        """The stack is gone; waiting calls raise its error."""
         super()._on_stack_gone(error)
         self._changed()

@@ -1,8 +1,8 @@
 """Bridges: taps of a stack joined so that what one brings leaves by the others (IEEE 802.1D, transparent bridging).
 
 Owns which taps are ports. Frames are learned from and forwarded inside the module; Python sees them where they enter
-and leave. There is no spanning tree: whoever joins two bridges by two cables gets a storm, which lasts until one of the
-cables is closed and takes time from the event loop, but does not hold it up.
+and leave. There is no spanning tree: two bridges joined by two cables have a broadcast storm, which lasts until one of
+the cables is closed and takes time from the event loop, but does not hold it up.
 
 The reasons are in docs/explanation/bridges-routers.md.
 """
@@ -111,7 +111,8 @@ class BridgeInterface(Interface):
 
     @property
     def ageing(self) -> int:
-        """Seconds after which an address that was not heard of is forgotten; with 0 every frame goes to every port."""
+        """Seconds after which an address from which no frame came is forgotten; with 0 every frame goes to every
+        port."""
         return self._ageing
 
     @ageing.setter
@@ -132,10 +133,10 @@ class BridgeInterface(Interface):
         self.check()
         return self.driver.core.bridges.learned(self.handle)
 
-    def _let_go(self, error: Exception | None) -> None:
+    def _detach_all(self, error: Exception | None) -> None:
         for tap in self.ports:  # they are interfaces of their own again
             self._forget_port(tap)
-        super()._let_go(error)
+        super()._detach_all(error)
 
 
 def check_ageing(seconds: int) -> int:

@@ -22,7 +22,7 @@ QUEUE_BYTES: Final = abi.TRANSMIT_CAPACITY
 
 
 class FrameSource:
-    """The frames that leave an interface, as a source for a `ReadableStream`. It listens from the start."""
+    """The frames that leave an interface, as a source for a `ReadableStream`. It is attached from the start."""
 
     def __init__(self, interface: Interface) -> None:
         self._interface = interface
@@ -71,13 +71,13 @@ class FrameSource:
         return None
 
     async def wait_readable(self) -> None:
-        """Return once `read_nowait` has something new to say."""
+        """Return once `read_nowait` has a frame or an end to report."""
         if self._frames or self._ended:
             return
         await self._changed.wait()
 
     def cancel(self, reason: BaseException | None) -> None:
-        """Stop listening: further frames are dropped and counted by the interface."""
+        """Detach: further frames are dropped and counted by the interface."""
         if not self._ended:
             self._ended = True
             self._interface.detach()
@@ -121,7 +121,7 @@ class FrameSink:
         self._finish()
 
     def on_interface_gone(self) -> None:
-        """Wake who waits; the next write raises."""
+        """Wake waiting calls; the next write raises."""
         self._finish()
 
     def _finish(self) -> None:
@@ -131,7 +131,7 @@ class FrameSink:
 
 
 class StreamInterface(Interface):
-    """An interface whose frames the outside world sees: by a cable, by a device, or as streams."""
+    """An interface whose frames leave the stack: by a cable, by a device, or as streams."""
 
     _source: FrameSource | None = None
     _readable: ReadableStream[bytes] | None = None
@@ -140,10 +140,10 @@ class StreamInterface(Interface):
 
     @property
     def readable(self) -> ReadableStream[bytes]:
-        """The frames that leave, from the first use of this attribute on: nothing is kept until somebody listens.
+        """The frames that leave, from the first use of this attribute on: nothing is kept before.
 
         Raises:
-            OSError: ``EBUSY`` where a cable or something else listens.
+            OSError: ``EBUSY`` where a cable or another port is attached.
         """
         if self._readable is None or self._source is None or (self._port is not self._source and not self._removed):
             self._source = FrameSource(self)
@@ -162,8 +162,8 @@ class StreamInterface(Interface):
         """Return `readable`, for ``async for frame in tap.listen()``.
 
         Raises:
-            OSError: ``EBUSY`` where a cable or something else listens.
-            StreamLockedError: somebody iterates already.
+            OSError: ``EBUSY`` where a cable or another port is attached.
+            StreamLockedError: another iteration has the stream.
         """
         readable = self.readable
         if readable.locked:
@@ -174,7 +174,7 @@ class StreamInterface(Interface):
         """Iterate over the frames that leave; the same as `listen`."""
         return self.listen().__aiter__()
 
-    def _let_go(self, error: Exception | None) -> None:
-        super()._let_go(error)
+    def _detach_all(self, error: Exception | None) -> None:
+        super()._detach_all(error)
         if self._sink is not None:
             self._sink.on_interface_gone()

@@ -1,4 +1,4 @@
-"""What all interfaces have in common: an address or several, counters, and one place where something listens.
+"""What all interfaces have in common: an address or several, counters, and one port.
 
 Owns the way of frames between the module's buffers and a `Port`, which may be anything, or straight to another
 interface where a cable joins the two. Until something is attached, frames that leave are dropped and counted.
@@ -23,21 +23,21 @@ _NEARLY_FULL: Final = abi.TRANSMIT_CAPACITY - 2 * abi.MAX_FRAME
 
 
 class Port(Protocol):
-    """What an interface's frames go to. Records are explained in `engine.frame_buffers`."""
+    """What an interface's frames go to. Records are explained in `engine.records`."""
 
     def transmit(self, records: memoryview, /) -> int:
         """Take whole records off the front and return how many bytes they had; fewer than all is backpressure.
 
-        Who took fewer calls the interface's `resume_transmit` when it can take more. The view is valid only during
-        this call, which must not write to a connection whose own frames it carries.
+        A port that took fewer calls the interface's `resume_transmit` when it can take more. The view is valid only
+        during this call, which must not write to a connection whose own frames it carries.
         """
 
     def detached(self, error: Exception | None, /) -> None:
-        """The interface has let go of this port: it was removed, or its stack is gone."""
+        """The interface has detached this port: it was removed, or its stack is gone."""
 
 
 class Observer(Protocol):
-    """Who wants to see what passes an interface; see `Interface.observe`.
+    """Receives a copy of what passes an interface; see `Interface.observe`.
 
     What its methods raise goes to the loop's exception handler.
     """
@@ -138,7 +138,7 @@ class Interface:
     _checksums = True
 
     _dead_end: str | None = None
-    """Why nothing that leaves arrives, in words, where whoever is attached knows: connects by it fail at once."""
+    """Why nothing that leaves can arrive, as text, where what is attached knows it: connects by it fail at once."""
 
     def statistics(self) -> InterfaceStatistics:
         """Return what the interface has counted so far."""
@@ -146,22 +146,22 @@ class Interface:
 
     @property
     def name_servers(self) -> tuple[Address, ...]:
-        """The name servers that this interface was told of; see `ConfigurableInterface`."""
+        """The name servers that this interface learned; see `ConfigurableInterface`."""
         return ()
 
     @property
     def search(self) -> tuple[str, ...]:
-        """The domains to look for short names in that this interface was told of; see `ConfigurableInterface`."""
+        """The domains to look for short names in that this interface learned; see `ConfigurableInterface`."""
         return ()
 
     _on_name_servers: Callable[[Interface], None] | None = None
     """Called when `name_servers` or `search` may have changed."""
 
     def _look(self) -> None:
-        """Log what has ended meanwhile; see `ConfigurableInterface`."""
+        """Log leases and addresses that have ended; see `ConfigurableInterface`."""
 
     def _give_back_soon(self) -> bool:
-        """Release what was lent, before the stack closes; True if there is something to be sent."""
+        """Release a lease before the stack closes; True if there is something to be sent."""
         return False
 
     # --- Frames out ---------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class Interface:
         Args:
             port: what takes them.
             far: where the port would do nothing but hand the frames to another interface, that interface: they move
-                there in one step, and the port only hears of the end. The other is attached to this one likewise.
+                there in one step, and the port is only notified of the end. The other is attached to this one likewise.
 
         Raises:
             OSError: ``EBUSY`` where something is attached already, ``ENODEV`` where the interface was removed.
@@ -192,7 +192,7 @@ class Interface:
 
     @property
     def attached(self) -> bool:
-        """Whether something listens."""
+        """Whether a port is attached."""
         return self._port is not None
 
     def resume_transmit(self) -> None:
@@ -202,7 +202,7 @@ class Interface:
         self.driver.wake()
 
     def _on_event(self, kind: int, value: int, payload: bytes) -> None:
-        """Frames wait to be sent, or something else has happened."""
+        """Take an event of this interface: frames wait to be sent, or another."""
         if kind != abi.EVENT_TRANSMIT:
             self._on_configuration_event(kind, value, payload)
             return
@@ -227,7 +227,7 @@ class Interface:
             self.driver.wake()  # the buffer may have refused segments, which can leave now
 
     def _on_configuration_event(self, kind: int, value: int, payload: bytes) -> None:
-        """Take an event that is about no frames; see `ConfigurableInterface`."""
+        """Take an event that is not about frames; see `ConfigurableInterface`."""
 
     # --- Frames in ----------------------------------------------------------------------------------------------
 
@@ -260,7 +260,7 @@ class Interface:
         """Call back, once, when the stack has taken in what waits in the receive buffer; never if the stack is gone."""
         self.driver.when_room(self.buffers, callback)
 
-    # --- Who looks on -------------------------------------------------------------------------------------------
+    # --- Observers -------------------------------------------------------------------------------------------
 
     def observe(self, observer: Observer) -> None:
         """Show an observer every frame that leaves or enters from now on. Without effect if it observes already.
@@ -277,13 +277,13 @@ class Interface:
             self._choose_buffers(self._far)
 
     def unobserve(self, observer: Observer) -> None:
-        """Take back `observe`. Without effect if it does not observe."""
+        """Undo `observe`. Without effect if it does not observe."""
         if observer in self._observers:
             self._observers = tuple(each for each in self._observers if each is not observer)
             self._choose_buffers(self._far)
 
     def _choose_buffers(self, far: Interface | None) -> None:
-        # What crosses a cable is moved by the buffers of who sends: they tell for both ends.
+        # What crosses a cable is moved by the buffers of the sender: they report it for both ends.
         for one, other in ((self, self._far), (far, far and far._far)):  # noqa: SLF001  the interface at the other end of the cable
             if one is None or one._removed:  # noqa: SLF001  the interface at the other end of the cable
                 continue
@@ -314,22 +314,22 @@ class Interface:
             raise NetworkError(errno.ENODEV, f"{self.name} was removed")
 
     def remove(self) -> None:
-        """Take the interface out of its stack; what is attached to it hears of it."""
+        """Take the interface out of its stack; what is attached to it is notified."""
         if self._removed:
             return
         self._removed = True
         self.buffers.close()
         self.driver.handlers.pop(self.handle, None)
         self.driver.core.remove_interface(self.handle)
-        self._let_go(None)
+        self._detach_all(None)
 
     def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone, and so is this interface."""
         self._removed = True
         self.buffers.close()
-        self._let_go(error)
+        self._detach_all(error)
 
-    def _let_go(self, error: Exception | None) -> None:
+    def _detach_all(self, error: Exception | None) -> None:
         port = self._port
         self.detach()
         observers, self._observers = self._observers, ()

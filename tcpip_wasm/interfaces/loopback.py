@@ -16,7 +16,7 @@ LOOPBACK_MTU: Final = 65535
 
 
 class LoopbackInterface(Interface):
-    """The host's way to itself. Its packets never leave the module and carry no checksums."""
+    """The stack's interface to itself. Its packets never leave the module and carry no checksums."""
 
     type = "loopback"
     kind = abi.KIND_LOOPBACK
@@ -25,7 +25,7 @@ class LoopbackInterface(Interface):
         super().__init__(driver, name, LOOPBACK_MTU, addresses)
 
     def _on_event(self, kind: int, value: int, payload: bytes) -> None:
-        """Packets wait. Only while somebody observes does the module say so, and leave it to the host to move them."""
+        """Packets wait. The module reports them, and leaves moving them to Python, only while an observer is there."""
         buffers = self.buffers
         if not self._observers or buffers.move_to(buffers):
             self.driver.wake()
@@ -33,6 +33,6 @@ class LoopbackInterface(Interface):
             self.driver.when_room(buffers, self.resume_transmit)
 
     def unobserve(self, observer: Observer) -> None:
-        """Take back `observe`; the module moves again what waits."""
+        """Undo `observe`; the module moves packets itself again."""
         super().unobserve(observer)
         self.driver.wake()

@@ -17,7 +17,7 @@ class DescriptorLink(Link):
     """Moves frames between a non-blocking descriptor and an interface, for as long as both are there.
 
     Needs a running event loop that can watch descriptors. The link never closes the descriptor: it belongs to
-    whoever opened it, who must close the link first.
+    the code that opened it, which must close the link first.
     """
 
     def __init__(self, fd: int, interface: FrameInterface, *, max_frame: int, zero_is_end: bool = False) -> None:

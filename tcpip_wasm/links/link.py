@@ -102,8 +102,8 @@ class LinkCounters:
 class Link:
     """Carries frames between an interface and a transport, for as long as both are there.
 
-    Needs a running event loop. A link never closes what it was given: it belongs to whoever opened it, who closes the
-    link first. Subclasses call `begin` when their transport is ready.
+    Needs a running event loop. A link never closes what it was given: it belongs to the code that opened it, which
+    closes the link first. Subclasses call `begin` when their transport is ready.
 
     Args:
         interface: the interface to serve; it must have no other link.

@@ -51,11 +51,11 @@ def sort_addresses(addresses: Sequence[Address], own: Sequence[IPInterface]) -> 
 
 
 def interleave(addresses: Sequence[Address], first_count: int = 1) -> list[Address]:
-    """Return addresses with the families taking turns, so that a family which does not work costs one delay.
+    """Return addresses with the families alternating, so that a family which does not work costs one delay.
 
     Args:
         addresses: in the order of preference.
-        first_count: how many of the first address's family come before the turns begin.
+        first_count: how many of the first address's family come before they alternate.
     """
     if not addresses:
         return []

@@ -1,4 +1,4 @@
-"""The hosts table: names that a host knows without asking anybody.
+"""The hosts table: names that a stack knows without asking a server.
 
 A mapping from names to addresses that also reads files in the form of ``/etc/hosts``. It belongs to one host, and
 never looks at the files of the machine by itself.

@@ -1,4 +1,4 @@
-"""Hosts as programs write them: an address, a name in the hosts table, or a name to ask for.
+"""Hosts as programs write them: an address, a name in the hosts table, or a name to query.
 
 Owns the order in which a name's addresses are offered, and the shape of what `socket.getaddrinfo` returns. Services
 are a short list of its own: the machine's ``/etc/services`` is not this host's.
@@ -55,7 +55,7 @@ class Lookup:
 
     Args:
         hosts: its hosts table.
-        resolver: asks others.
+        resolver: asks name servers.
         interfaces: its interfaces, which have own addresses and are the scopes of link-local ones.
     """
 
@@ -71,7 +71,7 @@ class Lookup:
     ) -> list[Endpoint]:
         """Return the addresses of a host with their scopes, those to try first at the front.
 
-        An address is returned at once, without a turn of the loop, and asks nobody. A name is looked up.
+        An address is returned at once, without a loop iteration or a query. A name is looked up.
 
         Raises: what `InterfaceTable.parse` and `Resolver.addresses` raise; ValueError also for an address of another
             family.

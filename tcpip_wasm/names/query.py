@@ -1,7 +1,7 @@
 """One question from its first server to its end: retries, other servers, CNAMEs, and what is worth remembering.
 
 An answer is remembered for the question that was asked and for nothing else that it may contain, so that a server
-cannot plant names that nobody asked for.
+cannot plant names that were not queried.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ RESOLUTION_DELAY: Final = 0.05
 """Seconds that IPv6 addresses may arrive after IPv4 addresses (RFC 8305, section 3)."""
 
 MAX_SERVERS: Final = 8
-"""Servers from one source; an interface may be told of any number by anybody on its network."""
+"""Servers from one source; any host of an interface's network may announce any number."""
 
 MAX_SOURCES: Final = 64
 MAX_SEARCH: Final = 8
@@ -135,7 +135,7 @@ class Resolver:
         self._search = _search(names)
 
     def learn(self, source: object, servers: Iterable[Server | str], search: Iterable[str] = ()) -> None:
-        """Take servers and search names from an interface, in place of what it told before.
+        """Take servers and search names from an interface, in place of those before.
 
         Args:
             source: whatever identifies the interface, and the protocol by which it learned; hashable.
@@ -155,7 +155,7 @@ class Resolver:
         self._learned[source] = taken
 
     def forget(self, source: object) -> None:
-        """Forget what a source told; without effect if it told nothing."""
+        """Forget what a source announced; without effect if that is nothing."""
         if self._learned.pop(source, None) is not None:
             self._records.log(logging.INFO, "%s: no name servers any more", source)
 
@@ -214,7 +214,7 @@ class Resolver:
             try:
                 names.append(host_name(one.to_text(omit_final_dot=True)))
             except ValueError:
-                continue  # whoever owns the address may write anything there
+                continue  # the owner of the address may write anything there
         if not names:
             raise NameResolutionError(socket.EAI_NONAME, f"{address}: no name")
         return tuple(names)

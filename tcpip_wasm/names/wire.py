@@ -1,4 +1,4 @@
-"""DNS messages: questions as bytes, and answers read from bytes that anybody may have sent.
+"""DNS messages: queries as bytes, and answers read from bytes that any host may have sent.
 
 The only module that imports dnspython, and of dnspython only what knows the wire format. Reads of an answer what a stub
 resolver needs: addresses, CNAME, PTR, and the SOA that says how long a denial holds; everything else is skipped.
@@ -154,7 +154,7 @@ def read_response(data: bytes, *, number: int, name: Name, rdtype: int) -> Respo
 
 
 class _Reader(dns.wire.Parser):
-    """A parser with an end to its patience."""
+    """A parser with a bound on its steps."""
 
     steps = 0
 

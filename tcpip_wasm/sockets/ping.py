@@ -1,4 +1,4 @@
-"""Ping: `PingSession`, echo requests to one host and what comes back (RFC 792, RFC 4443).
+"""Ping: `PingSession`, echo requests to one host and the answers (RFC 792, RFC 4443).
 
 Owns the requests in flight: a reply or an error belongs to the one with its sequence number, and what belongs to none,
 because it is late, doubled or forged, is dropped.
@@ -44,10 +44,10 @@ class PingReply:
     """An echo reply.
 
     Attributes:
-        host: who sent it.
+        host: the sender.
         identifier: the session's.
         sequence_number: the request's.
-        payload: the bytes that came back; those that were sent, if nobody on the way changed them.
+        payload: the bytes that came back; those that were sent, unless they were changed on the way.
         round_trip_time: seconds of the event loop's clock from the request to the reply.
     """
 
@@ -70,7 +70,7 @@ class PingSession:
 
     Attributes:
         host: the host, as text.
-        identifier: tells this session's replies from others'.
+        identifier: distinguishes this session's replies from others'.
         ttl: TTL or hop limit of requests that do not name their own.
     """
 
@@ -220,7 +220,7 @@ class PingSession:
         self._end_error = error
         if self._driver.error is None:
             self._driver.handlers.pop(self._handle, None)
-            with suppress(StackError):  # it has trapped, and the next poll tells
+            with suppress(StackError):  # it has trapped, which the next poll reports
                 self._ping.close(self._handle)
         for future, _ in self._pending.values():
             if not future.done():

@@ -106,12 +106,12 @@ class StandIn:
     def setblocking(self, flag: bool) -> None:
         """Nothing to do: nothing here blocks."""
         if flag:
-            raise ValueError("a stand-in for a socket cannot block")
+            raise ValueError("the socket of a transport cannot block")
 
     def settimeout(self, value: float | None) -> None:
         """Accept 0 only, as `asyncio.trsock.TransportSocket` does."""
         if value != 0:
-            raise ValueError("a stand-in for a socket has no time-out but 0")
+            raise ValueError("the socket of a transport has no time-out but 0")
 
     def gettimeout(self) -> float:
         """Return 0: a socket of asyncio's does not block."""
@@ -122,7 +122,7 @@ class StandIn:
 
 
 class TransportSocket(StandIn):
-    """The stand-in for the socket of a connection.
+    """What `get_extra_info("socket")` gives for a connection, in place of a socket.
 
     Args:
         transport: the connection's.
@@ -147,7 +147,7 @@ class TransportSocket(StandIn):
 
         Connection pools ask `select` or `poll` whether an idle connection has ended, and take -1 for an end. The
         descriptor is one of two pipes that all connections of the process share, so only its answer at once means
-        something, and nobody may read from it or close it.
+        something, and must not be read from or closed.
         """
         quiet, readable = _descriptors()
         return readable if self._transport.would_read else quiet
@@ -177,7 +177,7 @@ class TransportSocket(StandIn):
 
 
 class ListeningSocket(StandIn):
-    """The stand-in for a listening socket.
+    """What `TcpServer.sockets` has, in place of a listening socket.
 
     Args:
         name: the address as `getsockname` gives it.

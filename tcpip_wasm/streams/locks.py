@@ -1,4 +1,4 @@
-"""Locks, turns and signals: the one user of a stream, the order of its calls, and how waiting tasks are woken.
+"""Locks, queues and signals: the one user of a stream, the order of its calls, and how waiting tasks are woken.
 
 Must not know what a stream does: readable and writable share this. `Signal` is used wherever tasks wait for a change.
 """
@@ -12,10 +12,10 @@ from tcpip_wasm.errors import StreamLockedError
 from tcpip_wasm.streams.state import StreamState
 
 
-class Turns:
+class Queue:
     """Lets overlapping calls through in the order of their arrival."""
 
-    # asyncio.Lock alone is not enough: between its release and the next owner's turn it looks free, and a
+    # asyncio.Lock alone is not enough: between its release and the next owner's wake-up it looks free, and a
     # call that needs no waiting would overtake. `waiting` counts those too.
     __slots__ = ("_lock", "waiting")
 
@@ -86,13 +86,13 @@ class Lockable(Generic[S]):
 class LockOwner(Generic[S]):
     """What a reader and a writer have in common; as a context manager it releases the lock."""
 
-    __slots__ = ("_state", "_turns")
+    __slots__ = ("_queue", "_state")
 
     def __init__(self, state: S) -> None:
         state.check_unlocked()
         state.owner = self
         self._state: S | None = state
-        self._turns = Turns()
+        self._queue = Queue()
 
     def release_lock(self) -> None:
         """Let others use the stream, which stays open. Without effect the second time.
@@ -100,7 +100,7 @@ class LockOwner(Generic[S]):
         Raises:
             StreamLockedError: a call of this reader or writer still waits.
         """
-        if self._turns.waiting:
+        if self._queue.waiting:
             raise StreamLockedError(f"a call of this {type(self).__name__} still waits")
         if self._state is not None:
             self._state.owner = None

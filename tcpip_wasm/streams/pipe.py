@@ -1,7 +1,7 @@
 """Pipes: chunks from a readable to a writable, and how the end or failure of one side reaches the other.
 
 Owns the tasks of pipes that run in the background. A pipe holds at most the chunk that its sink refused, and
-gives it back to the readable.
+returns it to the readable.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PIPE_BURST = 32
-"""Chunks a pipe moves before it lets others run: 2 MiB in pieces of 64 KiB, about 2 ms at 8 Gbit/s."""
+"""Chunks a pipe moves before it lets others run: 2 MiB in chunks of 64 KiB, about 2 ms at 8 Gbit/s."""
 
 # The event loop refers to tasks weakly only; background pipes live here until they end.
 _background: set[asyncio.Task[None]] = set()
@@ -41,7 +41,7 @@ def lock_both(
 def pipe_in_background(
     loop: asyncio.AbstractEventLoop, reader: ReadableStreamReader[T], writer: WritableStreamWriter[T]
 ) -> None:
-    """Run a pipe as a task of its own; its failure arrives at whoever reads behind the writable."""
+    """Run a pipe as a task of its own; its failure arrives at the reader behind the writable."""
     task = loop.create_task(pipe(reader, writer, True, True, True))
     _background.add(task)
     task.add_done_callback(_background.discard)

@@ -1,6 +1,6 @@
 """What a stream reads from and writes to: `Source` and `Sink`, which sockets and interfaces implement.
 
-Owns the contracts only; whoever implements them imports nothing else of this package.
+Owns the contracts only; an implementation imports nothing else of this package.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Sink(Protocol[T_contra]):
         """Return once `write_nowait` takes a chunk or raises. It may return too early."""
 
     async def wait_closed(self) -> None:
-        """Return when the sink has closed, whoever closed it; raise its error when it has failed."""
+        """Return when the sink has closed, for whatever reason; raise its error when it has failed."""
 
     async def close(self) -> None:
         """Begin to close at once, then wait until what was taken is flushed and the end is sent.

@@ -38,7 +38,7 @@ class ReadableStream(Lockable[Reading[T_co]], Generic[T_co]):
         """Lock the stream and return its reader.
 
         Raises:
-            StreamLockedError: somebody else reads this stream.
+            StreamLockedError: another reader has this stream.
         """
         return ReadableStreamReader(self)
 
@@ -62,7 +62,7 @@ class ReadableStream(Lockable[Reading[T_co]], Generic[T_co]):
         chunk: another iteration goes on where this one stopped.
 
         Raises:
-            StreamLockedError: somebody else reads this stream.
+            StreamLockedError: another reader has this stream.
         """
         return Iteration(self.get_reader())
 
@@ -120,7 +120,7 @@ class ReadableStream(Lockable[Reading[T_co]], Generic[T_co]):
         have to be read, or the idle one cancelled. The source is cancelled once both branches are.
 
         Raises:
-            StreamLockedError: somebody else reads this stream.
+            StreamLockedError: another reader has this stream.
         """
         self.get_reader()
         tee = Tee(self._state)
@@ -144,9 +144,9 @@ class ReadableStreamReader(LockOwner[Reading[T_co]], Generic[T_co]):
         """
         state = self._state or state_of(self)
         try:
-            if not self._turns.waiting and (chunk := state.take()) is not None:
+            if not self._queue.waiting and (chunk := state.take()) is not None:
                 return chunk
-            async with self._turns:
+            async with self._queue:
                 while (chunk := state.take()) is None:
                     await state.source.wait_readable()
                 return chunk
@@ -166,7 +166,7 @@ class ReadableStreamReader(LockOwner[Reading[T_co]], Generic[T_co]):
 
 
 class Iteration(Generic[T_co]):
-    """One `async for`. An async generator would release the lock only a loop turn after a `break`."""
+    """One `async for`. An async generator would release the lock only a loop iteration after a `break`."""
 
     __slots__ = ("_ended", "_reader")
 

@@ -13,7 +13,7 @@ from tcpip_wasm.streams.state import Reading
 T = TypeVar("T")
 
 TEE_LIMIT = 16
-"""Chunks by which one branch of a tee may run ahead of the other: 1 MiB in pieces of 64 KiB."""
+"""Chunks by which one branch of a tee may run ahead of the other: 1 MiB in chunks of 64 KiB."""
 
 
 class Tee(Generic[T]):

@@ -27,7 +27,7 @@ class WritableStream(Lockable[Writing[T_contra]], Generic[T_contra]):
         """Lock the stream and return its writer.
 
         Raises:
-            StreamLockedError: somebody else writes to this stream.
+            StreamLockedError: another writer has this stream.
         """
         return WritableStreamWriter(self)
 
@@ -49,9 +49,9 @@ class WritableStreamWriter(LockOwner[Writing[T_contra]], Generic[T_contra]):
             Exception: what the sink failed with.
         """
         state = self._state or state_of(self)
-        if not self._turns.waiting and state.put(chunk):
+        if not self._queue.waiting and state.put(chunk):
             return
-        async with self._turns:
+        async with self._queue:
             while not state.put(chunk):
                 await state.sink.wait_writable()
 
@@ -67,7 +67,7 @@ class WritableStreamWriter(LockOwner[Writing[T_contra]], Generic[T_contra]):
             Exception: what the sink failed with.
         """
         state = self._state or state_of(self)
-        async with self._turns:
+        async with self._queue:
             await state.close()
 
     async def abort(self, reason: BaseException | None = None) -> None:
@@ -82,7 +82,7 @@ class WritableStreamWriter(LockOwner[Writing[T_contra]], Generic[T_contra]):
         state_of(self).abort(reason)
 
     async def wait_closed(self) -> None:
-        """Wait until the sink has closed, whoever closed it. Cancelled, it leaves nothing behind.
+        """Wait until the sink has closed, for whatever reason. Cancelled, it leaves nothing behind.
 
         Raises:
             StreamLockedError: this writer has released its lock.

@@ -23,7 +23,7 @@ try:
     from wasmtime import _ffi
 
     # A prototype of our own, without types of parameters: `_fast` converts what it passes once for all calls. It keeps
-    # the interpreter's lock: calls are short, and a thread that let go of it in each would wait for every busy one.
+    # the interpreter's lock: calls are short, and a thread that released it in each would wait for every busy one.
     _unchecked = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("wasmtime_func_call_unchecked", _ffi.dll))
 except (ImportError, AttributeError):
     _unchecked = None
@@ -60,8 +60,8 @@ def make_call(store: wasmtime.Store, function: wasmtime.Func, signature: tuple[s
         store: what the function lives in.
         function: the exported function.
         signature: parameter and result types, such as ``("iI", "i")``: ``i`` for i32, ``I`` for i64 and ``d`` for
-            f64, of which a function has one at most, its first parameter; no result is an empty text, and the function
-            then returns what means nothing.
+            f64, of which a function has one at most, its first parameter; no result is an empty text, and the value
+            that the function then returns has no meaning.
         fast: False takes wasmtime's public way.
 
     Raises of the returned function:

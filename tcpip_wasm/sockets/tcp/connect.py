@@ -1,7 +1,7 @@
 """Connecting to a name's addresses: one after the other, or staggered as RFC 8305 (Happy Eyeballs) has it.
 
-Owns the race: which attempt is next, who has won, and that losers leave no connection. It is handed addresses in the
-order in which to try them.
+Owns the race: which attempt is next, which one has won, and that the others leave no connection. It is handed addresses
+in the order in which to try them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONNECTION_ATTEMPT_DELAY: Final = 0.25
 """Seconds between attempts (RFC 8305, section 5)."""
 
 MAX_ATTEMPTS: Final = 32
-"""Addresses of one name that are tried: a name must not make a host knock on hundreds of doors."""
+"""Addresses of one name that are tried: a name must not make a stack connect to hundreds of hosts."""
 
 
 async def connect_first(
@@ -39,15 +39,15 @@ async def connect_first(
     Args:
         driver: the stack's driver.
         routing: knows where a route leads, and why there is none.
-        protocol: hears of the one connection that is made, and of no other.
+        protocol: is notified of the one connection that is made, and of no other.
         candidates: at least one; the first 32 are tried.
         port: of the peer.
         delay: seconds after which the next is tried beside those under way; None tries it when the one before failed.
         all_errors: whether the attempts' errors are raised as they are.
 
     Raises:
-        OSError: the error of the only attempt; or of all of them, where they say the same; or one that tells them
-            all, of their common class where they have one.
+        OSError: the error of the only attempt; or of all of them, where they are the same; or one that lists
+            them, of their common class where they have one.
         ExceptionGroup: with `all_errors`, in place of those.
         StackError: the stack is gone.
 
@@ -93,8 +93,8 @@ def _begin(
 
 
 class _Race(asyncio.Protocol):
-    """Stands for the protocol on every transport until one of them is open: that one gets the protocol at once, within
-    the very event, before any data can come for it."""
+    """Takes the protocol's place on every transport until one of them is open: that one gets the protocol at once,
+    within the very event, before any data can come for it."""
 
     def __init__(self, protocol: asyncio.BaseProtocol, all_errors: bool) -> None:
         self._protocol = protocol
@@ -148,10 +148,10 @@ class _Race(asyncio.Protocol):
                     errors.append(cast(OSError, error))
 
     def end(self) -> None:
-        """Give up what is under way."""
+        """Abort the attempts that are under way."""
         for future, transport in self._under_way.items():
             if future.done() and not future.cancelled():
-                future.exception()  # nobody else asks for it
+                future.exception()  # so that asyncio does not report it
             transport.abort()
         self._under_way.clear()
 

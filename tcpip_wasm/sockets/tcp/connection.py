@@ -31,7 +31,7 @@ class StreamEnds(asyncio.Protocol):
         self._writable = Signal()
         self._eof = False
         self._paused = False
-        self._deaf = False  # the reader gave up: what arrives is read and forgotten
+        self._read_shutdown = False  # the reader gave up: what arrives is read and forgotten
         self.lost: asyncio.Future[None] = loop.create_future()
         self.error: BaseException | None = None
         self.transport: TcpTransport = cast(TcpTransport, None)
@@ -43,7 +43,7 @@ class StreamEnds(asyncio.Protocol):
         self.transport.auto_credit = False
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._read_shutdown:
             self.consumed(len(data))
             return
         self._chunks.append(data)
@@ -75,19 +75,19 @@ class StreamEnds(asyncio.Protocol):
             chunk = self._chunks.popleft()
             self.consumed(len(chunk))
             return chunk
-        if self.error is not None and not self._deaf:
+        if self.error is not None and not self._read_shutdown:
             raise self.error
         self.check_end()
-        if self._eof or self._deaf:
+        if self._eof or self._read_shutdown:
             raise EndOfStream
         return None
 
     async def wait_readable(self) -> None:
-        if not self._chunks and not self._eof and not self._deaf:
+        if not self._chunks and not self._eof and not self._read_shutdown:
             await self._readable.wait()
 
     def cancel(self, reason: BaseException | None) -> None:
-        self._deaf = True
+        self._read_shutdown = True
         while self._chunks:
             self.consumed(len(self._chunks.popleft()))
         self._readable.fire()
@@ -126,7 +126,7 @@ class StreamEnds(asyncio.Protocol):
             raise self.error
 
     async def close(self) -> None:
-        """Say FIN once everything was handed to the stack; reading goes on."""
+        """Send FIN once everything was handed to the stack; reading goes on."""
         self.transport.write_eof()
         while self.transport.get_write_buffer_size() and not self.lost.done():
             self._paused = True
@@ -206,7 +206,7 @@ class TcpListener:
     """A listening port; made by `NetworkStack.listen_tcp`. Connections wait in its backlog until they are accepted.
 
     With TLS, those wait whose handshake is done; `accept` never waits for another's. Handshakes under way are as many
-    as the backlog, and one more resets the oldest, so that nobody who never answers keeps others out.
+    as the backlog, and one more resets the oldest, so that peers which never answer do not keep others out.
     """
 
     def __init__(self, make_server: Any, handshakes: Any = None, backlog: int = 0) -> None:
@@ -286,7 +286,7 @@ class TcpListener:
             yield connection
 
     async def close(self) -> None:
-        """Stop listening, and reset the connections that nobody has accepted. Accepted ones go on. Idempotent."""
+        """Stop listening, and reset the connections that were not accepted. Accepted ones go on. Idempotent."""
         self._server.close()
         if self._handshakes is not None:
             self._handshakes.end()
@@ -301,7 +301,7 @@ class TcpListener:
 
 
 class _Accepting(StreamEnds):
-    """The ends of a connection that a listener got and nobody has accepted yet."""
+    """The ends of a connection that a listener got and that is not accepted yet."""
 
     def __init__(self, listener: TcpListener) -> None:
         super().__init__()

@@ -107,5 +107,5 @@ def end_connections(driver: Driver, error: StackError) -> bool:
     with suppress(StackError):  # it traps: then nothing more leaves
         ended = driver.core.tcp_end()
     for handler in [one for one in driver.handlers.values() if getattr(one, "is_connection", False)]:
-        handler._on_stack_gone(error)  # noqa: SLF001  what handlers have for the driver is not for their users
+        handler._on_stack_gone(error)  # noqa: SLF001  not for users of handlers
     return ended > 0

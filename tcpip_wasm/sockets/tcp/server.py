@@ -88,7 +88,7 @@ class TcpServer(asyncio.AbstractServer):
                 self._driver.handlers[handle] = self
                 _log.debug("listening on %s port %d", self._host(own), self.port)
         except BaseException:
-            self._let_go()
+            self._release()
             raise
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
@@ -106,7 +106,7 @@ class TcpServer(asyncio.AbstractServer):
 
     @property
     def sockets(self) -> tuple[Any, ...]:
-        """A stand-in for a socket for each listening address, as users of asyncio expect."""
+        """A `ListeningSocket` for each listening address, as users of asyncio expect."""
         sockets = tuple(ListeningSocket(self._socket_name(own)) for own in self._own())
         for one in sockets if self._share else ():
             one.values.given[REUSE_PORT] = 1
@@ -184,13 +184,13 @@ class TcpServer(asyncio.AbstractServer):
     def stop_serving(self) -> None:
         """Refuse connections until `start_serving`. The port is not reserved meanwhile."""
         self._held = list(self._handles.values())
-        self._let_go()
+        self._release()
 
     async def start_serving(self) -> None:
         """Listen, if the server was made without, or begin again after `stop_serving`.
 
         Raises:
-            OSError: ``EADDRINUSE`` where somebody else has taken the port since; it may be called again.
+            OSError: ``EADDRINUSE`` where another socket has taken the port since; it may be called again.
         """
         if self._held:
             self._driver.check()
@@ -201,7 +201,7 @@ class TcpServer(asyncio.AbstractServer):
         """Serve until cancelled, then close.
 
         Raises:
-            RuntimeError: the server is closed, or somebody serves for ever already.
+            RuntimeError: the server is closed, or another call of it is pending.
             StackError: the stack is gone.
         """
         self._driver.check()
@@ -220,12 +220,12 @@ class TcpServer(asyncio.AbstractServer):
     def close(self) -> None:
         """Stop listening. Open connections go on. Idempotent."""
         self._held = []
-        self._let_go()
+        self._release()
         if self._forever is not None and not self._forever.done():
             self._forever.cancel()
         self._stopped()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         handles, self._handles = self._handles, {}
         for handle, own in handles.items():
             _log.debug("no longer listening on %s port %d", self._host(own), self.port)

@@ -1,11 +1,11 @@
 """TCP connections as `asyncio.Transport`s.
 
-Owns a connection's handle, what its protocol has not let us send or receive yet, and the order of a protocol's
-callbacks. It knows the core's verbs and the driver, and nothing of interfaces, addresses as text, or streams.
+Owns a connection's handle, data that its protocol or the core does not take yet, and the order of a protocol's
+callbacks. It knows the core's calls and the driver, and nothing of interfaces, addresses as text, or streams.
 
 Flow control, end to end: data is handed up only while reading is not paused, and only what was handed up opens the
-receive window again. What the core does not take at once waits here, and above the high-water mark the protocol is told
-to pause. Data that the core took is delivered even if the transport is closed at once.
+receive window again. What the core does not take at once waits here, and above the high-water mark the protocol is
+asked to pause. Data that the core took is delivered even if the transport is closed at once.
 
 The reasons are in docs/explanation/event-loop.md.
 """
@@ -34,7 +34,7 @@ from tcpip_wasm.sockets.tcp.weak_handler import WeakHandler, abort_unused
 from tcpip_wasm.sockets.transport_socket import TransportSocket
 
 CREDIT: Final = 60_000
-"""Bytes handed up before the core hears of it: one call for a large piece, none for a request and its answer. Less than
+"""Bytes handed up before the core is notified: one call for a large chunk, none for a request and its answer. Less than
 65,535, the whole window of a peer without window scaling, which would wait for ever (RFC 7323, section 2)."""
 
 SMALL_PART: Final = 8192
@@ -60,23 +60,44 @@ class ViewProtocol(asyncio.BufferedProtocol):
 class TcpTransport(_FlowControlMixin):
     """One TCP connection.
 
+    Its states, by the fields that distinguish them::
+
+                      _made   _closing  _lost
+        connecting    False   False     False   until CONNECTED; the future `connected` is pending
+        open          True    False     False
+        closing       True    True      False   `close` was called, and `_waiting` is not empty yet
+        ended         any     True      True    the handle is released; `connection_lost` follows if it was made
+
+        connecting ──CONNECTED──► open ──close()──► closing ──all was handed to the core──► ended
+             │                      │                   │                                     ▲
+             └──────────────────────┴───────────────────┴── CLOSED, abort(), the stack's end ─┘
+
+    While it is open, both directions have states of their own::
+
+        receiving   _reading_paused    data waits in `_arrived` instead of being handed up
+                    _eof_arrived       the peer's FIN is here, and what came before it is not all handed up
+                    _eof_reported      `eof_received` was called
+        sending     _full              the core takes no more until WRITABLE; what is written waits in `_waiting`
+                    _protocol_paused   more than the high-water mark waits there
+                    _eof_wanted        `write_eof` was called; FIN follows what waits
+
     Of `_FlowControlMixin` only the type is used: `loop.sendfile` of asyncio's loops takes no other transport.
 
     Args:
         driver: the driver of the stack it belongs to.
-        handle: the connection's handle; this object answers for it from now on.
+        handle: the connection's handle; this object takes its events from now on.
         protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
-        endpoints: local and remote address as the ABI tells them, or empty until CONNECTED tells.
-        peer: whom the connection is to, for errors before CONNECTED.
+        endpoints: local and remote address as the ABI has them, or empty until CONNECTED.
+        peer: the peer as text, for errors before CONNECTED.
         interfaces: the stack's, for the names of scopes.
         extra: further answers of `get_extra_info`.
 
     Attributes:
         connected: a future that is done once the connection is open, or fails; only for connections made here.
         explained: adds to an error what the routing table says of its cause; only for connections made here.
-        end_error: why the connection ended, a turn of the loop before `connection_lost` tells the protocol; or None.
+        end_error: why the connection ended, one loop iteration before `connection_lost` is called; or None.
         auto_credit: whether data counts as read once the protocol has it. A consumer that queues it sets this to
-            False and calls `credit` when somebody has read.
+            False and calls `credit` when it was read.
     """
 
     is_connection = True  # among the handlers of a stack
@@ -120,7 +141,7 @@ class TcpTransport(_FlowControlMixin):
         self._lost = False
         self._eof_wanted = False  # write_eof was called
         self._eof_arrived = False
-        self._eof_told = False
+        self._eof_reported = False
         self._data_run = 0  # the scheduler's run in which data was handed up last
         self._writes_after_loss = 0
         self.connected: asyncio.Future[None] | None = None
@@ -150,7 +171,7 @@ class TcpTransport(_FlowControlMixin):
     def _on_event(self, kind: int, value: int, payload: Any) -> None:
         """Take an event that concerns this connection."""
         if kind == abi.EVENT_DATA:
-            self._data_run = self._driver.told
+            self._data_run = self._driver.notified
             if self._reading_paused or self._arrived:
                 self._arrived.extend(chunks(payload))
             elif not self._closing:
@@ -162,7 +183,7 @@ class TcpTransport(_FlowControlMixin):
         elif kind == abi.EVENT_EOF:
             self._eof_arrived = True
             if not self._reading_paused and not self._arrived:
-                if self._data_run == self._driver.told:
+                if self._data_run == self._driver.notified:
                     self._deliver_eof_after_data()
                 else:
                     self._deliver_eof()
@@ -177,9 +198,9 @@ class TcpTransport(_FlowControlMixin):
         return f"connection with {peer[0]} port {peer[1]}" if peer else f"connect to {self._peer}"
 
     def _begin(self) -> None:
-        """The connection is open: its protocol hears `connection_made`."""
+        """The connection is open: call the protocol's `connection_made`."""
         self._made = True
-        self._data_run = self._driver.told  # tasks that begin now run before an EOF, too
+        self._data_run = self._driver.notified  # tasks that begin now run before an EOF, too
         try:
             self._protocol.connection_made(self)
         except BaseException as error:
@@ -204,13 +225,13 @@ class TcpTransport(_FlowControlMixin):
     # --- Receiving ------------------------------------------------------------------------------------------------
 
     def _deliver(self, data: bytes | memoryview) -> None:
-        """Hand data up, in pieces; what is left when the protocol pauses reading waits for it."""
+        """Hand data up, in chunks; what is left when the protocol pauses reading waits for it."""
         given = len(data)
         try:
             if given <= CHUNK and not self._buffered:
                 self._protocol.data_received(bytes(data))
             else:
-                given = self._deliver_pieces(data)
+                given = self._deliver_chunks(data)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -221,8 +242,8 @@ class TcpTransport(_FlowControlMixin):
             if self._uncredited >= CREDIT:
                 self.credit(0)
 
-    def _deliver_pieces(self, data: bytes | memoryview) -> int:
-        """Hand up more than one piece, or anything to a `BufferedProtocol`; return how many bytes were handed up."""
+    def _deliver_chunks(self, data: bytes | memoryview) -> int:
+        """Hand up more than one chunk, or anything to a `BufferedProtocol`; return how many bytes were handed up."""
         given, size = 0, len(data)
         while given < size and not self._closing:
             if self._reading_paused:
@@ -231,9 +252,9 @@ class TcpTransport(_FlowControlMixin):
             if self._buffered:
                 given += self._fill(memoryview(data)[given:])
             else:
-                piece = bytes(data[given : given + CHUNK])
-                given += len(piece)
-                self._protocol.data_received(piece)
+                chunk = bytes(data[given : given + CHUNK])
+                given += len(chunk)
+                self._protocol.data_received(chunk)
         return given
 
     def _fill(self, data: memoryview) -> int:
@@ -271,7 +292,7 @@ class TcpTransport(_FlowControlMixin):
     def _deliver_eof(self) -> None:
         if self._closing or not self._eof_arrived:
             return
-        self._eof_arrived, self._eof_told = False, True
+        self._eof_arrived, self._eof_reported = False, True
         try:
             keep_open = self._protocol.eof_received()
         except (SystemExit, KeyboardInterrupt):
@@ -289,8 +310,8 @@ class TcpTransport(_FlowControlMixin):
     def pause_reading(self) -> None:
         """Hand up nothing until `resume_reading`; the receive window closes as it fills.
 
-        As with asyncio's own, a transport that neither reads nor has anything to send lives as long as somebody holds
-        it: a caller that was cancelled and forgot it leaves no connection behind.
+        As with asyncio's own, a transport that neither reads nor has anything to send lives as long as the program
+        refers to it: a caller that was cancelled and forgot it leaves no connection behind.
         """
         if not self._closing:
             self._reading_paused = True
@@ -328,7 +349,7 @@ class TcpTransport(_FlowControlMixin):
             raise RuntimeError("Cannot call write() after write_eof()")
         if self._closing:
             self._writes_after_loss += 1
-            if self._writes_after_loss == 5:  # as asyncio: a protocol may miss the news a few times
+            if self._writes_after_loss == 5:  # as asyncio: a protocol may be notified late
                 warnings.warn("write to a closed transport", ResourceWarning, stacklevel=2)
             return
         size = len(data)
@@ -346,7 +367,7 @@ class TcpTransport(_FlowControlMixin):
             self._pause_protocol()
 
     def writelines(self, list_of_data: Any) -> None:
-        """Send several pieces as one."""
+        """Send several chunks as one."""
         self.write(b"".join(list_of_data))
 
     def _flush(self) -> None:
@@ -370,19 +391,19 @@ class TcpTransport(_FlowControlMixin):
             self._resume_protocol()
         if not waiting:
             if self._closing:
-                self._let_go()
+                self._release()
             elif self._eof_wanted:
                 self._shutdown()
 
     def _pause_protocol(self) -> None:
         self._protocol_paused = True
-        self._tell_protocol("pause_writing")
+        self._call_protocol("pause_writing")
 
     def _resume_protocol(self) -> None:
         self._protocol_paused = False
-        self._tell_protocol("resume_writing")
+        self._call_protocol("resume_writing")
 
-    def _tell_protocol(self, callback: str) -> None:
+    def _call_protocol(self, callback: str) -> None:
         try:
             getattr(self._protocol, callback)()
         except (SystemExit, KeyboardInterrupt):
@@ -413,7 +434,7 @@ class TcpTransport(_FlowControlMixin):
         return True
 
     def write_eof(self) -> None:
-        """Say FIN after what was written. Receiving goes on."""
+        """Send FIN after what was written. Receiving goes on."""
         if self._eof_wanted or self._closing:
             return
         self._eof_wanted = True
@@ -421,7 +442,7 @@ class TcpTransport(_FlowControlMixin):
             self._shutdown()
 
     def _shutdown(self) -> None:
-        with suppress(OSError):  # the connection is ending already; its CLOSED event says how
+        with suppress(OSError):  # the connection is ending already; its CLOSED event reports how
             self._core.tcp_shutdown(self._handle)
         self._driver.wake()
 
@@ -438,16 +459,16 @@ class TcpTransport(_FlowControlMixin):
         self._closing = True
         self._arrived.clear()
         if not self._waiting:
-            self._let_go()
+            self._release()
 
-    def _let_go(self) -> None:
-        """Everything was handed to the core: it delivers the rest by itself."""
+    def _release(self) -> None:
+        """Release the handle: everything was handed to the core, which delivers the rest by itself."""
         if not self._lost:
             self._lost = True
             self._driver.handlers.pop(self._handle, None)
             (self._core.tcp_abort if self.resets else self._core.tcp_close)(self._handle)
             self._driver.wake()
-            self._loop.call_soon(self._tell_lost, None)
+            self._loop.call_soon(self._report_lost, None)
 
     def abort(self) -> None:
         """Reset the connection at once. `connection_lost(None)` follows, if `connection_made` came before."""
@@ -467,7 +488,7 @@ class TcpTransport(_FlowControlMixin):
             self._driver.wake()
         self._drop_buffers()
         if self._made:
-            self._loop.call_soon(self._tell_lost, error)
+            self._loop.call_soon(self._report_lost, error)
 
     def _end(self, error: BaseException | None) -> None:
         """The connection is gone: by the peer, by a time-out, with the stack, or in order."""
@@ -487,14 +508,14 @@ class TcpTransport(_FlowControlMixin):
         if self.connected is not None and not self.connected.done():
             self.connected.set_exception(error or network_error(errno.ECONNABORTED, "closed before it was open"))
         else:
-            self._loop.call_soon(self._tell_lost, error)
+            self._loop.call_soon(self._report_lost, error)
 
     def _drop_buffers(self) -> None:
         self._waiting.clear()
         self._waiting_size = 0
         self._arrived.clear()
 
-    def _tell_lost(self, error: BaseException | None) -> None:
+    def _report_lost(self, error: BaseException | None) -> None:
         protocol = self._protocol
         try:
             protocol.connection_lost(error)
@@ -529,7 +550,7 @@ class TcpTransport(_FlowControlMixin):
 
     def _put_back(self, data: bytes) -> None:
         """Hand up again, to another protocol, what was handed up and not read, and the end of the data behind it."""
-        self._eof_arrived |= self._eof_told
+        self._eof_arrived |= self._eof_reported
         if data:
             self._uncredited -= len(data)
             self._arrived.extendleft(reversed(list(chunks(data))))
@@ -541,7 +562,7 @@ class TcpTransport(_FlowControlMixin):
         return cast(asyncio.BaseProtocol, self._protocol)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return ``sockname``, ``peername``, ``socket`` (a stand-in, `TransportSocket`) or what else was given."""
+        """Return ``sockname``, ``peername``, ``socket`` (a `TransportSocket`) or what else was given."""
         if name in ("sockname", "peername") and self._endpoints:
             local, remote = abi.CONNECTION_ENDPOINTS_LOCAL_OFFSET, abi.CONNECTION_ENDPOINTS_REMOTE_OFFSET
             address, port, scope = decode_endpoint(self._endpoints, local if name == "sockname" else remote)
@@ -570,7 +591,7 @@ class TcpTransport(_FlowControlMixin):
             return None
         try:
             return self._core.tcp_information(self._handle)
-        except OSError:  # it has ended, or the stack has; the event that says so is on its way
+        except OSError:  # it has ended, or the stack has; the event that reports it follows
             return None
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
@@ -592,4 +613,4 @@ class TcpTransport(_FlowControlMixin):
     @property
     def would_read(self) -> bool:
         """Whether a socket of this connection would be readable: something waits for `resume_reading`, or it ended."""
-        return bool(self._arrived) or self._eof_arrived or self._eof_told or self._closing
+        return bool(self._arrived) or self._eof_arrived or self._eof_reported or self._closing

@@ -1,7 +1,7 @@
 """TLS over a transport, by asyncio's own `SSLProtocol`, with asyncio's arguments and errors.
 
 Owns the reading of ``ssl=`` and its kin, and the putting of an `SSLProtocol` between a `TcpTransport` and a protocol.
-`SSLProtocol` is private to asyncio and the same in 3.11 to 3.13; uvloop's loops have none that takes a foreign
+`SSLProtocol` is private to asyncio and the same in 3.11 to 3.13; uvloop's loops have none that takes another's
 transport, so asyncio's is used on every loop.
 
 The reasons are in docs/explanation/existing-programs.md.
@@ -27,12 +27,12 @@ section 5.2)."""
 class TlsProtocol(SSLProtocol, ViewProtocol):
     """asyncio's `SSLProtocol`, with less memory in use at a time, so that more of it stays in the processor's cache.
 
-    asyncio's reads 256 KiB at once into a buffer of its own, and holds back whoever writes at 512 KiB. Here ciphertext
+    asyncio's reads 256 KiB at once into a buffer of its own, and pauses the writer at 512 KiB. Here ciphertext
     is read where it lies, 64 KiB at once, and writers are held back at what is asyncio's default for other transports.
     """
 
     max_size = READ_SIZE
-    # asyncio's, which its stubs do not tell of. `buffer_updated` reads the view; `get_buffer` makes the buffer where
+    # asyncio's, which its stubs do not have. `buffer_updated` reads the view; `get_buffer` makes the buffer where
     # it is needed, in TLS within TLS.
     _ssl_buffer: bytearray
     _ssl_buffer_view: memoryview
@@ -109,7 +109,7 @@ class Tls:
 
 
 def discard(wrapper: TlsProtocol) -> None:
-    """Say that a wrapper will get no transport: its own would complain that nobody closed it."""
+    """Mark that a wrapper will get no transport: its own would warn that it was not closed."""
     cast(Any, wrapper)._app_transport._closed = True  # noqa: SLF001  asyncio's streams and TLS have no public way to it
 
 

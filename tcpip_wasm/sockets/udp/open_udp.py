@@ -1,4 +1,4 @@
-"""Opening UDP sockets: `UdpOpener`, which turns what callers ask for into the core's calls."""
+"""Opening UDP sockets: `UdpOpener`, which makes the core's calls for what callers ask for."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class UdpOpener:
     Args:
         driver: the stack's driver.
         routing: the stack's routes.
-        lookup: turns names into addresses.
+        lookup: finds the addresses of names.
     """
 
     def __init__(self, driver: Driver, routing: RoutingTable, lookup: Lookup) -> None:

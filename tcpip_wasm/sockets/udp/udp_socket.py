@@ -49,14 +49,14 @@ class UdpSocket:
 
     Args:
         driver: the driver of the stack it belongs to.
-        handle: the socket's handle; this object answers for it from now on.
+        handle: the socket's handle; this object takes its events from now on.
         endpoints: translates addresses.
-        lookup: turns names into addresses.
+        lookup: finds the addresses of names.
 
     Attributes:
         readable: the datagrams that arrive.
-        writable: the way out; its datagrams have addresses, names are for `send`.
-        dropped: datagrams dropped because nobody read the ones before.
+        writable: sends; its datagrams have addresses, names are for `send`.
+        dropped: datagrams dropped because the ones before were not read.
     """
 
     def __init__(self, driver: Driver, handle: int, *, endpoints: Endpoints, lookup: Lookup) -> None:
@@ -123,7 +123,7 @@ class UdpSocket:
 
         Raises:
             ConnectionRefusedError, OSError: ICMP reported that an earlier datagram to the remote end did not arrive;
-                later calls go on. Only sockets opened with `remote` hear of it.
+                later calls go on. Only sockets opened with `remote` raise it.
             OSError: ``ECONNABORTED`` where the socket was closed; the stack's error where that is gone.
         """
         while True:
@@ -144,7 +144,8 @@ class UdpSocket:
     async def send(self, datagram: UdpDatagram) -> None:
         """Send a datagram, once the interface has room for all of it. Cancelled, it was not sent.
 
-        A name as its host is looked up each time; who sends much to one host asks once, by `open_udp` with `remote`.
+        A name as its host is looked up each time; a program that sends much to one host looks it up once, by `open_udp`
+        with `remote`.
 
         Raises:
             OSError: ``EMSGSIZE`` above 65,507 bytes, to an IPv6 address 65,487; ``ENETUNREACH``; ``EACCES`` for a
@@ -257,7 +258,8 @@ class _State:
 
 
 class _Ends:
-    """The source and the sink of a socket's streams. Errors that ICMP reports do not end a stream; `receive` tells."""
+    """The source and the sink of a socket's streams. Errors that ICMP reports do not end a stream; `receive` raises
+    them."""
 
     def __init__(self, state: _State, offer: Callable[[UdpDatagram], bool]) -> None:
         self._state = state

@@ -1,7 +1,8 @@
 """UDP as asyncio knows it: `UdpTransport`, an `asyncio.DatagramTransport`.
 
-Owns the datagrams that the interface had no room for. They are bounded: above the high-water mark the protocol is told
-to pause, and above `QUEUE_BYTES` a datagram is refused with ``ENOBUFS`` by way of `error_received`, never silently.
+Owns the datagrams that the interface had no room for. They are bounded: above the high-water mark the protocol is
+asked to pause, and above `QUEUE_BYTES` a datagram is refused with ``ENOBUFS`` by way of `error_received`, never
+silently.
 
 The reasons are in docs/explanation/udp-icmp.md.
 """
@@ -28,7 +29,7 @@ class UdpTransport(asyncio.DatagramTransport):
 
     Args:
         driver: the driver of the stack it belongs to.
-        handle: the socket's handle; this object answers for it from now on.
+        handle: the socket's handle; this object takes its events from now on.
         protocol: an `asyncio.DatagramProtocol`.
         endpoints: translates addresses.
         remote: the one endpoint it talks to, or None for any.
@@ -75,17 +76,17 @@ class UdpTransport(asyncio.DatagramTransport):
         if kind == abi.EVENT_DATAGRAM:
             if not self._closing:
                 source = self._endpoints.decode(payload[: abi.ENDPOINT_SIZE])
-                self._tell(self._protocol.datagram_received, payload[DATAGRAM_DATA : DATAGRAM_DATA + value], source)
+                self._call(self._protocol.datagram_received, payload[DATAGRAM_DATA : DATAGRAM_DATA + value], source)
         elif kind == abi.EVENT_WRITABLE:
             self._flush()
         elif kind == abi.EVENT_DATAGRAM_ERROR and not self._closing:
-            self._tell(self._protocol.error_received, error_for(-value, "reported by ICMP"))
+            self._call(self._protocol.error_received, error_for(-value, "reported by ICMP"))
 
     def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone: the protocol loses its socket."""
         self._end(error)
 
-    def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
+    def _call(self, callback: Callable[..., None], *arguments: Any) -> None:
         try:
             callback(*arguments)
         except (SystemExit, KeyboardInterrupt):
@@ -125,12 +126,12 @@ class UdpTransport(asyncio.DatagramTransport):
         if self._waiting.put((data, remote), len(data)):
             self._pause_if_full()
         else:
-            self._tell(self._protocol.error_received, network_error(errno.ENOBUFS, "too many datagrams wait"))
+            self._call(self._protocol.error_received, network_error(errno.ENOBUFS, "too many datagrams wait"))
 
     def _pause_if_full(self) -> None:
         if self._waiting.size > self._high and not self._protocol_paused:
             self._protocol_paused = True
-            self._tell(self._protocol.pause_writing)
+            self._call(self._protocol.pause_writing)
 
     def _send(self, data: bytes, remote: bytes | None) -> bool:
         """Offer a datagram to the core; return False where it has to wait."""
@@ -140,7 +141,7 @@ class UdpTransport(asyncio.DatagramTransport):
             self._driver.wake()  # the next poll ends this transport
             return True
         except OSError as error:
-            self._tell(self._protocol.error_received, self._endpoints.explained(error, remote or self._remote))
+            self._call(self._protocol.error_received, self._endpoints.explained(error, remote or self._remote))
             return True
         self._driver.wake()
         return sent
@@ -153,7 +154,7 @@ class UdpTransport(asyncio.DatagramTransport):
             waiting.take()
         if self._protocol_paused and self._waiting.size <= self._low:
             self._protocol_paused = False
-            self._tell(self._protocol.resume_writing)
+            self._call(self._protocol.resume_writing)
         if self._closing and not waiting:
             self._end(None)
 

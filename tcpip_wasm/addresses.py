@@ -7,6 +7,7 @@ link-local address belongs to is decided by `interfaces.table`.
 from __future__ import annotations
 
 import socket
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -45,9 +46,19 @@ UNSPECIFIED: Final[dict[int, Address]] = {4: IPv4Address("0.0.0.0"), 6: IPv6Addr
 def parse_address(text: str) -> Address | None:
     """Return the address that a text is, perhaps in brackets as in a URL (RFC 3986, section 3.2.2), or None."""
     try:
-        return ip_address(text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text)
+        return _parsed(text)
     except ValueError:
         return None
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Address:
+    """Return the address of a text, with or without brackets. Programs connect to the same few addresses many times.
+
+    Raises:
+        ValueError: it is none. Nothing is kept then, so that a long text does not stay in memory.
+    """
+    return ip_address(text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text)
 
 
 def address_of(name: str, given: Any) -> Address:

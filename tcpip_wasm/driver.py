@@ -41,6 +41,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from functools import wraps
 from math import inf
+from time import monotonic
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary, WeakSet, ref
 
@@ -88,11 +89,18 @@ class Monitor(Protocol):
         """The stack ends. Its handlers and its core are still there, unless the module has trapped."""
 
 
+def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """Return the function that reads a loop's clock: for asyncio's own loops the one that their `time` calls."""
+    own = type(loop).time is asyncio.BaseEventLoop.time and "time" not in vars(loop)
+    return monotonic if own else loop.time
+
+
 class _Scheduler:
     """The stacks of one loop that have work."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.time: Callable[[], float] = clock_of(loop)
         self._context = Context()  # that of no stack, which could not be entered again for its poll
         self.ready: deque[Driver] = deque()
         self.later: list[Driver] = []  # to be polled in the next run, unless they are before
@@ -119,7 +127,7 @@ class _Scheduler:
             self._run()
 
     def _run(self) -> None:
-        ready, time = self.ready, self._loop.time
+        ready, time = self.ready, self.time
         self.scheduled = True  # until the end: what is woken meanwhile is polled below
         later, self.later = self.later, []
         self.runs += 1
@@ -223,8 +231,8 @@ class Driver:
         self.handlers: dict[int, Handler] = {}
         self.error: StackError | None = None
         self.monitor: Monitor | None = None
-        core.calls.clock = loop.time
         self._scheduler = _scheduler_of(loop)
+        self._time = core.calls.clock = self._scheduler.time
         self._scheduler.drivers.add(self)
         self.awake: bool = False
         self.is_late: bool = False
@@ -265,7 +273,7 @@ class Driver:
             False where the connection or the stack has ended: the next poll reports how.
         """
         core = self.core
-        now = self.loop.time()
+        now = self._time()
         try:
             taken = core.tcp_send(handle, data, now)
         except OSError:
@@ -281,7 +289,7 @@ class Driver:
     def received(self, handle: int, length: int) -> None:
         """`Core.tcp_received`, and have a window that opens by it advertised, at once where possible."""
         core = self.core
-        now = self.loop.time()
+        now = self._time()
         core.tcp_received(handle, length, now)
         if core.sent_at_once:
             self._hand_on(core.sent_at_once, now)
@@ -402,14 +410,14 @@ class Driver:
             self.wake()
         elif deadline == inf:
             return
-        elif deadline > self.loop.time():
+        elif deadline > self._time():
             self._arm(deadline)
         else:
             self.wake()
 
     def _look(self, monitor: Monitor) -> None:
         try:
-            self.context.run(monitor.look, self.loop.time())
+            self.context.run(monitor.look, self._time())
         except Exception as error:  # of a logging handler
             self.report(error, "a log record of the virtual stack failed")
 

@@ -62,34 +62,39 @@ class Calls:
         except Trap as error:
             raise self._on_trap(error) from error
 
-    def call(self, name: str, *arguments: float, detail: str = "", accept: int = 0) -> int:
-        """Make a call of the ABI as of now.
+    def call(
+        self,
+        name: str,
+        *arguments: float,
+        detail: str | Callable[[], str] = "",
+        accept: int = 0,
+        current: bool = True,
+    ) -> int:
+        """Make a call of the ABI.
 
         Args:
-            name: the export.
-            arguments: its arguments.
-            detail: what the call was for, in the text of its error.
-            accept: an error code that is returned instead of raised.
+            name: the export's, without its prefix.
+            *arguments: as its signature has them.
+            detail: what the call is about, for its error; a function where formatting costs something.
+            accept: an error code that is returned and not raised.
+            current: whether timers that are due run before. False for calls that read nothing that timers change, or
+                have the time among their arguments.
 
         Raises:
-            OSError: what the error code means that the call returned.
+            OSError: what the error code means.
             StackError: the stack is closed, or its module trapped now or before.
         """
-        if self.clock() >= self.stale:
-            self.advance()
-        return self.call_at_once(name, *arguments, detail=detail, accept=accept)
-
-    def call_at_once(self, name: str, *arguments: float, detail: str = "", accept: int = 0) -> int:
-        """Make a call that looks at nothing that timers change, or brings the time itself; else as `call`."""
         instance = self.instance
         if instance.death is not None:
             raise instance.death
+        if current and self.clock() >= self.stale:
+            self.advance()
         try:
             result = instance.calls[name](*arguments)
         except Trap as error:
             raise self._on_trap(error) from error
         if result < 0 and result != accept:
-            raise error_for(result, detail)
+            raise error_for(result, detail if isinstance(detail, str) else detail())
         return result
 
     def trapped(self, trap: Trap) -> StackError:

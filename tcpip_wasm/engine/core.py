@@ -261,7 +261,7 @@ class Core:
 
     def counted(self) -> Statistics:
         """Return what the stack had counted at its latest poll or call. This runs no timer: nothing changes."""
-        self.calls.call_at_once("statistics")
+        self._call("statistics", current=False)
         return self._figures()
 
     def _figures(self) -> Statistics:
@@ -329,7 +329,9 @@ class Core:
             OSError: ``ENETUNREACH``, ``EADDRNOTAVAIL``, ``EADDRINUSE`` or ``ENOBUFS``.
         """
         self._put_scratch(abi.CONNECT_ADDRESSES.pack(remote.packed, local.packed if local is not None else b""))
-        return self._call("tcp_connect", remote.version, port, local_port, scope, detail=f"connect to {remote}:{port}")
+        return self._call(
+            "tcp_connect", remote.version, port, local_port, scope, detail=lambda: f"connect to {remote}:{port}"
+        )
 
     def tcp_listen(self, local: Address | None, port: int, backlog: int, *, scope: int = 0, share: int = 0) -> int:
         """Listen, and return the listener's handle. Each connection is an ACCEPTED event.
@@ -404,7 +406,7 @@ class Core:
             now: the time, in seconds, if the window update may leave at once, see `sent_at_once`; 0 leaves it to
                 `poll`.
         """
-        self.calls.call_at_once("tcp_received", now, handle, length)
+        self._call("tcp_received", now, handle, length, current=False)
         self.sent_at_once = self._instance.words[self._sent]
         if self.sent_at_once:
             self.soon = False

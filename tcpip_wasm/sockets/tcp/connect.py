@@ -84,8 +84,7 @@ def _begin(
         )
     except NetworkError as error:
         raise routing.explained(error, candidate.remote, candidate.scope) from None
-    peer = f"{candidate.remote} port {port}"
-    transport = TcpTransport(driver, handle, protocol, peer=peer, interfaces=routing.interfaces)
+    transport = TcpTransport(driver, handle, protocol, remote=(candidate.remote, port), interfaces=routing.interfaces)
     transport.connected = driver.loop.create_future()
     transport.explained = partial(routing.explained, remote=candidate.remote, scope=candidate.scope)
     driver.wake()

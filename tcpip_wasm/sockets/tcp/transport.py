@@ -23,6 +23,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, cast
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi, decode_endpoint, error_for
 from tcpip_wasm.errors import NetworkError, StackClosedError, StackError, network_error
@@ -88,7 +89,7 @@ class TcpTransport(_FlowControlMixin):
         handle: the connection's handle; this object takes its events from now on.
         protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
         endpoints: local and remote address as the ABI has them, or empty until CONNECTED.
-        peer: the peer as text, for errors before CONNECTED.
+        remote: address and port of the peer, for errors before CONNECTED.
         interfaces: the stack's, for the names of scopes.
         extra: further answers of `get_extra_info`.
 
@@ -114,7 +115,7 @@ class TcpTransport(_FlowControlMixin):
         protocol: asyncio.BaseProtocol,
         *,
         endpoints: bytes = b"",
-        peer: str = "",
+        remote: tuple[Address, int] | None = None,
         interfaces: InterfaceTable,
         extra: dict[str, Any] | None = None,
     ) -> None:
@@ -124,7 +125,7 @@ class TcpTransport(_FlowControlMixin):
         self._loop = driver.loop
         self._handle = handle
         self._endpoints = endpoints
-        self._peer = peer
+        self._remote = remote
         self._interfaces = interfaces
         self._waiting: deque[bytes | memoryview] = deque()  # to be sent, once the core has room
         self._waiting_size = 0
@@ -195,7 +196,9 @@ class TcpTransport(_FlowControlMixin):
 
     def _what(self) -> str:
         peer = self.get_extra_info("peername")
-        return f"connection with {peer[0]} port {peer[1]}" if peer else f"connect to {self._peer}"
+        if peer:
+            return f"connection with {peer[0]} port {peer[1]}"
+        return f"connect to {self._remote[0]} port {self._remote[1]}" if self._remote else "connection"
 
     def _begin(self) -> None:
         """The connection is open: call the protocol's `connection_made`."""

@@ -1,7 +1,11 @@
 """`NetworkStack`, the facade that users meet first: it makes interfaces, connections and listeners of one virtual host.
 
-Owns the list of interfaces, and what public methods promise. The work is done below: `driver` polls the core,
-`interfaces` carry frames, `sockets` are the connections, `names` become addresses.
+Owns what public methods promise. The work is done below: `driver` polls the core, `interfaces` carry frames, `sockets`
+are the connections, `names` become addresses; `stack_parts` joins these.
+
+This file has over 600 lines, and its class 34 public methods: those of asyncio's loop and streams that programs expect
+in one place, and what makes interfaces and routes. 220 of the lines are code; the others are signatures with all their
+options, and docstrings, which are the reference of this package. Services never become methods of the stack.
 
 The layers below are listed in docs/explanation/layers.md.
 """

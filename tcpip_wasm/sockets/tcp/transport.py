@@ -1,7 +1,7 @@
 """TCP connections as `asyncio.Transport`s.
 
 Owns a connection's handle, data that its protocol or the core does not take yet, and the order of a protocol's
-callbacks. It knows the core's calls and the driver, and nothing of interfaces, addresses as text, or streams.
+callbacks. It knows the core's calls and the driver, of interfaces only the names of scopes, and nothing of streams.
 
 Flow control, end to end: data is handed up only while reading is not paused, and only what was handed up opens the
 receive window again. What the core does not take at once waits here, and above the high-water mark the protocol is
@@ -28,7 +28,7 @@ from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi, decode_endpoint, error_for
 from tcpip_wasm.errors import NetworkError, StackClosedError, StackError, network_error
 from tcpip_wasm.interfaces.table import InterfaceTable
-from tcpip_wasm.sockets.payload import CHUNK, HIGH_WATER, chunks, flat, water_marks
+from tcpip_wasm.sockets.payload import CHUNK, HIGH_WATER, SMALL_PART, UNLIMITED, ViewProtocol, chunks, flat, water_marks
 from tcpip_wasm.sockets.tcp.stream_handlers import expect_the_end
 from tcpip_wasm.sockets.tcp.stream_reader import take_unread
 from tcpip_wasm.sockets.tcp.weak_handler import WeakHandler, abort_unused
@@ -38,24 +38,7 @@ CREDIT: Final = 60_000
 """Bytes handed up before the core is notified: one call for a large chunk, none for a request and its answer. Less than
 65,535, the whole window of a peer without window scaling, which would wait for ever (RFC 7323, section 2)."""
 
-SMALL_PART: Final = 8192
-"""Bytes that are handed to the core in one call, however little of them the one before has taken."""
-
-UNLIMITED: Final = 2**62
-
 _STREAM_EOF: Final = asyncio.StreamReaderProtocol.eof_received
-
-
-class ViewProtocol(asyncio.BufferedProtocol):
-    """A `BufferedProtocol` that can read data where it lies, in the module's memory."""
-
-    def view_received(self, data: memoryview) -> int:
-        """Take some of what has arrived, from the front, and return how many bytes it was.
-
-        Args:
-            data: bytes, at least one; valid only during this call.
-        """
-        raise NotImplementedError
 
 
 class TcpTransport(_FlowControlMixin):
@@ -367,7 +350,7 @@ class TcpTransport(_FlowControlMixin):
         self._waiting_size += size - taken
         self._driver.handlers[self._handle] = self
         if self._waiting_size > self._high and not self._protocol_paused:
-            self._pause_protocol()
+            self._set_paused(True)
 
     def writelines(self, list_of_data: Any) -> None:
         """Send several chunks as one."""
@@ -391,22 +374,17 @@ class TcpTransport(_FlowControlMixin):
             if taken < most:
                 break
         if self._protocol_paused and self._waiting_size <= self._low:
-            self._resume_protocol()
+            self._set_paused(False)
         if not waiting:
             if self._closing:
                 self._release()
             elif self._eof_wanted:
                 self._shutdown()
 
-    def _pause_protocol(self) -> None:
-        self._protocol_paused = True
-        self._call_protocol("pause_writing")
-
-    def _resume_protocol(self) -> None:
-        self._protocol_paused = False
-        self._call_protocol("resume_writing")
-
-    def _call_protocol(self, callback: str) -> None:
+    def _set_paused(self, paused: bool) -> None:
+        """Ask the protocol to pause writing, or to resume it."""
+        self._protocol_paused = paused
+        callback = "pause_writing" if paused else "resume_writing"
         try:
             getattr(self._protocol, callback)()
         except (SystemExit, KeyboardInterrupt):
@@ -422,7 +400,7 @@ class TcpTransport(_FlowControlMixin):
         """
         self._high, self._low = water_marks(high, low)
         if not self._protocol_paused and self._waiting_size > self._high:
-            self._pause_protocol()
+            self._set_paused(True)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """Return the low-water and the high-water mark in bytes."""

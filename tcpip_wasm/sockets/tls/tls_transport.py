@@ -15,9 +15,8 @@ from asyncio.sslproto import SSLProtocol
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from tcpip_wasm.sockets.payload import HIGH_WATER
+from tcpip_wasm.sockets.payload import HIGH_WATER, ViewProtocol
 from tcpip_wasm.sockets.tcp.stream_reader import take_unread
-from tcpip_wasm.sockets.tcp.transport import ViewProtocol
 
 READ_SIZE: Final = 4 * (5 + 16384 + 1 + 16)
 """Bytes: four full records of TLS 1.3 without padding, each a header, text, one byte for its type, and a tag (RFC 8446,

@@ -24,7 +24,7 @@ keep the run short and the order useful:
    could delay the others for ever; and a stack whose receive buffer is full is polled next.
 
 Some calls need no poll. Where nothing else waits, `Driver.send` and `Driver.received` let the core send within the
-call, and hand the frame on. What the core knew of its next deadline is then old, so it is polled within `LATEST_POLL`.
+call, and hand the frame on. The core's next deadline is then out of date, so it is polled within `LATEST_POLL`.
 
 The timer of a stack is set to the core's deadline, and only if there is one: an idle stack has no timer. One that has
 become too early is left to fire, because setting it anew for each segment would cost more.
@@ -193,7 +193,7 @@ def _on_own_thread(loop: asyncio.AbstractEventLoop, call: Callable[..., Any]) ->
     @wraps(call)
     def checked(*arguments: Any, **options: Any) -> Any:
         # As `loop._check_thread`, which uvloop's loops do not have for others.
-        if loop.is_running() and asyncio._get_running_loop() is not loop:  # noqa: SLF001  asyncio's way to ask without raising
+        if loop.is_running() and asyncio._get_running_loop() is not loop:  # noqa: SLF001  the only call that does not raise
             raise RuntimeError(
                 "Non-thread-safe operation: a stack was used from another thread than that of its event loop; use "
                 "loop.call_soon_threadsafe() or asyncio.run_coroutine_threadsafe()"
@@ -307,7 +307,7 @@ class Driver:
         if not self._sent_since_poll:
             self._sent_since_poll = True
             if not self.awake and self._due > now + LATEST_POLL:
-                # The core was not polled, so what it knows of its next deadline is old.
+                # The core was not polled, so its next deadline is out of date.
                 if self._timer is not None:
                     self._timer.cancel()
                 self._arm(now + LATEST_POLL)

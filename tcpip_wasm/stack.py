@@ -1,4 +1,4 @@
-"""`NetworkStack`, the facade that users meet first: it makes interfaces, connections and listeners of one virtual host.
+"""`NetworkStack`, the facade that users meet first: it makes interfaces, connections and listeners.
 
 Owns what public methods promise. The work is done below: `driver` polls the core, `interfaces` carry frames, `sockets`
 are the connections, `names` become addresses; `stack_parts` joins these.
@@ -96,19 +96,19 @@ class StackStatistics:
 
 
 class NetworkStack:
-    """A virtual host. `create_stack` makes it; as an asynchronous context manager it closes itself.
+    """A virtual TCP/IP stack. `create_stack` makes it; as an asynchronous context manager it closes itself.
 
     It belongs to the event loop on which it was made, and no method is to be called from another thread: that raises
     `RuntimeError` where asyncio's debug mode is on when the stack is made. Making interfaces waits for nothing, so that
     nothing can be cancelled there. Every method raises `StackError` once the stack is gone.
 
     Args:
-        driver: drives the host's core.
+        driver: drives the stack's core.
         seed: bytes from which the resolver's ids and ports derive; None takes them from the operating system.
-        name_servers: (address, port) pairs; none means the host's own loopback, port 53.
+        name_servers: (address, port) pairs; none means the stack's own loopback, port 53.
 
     Attributes:
-        resolver: asks DNS servers for other names.
+        resolver: queries DNS servers for other names.
     """
 
     def __init__(self, driver: Driver, *, seed: bytes | None = None, name_servers: Iterable[Server | str] = ()) -> None:
@@ -184,7 +184,7 @@ class NetworkStack:
 
     @property
     def hosts(self) -> HostsTable:
-        """Names that this stack knows by itself; looked up before a server is asked. May be assigned as a whole."""
+        """Names that need no query: looked up before a server is queried. May be assigned as a whole."""
         return self._lookup.hosts
 
     @hosts.setter
@@ -219,7 +219,7 @@ class NetworkStack:
                 the process, while the block lasts: the machine's sockets and its resolver, but for what the route
                 leaves to the machine, and other programs. Unix sockets are allowed, and so is what is done inside
                 `tcpip_wasm.compat.machine_network`. It installs an audit hook (PEP 578), which stays, idle, for the
-                life of the process; what opens sockets in C raises no event that it could see. Without `strict` such
+                life of the process; what opens sockets in C raises no such event. Without `strict` such
                 calls of the loop's thread and its executor are warned of, by `tcpip_wasm.compat.MachineNetworkWarning`.
 
         Raises:
@@ -256,7 +256,7 @@ class NetworkStack:
         return interface
 
     async def create_loopback_interface(self, ip: InterfaceAddresses = "127.0.0.1/8") -> LoopbackInterface:
-        """Give the host a way to itself. A stack has at most one.
+        """Make the loopback interface. A stack has at most one.
 
         Args:
             ip: see `create_tap_interface`.
@@ -275,7 +275,7 @@ class NetworkStack:
     async def create_tun_interface(
         self, ip: InterfaceAddresses = None, *, mtu: int = 1500, checksums: bool = True
     ) -> TunInterface:
-        """Give the host a point-to-point interface of IP packets.
+        """Make a point-to-point interface of IP packets.
 
         Args: as for `create_tap_interface`.
         """
@@ -293,7 +293,7 @@ class NetworkStack:
         mtu: int = 1500,
         checksums: bool = True,
     ) -> TapInterface:
-        """Give the host an Ethernet interface.
+        """Make an Ethernet interface.
 
         Args:
             mac: its address; None takes a locally administered one from the stack's seed.
@@ -325,15 +325,15 @@ class NetworkStack:
         ageing: int = AGEING,
         checksums: bool = True,
     ) -> BridgeInterface:
-        """Join taps of this stack by a bridge, which is an interface of the host, too.
+        """Join taps of this stack by a bridge, which is an interface of the stack, too.
 
         There is no spanning tree: the network of bridges and cables must not have loops.
 
         Args:
             ports: taps without addresses; `BridgeInterface.add_port` and `remove_port` change them later.
-            mac: the host's address on the bridge; None takes a locally administered one from the stack's seed.
-            ip: the host's addresses on the bridge, see `create_tap_interface`.
-            mtu: bytes of the largest IP packet that the host sends by the bridge; None takes the smallest of the
+            mac: the stack's address on the bridge; None takes a locally administered one from the stack's seed.
+            ip: the stack's addresses on the bridge, see `create_tap_interface`.
+            mtu: bytes of the largest IP packet that the stack sends by the bridge; None takes the smallest of the
                 ports', or 1500 where there are none.
             ageing: seconds after which an address from which no frame came is forgotten.
             checksums: see `create_tap_interface`; frames between ports are passed on as they are.
@@ -392,7 +392,7 @@ class NetworkStack:
 
     @property
     def forwarding(self) -> bool:
-        """Whether packets that arrive for others are passed on, IPv4 and IPv6: whether this host is a router.
+        """Whether packets that arrive for others are passed on, IPv4 and IPv6: whether this stack is a router.
 
         Off at first. What a router does not pass on, such as packets from or to link-local, loopback and multicast
         addresses, is dropped and counted (`Statistics.forward_drops`); the sender of what has no route, no hops left
@@ -423,7 +423,7 @@ class NetworkStack:
         interface: Interface | None = None,
         metric: int = 0,
     ) -> Route:
-        """Add a route, for what this host sends and for what it passes on.
+        """Add a route, for what this stack sends and for what it passes on.
 
         The longest prefix that fits a destination decides, of equal ones that of an interface's address and then the
         lowest metric. The routes of an interface go with it.
@@ -439,7 +439,7 @@ class NetworkStack:
             The route, as it stands in `routes`.
 
         Raises:
-            ValueError: malformed, of different families, neither via nor interface, or a gateway that is this host.
+            ValueError: malformed, of different families, neither via nor interface, or a gateway that is this stack.
             TypeError: an argument of the wrong type.
             OSError: ``ENETUNREACH`` where the gateway is in no network of an interface, ``EEXIST`` where there is a
                 route to this network with this metric, ``ENODEV`` where the interface was removed, ``ENOSPC`` where
@@ -547,11 +547,11 @@ class NetworkStack:
             protocol_factory: makes a protocol for each connection.
             host: own address or a name of it, several of them, or None or ``""`` for all.
             port: the port, or 0 for a free one.
-            ssl: a context, with which every connection speaks TLS.
+            ssl: a context, with which every connection uses TLS.
             backlog: connections that may wait, 1 to 4096; more is taken as 4096.
             start_serving: False finds a port and refuses connections until `TcpServer.start_serving`.
             keep_alive: True lets every connection probe a peer that is silent for long; on every version of Python.
-            reuse_port: whether other servers that say so, too, may have the same address and port; each connection
+            reuse_port: whether other servers with this option may have the same address and port; each connection
                 goes to one of them by a hash of its addresses and ports.
             ssl_handshake_timeout: seconds; None is 60.
             ssl_shutdown_timeout: seconds; None is 30.
@@ -587,7 +587,7 @@ class NetworkStack:
 
         Args:
             transport: of one of this stack's connections; TLS over TLS is possible.
-            protocol: sees plain text from now on.
+            protocol: receives plain text from now on.
             sslcontext: certificates and rules.
             server_side: whether this side is the server of the handshake.
             server_hostname: name in the server's certificate; None checks none.
@@ -738,7 +738,7 @@ class NetworkStack:
             host: own address or a name of it, several of them, or None or ``""`` for all.
             port: the port, or 0 for a free one.
             limit: bytes, see `open_connection`.
-            ssl: a context, with which every connection speaks TLS.
+            ssl: a context, with which every connection uses TLS.
             backlog: connections that may wait, 1 to 4096; more is taken as 4096.
             start_serving: False finds a port and refuses connections until `TcpServer.start_serving`.
             keep_alive: True lets every connection probe a peer that is silent for long; on every version of Python.
@@ -794,7 +794,7 @@ class NetworkStack:
                 gives up after two minutes without any answer, and after some ten seconds where the peer is reported as
                 unreachable or no neighbour has the address.
             ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout: see `create_connection`; `TcpConnection`
-                says what is different over TLS.
+                has what is different over TLS.
 
         Raises:
             ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`.
@@ -842,7 +842,7 @@ class NetworkStack:
             port: the port, or 0 for a free one; see the listener's `port`.
             host: own address or a name of it, or None for all.
             backlog: connections that may wait to be accepted, 1 to 4096; more is taken as 4096.
-            ssl: a context, with which every connection speaks TLS: those whose handshake is done are accepted.
+            ssl: a context, with which every connection uses TLS: those whose handshake is done are accepted.
             ssl_handshake_timeout: seconds that a client may take; None is 60.
             ssl_shutdown_timeout: seconds; None is 30.
 
@@ -861,10 +861,10 @@ class NetworkStack:
 
     @property
     def name_servers(self) -> list[Server]:
-        """The DNS servers that are asked, in this order, as (address, port) pairs; to be assigned to as a whole.
+        """The DNS servers that are queried, in this order, as (address, port) pairs; to be assigned to as a whole.
 
         Those that interfaces learned from DHCP and routers come after those assigned. Where there is none, it is the
-        host's own loopback, port 53.
+        stack's own loopback, port 53.
         """
         return self.resolver.servers
 
@@ -885,7 +885,7 @@ class NetworkStack:
         """Return the addresses of a host and port, as `asyncio.loop.getaddrinfo` does.
 
         Args:
-            host: name or address, or None for this host: any of its addresses with ``AI_PASSIVE``, else its loopback.
+            host: name or address, or None for this stack: any of its addresses with ``AI_PASSIVE``, else its loopback.
             port: a number, the name of a well-known service, or None.
             family: ``AF_INET``, ``AF_INET6``, or 0 for both.
             type: ``SOCK_STREAM``, ``SOCK_DGRAM``, or 0 for both; there are no raw sockets.
@@ -912,7 +912,7 @@ class NetworkStack:
             flags: ``NI_NUMERICHOST``, ``NI_NUMERICSERV`` and ``NI_NAMEREQD``; others are ignored.
 
         Raises:
-            NameResolutionError: there is no name, and ``NI_NAMEREQD`` asks for one; without it the address stands in.
+            NameResolutionError: there is no name, and ``NI_NAMEREQD`` needs one; without it the address is returned.
             ValueError, TypeError: a malformed argument.
 
         Cancelled, it leaves no question behind.
@@ -946,7 +946,7 @@ class NetworkStack:
             ttl: TTL or hop limit of datagrams, 1 to 255.
             multicast_ttl: the same for groups, 0 to 255.
             multicast_interface: by which datagrams to groups leave; None takes the first that can.
-            reuse_port: whether other sockets that say so, too, may have the same address and port; each flow goes to
+            reuse_port: whether other sockets with this option may have the same address and port; each flow goes to
                 one of them by a hash, groups and broadcasts go to all.
 
         Raises:
@@ -982,7 +982,7 @@ class NetworkStack:
             protocol_factory: makes the protocol.
             local_addr: own (host, port); host None is all addresses, port 0 an unpredictable one.
             remote_addr: (host, port) of the one peer; of a name's addresses the first that fits `local_addr`.
-            family: ``AF_INET`` or ``AF_INET6``, where neither address says it.
+            family: ``AF_INET`` or ``AF_INET6``, where neither address has one.
             allow_broadcast: whether datagrams to broadcast addresses may be sent.
             ttl, multicast_ttl, multicast_interface, reuse_port: as for `open_udp`.
 
@@ -1033,13 +1033,13 @@ async def create_stack(
     name_server: tuple[str, int] | None = None,
     memory_limit: int | None = None,
 ) -> NetworkStack:
-    """Make a virtual host.
+    """Make a virtual TCP/IP stack.
 
     Args:
         initialize_loopback: give it 127.0.0.1/8 and ::1/128.
-        seed: what every random choice of the host derives from; None takes it from the operating system.
-        name_server: (address, port) of the DNS server to ask; None is the stack's own loopback, port 53.
-        memory_limit: bytes that the host's memory may grow to, from 4 MiB to 1 GiB; None is 1 GiB.
+        seed: what every random choice of the stack derives from; None takes it from the operating system.
+        name_server: (address, port) of the DNS server to query; None is the stack's own loopback, port 53.
+        memory_limit: bytes that the stack's memory may grow to, from 4 MiB to 1 GiB; None is 1 GiB.
 
     Raises:
         ModuleMismatchError: ``lwip.wasm`` was not built, or does not fit this package.

@@ -78,7 +78,7 @@ class AutoconfigurationCalls:
         """Solicit router advertisements and follow them, or forget what they gave.
 
         Raises:
-            OSError: ``EBADF`` where the interface is no tap, or has no link-local address for want of MTU.
+            OSError: ``EBADF`` where the interface is no tap, or has no link-local address because its MTU is too small.
         """
         self._calls.call("interface_autoconfigure", handle, enabled)
 

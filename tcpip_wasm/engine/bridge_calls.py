@@ -32,5 +32,5 @@ class BridgeCalls:
         self._call("bridge_ageing", bridge, seconds)
 
     def learned(self, bridge: int) -> int:
-        """Return how many addresses the bridge knows."""
+        """Return how many addresses the bridge has learned."""
         return self._call("bridge_learned", bridge)

@@ -1,4 +1,4 @@
-"""The sans-I/O core: one virtual host as a state machine. Its driver supplies the time, the frames and the wake-ups.
+"""The sans-I/O core: one TCP/IP stack as a state machine. Its driver supplies the time, the frames and the wake-ups.
 
 Parses events and addresses, and raises error codes as exceptions. It imports neither asyncio nor a clock, and keeps no
 frame: they wait in the module's own buffers. A driver's loop is
@@ -63,14 +63,14 @@ class Statistics:
         heap_used: bytes allocated inside the module.
         connections: TCP connections, those that only finish among them.
         time_wait: those of them in TIME-WAIT.
-        handles: interfaces, listeners, connections and sockets that this host still holds.
+        handles: interfaces, listeners, connections and sockets that the program still holds.
         udp_in, udp_out: UDP datagrams that arrived and that were sent, whole ones.
         udp_no_port: datagrams that arrived for a port without a socket, and were answered by ICMP.
         udp_drops: datagrams dropped because their length or checksum is wrong.
         fragments_in, fragments_out: fragments of IP packets.
         fragment_drops: fragments dropped because they overlap, contradict others, or are too many.
         icmp_in, icmp_out: ICMP and ICMPv6 messages, neighbour discovery among the latter.
-        icmp_unmatched: errors and echo replies that belong to none of this host's packets: late ones, and forged ones.
+        icmp_unmatched: errors and echo replies that belong to none of this stack's packets: late ones, and forged ones.
         forwarded: packets that were passed on between interfaces, see `NetworkStack.forwarding`.
         forward_drops: packets that were to be passed on and were not.
         inconsistencies: connections reset and packets dropped because a check of the stack's own state failed. Any
@@ -135,7 +135,7 @@ def decode_endpoint(record: bytes, at: int = 0) -> tuple[Address, int, int]:
 
 
 class Core:
-    """A virtual host.
+    """A virtual TCP/IP stack.
 
     Args:
         now: the time, in seconds.
@@ -426,12 +426,12 @@ class Core:
     def tcp_undelivered(self) -> int:
         """Return how many connections were closed or half-closed and have a FIN that is not acknowledged yet.
 
-        Connections of this host with itself are not counted.
+        Connections of this stack with itself are not counted.
         """
         return self._call("tcp_undelivered")
 
     def tcp_end(self) -> int:
-        """End all connections with other hosts, before this one ends: reset those with data or a FIN that is not
+        """End all connections with other hosts, before the stack ends: reset those with data or a FIN that is not
         acknowledged, and send FIN on the others.
 
         Returns:

@@ -1,7 +1,7 @@
 """Ping sessions of a core: `PingCalls`, which is `Core.ping`.
 
-What comes back are ECHO_REPLY and ECHO_ERROR events. Their payload begins with an endpoint whose address is that of who
-sent it, and whose port is the sequence number; `ECHO_DATA` is where the bytes of a reply begin.
+What comes back are ECHO_REPLY and ECHO_ERROR events. Their payload begins with an endpoint whose address is that of the
+sender, and whose port is the sequence number; `ECHO_DATA` is where the bytes of a reply begin.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class RouteCalls:
 
         Raises:
             OSError: ``EEXIST`` for a network and metric that are there, ``ENETUNREACH`` where the gateway is in no
-                network of an interface, ``EINVAL`` where it is this host, ``ENOSPC`` where the table is full.
+                network of an interface, ``EINVAL`` where it is this stack, ``ENOSPC`` where the table is full.
         """
         gateway = via.packed if via is not None else b""
         self._put_scratch(abi.ROUTE_ADDRESSES.pack(network.network_address.packed, gateway))

@@ -137,7 +137,7 @@ class UdpCalls:
 
         Raises:
             OSError: ``EADDRINUSE`` for a member, ``ENETUNREACH`` without an interface, ``ENOSPC`` above 64 groups,
-                ``EINVAL`` for no group or an interface that knows none.
+                ``EINVAL`` for no group or an interface without multicast.
         """
         self._group(handle, True, group, interface)
 

@@ -61,8 +61,8 @@ class Lease:
         name_servers: DNS servers.
         domain: the domain name of this network, or None.
         search: domains to look for short names in.
-        renews, rebinds, expires: when lwIP asks the server again, when any server, and when the address is lost; times
-            of the event loop's clock, infinity for never.
+        renews, rebinds, expires: when lwIP sends a request to the server again, when to any server, and when the
+            address is lost; times of the event loop's clock, infinity for never.
     """
 
     address: IPv4Interface

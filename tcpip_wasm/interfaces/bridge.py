@@ -26,14 +26,14 @@ AGEING: Final = 300
 
 
 class BridgeInterface(Interface):
-    """A bridge, and the host's own interface on it; `NetworkStack.create_bridge_interface` makes it.
+    """A bridge, and the stack's own interface on it; `NetworkStack.create_bridge_interface` makes it.
 
-    A tap that is a port has no part in the host's own traffic: the bridge's MAC and addresses are the host's. Frames
+    A tap that is a port has no part in the stack's own traffic: the bridge's MAC and addresses are the stack's. Frames
     longer than a port's MTU allows are dropped there and counted by the port, and so are those that its full transmit
     buffer refuses.
 
     Attributes:
-        mac: the host's address on the bridge, as ``02:00:00:00:00:01``.
+        mac: the stack's address on the bridge, as ``02:00:00:00:00:01``.
     """
 
     type = "bridge"
@@ -86,7 +86,7 @@ class BridgeInterface(Interface):
         self._forget_port(tap)
 
     def _forget_port(self, tap: TapInterface) -> None:
-        """The tap is a port no more; the module knows."""
+        """The tap is a port no more; the module has removed it already."""
         self._ports.remove(tap)
         tap.bridge = None
         for observer in self._observers:
@@ -122,7 +122,7 @@ class BridgeInterface(Interface):
 
     @property
     def learned(self) -> int:
-        """How many addresses the bridge knows now, 4,096 at most and half of them behind one port.
+        """How many addresses the bridge has learned now, 4,096 at most and half of them behind one port.
 
         What finds no place is not learned, and frames for it go to every port.
 

@@ -234,7 +234,7 @@ class Interface:
     def receive_buffer(self) -> memoryview:
         """Return writable space for records, or an empty view where the largest frame does not fit now.
 
-        It is valid until the next call into the stack. Then `commit_received` says what was written.
+        It is valid until the next call into the stack. `commit_received` follows with how much was written.
         """
         view = self.buffers.receive_view()
         return view if len(view) >= self.mtu + self.overhead + 8 else view[:0]
@@ -297,7 +297,7 @@ class Interface:
             for frame in split_records(records):
                 try:
                     observer.observed(self, outgoing, frame)
-                except Exception as error:  # the frame passes all the same, and the others see it
+                except Exception as error:  # the frame passes all the same, also to the other observers
                     self.driver.report(error, "an observer of an interface failed")
 
     # --- The end ------------------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ class Interface:
 
 
 def lost_frames(interfaces: Iterable[Interface]) -> str | None:
-    """Return what to say of interfaces where nothing takes the frames of any of them; else None.
+    """Return a text for an error where nothing takes the frames of any of these interfaces; else None.
 
     Such frames are dropped and counted, so that a call which waits for an answer ends in a time-out.
     """

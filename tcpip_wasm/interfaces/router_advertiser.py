@@ -25,7 +25,7 @@ INITIAL: Final = 3
 """Advertisements at the beginning, which follow one another within `INITIAL_INTERVAL` (RFC 4861, section 10)."""
 INITIAL_INTERVAL: Final = 16.0
 MIN_DELAY: Final = 3.0
-"""Seconds between two advertisements at least, however many ask (RFC 4861, section 10)."""
+"""Seconds between two advertisements at least, for any number of solicitations (RFC 4861, section 10)."""
 ANSWER_DELAY: Final = 0.5
 """Seconds within which a solicitation is answered."""
 MAX_PREFIXES: Final = 8

@@ -1,4 +1,4 @@
-"""The routing table of a stack, as its user sees it: what was added, and what the addresses of interfaces imply.
+"""The routing table of a stack, as users have it: what was added, and what the addresses of interfaces imply.
 
 The module decides by a table of its own; this is its list with names. Owns the reading of networks and gateways.
 
@@ -158,10 +158,10 @@ class RoutingTable:
         return best.interface if best is not None else None
 
     def explained(self, error: NetworkError, remote: Address | None, scope: int = 0) -> NetworkError:
-        """Return an error of a call with what this table says of its cause.
+        """Return an error of a call with the cause that this table shows.
 
-        ``ENETUNREACH`` also says that a link-local address needs a scope, or which networks there are. A time-out also
-        says where nothing is attached to the interface by which packets left.
+        The text of ``ENETUNREACH`` gets that a link-local address needs a scope, or which networks there are; that of
+        a time-out, that nothing is attached to the interface by which packets left.
 
         Args:
             error: what the call raised.

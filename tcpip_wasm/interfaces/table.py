@@ -1,4 +1,4 @@
-"""The interfaces of one stack: `InterfaceTable`, which knows them by name, by handle and by address.
+"""The interfaces of one stack: `InterfaceTable`, which finds them by name, by handle and by address.
 
 Owns the names of interfaces and the scopes of link-local addresses (RFC 4007): what is written as ``fe80::1%tap0`` is
 an address and the handle of an interface for the core. Whatever reads or shows an address is handed this table. It

@@ -6,7 +6,7 @@ Importing this package opens nothing.
 
     link        the base: records, flow control, counters, bounds, the end
     descriptor  descriptors of which one read or write is one frame
-    tuntap      the TUN and TAP devices of a Linux host
+    tuntap      the TUN and TAP devices of a Linux machine
 """
 
 from tcpip_wasm.links.descriptor import DatagramSocketLink, DescriptorLink

@@ -1,4 +1,4 @@
-"""The TUN and TAP devices of a Linux host: `open_tuntap` and `HostDevice`.
+"""The TUN and TAP devices of a Linux machine: `open_tuntap` and `HostDevice`.
 
 Owns how a device is opened, in any network namespace, and its descriptor. How frames pass is `descriptor`'s.
 """
@@ -34,7 +34,7 @@ _IFNAMSIZ = 16
 
 
 class HostDevice:
-    """An open TUN or TAP device. It disappears from the host when it is closed, unless it was made
+    """An open TUN or TAP device. It disappears from the machine when it is closed, unless it was made
     persistent.
 
     Attributes:
@@ -95,10 +95,10 @@ class HostDevice:
 def open_tuntap(
     name: str | None = None, *, kind: Kind = "tap", namespace: str | None = None, mtu: int | None = None
 ) -> HostDevice:
-    """Open a TUN or TAP device of the host, making it if there is none of that name. Linux only; needs
+    """Open a TUN or TAP device of the machine, making it if there is none of that name. Linux only; needs
     CAP_NET_ADMIN.
 
-    The device comes without addresses and not up: that is the host's business (`ip addr`, `ip link`).
+    The device comes without addresses and not up: the caller sets them (`ip addr`, `ip link`).
 
     Args:
         name: up to 15 bytes; the kernel picks one if None.

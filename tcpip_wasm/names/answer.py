@@ -30,7 +30,7 @@ class Outcome:
         values: addresses, or for PTR names.
         canonical: the name at the end of the CNAMEs.
         error: one of the ``EAI_`` constants of `socket`, or 0.
-        text: says more of the error.
+        text: the text of the error.
         stack_error: why the stack is gone, if that is how it ended.
     """
 

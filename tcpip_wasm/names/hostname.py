@@ -36,5 +36,5 @@ def host_name(text: str) -> str:
 
 
 def is_local(name: str) -> bool:
-    """Whether a name in its comparable form means this host by itself (RFC 6761, section 6.3)."""
+    """Whether a name in its comparable form means this stack by itself (RFC 6761, section 6.3)."""
     return name == "localhost" or name.endswith(".localhost")

@@ -1,6 +1,6 @@
-"""The hosts table: names that a stack knows without asking a server.
+"""The hosts table: names and addresses that need no query.
 
-A mapping from names to addresses that also reads files in the form of ``/etc/hosts``. It belongs to one host, and
+A mapping from names to addresses that also reads files in the form of ``/etc/hosts``. It belongs to one stack, and
 never looks at the files of the machine by itself.
 """
 

@@ -1,7 +1,7 @@
 """Hosts as programs write them: an address, a name in the hosts table, or a name to query.
 
 Owns the order in which a name's addresses are offered, and the shape of what `socket.getaddrinfo` returns. Services
-are a short list of its own: the machine's ``/etc/services`` is not this host's.
+are a short list of its own: the machine's ``/etc/services`` is not this stack's.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ _KINDS: Final = (
 
 
 class Lookup:
-    """Turns what callers write for a host into addresses, for one host.
+    """Turns what callers write for a host into addresses, for one stack.
 
     Args:
         hosts: its hosts table.
-        resolver: asks name servers.
+        resolver: queries name servers.
         interfaces: its interfaces, which have own addresses and are the scopes of link-local ones.
     """
 
@@ -93,7 +93,7 @@ class Lookup:
     async def pair(self, local: Any, remote: Any, family: int = 0) -> tuple[Any, Any]:
         """Return the (host, port) tuples of a socket's two ends with addresses in place of names, of one family.
 
-        What is no such tuple, and what is no name, is returned as it was given: who opens the socket says what is
+        What is no such tuple, and what is no name, is returned as it was given: opening the socket reports what is
         wrong with it. Raises what `endpoints` raises.
         """
         names = [self._is_name(end) for end in (local, remote)]
@@ -175,7 +175,7 @@ class Lookup:
         if name in self.hosts:
             found = Found(self.hosts[name], self.hosts.canonical(name))
         elif is_local(name):
-            # Only what this host has; where it has neither, the attempt will say what is wrong.
+            # Only what this stack has; where it has neither, the attempt's error reports what is wrong.
             has = tuple(a for a in LOCALHOST if any(a in one.network for one in own))
             return _of(Found(has or LOCALHOST[:1], name), versions, host)
         else:
@@ -190,7 +190,7 @@ class Lookup:
     async def getaddrinfo(
         self, host: Host | bytes | None, port: int | str | bytes | None, family: int, kind: int, proto: int, flags: int
     ) -> list[AddressInfo]:
-        """As `asyncio.loop.getaddrinfo`; `NetworkStack.getaddrinfo` says what differs."""
+        """As `asyncio.loop.getaddrinfo`; `NetworkStack.getaddrinfo` has what differs."""
         if family not in VERSIONS:
             raise NameResolutionError(socket.EAI_FAMILY, f"ai_family not supported: {family}")
         kinds = [one for one in _KINDS if (not kind or one[0] == kind) and (not proto or one[1] == proto)]
@@ -233,7 +233,7 @@ class Lookup:
         return found.canonical if wants_canonical else "", self._scoped(found)
 
     async def getnameinfo(self, sockaddr: tuple[Any, ...], flags: int) -> tuple[str, str]:
-        """As `asyncio.loop.getnameinfo`; `NetworkStack.getnameinfo` says what differs."""
+        """As `asyncio.loop.getnameinfo`; `NetworkStack.getnameinfo` has what differs."""
         if not isinstance(sockaddr, tuple) or not 2 <= len(sockaddr) <= 4:
             raise TypeError("sockaddr must be a tuple of 2 to 4 items")
         host, port = sockaddr[:2]

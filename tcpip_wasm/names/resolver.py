@@ -2,7 +2,7 @@
 
 A stub resolver (RFC 1034, section 5.3.1): it asks servers that do the search. Owns the list of servers, the search
 list, the cache, and the questions under way: one is shared among all who ask it, and their number is bounded. It is
-handed sockets, a clock and a seed, and knows nothing of the host it belongs to.
+handed sockets, a clock and a seed, and knows nothing of the stack it belongs to.
 
 The reasons are in docs/explanation/names.md.
 """
@@ -36,7 +36,7 @@ _log: Final = logging.getLogger("tcpip_wasm.names")
 DEFAULT_SERVER: Final = ("127.0.0.1", DNS_PORT)
 
 LIFETIME: Final = 20.0
-"""Seconds after which a question has failed, however many servers there are to ask."""
+"""Seconds after which a query has failed, for any number of servers."""
 
 RESOLUTION_DELAY: Final = 0.05
 """Seconds that IPv6 addresses may arrive after IPv4 addresses (RFC 8305, section 3)."""
@@ -73,12 +73,13 @@ class Resolver:
         open_datagram, open_stream: open sockets to a server, see `names.servers`.
         clock: the time in seconds.
         seed: bytes from which ids and ports derive.
-        servers: (address, port) pairs to ask; none means the host's own loopback, port 53.
+        servers: (address, port) pairs to query; none means the stack's own loopback, port 53.
         cache_size: answers and denials that are remembered.
 
     Attributes:
-        ndots: names with at least so many dots are asked as they are before the search list is tried.
-        asks_itself: whether the host's own loopback is asked where no server is known; if not, names then fail at once.
+        ndots: names with at least so many dots are queried as they are before the search list is tried.
+        asks_itself: whether the stack's own loopback is asked where no server is known; if not, names then fail at
+        once.
     """
 
     def __init__(
@@ -109,11 +110,11 @@ class Resolver:
     def __repr__(self) -> str:
         return f"<Resolver of {self.servers}>"
 
-    # --- Whom to ask, and for what --------------------------------------------------------------------------------
+    # --- Servers and search names --------------------------------------------------------------------------------
 
     @property
     def servers(self) -> list[Server]:
-        """The servers to ask: those that were set, then those learned by interfaces, else the host's loopback.
+        """The servers to query: those that were set, then those learned by interfaces, else the stack's loopback.
 
         To be assigned to as a whole: (address, port) pairs, or addresses alone for port 53.
         """
@@ -227,7 +228,7 @@ class Resolver:
         return bool(self._own) or any(servers for servers, _ in self._learned.values())
 
     def _load(self, host: str) -> Any:
-        """Import what knows the wire format, when it is needed first."""
+        """Import the wire format, when it is needed first."""
         if self._wire is None:
             try:
                 wire = import_module("tcpip_wasm.names.wire")
@@ -299,7 +300,7 @@ class Resolver:
         return self._cache.get((name, rdtype))
 
     async def _ask(self, name: wire.Name, rdtype: int) -> Outcome:
-        """Return how a question ends, together with all others who ask it now."""
+        """Return how a query ends, which all callers of the same query share."""
         outcome = self._cached(name, rdtype)
         if outcome is not None:
             self._counters.cache_hits += 1

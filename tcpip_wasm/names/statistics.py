@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Counters:
-    """What happened to questions and answers so far; see `ResolverStatistics`."""
+    """Counters of queries and answers so far; see `ResolverStatistics`."""
 
     udp_queries: int = 0
     tcp_queries: int = 0

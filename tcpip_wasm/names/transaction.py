@@ -22,7 +22,7 @@ FIRST_PORT: Final = 32768
 """The lowest source port: below it are the ports of services, which a question must not get in the way of."""
 
 PORT_ATTEMPTS: Final = 8
-"""How many source ports are tried before a host is taken to have none left."""
+"""How many source ports are tried before a stack is taken to have none left."""
 
 TCP_SECONDS: Final = 5.0
 """For connecting, asking and reading an answer by TCP."""
@@ -179,5 +179,5 @@ def _count(counters: Counters, error: wire.BadMessage) -> None:
 
 
 def _without_scope(host: str) -> int:
-    """Return an address as a number; which interface a link-local one belongs to, the socket knows."""
+    """Return an address as a number; its scope is left out, which the socket has."""
     return int(ip_address(host.partition("%")[0]))

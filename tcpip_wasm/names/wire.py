@@ -93,11 +93,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What an answer says.
+    """The content of an answer.
 
     Attributes:
         rcode: its code, the extended bits of EDNS among it.
-        truncated: it says that there is more by TCP; then nothing else was read.
+        truncated: the rest is to be had by TCP; then nothing else was read.
         answers: records of its answer section.
         denial: owner of the SOA in its authority section, and for how many seconds a denial holds; or None.
     """
@@ -120,7 +120,7 @@ def build_query(name: Name, rdtype: int, number: int, *, edns: bool) -> bytes:
         name: whose records.
         rdtype: of which type.
         number: the message's id.
-        edns: whether to say how large an answer by UDP may be (RFC 6891).
+        edns: whether to announce how large an answer by UDP may be (RFC 6891).
     """
     kind = dns.rdatatype.RdataType(rdtype)
     message = dns.message.make_query(name, kind, id=number)
@@ -130,7 +130,7 @@ def build_query(name: Name, rdtype: int, number: int, *, edns: bool) -> bytes:
 
 
 def read_response(data: bytes, *, number: int, name: Name, rdtype: int) -> Response:
-    """Return what the answer to a question says.
+    """Return the content of the answer to a query.
 
     Args: as for `build_query`, of the question.
 

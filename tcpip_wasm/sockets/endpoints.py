@@ -1,7 +1,7 @@
 """Endpoints as callers write them and as the core has them, each translated once.
 
 Owns two bounded caches, so that a datagram costs one look-up and no `ipaddress` object. How a host is read, and what an
-interface is called, is the stack's to say.
+interface is called, is the interface table's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Endpoints:
 
     Args:
         interfaces: the stack's, which read hosts and name scopes.
-        explain: adds to an error what the routing table says of its cause, see `RoutingTable.explained`.
+        explain: adds the cause to an error, see `RoutingTable.explained`.
     """
 
     def __init__(self, interfaces: InterfaceTable, explain: Callable[..., NetworkError] | None = None) -> None:
@@ -59,7 +59,7 @@ class Endpoints:
         return record
 
     def explained(self, error: OSError, remote: bytes | None) -> OSError:
-        """Return an error of a call with what the routing table says of its cause.
+        """Return an error of a call with the cause that the routing table shows.
 
         Args:
             error: what the call raised.

@@ -39,8 +39,8 @@ class _Transport(Protocol):
     def information(self) -> dict[str, int] | None: ...
 
 
-class StandIn:
-    """What both kinds have in common; not a socket, and of no use to who would do I/O on it."""
+class SocketProxy:
+    """What both kinds have in common; not a socket, and without methods for I/O."""
 
     type: socket.SocketKind = socket.SOCK_STREAM
     proto: int = _TCP
@@ -121,7 +121,7 @@ class StandIn:
         raise TypeError(f"cannot serialize {type(self).__name__}")
 
 
-class TransportSocket(StandIn):
+class TransportSocket(SocketProxy):
     """What `get_extra_info("socket")` gives for a connection, in place of a socket.
 
     Args:
@@ -176,7 +176,7 @@ class TransportSocket(StandIn):
                 self._transport.set_option(option, value)
 
 
-class ListeningSocket(StandIn):
+class ListeningSocket(SocketProxy):
     """What `TcpServer.sockets` has, in place of a listening socket.
 
     Args:
@@ -199,7 +199,7 @@ class ListeningSocket(StandIn):
         return options.tcp_info(None, LISTENING) if key == options.INFORMATION else super()._read(key)
 
 
-class DatagramTransportSocket(StandIn):
+class DatagramTransportSocket(SocketProxy):
     """What `get_extra_info("socket")` of a UDP socket returns.
 
     Args:

@@ -55,7 +55,7 @@ async def pipe(
     forward: bool,
     backward: bool,
 ) -> None:
-    """Run a pipe between two locked streams and release them; the flags say what crosses it."""
+    """Run a pipe between two locked streams and release them; the flags are what crosses it."""
     readable, writable = state_of(reader), state_of(writer)
     caller = asyncio.current_task()
     assert caller is not None

@@ -16,7 +16,7 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class EndOfStream(Exception):
-    """A source's way to say that no chunk will follow. Readers never see it: they get None."""
+    """Raised by a source when no chunk will follow. Readers return None for it."""
 
 
 class Source(Protocol[T_co]):
@@ -31,7 +31,7 @@ class Source(Protocol[T_co]):
         """
 
     async def wait_readable(self) -> None:
-        """Return once `read_nowait` has something new to say: a chunk, the end or a failure.
+        """Return once `read_nowait` has something new: a chunk, the end or a failure.
 
         It may return too early, or raise the failure itself. It takes no chunk: cancelling it loses none.
         """

@@ -43,7 +43,7 @@ class ReadableStream(Lockable[Reading[T_co]], Generic[T_co]):
         return ReadableStreamReader(self)
 
     async def cancel(self, reason: BaseException | None = None) -> None:
-        """Give the stream up: its source stops, and later reads see the end.
+        """Cancel the stream: its source stops, and later reads return the end.
 
         Args:
             reason: handed to the source.
@@ -154,7 +154,7 @@ class ReadableStreamReader(LockOwner[Reading[T_co]], Generic[T_co]):
             return None
 
     async def cancel(self, reason: BaseException | None = None) -> None:
-        """Give the stream up: its source stops, and waiting and later reads see the end.
+        """Cancel the stream: its source stops, and waiting and later reads return the end.
 
         Args:
             reason: handed to the source.

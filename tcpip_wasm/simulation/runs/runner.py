@@ -143,7 +143,7 @@ def run(
 
 
 def _check_no_loop() -> None:
-    if asyncio._get_running_loop() is not None:  # noqa: SLF001  asyncio's way to ask without raising
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001  the only call that does not raise
         raise RuntimeError(
             "run() makes an event loop, and one runs in this thread already, as it does in a notebook: there, "
             "await asyncio.to_thread(run, scenario, seed=…)"

@@ -38,7 +38,7 @@ async def connect_first(
 
     Args:
         driver: the stack's driver.
-        routing: knows where a route leads, and why there is none.
+        routing: the stack's routes, and the causes of errors.
         protocol: is notified of the one connection that is made, and of no other.
         candidates: at least one; the first 32 are tried.
         port: of the peer.

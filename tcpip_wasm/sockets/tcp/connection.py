@@ -146,14 +146,14 @@ class StreamEnds(asyncio.Protocol):
 class TcpConnection:
     """A TCP connection, perhaps with TLS over it; made by `NetworkStack.connect_tcp` and by `TcpListener`.
 
-    Over TLS, both streams are of plain text. TLS has no half-close: closing `writable` says goodbye after what was
-    written and closes both directions; what the peer still sends then is an error for who reads. The peer's goodbye is
-    the end of `readable` and of `writable`, and so is a FIN without one, as in asyncio. Closing waits for the peer's
-    goodbye, at most `ssl_shutdown_timeout`; `abort` resets without a word.
+    Over TLS, both streams are of plain text. TLS has no half-close: closing `writable` sends TLS's close alert after
+    what was written and closes both directions; a read of what the peer still sends then raises. The peer's close alert
+    is the end of `readable` and of `writable`, and so is a FIN without one, as in asyncio. Closing waits for the peer's
+    alert, at most `ssl_shutdown_timeout`; `abort` resets without one.
 
     Attributes:
         readable: the bytes that arrive, in chunks of at most 120 KiB, over TLS of about 64 KiB.
-        writable: the way out; closing it says FIN, and reading goes on.
+        writable: sends; closing it sends FIN, and reading goes on.
     """
 
     def __init__(self, ends: Any) -> None:
@@ -176,7 +176,7 @@ class TcpConnection:
 
     @property
     def ssl_object(self) -> SSLObject | None:
-        """What speaks TLS, with its certificates, cipher and version; None without TLS."""
+        """The TLS object, with its certificates, cipher and version; None without TLS."""
         return cast("SSLObject | None", self._ends.transport.get_extra_info("ssl_object"))
 
     def __aiter__(self) -> AsyncIterator[bytes]:

@@ -99,7 +99,7 @@ def end_connections(driver: Driver, error: StackError) -> bool:
         error: what pending calls on the connections raise.
 
     Returns:
-        Whether frames that say so wait in the interfaces.
+        Whether frames of it wait in the interfaces.
     """
     if driver.error is not None:
         return False

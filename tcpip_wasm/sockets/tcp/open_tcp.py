@@ -1,4 +1,4 @@
-"""Opening TCP connections and listeners: `TcpOpener`, which puts TLS between them and who asked for it.
+"""Opening TCP connections and listeners: `TcpOpener`, which adds TLS to them where it is wanted.
 
 The reasons are in docs/explanation/tcp-rules.md.
 """
@@ -96,7 +96,7 @@ class TcpOpener:
             factory: makes a protocol for each connection.
             addresses: own ones and their scopes, to listen on each.
             port, backlog: as callers write them.
-            tls: what every connection speaks, or None.
+            tls: TLS of every connection, or None.
             hold_backlog, share: see `TcpServer`.
         """
         self._driver.check()

@@ -27,7 +27,7 @@ class _Pace(asyncio.Protocol):
         self._transport = transport
         self._protocol = transport.get_protocol()
         self._was_reading = transport.is_reading()
-        self._was_paused = self._paused = bool(transport._protocol_paused)  # noqa: SLF001  asyncio's transports have no public way to ask
+        self._was_paused = self._paused = bool(transport._protocol_paused)  # noqa: SLF001  asyncio's transports have no public property of it
         self._changed = Signal()
         self._lost = False
         self._error: BaseException | None = None

@@ -78,7 +78,7 @@ class TcpTransport(_FlowControlMixin):
 
     Attributes:
         connected: a future that is done once the connection is open, or fails; only for connections made here.
-        explained: adds to an error what the routing table says of its cause; only for connections made here.
+        explained: adds the cause to an error; only for connections made here.
         end_error: why the connection ended, one loop iteration before `connection_lost` is called; or None.
         auto_credit: whether data counts as read once the protocol has it. A consumer that queues it sets this to
             False and calls `credit` when it was read.
@@ -86,7 +86,7 @@ class TcpTransport(_FlowControlMixin):
 
     is_connection = True  # among the handlers of a stack
     resets = False
-    """Whether closing resets the connection, as ``SO_LINGER`` of 0 seconds asks."""
+    """Whether closing resets the connection, as with ``SO_LINGER`` of 0 seconds."""
 
     _start_tls_compatible = True
     _sendfile_compatible = _SendfileMode.FALLBACK  # loop.sendfile reads the file and writes
@@ -112,7 +112,7 @@ class TcpTransport(_FlowControlMixin):
         self._interfaces = interfaces
         self._waiting: deque[bytes | memoryview] = deque()  # to be sent, once the core has room
         self._waiting_size = 0
-        self._full = False  # the core takes no more until it says so
+        self._full = False  # the core takes no more until WRITABLE
         self._most = UNLIMITED  # bytes to hand to the core at once: twice what it took, if that was a part
         self._arrived: deque[bytes] = deque()  # received while reading was paused
         self._uncredited = 0
@@ -586,7 +586,7 @@ class TcpTransport(_FlowControlMixin):
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a connection of the host with itself, by one address."""
+        """Whether it is a connection of the stack with itself, by one address."""
         ends = self._endpoints
         local, remote = abi.CONNECTION_ENDPOINTS_LOCAL_OFFSET, abi.CONNECTION_ENDPOINTS_REMOTE_OFFSET
         return bool(ends) and decode_endpoint(ends, local)[0] == decode_endpoint(ends, remote)[0]

@@ -33,7 +33,7 @@ class TlsEnds(StreamEnds):
         self._held = 0
         self._choked = False
         self._ended = False  # by this side
-        self._missed = False  # the peer had more to say
+        self._missed = False  # the peer sent more
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: TcpTransport = cast(Any, transport)
@@ -80,7 +80,8 @@ class TlsEnds(StreamEnds):
             raise StreamClosedError(errno.ECONNABORTED, "write after the end of TLS")
 
     def end(self) -> None:
-        """Say goodbye after what was written, and wait for the peer's, at most as long as the shutdown's time-out."""
+        """Send the close alert after what was written, and wait for the peer's, at most as long as the shutdown's
+        time-out."""
         self._ended = True
         self._breathe()
         self.transport.close()

@@ -86,11 +86,11 @@ class Tls:
         *,
         made: bool = False,
     ) -> TlsProtocol:
-        """Return the protocol to give to a transport, in place of the one that shall see plain text.
+        """Return the protocol to give to a transport, in place of the one that shall receive plain text.
 
         Args:
             loop: the transport's loop.
-            protocol: sees plain text.
+            protocol: receives plain text.
             waiter: is done once the handshake is, or fails as it did.
             made: whether `protocol` had its `connection_made` already.
         """
@@ -212,7 +212,8 @@ async def start_tls(
 
 
 class _TlsLoop:
-    """A loop whose `start_tls` takes our transports: for `StreamWriter.start_tls`, which asks the loop it was given."""
+    """A loop whose `start_tls` takes our transports: for `StreamWriter.start_tls`, which calls the loop it was
+    given."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

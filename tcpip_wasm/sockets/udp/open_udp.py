@@ -1,4 +1,4 @@
-"""Opening UDP sockets: `UdpOpener`, which makes the core's calls for what callers ask for."""
+"""Opening UDP sockets: `UdpOpener`, which makes the core's calls for a stack's methods."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def udp_options(
     multicast_ttl: int = 1,
     interface: Interface | None = None,
 ) -> dict[int, int]:
-    """Return the core's options for what callers ask for; see `NetworkStack.open_udp`.
+    """Return the core's options for arguments of callers; see `NetworkStack.open_udp`.
 
     Raises:
         ValueError, TypeError: a malformed argument, an interface of another stack.

@@ -1,4 +1,4 @@
-"""UDP as asyncio knows it: `UdpTransport`, an `asyncio.DatagramTransport`.
+"""UDP as one of asyncio's transports: `UdpTransport`, an `asyncio.DatagramTransport`.
 
 Owns the datagrams that the interface had no room for. They are bounded: above the high-water mark the protocol is
 asked to pause, and above `QUEUE_BYTES` a datagram is refused with ``ENOBUFS`` by way of `error_received`, never

@@ -43,20 +43,21 @@ class Signal:
     future of its own, so that a task whose wait is cancelled takes nothing from the others.
     """
 
-    __slots__ = ("_waiters",)
+    __slots__ = ("_most", "_waiters")
 
     def __init__(self) -> None:
         self._waiters: list[asyncio.Future[None]] = []
+        self._most = 8  # waiters from which on those that were cancelled are removed
 
-    async def wait(self) -> None:
+    def wait(self) -> asyncio.Future[None]:
+        """Return a future that is done when the signal fires next. It belongs to the caller, who may cancel it."""
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-            raise
+        waiters = self._waiters
+        if len(waiters) >= self._most:
+            waiters[:] = [one for one in waiters if not one.done()]
+            self._most = 2 * len(waiters) + 8
+        waiters.append(waiter)
+        return waiter
 
     def fire(self) -> None:
         if self._waiters:

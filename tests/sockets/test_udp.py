@@ -221,7 +221,7 @@ def test_a_connected_socket_hears_its_peer_only() -> None:
             await c.send(UdpDatagram(*back, b"not you"))
             await b.send(UdpDatagram(*back, b"you"))
             assert (await a.receive()).data == b"you"
-            assert not a._arrived
+            assert not a._state.arrived
 
     run(main())
 
@@ -361,8 +361,8 @@ def test_broadcasts_leave_by_every_interface_that_can() -> None:
                 await socket.send(UdpDatagram("255.255.255.255", 53, b"one"))
                 assert (await receivers[0].receive()).data == b"one"
             await turns(10)
-            assert not receivers[0]._arrived
-            assert not receivers[1]._arrived
+            assert not receivers[0]._state.arrived
+            assert not receivers[1]._state.arrived
 
     run(main())
 

@@ -30,13 +30,13 @@ Host = str | Address
 Endpoint = tuple[Address, int]
 """An address, and the handle of the interface that it belongs to if it is link-local, or 0."""
 
-SOCKET_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+SOCKET_FAMILIES: Final[dict[int, socket.AddressFamily]] = {4: socket.AF_INET, 6: socket.AF_INET6}
 """The family of the `socket` module by IP version. The ABI's families are the IP versions."""
 
-VERSIONS: Final = {0: (4, 6), int(socket.AF_INET): (4,), int(socket.AF_INET6): (6,)}
+VERSIONS: Final[dict[int, tuple[int, ...]]] = {0: (4, 6), int(socket.AF_INET): (4,), int(socket.AF_INET6): (6,)}
 """The IP versions by family of the `socket` module; 0 (``AF_UNSPEC``) is both."""
 
-ABI_FAMILIES: Final = {0: 0, int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
+ABI_FAMILIES: Final[dict[int, int]] = {0: 0, int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
 """The ABI's families by family of the `socket` module; 0 is both."""
 
 LOOPBACK: Final[dict[int, Address]] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}

@@ -32,12 +32,11 @@ class DescriptorLink(Link):
         Raises:
             RuntimeError: no event loop is running.
         """
-        super().__init__(interface, max_frame=max_frame)
+        super().__init__(interface, max_frame=max_frame, send=partial(os.write, fd))
         self._fd = fd
         self._zero_is_end = zero_is_end
         self._writing = False
         self._read = partial(os.readv, fd)
-        self.send = partial(os.write, fd)  # type: ignore[method-assign]  # C functions: no Python call a frame
         self._loop.add_reader(fd, self._readable)
         self.begin()
 

@@ -53,7 +53,7 @@ class Reading(StreamState, Generic[T]):
 
     def __init__(self, name: str, source: Source[T]) -> None:
         super().__init__(name)
-        self.source = source
+        self.source: Source[T] = source
         self.held: T | None = None
         self._ended = False
 
@@ -89,7 +89,7 @@ class Writing(StreamState, Generic[T]):
 
     def __init__(self, name: str, sink: Sink[T]) -> None:
         super().__init__(name)
-        self.sink = sink
+        self.sink: Sink[T] = sink
         self._closed = False
         self._aborted = False
         self._reason: BaseException | None = None

@@ -37,7 +37,7 @@ class UdpHandle:
 
     def __init__(self, driver: Driver, number: int, handler: Handler) -> None:
         self._driver = driver
-        self.number = number
+        self.number: int = number
         self._open = True
         driver.handlers[number] = handler
 

@@ -260,7 +260,7 @@ def _is_mine(item: pytest.Function) -> bool:
     names = item.fixturenames
     if ("network" not in names and "stack" not in names) or not inspect.iscoroutinefunction(item.obj):
         return False
-    fixtures = item._fixtureinfo.name2fixturedefs
+    fixtures = item._fixtureinfo.name2fixturedefs  # noqa: SLF001  pytest has no public list of a test's fixtures
     if _is_here(fixtures, "network"):
         return True
     if not _is_here(fixtures, "stack"):

@@ -3,6 +3,7 @@
 lwIP, compiled to one WebAssembly module that imports nothing, is driven from asyncio. The layers, each of which imports
 only from those before it (`stack.polyfill` alone hands over to compat, when it is called):
 
+    addresses    the types of IP addresses, and their text
     arguments    numbers that callers write, checked
     log_limit    a limit on log records
     errors       the exception tree
@@ -10,15 +11,16 @@ only from those before it (`stack.polyfill` alone hands over to compat, when it 
     streams      readable and writable streams
     driver       polls cores on an event loop
     interfaces   loopback, tun, tap, bridge, cables; DHCP, SLAAC, routes
-    sockets      TCP and UDP as asyncio transports and as streams, TLS, ping
     names        hosts table, resolver, getaddrinfo
-    stack        `NetworkStack`, the façade
-    links        the outside world: devices of the machine
+    sockets      TCP and UDP as asyncio transports and as streams, TLS, ping
+    stack_parts  what a stack consists of, for the packages above it
+    stack        `NetworkStack`, the facade
     compat       existing asyncio programs and libraries over a stack
     capture      what passes an interface, as pcapng files and as packets for a test
     simulation   networks of hosts in virtual time
-    cli          the command ``tcpip-wasm``
     testing      what the pytest plugin does, which is the module `pytest_tcpip_wasm`
+    links        what is outside of the process: devices of the machine's kernel, sockets of virtual machines
+    cli          the command ``tcpip-wasm``
 
 Start with `create_stack`.
 """

@@ -1,11 +1,35 @@
 """The asyncio driver: it polls cores when they have work, hands out their events, and arms one timer for each.
 
-Owns wake-ups: which stacks of an event loop are to be polled, in which order, and when the loop gets its turn again. It
-knows of interfaces only that frames wait in them, and of sockets nothing; they register a `Handler` for their handle.
-Stacks of one loop share one `_Scheduler`, so that frames which travel over a cable between two of them can arrive in
-the same turn of the loop.
+Owns wake-ups: which stacks of an event loop are to be polled, in which order, and when other callbacks of the loop run
+in between. It knows of interfaces only that frames wait in them, and of sockets nothing; they register a `Handler` for
+their handle.
 
-The reasons are in docs/explanation/event-loop.md.
+Theory of operation. A stack has work when a program has called it, when frames have arrived in it, or when its timer
+has fired; then it is in the scheduler's queue (`Driver.wake`). Stacks of one loop share one `_Scheduler`. One run of it
+is one callback of the loop: it polls the stack at the front of the queue (`Driver.turn`), which hands out events and
+moves frames; a frame that crosses a cable to another stack of the loop puts that one into the queue, and it is polled
+in the same run. A request and its answer between two stacks thus cost no loop iteration for each frame. Four rules
+keep the run short and the order useful:
+
+1. Time. After `SLICE` seconds the run ends, and the rest of the queue waits for the next one, so that other callbacks
+   of the loop are not delayed for longer. The clock is read after every `TURNS_A_LOOK` polls. In a simulation it stands
+   still during a run, and `MOST_TURNS` bounds that instead.
+2. Programs first. A stack that has notified a program of something, such as data, is not polled again in this run: it
+   is held until the program had its loop iteration, in which it often writes, and then data and acknowledgement leave
+   together. The next run is scheduled at once behind the callbacks of these programs, which saves an iteration.
+3. Acknowledgements wait. A stack that has nothing but acknowledgements or window updates to send is polled in the next
+   run (`wake_soon`), unless something else has it polled before.
+4. Order. First come, first served, with two exceptions: a stack that sends is polled before those that receive, which
+   else would be polled for a part of it, unless the run before had no time for all (`behind`), since a busy sender
+   could delay the others for ever; and a stack whose receive buffer is full is polled next.
+
+Some calls need no poll. Where nothing else waits, `Driver.send` and `Driver.received` let the core send within the
+call, and hand the frame on. The core's next deadline is then out of date, so it is polled within `LATEST_POLL`.
+
+The timer of a stack is set to the core's deadline, and only if there is one: an idle stack has no timer. One that has
+become too early is left to fire, because setting it anew for each segment would cost more.
+
+The reasons, with figures, are in docs/explanation/event-loop.md.
 """
 
 from __future__ import annotations
@@ -28,13 +52,13 @@ _log: Final = logging.getLogger("tcpip_wasm.stack")
 _engine_log: Final = logging.getLogger("tcpip_wasm.engine")
 
 SLICE: Final = 0.002
-"""Seconds of work after which the loop gets its turn: what a saturating transfer may delay everybody else."""
+"""Seconds of work after which a run ends: what a saturating transfer may delay other callbacks of the loop."""
 
 MOST_TURNS: Final = 4096
-"""Turns after which the loop gets its turn where the clock stands, as it does in a simulation."""
+"""Polls after which a run ends where the clock stands, as it does in a simulation."""
 
 TURNS_A_LOOK: Final = 4
-"""Turns between two looks at the clock."""
+"""Polls between two readings of the clock."""
 
 LATEST_POLL: Final = 0.025
 """Seconds after which a core that sent something at once has to be polled: one tick of TCP, an eighth of the shortest
@@ -42,10 +66,10 @@ retransmission time-out."""
 
 
 class Handler(Protocol):
-    """What stands behind a handle: an interface, a listener, a connection."""
+    """What a handle belongs to: an interface, a listener, a connection."""
 
     def _on_event(self, kind: int, value: int, payload: bytes) -> None:
-        """Take an event of the core that concerns this handle. A TRANSMIT of 0 says only that some frames wait."""
+        """Take an event of the core that concerns this handle. A TRANSMIT of 0 means only that some frames wait."""
 
     def _on_stack_gone(self, error: StackError) -> None:
         """The stack was closed or has trapped: end every pending call with the error."""
@@ -55,7 +79,7 @@ class Monitor(Protocol):
     """Writes log records about a stack. What its methods raise goes to the loop's exception handler."""
 
     def look(self, now: float) -> None:
-        """A timer of the stack has fired: a time at which a record costs no frame a delay.
+        """A timer of the stack has fired: writing a record now delays no frame.
 
         Args:
             now: the time of the event loop's clock.
@@ -77,14 +101,14 @@ class _Scheduler:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.time: Callable[[], float] = clock_of(loop)
-        self._context = Context()  # that of no stack, which could not be entered again for its turn
+        self._context = Context()  # that of no stack, which could not be entered again for its poll
         self.ready: deque[Driver] = deque()
-        self.later: list[Driver] = []  # to be polled in the next turn of the loop, unless they are before
+        self.later: list[Driver] = []  # to be polled in the next run, unless they are before
         self.drivers: WeakSet[Driver] = WeakSet()
         self.scheduled = False
         self.runs = 0
-        self.behind = False  # the latest run had no time for all: nobody goes before those who wait since then
-        self.told = False  # whether handlers heard something in this run
+        self.behind = False  # the latest run had no time for all: no stack goes before those that wait since then
+        self.notified = False  # whether a program was notified of something in this run
 
     def begin(self) -> None:
         """Run soon."""
@@ -115,8 +139,8 @@ class _Scheduler:
             while ready:
                 driver = ready.popleft()
                 if not driver.awake:
-                    continue  # it stood here twice
-                if driver.told == self.runs:  # its programs have a turn of the loop before it is polled again
+                    continue  # it was in the queue twice
+                if driver.notified == self.runs:  # its programs have a loop iteration before it is polled again
                     held.append(driver)
                     continue
                 driver.context.run(driver.turn, now)
@@ -135,10 +159,10 @@ class _Scheduler:
             self.scheduled = False
             self.behind = bool(ready)
             ready.extend(held)
-            # Who was told something often writes in the loop's next turn. To look again behind that, in the same turn,
-            # saves the one that a wake-up of its own would cost.
-            told, self.told = self.told, False
-            if told or ready or self.later:
+            # A program that was notified often writes in the next loop iteration. To run again behind it, in the same
+            # iteration, saves the one that a wake-up of its own would cost.
+            notified, self.notified = self.notified, False
+            if notified or ready or self.later:
                 self.begin()
 
 
@@ -169,7 +193,7 @@ def _on_own_thread(loop: asyncio.AbstractEventLoop, call: Callable[..., Any]) ->
     @wraps(call)
     def checked(*arguments: Any, **options: Any) -> Any:
         # As `loop._check_thread`, which uvloop's loops do not have for others.
-        if loop.is_running() and asyncio._get_running_loop() is not loop:
+        if loop.is_running() and asyncio._get_running_loop() is not loop:  # noqa: SLF001  the only call that does not raise
             raise RuntimeError(
                 "Non-thread-safe operation: a stack was used from another thread than that of its event loop; use "
                 "loop.call_soon_threadsafe() or asyncio.run_coroutine_threadsafe()"
@@ -187,13 +211,13 @@ class Driver:
         loop: the loop on which all its callbacks run.
 
     Attributes:
-        context: what callbacks run in, whoever caused them: a copy of the context that the stack was created in.
+        context: what callbacks run in, whatever caused them: a copy of the context that the stack was created in.
         turns: how often the core was polled.
-        awake: whether it stands in the queue of those to be polled.
-        told: the scheduler's latest run in which handlers heard of more than frames to be sent.
-        handlers: what stands behind each handle.
-        is_late: whether it is to be polled in the loop's next turn: acknowledgements or a window update wait, and with
-            them may go what the application does next.
+        awake: whether it is in the queue of those to be polled.
+        notified: the scheduler's latest run in which handlers received more than frames to be sent.
+        handlers: what each handle belongs to.
+        is_late: whether it is to be polled in the next run: acknowledgements or a window update wait, and may leave
+            together with what the application sends next.
         error: why the stack is gone, or None.
         monitor: writes log records when a timer fires and when the stack ends, or None.
     """
@@ -203,12 +227,12 @@ class Driver:
         self.loop = loop
         self.context: Context = copy_context()
         self.turns: int = 0
-        self.told: int = 0
+        self.notified: int = 0
         self.handlers: dict[int, Handler] = {}
         self.error: StackError | None = None
         self.monitor: Monitor | None = None
         self._scheduler = _scheduler_of(loop)
-        self._time = core.clock = self._scheduler.time
+        self._time = core.calls.clock = self._scheduler.time
         self._scheduler.drivers.add(self)
         self.awake: bool = False
         self.is_late: bool = False
@@ -246,7 +270,7 @@ class Driver:
 
         Returns:
             How many bytes were taken, and whether no more would be now, so that a WRITABLE event follows. Nothing and
-            False where the connection or the stack has ended: the next poll says how.
+            False where the connection or the stack has ended: the next poll reports how.
         """
         core = self.core
         now = self._time()
@@ -263,7 +287,7 @@ class Driver:
         return taken, full
 
     def received(self, handle: int, length: int) -> None:
-        """`Core.tcp_received`, and see to it that a window that opens by it is told: at once where that is possible."""
+        """`Core.tcp_received`, and have a window that opens by it advertised, at once where possible."""
         core = self.core
         now = self._time()
         core.tcp_received(handle, length, now)
@@ -273,31 +297,31 @@ class Driver:
             self.wake_soon()
 
     def _hand_on(self, interface: int, now: float) -> None:
-        """Hand on what a call has sent at once. Nothing else waits then for the poll of the loop's next turn."""
+        """Hand on what a call has sent at once. Then nothing else waits for the poll of the next run."""
         self.is_late = False
         try:
-            self.handlers[interface]._on_event(abi.EVENT_TRANSMIT, 0, b"")
-        except Exception as error:  # of a port; the core has the data, whatever becomes of this frame
+            self.handlers[interface]._on_event(abi.EVENT_TRANSMIT, 0, b"")  # noqa: SLF001  not for users of handlers
+        except Exception as error:  # of a port; the core has the data, even if this frame is lost
             self.report(error, "a port of the virtual stack failed")
             self.wake()
         if not self._sent_since_poll:
             self._sent_since_poll = True
             if not self.awake and self._due > now + LATEST_POLL:
-                # The core was not polled, so what it knows of its next deadline is old.
+                # The core was not polled, so its next deadline is out of date.
                 if self._timer is not None:
                     self._timer.cancel()
                 self._arm(now + LATEST_POLL)
 
     def at_once(self, callback: Callable[[], None]) -> None:
-        """Call back, and poll the cores that this wakes before returning, instead of in the loop's next turn.
+        """Call back, and poll the cores that this wakes before returning, instead of in the next loop iteration.
 
         For callbacks of the loop that have a context of their own, such as readers. Where cores are being polled
-        already, or stand in the loop's queue for it, that is left to them.
+        already, or a run is scheduled, that is left to it.
         """
         self._scheduler.run(callback)
 
     def wake_soon(self) -> None:
-        """See to it that the core is polled in the loop's next turn, when the application may have more to send."""
+        """See to it that the core is polled in the next run, when the application may have more to send."""
         if not self.awake and not self.is_late and self.error is None:
             self.is_late = True
             scheduler = self._scheduler
@@ -310,9 +334,9 @@ class Driver:
         if self.error is not None:
             return
         self._waiting.append((buffers, callback))
-        # At once, whatever its programs were told: whoever waits may have to drop what it receives meanwhile.
+        # At once, even if its programs were notified in this run: the caller may have to drop what arrives meanwhile.
         self.awake = True
-        self.told = 0
+        self.notified = 0
         self._scheduler.ready.appendleft(self)
         if not self._scheduler.scheduled:
             self._scheduler.begin()
@@ -332,16 +356,16 @@ class Driver:
         handlers = self.handlers
         events = core.events()
         if events and events[0][0] != abi.EVENT_TRANSMIT:  # those come last
-            self.told = self._scheduler.runs
-            self._scheduler.told = True
+            self.notified = self._scheduler.runs
+            self._scheduler.notified = True
         stop: BaseException | None = None
         for kind, handle, value, payload in events:
             handler = handlers.get(handle)
             try:
                 if handler is not None:
-                    handler._on_event(kind, value, payload)
+                    handler._on_event(kind, value, payload)  # noqa: SLF001  not for users of handlers
                 elif kind == abi.EVENT_ACCEPTED:
-                    core.tcp_abort(value)  # its listener was closed in this very turn
+                    core.tcp_abort(value)  # its listener was closed by an earlier event of this poll
             except StackError as error:
                 self.end(error)
             except (SystemExit, KeyboardInterrupt) as error:
@@ -402,7 +426,8 @@ class Driver:
         self._timer = self.loop.call_at(deadline, self._on_timer)
 
     def watch(self, callback: Callable[[], None]) -> None:
-        """Call back after each poll and at the stack's end, until `unwatch`. What is not watched pays nothing."""
+        """Call back after each poll and at the stack's end, until `unwatch`. Without watchers nothing is spent on
+        it."""
         self._watchers.append(callback)
         vars(self)["turn"] = self._watched_turn
 
@@ -418,11 +443,11 @@ class Driver:
             callback()
 
     def report(self, error: BaseException, message: str) -> None:
-        """Hand an exception that nobody can catch to the loop's exception handler."""
+        """Hand an exception that no caller can catch to the loop's exception handler."""
         self.loop.call_exception_handler({"message": message, "exception": error})
 
     def end(self, error: StackError) -> None:
-        """End the stack: every handler hears of it once, and nothing is polled any more."""
+        """End the stack: every handler is notified once, and nothing is polled any more."""
         if self.error is not None:
             return
         if self.monitor is not None:
@@ -435,7 +460,7 @@ class Driver:
         self._waiting.clear()
         for handler in handlers:
             try:
-                handler._on_stack_gone(error)
+                handler._on_stack_gone(error)  # noqa: SLF001  not for users of handlers
             except Exception as failure:
                 self.report(failure, "a callback failed while the virtual stack ended")
         self.core.close()

@@ -1,7 +1,11 @@
-"""`NetworkStack`, the façade that users meet first: it makes interfaces, connections and listeners of one virtual host.
+"""`NetworkStack`, the facade that users meet first: it makes interfaces, connections and listeners.
 
-Owns the list of interfaces, and what public methods promise. The work is done below: `driver` polls the core,
-`interfaces` carry frames, `sockets` are the connections, `names` become addresses.
+Owns what public methods promise. The work is done below: `driver` polls the core, `interfaces` carry frames, `sockets`
+are the connections, `names` become addresses; `stack_parts` joins these.
+
+This file has over 600 lines, and its class 34 public methods: those of asyncio's loop and streams that programs expect
+in one place, and what makes interfaces and routes. 220 of the lines are code; the others are signatures with all their
+options, and docstrings, which are the reference of this package. Services never become methods of the stack.
 
 The layers below are listed in docs/explanation/layers.md.
 """
@@ -10,19 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
-import os
-import socket
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from tcpip_wasm.arguments import check_int, check_port, check_timeout
+from tcpip_wasm.addresses import Host, Network
+from tcpip_wasm.arguments import check_int, check_timeout
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import Address, Core, Statistics, abi, seed_bytes
+from tcpip_wasm.engine import Core, Statistics, abi, seed_bytes
 from tcpip_wasm.errors import StackClosedError, network_error
 from tcpip_wasm.interfaces import (
     BridgeInterface,
@@ -34,12 +35,9 @@ from tcpip_wasm.interfaces import (
     TunInterface,
 )
 from tcpip_wasm.interfaces.bridge import AGEING, check_ageing, check_ports
-from tcpip_wasm.interfaces.drops import DropLog
 from tcpip_wasm.interfaces.interface_arguments import InterfaceAddresses, parse_addresses, parse_mac, parse_mtu
-from tcpip_wasm.interfaces.routing_table import RoutingTable
 from tcpip_wasm.names import HostsTable, Resolver
-from tcpip_wasm.names.address_selection import IPInterface
-from tcpip_wasm.names.lookup import AddressInfo, Lookup
+from tcpip_wasm.names.lookup import AddressInfo
 from tcpip_wasm.names.servers import Server
 from tcpip_wasm.sockets import (
     PingSession,
@@ -54,17 +52,17 @@ from tcpip_wasm.sockets.tcp.connect import CONNECTION_ATTEMPT_DELAY
 from tcpip_wasm.sockets.tcp.connection import StreamEnds
 from tcpip_wasm.sockets.tcp.draining import drain as drain_connections
 from tcpip_wasm.sockets.tcp.draining import end_connections
-from tcpip_wasm.sockets.tcp.open_tcp import TcpOpener
+from tcpip_wasm.sockets.tcp.open_tcp import check_connect
 from tcpip_wasm.sockets.tcp.sendfile import sendfile
 from tcpip_wasm.sockets.tcp.stream_reader import PieceReader
 from tcpip_wasm.sockets.tls.tls_connection import TlsEnds
 from tcpip_wasm.sockets.tls.tls_transport import client_tls, loop_for_streams, server_tls, start_tls
-from tcpip_wasm.sockets.udp.open_udp import UdpOpener, udp_options
+from tcpip_wasm.sockets.udp.open_udp import udp_options
+from tcpip_wasm.stack_parts import StackParts
 
 if TYPE_CHECKING:
     from tcpip_wasm.compat import Polyfill, RouteLike
 
-Host = str | Address
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
 MakeInterface = TypeVar("MakeInterface", bound=Interface)
@@ -78,8 +76,8 @@ LEAST_MEMORY, MOST_MEMORY = 2**22, 2**30
 DRAIN = 1.0
 """Seconds for which the end of ``async with`` waits at most until what the program has closed is delivered."""
 
-LAST_WORDS = 0.02
-"""Seconds that a stack or an interface with a lease takes to end."""
+RELEASE_INTERVAL = 0.02
+"""Seconds for which a stack or an interface with a lease goes on, so that what it sends last can leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,40 +96,33 @@ class StackStatistics:
 
 
 class NetworkStack:
-    """A virtual host. `create_stack` makes it; as an asynchronous context manager it closes itself.
+    """A virtual TCP/IP stack. `create_stack` makes it; as an asynchronous context manager it closes itself.
 
     It belongs to the event loop on which it was made, and no method is to be called from another thread: that raises
     `RuntimeError` where asyncio's debug mode is on when the stack is made. Making interfaces waits for nothing, so that
     nothing can be cancelled there. Every method raises `StackError` once the stack is gone.
 
     Args:
-        driver: drives the host's core.
+        driver: drives the stack's core.
         seed: bytes from which the resolver's ids and ports derive; None takes them from the operating system.
-        name_servers: (address, port) pairs; none means the host's own loopback, port 53.
+        name_servers: (address, port) pairs; none means the stack's own loopback, port 53.
 
     Attributes:
-        resolver: asks DNS servers for other names.
+        resolver: queries DNS servers for other names.
     """
 
     def __init__(self, driver: Driver, *, seed: bytes | None = None, name_servers: Iterable[Server | str] = ()) -> None:
         self._driver = driver
-        self._interfaces: list[Interface] = []
-        self._names: dict[str, int] = {}
-        self.resolver: Resolver = Resolver(
-            open_datagram=self._open_datagram,
-            open_stream=lambda server: self.open_connection(*server),
-            clock=driver.loop.time,
-            seed=seed or os.urandom(16),
-            servers=name_servers,
+        self._parts = parts = StackParts(
+            driver, seed=seed, name_servers=name_servers, open_stream=lambda server: self.open_connection(*server)
         )
-        self._lookup = Lookup(HostsTable(), self.resolver, self._own_addresses, self._scope_handle, self._scope_name)
-        self._routing = RoutingTable(driver, lambda: self._interfaces)
-        self._tcp = TcpOpener(driver, self._routing, self._scope_name)
-        self._udp = UdpOpener(
-            driver, self._routing, self._lookup.address, self._scope_name, self._interface_of, self._lookup.first
-        )
+        self._interfaces = parts.interfaces
+        self._lookup = parts.lookup
+        self._routing = parts.routing
+        self._tcp = parts.tcp
+        self._udp = parts.udp
         self._forwarding = False
-        self._drops = driver.monitor = DropLog(driver, lambda: self._interfaces)
+        self.resolver: Resolver = parts.resolver
 
     def __repr__(self) -> str:
         return f"<NetworkStack {'closed' if self._driver.error else self._interfaces}>"
@@ -177,7 +168,7 @@ class NetworkStack:
                 if end_connections(driver, closed):
                     for interface in self._interfaces:
                         interface.resume_transmit()
-                if driver.error is None and sum(interface._give_back_soon() for interface in self._interfaces):
+                if driver.error is None and sum(interface._give_back_soon() for interface in self._interfaces):  # noqa: SLF001  for this package alone: interfaces are public
                     await self._leave()
             finally:
                 driver.end(closed)
@@ -193,7 +184,7 @@ class NetworkStack:
 
     @property
     def hosts(self) -> HostsTable:
-        """Names that this host knows by itself; looked up before anybody is asked. May be assigned as a whole."""
+        """Names that need no query: looked up before a server is queried. May be assigned as a whole."""
         return self._lookup.hosts
 
     @hosts.setter
@@ -228,7 +219,7 @@ class NetworkStack:
                 the process, while the block lasts: the machine's sockets and its resolver, but for what the route
                 leaves to the machine, and other programs. Unix sockets are allowed, and so is what is done inside
                 `tcpip_wasm.compat.machine_network`. It installs an audit hook (PEP 578), which stays, idle, for the
-                life of the process; what opens sockets in C raises no event that it could see. Without `strict` such
+                life of the process; what opens sockets in C raises no such event. Without `strict` such
                 calls of the loop's thread and its executor are warned of, by `tcpip_wasm.compat.MachineNetworkWarning`.
 
         Raises:
@@ -260,26 +251,12 @@ class NetworkStack:
 
     def _add(self, kind: str, make: Callable[[str], MakeInterface]) -> MakeInterface:
         self._driver.check()
-        number = self._names.get(kind, 0)
-        interface = make(f"{kind}{number}")
-        self._names[kind] = number + 1
-        self._interfaces.append(interface)
-        interface._on_name_servers = self._learn_name_servers
+        interface = self._interfaces.add(kind, make)
+        interface._on_name_servers = self._parts.learn_name_servers  # noqa: SLF001  for this package alone: interfaces are public
         return interface
 
-    def _learn_name_servers(self, interface: Interface) -> None:
-        """DHCP or a router has told an interface whom to ask for names, or that is over."""
-        servers = [str(server) for server in interface.name_servers]
-        if not servers:
-            self.resolver.forget(interface.name)
-            return
-        with suppress(ValueError):  # what came by the wire and is no name: then the servers alone
-            self.resolver.learn(interface.name, servers, interface.search)
-            return
-        self.resolver.learn(interface.name, servers)
-
     async def create_loopback_interface(self, ip: InterfaceAddresses = "127.0.0.1/8") -> LoopbackInterface:
-        """Give the host a way to itself. A stack has at most one.
+        """Make the loopback interface. A stack has at most one.
 
         Args:
             ip: see `create_tap_interface`.
@@ -298,7 +275,7 @@ class NetworkStack:
     async def create_tun_interface(
         self, ip: InterfaceAddresses = None, *, mtu: int = 1500, checksums: bool = True
     ) -> TunInterface:
-        """Give the host a point-to-point interface of IP packets.
+        """Make a point-to-point interface of IP packets.
 
         Args: as for `create_tap_interface`.
         """
@@ -316,13 +293,13 @@ class NetworkStack:
         mtu: int = 1500,
         checksums: bool = True,
     ) -> TapInterface:
-        """Give the host an Ethernet interface.
+        """Make an Ethernet interface.
 
         Args:
             mac: its address; None takes a locally administered one from the stack's seed.
             ip: text such as ``"192.168.1.1/24"``, an `ipaddress` interface object, a list of them, or None. At most
-                one of them is IPv4. Without a prefix it is an address alone, /32 or /128: its network has nobody else
-                in it, and neighbours are reached by `add_route` only.
+                one of them is IPv4. Without a prefix it is an address alone, /32 or /128: its network has no other
+                host, and neighbours are reached by `add_route` only.
             mtu: bytes of the largest IP packet, 68 to 65,535; with an IPv6 address, 1,280 at least (RFC 8200).
             checksums: whether checksums are generated and verified. False must be the same at the far end.
 
@@ -348,17 +325,17 @@ class NetworkStack:
         ageing: int = AGEING,
         checksums: bool = True,
     ) -> BridgeInterface:
-        """Join taps of this stack by a bridge, which is an interface of the host, too.
+        """Join taps of this stack by a bridge, which is an interface of the stack, too.
 
         There is no spanning tree: the network of bridges and cables must not have loops.
 
         Args:
             ports: taps without addresses; `BridgeInterface.add_port` and `remove_port` change them later.
-            mac: the host's address on the bridge; None takes a locally administered one from the stack's seed.
-            ip: the host's addresses on the bridge, see `create_tap_interface`.
-            mtu: bytes of the largest IP packet that the host sends by the bridge; None takes the smallest of the
+            mac: the stack's address on the bridge; None takes a locally administered one from the stack's seed.
+            ip: the stack's addresses on the bridge, see `create_tap_interface`.
+            mtu: bytes of the largest IP packet that the stack sends by the bridge; None takes the smallest of the
                 ports', or 1500 where there are none.
-            ageing: seconds after which an address that was not heard of is forgotten.
+            ageing: seconds after which an address from which no frame came is forgotten.
             checksums: see `create_tap_interface`; frames between ports are passed on as they are.
 
         Raises:
@@ -395,32 +372,32 @@ class NetworkStack:
         if interface not in self._interfaces:
             raise ValueError(f"interface: {interface!r} is none of this stack's")
         try:
-            if interface._give_back_soon():
+            if interface._give_back_soon():  # noqa: SLF001  for this package alone: interfaces are public
                 await self._leave()
         finally:
-            if interface in self._interfaces:  # nobody else has removed it meanwhile
+            if interface in self._interfaces:  # not removed by another call meanwhile
                 try:
-                    self._drops.forget(interface)
+                    self._parts.drops.forget(interface)
                 finally:
                     self._interfaces.remove(interface)
                     interface.remove()
                     self._routing.forget(interface)
 
     async def _leave(self) -> None:
-        """Let what was just sent leave, where its receiver is near: it may have to be asked for its MAC first."""
+        """Wait until what was just sent has left, if the receiver is near: its MAC may have to be resolved first."""
         self._driver.wake()
-        await asyncio.sleep(LAST_WORDS)
+        await asyncio.sleep(RELEASE_INTERVAL)
 
     # --- Routing --------------------------------------------------------------------------------------------------
 
     @property
     def forwarding(self) -> bool:
-        """Whether packets that arrive for others are passed on, IPv4 and IPv6: whether this host is a router.
+        """Whether packets that arrive for others are passed on, IPv4 and IPv6: whether this stack is a router.
 
         Off at first. What a router does not pass on, such as packets from or to link-local, loopback and multicast
         addresses, is dropped and counted (`Statistics.forward_drops`); the sender of what has no route, no hops left
-        or not enough room is told by ICMP, a hundred times a second at most. There are no redirects. IPv6 hosts hear of
-        their router by `TapInterface.advertise`, others by `add_route` or DHCP.
+        or not enough room is notified by ICMP, a hundred times a second at most. There are no redirects. IPv6 hosts
+        learn their router by `TapInterface.advertise`, others by `add_route` or DHCP.
 
         Raises:
             StackError: on assignment, where the stack is gone.
@@ -440,13 +417,13 @@ class NetworkStack:
 
     def add_route(
         self,
-        network: str | ipaddress.IPv4Network | ipaddress.IPv6Network,
+        network: str | Network,
         *,
         via: Host | None = None,
         interface: Interface | None = None,
         metric: int = 0,
     ) -> Route:
-        """Add a route, for what this host sends and for what it passes on.
+        """Add a route, for what this stack sends and for what it passes on.
 
         The longest prefix that fits a destination decides, of equal ones that of an interface's address and then the
         lowest metric. The routes of an interface go with it.
@@ -462,7 +439,7 @@ class NetworkStack:
             The route, as it stands in `routes`.
 
         Raises:
-            ValueError: malformed, of different families, neither via nor interface, or a gateway that is this host.
+            ValueError: malformed, of different families, neither via nor interface, or a gateway that is this stack.
             TypeError: an argument of the wrong type.
             OSError: ``ENETUNREACH`` where the gateway is in no network of an interface, ``EEXIST`` where there is a
                 route to this network with this metric, ``ENODEV`` where the interface was removed, ``ENOSPC`` where
@@ -473,7 +450,7 @@ class NetworkStack:
 
     def remove_route(
         self,
-        network: str | ipaddress.IPv4Network | ipaddress.IPv6Network,
+        network: str | Network,
         *,
         via: Host | None = None,
         interface: Interface | None = None,
@@ -489,33 +466,6 @@ class NetworkStack:
             StackError: the stack is gone.
         """
         self._routing.remove(network, via, interface, metric)
-
-    # --- What names and sockets ask for ---------------------------------------------------------------------------
-
-    async def _open_datagram(
-        self, factory: Callable[[], asyncio.DatagramProtocol], server: Server, source_port: int, /
-    ) -> tuple[asyncio.DatagramTransport, Any]:
-        """Open an endpoint for the resolver."""
-        any_address = "::" if ":" in server[0] else "0.0.0.0"
-        return await self.create_datagram_endpoint(factory, local_addr=(any_address, source_port), remote_addr=server)
-
-    def _own_addresses(self) -> list[IPInterface]:
-        return [address for interface in self._interfaces for address in interface.addresses]
-
-    def _scope_handle(self, scope: str) -> int | None:
-        return next((i.handle for i in self._interfaces if scope in (i.name, str(i.handle))), None)
-
-    def _scope_name(self, handle: int) -> str:
-        return next((i.name for i in self._interfaces if i.handle == handle), str(handle))
-
-    def _interface_of(self, own: str | int) -> int:
-        """Return the handle of the interface that has an address or a number; 0 stays 0."""
-        for interface in self._interfaces:
-            if own == interface.handle or any(own == str(each.ip) for each in interface.addresses):
-                return interface.handle
-        if own:
-            raise network_error(errno.ENODEV, f"no interface has {own}")
-        return 0
 
     # --- TCP, asyncio's way ---------------------------------------------------------------------------------------
 
@@ -549,7 +499,7 @@ class NetworkStack:
             local_addr: own (host, port); port 0 is an unpredictable one.
             happy_eyeballs_delay: seconds after which a name's next address is tried beside those under way (RFC 8305);
                 None tries it when the one before has failed.
-            interleave: how many addresses of the first family come before the families take turns; 0 leaves them in
+            interleave: how many addresses of the first family come before the families alternate; 0 leaves them in
                 the order of `getaddrinfo`. None is 1 with a `happy_eyeballs_delay`, else 0.
             all_errors: whether what goes wrong with the addresses is raised as an `ExceptionGroup` of each one's error.
             server_hostname: name in the server's certificate; None is `host`, ``""`` checks none.
@@ -561,7 +511,7 @@ class NetworkStack:
 
         Raises:
             ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`. Where several addresses failed in
-                different ways, an `OSError` that tells all.
+                different ways, an `OSError` that lists all.
             NameResolutionError: the name led to no address.
             ValueError, TypeError: a malformed argument.
 
@@ -569,14 +519,7 @@ class NetworkStack:
         """
         tls = client_tls(ssl, host, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
         self._driver.check()
-        check_port("port", port, 1)
-        check_timeout("happy_eyeballs_delay", happy_eyeballs_delay)
-        if local_addr is not None:
-            check_port("local port", local_addr[1])
-        if family not in (0, socket.AF_INET, socket.AF_INET6):
-            raise ValueError(f"family: {family} is neither 0 nor AF_INET nor AF_INET6")
-        if proto not in (0, socket.IPPROTO_TCP):
-            raise ValueError(f"proto: {proto} is neither 0 nor IPPROTO_TCP")
+        check_connect(port, local_addr, family, proto, happy_eyeballs_delay)
         candidates = await self._lookup.candidates(
             host, local_addr, family=family, flags=flags, delay=happy_eyeballs_delay, turns=interleave
         )
@@ -604,11 +547,11 @@ class NetworkStack:
             protocol_factory: makes a protocol for each connection.
             host: own address or a name of it, several of them, or None or ``""`` for all.
             port: the port, or 0 for a free one.
-            ssl: a context, with which every connection speaks TLS.
+            ssl: a context, with which every connection uses TLS.
             backlog: connections that may wait, 1 to 4096; more is taken as 4096.
             start_serving: False finds a port and refuses connections until `TcpServer.start_serving`.
             keep_alive: True lets every connection probe a peer that is silent for long; on every version of Python.
-            reuse_port: whether other servers that say so, too, may have the same address and port; each connection
+            reuse_port: whether other servers with this option may have the same address and port; each connection
                 goes to one of them by a hash of its addresses and ports.
             ssl_handshake_timeout: seconds; None is 60.
             ssl_shutdown_timeout: seconds; None is 30.
@@ -644,7 +587,7 @@ class NetworkStack:
 
         Args:
             transport: of one of this stack's connections; TLS over TLS is possible.
-            protocol: sees plain text from now on.
+            protocol: receives plain text from now on.
             sslcontext: certificates and rules.
             server_side: whether this side is the server of the handshake.
             server_hostname: name in the server's certificate; None checks none.
@@ -750,6 +693,8 @@ class NetworkStack:
 
         Cancelled, it leaves no connection behind.
         """
+        # Longer than 60 lines because each option is written out, documented and handed on: no **kwargs, so that type
+        # checkers and editors know them.
         loop = loop_for_streams(self._driver.loop)
         reader = PieceReader(limit, loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -793,7 +738,7 @@ class NetworkStack:
             host: own address or a name of it, several of them, or None or ``""`` for all.
             port: the port, or 0 for a free one.
             limit: bytes, see `open_connection`.
-            ssl: a context, with which every connection speaks TLS.
+            ssl: a context, with which every connection uses TLS.
             backlog: connections that may wait, 1 to 4096; more is taken as 4096.
             start_serving: False finds a port and refuses connections until `TcpServer.start_serving`.
             keep_alive: True lets every connection probe a peer that is silent for long; on every version of Python.
@@ -849,7 +794,7 @@ class NetworkStack:
                 gives up after two minutes without any answer, and after some ten seconds where the peer is reported as
                 unreachable or no neighbour has the address.
             ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout: see `create_connection`; `TcpConnection`
-                says what is different over TLS.
+                has what is different over TLS.
 
         Raises:
             ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`.
@@ -875,7 +820,7 @@ class NetworkStack:
                 )
         except TimeoutError as error:
             if error.errno is None:
-                numeric = self._lookup.numeric(host) or (None, 0)
+                numeric = self._interfaces.parse(host) or (None, 0)
                 timed_out = network_error(errno.ETIMEDOUT, f"connect to {host}:{port}")
                 raise self._routing.explained(timed_out, *numeric) from None
             raise
@@ -894,10 +839,10 @@ class NetworkStack:
         """Listen.
 
         Args:
-            port: the port, or 0 for a free one, which the listener's `port` tells.
+            port: the port, or 0 for a free one; see the listener's `port`.
             host: own address or a name of it, or None for all.
             backlog: connections that may wait to be accepted, 1 to 4096; more is taken as 4096.
-            ssl: a context, with which every connection speaks TLS: those whose handshake is done are accepted.
+            ssl: a context, with which every connection uses TLS: those whose handshake is done are accepted.
             ssl_handshake_timeout: seconds that a client may take; None is 60.
             ssl_shutdown_timeout: seconds; None is 30.
 
@@ -916,10 +861,10 @@ class NetworkStack:
 
     @property
     def name_servers(self) -> list[Server]:
-        """The DNS servers that are asked, in this order, as (address, port) pairs; to be assigned to as a whole.
+        """The DNS servers that are queried, in this order, as (address, port) pairs; to be assigned to as a whole.
 
-        Those that DHCP and routers told interfaces of come after those assigned. Where there is none, it is the
-        host's own loopback, port 53.
+        Those that interfaces learned from DHCP and routers come after those assigned. Where there is none, it is the
+        stack's own loopback, port 53.
         """
         return self.resolver.servers
 
@@ -940,7 +885,7 @@ class NetworkStack:
         """Return the addresses of a host and port, as `asyncio.loop.getaddrinfo` does.
 
         Args:
-            host: name or address, or None for this host: any of its addresses with ``AI_PASSIVE``, else its loopback.
+            host: name or address, or None for this stack: any of its addresses with ``AI_PASSIVE``, else its loopback.
             port: a number, the name of a well-known service, or None.
             family: ``AF_INET``, ``AF_INET6``, or 0 for both.
             type: ``SOCK_STREAM``, ``SOCK_DGRAM``, or 0 for both; there are no raw sockets.
@@ -967,7 +912,7 @@ class NetworkStack:
             flags: ``NI_NUMERICHOST``, ``NI_NUMERICSERV`` and ``NI_NAMEREQD``; others are ignored.
 
         Raises:
-            NameResolutionError: there is no name, and ``NI_NAMEREQD`` asks for one; without it the address stands in.
+            NameResolutionError: there is no name, and ``NI_NAMEREQD`` needs one; without it the address is returned.
             ValueError, TypeError: a malformed argument.
 
         Cancelled, it leaves no question behind.
@@ -994,13 +939,14 @@ class NetworkStack:
         Args:
             host: own address or a name of it, a group, or None for all, IPv4 and IPv6.
             port: own port; None or 0 takes an unpredictable free one (RFC 6056).
-            remote: (name or address, port) of the one peer to hear; then `receive` also raises what ICMP reports of it.
+            remote: (name or address, port) of the one peer to receive from; then `receive` also raises what ICMP
+                reports of it.
             allow_broadcast: whether datagrams to broadcast addresses may be sent. 255.255.255.255 leaves by every
                 interface that can broadcast, or by `multicast_interface`.
             ttl: TTL or hop limit of datagrams, 1 to 255.
             multicast_ttl: the same for groups, 0 to 255.
             multicast_interface: by which datagrams to groups leave; None takes the first that can.
-            reuse_port: whether other sockets that say so, too, may have the same address and port; each flow goes to
+            reuse_port: whether other sockets with this option may have the same address and port; each flow goes to
                 one of them by a hash, groups and broadcasts go to all.
 
         Raises:
@@ -1036,7 +982,7 @@ class NetworkStack:
             protocol_factory: makes the protocol.
             local_addr: own (host, port); host None is all addresses, port 0 an unpredictable one.
             remote_addr: (host, port) of the one peer; of a name's addresses the first that fits `local_addr`.
-            family: ``AF_INET`` or ``AF_INET6``, where neither address says it.
+            family: ``AF_INET`` or ``AF_INET6``, where neither address has one.
             allow_broadcast: whether datagrams to broadcast addresses may be sent.
             ttl, multicast_ttl, multicast_interface, reuse_port: as for `open_udp`.
 
@@ -1077,7 +1023,7 @@ class NetworkStack:
         if address.is_multicast or address.is_unspecified:
             raise ValueError(f"host: {host!s} is not one host")
         limit = DEFAULT_TTL if ttl is None else check_ttl(ttl)
-        return PingSession(self._driver, self._routing, address, scope, ttl=limit, scope_name=self._scope_name)
+        return PingSession(self._driver, self._routing, address, scope, ttl=limit)
 
 
 async def create_stack(
@@ -1087,13 +1033,13 @@ async def create_stack(
     name_server: tuple[str, int] | None = None,
     memory_limit: int | None = None,
 ) -> NetworkStack:
-    """Make a virtual host.
+    """Make a virtual TCP/IP stack.
 
     Args:
         initialize_loopback: give it 127.0.0.1/8 and ::1/128.
-        seed: what every random choice of the host derives from; None takes it from the operating system.
-        name_server: (address, port) of the DNS server to ask; None is the stack's own loopback, port 53.
-        memory_limit: bytes that the host's memory may grow to, from 4 MiB to 1 GiB; None is 1 GiB.
+        seed: what every random choice of the stack derives from; None takes it from the operating system.
+        name_server: (address, port) of the DNS server to query; None is the stack's own loopback, port 53.
+        memory_limit: bytes that the stack's memory may grow to, from 4 MiB to 1 GiB; None is 1 GiB.
 
     Raises:
         ModuleMismatchError: ``lwip.wasm`` was not built, or does not fit this package.

@@ -221,16 +221,16 @@ def test_a_call_within_a_tick_costs_no_other() -> None:
     async def main() -> None:
         async with two() as (a, _):
             await quiet(a, 60)
-            core = a._driver.core
+            calls = a._driver.core.calls
             advances = 0
-            advance = core.advance
+            advance = calls.advance
 
             def counted() -> None:
                 nonlocal advances
                 advances += 1
                 advance()
 
-            core.advance = counted  # type: ignore[method-assign]
+            calls.advance = counted  # type: ignore[method-assign]
             socket = await a.open_udp()
             for _ in range(100):
                 await socket.send(UdpDatagram("10.0.0.2", 9, b"at once"))

@@ -206,11 +206,11 @@ class Connection:
         if (packet.source, tcp.source_port) != there.sender:
             there, back = back, there
         if tcp.syn:
-            back._scale = tcp.window_scale or 0
-        there._add_segment(time, tcp, packet.payload_length, dropped)
+            back._scale = tcp.window_scale or 0  # noqa: SLF001  another connection of this capture
+        there._add_segment(time, tcp, packet.payload_length, dropped)  # noqa: SLF001  another connection of this capture
         if tcp.ack:
-            both = there._scale is not None and back._scale is not None
-            back._add_acknowledgement(time, tcp, (back._scale or 0) if both else 0, dropped)
+            both = there._scale is not None and back._scale is not None  # noqa: SLF001  another connection of this capture
+            back._add_acknowledgement(time, tcp, (back._scale or 0) if both else 0, dropped)  # noqa: SLF001  another connection of this capture
         self.packets += 1
         if packet.outgoing:
             self.leaving += packet.payload_length
@@ -238,7 +238,7 @@ def connections(packets: Iterable[Packet]) -> list[Connection]:
             directions = Direction(source, destination), Direction(destination, source)
             connection = open_[key] = Connection(packet.point, packet.time, directions)
             found.append(connection)
-        connection._add(packet, tcp)
+        connection._add(packet, tcp)  # noqa: SLF001  another connection of this capture
     return sorted(found, key=lambda each: (-each.data, -each.leaving, each.start))
 
 

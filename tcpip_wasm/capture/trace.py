@@ -10,9 +10,10 @@ import hashlib
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import BinaryIO, Protocol, overload
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.capture.decode import Packet
 from tcpip_wasm.capture.observation import Event, Observation
 from tcpip_wasm.capture.reading import CapturedFrame, read_capture
@@ -33,7 +34,7 @@ class Named(Protocol):
         """Its name."""
 
 
-Place = str | IPv4Address | IPv6Address | Named
+Place = str | Address | Named
 """An address, or where the trace is that of a network, a host of it or its name."""
 
 

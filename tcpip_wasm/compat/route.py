@@ -9,10 +9,11 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
-Network = IPv4Network | IPv6Network
+from tcpip_wasm.addresses import Address, Network, without_mapping
+
 RouteLike = Callable[[str], bool] | Iterable[str | Network] | str | None
 """What `route=` takes: a predicate on hosts, networks and name patterns, one of them, or None for everything."""
 
@@ -32,13 +33,13 @@ def host_text(host: Any) -> str:
     return "" if host is None else str(host)
 
 
-def literal(host: str) -> IPv4Address | IPv6Address | None:
+def literal(host: str) -> Address | None:
     """Return the address that a host is written as, an IPv4 one where IPv6 maps it; None for a name."""
     try:
         address = ip_address(host.strip("[]"))
     except ValueError:
         return None
-    return getattr(address, "ipv4_mapped", None) or address
+    return without_mapping(address)
 
 
 class Route:

@@ -4,6 +4,7 @@
     port              what is needed of a WebAssembly engine
     wasmtime_engine   the port for wasmtime: the compiled module and its cache, calls, linear memory
     instance          one instance: calls, memory, end
+    calls             calls by name, with their errors as exceptions
     core              the sans-I/O core: frames in, frames out, socket calls, events, deadlines; `now` is an argument
     udp_calls         UDP sockets of a core
     ping_calls        ping sessions of a core
@@ -30,7 +31,7 @@ from tcpip_wasm.engine.configuration_messages import (
     dhcp_search,
     parse_advertisement,
 )
-from tcpip_wasm.engine.core import Address, Core, Event, Statistics, decode_endpoint, seed_bytes
+from tcpip_wasm.engine.core import Core, Event, Statistics, decode_endpoint, seed_bytes
 from tcpip_wasm.engine.error_codes import error_for
 from tcpip_wasm.engine.observed_records import observe, unobserve
 from tcpip_wasm.engine.ping_calls import ECHO_DATA, PingCalls
@@ -41,7 +42,6 @@ __all__ = [
     "DATAGRAM_DATA",
     "ECHO_DATA",
     "INFINITE",
-    "Address",
     "AddressReport",
     "Advertisement",
     "Core",

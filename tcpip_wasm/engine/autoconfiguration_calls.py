@@ -1,28 +1,26 @@
-"""The engine's verbs by which an interface finds its own addresses: SLAAC, duplicate detection, DHCP, and the router's
+"""The engine's calls by which an interface finds its own addresses: SLAAC, duplicate detection, DHCP, and the router's
 side of SLAAC. What follows from them are events of the interface; they are taken apart here, too."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tcpip_wasm.engine import abi
-
-if TYPE_CHECKING:
-    from tcpip_wasm.engine.core import Core
+from tcpip_wasm.engine.calls import Calls
 
 INFINITE: Final = 0xFFFFFFFF
-"""Seconds that mean for ever, in DHCP (RFC 2131, section 3.3) and in IPv6 (RFC 4861, section 4.6.2)."""
+"""Seconds that stand for ever, in DHCP (RFC 2131, section 3.3) and in IPv6 (RFC 4861, section 4.6.2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddressReport:
-    """What an ADDRESS event says beside the new state.
+    """What an ADDRESS event has beside the new state.
 
     Attributes:
         address: the IPv6 address.
-        given: whether the host gave it, so that it has no lifetime.
+        given: whether the program gave it, so that it has no lifetime.
         valid, preferred: seconds left; `INFINITE` for ever.
     """
 
@@ -34,7 +32,7 @@ class AddressReport:
 
 @dataclass(frozen=True, slots=True)
 class LeaseReport:
-    """What a LEASE event says.
+    """What a LEASE event has.
 
     Attributes:
         address: the address with its netmask.
@@ -71,18 +69,18 @@ def decode_lease(payload: bytes) -> LeaseReport:
 
 
 class AutoconfigurationCalls:
-    """The verbs; reachable as `Core.autoconfiguration`. Handles are those of tap interfaces."""
+    """The calls; reachable as `Core.autoconfiguration`. Handles are those of tap interfaces."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
     def follow_routers(self, handle: int, enabled: bool) -> None:
-        """Ask for router advertisements and believe them, or forget what they gave.
+        """Solicit router advertisements and follow them, or forget what they gave.
 
         Raises:
-            OSError: ``EBADF`` where the interface is no tap, or has no link-local address for want of MTU.
+            OSError: ``EBADF`` where the interface is no tap, or has no link-local address because its MTU is too small.
         """
-        self._core._call("interface_autoconfigure", handle, enabled)
+        self._calls.call("interface_autoconfigure", handle, enabled)
 
     def check_address(self, handle: int, address: IPv6Address) -> None:
         """Check one of the interface's addresses for duplicates before it is used (RFC 4862, section 5.4).
@@ -90,17 +88,17 @@ class AutoconfigurationCalls:
         Raises:
             OSError: ``EADDRNOTAVAIL`` where the interface has no such address.
         """
-        self._core._put_scratch(abi.IP_ADDRESS.pack(address.packed))
-        self._core._call("interface_check_address", handle, 1, detail=str(address))
+        self._calls.put_scratch(abi.IP_ADDRESS.pack(address.packed))
+        self._calls.call("interface_check_address", handle, 1, detail=str(address))
 
     def remove_address(self, handle: int, address: IPv6Address) -> None:
         """Take an IPv6 address from the interface."""
-        self._core._put_scratch(abi.IP_ADDRESS.pack(address.packed))
-        self._core._call("interface_check_address", handle, 0, detail=str(address))
+        self._calls.put_scratch(abi.IP_ADDRESS.pack(address.packed))
+        self._calls.call("interface_check_address", handle, 0, detail=str(address))
 
     def hear_solicitations(self, handle: int, enabled: bool) -> None:
-        """Say by ROUTER_SOLICITATION events when somebody asks for routers, or do no longer."""
-        self._core._call("interface_hear_solicitations", handle, enabled)
+        """Report router solicitations of other hosts by ROUTER_SOLICITATION events, or stop that."""
+        self._calls.call("interface_hear_solicitations", handle, enabled)
 
     def advertise(self, handle: int, message: bytes) -> None:
         """Send a router advertisement, see `build_advertisement`, to all nodes.
@@ -108,17 +106,17 @@ class AutoconfigurationCalls:
         Raises:
             OSError: ``EADDRNOTAVAIL`` as long as the interface has no link-local address that may be used.
         """
-        self._core._put_staging(message)
-        self._core._call("interface_advertise", handle, len(message), detail="advertise")
+        self._calls.put_staging(message)
+        self._calls.call("interface_advertise", handle, len(message), detail="advertise")
 
     def start_dhcp(self, handle: int) -> None:
-        """Ask for an IPv4 address. LEASE follows as an event, if there is a server.
+        """Request an IPv4 address. LEASE follows as an event, if there is a server.
 
         Raises:
             OSError: ``EADDRINUSE`` where the interface has an IPv4 address, or something else has UDP port 68.
         """
-        self._core._call("dhcp_start", handle, detail="DHCP")
+        self._calls.call("dhcp_start", handle, detail="DHCP")
 
     def stop_dhcp(self, handle: int) -> None:
-        """Release the lease, if there is one, and ask no more."""
-        self._core._call("dhcp_stop", handle)
+        """Release the lease, if there is one, and request no other."""
+        self._calls.call("dhcp_stop", handle)

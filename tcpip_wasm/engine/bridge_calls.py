@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tcpip_wasm.engine.core import Core
+from tcpip_wasm.engine.calls import Calls
 
 
 class BridgeCalls:
     """Calls on bridges of a core, by the handles of interfaces."""
 
-    def __init__(self, core: Core) -> None:
-        self._call = core._call
+    def __init__(self, calls: Calls) -> None:
+        self._call = calls.call
 
     def add_port(self, bridge: int, tap: int) -> None:
         """Make a tap a port of a bridge.
@@ -31,9 +28,9 @@ class BridgeCalls:
         self._call("bridge_remove_port", bridge, tap)
 
     def set_ageing(self, bridge: int, seconds: int) -> None:
-        """Forget an address that was not heard of for so many seconds; with 0 nothing is learned."""
+        """Forget an address from which no frame came for so many seconds; with 0 nothing is learned."""
         self._call("bridge_ageing", bridge, seconds)
 
     def learned(self, bridge: int) -> int:
-        """Return how many addresses the bridge knows."""
+        """Return how many addresses the bridge has learned."""
         return self._call("bridge_learned", bridge)

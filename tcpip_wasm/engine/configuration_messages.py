@@ -1,4 +1,4 @@
-"""What DHCP servers and routers say about configuration, beyond what lwIP itself takes over.
+"""Options of DHCP messages and router advertisements, beyond those that lwIP itself uses.
 
 Owns the reading of DHCP options (RFC 2132) and of router advertisements (RFC 4861, RFC 8106), and the writing of the
 latter. Both come from the wire: whatever does not fit its length is left out, and nothing here raises for it.
@@ -21,7 +21,7 @@ _FILE: Final = slice(108, 236)
 _SERVER_NAME: Final = slice(44, 108)
 
 MAX_SERVERS: Final = 8
-"""Name servers taken from one message; resolvers ask three."""
+"""Name servers taken from one message; resolvers query three."""
 MAX_DOMAINS: Final = 8
 
 _ADVERTISEMENT: Final = Struct(">BBHBBHII")
@@ -32,7 +32,7 @@ _ON_LINK_AND_AUTONOMOUS: Final = 0xC0
 
 
 def dhcp_options(message: bytes) -> dict[int, bytes]:
-    """Return the options of a DHCP message; pieces of one option are joined (RFC 3396).
+    """Return the options of a DHCP message; parts of one option are joined (RFC 3396).
 
     Args:
         message: the UDP payload, with its fixed part. Options may go on in the fields for a file and a server's name

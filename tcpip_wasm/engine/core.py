@@ -1,9 +1,9 @@
-"""The sans-I/O core: one virtual host as a state machine. Who drives it brings the time, the frames and the wake-ups.
+"""The sans-I/O core: one TCP/IP stack as a state machine. Its driver supplies the time, the frames and the wake-ups.
 
-Takes apart events and addresses, and turns error codes into exceptions. It imports neither
-asyncio nor a clock, and keeps no frame: they wait in the module's own buffers. A driver's loop is
+Parses events and addresses, and raises error codes as exceptions. It imports neither asyncio nor a clock, and keeps no
+frame: they wait in the module's own buffers. A driver's loop is
 
-    core.tcp_send(handle, data, now)    # taken, and sent at once or by the next poll: core.sent_at_once tells
+    core.tcp_send(handle, data, now)    # taken, and sent at once (core.sent_at_once) or by the next poll
     core.poll(now)                      # written data leaves, received frames are taken in, timers run
     for kind, handle, value, payload in core.events(): ...
     core.more or core.soon              # poll again before waiting
@@ -19,15 +19,16 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
 from typing import Any, Final
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.engine import abi
 from tcpip_wasm.engine.autoconfiguration_calls import AutoconfigurationCalls
 from tcpip_wasm.engine.bridge_calls import BridgeCalls
+from tcpip_wasm.engine.calls import Calls
 from tcpip_wasm.engine.error_codes import error_for
 from tcpip_wasm.engine.instance import Instance
 from tcpip_wasm.engine.ping_calls import PingCalls
@@ -35,9 +36,8 @@ from tcpip_wasm.engine.port import Trap
 from tcpip_wasm.engine.records import FrameBuffers
 from tcpip_wasm.engine.route_calls import RouteCalls
 from tcpip_wasm.engine.udp_calls import UdpCalls
-from tcpip_wasm.errors import StackClosedError, StackTrappedError
+from tcpip_wasm.errors import StackClosedError, StackError
 
-Address = IPv4Address | IPv6Address
 Event = tuple[int, int, int, Any]
 """Kind, handle, value, payload: see the events of the ABI. A payload is bytes, that of DATA a view."""
 
@@ -63,16 +63,16 @@ class Statistics:
         heap_used: bytes allocated inside the module.
         connections: TCP connections, those that only finish among them.
         time_wait: those of them in TIME-WAIT.
-        handles: interfaces, listeners, connections and sockets that this host still holds.
+        handles: interfaces, listeners, connections and sockets that the program still holds.
         udp_in, udp_out: UDP datagrams that arrived and that were sent, whole ones.
-        udp_no_port: datagrams that arrived for a port nobody has, and were answered by ICMP.
+        udp_no_port: datagrams that arrived for a port without a socket, and were answered by ICMP.
         udp_drops: datagrams dropped because their length or checksum is wrong.
         fragments_in, fragments_out: fragments of IP packets.
         fragment_drops: fragments dropped because they overlap, contradict others, or are too many.
         icmp_in, icmp_out: ICMP and ICMPv6 messages, neighbour discovery among the latter.
-        icmp_unmatched: errors and echo replies that belong to none of this host's packets: late ones, and forged ones.
+        icmp_unmatched: errors and echo replies that belong to none of this stack's packets: late ones, and forged ones.
         forwarded: packets that were passed on between interfaces, see `NetworkStack.forwarding`.
-        forward_drops: packets that were to be passed on and could or must not be.
+        forward_drops: packets that were to be passed on and were not.
         inconsistencies: connections reset and packets dropped because a check of the stack's own state failed. Any
             number but 0 is a fault of this package, to be reported.
         syn_cookies: SYNs that were answered with a cookie, because too many connections are half-open.
@@ -134,12 +134,8 @@ def decode_endpoint(record: bytes, at: int = 0) -> tuple[Address, int, int]:
     return IPv6Address(packed), port, scope
 
 
-def _no_clock() -> float:
-    return -inf
-
-
 class Core:
-    """A virtual host.
+    """A virtual TCP/IP stack.
 
     Args:
         now: the time, in seconds.
@@ -152,12 +148,10 @@ class Core:
 
     Attributes:
         more: after `poll`: there is more to do at once.
-        soon: after `poll`: acknowledgements are to be sent. Whoever polls again a little later, when the application
-            has read what came and perhaps written, sends them together with that.
+        soon: after `poll`: acknowledgements are to be sent. A poll a little later, when the application has read what
+            came and perhaps written, sends them together with that.
         deadline: after `poll`: the time at which `poll` is due again, in seconds; infinity if nothing is due.
-        clock: what time it is, for calls that look at what timers change. The driver assigns it; without
-            one they see the state of the latest `poll`.
-        stale: the time from which timers may have changed what such calls look at; see `advance`.
+        calls: calls of the ABI by name, and the clock by which they see the state of now.
         sent_at_once: after `tcp_send` and `tcp_received`: the handle of the interface by which something left at once,
             or 0. If it did, nothing else waits to be sent, and `soon` is False; the frames are to be taken from the
             interface's buffers, and `poll` is due within a tick of TCP, 25 ms.
@@ -172,8 +166,8 @@ class Core:
         self, *, now: float, seed: bytes, memory_limit: int | None = None, instance: Instance | None = None
     ) -> None:
         self._instance = instance = instance or Instance(memory_limit=memory_limit)
-        calls = instance.calls
-        control = calls["start"](now, *abi.SEED.unpack(seed))
+        exports = instance.calls
+        control = exports["start"](now, *abi.SEED.unpack(seed))
         instance.refresh()
         words = instance.words[control // 4 : control // 4 + abi.CONTROL_WORDS]
         self._state = control // 8  # EVENT_LENGTH and MORE
@@ -181,21 +175,19 @@ class Core:
         self._full = control // 4 + abi.CONTROL_SEND_FULL
         self._event_buffer = words[abi.CONTROL_EVENT_BUFFER]
         self._staging = control // 4 + abi.CONTROL_STAGING
-        self._scratch = words[abi.CONTROL_SCRATCH]
         self._statistics = words[abi.CONTROL_STATISTICS] // 4
-        self._poll = calls["poll"]
-        self._send = calls["tcp_send"]
-        self._advance = calls["advance"]
-        self._closed: StackClosedError | None = None
-        self.clock: Callable[[], float] = _no_clock
-        self.stale: float = 0.0
+        self._poll = exports["poll"]
+        self._send = exports["tcp_send"]
+        self.calls: Calls = Calls(instance, control, self._die)
+        self._call = self.calls.call
+        self._put_scratch = self.calls.put_scratch
         self._mac_seed = hashlib.sha256(b"mac" + seed)
         self._event_length = 0
-        self.udp: UdpCalls = UdpCalls(self)
-        self.ping: PingCalls = PingCalls(self)
-        self.bridges: BridgeCalls = BridgeCalls(self)
-        self.routes: RouteCalls = RouteCalls(self)
-        self.autoconfiguration: AutoconfigurationCalls = AutoconfigurationCalls(self)
+        self.udp: UdpCalls = UdpCalls(self.calls)
+        self.ping: PingCalls = PingCalls(self.calls)
+        self.bridges: BridgeCalls = BridgeCalls(self.calls)
+        self.routes: RouteCalls = RouteCalls(self.calls)
+        self.autoconfiguration: AutoconfigurationCalls = AutoconfigurationCalls(self.calls)
         self.more: bool = False
         self.soon: bool = False
         self.sent_at_once: int = 0
@@ -228,21 +220,6 @@ class Core:
         else:
             self.more = self.soon = False
 
-    def advance(self) -> None:
-        """Run the timers that are due by `clock`, so that the next call sees the state of now.
-
-        A stack that waits for nothing is not polled, and its tables age without it: a port is free after TIME-WAIT, a
-        router's lifetime ends. Every call does this where the clock has passed `stale`, the next tick of any timer.
-        What a tick sends or announces is for the next `poll`, which is due then anyway.
-
-        Raises:
-            StackError: the stack is closed, or its module trapped now or before.
-        """
-        try:
-            self.stale = self._advance(self.clock())
-        except Trap as error:
-            raise self._die(error) from error
-
     def events(self) -> list[Event]:
         """Return the events of the latest `poll`, in order. The payload of DATA is a view, valid until the next one."""
         start, end = self._event_buffer, self._event_length
@@ -265,73 +242,17 @@ class Core:
         return events
 
     def close(self) -> None:
-        """Let go of the instance. Later calls raise `StackClosedError`."""
-        if self._closed is None:
-            self._closed = StackClosedError(errno.ECONNABORTED, "the stack was closed")
-            self._instance.close()
-            self._poll = self._send = self._advance = self._refuse
+        """Release the instance. Later calls raise `StackClosedError`. Idempotent."""
+        self._instance.close(StackClosedError(errno.ECONNABORTED, "the stack was closed"))
+        self._poll = self._send = self._refuse
 
-    def _die(self, cause: BaseException) -> StackTrappedError:
-        self._poll = self._send = self._advance = self._refuse
+    def _die(self, cause: BaseException) -> StackError:
+        self._poll = self._send = self._refuse
         return self._instance.die(cause)
 
     def _refuse(self, *_: float) -> int:
-        raise self._instance.death or self._closed or StackClosedError(errno.ECONNABORTED, "the stack was closed")
-
-    def _call(
-        self,
-        name: str,
-        *arguments: float,
-        detail: str | Callable[[], str] = "",
-        accept: int = 0,
-        current: bool = True,
-    ) -> int:
-        """Make a call of the ABI.
-
-        Args:
-            name: the export's, without its prefix.
-            *arguments: as its signature has them.
-            detail: what the call is about, for its error; a function where formatting costs something.
-            accept: an error code that is returned and not raised.
-            current: whether timers that are due run before. False for calls that read nothing that timers change, or
-                have the time among their arguments.
-
-        Raises:
-            OSError: what the error code means.
-            StackError: the stack is closed, or its module trapped now or before.
-        """
-        instance = self._instance
-        if instance.death is not None:
-            raise instance.death
-        if self._closed is not None:
-            raise self._closed
-        if current and self.clock() >= self.stale:
-            self.advance()
-        try:
-            result = instance.calls[name](*arguments)
-        except Trap as error:
-            raise self._die(error) from error
-        if result < 0 and result != accept:
-            raise error_for(result, detail if isinstance(detail, str) else detail())
-        return result
-
-    def _put_scratch(self, data: bytes) -> None:
-        if self._closed is not None:
-            self._refuse()
-        start = self._scratch
-        self._instance.memory[start : start + len(data)] = data
-
-    def _put_staging(self, data: bytes | memoryview) -> None:
-        """Write what a call of UDP or ping is to send."""
-        if self._closed is not None:
-            self._refuse()
-        instance = self._instance
-        start = instance.words[self._staging]
-        try:
-            instance.memory[start : start + len(data)] = data
-        except ValueError:  # the area lies beyond the end that memory had when the view was taken
-            instance.refresh()
-            instance.memory[start : start + len(data)] = data
+        assert self._instance.death is not None
+        raise self._instance.death
 
     def statistics(self) -> Statistics:
         """Return what the stack has counted so far."""
@@ -417,7 +338,7 @@ class Core:
 
         Args:
             local: own address; None listens on all, IPv4 and IPv6.
-            port: own port, or 0 for a free one; `tcp_local_port` tells.
+            port: own port, or 0 for a free one; see `tcp_local_port`.
             backlog: connections that may wait, 1 to 4096.
             scope: handle of the interface that a link-local address belongs to.
             share: bits of the ABI's ``SHARE_``: which other listeners may have the same address and port.
@@ -445,9 +366,9 @@ class Core:
         size = len(data)
         if size > abi.STAGING_CAPACITY:
             return self._send_large(handle, memoryview(data), now)
-        if self._closed is not None:
-            self._refuse()
         instance = self._instance
+        if instance.death is not None:
+            raise instance.death
         start = instance.words[self._staging]
         try:
             instance.memory[start : start + size] = data
@@ -481,8 +402,9 @@ class Core:
 
         Args:
             handle: a connection.
-            length: how many, of those that events have told of.
-            now: the time, in seconds, if the news may leave at once, see `sent_at_once`; 0 leaves it to `poll`.
+            length: how many, of those that events have handed out.
+            now: the time, in seconds, if the window update may leave at once, see `sent_at_once`; 0 leaves it to
+                `poll`.
         """
         self._call("tcp_received", now, handle, length, current=False)
         self.sent_at_once = self._instance.words[self._sent]
@@ -490,26 +412,26 @@ class Core:
             self.soon = False
 
     def tcp_shutdown(self, handle: int) -> None:
-        """Say FIN after what was written; receiving goes on."""
+        """Send FIN after what was written; receiving goes on."""
         self._call("tcp_shutdown", handle)
 
     def tcp_close(self, handle: int) -> None:
-        """Let go of a connection or listener. What a connection has taken is still delivered."""
+        """Release a connection or listener. What a connection has taken is still delivered."""
         self._call("tcp_close", handle)
 
     def tcp_abort(self, handle: int) -> None:
-        """Reset a connection and let go of it."""
+        """Reset a connection and release it."""
         self._call("tcp_abort", handle)
 
     def tcp_undelivered(self) -> int:
         """Return how many connections were closed or half-closed and have a FIN that is not acknowledged yet.
 
-        Connections of this host with itself are not counted.
+        Connections of this stack with itself are not counted.
         """
         return self._call("tcp_undelivered")
 
     def tcp_end(self) -> int:
-        """End all connections with other hosts, before this one ends: reset those with data or a FIN that is not
+        """End all connections with other hosts, before the stack ends: reset those with data or a FIN that is not
         acknowledged, and send FIN on the others.
 
         Returns:
@@ -532,5 +454,5 @@ class Core:
             OSError: ``ENOTCONN`` where the connection has ended.
         """
         self._call("tcp_information", handle)
-        values = abi.INFORMATION.unpack_from(self._instance.memory, self._scratch)
+        values = abi.INFORMATION.unpack(self.calls.scratch(abi.INFORMATION_SIZE))
         return dict(zip(_INFORMATION, values, strict=True))

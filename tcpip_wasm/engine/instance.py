@@ -12,7 +12,7 @@ from typing import Any, Final
 from tcpip_wasm.engine import abi
 from tcpip_wasm.engine.port import Call, Sandbox
 from tcpip_wasm.engine.wasmtime_engine import instantiate
-from tcpip_wasm.errors import ModuleMismatchError, StackTrappedError
+from tcpip_wasm.errors import ModuleMismatchError, StackError, StackTrappedError
 
 PAGE: Final = 65536
 
@@ -49,7 +49,7 @@ class Instance:
 
     def __init__(self, *, module: Any = None, memory_limit: int | None = None, fast: bool = True) -> None:
         self._sandbox: Sandbox = instantiate(module, memory_limit, fast)
-        self.death: BaseException | None = None
+        self.death: StackError | None = None
         self.memory: Any
         self.words: Any
         self.longs: Any
@@ -69,16 +69,20 @@ class Instance:
         """Take the views over linear memory anew, after it may have grown."""
         self.memory, self.words, self.longs = self._sandbox.views()
 
-    def die(self, cause: BaseException) -> StackTrappedError:
+    def die(self, cause: BaseException) -> StackError:
         """Record that a call did not return, and return the error that every later call raises."""
         if self.death is None:
             self.death = StackTrappedError(f"the stack's module trapped: {str(cause).strip()}")
             self.death.__cause__ = cause
-        assert isinstance(self.death, StackTrappedError)
         return self.death
 
-    def close(self) -> None:
-        """Release linear memory. No call may follow."""
+    def close(self, reason: StackError) -> None:
+        """Release linear memory. Idempotent.
+
+        Args:
+            reason: what every later call raises, unless the instance trapped before.
+        """
+        self.death = self.death or reason
         self.memory = memoryview(b"")
         self.words = self.memory.cast("I")
         self.longs = self.memory.cast("Q")

@@ -1,7 +1,7 @@
-"""Buffers of an interface that somebody watches: they tell what passes, and else do what all buffers do.
+"""Buffers of an interface with an observer: they report the records that pass, and else do what all buffers do.
 
-Owns the change between the two. Buffers change their class, and not the object: whoever holds them goes on holding
-them, and those that nobody watches run no line more.
+Owns the change between the two. Buffers change their class and stay the same object, so that references to them stay
+valid, and buffers without an observer run no line more.
 
 The reasons are in docs/explanation/captures.md.
 """
@@ -21,7 +21,7 @@ Record = Callable[[bool, memoryview], None]
 
 
 def observe(buffers: FrameBuffers, record: Record) -> None:
-    """Have an interface's buffers tell what passes.
+    """Have an interface's buffers report what passes.
 
     Args:
         buffers: those of the interface. Those of a loopback are to be moved to themselves from now on.
@@ -35,7 +35,7 @@ def observe(buffers: FrameBuffers, record: Record) -> None:
 
 
 def unobserve(buffers: FrameBuffers) -> None:
-    """Take back `observe`. Without effect on buffers that tell nothing."""
+    """Undo `observe`. Without effect on buffers without an observer."""
     if isinstance(buffers, _ObservedBuffers):
         buffers.mark_observed(False)
         del buffers.record
@@ -44,7 +44,7 @@ def unobserve(buffers: FrameBuffers) -> None:
 
 
 class _ObservedBuffers(FrameBuffers):
-    # `record` may take back `observe`, and with it the class: what is called after it is named in full.
+    # `record` may undo `observe`, and with it the class: what is called after it is named in full.
     record: Record
 
     def mark_observed(self, observed: bool) -> None:

@@ -42,7 +42,7 @@ class FrameBuffers:
         self.handle = handle
 
     def find_buffers(self) -> None:
-        """Learn where the buffers are. They do not move while the interface exists; only a loopback's change places,
+        """Read where the buffers are. They do not move while the interface exists; only a loopback's are exchanged,
         unless it is observed."""
         words, block = self._instance.words, self._block
         self._receive_start = words[block + abi.BLOCK_RECEIVE_BUFFER]
@@ -90,7 +90,7 @@ class FrameBuffers:
         """
         instance, far = self._instance, other._instance
         words, at = far.words, other._receive_length
-        # Not the length that an event told: since then, a callback may have sent more.
+        # Not the length in an event: since then, a callback may have sent more.
         length = instance.words[self._transmit_length]
         used = words[at]
         end = used + length
@@ -118,7 +118,7 @@ class FrameBuffers:
         return True
 
     def close(self) -> None:
-        """The interface is about to go: keep its counters, and let go of its memory, which somebody else will have."""
+        """The interface is about to be removed: keep its counters, and release its memory, which will be used again."""
         words = memoryview(bytearray(4 * abi.BLOCK_WORDS)).cast("I")
         words[:] = self._instance.words[self._block : self._block + abi.BLOCK_WORDS]
         words[abi.BLOCK_RECEIVE_LENGTH] = words[abi.BLOCK_TRANSMIT_LENGTH] = 0
@@ -128,8 +128,8 @@ class FrameBuffers:
         self._transmit_length = abi.BLOCK_TRANSMIT_LENGTH
 
     def counters(self) -> tuple[int, int, int, int, int, int]:
-        """Return frames received, frames transmitted, and frames dropped: malformed, refused by a full buffer, meant
-        for another station, too long for a port of a bridge."""
+        """Return frames received, frames transmitted, and frames dropped: malformed, refused by a full buffer,
+        addressed to another station, too long for a port of a bridge."""
         first = self._block + abi.BLOCK_RECEIVED_FRAMES
         received, transmitted, malformed, full, foreign, long = self._instance.words[first : first + 6]
         return received, transmitted, malformed, full, foreign, long

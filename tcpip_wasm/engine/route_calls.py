@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING
-
+from tcpip_wasm.addresses import Address, Network
 from tcpip_wasm.engine import abi
-
-if TYPE_CHECKING:
-    from tcpip_wasm.engine.core import Core
-
-Network = IPv4Network | IPv6Network
+from tcpip_wasm.engine.calls import Calls
 
 
 class RouteCalls:
     """Calls on the routing table of a core."""
 
-    def __init__(self, core: Core) -> None:
-        self._call = core._call
-        self._put_scratch = core._put_scratch
+    def __init__(self, calls: Calls) -> None:
+        self._call = calls.call
+        self._put_scratch = calls.put_scratch
 
     def set_forwarding(self, enabled: bool) -> None:
         """Pass on what arrives for others, or drop it."""
         self._call("forwarding", enabled)
 
-    def add(self, network: Network, via: IPv4Address | IPv6Address | None, interface: int, metric: int) -> int:
+    def add(self, network: Network, via: Address | None, interface: int, metric: int) -> int:
         """Add a route, and return the handle of the interface that it leads out by.
 
         Args:
@@ -35,7 +29,7 @@ class RouteCalls:
 
         Raises:
             OSError: ``EEXIST`` for a network and metric that are there, ``ENETUNREACH`` where the gateway is in no
-                network of an interface, ``EINVAL`` where it is this host, ``ENOSPC`` where the table is full.
+                network of an interface, ``EINVAL`` where it is this stack, ``ENOSPC`` where the table is full.
         """
         gateway = via.packed if via is not None else b""
         self._put_scratch(abi.ROUTE_ADDRESSES.pack(network.network_address.packed, gateway))

@@ -7,14 +7,13 @@ Owns the one call that is made for each datagram. What arrives are DATAGRAM even
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.engine import abi
+from tcpip_wasm.engine.calls import Calls
 from tcpip_wasm.engine.error_codes import error_for
 from tcpip_wasm.engine.port import Trap
-
-if TYPE_CHECKING:
-    from tcpip_wasm.engine.core import Address, Core
 
 _pack_endpoint: Final = abi.ENDPOINT.pack
 
@@ -42,14 +41,12 @@ class UdpCalls:
     """The UDP calls of a core.
 
     Args:
-        core: whose calls they are.
+        calls: those of the core.
     """
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._instance = core._instance
-        self._scratch = core._scratch
-        self._send = core._instance.calls["udp_send"]
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._send = calls.instance.calls["udp_send"]
 
     def open(
         self, local: Address | None, port: int, *, family: int = abi.FAMILY_ANY, scope: int = 0, share: int = 0
@@ -68,9 +65,9 @@ class UdpCalls:
         """
         if local is not None:
             family = local.version
-        self._core._put_scratch(abi.IP_ADDRESS.pack(local.packed if local is not None else b""))
+        self._calls.put_scratch(abi.IP_ADDRESS.pack(local.packed if local is not None else b""))
         where = local if local is not None else "*"
-        return self._core._call("udp_open", family | share, port, scope, detail=f"UDP on {where}:{port}")
+        return self._calls.call("udp_open", family | share, port, scope, detail=f"UDP on {where}:{port}")
 
     def connect(self, handle: int, remote: bytes) -> None:
         """Fix the remote end: only its datagrams arrive, and errors that ICMP reports.
@@ -82,8 +79,8 @@ class UdpCalls:
         Raises:
             OSError: ``ENETUNREACH``, ``EADDRNOTAVAIL``, ``EACCES`` for a broadcast address.
         """
-        self._core._put_scratch(remote)
-        self._core._call("udp_connect", handle, detail=f"connect UDP{_to(remote)}")
+        self._calls.put_scratch(remote)
+        self._calls.call("udp_connect", handle, detail=f"connect UDP{_to(remote)}")
 
     def send(self, handle: int, data: bytes | memoryview, remote: bytes | None) -> bool:
         """Send a datagram; its frames leave with the next `Core.poll`.
@@ -103,19 +100,14 @@ class UdpCalls:
         size = len(data)
         if size > abi.MAX_DATAGRAM:
             raise error_for(abi.ERROR_TOO_LONG, f"a datagram of {size} bytes")
-        self._core._put_staging(data)
-        if remote is not None:
-            start = self._scratch
-            self._instance.memory[start : start + abi.ENDPOINT_SIZE] = remote
-        if self._instance.death is not None:
-            raise self._instance.death
-        core = self._core
-        if core.clock() >= core.stale:
-            core.advance()
+        calls = self._calls
+        calls.put_staging(data, remote)
+        if calls.clock() >= calls.stale:
+            calls.advance()
         try:
             result = self._send(handle, size, remote is not None)
         except Trap as error:
-            raise self._core._die(error) from error
+            raise calls.trapped(error) from error
         if result == 0:
             return True
         if result == abi.ERROR_NO_ROOM:
@@ -124,8 +116,8 @@ class UdpCalls:
 
     def local(self, handle: int) -> bytes:
         """Return the local endpoint; its address is ``::`` where it is all of them."""
-        self._core._call("udp_local", handle)
-        return bytes(self._instance.memory[self._scratch : self._scratch + abi.ENDPOINT_SIZE])
+        self._calls.call("udp_local", handle)
+        return self._calls.scratch(abi.ENDPOINT_SIZE)
 
     def set_option(self, handle: int, option: int, value: int) -> None:
         """Set one of the ABI's ``OPTION_`` values of UDP.
@@ -133,7 +125,7 @@ class UdpCalls:
         Raises:
             OSError: ``EINVAL`` for a value that the option does not take.
         """
-        self._core._call("udp_option", handle, option, value, detail=f"UDP option {option}")
+        self._calls.call("udp_option", handle, option, value, detail=f"UDP option {option}")
 
     def join(self, handle: int, group: Address, interface: int = 0) -> None:
         """Join a multicast group.
@@ -145,7 +137,7 @@ class UdpCalls:
 
         Raises:
             OSError: ``EADDRINUSE`` for a member, ``ENETUNREACH`` without an interface, ``ENOSPC`` above 64 groups,
-                ``EINVAL`` for no group or an interface that knows none.
+                ``EINVAL`` for no group or an interface without multicast.
         """
         self._group(handle, True, group, interface)
 
@@ -158,9 +150,9 @@ class UdpCalls:
         self._group(handle, False, group, interface)
 
     def _group(self, handle: int, join: bool, group: Address, interface: int) -> None:
-        self._core._put_scratch(encode_endpoint(group, 0, interface if group.version == 6 else 0))
-        self._core._call("udp_group", handle, join, interface, detail=f"group {group}")
+        self._calls.put_scratch(encode_endpoint(group, 0, interface if group.version == 6 else 0))
+        self._calls.call("udp_group", handle, join, interface, detail=f"group {group}")
 
     def close(self, handle: int) -> None:
         """Close a socket: its groups are left, and what it sent still leaves."""
-        self._core._call("udp_close", handle)
+        self._calls.call("udp_close", handle)

@@ -1,7 +1,7 @@
 """An interface that finds its own addresses: SLAAC (RFC 4862), DHCP (RFC 2131), and the check for duplicates.
 
 Owns the waiting, and what an interface knows by these ways: its lease, its routers, its name servers. lwIP, below,
-keeps the protocols and their timers, and goes on renewing when nobody waits. Everything kept here has a bound.
+keeps the protocols and their timers, and goes on renewing when no call waits. Everything kept here has a bound.
 
 The reasons are in docs/explanation/addresses.md.
 """
@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from math import inf
 from typing import Final, Literal, overload
 
+from tcpip_wasm.addresses import Address, IPInterface
 from tcpip_wasm.arguments import check_timeout
 from tcpip_wasm.engine import (
     INFINITE,
@@ -31,9 +32,10 @@ from tcpip_wasm.engine import (
 )
 from tcpip_wasm.errors import NetworkError, StackError, network_error
 from tcpip_wasm.interfaces.interface import Interface, lost_frames
-from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6, IPInterface
+from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6
 from tcpip_wasm.interfaces.router_advertiser import RouterAdvertiser
 from tcpip_wasm.log_limit import LogLimit
+from tcpip_wasm.streams.locks import Signal
 
 __all__ = ["AutoconfiguredAddress", "Lease"]
 
@@ -59,8 +61,8 @@ class Lease:
         name_servers: DNS servers.
         domain: the domain name of this network, or None.
         search: domains to look for short names in.
-        renews, rebinds, expires: when lwIP asks the server again, when any server, and when the address is lost; times
-            of the event loop's clock, infinity for never.
+        renews, rebinds, expires: when lwIP sends a request to the server again, when to any server, and when the
+            address is lost; times of the event loop's clock, infinity for never.
     """
 
     address: IPv4Interface
@@ -108,8 +110,8 @@ class ConfigurableInterface(Interface):
         self._states: dict[IPv6Address, int] = {}  # the latest state of each IPv6 address, also of unusable ones
         self._routers: dict[IPv6Address, float] = {}  # until when
         self._servers: dict[IPv6Address, float] = {}
-        self._duplicates: list[IPv6Address] = []  # found while somebody waits
-        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order in which they came
+        self._duplicates: list[IPv6Address] = []  # found while a call waits
+        self._change_signal = Signal()
 
     # --- What is known ------------------------------------------------------------------------------------------
 
@@ -129,13 +131,13 @@ class ConfigurableInterface(Interface):
         return self._lease.router if self._lease is not None else None
 
     @property
-    def routers(self) -> tuple[IPv4Address | IPv6Address, ...]:
+    def routers(self) -> tuple[Address, ...]:
         """The default routers: that of the lease, then those that advertise, by their link-local addresses."""
         leased = () if self.gateway is None else (self.gateway,)
         return (*leased, *self._living(self._routers))
 
     @property
-    def name_servers(self) -> tuple[IPv4Address | IPv6Address, ...]:
+    def name_servers(self) -> tuple[Address, ...]:
         """The name servers of the lease, then those that routers advertise (RFC 8106)."""
         leased = self._lease.name_servers if self._lease is not None else ()
         return (*leased, *self._living(self._servers))
@@ -183,7 +185,7 @@ class ConfigurableInterface(Interface):
             The lease with ``dhcp``, else None; see also `addresses`, `routers`, `name_servers`.
 
         Raises:
-            TimeoutError: nobody answered in time; what was begun by this call is stopped.
+            TimeoutError: no server or router answered in time; what was begun by this call is stopped.
             OSError: ``EADDRNOTAVAIL`` where another host has the address: it is not used, and not among `addresses`
                 any more. ``EADDRINUSE`` with ``dhcp`` where there is an IPv4 address, or a UDP socket has port 68.
                 ``EBUSY`` while another call waits. ``ENODEV`` where the interface was removed.
@@ -192,13 +194,7 @@ class ConfigurableInterface(Interface):
 
         Cancelled, it stops what it began.
         """
-        check_timeout("timeout", timeout)
-        if not (dhcp or slaac or dad):
-            raise ValueError("configure: one of dhcp, slaac and dad must be true")
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout: {timeout} is not more than 0")
-        if slaac and self.mtu < MIN_MTU6:
-            raise ValueError(f"slaac: {self.name} has an MTU of {self.mtu}, and IPv6 needs {MIN_MTU6}")
+        self._check_wanted(dhcp, slaac, dad, timeout)
         self.check()
         if self._configuring:
             raise NetworkError(errno.EBUSY, f"{self.name} is being configured already")
@@ -207,22 +203,7 @@ class ConfigurableInterface(Interface):
         self._duplicates = []
         try:
             async with asyncio.timeout(timeout):
-                if dad:
-                    self._check_own()
-                if slaac and not self._following:
-                    self._follow_routers(True)
-                    begun.append(lambda: self._follow_routers(False))
-                if dhcp and not self._leasing:
-                    self._lease_wanted(True)
-                    begun.append(lambda: self._lease_wanted(False))
-                self.driver.wake()
-                if dad:
-                    await self._until(self._own_are_checked)
-                    self._refuse_duplicates()
-                if slaac:
-                    await self._until(self._has_global_address)
-                if dhcp:
-                    await self._until(lambda: self._lease is not None)
+                await self._find_addresses(dhcp, slaac, dad, begun)
             begun.clear()
         except TimeoutError as error:
             if error.errno is None:
@@ -236,10 +217,39 @@ class ConfigurableInterface(Interface):
                     undo()
         return self._lease
 
-    async def release(self) -> None:
-        """Give back what `configure` got: the lease, addresses made from advertisements, and routers.
+    def _check_wanted(self, dhcp: bool, slaac: bool, dad: bool, timeout: float | None) -> None:
+        """Check the arguments of `configure`."""
+        check_timeout("timeout", timeout)
+        if not (dhcp or slaac or dad):
+            raise ValueError("configure: one of dhcp, slaac and dad must be true")
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout: {timeout} is not more than 0")
+        if slaac and self.mtu < MIN_MTU6:
+            raise ValueError(f"slaac: {self.name} has an MTU of {self.mtu}, and IPv6 needs {MIN_MTU6}")
 
-        The server hears of it if it can be reached at once. Without effect where there is nothing.
+    async def _find_addresses(self, dhcp: bool, slaac: bool, dad: bool, begun: list[Callable[[], None]]) -> None:
+        """Begin what is wanted and wait for it; `begun` gets what undoes it."""
+        if dad:
+            self._check_own()
+        if slaac and not self._following:
+            self._follow_routers(True)
+            begun.append(lambda: self._follow_routers(False))
+        if dhcp and not self._leasing:
+            self._lease_wanted(True)
+            begun.append(lambda: self._lease_wanted(False))
+        self.driver.wake()
+        if dad:
+            await self._until(self._own_are_checked)
+            self._refuse_duplicates()
+        if slaac:
+            await self._until(self._has_global_address)
+        if dhcp:
+            await self._until(lambda: self._lease is not None)
+
+    async def release(self) -> None:
+        """Release what `configure` got: the lease, addresses made from advertisements, and routers.
+
+        The server is notified if it can be reached at once. Without effect where there is nothing to release.
 
         Raises:
             OSError: ``ENODEV`` where the interface was removed.
@@ -385,20 +395,13 @@ class ConfigurableInterface(Interface):
 
     async def _change(self) -> None:
         self.check()
-        waiter: asyncio.Future[None] = self.driver.loop.create_future()
-        self._waiters[waiter] = None
-        try:
-            await waiter
-        finally:
-            self._waiters.pop(waiter, None)
+        await self._change_signal.wait()
         self.check()
 
     def _changed(self) -> None:
         if self._on_name_servers is not None:
             self._on_name_servers(self)
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._change_signal.fire()
 
     # --- Events -------------------------------------------------------------------------------------------------
 
@@ -410,7 +413,7 @@ class ConfigurableInterface(Interface):
             self._on_advertisement(payload)
         elif kind == abi.EVENT_ROUTER_SOLICITATION:
             if self._advertiser is not None:
-                self._advertiser._on_solicitation()
+                self._advertiser._on_solicitation()  # noqa: SLF001  not for users of handlers
             return
         elif kind == abi.EVENT_LEASE_MESSAGE:
             self._options = dhcp_options(payload)
@@ -527,8 +530,8 @@ class ConfigurableInterface(Interface):
             self._lease = None
             self.addresses = tuple(one for one in self.addresses if one != lost)
 
-    def _let_go(self, error: Exception | None) -> None:
-        super()._let_go(error)
+    def _detach_all(self, error: Exception | None) -> None:
+        super()._detach_all(error)
         self._lease = None
         self._servers.clear()
         if self._advertiser is not None:
@@ -536,6 +539,6 @@ class ConfigurableInterface(Interface):
         self._changed()
 
     def _on_stack_gone(self, error: StackError) -> None:
-        """The stack is gone; who waits hears of it."""
+        """The stack is gone; waiting calls raise its error."""
         super()._on_stack_gone(error)
         self._changed()

@@ -1,8 +1,8 @@
 """Bridges: taps of a stack joined so that what one brings leaves by the others (IEEE 802.1D, transparent bridging).
 
 Owns which taps are ports. Frames are learned from and forwarded inside the module; Python sees them where they enter
-and leave. There is no spanning tree: whoever joins two bridges by two cables gets a storm, which lasts until one of the
-cables is closed and takes time from the event loop, but does not hold it up.
+and leave. There is no spanning tree: two bridges joined by two cables have a broadcast storm, which lasts until one of
+the cables is closed and takes time from the event loop, but does not hold it up.
 
 The reasons are in docs/explanation/bridges-routers.md.
 """
@@ -13,27 +13,27 @@ import errno
 from collections.abc import Iterable
 from typing import Final
 
+from tcpip_wasm.addresses import IPInterface
 from tcpip_wasm.arguments import check_int
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import NetworkError
 from tcpip_wasm.interfaces.interface import Interface, Observer
-from tcpip_wasm.interfaces.interface_arguments import IPInterface
-from tcpip_wasm.interfaces.kinds import TapInterface
+from tcpip_wasm.interfaces.tap import TapInterface
 
 AGEING: Final = 300
 """Seconds: IEEE 802.1D-2004, table 7-5."""
 
 
 class BridgeInterface(Interface):
-    """A bridge, and the host's own interface on it; `NetworkStack.create_bridge_interface` makes it.
+    """A bridge, and the stack's own interface on it; `NetworkStack.create_bridge_interface` makes it.
 
-    A tap that is a port has no part in the host's own traffic: the bridge's MAC and addresses are the host's. Frames
+    A tap that is a port has no part in the stack's own traffic: the bridge's MAC and addresses are the stack's. Frames
     longer than a port's MTU allows are dropped there and counted by the port, and so are those that its full transmit
     buffer refuses.
 
     Attributes:
-        mac: the host's address on the bridge, as ``02:00:00:00:00:01``.
+        mac: the stack's address on the bridge, as ``02:00:00:00:00:01``.
     """
 
     type = "bridge"
@@ -86,7 +86,7 @@ class BridgeInterface(Interface):
         self._forget_port(tap)
 
     def _forget_port(self, tap: TapInterface) -> None:
-        """The tap is a port no more; the module knows."""
+        """The tap is a port no more; the module has removed it already."""
         self._ports.remove(tap)
         tap.bridge = None
         for observer in self._observers:
@@ -111,7 +111,8 @@ class BridgeInterface(Interface):
 
     @property
     def ageing(self) -> int:
-        """Seconds after which an address that was not heard of is forgotten; with 0 every frame goes to every port."""
+        """Seconds after which an address from which no frame came is forgotten; with 0 every frame goes to every
+        port."""
         return self._ageing
 
     @ageing.setter
@@ -121,7 +122,7 @@ class BridgeInterface(Interface):
 
     @property
     def learned(self) -> int:
-        """How many addresses the bridge knows now, 4,096 at most and half of them behind one port.
+        """How many addresses the bridge has learned now, 4,096 at most and half of them behind one port.
 
         What finds no place is not learned, and frames for it go to every port.
 
@@ -132,10 +133,10 @@ class BridgeInterface(Interface):
         self.check()
         return self.driver.core.bridges.learned(self.handle)
 
-    def _let_go(self, error: Exception | None) -> None:
+    def _detach_all(self, error: Exception | None) -> None:
         for tap in self.ports:  # they are interfaces of their own again
             self._forget_port(tap)
-        super()._let_go(error)
+        super()._detach_all(error)
 
 
 def check_ageing(seconds: int) -> int:

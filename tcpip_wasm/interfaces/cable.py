@@ -1,15 +1,16 @@
 """Cables: two taps or two tuns, of the same or of different stacks, joined so that what one sends the other receives.
 
 A batch of frames crosses with one copy, since records leave as they enter. Nothing is lost on a cable: where the far
-end has no room, frames wait, and with them whoever sends.
+end has no room, frames wait, and with them the sender.
 
 The reasons are in docs/explanation/memory-time-frames.md.
 """
 
 from __future__ import annotations
 
+from tcpip_wasm.interfaces.frames import StreamInterface
 from tcpip_wasm.interfaces.interface import Interface
-from tcpip_wasm.interfaces.kinds import StreamInterface, TapInterface
+from tcpip_wasm.interfaces.tap import TapInterface
 
 __all__ = ["Cable", "connect"]
 

@@ -15,13 +15,13 @@ logging. Reading the counters runs no timer of the stack either (`Core.counted`)
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
 from typing import Final
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import Statistics
 from tcpip_wasm.errors import StackError
 from tcpip_wasm.interfaces.interface import Interface, InterfaceStatistics
+from tcpip_wasm.interfaces.table import InterfaceTable
 
 PERIOD: Final = 60.0
 """Seconds between two records of one cause."""
@@ -65,10 +65,10 @@ class DropLog:
 
     Args:
         driver: the stack's driver.
-        interfaces: returns the stack's interfaces.
+        interfaces: the stack's interfaces.
     """
 
-    def __init__(self, driver: Driver, interfaces: Callable[[], Iterable[Interface]]) -> None:
+    def __init__(self, driver: Driver, interfaces: InterfaceTable) -> None:
         self._driver = driver
         self._interfaces = interfaces
         self._next_look = 0.0
@@ -87,8 +87,8 @@ class DropLog:
         self._next_look = now + LOOK_INTERVAL
         self._follow_level()
         self._report(now, last=False)
-        for interface in self._interfaces():
-            interface._look()
+        for interface in self._interfaces:
+            interface._look()  # noqa: SLF001  for this package alone: interfaces are public
 
     def forget(self, interface: Interface) -> None:
         """An interface will be removed: write what was not reported of it."""
@@ -123,7 +123,7 @@ class DropLog:
             else:
                 self._report_stack(statistics, now, last)
         if _log.isEnabledFor(logging.INFO):
-            for interface in self._interfaces():
+            for interface in self._interfaces:
                 self._report_interface(interface, now, last=last)
 
     def _report_stack(self, statistics: Statistics, now: float, last: bool) -> None:

@@ -1,4 +1,4 @@
-"""What all interfaces have in common: an address or several, counters, and one place where something listens.
+"""What all interfaces have in common: an address or several, counters, and one port.
 
 Owns the way of frames between the module's buffers and a `Port`, which may be anything, or straight to another
 interface where a cable joins the two. Until something is attached, frames that leave are dropped and counted.
@@ -9,13 +9,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Final, Protocol
 
+from tcpip_wasm.addresses import Address, IPInterface
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import FrameBuffers, abi, observe, split_records, unobserve
 from tcpip_wasm.errors import NetworkError, StackError
-from tcpip_wasm.interfaces.interface_arguments import IPInterface
 
 MOST_NAMED: Final = 8
 """Interfaces or addresses that an error lists."""
@@ -24,21 +23,21 @@ _NEARLY_FULL: Final = abi.TRANSMIT_CAPACITY - 2 * abi.MAX_FRAME
 
 
 class Port(Protocol):
-    """What an interface's frames go to. Records are explained in `engine.frame_buffers`."""
+    """What an interface's frames go to. Records are explained in `engine.records`."""
 
     def transmit(self, records: memoryview, /) -> int:
         """Take whole records off the front and return how many bytes they had; fewer than all is backpressure.
 
-        Who took fewer calls the interface's `resume_transmit` when it can take more. The view is valid only during
-        this call, which must not write to a connection whose own frames it carries.
+        A port that took fewer calls the interface's `resume_transmit` when it can take more. The view is valid only
+        during this call, which must not write to a connection whose own frames it carries.
         """
 
     def detached(self, error: Exception | None, /) -> None:
-        """The interface has let go of this port: it was removed, or its stack is gone."""
+        """The interface has detached this port: it was removed, or its stack is gone."""
 
 
 class Observer(Protocol):
-    """Who wants to see what passes an interface; see `Interface.observe`.
+    """Receives a copy of what passes an interface; see `Interface.observe`.
 
     What its methods raise goes to the loop's exception handler.
     """
@@ -115,13 +114,13 @@ class Interface:
         return f"<{self.type} {self.name} {', '.join(map(str, self.addresses)) or 'no address'}>"
 
     @property
-    def ip(self) -> IPv4Address | IPv6Address | None:
+    def ip(self) -> Address | None:
         """The first address, IPv4 before IPv6, or None."""
         first = min(self.addresses, key=lambda a: a.version, default=None)
         return first.ip if first else None
 
     @property
-    def netmask(self) -> IPv4Address | IPv6Address | None:
+    def netmask(self) -> Address | None:
         """The netmask of `ip`, or None."""
         first = min(self.addresses, key=lambda a: a.version, default=None)
         return first.netmask if first else None
@@ -139,30 +138,30 @@ class Interface:
     _checksums = True
 
     _dead_end: str | None = None
-    """Why nothing that leaves arrives, in words, where whoever is attached knows: connects by it fail at once."""
+    """Why nothing that leaves can arrive, as text, where what is attached knows it: connects by it fail at once."""
 
     def statistics(self) -> InterfaceStatistics:
         """Return what the interface has counted so far."""
         return InterfaceStatistics(*self.buffers.counters(), self._unheard, self._oversized)
 
     @property
-    def name_servers(self) -> tuple[IPv4Address | IPv6Address, ...]:
-        """The name servers that this interface was told of; see `ConfigurableInterface`."""
+    def name_servers(self) -> tuple[Address, ...]:
+        """The name servers that this interface learned; see `ConfigurableInterface`."""
         return ()
 
     @property
     def search(self) -> tuple[str, ...]:
-        """The domains to look for short names in that this interface was told of; see `ConfigurableInterface`."""
+        """The domains to look for short names in that this interface learned; see `ConfigurableInterface`."""
         return ()
 
     _on_name_servers: Callable[[Interface], None] | None = None
     """Called when `name_servers` or `search` may have changed."""
 
     def _look(self) -> None:
-        """Log what has ended meanwhile; see `ConfigurableInterface`."""
+        """Log leases and addresses that have ended; see `ConfigurableInterface`."""
 
     def _give_back_soon(self) -> bool:
-        """Release what was lent, before the stack closes; True if there is something to be sent."""
+        """Release a lease before the stack closes; True if there is something to be sent."""
         return False
 
     # --- Frames out ---------------------------------------------------------------------------------------------
@@ -173,7 +172,7 @@ class Interface:
         Args:
             port: what takes them.
             far: where the port would do nothing but hand the frames to another interface, that interface: they move
-                there in one step, and the port only hears of the end. The other is attached to this one likewise.
+                there in one step, and the port is only notified of the end. The other is attached to this one likewise.
 
         Raises:
             OSError: ``EBUSY`` where something is attached already, ``ENODEV`` where the interface was removed.
@@ -193,7 +192,7 @@ class Interface:
 
     @property
     def attached(self) -> bool:
-        """Whether something listens."""
+        """Whether a port is attached."""
         return self._port is not None
 
     def resume_transmit(self) -> None:
@@ -203,7 +202,7 @@ class Interface:
         self.driver.wake()
 
     def _on_event(self, kind: int, value: int, payload: bytes) -> None:
-        """Frames wait to be sent, or something else has happened."""
+        """Take an event of this interface: frames wait to be sent, or another."""
         if kind != abi.EVENT_TRANSMIT:
             self._on_configuration_event(kind, value, payload)
             return
@@ -228,14 +227,14 @@ class Interface:
             self.driver.wake()  # the buffer may have refused segments, which can leave now
 
     def _on_configuration_event(self, kind: int, value: int, payload: bytes) -> None:
-        """Take an event that is about no frames; see `ConfigurableInterface`."""
+        """Take an event that is not about frames; see `ConfigurableInterface`."""
 
     # --- Frames in ----------------------------------------------------------------------------------------------
 
     def receive_buffer(self) -> memoryview:
         """Return writable space for records, or an empty view where the largest frame does not fit now.
 
-        It is valid until the next call into the stack. Then `commit_received` says what was written.
+        It is valid until the next call into the stack. `commit_received` follows with how much was written.
         """
         view = self.buffers.receive_view()
         return view if len(view) >= self.mtu + self.overhead + 8 else view[:0]
@@ -246,7 +245,7 @@ class Interface:
         self.driver.wake()
 
     def inject(self, frame: bytes) -> bool:
-        """Take in one frame and return True, or return False where there is no room now (see `Driver.when_room`).
+        """Take in one frame and return True, or return False where there is no room now; see `call_when_room`.
 
         A frame longer than any this interface could take is dropped and counted.
         """
@@ -257,7 +256,11 @@ class Interface:
         self.driver.wake()
         return taken
 
-    # --- Who looks on -------------------------------------------------------------------------------------------
+    def call_when_room(self, callback: Callable[[], None]) -> None:
+        """Call back, once, when the stack has taken in what waits in the receive buffer; never if the stack is gone."""
+        self.driver.when_room(self.buffers, callback)
+
+    # --- Observers -------------------------------------------------------------------------------------------
 
     def observe(self, observer: Observer) -> None:
         """Show an observer every frame that leaves or enters from now on. Without effect if it observes already.
@@ -274,18 +277,18 @@ class Interface:
             self._choose_buffers(self._far)
 
     def unobserve(self, observer: Observer) -> None:
-        """Take back `observe`. Without effect if it does not observe."""
+        """Undo `observe`. Without effect if it does not observe."""
         if observer in self._observers:
             self._observers = tuple(each for each in self._observers if each is not observer)
             self._choose_buffers(self._far)
 
     def _choose_buffers(self, far: Interface | None) -> None:
-        # What crosses a cable is moved by the buffers of who sends: they tell for both ends.
-        for one, other in ((self, self._far), (far, far and far._far)):
-            if one is None or one._removed:
+        # What crosses a cable is moved by the buffers of the sender: they report it for both ends.
+        for one, other in ((self, self._far), (far, far and far._far)):  # noqa: SLF001  the interface at the other end of the cable
+            if one is None or one._removed:  # noqa: SLF001  the interface at the other end of the cable
                 continue
-            if one._observers or (other is not None and other._observers):
-                observe(one.buffers, one._on_records)
+            if one._observers or (other is not None and other._observers):  # noqa: SLF001  the interface at the other end of the cable
+                observe(one.buffers, one._on_records)  # noqa: SLF001  the interface at the other end of the cable
             else:
                 unobserve(one.buffers)
 
@@ -294,7 +297,7 @@ class Interface:
             for frame in split_records(records):
                 try:
                     observer.observed(self, outgoing, frame)
-                except Exception as error:  # the frame passes all the same, and the others see it
+                except Exception as error:  # the frame passes all the same, also to the other observers
                     self.driver.report(error, "an observer of an interface failed")
 
     # --- The end ------------------------------------------------------------------------------------------------
@@ -311,22 +314,22 @@ class Interface:
             raise NetworkError(errno.ENODEV, f"{self.name} was removed")
 
     def remove(self) -> None:
-        """Take the interface out of its stack; what is attached to it hears of it."""
+        """Take the interface out of its stack; what is attached to it is notified."""
         if self._removed:
             return
         self._removed = True
         self.buffers.close()
         self.driver.handlers.pop(self.handle, None)
         self.driver.core.remove_interface(self.handle)
-        self._let_go(None)
+        self._detach_all(None)
 
     def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone, and so is this interface."""
         self._removed = True
         self.buffers.close()
-        self._let_go(error)
+        self._detach_all(error)
 
-    def _let_go(self, error: Exception | None) -> None:
+    def _detach_all(self, error: Exception | None) -> None:
         port = self._port
         self.detach()
         observers, self._observers = self._observers, ()
@@ -340,7 +343,7 @@ class Interface:
 
 
 def lost_frames(interfaces: Iterable[Interface]) -> str | None:
-    """Return what to say of interfaces where nothing takes the frames of any of them; else None.
+    """Return a text for an error where nothing takes the frames of any of these interfaces; else None.
 
     Such frames are dropped and counted, so that a call which waits for an answer ends in a time-out.
     """

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final
 
+from tcpip_wasm.addresses import IPInterface
 from tcpip_wasm.arguments import check_int
 
-IPInterface = IPv4Interface | IPv6Interface
 InterfaceAddresses = str | IPInterface | Iterable[str | IPInterface] | None
 
 _EVERYBODY: Final = ipaddress.IPv4Address("255.255.255.255")

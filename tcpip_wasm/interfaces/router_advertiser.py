@@ -1,4 +1,4 @@
-"""The router's side of SLAAC: advertisements, from time to time and when somebody asks (RFC 4861, section 6.2).
+"""The router's side of SLAAC: advertisements, periodic ones and answers to solicitations (RFC 4861, section 6.2).
 
 Owns the times between them. What they say is written by the engine, and sent by the module.
 
@@ -25,7 +25,7 @@ INITIAL: Final = 3
 """Advertisements at the beginning, which follow one another within `INITIAL_INTERVAL` (RFC 4861, section 10)."""
 INITIAL_INTERVAL: Final = 16.0
 MIN_DELAY: Final = 3.0
-"""Seconds between two advertisements at least, however many ask (RFC 4861, section 10)."""
+"""Seconds between two advertisements at least, for any number of solicitations (RFC 4861, section 10)."""
 ANSWER_DELAY: Final = 0.5
 """Seconds within which a solicitation is answered."""
 MAX_PREFIXES: Final = 8
@@ -78,7 +78,8 @@ class RouterAdvertiser:
         self._send()
 
     async def close(self) -> None:
-        """Advertise no more. Hosts are told not to use this router any longer; their addresses stay. Idempotent."""
+        """Advertise no more. Hosts stop using this router, by a last advertisement; their addresses stay.
+        Idempotent."""
         self.stop()
         await asyncio.sleep(0)  # the stack is polled
 
@@ -98,7 +99,7 @@ class RouterAdvertiser:
         return True
 
     def _on_solicitation(self) -> None:
-        """Somebody asked: answer soon, but no more often than allowed."""
+        """A solicitation has arrived: answer soon, but no more often than allowed."""
         if not self.closed:
             self._at(max(self._loop.time() + self._random.random() * ANSWER_DELAY, self._latest + MIN_DELAY))
 

@@ -1,4 +1,4 @@
-"""The routing table of a stack, as its user sees it: what was added, and what the addresses of interfaces imply.
+"""The routing table of a stack, as users have it: what was added, and what the addresses of interfaces imply.
 
 The module decides by a table of its own; this is its list with names. Owns the reading of networks and gateways.
 
@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
+from tcpip_wasm.addresses import Address, Host, Network, address_of, without_scope
 from tcpip_wasm.arguments import check_int
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.errors import IcmpError, NetworkError, network_error
 from tcpip_wasm.interfaces.interface import MOST_NAMED, Interface, check_interface, lost_frames
+from tcpip_wasm.interfaces.table import InterfaceTable
 
 MAX_METRIC: Final = 2**31 - 1
 
@@ -34,8 +35,8 @@ class Route:
         connected: whether an address of the interface implies it.
     """
 
-    network: IPv4Network | IPv6Network
-    via: IPv4Address | IPv6Address | None
+    network: Network
+    via: Address | None
     interface: Interface
     metric: int = 0
     connected: bool = False
@@ -46,12 +47,12 @@ class RoutingTable:
 
     Args:
         driver: drives the stack's core.
-        interfaces: returns the stack's interfaces.
+        interfaces: the stack's interfaces.
     """
 
-    def __init__(self, driver: Driver, interfaces: Callable[[], Sequence[Interface]]) -> None:
+    def __init__(self, driver: Driver, interfaces: InterfaceTable) -> None:
         self._driver = driver
-        self._interfaces = interfaces
+        self.interfaces: InterfaceTable = interfaces
         self._added: list[Route] = []
 
     @property
@@ -60,7 +61,7 @@ class RoutingTable:
         return (
             *(
                 Route(address.network, None, interface, connected=True)
-                for interface in self._interfaces()
+                for interface in self.interfaces
                 for address in interface.addresses
                 if address.network.prefixlen < address.max_prefixlen
             ),
@@ -69,8 +70,8 @@ class RoutingTable:
 
     def add(
         self,
-        network: str | IPv4Network | IPv6Network,
-        via: str | IPv4Address | IPv6Address | None,
+        network: str | Network,
+        via: Host | None,
         interface: Interface | None,
         metric: int,
     ) -> Route:
@@ -85,18 +86,19 @@ class RoutingTable:
         elif gateway.is_link_local and gateway.version == 6:
             raise ValueError(f"via: {gateway} is link-local, and needs an interface")
         check_int("metric", metric, 0, MAX_METRIC)
-        if gateway is not None and any(gateway == address.ip for i in self._interfaces() for address in i.addresses):
+        if gateway is not None and self.interfaces.is_own(gateway):
             raise ValueError(f"via: {gateway} is an address of this host")
         handle = self._driver.core.routes.add(destination, gateway, interface.handle if interface else 0, metric)
-        leaves_by = next(one for one in self._interfaces() if one.handle == handle)
+        leaves_by = self.interfaces.by_handle(handle)
+        assert leaves_by is not None
         route = Route(destination, gateway, leaves_by, metric)
         self._added.append(route)
         return route
 
     def remove(
         self,
-        network: str | IPv4Network | IPv6Network,
-        via: str | IPv4Address | IPv6Address | None,
+        network: str | Network,
+        via: Host | None,
         interface: Interface | None,
         metric: int | None,
     ) -> None:
@@ -124,7 +126,7 @@ class RoutingTable:
         """The interface is gone, and the module has dropped its routes."""
         self._added = [route for route in self._added if route.interface is not interface]
 
-    def check(self, remote: IPv4Address | IPv6Address, port: int, scope: int) -> None:
+    def check(self, remote: Address, port: int, scope: int) -> None:
         """Raise where a connect would leave by a dead end, and wait for answers that cannot come.
 
         Routers that were advertised stand in no table here: what has no other route is not looked at.
@@ -136,31 +138,30 @@ class RoutingTable:
         Raises:
             OSError: ``ENETUNREACH``.
         """
-        interfaces = self._interfaces()
-        for interface in interfaces:  # every connect passes here
-            if interface._dead_end is not None:
+        for interface in self.interfaces:  # every connect passes here
+            if interface._dead_end is not None:  # noqa: SLF001  for this package alone: interfaces are public
                 break
         else:
             return
-        if any(remote == address.ip for interface in interfaces for address in interface.addresses):
+        if self.interfaces.is_own(remote):
             return
         way = self._way(remote, scope)
-        if way is not None and way._dead_end is not None:
-            raise network_error(errno.ENETUNREACH, f"connect to {remote}:{port}: {way._dead_end}")
+        if way is not None and way._dead_end is not None:  # noqa: SLF001  for this package alone: interfaces are public
+            raise network_error(errno.ENETUNREACH, f"connect to {remote}:{port}: {way._dead_end}")  # noqa: SLF001  for this package alone: interfaces are public
 
-    def _way(self, remote: IPv4Address | IPv6Address, scope: int) -> Interface | None:
+    def _way(self, remote: Address, scope: int) -> Interface | None:
         """Return the interface that packets for an address leave by, or None where this table has no route."""
         if scope:
-            return next((interface for interface in self._interfaces() if interface.handle == scope), None)
+            return self.interfaces.by_handle(scope)
         fitting = [route for route in self.routes if remote in route.network]
         best = max(fitting, key=lambda one: (one.network.prefixlen, one.connected, -one.metric), default=None)
         return best.interface if best is not None else None
 
-    def explained(self, error: NetworkError, remote: IPv4Address | IPv6Address | None, scope: int = 0) -> NetworkError:
-        """Return an error of a call with what this table says of its cause.
+    def explained(self, error: NetworkError, remote: Address | None, scope: int = 0) -> NetworkError:
+        """Return an error of a call with the cause that this table shows.
 
-        ``ENETUNREACH`` also says that a link-local address needs a scope, or which networks there are. A time-out also
-        says where nothing is attached to the interface by which packets left.
+        The text of ``ENETUNREACH`` gets that a link-local address needs a scope, or which networks there are; that of
+        a time-out, that nothing is attached to the interface by which packets left.
 
         Args:
             error: what the call raised.
@@ -172,8 +173,8 @@ class RoutingTable:
         lacks_scope = remote is not None and remote.version == 6 and remote.is_link_local and not scope
         if error.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH):
             way = None if remote is None else self._way(remote, scope)
-            why = lost_frames([way] if way is not None else self._interfaces())
-            if lacks_scope and all(interface.type == "loopback" for interface in self._interfaces()):
+            why = lost_frames([way] if way is not None else self.interfaces)
+            if lacks_scope and all(interface.type == "loopback" for interface in self.interfaces):
                 why = self._scope_needed(remote)
             return error if why is None else type(error)(error.errno, f"{error.strerror}: {why}")
         if error.errno != errno.ENETUNREACH or remote is None:
@@ -184,7 +185,7 @@ class RoutingTable:
             return error  # something else, or a broadcast
         known = [
             f"{interface.name} has {address}"
-            for interface in self._interfaces()
+            for interface in self.interfaces
             for address in interface.addresses
             if interface.type != "loopback" and address.version == remote.version
         ]
@@ -194,7 +195,7 @@ class RoutingTable:
 
     def _scope_needed(self, remote: object) -> str:
         # RFC 4007, section 6: such an address names no host without the zone in which it is valid.
-        names = [interface.name for interface in self._interfaces() if interface.type != "loopback"]
+        names = [interface.name for interface in self.interfaces if interface.type != "loopback"]
         if not names:
             return f"{remote} is link-local, and the stack has no interface but its loopback"
         more = [f"and {len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
@@ -205,35 +206,30 @@ class RoutingTable:
 
     def _gateway(
         self,
-        via: str | IPv4Address | IPv6Address | None,
-        network: IPv4Network | IPv6Network,
+        via: Host | None,
+        network: Network,
         interface: Interface | None,
-    ) -> tuple[IPv4Address | IPv6Address | None, Interface | None]:
+    ) -> tuple[Address | None, Interface | None]:
         """Return the gateway and the interface, which the scope of a link-local gateway may name."""
         if via is None:
             return None, interface
-        if not isinstance(via, (str, IPv4Address, IPv6Address)):
-            raise TypeError(f"via must be text or an ipaddress object, not {type(via).__name__}")
-        try:
-            gateway = ipaddress.ip_address(via)
-        except ValueError:
-            raise ValueError(f"via: {via!r} is not an IP address") from None
+        gateway = address_of("via", via)
         if gateway.version != network.version:
             raise ValueError(f"via: {gateway} and {network} are of different families")
         if gateway.is_multicast or gateway.is_unspecified or gateway.is_loopback:
             raise ValueError(f"via: {gateway} is not the address of a neighbour")
         if isinstance(gateway, IPv6Address) and gateway.scope_id is not None:
-            scope = next((one for one in self._interfaces() if one.name == gateway.scope_id), None)
+            scope = self.interfaces.by_scope(gateway.scope_id)
             if scope is None or interface not in (None, scope):
                 raise ValueError(f"via: {gateway} names no interface of this stack, or another than {interface!r}")
-            return IPv6Address(int(gateway)), scope
+            return without_scope(gateway), scope
         return gateway, interface
 
     def _check_interface(self, interface: Interface) -> None:
         check_interface("interface", interface, self._driver)
 
 
-def _network(network: str | IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+def _network(network: str | Network) -> Network:
     if isinstance(network, (IPv4Network, IPv6Network)):
         return network
     if not isinstance(network, str):

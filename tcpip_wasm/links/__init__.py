@@ -1,25 +1,24 @@
-"""Links: where an interface of a stack meets the world outside the process.
+"""Links: what an interface of a stack is joined to outside of the process.
 
-A link carries whole frames (tap) or packets (tun) between an interface and something that is not a stack: a
-device of the host's kernel, a virtual machine's socket. It knows file descriptors and the event loop; it
-never looks into a frame. All of it is in `tuntap`. Importing this package needs nothing but the standard
-library, and opens nothing.
+A link carries whole frames (tap) or packets (tun) between an interface and something that is not a stack: a device of
+the machine's kernel, a virtual machine's socket. It knows transports and the event loop, and never looks into a frame.
+Importing this package opens nothing.
+
+    link        the base: records, flow control, counters, bounds, the end
+    descriptor  descriptors of which one read or write is one frame
+    tuntap      the TUN and TAP devices of a Linux machine
 """
 
-from .tuntap import (
-    DatagramSocketLink,
-    DescriptorLink,
-    FrameInterface,
-    HostDevice,
-    LinkCounters,
-    open_tuntap,
-)
+from tcpip_wasm.links.descriptor import DatagramSocketLink, DescriptorLink
+from tcpip_wasm.links.link import FrameInterface, Link, LinkCounters
+from tcpip_wasm.links.tuntap import HostDevice, open_tuntap
 
 __all__ = [
     "DatagramSocketLink",
     "DescriptorLink",
     "FrameInterface",
     "HostDevice",
+    "Link",
     "LinkCounters",
     "open_tuntap",
 ]

@@ -7,11 +7,26 @@ Pure functions of addresses. What is left of RFC 6724: destinations that a host 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Interface, IPv6Interface
+from dataclasses import dataclass
 
-from tcpip_wasm.names.hostname import Address
+from tcpip_wasm.addresses import Address, IPInterface
 
-IPInterface = IPv4Interface | IPv6Interface
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One address to try.
+
+    Attributes:
+        remote: address of the peer.
+        scope: handle of the interface that it belongs to, or 0.
+        local: own address, or None.
+        local_port: own port, or 0.
+    """
+
+    remote: Address
+    scope: int = 0
+    local: Address | None = None
+    local_port: int = 0
 
 
 def is_reachable(address: Address, own: Iterable[IPInterface]) -> bool:
@@ -36,11 +51,11 @@ def sort_addresses(addresses: Sequence[Address], own: Sequence[IPInterface]) -> 
 
 
 def interleave(addresses: Sequence[Address], first_count: int = 1) -> list[Address]:
-    """Return addresses with the families taking turns, so that a family which does not work costs one delay.
+    """Return addresses with the families alternating, so that a family which does not work costs one delay.
 
     Args:
         addresses: in the order of preference.
-        first_count: how many of the first address's family come before the turns begin.
+        first_count: how many of the first address's family come before they alternate.
     """
     if not addresses:
         return []

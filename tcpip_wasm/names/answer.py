@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.errors import NameResolutionError, StackError
-from tcpip_wasm.names.hostname import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Outcome:
         values: addresses, or for PTR names.
         canonical: the name at the end of the CNAMEs.
         error: one of the ``EAI_`` constants of `socket`, or 0.
-        text: says more of the error.
+        text: the text of the error.
         stack_error: why the stack is gone, if that is how it ended.
     """
 

@@ -7,12 +7,9 @@ asyncio's own functions use.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from tcpip_wasm.errors import MalformedHostError
-
-Address = IPv4Address | IPv6Address
 
 MAX_NAME: Final = 253
 """Characters of the longest name without its last dot: 255 bytes on the wire (RFC 1035, section 2.3.4)."""
@@ -39,5 +36,5 @@ def host_name(text: str) -> str:
 
 
 def is_local(name: str) -> bool:
-    """Whether a name in its comparable form means this host by itself (RFC 6761, section 6.3)."""
+    """Whether a name in its comparable form means this stack by itself (RFC 6761, section 6.3)."""
     return name == "localhost" or name.endswith(".localhost")

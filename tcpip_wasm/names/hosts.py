@@ -1,6 +1,6 @@
-"""The hosts table: names that a host knows without asking anybody.
+"""The hosts table: names and addresses that need no query.
 
-A mapping from names to addresses that also reads files in the form of ``/etc/hosts``. It belongs to one host, and
+A mapping from names to addresses that also reads files in the form of ``/etc/hosts``. It belongs to one stack, and
 never looks at the files of the machine by itself.
 """
 
@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterable, Iterator, MutableMapping
 from pathlib import Path
 
-from tcpip_wasm.names.hostname import Address, host_name, is_local
+from tcpip_wasm.addresses import Address, address_of
+from tcpip_wasm.names.hostname import host_name, is_local
 
 HostAddresses = str | Address | Iterable[str | Address]
 
@@ -112,7 +113,7 @@ class HostsTable(MutableMapping[str, tuple[Address, ...]]):
             try:
                 if len(fields) < 2:
                     raise ValueError("an address without a name")
-                address = _address(fields[0])
+                address = address_of("address", fields[0])
                 read.add(address, *fields[1:])
             except ValueError as error:
                 raise ValueError(f"{where}, line {number}: {error}") from None
@@ -143,23 +144,12 @@ def _key(name: str) -> str:
     return host_name(name)
 
 
-def _address(given: str | Address) -> Address:
-    if isinstance(given, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
-        return given
-    if not isinstance(given, str):
-        raise TypeError(f"address must be text or an ipaddress object, not {type(given).__name__}")
-    try:
-        return ipaddress.ip_address(given)
-    except ValueError:
-        raise ValueError(f"address: {given!r} is not an IP address") from None
-
-
 def _parse(given: HostAddresses) -> tuple[Address, ...]:
     if isinstance(given, (str, ipaddress.IPv4Address, ipaddress.IPv6Address)):
-        return (_address(given),)
+        return (address_of("address", given),)
     if isinstance(given, (bytes, int)) or not isinstance(given, Iterable):
         raise TypeError(f"addresses must be text, an ipaddress object or a list of them, not {type(given).__name__}")
-    parsed = tuple(dict.fromkeys(_address(one) for one in given))
+    parsed = tuple(dict.fromkeys(address_of("address", one) for one in given))
     if not parsed:
         raise ValueError("addresses: a name without an address; delete it instead")
     return parsed

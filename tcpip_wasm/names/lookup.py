@@ -1,33 +1,39 @@
-"""Hosts as programs write them: an address, a name in the hosts table, or a name to ask for.
+"""Hosts as programs write them: an address, a name in the hosts table, or a name to query.
 
 Owns the order in which a name's addresses are offered, and the shape of what `socket.getaddrinfo` returns. Services
-are a short list of its own: the machine's ``/etc/services`` is not this host's.
+are a short list of its own: the machine's ``/etc/services`` is not this stack's.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import socket
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
+from tcpip_wasm.addresses import (
+    LOOPBACK,
+    SOCKET_FAMILIES,
+    UNSPECIFIED,
+    VERSIONS,
+    Address,
+    Endpoint,
+    Host,
+    c_text,
+    destination,
+    with_scope,
+)
 from tcpip_wasm.arguments import check_port
 from tcpip_wasm.errors import MalformedHostError, NameResolutionError
-from tcpip_wasm.names.address_selection import IPInterface, interleave, sort_addresses
+from tcpip_wasm.interfaces.table import InterfaceTable, plain_endpoint
+from tcpip_wasm.names.address_selection import Candidate, interleave, sort_addresses
 from tcpip_wasm.names.answer import Found
-from tcpip_wasm.names.hostname import Address, host_name, is_local
+from tcpip_wasm.names.hostname import host_name, is_local
 from tcpip_wasm.names.hosts import HostsTable
 from tcpip_wasm.names.resolver import Resolver
-from tcpip_wasm.sockets.tcp.connect import Candidate
-
-Host = str | Address
-Endpoint = tuple[Address, int]
-"""An address, and the handle of the interface that it belongs to if it is link-local, or 0."""
 
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
 
-LOCALHOST: Final[tuple[Address, ...]] = (ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1"))
+LOCALHOST: Final = tuple(LOOPBACK.values())
 """IPv4 first, against RFC 6724: a datagram gets no second try, and most servers listen there."""
 
 SERVICES: Final = dict(
@@ -42,98 +48,52 @@ _KINDS: Final = (
     (socket.SOCK_STREAM, socket.IPPROTO_TCP),
     (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
 )
-_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
-_VERSIONS: Final = {0: (4, 6), int(socket.AF_INET): (4,), int(socket.AF_INET6): (6,)}
 
 
 class Lookup:
-    """Turns what callers write for a host into addresses, for one host.
+    """Turns what callers write for a host into addresses, for one stack.
 
     Args:
         hosts: its hosts table.
-        resolver: asks others.
-        own: tells the addresses that the host's interfaces have now.
-        scope_handle: turns the scope of a link-local address into the handle of the interface, or None.
-        scope_name: turns the handle of an interface into its name.
+        resolver: queries name servers.
+        interfaces: its interfaces, which have own addresses and are the scopes of link-local ones.
     """
 
-    def __init__(
-        self,
-        hosts: HostsTable,
-        resolver: Resolver,
-        own: Callable[[], Sequence[IPInterface]],
-        scope_handle: Callable[[str], int | None],
-        scope_name: Callable[[int], str],
-    ) -> None:
+    def __init__(self, hosts: HostsTable, resolver: Resolver, interfaces: InterfaceTable) -> None:
         self.hosts = hosts
         self.resolver = resolver
-        self._own = own
-        self._scope_handle = scope_handle
-        self._scope_name = scope_name
+        self._interfaces = interfaces
 
     # --- Hosts ----------------------------------------------------------------------------------------------------
-
-    def numeric(self, host: Host) -> Endpoint | None:
-        """Return an address with its scope, or None for what can only be a name.
-
-        Raises:
-            TypeError: neither text nor an address.
-            MalformedHostError: the scope is no interface of this host.
-        """
-        address: Address
-        if isinstance(host, str):
-            try:
-                address = _parsed(host)
-            except ValueError:
-                return None
-        elif isinstance(host, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
-            address = host
-        else:
-            raise TypeError(f"host must be text or an ipaddress object, not {type(host).__name__}")
-        if isinstance(address, ipaddress.IPv4Address) or address.scope_id is None:
-            return address, 0
-        handle = self._scope_handle(address.scope_id)
-        if handle is None:
-            raise MalformedHostError(f"host: {host!s} names no interface of this stack")
-        return ipaddress.IPv6Address(int(address)), handle
 
     async def endpoints(
         self, host: Host, *, family: int = 0, flags: int = 0, impatient: bool = False
     ) -> list[Endpoint]:
         """Return the addresses of a host with their scopes, those to try first at the front.
 
-        An address is returned at once, without a turn of the loop, and asks nobody. A name is looked up.
+        An address is returned at once, without a loop iteration or a query. A name is looked up.
 
-        Raises: what `numeric` and `Resolver.addresses` raise; ValueError also for an address of another family.
+        Raises: what `InterfaceTable.parse` and `Resolver.addresses` raise; ValueError also for an address of another
+            family.
         """
-        numeric = self.numeric(host)
+        numeric = self._interfaces.parse(host)
         if numeric is not None:
-            if numeric[0].version not in _VERSIONS[family]:
+            if numeric[0].version not in VERSIONS[family]:
                 raise MalformedHostError(f"host: {host!s} is an address of another family")
-            return [_plain(numeric)]
+            return [plain_endpoint(numeric)]
         if flags & socket.AI_NUMERICHOST:
             raise NameResolutionError(socket.EAI_NONAME, f"{host}: not an IP address")
         found = await self._find(cast(str, host), family, impatient)
-        return [_plain(endpoint) for endpoint in self._scoped(found)]
-
-    def address(self, host: Host) -> Endpoint:
-        """Return an address with its scope, where nobody can be asked for a name.
-
-        Raises: what `numeric` raises; ValueError also for a name.
-        """
-        numeric = self.numeric(host)
-        if numeric is None:
-            raise MalformedHostError(f"host: {host!r} is not an IP address")
-        return _plain(numeric)
+        return [plain_endpoint(endpoint) for endpoint in self._scoped(found)]
 
     async def first(self, host: str, family: int = 0) -> str:
         """Return the first address of a name, with its scope, as text. Raises what `endpoints` raises."""
-        return _text((await self.endpoints(host, family=family))[0])
+        return with_scope(*(await self.endpoints(host, family=family))[0])
 
     async def pair(self, local: Any, remote: Any, family: int = 0) -> tuple[Any, Any]:
         """Return the (host, port) tuples of a socket's two ends with addresses in place of names, of one family.
 
-        What is no such tuple, and what is no name, is returned as it was given: who opens the socket says what is
+        What is no such tuple, and what is no name, is returned as it was given: opening the socket reports what is
         wrong with it. Raises what `endpoints` raises.
         """
         names = [self._is_name(end) for end in (local, remote)]
@@ -148,13 +108,13 @@ class Lookup:
     def _is_name(self, end: Any) -> bool:
         if not isinstance(end, (tuple, list)) or not end or not isinstance(end[0], str) or end[0] in ("", "*"):
             return False
-        return self.numeric(end[0]) is None
+        return self._interfaces.parse(end[0]) is None
 
     def _family(self, host: Any) -> int:
         if host in (None, "", "*"):
             return 0
-        numeric = self.numeric(host)
-        return 0 if numeric is None else int(_FAMILIES[_plain(numeric)[0].version])
+        numeric = self._interfaces.parse(host)
+        return 0 if numeric is None else int(SOCKET_FAMILIES[plain_endpoint(numeric)[0].version])
 
     async def candidates(
         self,
@@ -177,10 +137,10 @@ class Lookup:
         Raises: what `endpoints` raises; ValueError also where no own address fits.
         """
         if isinstance(host, tuple):
-            remotes = [self.address(one) for one in host]
+            remotes = [self._interfaces.resolve(one) for one in host]
         else:
             remotes = await self.endpoints(host, family=family, flags=flags, impatient=delay is not None)
-        remotes = [(reachable(address), scope) for address, scope in remotes]
+        remotes = [(destination(address), scope) for address, scope in remotes]
         if turns is None:
             turns = 0 if delay is None else 1
         if turns and len(remotes) > 1:
@@ -211,11 +171,11 @@ class Lookup:
         return list(dict.fromkeys(addresses))
 
     async def _find(self, host: str, family: int, impatient: bool = False) -> Found:
-        name, own, versions = host_name(host), self._own(), _VERSIONS[family]
+        name, own, versions = host_name(host), self._interfaces.own_addresses(), VERSIONS[family]
         if name in self.hosts:
             found = Found(self.hosts[name], self.hosts.canonical(name))
         elif is_local(name):
-            # Only what this host has; where it has neither, the attempt will say what is wrong.
+            # Only what this stack has; where it has neither, the attempt's error reports what is wrong.
             has = tuple(a for a in LOCALHOST if any(a in one.network for one in own))
             return _of(Found(has or LOCALHOST[:1], name), versions, host)
         else:
@@ -223,15 +183,15 @@ class Lookup:
         return _of(Found(tuple(sort_addresses(found.addresses, own)), found.canonical), versions, host)
 
     def _scoped(self, found: Found) -> list[Endpoint]:
-        return [self.numeric(address) or (address, 0) for address in found.addresses]
+        return [self._interfaces.parse(address) or (address, 0) for address in found.addresses]
 
     # --- What the socket module calls them ------------------------------------------------------------------------
 
     async def getaddrinfo(
         self, host: Host | bytes | None, port: int | str | bytes | None, family: int, kind: int, proto: int, flags: int
     ) -> list[AddressInfo]:
-        """As `asyncio.loop.getaddrinfo`; `NetworkStack.getaddrinfo` says what differs."""
-        if family not in _VERSIONS:
+        """As `asyncio.loop.getaddrinfo`; `NetworkStack.getaddrinfo` has what differs."""
+        if family not in VERSIONS:
             raise NameResolutionError(socket.EAI_FAMILY, f"ai_family not supported: {family}")
         kinds = [one for one in _KINDS if (not kind or one[0] == kind) and (not proto or one[1] == proto)]
         if not kinds:
@@ -242,24 +202,23 @@ class Lookup:
         canonical, endpoints = await self._info_endpoints(host, family, flags)
         infos: list[AddressInfo] = []
         for address, scope in endpoints:
-            where: tuple[Any, ...] = (_shown(address), number)
+            where: tuple[Any, ...] = (c_text(address), number)
             if address.version == 6:
                 where += (0, scope)
             for one, protocol in kinds:
-                infos.append((_FAMILIES[address.version], one, protocol, canonical, where))
+                infos.append((SOCKET_FAMILIES[address.version], one, protocol, canonical, where))
                 canonical = ""  # it stands in the first entry alone
         return infos
 
     async def _info_endpoints(self, host: Host | bytes | None, family: int, flags: int) -> tuple[str, list[Endpoint]]:
         """Return the canonical name, if that was wanted, and addresses with their scopes."""
-        versions = _VERSIONS[family]
+        versions = VERSIONS[family]
         if isinstance(host, (bytes, bytearray)):
             host = host.decode("ascii")
         if host is None or host == "":
-            texts = ("0.0.0.0", "::") if flags & socket.AI_PASSIVE else ("127.0.0.1", "::1")
-            addresses = [ipaddress.ip_address(text) for text in texts]
-            return "", [(address, 0) for address in addresses if address.version in versions]
-        numeric = self.numeric(host)
+            own = UNSPECIFIED if flags & socket.AI_PASSIVE else LOOPBACK
+            return "", [(own[version], 0) for version in versions]
+        numeric = self._interfaces.parse(host)
         wants_canonical = bool(flags & socket.AI_CANONNAME)
         if numeric is not None:
             if numeric[0].version not in versions:
@@ -274,12 +233,12 @@ class Lookup:
         return found.canonical if wants_canonical else "", self._scoped(found)
 
     async def getnameinfo(self, sockaddr: tuple[Any, ...], flags: int) -> tuple[str, str]:
-        """As `asyncio.loop.getnameinfo`; `NetworkStack.getnameinfo` says what differs."""
+        """As `asyncio.loop.getnameinfo`; `NetworkStack.getnameinfo` has what differs."""
         if not isinstance(sockaddr, tuple) or not 2 <= len(sockaddr) <= 4:
             raise TypeError("sockaddr must be a tuple of 2 to 4 items")
         host, port = sockaddr[:2]
         check_port("sockaddr: port", port)
-        numeric = self.numeric(host)
+        numeric = self._interfaces.parse(host)
         if numeric is None:
             raise NameResolutionError(socket.EAI_NONAME, f"sockaddr: {host!r} is not an IP address")
         address = numeric[0]
@@ -287,7 +246,7 @@ class Lookup:
         name = str(address)
         scope = numeric[1] or (sockaddr[3] if len(sockaddr) == 4 else 0)
         if scope and (address.is_link_local or address.is_multicast):
-            name = f"{name}%{self._scope_name(scope)}"
+            name = self._interfaces.text(address, scope)
         if not flags & socket.NI_NUMERICHOST:
             try:
                 name = await self._name_of(address)
@@ -303,39 +262,6 @@ class Lookup:
         if address.is_loopback:
             return "localhost"
         return (await self.resolver.names(address))[0]
-
-
-@lru_cache(maxsize=1024)
-def _parsed(text: str) -> Address:
-    """Return the address of a text, with or without brackets. Programs connect to the same few addresses many times.
-
-    Raises:
-        ValueError: it is none. Nothing is kept then, so that a long text does not stay in memory.
-    """
-    return ipaddress.ip_address(text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text)
-
-
-def reachable(address: Address) -> Address:
-    """Return an address to send to: for the unspecified one this host's own, as Linux and the BSDs do."""
-    return address if int(address) else LOCALHOST[address.version == 6]
-
-
-def _plain(endpoint: Endpoint) -> Endpoint:
-    """Return the IPv4 address where IPv6 maps one (RFC 4291, section 2.5.5.2): such packets are IPv4's."""
-    address = endpoint[0]
-    mapped = None if isinstance(address, ipaddress.IPv4Address) else address.ipv4_mapped
-    return endpoint if mapped is None else (mapped, 0)
-
-
-def _shown(address: Address) -> str:
-    """Return an address as the C library writes it; versions of Python differ in how they write a mapped one."""
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(address) if mapped is None else f"::ffff:{mapped}"
-
-
-def _text(endpoint: Endpoint) -> str:
-    address, scope = endpoint
-    return f"{address}%{scope}" if scope else str(address)
 
 
 def _of(found: Found, versions: tuple[int, ...], host: str) -> Found:

@@ -1,4 +1,4 @@
-"""Numbers that nobody can predict who does not know the seed, and that are the same for the same seed."""
+"""Numbers that cannot be predicted without the seed, and that are the same for the same seed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One question from its first server to its end: retries, other servers, CNAMEs, and what is worth remembering.
 
 An answer is remembered for the question that was asked and for nothing else that it may contain, so that a server
-cannot plant names that nobody asked for.
+cannot add names that were not queried.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Questions:
     """Asks questions to their end.
 
     Args:
-        exchange: asks one server.
-        servers: returns the servers to ask now.
+        exchange: queries one server.
+        servers: returns the servers to query now.
         has_servers: returns whether any of these was configured, or learned by an interface.
         cache: keeps outcomes by (name, type).
         counters: counts.
@@ -92,7 +92,7 @@ class Questions:
                 return self._deny(name, current, rdtype, response, ttl)
 
     def _deny(self, name: wire.Name, current: wire.Name, rdtype: int, response: wire.Response, ttl: int) -> Outcome:
-        """There is no such name, or nothing of this type: remember that, if the answer says for how long."""
+        """There is no such name, or nothing of this type: cache that, for as long as the answer allows."""
         is_gone = response.rcode == wire.NXDOMAIN
         text = f"{name}: no such name" if is_gone else f"{name}: the name has no such record"
         outcome = Outcome(error=socket.EAI_NONAME, text=text)
@@ -103,7 +103,7 @@ class Questions:
         return outcome
 
     async def _ask_servers(self, name: wire.Name, rdtype: int) -> wire.Response:
-        """Ask one server after the other, each several times, until one knows."""
+        """Query one server after the other, each several times, until one answers."""
         counters = self._counters
         servers = self._servers()
         reasons: dict[Server, str] = {}
@@ -127,7 +127,7 @@ class Questions:
                     counters.refused += 1
                     reasons[server] = f"code {response.rcode}"
                 _log.debug("%s: %s port %d: %s", name, *server, reasons[server])
-                servers.remove(server)  # it has said no: asking again would not help
+                servers.remove(server)  # it refused: another query would not help
         answers = ", ".join(f"{host} port {port}: {reason}" for (host, port), reason in reasons.items())
         if self._has_servers():
             text = f"{name}: no name server gave an answer ({answers})"

@@ -2,7 +2,7 @@
 
 A stub resolver (RFC 1034, section 5.3.1): it asks servers that do the search. Owns the list of servers, the search
 list, the cache, and the questions under way: one is shared among all who ask it, and their number is bounded. It is
-handed sockets, a clock and a seed, and knows nothing of the host it belongs to.
+handed sockets, a clock and a seed, and knows nothing of the stack it belongs to.
 
 The reasons are in docs/explanation/names.md.
 """
@@ -17,11 +17,12 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from tcpip_wasm.addresses import VERSIONS, Address
 from tcpip_wasm.errors import NameResolutionError, StackError
 from tcpip_wasm.log_limit import LogLimit
 from tcpip_wasm.names.answer import Found, Outcome
 from tcpip_wasm.names.cache import Cache
-from tcpip_wasm.names.hostname import Address, host_name
+from tcpip_wasm.names.hostname import host_name
 from tcpip_wasm.names.prng import Unpredictable
 from tcpip_wasm.names.servers import DNS_PORT, OpenDatagram, OpenStream, Server, parse_servers
 from tcpip_wasm.names.statistics import Counters, ResolverStatistics
@@ -35,13 +36,13 @@ _log: Final = logging.getLogger("tcpip_wasm.names")
 DEFAULT_SERVER: Final = ("127.0.0.1", DNS_PORT)
 
 LIFETIME: Final = 20.0
-"""Seconds after which a question has failed, however many servers there are to ask."""
+"""Seconds after which a query has failed, for any number of servers."""
 
 RESOLUTION_DELAY: Final = 0.05
 """Seconds that IPv6 addresses may arrive after IPv4 addresses (RFC 8305, section 3)."""
 
 MAX_SERVERS: Final = 8
-"""Servers from one source; an interface may be told of any number by anybody on its network."""
+"""Servers from one source; any host of an interface's network may announce any number."""
 
 MAX_SOURCES: Final = 64
 MAX_SEARCH: Final = 8
@@ -72,12 +73,13 @@ class Resolver:
         open_datagram, open_stream: open sockets to a server, see `names.servers`.
         clock: the time in seconds.
         seed: bytes from which ids and ports derive.
-        servers: (address, port) pairs to ask; none means the host's own loopback, port 53.
+        servers: (address, port) pairs to query; none means the stack's own loopback, port 53.
         cache_size: answers and denials that are remembered.
 
     Attributes:
-        ndots: names with at least so many dots are asked as they are before the search list is tried.
-        asks_itself: whether the host's own loopback is asked where no server is known; if not, names then fail at once.
+        ndots: names with at least so many dots are queried as they are before the search list is tried.
+        asks_itself: whether the stack's own loopback is asked where no server is known; if not, names then fail at
+        once.
     """
 
     def __init__(
@@ -108,11 +110,11 @@ class Resolver:
     def __repr__(self) -> str:
         return f"<Resolver of {self.servers}>"
 
-    # --- Whom to ask, and for what --------------------------------------------------------------------------------
+    # --- Servers and search names --------------------------------------------------------------------------------
 
     @property
     def servers(self) -> list[Server]:
-        """The servers to ask: those that were set, then those learned by interfaces, else the host's loopback.
+        """The servers to query: those that were set, then those learned by interfaces, else the stack's loopback.
 
         To be assigned to as a whole: (address, port) pairs, or addresses alone for port 53.
         """
@@ -134,7 +136,7 @@ class Resolver:
         self._search = _search(names)
 
     def learn(self, source: object, servers: Iterable[Server | str], search: Iterable[str] = ()) -> None:
-        """Take servers and search names from an interface, in place of what it told before.
+        """Take servers and search names from an interface, in place of those before.
 
         Args:
             source: whatever identifies the interface, and the protocol by which it learned; hashable.
@@ -154,7 +156,7 @@ class Resolver:
         self._learned[source] = taken
 
     def forget(self, source: object) -> None:
-        """Forget what a source told; without effect if it told nothing."""
+        """Forget what a source announced; without effect if that is nothing."""
         if self._learned.pop(source, None) is not None:
             self._records.log(logging.INFO, "%s: no name servers any more", source)
 
@@ -191,7 +193,7 @@ class Resolver:
         """
         self._check_servers(host)
         wire = self._load(host)
-        types = {0: (wire.AAAA, wire.A), socket.AF_INET: (wire.A,), socket.AF_INET6: (wire.AAAA,)}[family]
+        types = tuple(wire.ADDRESS_TYPES[version] for version in reversed(VERSIONS[family]))
         missing: NameResolutionError | None = None
         for name in self._candidates(host):
             try:
@@ -213,7 +215,7 @@ class Resolver:
             try:
                 names.append(host_name(one.to_text(omit_final_dot=True)))
             except ValueError:
-                continue  # whoever owns the address may write anything there
+                continue  # the owner of the address may write anything there
         if not names:
             raise NameResolutionError(socket.EAI_NONAME, f"{address}: no name")
         return tuple(names)
@@ -226,7 +228,7 @@ class Resolver:
         return bool(self._own) or any(servers for servers, _ in self._learned.values())
 
     def _load(self, host: str) -> Any:
-        """Import what knows the wire format, when it is needed first."""
+        """Import the wire format, when it is needed first."""
         if self._wire is None:
             try:
                 wire = import_module("tcpip_wasm.names.wire")
@@ -298,7 +300,7 @@ class Resolver:
         return self._cache.get((name, rdtype))
 
     async def _ask(self, name: wire.Name, rdtype: int) -> Outcome:
-        """Return how a question ends, together with all others who ask it now."""
+        """Return how a query ends, which all callers of the same query share."""
         outcome = self._cached(name, rdtype)
         if outcome is not None:
             self._counters.cache_hits += 1

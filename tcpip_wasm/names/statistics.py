@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Counters:
-    """What happened to questions and answers so far; see `ResolverStatistics`."""
+    """Counters of queries and answers so far; see `ResolverStatistics`."""
 
     udp_queries: int = 0
     tcp_queries: int = 0
@@ -30,8 +30,8 @@ class ResolverStatistics:
         truncated: answers that led to TCP.
         timed_out: questions to which no answer came in time.
         unreachable: questions that could not be sent, or that the server's host refused.
-        refused: answers that say that the server cannot or will not tell (SERVFAIL, REFUSED and the like).
-        strangers, unasked, malformed: what came and was ignored: from somebody who was not asked; an answer to
+        refused: answers in which the server cannot or will not answer (SERVFAIL, REFUSED and the like).
+        strangers, unasked, malformed: what came and was ignored: from a host that was not asked; an answer to
             another question, or with another id; what cannot be read.
         cache_hits: questions answered from memory.
         cached: answers and denials remembered now.

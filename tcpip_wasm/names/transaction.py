@@ -1,7 +1,7 @@
 """One question to one server: by UDP from a socket of its own, and by TCP where the answer does not fit.
 
 Owns what makes a forged answer unlikely (RFC 5452): a fresh socket with an unpredictable port for each question, an
-unpredictable id, and answers taken from nobody but who was asked. It is handed the means to open sockets.
+unpredictable id, and answers taken only from the server that was asked. It is handed the means to open sockets.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FIRST_PORT: Final = 32768
 """The lowest source port: below it are the ports of services, which a question must not get in the way of."""
 
 PORT_ATTEMPTS: Final = 8
-"""How many source ports are tried before a host is taken to have none left."""
+"""How many source ports are tried before a stack is taken to have none left."""
 
 TCP_SECONDS: Final = 5.0
 """For connecting, asking and reading an answer by TCP."""
@@ -124,7 +124,7 @@ class Exchange:
             except EOFError:
                 raise ConnectionResetError(errno.ECONNRESET, "the server closed before its answer") from None
             except wire.BadMessage as error:
-                # A connection is with the server itself: there is nobody else to wait for.
+                # A connection is with the server itself: no other host can answer.
                 _count(self._counters, error)
                 raise ConnectionAbortedError(errno.ECONNABORTED, f"the server answered by TCP: {error}") from None
             finally:
@@ -168,7 +168,7 @@ class _Waiter(asyncio.DatagramProtocol):
     def _fail(self, error: Exception) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
-            self.answer.exception()  # nobody may be waiting any more
+            self.answer.exception()  # no caller may be waiting any more
 
 
 def _count(counters: Counters, error: wire.BadMessage) -> None:
@@ -179,5 +179,5 @@ def _count(counters: Counters, error: wire.BadMessage) -> None:
 
 
 def _without_scope(host: str) -> int:
-    """Return an address as a number; which interface a link-local one belongs to, the socket knows."""
+    """Return an address as a number; its scope is left out, which the socket has."""
     return int(ip_address(host.partition("%")[0]))

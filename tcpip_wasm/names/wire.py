@@ -1,4 +1,4 @@
-"""DNS messages: questions as bytes, and answers read from bytes that anybody may have sent.
+"""DNS messages: queries as bytes, and answers read from bytes that any host may have sent.
 
 The only module that imports dnspython, and of dnspython only what knows the wire format. Reads of an answer what a stub
 resolver needs: addresses, CNAME, PTR, and the SOA that says how long a denial holds; everything else is skipped.
@@ -26,8 +26,11 @@ import dns.wire
 from dns.name import Name
 from dns.rdatatype import AAAA, CNAME, OPT, PTR, SOA, A
 
+from tcpip_wasm.addresses import Address
+
 __all__ = [
     "AAAA",
+    "ADDRESS_TYPES",
     "CNAME",
     "PTR",
     "A",
@@ -39,6 +42,9 @@ __all__ = [
     "name_of",
     "read_response",
 ]
+
+ADDRESS_TYPES: Final = {4: A, 6: AAAA}
+"""The type of a record with an address, by IP version."""
 
 UDP_SIZE: Final = 1232
 """Bytes of the largest answer by UDP: what fits the smallest IPv6 packet (the figure of DNS Flag Day 2020)."""
@@ -82,16 +88,16 @@ class Record:
     owner: Name
     rdtype: int
     ttl: int
-    value: IPv4Address | IPv6Address | Name
+    value: Address | Name
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What an answer says.
+    """The content of an answer.
 
     Attributes:
         rcode: its code, the extended bits of EDNS among it.
-        truncated: it says that there is more by TCP; then nothing else was read.
+        truncated: the rest is to be had by TCP; then nothing else was read.
         answers: records of its answer section.
         denial: owner of the SOA in its authority section, and for how many seconds a denial holds; or None.
     """
@@ -114,7 +120,7 @@ def build_query(name: Name, rdtype: int, number: int, *, edns: bool) -> bytes:
         name: whose records.
         rdtype: of which type.
         number: the message's id.
-        edns: whether to say how large an answer by UDP may be (RFC 6891).
+        edns: whether to announce how large an answer by UDP may be (RFC 6891).
     """
     kind = dns.rdatatype.RdataType(rdtype)
     message = dns.message.make_query(name, kind, id=number)
@@ -124,7 +130,7 @@ def build_query(name: Name, rdtype: int, number: int, *, edns: bool) -> bytes:
 
 
 def read_response(data: bytes, *, number: int, name: Name, rdtype: int) -> Response:
-    """Return what the answer to a question says.
+    """Return the content of the answer to a query.
 
     Args: as for `build_query`, of the question.
 
@@ -148,7 +154,7 @@ def read_response(data: bytes, *, number: int, name: Name, rdtype: int) -> Respo
 
 
 class _Reader(dns.wire.Parser):
-    """A parser with an end to its patience."""
+    """A parser with a bound on its steps."""
 
     steps = 0
 
@@ -193,7 +199,7 @@ def _read(reader: _Reader, flags: int, counts: list[int], name: Name, rdtype: in
     return Response(rcode, answers=tuple(answers), denial=denial)
 
 
-def _value(reader: _Reader, kind: int) -> IPv4Address | IPv6Address | Name:
+def _value(reader: _Reader, kind: int) -> Address | Name:
     if kind == A:
         return IPv4Address(reader.get_bytes(4))
     if kind == AAAA:

@@ -6,6 +6,7 @@
     network  topology, schedules, partitions
     host     hosts, their network cards, crashes
     names    names of hosts
+    seeds    where every seed is derived
     place    on which host code runs, and for which service
     owners   which service has opened a socket
     errors   what ends a run

@@ -22,6 +22,7 @@ from tcpip_wasm.simulation.names import HostNames
 from tcpip_wasm.simulation.owners import OwnedHandlers
 from tcpip_wasm.simulation.place import place
 from tcpip_wasm.simulation.place import service as current_service
+from tcpip_wasm.simulation.seeds import derive
 from tcpip_wasm.stack import NetworkStack, create_stack
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Adapter(InterfaceEnd):
 
     def _tell(self) -> None:
         if self.interface is not None:
-            self.interface._dead_end = None if self.linked else f"{self.name} has no link"
+            self.interface._dead_end = None if self.linked else f"{self.name} has no link"  # noqa: SLF001  for this package alone: interfaces are public
 
     gone = "crash"
 
@@ -288,7 +289,7 @@ class Host:
 
     def _boot(self, life: Life) -> None:
         # Each life draws other numbers: ports and sequence numbers of the one before may still be known to peers.
-        seed = f"{self.network.seed}/{self.name}/{life.number}".encode()
+        seed = derive(self.network.seed, self.name, life.number).encode()
         stack = life.stack = _at_once(create_stack(seed=seed))
         stack.hosts = self.hosts
         stack.resolver.asks_itself = False

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.names import HostsTable
-from tcpip_wasm.names.hostname import Address, host_name
+from tcpip_wasm.names.hostname import host_name
 
 
 class HostNames(HostsTable):

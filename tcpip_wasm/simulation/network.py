@@ -16,6 +16,7 @@ from math import inf
 from random import Random
 from typing import Any, BinaryIO, Final, Literal
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.capture import Event, Observation, Recorder, Trace
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6, parse_addresses, parse_mtu
@@ -26,6 +27,7 @@ from tcpip_wasm.simulation.links.loss import check_number
 from tcpip_wasm.simulation.links.settings import LinkSettings
 from tcpip_wasm.simulation.links.switch import DEFAULT_AGEING, DEFAULT_TABLE, Switch, SwitchPort
 from tcpip_wasm.simulation.place import place
+from tcpip_wasm.simulation.seeds import random_for
 from tcpip_wasm.simulation.time.loop import VirtualLoop
 
 Member = Host | str
@@ -364,7 +366,7 @@ class Network:
         for recorder in self._recorders:
             recorder.event(event)
 
-    def name_of(self, address: str | IPv4Address | IPv6Address) -> str | None:
+    def name_of(self, address: str | Address) -> str | None:
         """Return the name of the host that has an address, link-local ones among them; None where nobody has it.
 
         Raises:
@@ -430,7 +432,7 @@ class Network:
             raise TypeError(f"name must be text, not {type(name).__name__}")
         if "/" in name or name in ("random", "urandom"):
             raise ValueError(f"name: {name!r} is one of the network's own")
-        return self._random.setdefault(name, Random(f"{self.seed}/{name}"))
+        return self._random.setdefault(name, random_for(self.seed, name))
 
     def observe(self, observation: Observation) -> None:
         """Record what a link has seen."""

@@ -1,4 +1,4 @@
-"""Sockets: TCP and UDP as asyncio knows them and as streams, and ping.
+"""Sockets: TCP and UDP as asyncio's transports and as streams, and ping.
 
     tcp               connections, listeners
     udp               datagram sockets

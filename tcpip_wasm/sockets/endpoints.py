@@ -1,25 +1,20 @@
 """Endpoints as callers write them and as the core has them, each translated once.
 
 Owns two bounded caches, so that a datagram costs one look-up and no `ipaddress` object. How a host is read, and what an
-interface is called, is the stack's to say.
+interface is called, is the interface table's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
+from collections.abc import Callable
 from typing import Any, Final
 
+from tcpip_wasm.addresses import destination
 from tcpip_wasm.arguments import check_port
-from tcpip_wasm.engine import Address, decode_endpoint, encode_endpoint
+from tcpip_wasm.engine import decode_endpoint, encode_endpoint
 from tcpip_wasm.errors import NetworkError
-
-Resolve = Callable[[Any], tuple[Address, int]]
-"""Turns a host as callers write it into an address and the handle of its scope, or 0."""
-
-LookUp = Callable[[str, int], Awaitable[str]]
-"""Turns a name into an address as text, of a family of `socket` or of any (0)."""
+from tcpip_wasm.interfaces.table import InterfaceTable
 
 CACHE: Final = 1024
 """Endpoints that are remembered; a peer that sends from ever new ports must not fill the memory."""
@@ -29,22 +24,12 @@ class Endpoints:
     """Translates endpoints.
 
     Args:
-        resolve: reads a host.
-        scope_name: turns the handle of an interface into its name.
-        interface: returns the handle of an interface for one of its addresses or its number; 0 stays 0.
-        explain: adds to an error what the routing table says of its cause, see `RoutingTable.explained`.
+        interfaces: the stack's, which read hosts and name scopes.
+        explain: adds the cause to an error, see `RoutingTable.explained`.
     """
 
-    def __init__(
-        self,
-        resolve: Resolve,
-        scope_name: Callable[[int], str],
-        interface: Callable[[str | int], int],
-        explain: Callable[..., NetworkError] | None = None,
-    ) -> None:
-        self._resolve = resolve
-        self.interface = interface
-        self._scope_name = scope_name
+    def __init__(self, interfaces: InterfaceTable, explain: Callable[..., NetworkError] | None = None) -> None:
+        self.interfaces: InterfaceTable = interfaces
         self._explain = explain
         self._encoded: dict[Any, bytes] = {}
         self._decoded: dict[bytes, tuple[Any, ...]] = {}
@@ -66,17 +51,15 @@ class Endpoints:
             raise TypeError(f"address must be (host, port) or (host, port, flow, scope), not {address!r}")
         host, port = address[:2]
         check_port("port", port, 1)
-        ip, scope = self._resolve(host)
-        if ip.is_unspecified:  # this host, as Linux and the BSDs take it
-            ip = ip_address("127.0.0.1" if ip.version == 4 else "::1")
-        record = encode_endpoint(ip, port, scope or (address[3] if len(address) == 4 else 0))
+        ip, scope = self.interfaces.resolve(host)
+        record = encode_endpoint(destination(ip), port, scope or (address[3] if len(address) == 4 else 0))
         if len(self._encoded) >= CACHE:
             self._encoded.clear()
         self._encoded[address] = record
         return record
 
     def explained(self, error: OSError, remote: bytes | None) -> OSError:
-        """Return an error of a call with what the routing table says of its cause.
+        """Return an error of a call with the cause that the routing table shows.
 
         Args:
             error: what the call raised.
@@ -105,7 +88,7 @@ class Endpoints:
         if address.version == 4:
             decoded: tuple[Any, ...] = (str(address), port)
         else:
-            decoded = (f"{address}%{self._scope_name(scope)}" if scope else str(address), port, 0, scope)
+            decoded = (self.interfaces.text(address, scope), port, 0, scope)
         if len(self._decoded) >= CACHE:
             self._decoded.clear()
         self._decoded[record] = decoded

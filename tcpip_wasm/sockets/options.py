@@ -188,7 +188,7 @@ _ALGORITHM: Final = b"reno".ljust(16, b"\0")
 
 _MASKED: Final = {_key(_IP, "IP_TOS"), _key(_IP6, "IPV6_TCLASS")}
 _UNCONNECTED_SEGMENT: Final = 536
-"""Bytes, as Linux says of a socket without connection: what any peer takes (RFC 9293, section 3.7.1)."""
+"""Bytes, as Linux reports for a socket without connection: what any peer takes (RFC 9293, section 3.7.1)."""
 
 
 class Values:

@@ -1,7 +1,11 @@
-"""What transports are given and hand up: the form of the data, how much at once, and how much waits at most."""
+"""What transports are given and hand up: the form of the data, how much at once, and how much waits at most.
+
+`ViewProtocol` is the one way in which data is read without a copy.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Final
 
@@ -10,6 +14,23 @@ HIGH_WATER: Final = 64 * 1024
 
 CHUNK: Final = 65536
 """Bytes handed up at once at most: what programs most often read at once, and then need not cut."""
+
+SMALL_PART: Final = 8192
+"""Bytes that are handed to the core in one call, however little of them the one before has taken."""
+
+UNLIMITED: Final = 2**62
+
+
+class ViewProtocol(asyncio.BufferedProtocol):
+    """A `BufferedProtocol` that can read data where it lies, in the module's memory."""
+
+    def view_received(self, data: memoryview) -> int:
+        """Take some of what has arrived, from the front, and return how many bytes it was.
+
+        Args:
+            data: bytes, at least one; valid only during this call.
+        """
+        raise NotImplementedError
 
 
 def water_marks(high: int | None, low: int | None) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Ping: `PingSession`, echo requests to one host and what comes back (RFC 792, RFC 4443).
+"""Ping: `PingSession`, echo requests to one host and the answers (RFC 792, RFC 4443).
 
 Owns the requests in flight: a reply or an error belongs to the one with its sequence number, and what belongs to none,
 because it is late, doubled or forged, is dropped.
@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.arguments import check_int, check_timeout
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import ECHO_DATA, Address, abi, decode_endpoint
+from tcpip_wasm.engine import ECHO_DATA, abi, decode_endpoint
 from tcpip_wasm.errors import (
     DestinationUnreachableError,
     NetworkError,
@@ -27,6 +27,7 @@ from tcpip_wasm.errors import (
     network_error,
 )
 from tcpip_wasm.interfaces.routing_table import RoutingTable
+from tcpip_wasm.streams.locks import Signal
 
 DEFAULT_PAYLOAD: Final = bytes(range(56))
 """As long as that of the usual `ping` programs."""
@@ -43,10 +44,10 @@ class PingReply:
     """An echo reply.
 
     Attributes:
-        host: who sent it.
+        host: the sender.
         identifier: the session's.
         sequence_number: the request's.
-        payload: the bytes that came back; those that were sent, if nobody on the way changed them.
+        payload: the bytes that came back; those that were sent, unless they were changed on the way.
         round_trip_time: seconds of the event loop's clock from the request to the reply.
     """
 
@@ -66,11 +67,10 @@ class PingSession:
         address: the host.
         scope: handle of the interface that a link-local address belongs to, or 0.
         ttl: TTL or hop limit of requests.
-        scope_name: turns the handle of an interface into its name.
 
     Attributes:
         host: the host, as text.
-        identifier: tells this session's replies from others'.
+        identifier: distinguishes this session's replies from others'.
         ttl: TTL or hop limit of requests that do not name their own.
     """
 
@@ -82,21 +82,19 @@ class PingSession:
         scope: int,
         *,
         ttl: int,
-        scope_name: Callable[[int], str],
     ) -> None:
         self._driver = driver
         self._routing = routing
         self._address = address
         self._scope = scope
         self._ping = driver.core.ping
-        self._scope_name = scope_name
         self._handle = self._ping.open(address, scope)
         self._version = address.version
         self._pending: dict[int, tuple[asyncio.Future[PingReply], float]] = {}
-        self._room: asyncio.Future[None] | None = None
+        self._room = Signal()
         self._end_error: StackError | NetworkError | None = None
         self._sequence = 0
-        self.host: str = self._name(address, scope)
+        self.host: str = routing.interfaces.text(address, scope)
         self.identifier: int = self._ping.identifier(self._handle)
         self.ttl = ttl
         driver.handlers[self._handle] = self
@@ -113,9 +111,6 @@ class PingSession:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-    def _name(self, address: Address, scope: int) -> str:
-        return f"{address}%{self._scope_name(scope)}" if scope else str(address)
 
     async def ping(
         self, payload: bytes | None = None, timeout: float | None = 1.0, *, ttl: int | None = None
@@ -181,22 +176,20 @@ class PingSession:
             self._driver.wake()
             if sent:
                 return
-            if self._room is None:
-                self._room = loop.create_future()
-            await asyncio.shield(self._room)
+            await self._room.wait()
 
     # --- Events of the core ---------------------------------------------------------------------------------------
 
     def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event that concerns this session."""
         if kind == abi.EVENT_WRITABLE:
-            self._wake()
+            self._room.fire()
             return
         address, sequence, scope = decode_endpoint(payload)
         future, sent = self._pending.get(sequence, (None, 0.0))
         if future is None or future.done():
             return
-        host = self._name(address, scope)
+        host = self._routing.interfaces.text(address, scope)
         if kind == abi.EVENT_ECHO_REPLY:
             time = self._driver.loop.time() - sent
             data = payload[ECHO_DATA : ECHO_DATA + value]
@@ -227,22 +220,17 @@ class PingSession:
         self._end_error = error
         if self._driver.error is None:
             self._driver.handlers.pop(self._handle, None)
-            with suppress(StackError):  # it has trapped, and the next poll tells
+            with suppress(StackError):  # it has trapped, which the next poll reports
                 self._ping.close(self._handle)
         for future, _ in self._pending.values():
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # a ping that still waits for room raises it by itself
-        self._wake()
+        self._room.fire()
 
     def _check(self) -> None:
         if self._end_error is not None:
             raise self._end_error
-
-    def _wake(self) -> None:
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
-        self._room = None
 
 
 def check_ttl(ttl: int) -> int:

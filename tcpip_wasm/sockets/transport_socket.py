@@ -39,8 +39,8 @@ class _Transport(Protocol):
     def information(self) -> dict[str, int] | None: ...
 
 
-class StandIn:
-    """What both kinds have in common; not a socket, and of no use to who would do I/O on it."""
+class SocketProxy:
+    """What both kinds have in common; not a socket, and without methods for I/O."""
 
     type: socket.SocketKind = socket.SOCK_STREAM
     proto: int = _TCP
@@ -106,12 +106,12 @@ class StandIn:
     def setblocking(self, flag: bool) -> None:
         """Nothing to do: nothing here blocks."""
         if flag:
-            raise ValueError("a stand-in for a socket cannot block")
+            raise ValueError("the socket of a transport cannot block")
 
     def settimeout(self, value: float | None) -> None:
         """Accept 0 only, as `asyncio.trsock.TransportSocket` does."""
         if value != 0:
-            raise ValueError("a stand-in for a socket has no time-out but 0")
+            raise ValueError("the socket of a transport has no time-out but 0")
 
     def gettimeout(self) -> float:
         """Return 0: a socket of asyncio's does not block."""
@@ -121,8 +121,8 @@ class StandIn:
         raise TypeError(f"cannot serialize {type(self).__name__}")
 
 
-class TransportSocket(StandIn):
-    """The stand-in for the socket of a connection.
+class TransportSocket(SocketProxy):
+    """What `get_extra_info("socket")` gives for a connection, in place of a socket.
 
     Args:
         transport: the connection's.
@@ -147,7 +147,7 @@ class TransportSocket(StandIn):
 
         Connection pools ask `select` or `poll` whether an idle connection has ended, and take -1 for an end. The
         descriptor is one of two pipes that all connections of the process share, so only its answer at once means
-        something, and nobody may read from it or close it.
+        something, and must not be read from or closed.
         """
         quiet, readable = _descriptors()
         return readable if self._transport.would_read else quiet
@@ -176,8 +176,8 @@ class TransportSocket(StandIn):
                 self._transport.set_option(option, value)
 
 
-class ListeningSocket(StandIn):
-    """The stand-in for a listening socket.
+class ListeningSocket(SocketProxy):
+    """What `TcpServer.sockets` has, in place of a listening socket.
 
     Args:
         name: the address as `getsockname` gives it.
@@ -199,7 +199,7 @@ class ListeningSocket(StandIn):
         return options.tcp_info(None, LISTENING) if key == options.INFORMATION else super()._read(key)
 
 
-class DatagramTransportSocket(StandIn):
+class DatagramTransportSocket(SocketProxy):
     """What `get_extra_info("socket")` of a UDP socket returns.
 
     Args:

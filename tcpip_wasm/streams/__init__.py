@@ -11,7 +11,7 @@ nothing is imported from them. Nor is it a buffer; the only chunks it ever holds
 
 Rules that hold everywhere:
 
-- A source that has a chunk and a sink that has room are served without a turn of the event loop. So a loop
+- A source that has a chunk and a sink that has room are served without an iteration of the event loop. So a loop
   around `read` or `write` yields only when it has to wait; `pipe_to` also does after `PIPE_BURST` chunks.
 - Overlapping reads of one reader, and writes of one writer, are served in the order of their calls.
 - A cancelled read takes no chunk. A cancelled write has handed over the whole chunk or nothing of it.
@@ -20,7 +20,8 @@ Rules that hold everywhere:
 - Nothing here is thread-safe: a stream belongs to one event loop.
 
     protocols    what a stream reads from and writes to: `Source`, `Sink`
-    locks        one user at a time, in the order of their calls
+    locks        one user at a time, in the order of their calls; `Signal`, which tasks wait for
+    state        what a stream and its one user work on together
     readable     `ReadableStream`, its reader, iteration
     writable     `WritableStream`, its writer
     pipe         `pipe_to` and `pipe_through`

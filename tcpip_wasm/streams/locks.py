@@ -1,6 +1,6 @@
-"""Locks, turns and signals: who may use a stream, in which order, and how those who wait are woken.
+"""Locks, queues and signals: the one user of a stream, the order of its calls, and how waiting tasks are woken.
 
-Must not know what a stream does: readable and writable share this.
+Must not know what a stream does: readable and writable share this. `Signal` is used wherever tasks wait for a change.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import asyncio
 from typing import Generic, Self, TypeVar
 
 from tcpip_wasm.errors import StreamLockedError
+from tcpip_wasm.streams.state import StreamState
 
 
-class Turns:
+class Queue:
     """Lets overlapping calls through in the order of their arrival."""
 
-    # asyncio.Lock alone is not enough: between its release and the next owner's turn it looks free, and a
+    # asyncio.Lock alone is not enough: between its release and the next owner's wake-up it looks free, and a
     # call that needs no waiting would overtake. `waiting` counts those too.
     __slots__ = ("_lock", "waiting")
 
@@ -36,22 +37,27 @@ class Turns:
 
 
 class Signal:
-    """Wakes every task that waits at the moment it fires."""
+    """Wakes every task that waits at the moment it fires, in the order in which they began to wait.
 
-    __slots__ = ("_waiters",)
+    A task that is woken looks again at what it waits for: another one may have changed it meanwhile. Each waits for a
+    future of its own, so that a task whose wait is cancelled takes nothing from the others.
+    """
+
+    __slots__ = ("_most", "_waiters")
 
     def __init__(self) -> None:
         self._waiters: list[asyncio.Future[None]] = []
+        self._most = 8  # waiters from which on those that were cancelled are removed
 
-    async def wait(self) -> None:
+    def wait(self) -> asyncio.Future[None]:
+        """Return a future that is done when the signal fires next. It belongs to the caller, who may cancel it."""
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-            raise
+        waiters = self._waiters
+        if len(waiters) >= self._most:
+            waiters[:] = [one for one in waiters if not one.done()]
+            self._most = 2 * len(waiters) + 8
+        waiters.append(waiter)
+        return waiter
 
     def fire(self) -> None:
         if self._waiters:
@@ -61,37 +67,33 @@ class Signal:
                     waiter.set_result(None)
 
 
-class Lockable:
-    """The lock of a readable or a writable."""
+S = TypeVar("S", bound=StreamState)
 
-    __slots__ = ("_owner",)
 
-    def __init__(self) -> None:
-        self._owner: object = None
+class Lockable(Generic[S]):
+    """A readable or a writable: something with one user at a time."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: S) -> None:
+        self._state = state
 
     @property
     def locked(self) -> bool:
         """Whether a reader or writer, an iteration, a pipe or a tee has this stream for itself."""
-        return self._owner is not None
-
-    def _check_unlocked(self) -> None:
-        if self._owner is not None:
-            raise StreamLockedError(f"this {type(self).__name__} is locked by another user of it")
-
-
-S = TypeVar("S", bound=Lockable)
+        return self._state.owner is not None
 
 
 class LockOwner(Generic[S]):
     """What a reader and a writer have in common; as a context manager it releases the lock."""
 
-    __slots__ = ("_stream", "_turns")
+    __slots__ = ("_queue", "_state")
 
-    def __init__(self, stream: S) -> None:
-        stream._check_unlocked()
-        stream._owner = self
-        self._stream: S | None = stream
-        self._turns = Turns()
+    def __init__(self, state: S) -> None:
+        state.check_unlocked()
+        state.owner = self
+        self._state: S | None = state
+        self._queue = Queue()
 
     def release_lock(self) -> None:
         """Let others use the stream, which stays open. Without effect the second time.
@@ -99,17 +101,14 @@ class LockOwner(Generic[S]):
         Raises:
             StreamLockedError: a call of this reader or writer still waits.
         """
-        if self._turns.waiting:
+        if self._queue.waiting:
             raise StreamLockedError(f"a call of this {type(self).__name__} still waits")
-        if self._stream is not None:
-            self._stream._owner = None
-            self._stream = None
+        if self._state is not None:
+            self._state.owner = None
+            self._state = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.release_lock()
-
-    def _released(self) -> S:
-        raise StreamLockedError(f"this {type(self).__name__} has released its lock")

@@ -1,7 +1,7 @@
 """Pipes: chunks from a readable to a writable, and how the end or failure of one side reaches the other.
 
 Owns the tasks of pipes that run in the background. A pipe holds at most the chunk that its sink refused, and
-gives it back to the readable.
+returns it to the readable.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tcpip_wasm.errors import StreamClosedError, StreamLockedError
 from tcpip_wasm.streams.protocols import EndOfStream
+from tcpip_wasm.streams.state import Reading, Writing, state_of
 
 if TYPE_CHECKING:
     from tcpip_wasm.streams.readable import ReadableStream, ReadableStreamReader
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PIPE_BURST = 32
-"""Chunks a pipe moves before it lets others run: 2 MiB in pieces of 64 KiB, about 2 ms at 8 Gbit/s."""
+"""Chunks a pipe moves before it lets others run: 2 MiB in chunks of 64 KiB, about 2 ms at 8 Gbit/s."""
 
 # The event loop refers to tasks weakly only; background pipes live here until they end.
 _background: set[asyncio.Task[None]] = set()
@@ -40,7 +41,7 @@ def lock_both(
 def pipe_in_background(
     loop: asyncio.AbstractEventLoop, reader: ReadableStreamReader[T], writer: WritableStreamWriter[T]
 ) -> None:
-    """Run a pipe as a task of its own; its failure arrives at whoever reads behind the writable."""
+    """Run a pipe as a task of its own; its failure arrives at the reader behind the writable."""
     task = loop.create_task(pipe(reader, writer, True, True, True))
     _background.add(task)
     task.add_done_callback(_background.discard)
@@ -54,16 +55,15 @@ async def pipe(
     forward: bool,
     backward: bool,
 ) -> None:
-    """Run a pipe between two locked streams and release them; the flags say what crosses it."""
-    readable = reader._stream or reader._released()
-    writable = writer._stream or writer._released()
+    """Run a pipe between two locked streams and release them; the flags are what crosses it."""
+    readable, writable = state_of(reader), state_of(writer)
     caller = asyncio.current_task()
     assert caller is not None
     cancellations = caller.cancelling()
     # A task of its own, so that a sink that fails while the source is quiet can end it: one task a pipe costs
     # less than one a chunk. However often the caller is cancelled, it resumes after the pump has stopped.
     pump = asyncio.create_task(_pump(readable, writable, forward, backward))
-    watch = asyncio.create_task(writable._sink.wait_closed())
+    watch = asyncio.create_task(writable.sink.wait_closed())
 
     def sink_closed(watch: asyncio.Task[None]) -> None:
         if not watch.cancelled():
@@ -80,36 +80,36 @@ async def pipe(
             failure = watch.exception() or StreamClosedError("the sink of a pipe was closed before its end")
         if failure is not None:
             if backward:
-                readable._cancel(failure)
+                readable.cancel(failure)
             raise failure
         if close:
-            await writable._close()
+            await writable.close()
     finally:
         watch.cancel()  # which also marks an error of its own as seen
         reader.release_lock()
         writer.release_lock()
 
 
-async def _pump(readable: ReadableStream[T], writable: WritableStream[T], forward: bool, backward: bool) -> None:
+async def _pump(readable: Reading[T], writable: Writing[T], forward: bool, backward: bool) -> None:
     """Move chunks until the readable ends or one side fails."""
     moved = 0
     while True:
         try:
-            while (chunk := readable._take()) is None:
-                await readable._source.wait_readable()
+            while (chunk := readable.take()) is None:
+                await readable.source.wait_readable()
         except EndOfStream:
             return
         except Exception as error:
             if forward:
-                writable._abort(error)
+                writable.abort(error)
             raise
         try:
-            while not writable._put(chunk):
-                await writable._sink.wait_writable()
+            while not writable.put(chunk):
+                await writable.sink.wait_writable()
         except BaseException as error:
-            readable._held = chunk
+            readable.held = chunk
             if backward and isinstance(error, Exception):
-                readable._cancel(error)
+                readable.cancel(error)
             raise
         moved += 1
         if moved % PIPE_BURST == 0:

@@ -1,6 +1,6 @@
 """What a stream reads from and writes to: `Source` and `Sink`, which sockets and interfaces implement.
 
-Owns the contracts only; whoever implements them imports nothing else of this package.
+Owns the contracts only; an implementation imports nothing else of this package.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class EndOfStream(Exception):
-    """A source's way to say that no chunk will follow. Readers never see it: they get None."""
+    """Raised by a source when no chunk will follow. Readers return None for it."""
 
 
 class Source(Protocol[T_co]):
@@ -31,7 +31,7 @@ class Source(Protocol[T_co]):
         """
 
     async def wait_readable(self) -> None:
-        """Return once `read_nowait` has something new to say: a chunk, the end or a failure.
+        """Return once `read_nowait` has something new: a chunk, the end or a failure.
 
         It may return too early, or raise the failure itself. It takes no chunk: cancelling it loses none.
         """
@@ -56,7 +56,7 @@ class Sink(Protocol[T_contra]):
         """Return once `write_nowait` takes a chunk or raises. It may return too early."""
 
     async def wait_closed(self) -> None:
-        """Return when the sink has closed, whoever closed it; raise its error when it has failed."""
+        """Return when the sink has closed, for whatever reason; raise its error when it has failed."""
 
     async def close(self) -> None:
         """Begin to close at once, then wait until what was taken is flushed and the end is sent.

@@ -1,7 +1,6 @@
 """`ReadableStream`, its reader, and iteration over it.
 
-Owns the one chunk that a pipe gave back, and the end that a cancellation makes of a stream. How a pipe or a
-tee moves chunks is theirs.
+What a reader, a pipe and a tee do with a stream they do with its state, see `state`.
 """
 
 from __future__ import annotations
@@ -9,9 +8,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
+from tcpip_wasm.errors import StreamLockedError
 from tcpip_wasm.streams.locks import Lockable, LockOwner
 from tcpip_wasm.streams.pipe import lock_both, pipe, pipe_in_background
 from tcpip_wasm.streams.protocols import EndOfStream, Source, StreamPair
+from tcpip_wasm.streams.state import Reading, state_of
 from tcpip_wasm.streams.tee import Tee
 
 if TYPE_CHECKING:
@@ -21,31 +22,28 @@ R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class ReadableStream(Lockable, Generic[T_co]):
+class ReadableStream(Lockable[Reading[T_co]], Generic[T_co]):
     """A sequence of chunks with one consumer at a time.
 
     Args:
         source: where the chunks come from.
     """
 
-    __slots__ = ("_ended", "_held", "_source")
+    __slots__ = ()
 
     def __init__(self, source: Source[T_co]) -> None:
-        super().__init__()
-        self._source = source
-        self._held: T_co | None = None
-        self._ended = False
+        super().__init__(Reading(type(self).__name__, source))
 
     def get_reader(self) -> ReadableStreamReader[T_co]:
         """Lock the stream and return its reader.
 
         Raises:
-            StreamLockedError: somebody else reads this stream.
+            StreamLockedError: another reader has this stream.
         """
         return ReadableStreamReader(self)
 
     async def cancel(self, reason: BaseException | None = None) -> None:
-        """Give the stream up: its source stops, and later reads see the end.
+        """Cancel the stream: its source stops, and later reads return the end.
 
         Args:
             reason: handed to the source.
@@ -53,8 +51,8 @@ class ReadableStream(Lockable, Generic[T_co]):
         Raises:
             StreamLockedError: the stream is locked; use the reader's `cancel`.
         """
-        self._check_unlocked()
-        self._cancel(reason)
+        self._state.check_unlocked()
+        self._state.cancel(reason)
 
     def __aiter__(self) -> Iteration[T_co]:
         """Lock the stream and iterate over its chunks.
@@ -64,7 +62,7 @@ class ReadableStream(Lockable, Generic[T_co]):
         chunk: another iteration goes on where this one stopped.
 
         Raises:
-            StreamLockedError: somebody else reads this stream.
+            StreamLockedError: another reader has this stream.
         """
         return Iteration(self.get_reader())
 
@@ -122,32 +120,20 @@ class ReadableStream(Lockable, Generic[T_co]):
         have to be read, or the idle one cancelled. The source is cancelled once both branches are.
 
         Raises:
-            StreamLockedError: somebody else reads this stream.
+            StreamLockedError: another reader has this stream.
         """
         self.get_reader()
-        tee = Tee(self)
+        tee = Tee(self._state)
         return ReadableStream(tee.branches[0]), ReadableStream(tee.branches[1])
 
-    def _take(self) -> T_co | None:
-        """`Source.read_nowait`, after what a pipe gave back and not past a cancellation."""
-        if self._ended:
-            raise EndOfStream
-        if self._held is not None:
-            chunk, self._held = self._held, None
-            return chunk
-        return self._source.read_nowait()
 
-    def _cancel(self, reason: BaseException | None) -> None:
-        if not self._ended:
-            self._ended = True
-            self._held = None
-            self._source.cancel(reason)
-
-
-class ReadableStreamReader(LockOwner[ReadableStream[T_co]], Generic[T_co]):
+class ReadableStreamReader(LockOwner[Reading[T_co]], Generic[T_co]):
     """The one reader of a locked `ReadableStream`."""
 
     __slots__ = ()
+
+    def __init__(self, stream: ReadableStream[T_co]) -> None:
+        super().__init__(state_of(stream))
 
     async def read(self) -> T_co | None:
         """Return the next chunk, or None at the end (then and ever after). Cancelled, it takes no chunk.
@@ -156,19 +142,19 @@ class ReadableStreamReader(LockOwner[ReadableStream[T_co]], Generic[T_co]):
             StreamLockedError: this reader has released its lock.
             Exception: what the stream failed with.
         """
-        stream = self._stream or self._released()
+        state = self._state or state_of(self)
         try:
-            if not self._turns.waiting and (chunk := stream._take()) is not None:
+            if not self._queue.waiting and (chunk := state.take()) is not None:
                 return chunk
-            async with self._turns:
-                while (chunk := stream._take()) is None:
-                    await stream._source.wait_readable()
+            async with self._queue:
+                while (chunk := state.take()) is None:
+                    await state.source.wait_readable()
                 return chunk
         except EndOfStream:
             return None
 
     async def cancel(self, reason: BaseException | None = None) -> None:
-        """Give the stream up: its source stops, and waiting and later reads see the end.
+        """Cancel the stream: its source stops, and waiting and later reads return the end.
 
         Args:
             reason: handed to the source.
@@ -176,22 +162,23 @@ class ReadableStreamReader(LockOwner[ReadableStream[T_co]], Generic[T_co]):
         Raises:
             StreamLockedError: this reader has released its lock.
         """
-        (self._stream or self._released())._cancel(reason)
+        state_of(self).cancel(reason)
 
 
 class Iteration(Generic[T_co]):
-    """One `async for`. An async generator would release the lock only a loop turn after a `break`."""
+    """One `async for`. An async generator would release the lock only a loop iteration after a `break`."""
 
-    __slots__ = ("_reader",)
+    __slots__ = ("_ended", "_reader")
 
     def __init__(self, reader: ReadableStreamReader[T_co]) -> None:
         self._reader = reader
+        self._ended = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T_co:
-        if self._reader._stream is None:
+        if self._ended:
             raise StopAsyncIteration
         try:
             chunk = await self._reader.read()
@@ -210,8 +197,11 @@ class Iteration(Generic[T_co]):
             StreamLockedError: a step of this iteration still waits.
         """
         self._reader.release_lock()
+        self._ended = True
 
     def __del__(self) -> None:
-        # Of overlapping steps, the last one releases.
-        if not self._reader._turns.waiting:
+        try:
             self._reader.release_lock()
+        except StreamLockedError:
+            return  # of overlapping steps, the last one releases
+        self._ended = True

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from tcpip_wasm.streams.locks import Signal
 from tcpip_wasm.streams.pipe import mark_seen
-
-if TYPE_CHECKING:
-    from tcpip_wasm.streams.readable import ReadableStream
+from tcpip_wasm.streams.state import Reading
 
 T = TypeVar("T")
 
 TEE_LIMIT = 16
-"""Chunks by which one branch of a tee may run ahead of the other: 1 MiB in pieces of 64 KiB."""
+"""Chunks by which one branch of a tee may run ahead of the other: 1 MiB in chunks of 64 KiB."""
 
 
 class Tee(Generic[T]):
     """What the two branches of a tee share: the parent stream and one task that waits for it."""
 
-    def __init__(self, parent: ReadableStream[T]) -> None:
+    def __init__(self, parent: Reading[T]) -> None:
         self.parent = parent
         self.changed: Signal = Signal()
         self.branches: tuple[_Branch[T], _Branch[T]] = (_Branch(self), _Branch(self))
@@ -31,7 +29,7 @@ class Tee(Generic[T]):
     def wait_for_parent(self) -> None:
         # No branch waits itself: if one did, the other would have to take over when its read is cancelled.
         if self._waiter is None:
-            self._waiter = asyncio.create_task(self.parent._source.wait_readable())
+            self._waiter = asyncio.create_task(self.parent.source.wait_readable())
             self._waiter.add_done_callback(self._woken)
 
     def _woken(self, waiter: asyncio.Task[None]) -> None:
@@ -55,7 +53,7 @@ class _Branch(Generic[T]):
         elif len(self.other.queue) >= TEE_LIMIT:
             return None
         else:
-            chunk = self.tee.parent._take()
+            chunk = self.tee.parent.take()
             if chunk is None or not self.other.live:
                 return chunk
             self.other.queue.append(chunk)
@@ -72,5 +70,5 @@ class _Branch(Generic[T]):
         self.live = False
         self.queue.clear()
         if not self.other.live:
-            self.tee.parent._cancel(reason)
+            self.tee.parent.cancel(reason)
         self.tee.changed.fire()

@@ -1,7 +1,7 @@
 """`TransformStream`: a writable and a readable with a function between them.
 
-Owns the results that were not read yet, and the one call that runs; a plain function costs no turn of the
-loop.
+Owns the results that were not read yet, and the one call that runs; a plain function costs no loop
+iteration.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 TRANSFORM_LIMIT = 16
-"""Unread results at which a transform takes no more chunks. With 1, each chunk costs two loop turns."""
+"""Unread results at which a transform takes no more chunks. With 1, each chunk costs two loop iterations."""
 
 Results: TypeAlias = R | list[R] | None
 

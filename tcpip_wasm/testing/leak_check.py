@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tcpip_wasm.driver import drivers_of
 from tcpip_wasm.simulation.runs.leaked import open_sockets, open_stacks, open_tasks
+from tcpip_wasm.simulation.seeds import derive
 from tcpip_wasm.stack import NetworkStack, create_stack
 from tcpip_wasm.testing.left_open import Policy, report_left_open
 
@@ -41,7 +42,7 @@ class WatchedStack:
         self._loop = asyncio.get_running_loop()
         self._stacks = set(drivers_of(self._loop))
         self._tasks = asyncio.all_tasks(self._loop)
-        self.stack = await create_stack(seed=f"{self._seed}/stack".encode())
+        self.stack = await create_stack(seed=derive(self._seed, "stack").encode())
         self._driver = self.stack.interfaces[0].driver
         self._stacks.add(self._driver)
         return self

@@ -159,9 +159,9 @@ def test_errors_and_bounds() -> None:
                         sender.sendto(payload(50_000, number), (two.own, sock.getsockname()[1]))
                         await turns(5)
                     end = _end_of(two, sock)
-                    await until(lambda: end._size > 900_000)
+                    await until(lambda: end._arrived.size > 900_000)
                     await turns(50)
-                    assert end._size <= 1 << 20
+                    assert end._arrived.size <= 1 << 20
                     assert (await loop.sock_recvfrom(sock, 60_000))[0] == payload(50_000, 0)
                 with udp() as blocking:
                     blocking.setblocking(True)

@@ -9,7 +9,6 @@ from ipaddress import IPv4Address, ip_network
 
 import pytest
 
-from tcpip_wasm.engine.route_calls import RouteCalls
 from tests.support import Host, Network, payload
 from tests.support_frames import ACK, IPV4, IPV6, SYN, TCP, UDP, ethernet, ipv4, ipv6, tcp
 
@@ -54,7 +53,7 @@ def hosts(backlog: int, trip: float) -> Network:
     """Return a client, which is the server's router, and a server that listens, so many seconds of round trip apart."""
     client = Host("10.0.0.1/24", "fd00::1/64", seed=1)
     server = Host("10.0.0.2/24", "fd00::2/64", seed=2)
-    RouteCalls(server.core).add(ip_network("0.0.0.0/0"), IPv4Address("10.0.0.1"), 0, 0)
+    server.core.routes.add(ip_network("0.0.0.0/0"), IPv4Address("10.0.0.1"), 0, 0)
     server.listen(PORT, backlog=backlog)
     return Network(client, server, lambda number, frame: [(trip / 2, frame)])
 

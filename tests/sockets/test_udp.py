@@ -20,7 +20,7 @@ from tcpip_wasm import (
     create_stack,
 )
 from tcpip_wasm.simulation import run_virtually
-from tcpip_wasm.sockets.udp.udp_socket import OVERHEAD, RECEIVE_QUEUE
+from tcpip_wasm.sockets.udp.udp_handle import OVERHEAD, QUEUE_BYTES
 from tests.support import payload
 from tests.support_stacks import WAYS, fails, pair, run, turns, until
 
@@ -137,7 +137,7 @@ def test_queue_is_bounded_and_drops_are_counted() -> None:
     async def main() -> None:
         async with pair("tun4") as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             size = 8000
-            fit = RECEIVE_QUEUE // (size + OVERHEAD)
+            fit = QUEUE_BYTES // (size + OVERHEAD)
             for number in range(fit + 10):
                 await a.send(UdpDatagram(two.host, 53, payload(size, number)))
                 await turns(4)
@@ -221,7 +221,7 @@ def test_a_connected_socket_hears_its_peer_only() -> None:
             await c.send(UdpDatagram(*back, b"not you"))
             await b.send(UdpDatagram(*back, b"you"))
             assert (await a.receive()).data == b"you"
-            assert not a._arrived
+            assert not a._state.arrived
 
     run(main())
 
@@ -361,8 +361,8 @@ def test_broadcasts_leave_by_every_interface_that_can() -> None:
                 await socket.send(UdpDatagram("255.255.255.255", 53, b"one"))
                 assert (await receivers[0].receive()).data == b"one"
             await turns(10)
-            assert not receivers[0]._arrived
-            assert not receivers[1]._arrived
+            assert not receivers[0]._state.arrived
+            assert not receivers[1]._state.arrived
 
     run(main())
 

@@ -13,7 +13,7 @@ import pytest
 
 from tcpip_wasm import StackClosedError, UdpTransport
 from tcpip_wasm.sockets.payload import HIGH_WATER
-from tcpip_wasm.sockets.udp.udp_transport import MOST_WAITING
+from tcpip_wasm.sockets.udp.udp_handle import QUEUE_BYTES
 from tests.support import payload
 from tests.support_stacks import pair, run, run_with_reports, turns, until
 
@@ -172,7 +172,7 @@ def test_flow_control() -> None:
             error = client.calls.pop()
             assert isinstance(error, OSError)
             assert error.errno == errno.ENOBUFS
-            assert near.get_write_buffer_size() <= MOST_WAITING
+            assert near.get_write_buffer_size() <= QUEUE_BYTES
             near.close()
             assert not client.lost.done(), "what was taken is sent first"
             seen = 0

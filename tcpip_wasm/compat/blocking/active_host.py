@@ -14,6 +14,7 @@ from tcpip_wasm.compat.blocking.thread import VirtualHost, host_of
 from tcpip_wasm.compat.route import Route
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.stack import NetworkStack
+from tcpip_wasm.stack_parts import parts_of
 
 _pile: list[tuple[VirtualHost, Route | None]] = []
 _RESOLVING = ("asyncio.base_events", "concurrent.futures.thread")
@@ -52,7 +53,7 @@ def is_lookup_of_own_loop() -> bool:
     if host.is_inside:
         return True
     threads: Any = getattr(getattr(host.loop, "_default_executor", None), "_threads", ())
-    return threading.current_thread() in threads and sys._getframe(2).f_globals.get("__name__") in _RESOLVING
+    return threading.current_thread() in threads and sys._getframe(2).f_globals.get("__name__") in _RESOLVING  # noqa: SLF001  CPython's documented way, though its name begins so
 
 
 def use(target: NetworkStack | VirtualHost, route: Route | None = None) -> VirtualHost:
@@ -67,7 +68,7 @@ def use(target: NetworkStack | VirtualHost, route: Route | None = None) -> Virtu
         StackError: the stack is gone.
     """
     host = host_of(target)
-    if (error := host.stack._driver.error) is not None:
+    if (error := parts_of(host.stack).driver.error) is not None:
         raise error
     with _lock:
         _pile.append((host, route))

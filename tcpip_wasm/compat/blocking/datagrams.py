@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _socket
 import errno
-from contextlib import suppress
 from typing import Any, Final
 
 from tcpip_wasm.compat.blocking.relay import Relay
@@ -19,6 +18,8 @@ from tcpip_wasm.engine import DATAGRAM_DATA, abi, decode_endpoint, error_for
 from tcpip_wasm.errors import StackError, network_error
 from tcpip_wasm.sockets.endpoints import Endpoints
 from tcpip_wasm.sockets.options import V6_ONLY
+from tcpip_wasm.sockets.udp.udp_handle import UdpHandle
+from tcpip_wasm.stack_parts import parts_of
 
 HEAD: Final = abi.ENDPOINT_SIZE
 TO_THE_PEER: Final = bytes(HEAD)
@@ -46,13 +47,12 @@ class DatagramRelay(Relay):
 
     def __init__(self, channel: Channel, far: _socket.socket) -> None:
         super().__init__(channel, far)
-        self._driver: Driver = channel.host.stack._driver
+        self._driver: Driver = parts_of(channel.host.stack).driver
         self._udp = self._driver.core.udp
-        self.endpoints: Endpoints = Endpoints(
-            channel.host.stack._lookup.address, channel.host.stack._scope_name, channel.host.stack._interface_of
-        )
+        self.endpoints: Endpoints = Endpoints(parts_of(channel.host.stack).interfaces)
         self.known: dict[Any, bytes] = {}
         self._handle = 0
+        self._registered: UdpHandle | None = None
         self._chosen: dict[int, int] = {}
         self._waiting: tuple[bytes, bytes | None] | None = None
         self._is_reading = False
@@ -74,9 +74,9 @@ class DatagramRelay(Relay):
             local = (None, local[1])
         values = channel.values
         options = values.for_core() | self._chosen
-        handle, _ = stack._udp._open(local, None, self._family(local), options, values.share())
+        handle, _ = parts_of(stack).udp.open(local, None, self._family(local), options, values.share())
         self._handle = handle
-        self._driver.handlers[handle] = self
+        self._registered = UdpHandle(self._driver, handle, self)
         self._learn_name()
         self._read_on()
 
@@ -129,15 +129,15 @@ class DatagramRelay(Relay):
     async def group(self, join: bool, group: str, interface: str | int) -> None:
         """Join or leave a multicast group."""
         await self.open()
-        address, scope = self._channel.host.stack._lookup.address(group)
-        handle = self.endpoints.interface(interface)
+        address, scope = self.endpoints.interfaces.resolve(group)
+        handle = self.endpoints.interfaces.handle_of(interface)
         (self._udp.join if join else self._udp.leave)(self._handle, address, handle or scope)
         self._driver.wake()
 
     async def choose_interface(self, interface: str | int) -> None:
         """Choose the interface for groups, by its own address or number; 0 leaves it to the routes."""
         try:
-            handle = self.endpoints.interface(interface)
+            handle = self.endpoints.interfaces.handle_of(interface)
         except OSError as error:
             if isinstance(interface, str):
                 raise network_error(errno.EADDRNOTAVAIL, f"no interface has {interface}") from None
@@ -226,12 +226,9 @@ class DatagramRelay(Relay):
             return
         self._loop.remove_reader(self.far)
         self.far.close()
-        handle, self._handle = self._handle, 0
-        if handle and self._driver.error is None:
-            self._driver.handlers.pop(handle, None)
-            with suppress(StackError):
-                self._udp.close(handle)
-            self._driver.wake()
+        self._handle = 0
+        if self._registered is not None:
+            self._registered.close()
 
 
 # --- What the socket class does, in the program's thread --------------------------------------------------------------
@@ -241,8 +238,8 @@ _PEER: Final = None
 
 def connect(sock: Any, remote: tuple[str, int]) -> None:
     """Fix the peer of a socket."""
-    relay: DatagramRelay = sock._channel.relay
-    channel: Channel = sock._channel
+    relay: DatagramRelay = sock._channel.relay  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
+    channel: Channel = sock._channel  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
     record = relay.endpoints.encode(remote)
     relay.known.pop(_PEER, None)
     channel.host.call(relay.connect(record, as_seen(channel.family, relay.endpoints.decode(record))))
@@ -250,7 +247,7 @@ def connect(sock: Any, remote: tuple[str, int]) -> None:
 
 def group(sock: Any, join: bool, address: str, interface: str | int) -> None:
     """Join or leave a group."""
-    channel: Channel = sock._channel
+    channel: Channel = sock._channel  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
     channel.host.call(channel.relay.group(join, address, interface))
 
 
@@ -260,9 +257,9 @@ def send(sock: Any, data: Any, address: Any, flags: int) -> int:
     The first one to a destination is sent by the stack before this returns, so that its errors are raised here. Later
     ones are queued; what goes wrong with them is raised by a later call, as for what ICMP reports.
     """
-    channel: Channel = sock._channel
+    channel: Channel = sock._channel  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
     relay: DatagramRelay = channel.relay
-    sock._check_open()
+    sock._check_open()  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
     error = channel.take_error()
     if error is not None:
         raise error
@@ -273,7 +270,7 @@ def send(sock: Any, data: Any, address: Any, flags: int) -> int:
     if head is None:
         head = TO_THE_PEER
         if address is not None:
-            host, port = sock._numeric(address, "sendto")
+            host, port = sock._numeric(address, "sendto")  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
             if port == 0:
                 raise network_error(errno.EINVAL, "port 0")
             head = relay.endpoints.encode((host, port))
@@ -288,18 +285,18 @@ def send(sock: Any, data: Any, address: Any, flags: int) -> int:
     try:
         return int(_socket.socket.sendmsg(sock, (head, view), (), flags)) - HEAD
     except (BrokenPipeError, ConnectionResetError):
-        sock._lost()
+        sock._lost()  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
         raise
 
 
 def receive_message(sock: Any, buffer: memoryview, flags: int) -> tuple[int, Any, int]:
     """Receive a datagram into a buffer; return its length, its source and the message's flags."""
-    channel: Channel = sock._channel
+    channel: Channel = sock._channel  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
     head = bytearray(HEAD)
     while True:
         count, _, message_flags, _ = _socket.socket.recvmsg_into(sock, (head, buffer), 0, flags)
         if count == 0:
-            sock._check_open()
+            sock._check_open()  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
             if channel.ended is not None:
                 raise channel.ended
             return 0, None, 0  # shut down

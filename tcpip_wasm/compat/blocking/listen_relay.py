@@ -8,6 +8,7 @@ from collections import deque
 from tcpip_wasm.compat.blocking.relay import Relay, StreamRelay
 from tcpip_wasm.compat.blocking.socket_pair import Channel, State, new_pair, own_addresses, socket_name
 from tcpip_wasm.sockets import TcpServer
+from tcpip_wasm.stack_parts import parts_of
 
 
 class ListenRelay(Relay):
@@ -36,7 +37,7 @@ class ListenRelay(Relay):
         assert channel.bound is not None
         addresses = await own_addresses(channel)
         port = channel.bound[1]
-        server = channel.host.stack._tcp.serve(
+        server = parts_of(channel.host.stack).tcp.serve(
             self._make, addresses, port, max(1, backlog), hold_backlog=True, share=channel.values.share()
         )
         self._server = server
@@ -56,7 +57,7 @@ class ListenRelay(Relay):
 
     def arrived(self, relay: StreamRelay) -> None:
         """A connection is open."""
-        self.accepted.append((relay._channel, relay, self._pairs.pop(relay)))
+        self.accepted.append((relay._channel, relay, self._pairs.pop(relay)))  # noqa: SLF001  relays of one listener
         try:
             self.far.send(b"+")
         except OSError:  # closed, or more wait than the pair holds
@@ -80,7 +81,7 @@ class ListenRelay(Relay):
         self._end()
 
     def _gone(self) -> None:
-        self._channel.fail(self._channel.host.stack._driver.error)
+        self._channel.fail(parts_of(self._channel.host.stack).driver.error)
         self._server = None
         self._end()
 

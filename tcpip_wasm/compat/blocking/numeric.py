@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket as real
-from typing import Any, Final
+from typing import Any
 
+from tcpip_wasm.addresses import LOOPBACK, VERSIONS, with_scope, without_mapping
 from tcpip_wasm.compat.blocking.call_arguments import check_flow
 from tcpip_wasm.compat.blocking.thread import VirtualHost
 from tcpip_wasm.errors import NameResolutionError
-
-_VERSIONS: Final = {int(real.AF_INET): 4, int(real.AF_INET6): 6}
-_LOOPBACK: Final = {4: "127.0.0.1", 6: "::1"}
+from tcpip_wasm.stack_parts import parts_of
 
 
 def numeric_address(
@@ -45,13 +43,13 @@ def numeric_address(
         text = text.decode("ascii")
     if not isinstance(text, str):
         raise TypeError(f"str, bytes or bytearray expected, not {type(text).__name__}")
-    version = _VERSIONS[family]
+    (version,) = VERSIONS[family]
     if text == "":
-        return ("" if passive else _LOOPBACK[version]), port
+        return ("" if passive else str(LOOPBACK[version])), port
     if text == "<broadcast>":
         text = "255.255.255.255"
     try:
-        known = host.stack._lookup.numeric(text)
+        known = parts_of(host.stack).interfaces.parse(text)
     except ValueError as error:
         raise NameResolutionError(real.EAI_NONAME, str(error)) from None
     if known is None:
@@ -65,9 +63,10 @@ def numeric_address(
             getattr(real, "EAI_ADDRFAMILY", real.EAI_NONAME), f"{text}: an address of another family"
         )
     if ip.is_unspecified:
-        return ("" if passive else _LOOPBACK[version]), port
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:  # RFC 4291, section 2.5.5.2
-        return str(ip.ipv4_mapped), port
-    if not scope and len(address) == 4 and isinstance(ip, ipaddress.IPv6Address) and ip.is_link_local:
+        return ("" if passive else str(LOOPBACK[version])), port
+    mapped = without_mapping(ip)
+    if mapped is not ip:
+        return str(mapped), port
+    if not scope and len(address) == 4 and version == 6 and ip.is_link_local:
         scope = address[3]
-    return (f"{ip}%{scope}" if scope else str(ip)), port
+    return with_scope(ip, scope), port

@@ -54,9 +54,9 @@ def write(sock: Any, level: int, name: int, value: Any) -> None:
 
     Raises: what `Values.write` raises.
     """
-    channel: Channel = sock._channel
+    channel: Channel = sock._channel  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
     key = level, name
-    if not sock._is_stream:
+    if not sock._is_stream:  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
         if key in options.GROUPS:
             datagrams.group(sock, options.GROUPS[key], *options.group(level, value))
             return

@@ -18,6 +18,7 @@ from typing import Any, Final
 from tcpip_wasm.compat.blocking.socket_pair import Channel, State, as_seen, own_addresses, socket_name
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets import TcpTransport
+from tcpip_wasm.stack_parts import parts_of
 
 PIECE: Final = 256 * 1024
 """Bytes that a relay takes from a program at once."""
@@ -103,7 +104,8 @@ class StreamRelay(Relay, asyncio.Protocol):
         assert channel.bound is not None
         addresses = await own_addresses(channel)
         host, port = channel.bound
-        probe = channel.host.stack._tcp.serve(asyncio.Protocol, addresses, port, 1, share=channel.values.share())
+        opener = parts_of(channel.host.stack).tcp
+        probe = opener.serve(asyncio.Protocol, addresses, port, 1, share=channel.values.share())
         probe.close()
         return socket_name(channel.family, host, probe.port)
 
@@ -234,7 +236,7 @@ class StreamRelay(Relay, asyncio.Protocol):
     # --- From the program to the stack ----------------------------------------------------------------------------
 
     def _read_program(self) -> None:
-        self._channel.host.stack._driver.at_once(self._take)
+        parts_of(self._channel.host.stack).driver.at_once(self._take)
 
     def _take(self) -> None:
         transport = self.transport

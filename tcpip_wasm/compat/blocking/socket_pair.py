@@ -19,6 +19,7 @@ from typing import Any, Final
 from tcpip_wasm.compat.blocking.thread import VirtualHost
 from tcpip_wasm.compat.route import Route
 from tcpip_wasm.sockets.options import V6_ONLY, Values
+from tcpip_wasm.stack_parts import parts_of
 
 MESSAGES: Final = getattr(_socket, "SOCK_SEQPACKET", _socket.SOCK_DGRAM)
 """The kind of pair that keeps boundaries. Linux holds ten messages in a SOCK_DGRAM, in a SEQPACKET as many as fit."""
@@ -150,4 +151,4 @@ async def own_addresses(channel: Channel) -> list[Any]:
         if channel.family == _socket.AF_INET6 and not channel.values.flag(V6_ONLY):
             return [(None, 0)]  # IPv4 too, as Linux does
         host = "0.0.0.0" if channel.family == _socket.AF_INET else "::"
-    return list(await channel.host.stack._lookup.listening(host))
+    return list(await parts_of(channel.host.stack).lookup.listening(host))

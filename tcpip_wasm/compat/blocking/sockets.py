@@ -323,9 +323,9 @@ class Socket(Transfers):
                 break
             except IndexError:
                 continue  # the listener is about to end
-        channel.host.tell(relay.transport._leave_backlog)
+        channel.host.tell(relay.transport._leave_backlog)  # noqa: SLF001  for this package alone: the class is public
         accepted = Socket.__new__(Socket, channel.family, channel.kind)
-        accepted._adopt(channel, near.detach(), self.proto)
+        accepted._adopt(channel, near.detach(), self.proto)  # noqa: SLF001  another socket of this class
         if real.getdefaulttimeout() is None and self.gettimeout():
             accepted.setblocking(True)
         return accepted, channel.remote
@@ -396,7 +396,7 @@ class Socket(Transfers):
         if last and channel.state is not State.NEW and channel.born == forks():  # else a child may go on with it
             with suppress(OSError):
                 super().shutdown(real.SHUT_RDWR)  # whoever is blocked on it wakes up
-        cast(Any, super())._real_close(*arguments)
+        cast(Any, super())._real_close(*arguments)  # noqa: SLF001  socket.close calls it, and has no public hook
         if last and not channel.host.is_elsewhere:
             self._end(channel)
 

@@ -57,7 +57,7 @@ class VirtualHost:
     @property
     def is_inside(self) -> bool:
         """Whether the caller is on the stack's own loop, and must not wait for it."""
-        return asyncio._get_running_loop() is self.loop
+        return asyncio._get_running_loop() is self.loop  # noqa: SLF001  the only call that does not raise
 
     @property
     def is_elsewhere(self) -> bool:

@@ -18,5 +18,5 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]
     @classmethod
     def _create(cls, sock: Any, *arguments: Any, **options: Any) -> ssl.SSLSocket:
         kind: Any = super() if isinstance(sock, Socket) else ssl.SSLSocket
-        made: ssl.SSLSocket = kind._create(sock, *arguments, **options)
+        made: ssl.SSLSocket = kind._create(sock, *arguments, **options)  # noqa: SLF001  what ssl.SSLContext.wrap_socket calls
         return made

@@ -26,6 +26,7 @@ from tcpip_wasm.compat.loop.replacements import Replacements
 from tcpip_wasm.compat.route import ANY_ADDRESS, host_text
 from tcpip_wasm.sockets import options
 from tcpip_wasm.sockets.options import Values
+from tcpip_wasm.stack_parts import parts_of
 
 if TYPE_CHECKING:
     from tcpip_wasm.compat.loop.caller_sockets import PlacedSockets
@@ -37,7 +38,7 @@ _recorded: WeakKeyDictionary[socket.socket, Values] = WeakKeyDictionary()
 def _end_of(sock: Any) -> DatagramEnd | None:
     """Return what a socket stands for, if that is a UDP socket of a stack."""
     for one in own_polyfills():
-        end = one._placed.find(sock)
+        end = one._placed.find(sock)  # noqa: SLF001  the table of a polyfill is for this package alone
         if isinstance(end, DatagramEnd):
             return end
     return None
@@ -71,9 +72,9 @@ def bind_datagrams(stack: NetworkStack, table: PlacedSockets, sock: Any, address
         host = "0.0.0.0" if family == socket.AF_INET else "::"
     elif len(address) == 4 and address[3] and "%" not in host:
         host = f"{host}%{address[3]}"
-    local, _ = at_once(stack._lookup.pair((host, port), None, family))
+    local, _ = at_once(parts_of(stack).lookup.pair((host, port), None, family))
     made = partial(DatagramEnd, stack.loop)
-    transport, end = at_once(stack._udp.endpoint(made, local, None, family, values.for_core(), values.share()))
+    transport, end = at_once(parts_of(stack).udp.endpoint(made, local, None, family, values.for_core(), values.share()))
     transport.get_extra_info("socket").__dict__["values"] = values
     table.put(sock, end)
     assert isinstance(end, DatagramEnd)
@@ -99,7 +100,7 @@ def _setsockopt(sock: Any, level: int, name: int, value: Any, *length: int) -> N
     key = level, name
     if end is None and (key in options.GROUPS or key == options.GROUP_INTERFACE):
         polyfill = None if is_permitted() else taking(own_polyfills(), _of_group(key, value))
-        end = None if polyfill is None else bind_datagrams(polyfill.stack, polyfill._placed, sock, ("", 0))
+        end = None if polyfill is None else bind_datagrams(polyfill.stack, polyfill._placed, sock, ("", 0))  # noqa: SLF001  the table of a polyfill is for this package alone
     if end is not None:
         end.transport.get_extra_info("socket").setsockopt(level, name, value, *length)
         return

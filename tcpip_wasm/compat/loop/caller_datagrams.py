@@ -9,15 +9,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections import deque
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 from tcpip_wasm.compat.loop.caller_sockets import End
 from tcpip_wasm.errors import network_error
-
-MOST_WAITING: Final = 1024 * 1024
-"""Bytes of datagrams that wait for `sock_recvfrom`; more are dropped, newest first. An empty one counts for 64."""
+from tcpip_wasm.sockets.udp.udp_handle import DatagramQueue
 
 
 def is_datagrams(sock: Any) -> bool:
@@ -60,8 +57,7 @@ class DatagramEnd(End, asyncio.DatagramProtocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         super().__init__(loop)
-        self._waiting_for_me: deque[tuple[bytes, Any]] = deque()
-        self._size = 0
+        self._arrived: DatagramQueue[tuple[bytes, Any]] = DatagramQueue()
         self._full = False
         self.dropped: int = 0
 
@@ -69,29 +65,26 @@ class DatagramEnd(End, asyncio.DatagramProtocol):
         self.transport: Any = transport
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        size = max(len(data), 64)
-        if self._size + size > MOST_WAITING:
+        if self._arrived.put((data, addr), len(data)):
+            self._changed.fire()
+        else:
             self.dropped += 1
-            return
-        self._size += size
-        self._waiting_for_me.append((data, addr))
-        self._wake()
 
     def error_received(self, exc: Exception) -> None:
         self.error = exc
-        self._wake()
+        self._changed.fire()
 
     def connection_lost(self, error: BaseException | None) -> None:
         self.ended = True
         self.error = error or self.error
-        self._wake()
+        self._changed.fire()
 
     def pause_writing(self) -> None:
         self._full = True
 
     def resume_writing(self) -> None:
         self._full = False
-        self._wake()
+        self._changed.fire()
 
     def _check(self) -> None:
         error = self.error
@@ -104,11 +97,10 @@ class DatagramEnd(End, asyncio.DatagramProtocol):
 
     async def receive_from(self, count: int) -> tuple[bytes, Any]:
         """Return at most so many bytes of the next datagram, and its source. Cancelled, it takes none."""
-        while not self._waiting_for_me:
+        while not self._arrived:
             self._check()
-            await self._something()
-        data, source = self._waiting_for_me.popleft()
-        self._size -= max(len(data), 64)
+            await self._changed.wait()
+        data, source = self._arrived.take()
         return data[:count], source
 
     async def receive(self, count: int) -> bytes:
@@ -119,7 +111,7 @@ class DatagramEnd(End, asyncio.DatagramProtocol):
         """Send a datagram, once there is room, and return its length."""
         self._check()
         while self._full and not self.ended:
-            await self._something()
+            await self._changed.wait()
         self.transport.sendto(data, address)
         self._check()
         return len(data)
@@ -135,8 +127,8 @@ class DatagramEnd(End, asyncio.DatagramProtocol):
         self._check()
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
-        while self._waiting_for_me:
-            protocol.datagram_received(*self._waiting_for_me.popleft())
+        while self._arrived:
+            protocol.datagram_received(*self._arrived.take())
         return self.transport
 
 

@@ -16,13 +16,15 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.compat.loop.caller_sockets import End, SocketEnd, at_once, stand_for
 from tcpip_wasm.compat.loop.guard import REAL
-from tcpip_wasm.engine import Address, abi
+from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets import TcpServer, TcpTransport
 from tcpip_wasm.sockets.options import REUSE_PORT, V6_ONLY, Key
 from tcpip_wasm.stack import NetworkStack
+from tcpip_wasm.stack_parts import parts_of
 
 if TYPE_CHECKING:
     from tcpip_wasm.compat.loop.caller_sockets import PlacedSockets
@@ -57,9 +59,9 @@ class BoundEnd(End):
         any_host = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}[sock.family]
         everywhere = host in ("", "::") and sock.family == socket.AF_INET6 and not _is_set(sock, V6_ONLY)
         self.host: str | None = None if everywhere else host or any_host
-        self.addresses: list[tuple[Address | None, int]] = at_once(stack._lookup.listening(self.host))
+        self.addresses: list[tuple[Address | None, int]] = at_once(parts_of(stack).lookup.listening(self.host))
         self.share = abi.SHARE_PORT if _is_set(sock, REUSE_PORT) else 0
-        probe = stack._tcp.serve(asyncio.Protocol, self.addresses, port, 1, share=self.share)
+        probe = parts_of(stack).tcp.serve(asyncio.Protocol, self.addresses, port, 1, share=self.share)
         port = probe.port
         self.port: int = port
         probe.close()
@@ -103,7 +105,7 @@ class ListenEnd(End):
         self.bound = bound
         self.transport = self
         self._accepted: deque[_AcceptedEnd] = deque()
-        self.server: TcpServer | None = bound.stack._tcp.serve(
+        self.server: TcpServer | None = parts_of(bound.stack).tcp.serve(
             partial(_AcceptedEnd, self, self.loop),
             bound.addresses,
             bound.port,
@@ -126,7 +128,7 @@ class ListenEnd(End):
     def arrived(self, end: _AcceptedEnd) -> None:
         """A connection is open."""
         self._accepted.append(end)
-        self._wake()
+        self._changed.fire()
 
     async def accept(self) -> SocketEnd:
         """Return the next connection. Cancelled, it takes none.
@@ -137,9 +139,9 @@ class ListenEnd(End):
         while not self._accepted:
             if self.ended:
                 raise network_error(errno.EBADF, "the socket was closed")
-            await self._something()
+            await self._changed.wait()
         end = self._accepted.popleft()
-        end.transport._leave_backlog()
+        end.transport._leave_backlog()  # noqa: SLF001  for this package alone: the class is public
         return end
 
     def stop(self) -> deque[_AcceptedEnd]:
@@ -155,7 +157,7 @@ class ListenEnd(End):
         self.ended = True
         for end in self.stop():
             end.transport.abort()
-        self._wake()
+        self._changed.fire()
 
     abort = close
 
@@ -206,7 +208,7 @@ def adopt(server: TcpServer, waiting: deque[_AcceptedEnd], wrap: Callable[[], as
         transport: TcpTransport = end.transport
         if end.ended:
             continue
-        transport._leave_backlog()
+        transport._leave_backlog()  # noqa: SLF001  for this package alone: the class is public
         transport.set_protocol(wrap())
         server.adopt(transport)
 

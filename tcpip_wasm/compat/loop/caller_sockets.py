@@ -18,6 +18,7 @@ from typing import Any, NoReturn, cast
 from tcpip_wasm.compat.loop.guard import REAL
 from tcpip_wasm.errors import NameResolutionError, network_error
 from tcpip_wasm.sockets import TcpTransport
+from tcpip_wasm.streams.locks import Signal
 
 
 def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -47,22 +48,9 @@ class End:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.loop: asyncio.AbstractEventLoop = loop or asyncio.get_running_loop()
-        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order in which they came
+        self._changed = Signal()
         self.ended = False
         self.error: BaseException | None = None
-
-    def _wake(self) -> None:
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def _something(self) -> None:
-        waiter: asyncio.Future[None] = self.loop.create_future()
-        self._waiting[waiter] = None
-        try:
-            await waiter
-        finally:
-            self._waiting.pop(waiter, None)
 
 
 class SocketEnd(End, asyncio.Protocol):
@@ -83,24 +71,24 @@ class SocketEnd(End, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         self.transport.pause_reading()
-        self._wake()
+        self._changed.fire()
 
     def eof_received(self) -> bool:
         self._eof = True
-        self._wake()
+        self._changed.fire()
         return True
 
     def connection_lost(self, error: BaseException | None) -> None:
         self.error = error
         self.ended = self._eof = True
-        self._wake()
+        self._changed.fire()
 
     def pause_writing(self) -> None:
         self._full = True
 
     def resume_writing(self) -> None:
         self._full = False
-        self._wake()
+        self._changed.fire()
 
     async def receive(self, count: int) -> bytes:
         """Return at most so many bytes as soon as there are some, ``b""`` at the end. Cancelled, it takes nothing."""
@@ -110,7 +98,7 @@ class SocketEnd(End, asyncio.Protocol):
             if self._eof:
                 return b""
             self.transport.resume_reading()
-            await self._something()
+            await self._changed.wait()
         data = bytes(self._received[:count])
         del self._received[:count]
         return data
@@ -120,7 +108,7 @@ class SocketEnd(End, asyncio.Protocol):
         self._check()
         self.transport.write(data)
         while self._full and not self.ended:
-            await self._something()
+            await self._changed.wait()
         self._check()
 
     def _check(self) -> None:

@@ -64,7 +64,7 @@ def _run_job(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *arg
 
 def own_polyfills() -> list[Polyfill]:
     """Return the polyfills of the loop that the calling thread runs, or is to run."""
-    loop = asyncio._get_running_loop()
+    loop = asyncio._get_running_loop()  # noqa: SLF001  the only call that does not raise
     if loop is not None:
         return active.get(loop, [])
     thread = threading.get_ident()

@@ -103,7 +103,7 @@ class SocketMethods:
         )
         ServerEnd(bound, server, sock)
         if waiting:
-            adopt(server, waiting, cast(Any, server._factory))
+            adopt(server, waiting, cast(Any, server._factory))  # noqa: SLF001  for this package alone: the class is public
         return server
 
     async def sock_accept(self, sock: Any) -> tuple[Any, Any]:

@@ -40,6 +40,7 @@ from tcpip_wasm.sockets.tcp.sendfile import check_sendfile, sendfile
 from tcpip_wasm.sockets.tcp.stream_reader import keep_pieces
 from tcpip_wasm.sockets.tls.tls_transport import client_tls, secured, server_tls, start_tls
 from tcpip_wasm.stack import NetworkStack
+from tcpip_wasm.stack_parts import parts_of
 
 REPLACED: Final = (
     "create_connection",
@@ -144,7 +145,7 @@ class Polyfill(SocketMethods):
         if self._machine:
             raise RuntimeError("this polyfill is active already; make another one")
         if isinstance(self._chosen, NetworkStack):
-            self._chosen._driver.check()
+            parts_of(self._chosen).driver.check()
         self._ended = False
         for name in REPLACED:
             self._before[name] = vars(self._loop).get(name, _NOT_GIVEN)
@@ -168,8 +169,8 @@ class Polyfill(SocketMethods):
         active = _active[self._loop]
         if active[-1] is not self:
             raise RuntimeError("polyfills end in reverse order: one that began later is still active")
-        while active and active[-1]._ended:
-            active.pop()._restore()
+        while active and active[-1]._ended:  # noqa: SLF001  another polyfill of the same loop
+            active.pop()._restore()  # noqa: SLF001  another polyfill of the same loop
 
     def _restore(self) -> None:
         if self._guard is not None:
@@ -290,7 +291,7 @@ class Polyfill(SocketMethods):
         finally:
             sock.close()
         transport.set_protocol(wrapper or protocol)
-        transport._begin()
+        transport._begin()  # noqa: SLF001  for this package alone: the class is public
         transport.resume_reading()
         return (await secured(wrapper, waiter) if wrapper else transport), protocol
 
@@ -550,7 +551,7 @@ class Polyfill(SocketMethods):
 def _lowest(transport: Any) -> Any:
     """Return the transport that carries one of TLS, or TLS within TLS."""
     while isinstance(transport, _SSLProtocolTransport):
-        transport = cast(Any, transport)._ssl_protocol._transport
+        transport = cast(Any, transport)._ssl_protocol._transport  # noqa: SLF001  asyncio has no public way below its TLS transport
     return transport
 
 

@@ -52,7 +52,7 @@ def run(
         main.close()
         raise TypeError(f"stack must be a NetworkStack, a function that makes one, or None, not {stack!r}")
     make = stack or create_stack
-    if asyncio._get_running_loop() is not None:
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001  the only call that does not raise
         main.close()
         raise RuntimeError(
             "compat.run() makes an event loop, and one runs in this thread already, as it does in a notebook: there, "

@@ -23,7 +23,7 @@ try:
     from wasmtime import _ffi
 
     # A prototype of our own, without types of parameters: `_fast` converts what it passes once for all calls. It keeps
-    # the interpreter's lock: calls are short, and a thread that let go of it in each would wait for every busy one.
+    # the interpreter's lock: calls are short, and a thread that released it in each would wait for every busy one.
     _unchecked = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("wasmtime_func_call_unchecked", _ffi.dll))
 except (ImportError, AttributeError):
     _unchecked = None
@@ -40,8 +40,8 @@ def export_of(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> 
 
         item, text = _ffi.wasmtime_extern_t(), name.encode()
         found = _ffi.wasmtime_instance_export_get(
-            store._context(),
-            ctypes.byref(instance._instance),
+            store._context(),  # noqa: SLF001  below wasmtime's public API, see the module's docstring
+            ctypes.byref(instance._instance),  # noqa: SLF001  below wasmtime's public API, see the module's docstring
             ctypes.create_string_buffer(text, len(text)),
             len(text),
             ctypes.byref(item),
@@ -60,8 +60,8 @@ def make_call(store: wasmtime.Store, function: wasmtime.Func, signature: tuple[s
         store: what the function lives in.
         function: the exported function.
         signature: parameter and result types, such as ``("iI", "i")``: ``i`` for i32, ``I`` for i64 and ``d`` for
-            f64, of which a function has one at most, its first parameter; no result is an empty text, and the function
-            then returns what means nothing.
+            f64, of which a function has one at most, its first parameter; no result is an empty text, and the value
+            that the function then returns has no meaning.
         fast: False takes wasmtime's public way.
 
     Raises of the returned function:
@@ -94,8 +94,8 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
     call = _unchecked
     pointer = ctypes.c_void_p.from_param
     native = (
-        pointer(_address(store._context())),
-        pointer(ctypes.addressof(function._func)),
+        pointer(_address(store._context())),  # noqa: SLF001  below wasmtime's public API, see the module's docstring
+        pointer(ctypes.addressof(function._func)),  # noqa: SLF001  below wasmtime's public API, see the module's docstring
         pointer(ctypes.addressof(values)),
         ctypes.c_size_t.from_param(count),
         pointer(ctypes.addressof(trap)),
@@ -103,28 +103,17 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
     # The closures below keep alive what they hold only as an address.
     held = (store, function, values, trap)
 
-    def failed(error: int | None) -> Trap:
-        cause: Exception
-        if error:
-            cause = wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(_ffi.wasmtime_error_t)))
-        else:
-            address, trap.value = trap.value, None
-            cause = wasmtime.Trap._from_ptr(ctypes.cast(address or 0, ctypes.POINTER(_ffi.wasm_trap_t)))
-        failure = Trap(str(cause))
-        failure.__cause__ = cause
-        return failure
-
     def call0(_held: Any = held) -> int:
         error = call(*native)
         if error or trap:
-            raise failed(error)
+            raise _failure(error, trap)
         return answer[0]  # type: ignore[no-any-return]
 
     def call1(a: int, _held: Any = held) -> int:
         first[0] = a
         error = call(*native)
         if error or trap:
-            raise failed(error)
+            raise _failure(error, trap)
         return answer[0]  # type: ignore[no-any-return]
 
     def call2(a: int, b: int, _held: Any = held) -> int:
@@ -132,7 +121,7 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
         arguments[2] = b
         error = call(*native)
         if error or trap:
-            raise failed(error)
+            raise _failure(error, trap)
         return answer[0]  # type: ignore[no-any-return]
 
     def call3(a: float, b: int, c: int, _held: Any = held) -> int:
@@ -141,7 +130,7 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
         arguments[4] = c
         error = call(*native)
         if error or trap:
-            raise failed(error)
+            raise _failure(error, trap)
         return answer[0]  # type: ignore[no-any-return]
 
     def call_any(*given: int, _held: Any = held) -> int:
@@ -150,10 +139,25 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
             arguments[2 * index] = given[index]
         error = call(*native)
         if error or trap:
-            raise failed(error)
+            raise _failure(error, trap)
         return answer[0]  # type: ignore[no-any-return]
 
     return (call0, call1, call2, call3)[len(parameters)] if len(parameters) < 4 else call_any
+
+
+def _failure(error: int | None, trap: ctypes.c_void_p) -> Trap:
+    """Return the exception for a call that did not return: either wasmtime's error, or a trap."""
+    cause: Exception
+    if error:
+        made = ctypes.cast(error, ctypes.POINTER(_ffi.wasmtime_error_t))
+        cause = wasmtime.WasmtimeError._from_ptr(made)  # noqa: SLF001  below wasmtime's public API, see the docstring
+    else:
+        address, trap.value = trap.value, None
+        trapped = ctypes.cast(address or 0, ctypes.POINTER(_ffi.wasm_trap_t))
+        cause = wasmtime.Trap._from_ptr(trapped)  # noqa: SLF001  below wasmtime's public API, see the docstring
+    failure = Trap(str(cause))
+    failure.__cause__ = cause
+    return failure
 
 
 def _address(pointer: Any) -> int:

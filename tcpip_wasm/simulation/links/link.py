@@ -12,7 +12,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from random import Random
 from typing import Any, Final, Literal, Protocol
 
 from tcpip_wasm.capture.trace import Observation
@@ -20,6 +19,7 @@ from tcpip_wasm.engine import split_records
 from tcpip_wasm.interfaces import Interface, StreamInterface
 from tcpip_wasm.simulation.links.channel import Channel
 from tcpip_wasm.simulation.links.settings import LinkSettings
+from tcpip_wasm.simulation.seeds import random_for
 
 __all__ = ["InterfaceEnd", "Link", "LinkEnd"]
 
@@ -161,7 +161,7 @@ class Link:
         settings: of both directions.
         a_to_b, b_to_a: of one direction, instead.
         name: for traces; it also names the link's random streams.
-        seed: of the random streams. Each direction has one of its own, ``Random(f"{seed}/{name}/{direction}")``, so
+        seed: of the random streams. Each direction has one of its own, ``random_for(seed, name, direction)``, so
             that nothing that happens elsewhere changes what it draws.
         loop: whose time it is; None takes the running one.
         observe: takes what is sent, see `Channel`.
@@ -215,7 +215,7 @@ class Link:
                 return Channel(
                     loop,
                     its or both,
-                    Random(f"{seed}/{name}/{direction}"),
+                    random_for(seed, name, direction),
                     far.receive,
                     observe,
                     point=name,

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from tcpip_wasm.simulation.errors import SimulationError
+from tcpip_wasm.simulation.seeds import random_for
 from tcpip_wasm.simulation.time.dates import follow_dates
 from tcpip_wasm.simulation.time.loop import SECOND, VirtualLoop
 
@@ -43,8 +44,8 @@ class Chance:
     """
 
     def __init__(self, seed: str) -> None:
-        self.bytes: random.Random = random.Random(f"{seed}/urandom")
-        self.state: tuple[Any, ...] = random.Random(f"{seed}/random").getstate()
+        self.bytes: random.Random = random_for(seed, "urandom")
+        self.state: tuple[Any, ...] = random_for(seed, "random").getstate()
 
 
 @contextmanager

@@ -134,7 +134,7 @@ class _Selector(selectors.DefaultSelector):
         return key
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return self.loop._select(timeout)
+        return self.loop._select(timeout)  # noqa: SLF001  the loop's own selector
 
     def really(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         return super().select(timeout)
@@ -281,7 +281,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Cancel what is to be called later in a life of a host."""
         timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
         for timer in list(timers):
-            context = timer._context  # type: ignore[attr-defined]
+            context = timer._context  # type: ignore[attr-defined]  # noqa: SLF001  asyncio has no public way to a callback's context
             if not timer.cancelled() and context.get(place) is life:
                 timer.cancel()
 
@@ -424,7 +424,7 @@ def _nothing() -> None:
 
 def _run_handle(handle: asyncio.Handle) -> None:
     if not handle.cancelled():
-        handle._run()
+        handle._run()  # noqa: SLF001  what BaseEventLoop._run_once calls
 
 
 def _deliver(job: Future[Any], future: asyncio.Future[Any]) -> None:

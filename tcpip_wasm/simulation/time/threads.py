@@ -40,7 +40,7 @@ def all_wait_for_results(known: Iterable[threading.Thread], jobs: int) -> bool:
         known: threads that do not count, and the caller's.
         jobs: how many there are.
     """
-    frames = sys._current_frames()
+    frames = sys._current_frames()  # noqa: SLF001  CPython's documented way, though its name begins so
     waiting = 0
     for thread in threading.enumerate():
         frame = frames.get(thread.ident or 0)

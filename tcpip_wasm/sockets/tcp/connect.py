@@ -1,45 +1,27 @@
 """Connecting to a name's addresses: one after the other, or staggered as RFC 8305 (Happy Eyeballs) has it.
 
-Owns the race: which attempt is next, who has won, and that losers leave no connection. It is handed addresses in the
-order in which to try them.
+Owns the race: which attempt is next, which one has won, and that the others leave no connection. It is handed addresses
+in the order in which to try them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
 
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import Address
 from tcpip_wasm.errors import NetworkError, StackError, network_error
 from tcpip_wasm.interfaces.routing_table import RoutingTable
+from tcpip_wasm.names.address_selection import Candidate
 from tcpip_wasm.sockets.tcp.transport import TcpTransport
 
 CONNECTION_ATTEMPT_DELAY: Final = 0.25
 """Seconds between attempts (RFC 8305, section 5)."""
 
 MAX_ATTEMPTS: Final = 32
-"""Addresses of one name that are tried: a name must not make a host knock on hundreds of doors."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One address to try.
-
-    Attributes:
-        remote: address of the peer.
-        scope: handle of the interface that it belongs to, or 0.
-        local: own address, or None.
-        local_port: own port, or 0.
-    """
-
-    remote: Address
-    scope: int = 0
-    local: Address | None = None
-    local_port: int = 0
+"""Addresses of one name that are tried: a name must not make a stack connect to hundreds of hosts."""
 
 
 async def connect_first(
@@ -50,24 +32,22 @@ async def connect_first(
     port: int,
     *,
     delay: float | None,
-    scope_name: Any,
     all_errors: bool = False,
 ) -> TcpTransport:
     """Connect to the first candidate that answers, and return the transport, on which the protocol is.
 
     Args:
         driver: the stack's driver.
-        routing: knows where a route leads, and why there is none.
-        protocol: hears of the one connection that is made, and of no other.
+        routing: the stack's routes, and the causes of errors.
+        protocol: is notified of the one connection that is made, and of no other.
         candidates: at least one; the first 32 are tried.
         port: of the peer.
         delay: seconds after which the next is tried beside those under way; None tries it when the one before failed.
-        scope_name: see `TcpTransport`.
         all_errors: whether the attempts' errors are raised as they are.
 
     Raises:
-        OSError: the error of the only attempt; or of all of them, where they say the same; or one that tells them
-            all, of their common class where they have one.
+        OSError: the error of the only attempt; or of all of them, where they are the same; or one that lists
+            them, of their common class where they have one.
         ExceptionGroup: with `all_errors`, in place of those.
         StackError: the stack is gone.
 
@@ -75,7 +55,7 @@ async def connect_first(
     """
     candidates = candidates[:MAX_ATTEMPTS]
     if len(candidates) == 1 and not all_errors:
-        transport = _begin(driver, routing, protocol, candidates[0], port, scope_name)
+        transport = _begin(driver, routing, protocol, candidates[0], port)
         assert transport.connected is not None
         try:
             await transport.connected
@@ -85,7 +65,7 @@ async def connect_first(
         return transport
     race = _Race(protocol, all_errors)
     try:
-        return await race.run([(driver, routing, race, one, port, scope_name) for one in candidates], delay)
+        return await race.run([(driver, routing, race, one, port) for one in candidates], delay)
     finally:
         race.end()
 
@@ -96,7 +76,6 @@ def _begin(
     protocol: asyncio.BaseProtocol,
     candidate: Candidate,
     port: int,
-    scope_name: Any,
 ) -> TcpTransport:
     routing.check(candidate.remote, port, candidate.scope)
     try:
@@ -105,7 +84,7 @@ def _begin(
         )
     except NetworkError as error:
         raise routing.explained(error, candidate.remote, candidate.scope) from None
-    transport = TcpTransport(driver, handle, protocol, remote=(candidate.remote, port), scope_name=scope_name)
+    transport = TcpTransport(driver, handle, protocol, remote=(candidate.remote, port), interfaces=routing.interfaces)
     transport.connected = driver.loop.create_future()
     transport.explained = partial(routing.explained, remote=candidate.remote, scope=candidate.scope)
     driver.wake()
@@ -113,8 +92,8 @@ def _begin(
 
 
 class _Race(asyncio.Protocol):
-    """Stands for the protocol on every transport until one of them is open: that one gets the protocol at once, within
-    the very event, before any data can come for it."""
+    """Takes the protocol's place on every transport until one of them is open: that one gets the protocol at once,
+    within the very event, before any data can come for it."""
 
     def __init__(self, protocol: asyncio.BaseProtocol, all_errors: bool) -> None:
         self._protocol = protocol
@@ -168,10 +147,10 @@ class _Race(asyncio.Protocol):
                     errors.append(cast(OSError, error))
 
     def end(self) -> None:
-        """Give up what is under way."""
+        """Abort the attempts that are under way."""
         for future, transport in self._under_way.items():
             if future.done() and not future.cancelled():
-                future.exception()  # nobody else asks for it
+                future.exception()  # so that asyncio does not report it
             transport.abort()
         self._under_way.clear()
 

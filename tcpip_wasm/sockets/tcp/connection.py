@@ -17,6 +17,7 @@ from tcpip_wasm.errors import StreamClosedError, network_error
 from tcpip_wasm.sockets.tcp.server import TcpServer
 from tcpip_wasm.sockets.tcp.transport import TcpTransport
 from tcpip_wasm.streams import EndOfStream, ReadableStream, WritableStream
+from tcpip_wasm.streams.locks import Signal
 
 
 class StreamEnds(asyncio.Protocol):
@@ -26,11 +27,11 @@ class StreamEnds(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._chunks: deque[bytes] = deque()
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
+        self._readable = Signal()
+        self._writable = Signal()
         self._eof = False
         self._paused = False
-        self._deaf = False  # the reader gave up: what arrives is read and forgotten
+        self._read_shutdown = False  # the reader gave up: what arrives is read and forgotten
         self.lost: asyncio.Future[None] = loop.create_future()
         self.error: BaseException | None = None
         self.transport: TcpTransport = cast(TcpTransport, None)
@@ -42,30 +43,30 @@ class StreamEnds(asyncio.Protocol):
         self.transport.auto_credit = False
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._read_shutdown:
             self.consumed(len(data))
             return
         self._chunks.append(data)
-        _wake(self._reader)
+        self._readable.fire()
 
     def eof_received(self) -> bool:
         self._eof = True
-        _wake(self._reader)
+        self._readable.fire()
         return True
 
     def connection_lost(self, error: BaseException | None) -> None:
         self.error = error
         self._eof = True
         self.lost.set_result(None)
-        _wake(self._reader)
-        _wake(self._writer)
+        self._readable.fire()
+        self._writable.fire()
 
     def pause_writing(self) -> None:
         self._paused = True
 
     def resume_writing(self) -> None:
         self._paused = False
-        _wake(self._writer)
+        self._writable.fire()
 
     # --- streams.Source
 
@@ -74,26 +75,22 @@ class StreamEnds(asyncio.Protocol):
             chunk = self._chunks.popleft()
             self.consumed(len(chunk))
             return chunk
-        if self.error is not None and not self._deaf:
+        if self.error is not None and not self._read_shutdown:
             raise self.error
         self.check_end()
-        if self._eof or self._deaf:
+        if self._eof or self._read_shutdown:
             raise EndOfStream
         return None
 
     async def wait_readable(self) -> None:
-        if not self._chunks and not self._eof and not self._deaf:
-            self._reader = self._loop.create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
+        if not self._chunks and not self._eof and not self._read_shutdown:
+            await self._readable.wait()
 
     def cancel(self, reason: BaseException | None) -> None:
-        self._deaf = True
+        self._read_shutdown = True
         while self._chunks:
             self.consumed(len(self._chunks.popleft()))
-        _wake(self._reader)
+        self._readable.fire()
 
     def consumed(self, count: int) -> None:
         """So many bytes were read: as many more may come."""
@@ -121,11 +118,7 @@ class StreamEnds(asyncio.Protocol):
 
     async def wait_writable(self) -> None:
         if self._paused and not self.lost.done():
-            self._writer = self._loop.create_future()
-            try:
-                await self._writer
-            finally:
-                self._writer = None
+            await self._writable.wait()
 
     async def wait_closed(self) -> None:
         await asyncio.shield(self.lost)
@@ -133,7 +126,7 @@ class StreamEnds(asyncio.Protocol):
             raise self.error
 
     async def close(self) -> None:
-        """Say FIN once everything was handed to the stack; reading goes on."""
+        """Send FIN once everything was handed to the stack; reading goes on."""
         self.transport.write_eof()
         while self.transport.get_write_buffer_size() and not self.lost.done():
             self._paused = True
@@ -150,22 +143,17 @@ class StreamEnds(asyncio.Protocol):
         self.transport.close()
 
 
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)
-
-
 class TcpConnection:
     """A TCP connection, perhaps with TLS over it; made by `NetworkStack.connect_tcp` and by `TcpListener`.
 
-    Over TLS, both streams are of plain text. TLS has no half-close: closing `writable` says goodbye after what was
-    written and closes both directions; what the peer still sends then is an error for who reads. The peer's goodbye is
-    the end of `readable` and of `writable`, and so is a FIN without one, as in asyncio. Closing waits for the peer's
-    goodbye, at most `ssl_shutdown_timeout`; `abort` resets without a word.
+    Over TLS, both streams are of plain text. TLS has no half-close: closing `writable` sends TLS's close alert after
+    what was written and closes both directions; a read of what the peer still sends then raises. The peer's close alert
+    is the end of `readable` and of `writable`, and so is a FIN without one, as in asyncio. Closing waits for the peer's
+    alert, at most `ssl_shutdown_timeout`; `abort` resets without one.
 
     Attributes:
         readable: the bytes that arrive, in chunks of at most 120 KiB, over TLS of about 64 KiB.
-        writable: the way out; closing it says FIN, and reading goes on.
+        writable: sends; closing it sends FIN, and reading goes on.
     """
 
     def __init__(self, ends: Any) -> None:
@@ -188,7 +176,7 @@ class TcpConnection:
 
     @property
     def ssl_object(self) -> SSLObject | None:
-        """What speaks TLS, with its certificates, cipher and version; None without TLS."""
+        """The TLS object, with its certificates, cipher and version; None without TLS."""
         return cast("SSLObject | None", self._ends.transport.get_extra_info("ssl_object"))
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -218,7 +206,7 @@ class TcpListener:
     """A listening port; made by `NetworkStack.listen_tcp`. Connections wait in its backlog until they are accepted.
 
     With TLS, those wait whose handshake is done; `accept` never waits for another's. Handshakes under way are as many
-    as the backlog, and one more resets the oldest, so that nobody who never answers keeps others out.
+    as the backlog, and one more resets the oldest, so that peers which never answer do not keep others out.
     """
 
     def __init__(self, make_server: Any, handshakes: Any = None, backlog: int = 0) -> None:
@@ -270,9 +258,9 @@ class TcpListener:
                 ends = self._waiting.popleft()
                 if not ends.lost.done():
                     if self._handshakes is None:
-                        ends.transport._leave_backlog()
+                        ends.transport._leave_backlog()  # noqa: SLF001  for this package alone: the class is public
                     return TcpConnection(ends)
-            self._server._driver.check()
+            self._server._driver.check()  # noqa: SLF001  listener and server are one thing with two interfaces
             if not self._server.is_serving():
                 raise network_error(errno.ECONNABORTED, "the listener was closed")
             acceptor: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -298,7 +286,7 @@ class TcpListener:
             yield connection
 
     async def close(self) -> None:
-        """Stop listening, and reset the connections that nobody has accepted. Accepted ones go on. Idempotent."""
+        """Stop listening, and reset the connections that were not accepted. Accepted ones go on. Idempotent."""
         self._server.close()
         if self._handshakes is not None:
             self._handshakes.end()
@@ -313,7 +301,7 @@ class TcpListener:
 
 
 class _Accepting(StreamEnds):
-    """The ends of a connection that a listener got and nobody has accepted yet."""
+    """The ends of a connection that a listener got and that is not accepted yet."""
 
     def __init__(self, listener: TcpListener) -> None:
         super().__init__()
@@ -321,4 +309,4 @@ class _Accepting(StreamEnds):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._listener._arrived(self)
+        self._listener._arrived(self)  # noqa: SLF001  listener and server are one thing with two interfaces

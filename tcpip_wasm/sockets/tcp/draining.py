@@ -32,7 +32,7 @@ def _finishes(transport: Any) -> bool:
     protocol = transport.get_protocol()
     if not isinstance(protocol, SSLProtocol):
         return False
-    secure: Any = protocol._app_transport
+    secure: Any = protocol._app_transport  # noqa: SLF001  asyncio's streams and TLS have no public way to it
     return secure is not None and secure.is_closing()
 
 
@@ -99,7 +99,7 @@ def end_connections(driver: Driver, error: StackError) -> bool:
         error: what pending calls on the connections raise.
 
     Returns:
-        Whether frames that say so wait in the interfaces.
+        Whether frames of it wait in the interfaces.
     """
     if driver.error is not None:
         return False
@@ -107,5 +107,5 @@ def end_connections(driver: Driver, error: StackError) -> bool:
     with suppress(StackError):  # it traps: then nothing more leaves
         ended = driver.core.tcp_end()
     for handler in [one for one in driver.handlers.values() if getattr(one, "is_connection", False)]:
-        handler._on_stack_gone(error)
+        handler._on_stack_gone(error)  # noqa: SLF001  not for users of handlers
     return ended > 0

@@ -1,4 +1,4 @@
-"""Opening TCP connections and listeners: `TcpOpener`, which puts TLS between them and who asked for it.
+"""Opening TCP connections and listeners: `TcpOpener`, which adds TLS to them where it is wanted.
 
 The reasons are in docs/explanation/tcp-rules.md.
 """
@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from tcpip_wasm.arguments import check_int, check_port
+from tcpip_wasm.addresses import VERSIONS, Address
+from tcpip_wasm.arguments import check_int, check_port, check_timeout
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import Address, abi
+from tcpip_wasm.engine import abi
 from tcpip_wasm.interfaces.interface import MOST_NAMED
 from tcpip_wasm.interfaces.routing_table import RoutingTable
+from tcpip_wasm.names.address_selection import Candidate
 from tcpip_wasm.sockets.endpoints import peer_text
-from tcpip_wasm.sockets.tcp.connect import Candidate, connect_first
+from tcpip_wasm.sockets.tcp.connect import connect_first
 from tcpip_wasm.sockets.tcp.connection import TcpListener
 from tcpip_wasm.sockets.tcp.server import TcpServer
 from tcpip_wasm.sockets.tls.tls_connection import Handshakes
@@ -36,13 +39,11 @@ class TcpOpener:
     Args:
         driver: the stack's driver.
         routing: the stack's routes.
-        scope_name: turns the handle of an interface into its name.
     """
 
-    def __init__(self, driver: Driver, routing: RoutingTable, scope_name: Callable[[int], str]) -> None:
+    def __init__(self, driver: Driver, routing: RoutingTable) -> None:
         self._driver = driver
         self._routing = routing
-        self._scope_name = scope_name
 
     async def connect(
         self,
@@ -66,7 +67,6 @@ class TcpOpener:
                 candidates,
                 port,
                 delay=delay,
-                scope_name=self._scope_name,
                 all_errors=all_errors,
             )
         except BaseException as error:
@@ -96,7 +96,7 @@ class TcpOpener:
             factory: makes a protocol for each connection.
             addresses: own ones and their scopes, to listen on each.
             port, backlog: as callers write them.
-            tls: what every connection speaks, or None.
+            tls: TLS of every connection, or None.
             hold_backlog, share: see `TcpServer`.
         """
         self._driver.check()
@@ -111,7 +111,7 @@ class TcpOpener:
             addresses,
             port,
             min(backlog, abi.MAX_BACKLOG),
-            scope_name=self._scope_name,
+            interfaces=self._routing.interfaces,
             hold_backlog=hold_backlog,
             share=share,
         )
@@ -123,6 +123,22 @@ class TcpOpener:
         most = min(check_int("backlog", backlog, 1, sys.maxsize), abi.MAX_BACKLOG)
         handshakes = Handshakes(tls, self._driver.loop, most)
         return TcpListener(lambda factory: self.serve(factory, addresses, port, most), handshakes, most)
+
+
+def check_connect(port: int, local_addr: tuple[Any, int] | None, family: int, proto: int, delay: float | None) -> None:
+    """Check arguments of `NetworkStack.create_connection`.
+
+    Raises:
+        ValueError, TypeError: one of them is malformed.
+    """
+    check_port("port", port, 1)
+    check_timeout("happy_eyeballs_delay", delay)
+    if local_addr is not None:
+        check_port("local port", local_addr[1])
+    if family not in VERSIONS:
+        raise ValueError(f"family: {family} is neither 0 nor AF_INET nor AF_INET6")
+    if proto not in (0, socket.IPPROTO_TCP):
+        raise ValueError(f"proto: {proto} is neither 0 nor IPPROTO_TCP")
 
 
 def _text(candidates: Sequence[Candidate]) -> str:

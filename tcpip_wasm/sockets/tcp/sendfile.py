@@ -12,6 +12,7 @@ from asyncio import constants
 from typing import Any, NoReturn
 
 from tcpip_wasm.sockets.tcp.transport import TcpTransport
+from tcpip_wasm.streams.locks import Signal
 
 
 class _Pace(asyncio.Protocol):
@@ -26,8 +27,8 @@ class _Pace(asyncio.Protocol):
         self._transport = transport
         self._protocol = transport.get_protocol()
         self._was_reading = transport.is_reading()
-        self._was_paused = self._paused = bool(transport._protocol_paused)
-        self._waiter: asyncio.Future[None] | None = None
+        self._was_paused = self._paused = bool(transport._protocol_paused)  # noqa: SLF001  asyncio's transports have no public property of it
+        self._changed = Signal()
         self._lost = False
         self._error: BaseException | None = None
         self.write = transport.write
@@ -44,28 +45,20 @@ class _Pace(asyncio.Protocol):
         """
         closing = self._transport.is_closing()
         while self._paused and not self._lost and not closing:
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self._changed.wait()
         if self._lost or closing:
             raise self._error or ConnectionError("the connection was closed while a file was sent")
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
     def pause_writing(self) -> None:
         self._paused = True
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._wake()
+        self._changed.fire()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._lost, self._error = True, exc
-        self._wake()
+        self._changed.fire()
         self._protocol.connection_lost(exc)
 
     def end(self) -> None:
@@ -99,7 +92,7 @@ async def sendfile(
     """Do what asyncio's `loop.sendfile` does, on any loop; see `NetworkStack.sendfile`."""
     if transport.is_closing():
         raise RuntimeError("Transport is closing")
-    unsupported = constants._SendfileMode.UNSUPPORTED
+    unsupported = constants._SendfileMode.UNSUPPORTED  # noqa: SLF001  asyncio marks transports by it, and has no public name
     if getattr(transport, "_sendfile_compatible", unsupported) is unsupported:
         raise RuntimeError(f"sendfile is not supported for transport {transport!r}")
     check_sendfile(file, offset, count)

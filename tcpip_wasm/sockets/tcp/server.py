@@ -12,13 +12,15 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import Address
 from tcpip_wasm.errors import StackError
+from tcpip_wasm.interfaces.table import InterfaceTable
 from tcpip_wasm.sockets.endpoints import peer_text
 from tcpip_wasm.sockets.options import REUSE_PORT
 from tcpip_wasm.sockets.tcp.transport import TcpTransport
 from tcpip_wasm.sockets.transport_socket import ListeningSocket
+from tcpip_wasm.streams.locks import Signal
 
 _log: Final = logging.getLogger("tcpip_wasm.sockets")
 
@@ -36,7 +38,7 @@ class TcpServer(asyncio.AbstractServer):
             IPv4 and IPv6.
         port: the port; 0 takes a free one, the same on all addresses.
         backlog: connections that may wait for the loop, 1 to 4096.
-        scope_name: see `TcpTransport`.
+        interfaces: the stack's, for the names of scopes.
         share: bits of the ABI's ``SHARE_``.
         hold_backlog: whether a connection keeps its place in the backlog until `TcpTransport._leave_backlog`.
 
@@ -55,7 +57,8 @@ class TcpServer(asyncio.AbstractServer):
         addresses: list[_Own],
         port: int,
         backlog: int,
-        scope_name: Any = None,
+        *,
+        interfaces: InterfaceTable,
         hold_backlog: bool = False,
         share: int = 0,
     ) -> None:
@@ -65,9 +68,9 @@ class TcpServer(asyncio.AbstractServer):
         self.keep_alive = False
         self._driver = driver
         self._factory = factory
-        self._scope_name = scope_name
+        self._interfaces = interfaces
         self._connections: dict[TcpTransport, None] = {}  # in the order in which they came
-        self._waiters: dict[asyncio.Future[None], None] = {}
+        self._end = Signal()
         self._forever: asyncio.Future[None] | None = None
         self._handles: dict[int, _Own] = {}
         self._held: list[_Own] = []  # where `start_serving` will listen
@@ -85,7 +88,7 @@ class TcpServer(asyncio.AbstractServer):
                 self._driver.handlers[handle] = self
                 _log.debug("listening on %s port %d", self._host(own), self.port)
         except BaseException:
-            self._let_go()
+            self._release()
             raise
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
@@ -103,7 +106,7 @@ class TcpServer(asyncio.AbstractServer):
 
     @property
     def sockets(self) -> tuple[Any, ...]:
-        """A stand-in for a socket for each listening address, as users of asyncio expect."""
+        """A `ListeningSocket` for each listening address, as users of asyncio expect."""
         sockets = tuple(ListeningSocket(self._socket_name(own)) for own in self._own())
         for one in sockets if self._share else ():
             one.values.given[REUSE_PORT] = 1
@@ -116,7 +119,7 @@ class TcpServer(asyncio.AbstractServer):
         address, scope = own
         if address is None:
             return "*"
-        return f"{address}%{self._scope_name(scope)}" if scope and self._scope_name is not None else str(address)
+        return self._interfaces.text(address, scope)
 
     def _socket_name(self, own: _Own) -> tuple[Any, ...]:
         """Return the address as a socket's `getsockname` would."""
@@ -140,22 +143,22 @@ class TcpServer(asyncio.AbstractServer):
             self._driver.wake()
             _log.debug("port %d: connection refused by the program", self.port)
             return
-        transport = TcpTransport(self._driver, value, protocol, endpoints=payload, scope_name=self._scope_name)
+        transport = TcpTransport(self._driver, value, protocol, endpoints=payload, interfaces=self._interfaces)
         self._connections[transport] = None
         transport.on_lost = self._lost
         if self.keep_alive:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if not self._hold_backlog:
-            transport._leave_backlog()
+            transport._leave_backlog()  # noqa: SLF001  for this package alone: the class is public
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("port %d: connection accepted from %s", self.port, peer_text(transport))
-        transport._begin()
+        transport._begin()  # noqa: SLF001  for this package alone: the class is public
 
     def adopt(self, transport: TcpTransport) -> None:
         """Take over a connection that another listener has accepted; its protocol is set, and not yet connected."""
         self._connections[transport] = None
         transport.on_lost = self._lost
-        transport._begin()
+        transport._begin()  # noqa: SLF001  for this package alone: the class is public
         transport.resume_reading()
 
     def _lost(self, transport: TcpTransport) -> None:
@@ -181,13 +184,13 @@ class TcpServer(asyncio.AbstractServer):
     def stop_serving(self) -> None:
         """Refuse connections until `start_serving`. The port is not reserved meanwhile."""
         self._held = list(self._handles.values())
-        self._let_go()
+        self._release()
 
     async def start_serving(self) -> None:
         """Listen, if the server was made without, or begin again after `stop_serving`.
 
         Raises:
-            OSError: ``EADDRINUSE`` where somebody else has taken the port since; it may be called again.
+            OSError: ``EADDRINUSE`` where another socket has taken the port since; it may be called again.
         """
         if self._held:
             self._driver.check()
@@ -198,7 +201,7 @@ class TcpServer(asyncio.AbstractServer):
         """Serve until cancelled, then close.
 
         Raises:
-            RuntimeError: the server is closed, or somebody serves for ever already.
+            RuntimeError: the server is closed, or another call of it is pending.
             StackError: the stack is gone.
         """
         self._driver.check()
@@ -217,12 +220,12 @@ class TcpServer(asyncio.AbstractServer):
     def close(self) -> None:
         """Stop listening. Open connections go on. Idempotent."""
         self._held = []
-        self._let_go()
+        self._release()
         if self._forever is not None and not self._forever.done():
             self._forever.cancel()
         self._stopped()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         handles, self._handles = self._handles, {}
         for handle, own in handles.items():
             _log.debug("no longer listening on %s port %d", self._host(own), self.port)
@@ -242,14 +245,8 @@ class TcpServer(asyncio.AbstractServer):
 
     async def wait_closed(self) -> None:
         """Wait until the server is closed and its connections have ended. Cancelled, it leaves nothing behind."""
-        if self._has_ended():
-            return
-        waiter: asyncio.Future[None] = self._driver.loop.create_future()
-        self._waiters[waiter] = None  # each has an own one: a shield would wake it a turn of the loop after asyncio's
-        try:
-            await waiter
-        finally:
-            self._waiters.pop(waiter, None)
+        if not self._has_ended():
+            await self._end.wait()
 
     def _stopped(self) -> None:
         if self.on_gone is not None:
@@ -261,6 +258,4 @@ class TcpServer(asyncio.AbstractServer):
 
     def _maybe_closed(self) -> None:
         if self._has_ended():
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            self._end.fire()

@@ -53,11 +53,11 @@ def expect_the_end(protocol: asyncio.BaseProtocol) -> None:
         protocol: of a connection whose stack is being closed; without effect if it is not asyncio's for a handler.
     """
     while isinstance(protocol, SSLProtocol):
-        protocol = protocol._app_protocol
+        protocol = protocol._app_protocol  # noqa: SLF001  asyncio's streams and TLS have no public way to it
     if isinstance(protocol, asyncio.StreamReaderProtocol):
         handler: Any = protocol
         # What `wait_closed` waits for: asyncio retrieves its exception when the protocol is freed, which may be too
         # late where both are part of one cycle, as the tracebacks of handlers make them.
-        handler._closed.add_done_callback(_retrieve)
-        if handler._client_connected_cb is not None:
-            handler._loop = _QuietLoop(handler._loop)
+        handler._closed.add_done_callback(_retrieve)  # noqa: SLF001  asyncio's streams and TLS have no public way to it
+        if handler._client_connected_cb is not None:  # noqa: SLF001  asyncio's streams and TLS have no public way to it
+            handler._loop = _QuietLoop(handler._loop)  # noqa: SLF001  asyncio's streams and TLS have no public way to it

@@ -1,8 +1,8 @@
 """The reader of `open_connection` and `start_server`: asyncio's, without its copies.
 
 asyncio's own copies each byte three times: into its buffer, into a slice of it, and into what `read` returns. Here
-pieces are kept as they came, and `read` returns them as they are. Owns how pieces wait; every other way of reading is
-asyncio's, which finds the pieces joined as soon as it looks at its buffer.
+chunks are kept as they came, and `read` returns them as they are. Owns how chunks wait; every other way of reading is
+asyncio's, which finds the chunks joined as soon as it looks at its buffer.
 
 The reasons are in docs/explanation/event-loop.md.
 """
@@ -17,7 +17,7 @@ from typing import Final, SupportsIndex, TypeVar, cast
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
 _WORTH_A_READ: Final = 4096
-"""Bytes: a smaller piece is returned together with those that follow it."""
+"""Bytes: a smaller chunk is returned together with those that follow it."""
 
 _LIMITS_HELD: Final = 4
 """Limits that are held before the peer is held back. asyncio's 2 is half a window of `open_connection`'s default, and
@@ -25,14 +25,14 @@ holding the peer back in the middle of each window costs a quarter of the rate (
 
 
 class PieceReader(asyncio.StreamReader):
-    """An `asyncio.StreamReader` whose `read` returns pieces as they arrived, or cut from them.
+    """An `asyncio.StreamReader` whose `read` returns chunks as they arrived, or cut from them.
 
     Args:
         limit: bytes of the longest line, and a quarter of what is held before the peer is held back.
         loop: the connection's.
     """
 
-    # asyncio's, which its stubs do not tell of
+    # asyncio's, which its stubs do not have
     _eof: bool
     _exception: BaseException | None
     _limit: int
@@ -96,7 +96,7 @@ class PieceReader(asyncio.StreamReader):
         pieces = self._pieces
         if not pieces and not self._eof:
             await self._wait_for_data("read")  # type: ignore[attr-defined]
-        # Since this was woken, somebody may have looked at the buffer, or have set an exception, which is for the next.
+        # Since this was woken, the buffer may have been used, or an exception set, which is for the next call.
         if self._joined or (len(pieces) > 1 and len(pieces[0]) < min(n, _WORTH_A_READ)):
             return self._take_joined(n)
         return self._take(n) if pieces else b""
@@ -117,7 +117,7 @@ class PieceReader(asyncio.StreamReader):
         return await super().readexactly(n)
 
     def _take(self, n: int) -> bytes:
-        """Return so many bytes of the first piece, or all of it if it has fewer."""
+        """Return so many bytes of the first chunk, or all of it if it has fewer."""
         piece = self._pieces[0]
         if len(piece) <= n:
             data = bytes(self._pieces.popleft())
@@ -153,13 +153,13 @@ def keep_pieces(protocol: ProtocolT) -> ProtocolT:
             and on readers of a class of their own.
     """
     if isinstance(protocol, asyncio.StreamReaderProtocol):
-        reader = protocol._stream_reader  # type: ignore[attr-defined]
+        reader = protocol._stream_reader  # type: ignore[attr-defined]  # noqa: SLF001  asyncio's streams and TLS have no public way to it
         if type(reader) is asyncio.StreamReader:
             buffer = vars(reader).pop("_buffer")
             reader.__class__ = PieceReader
             kept = cast(PieceReader, reader)
-            kept._buffer = buffer
-            kept._begin()
+            kept._buffer = buffer  # noqa: SLF001  asyncio's streams and TLS have no public way to it
+            kept._begin()  # noqa: SLF001  for this package alone: the class is public
     return protocol
 
 
@@ -172,7 +172,7 @@ def take_unread(protocol: asyncio.BaseProtocol) -> bytes:
     reader = getattr(protocol, "_stream_reader", None) if isinstance(protocol, asyncio.StreamReaderProtocol) else None
     if reader is None:
         return b""
-    data = bytes(reader._buffer)
-    reader._buffer.clear()
-    reader._paused = False  # the caller, which takes the data, resumes reading
+    data = bytes(reader._buffer)  # noqa: SLF001  asyncio's streams and TLS have no public way to it
+    reader._buffer.clear()  # noqa: SLF001  asyncio's streams and TLS have no public way to it
+    reader._paused = False  # the caller, which takes the data, resumes reading  # noqa: SLF001  asyncio's streams and TLS have no public way to it
     return data

@@ -1,11 +1,11 @@
 """TCP connections as `asyncio.Transport`s.
 
-Owns a connection's handle, what its protocol has not let us send or receive yet, and the order of a protocol's
-callbacks. It knows the core's verbs and the driver, and nothing of interfaces, addresses as text, or streams.
+Owns a connection's handle, data that its protocol or the core does not take yet, and the order of a protocol's
+callbacks. It knows the core's calls and the driver, of interfaces only the names of scopes, and nothing of streams.
 
 Flow control, end to end: data is handed up only while reading is not paused, and only what was handed up opens the
-receive window again. What the core does not take at once waits here, and above the high-water mark the protocol is told
-to pause. Data that the core took is delivered even if the transport is closed at once.
+receive window again. What the core does not take at once waits here, and above the high-water mark the protocol is
+asked to pause. Data that the core took is delivered even if the transport is closed at once.
 
 The reasons are in docs/explanation/event-loop.md.
 """
@@ -23,64 +23,70 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, cast
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import Address, abi, decode_endpoint, error_for
+from tcpip_wasm.engine import abi, decode_endpoint, error_for
 from tcpip_wasm.errors import NetworkError, StackClosedError, StackError, network_error
-from tcpip_wasm.sockets.payload import CHUNK, HIGH_WATER, chunks, flat, water_marks
+from tcpip_wasm.interfaces.table import InterfaceTable
+from tcpip_wasm.sockets.payload import CHUNK, HIGH_WATER, SMALL_PART, UNLIMITED, ViewProtocol, chunks, flat, water_marks
 from tcpip_wasm.sockets.tcp.stream_handlers import expect_the_end
 from tcpip_wasm.sockets.tcp.stream_reader import take_unread
 from tcpip_wasm.sockets.tcp.weak_handler import WeakHandler, abort_unused
 from tcpip_wasm.sockets.transport_socket import TransportSocket
 
 CREDIT: Final = 60_000
-"""Bytes handed up before the core hears of it: one call for a large piece, none for a request and its answer. Less than
+"""Bytes handed up before the core is notified: one call for a large chunk, none for a request and its answer. Less than
 65,535, the whole window of a peer without window scaling, which would wait for ever (RFC 7323, section 2)."""
 
-SMALL_PART: Final = 8192
-"""Bytes that are handed to the core in one call, however little of them the one before has taken."""
-
-UNLIMITED: Final = 2**62
-
 _STREAM_EOF: Final = asyncio.StreamReaderProtocol.eof_received
-
-
-class ViewProtocol(asyncio.BufferedProtocol):
-    """A `BufferedProtocol` that can read data where it lies, in the module's memory."""
-
-    def view_received(self, data: memoryview) -> int:
-        """Take some of what has arrived, from the front, and return how many bytes it was.
-
-        Args:
-            data: bytes, at least one; valid only during this call.
-        """
-        raise NotImplementedError
 
 
 class TcpTransport(_FlowControlMixin):
     """One TCP connection.
 
+    Its states, by the fields that distinguish them::
+
+                      _made   _closing  _lost
+        connecting    False   False     False   until CONNECTED; the future `connected` is pending
+        open          True    False     False
+        closing       True    True      False   `close` was called, and `_waiting` is not empty yet
+        ended         any     True      True    the handle is released; `connection_lost` follows if it was made
+
+        connecting ──CONNECTED──► open ──close()──► closing ──all was handed to the core──► ended
+             │                      │                   │                                     ▲
+             └──────────────────────┴───────────────────┴── CLOSED, abort(), the stack's end ─┘
+
+    While it is open, both directions have states of their own::
+
+        receiving   _reading_paused    data waits in `_arrived` instead of being handed up
+                    _eof_arrived       the peer's FIN is here, and what came before it is not all handed up
+                    _eof_reported      `eof_received` was called
+        sending     _full              the core takes no more until WRITABLE; what is written waits in `_waiting`
+                    _protocol_paused   more than the high-water mark waits there
+                    _eof_wanted        `write_eof` was called; FIN follows what waits
+
     Of `_FlowControlMixin` only the type is used: `loop.sendfile` of asyncio's loops takes no other transport.
 
     Args:
         driver: the driver of the stack it belongs to.
-        handle: the connection's handle; this object answers for it from now on.
+        handle: the connection's handle; this object takes its events from now on.
         protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
-        endpoints: local and remote address as the ABI tells them, or empty until CONNECTED tells.
+        endpoints: local and remote address as the ABI has them, or empty until CONNECTED.
         remote: address and port of the peer, for errors before CONNECTED.
-        scope_name: turns the handle of an interface into its name, for link-local addresses.
+        interfaces: the stack's, for the names of scopes.
         extra: further answers of `get_extra_info`.
 
     Attributes:
         connected: a future that is done once the connection is open, or fails; only for connections made here.
-        explained: adds to an error what the routing table says of its cause; only for connections made here.
-        end_error: why the connection ended, a turn of the loop before `connection_lost` tells the protocol; or None.
+        explained: adds the cause to an error; only for connections made here.
+        end_error: why the connection ended, one loop iteration before `connection_lost` is called; or None.
         auto_credit: whether data counts as read once the protocol has it. A consumer that queues it sets this to
-            False and calls `credit` when somebody has read.
+            False and calls `credit` when it was read.
     """
 
     is_connection = True  # among the handlers of a stack
     resets = False
-    """Whether closing resets the connection, as ``SO_LINGER`` of 0 seconds asks."""
+    """Whether closing resets the connection, as with ``SO_LINGER`` of 0 seconds."""
 
     _start_tls_compatible = True
     _sendfile_compatible = _SendfileMode.FALLBACK  # loop.sendfile reads the file and writes
@@ -93,7 +99,7 @@ class TcpTransport(_FlowControlMixin):
         *,
         endpoints: bytes = b"",
         remote: tuple[Address, int] | None = None,
-        scope_name: Any = None,
+        interfaces: InterfaceTable,
         extra: dict[str, Any] | None = None,
     ) -> None:
         asyncio.Transport.__init__(self, extra)  # the fields of `_FlowControlMixin` are set below
@@ -103,10 +109,10 @@ class TcpTransport(_FlowControlMixin):
         self._handle = handle
         self._endpoints = endpoints
         self._remote = remote
-        self._scope_name = scope_name
+        self._interfaces = interfaces
         self._waiting: deque[bytes | memoryview] = deque()  # to be sent, once the core has room
         self._waiting_size = 0
-        self._full = False  # the core takes no more until it says so
+        self._full = False  # the core takes no more until WRITABLE
         self._most = UNLIMITED  # bytes to hand to the core at once: twice what it took, if that was a part
         self._arrived: deque[bytes] = deque()  # received while reading was paused
         self._uncredited = 0
@@ -119,7 +125,7 @@ class TcpTransport(_FlowControlMixin):
         self._lost = False
         self._eof_wanted = False  # write_eof was called
         self._eof_arrived = False
-        self._eof_told = False
+        self._eof_reported = False
         self._data_run = 0  # the scheduler's run in which data was handed up last
         self._writes_after_loss = 0
         self.connected: asyncio.Future[None] | None = None
@@ -149,7 +155,7 @@ class TcpTransport(_FlowControlMixin):
     def _on_event(self, kind: int, value: int, payload: Any) -> None:
         """Take an event that concerns this connection."""
         if kind == abi.EVENT_DATA:
-            self._data_run = self._driver.told
+            self._data_run = self._driver.notified
             if self._reading_paused or self._arrived:
                 self._arrived.extend(chunks(payload))
             elif not self._closing:
@@ -161,7 +167,7 @@ class TcpTransport(_FlowControlMixin):
         elif kind == abi.EVENT_EOF:
             self._eof_arrived = True
             if not self._reading_paused and not self._arrived:
-                if self._data_run == self._driver.told:
+                if self._data_run == self._driver.notified:
                     self._deliver_eof_after_data()
                 else:
                     self._deliver_eof()
@@ -178,9 +184,9 @@ class TcpTransport(_FlowControlMixin):
         return f"connect to {self._remote[0]} port {self._remote[1]}" if self._remote else "connection"
 
     def _begin(self) -> None:
-        """The connection is open: its protocol hears `connection_made`."""
+        """The connection is open: call the protocol's `connection_made`."""
         self._made = True
-        self._data_run = self._driver.told  # tasks that begin now run before an EOF, too
+        self._data_run = self._driver.notified  # tasks that begin now run before an EOF, too
         try:
             self._protocol.connection_made(self)
         except BaseException as error:
@@ -205,13 +211,13 @@ class TcpTransport(_FlowControlMixin):
     # --- Receiving ------------------------------------------------------------------------------------------------
 
     def _deliver(self, data: bytes | memoryview) -> None:
-        """Hand data up, in pieces; what is left when the protocol pauses reading waits for it."""
+        """Hand data up, in chunks; what is left when the protocol pauses reading waits for it."""
         given = len(data)
         try:
             if given <= CHUNK and not self._buffered:
                 self._protocol.data_received(bytes(data))
             else:
-                given = self._deliver_pieces(data)
+                given = self._deliver_chunks(data)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -222,8 +228,8 @@ class TcpTransport(_FlowControlMixin):
             if self._uncredited >= CREDIT:
                 self.credit(0)
 
-    def _deliver_pieces(self, data: bytes | memoryview) -> int:
-        """Hand up more than one piece, or anything to a `BufferedProtocol`; return how many bytes were handed up."""
+    def _deliver_chunks(self, data: bytes | memoryview) -> int:
+        """Hand up more than one chunk, or anything to a `BufferedProtocol`; return how many bytes were handed up."""
         given, size = 0, len(data)
         while given < size and not self._closing:
             if self._reading_paused:
@@ -232,9 +238,9 @@ class TcpTransport(_FlowControlMixin):
             if self._buffered:
                 given += self._fill(memoryview(data)[given:])
             else:
-                piece = bytes(data[given : given + CHUNK])
-                given += len(piece)
-                self._protocol.data_received(piece)
+                chunk = bytes(data[given : given + CHUNK])
+                given += len(chunk)
+                self._protocol.data_received(chunk)
         return given
 
     def _fill(self, data: memoryview) -> int:
@@ -272,7 +278,7 @@ class TcpTransport(_FlowControlMixin):
     def _deliver_eof(self) -> None:
         if self._closing or not self._eof_arrived:
             return
-        self._eof_arrived, self._eof_told = False, True
+        self._eof_arrived, self._eof_reported = False, True
         try:
             keep_open = self._protocol.eof_received()
         except (SystemExit, KeyboardInterrupt):
@@ -290,8 +296,8 @@ class TcpTransport(_FlowControlMixin):
     def pause_reading(self) -> None:
         """Hand up nothing until `resume_reading`; the receive window closes as it fills.
 
-        As with asyncio's own, a transport that neither reads nor has anything to send lives as long as somebody holds
-        it: a caller that was cancelled and forgot it leaves no connection behind.
+        As with asyncio's own, a transport that neither reads nor has anything to send lives as long as the program
+        refers to it: a caller that was cancelled and forgot it leaves no connection behind.
         """
         if not self._closing:
             self._reading_paused = True
@@ -329,7 +335,7 @@ class TcpTransport(_FlowControlMixin):
             raise RuntimeError("Cannot call write() after write_eof()")
         if self._closing:
             self._writes_after_loss += 1
-            if self._writes_after_loss == 5:  # as asyncio: a protocol may miss the news a few times
+            if self._writes_after_loss == 5:  # as asyncio: a protocol may be notified late
                 warnings.warn("write to a closed transport", ResourceWarning, stacklevel=2)
             return
         size = len(data)
@@ -344,10 +350,10 @@ class TcpTransport(_FlowControlMixin):
         self._waiting_size += size - taken
         self._driver.handlers[self._handle] = self
         if self._waiting_size > self._high and not self._protocol_paused:
-            self._pause_protocol()
+            self._set_paused(True)
 
     def writelines(self, list_of_data: Any) -> None:
-        """Send several pieces as one."""
+        """Send several chunks as one."""
         self.write(b"".join(list_of_data))
 
     def _flush(self) -> None:
@@ -368,22 +374,17 @@ class TcpTransport(_FlowControlMixin):
             if taken < most:
                 break
         if self._protocol_paused and self._waiting_size <= self._low:
-            self._resume_protocol()
+            self._set_paused(False)
         if not waiting:
             if self._closing:
-                self._let_go()
+                self._release()
             elif self._eof_wanted:
                 self._shutdown()
 
-    def _pause_protocol(self) -> None:
-        self._protocol_paused = True
-        self._tell_protocol("pause_writing")
-
-    def _resume_protocol(self) -> None:
-        self._protocol_paused = False
-        self._tell_protocol("resume_writing")
-
-    def _tell_protocol(self, callback: str) -> None:
+    def _set_paused(self, paused: bool) -> None:
+        """Ask the protocol to pause writing, or to resume it."""
+        self._protocol_paused = paused
+        callback = "pause_writing" if paused else "resume_writing"
         try:
             getattr(self._protocol, callback)()
         except (SystemExit, KeyboardInterrupt):
@@ -399,7 +400,7 @@ class TcpTransport(_FlowControlMixin):
         """
         self._high, self._low = water_marks(high, low)
         if not self._protocol_paused and self._waiting_size > self._high:
-            self._pause_protocol()
+            self._set_paused(True)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """Return the low-water and the high-water mark in bytes."""
@@ -414,7 +415,7 @@ class TcpTransport(_FlowControlMixin):
         return True
 
     def write_eof(self) -> None:
-        """Say FIN after what was written. Receiving goes on."""
+        """Send FIN after what was written. Receiving goes on."""
         if self._eof_wanted or self._closing:
             return
         self._eof_wanted = True
@@ -422,7 +423,7 @@ class TcpTransport(_FlowControlMixin):
             self._shutdown()
 
     def _shutdown(self) -> None:
-        with suppress(OSError):  # the connection is ending already; its CLOSED event says how
+        with suppress(OSError):  # the connection is ending already; its CLOSED event reports how
             self._core.tcp_shutdown(self._handle)
         self._driver.wake()
 
@@ -439,16 +440,16 @@ class TcpTransport(_FlowControlMixin):
         self._closing = True
         self._arrived.clear()
         if not self._waiting:
-            self._let_go()
+            self._release()
 
-    def _let_go(self) -> None:
-        """Everything was handed to the core: it delivers the rest by itself."""
+    def _release(self) -> None:
+        """Release the handle: everything was handed to the core, which delivers the rest by itself."""
         if not self._lost:
             self._lost = True
             self._driver.handlers.pop(self._handle, None)
             (self._core.tcp_abort if self.resets else self._core.tcp_close)(self._handle)
             self._driver.wake()
-            self._loop.call_soon(self._tell_lost, None)
+            self._loop.call_soon(self._report_lost, None)
 
     def abort(self) -> None:
         """Reset the connection at once. `connection_lost(None)` follows, if `connection_made` came before."""
@@ -468,7 +469,7 @@ class TcpTransport(_FlowControlMixin):
             self._driver.wake()
         self._drop_buffers()
         if self._made:
-            self._loop.call_soon(self._tell_lost, error)
+            self._loop.call_soon(self._report_lost, error)
 
     def _end(self, error: BaseException | None) -> None:
         """The connection is gone: by the peer, by a time-out, with the stack, or in order."""
@@ -488,14 +489,14 @@ class TcpTransport(_FlowControlMixin):
         if self.connected is not None and not self.connected.done():
             self.connected.set_exception(error or network_error(errno.ECONNABORTED, "closed before it was open"))
         else:
-            self._loop.call_soon(self._tell_lost, error)
+            self._loop.call_soon(self._report_lost, error)
 
     def _drop_buffers(self) -> None:
         self._waiting.clear()
         self._waiting_size = 0
         self._arrived.clear()
 
-    def _tell_lost(self, error: BaseException | None) -> None:
+    def _report_lost(self, error: BaseException | None) -> None:
         protocol = self._protocol
         try:
             protocol.connection_lost(error)
@@ -530,7 +531,7 @@ class TcpTransport(_FlowControlMixin):
 
     def _put_back(self, data: bytes) -> None:
         """Hand up again, to another protocol, what was handed up and not read, and the end of the data behind it."""
-        self._eof_arrived |= self._eof_told
+        self._eof_arrived |= self._eof_reported
         if data:
             self._uncredited -= len(data)
             self._arrived.extendleft(reversed(list(chunks(data))))
@@ -542,14 +543,13 @@ class TcpTransport(_FlowControlMixin):
         return cast(asyncio.BaseProtocol, self._protocol)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return ``sockname``, ``peername``, ``socket`` (a stand-in, `TransportSocket`) or what else was given."""
+        """Return ``sockname``, ``peername``, ``socket`` (a `TransportSocket`) or what else was given."""
         if name in ("sockname", "peername") and self._endpoints:
             local, remote = abi.CONNECTION_ENDPOINTS_LOCAL_OFFSET, abi.CONNECTION_ENDPOINTS_REMOTE_OFFSET
             address, port, scope = decode_endpoint(self._endpoints, local if name == "sockname" else remote)
             if address.version == 4:
                 return str(address), port
-            suffix = f"%{self._scope_name(scope)}" if scope and self._scope_name else ""
-            return str(address) + suffix, port, 0, scope
+            return self._interfaces.text(address, scope), port, 0, scope
         if name == "socket" and self._endpoints:
             if self._socket is None:
                 self._socket = TransportSocket(self)
@@ -572,7 +572,7 @@ class TcpTransport(_FlowControlMixin):
             return None
         try:
             return self._core.tcp_information(self._handle)
-        except OSError:  # it has ended, or the stack has; the event that says so is on its way
+        except OSError:  # it has ended, or the stack has; the event that reports it follows
             return None
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
@@ -586,7 +586,7 @@ class TcpTransport(_FlowControlMixin):
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a connection of the host with itself, by one address."""
+        """Whether it is a connection of the stack with itself, by one address."""
         ends = self._endpoints
         local, remote = abi.CONNECTION_ENDPOINTS_LOCAL_OFFSET, abi.CONNECTION_ENDPOINTS_REMOTE_OFFSET
         return bool(ends) and decode_endpoint(ends, local)[0] == decode_endpoint(ends, remote)[0]
@@ -594,4 +594,4 @@ class TcpTransport(_FlowControlMixin):
     @property
     def would_read(self) -> bool:
         """Whether a socket of this connection would be readable: something waits for `resume_reading`, or it ended."""
-        return bool(self._arrived) or self._eof_arrived or self._eof_told or self._closing
+        return bool(self._arrived) or self._eof_arrived or self._eof_reported or self._closing

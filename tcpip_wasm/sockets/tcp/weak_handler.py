@@ -28,13 +28,13 @@ class WeakHandler:
         """See `Handler`."""
         transport = self._transport()
         if transport is not None:
-            transport._on_event(kind, value, payload)
+            transport._on_event(kind, value, payload)  # noqa: SLF001  not for users of handlers
 
     def _on_stack_gone(self, error: StackError) -> None:
         """See `Handler`."""
         transport = self._transport()
         if transport is not None:
-            transport._on_stack_gone(error)
+            transport._on_stack_gone(error)  # noqa: SLF001  not for users of handlers
 
     def abort(self) -> None:
         """Reset the connection."""

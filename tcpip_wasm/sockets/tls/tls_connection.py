@@ -1,4 +1,4 @@
-"""TLS below `TcpConnection` and `TcpListener`: the ends of one connection, and handshakes that nobody has to wait for.
+"""TLS below `TcpConnection` and `TcpListener`: the ends of one connection, and handshakes in the background.
 
 Owns how much plain text waits to be read, and how many handshakes are under way. What TLS cannot do, it does not
 pretend to: there is no half-close, since closing is answered by closing (RFC 5246, section 7.2.1), and asyncio's
@@ -18,7 +18,7 @@ from tcpip_wasm.sockets.tcp.transport import TcpTransport
 from tcpip_wasm.sockets.tls.tls_transport import Tls
 
 HIGH_WATER: Final = 256 * 1024
-"""Bytes of plain text that wait to be read before the connection is held back; one piece of as many may follow."""
+"""Bytes of plain text that wait to be read before the connection is held back; one chunk of as many may follow."""
 
 
 class TlsEnds(StreamEnds):
@@ -33,14 +33,14 @@ class TlsEnds(StreamEnds):
         self._held = 0
         self._choked = False
         self._ended = False  # by this side
-        self._missed = False  # the peer had more to say
+        self._missed = False  # the peer sent more
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: TcpTransport = cast(Any, transport)
-        self._carrier = cast(Any, transport)._ssl_protocol._transport
+        self._carrier = cast(Any, transport)._ssl_protocol._transport  # noqa: SLF001  asyncio has no public way below its TLS transport
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._read_shutdown:
             return
         if self._ended:
             self._missed = True
@@ -80,7 +80,8 @@ class TlsEnds(StreamEnds):
             raise StreamClosedError(errno.ECONNABORTED, "write after the end of TLS")
 
     def end(self) -> None:
-        """Say goodbye after what was written, and wait for the peer's, at most as long as the shutdown's time-out."""
+        """Send the close alert after what was written, and wait for the peer's, at most as long as the shutdown's
+        time-out."""
         self._ended = True
         self._breathe()
         self.transport.close()
@@ -104,7 +105,7 @@ class _Shaking(TlsEnds):
 
 
 class Handshakes:
-    """The handshakes of a listener: many at once, so that nobody waits for one who is slow or never answers.
+    """The handshakes of a listener: many at once, so that no client waits for another that is slow or never answers.
 
     Args:
         tls: the server's side.
@@ -139,10 +140,10 @@ class Handshakes:
     def _over(self, waiter: asyncio.Future[None]) -> None:
         self._under_way.pop(waiter, None)
         if not waiter.cancelled():
-            waiter.exception()  # of a peer that nobody here has heard of
+            waiter.exception()  # of a peer that was never accepted
 
     def _give_up(self, waiter: asyncio.Future[None]) -> None:
-        transport = self._under_way.pop(waiter)._transport
+        transport = self._under_way.pop(waiter)._transport  # noqa: SLF001  asyncio's streams and TLS have no public way to it
         if transport is not None:
             transport.abort()
 

@@ -1,7 +1,7 @@
 """TLS over a transport, by asyncio's own `SSLProtocol`, with asyncio's arguments and errors.
 
 Owns the reading of ``ssl=`` and its kin, and the putting of an `SSLProtocol` between a `TcpTransport` and a protocol.
-`SSLProtocol` is private to asyncio and the same in 3.11 to 3.13; uvloop's loops have none that takes a foreign
+`SSLProtocol` is private to asyncio and the same in 3.11 to 3.13; uvloop's loops have none that takes another's
 transport, so asyncio's is used on every loop.
 
 The reasons are in docs/explanation/existing-programs.md.
@@ -15,9 +15,8 @@ from asyncio.sslproto import SSLProtocol
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from tcpip_wasm.sockets.payload import HIGH_WATER
+from tcpip_wasm.sockets.payload import HIGH_WATER, ViewProtocol
 from tcpip_wasm.sockets.tcp.stream_reader import take_unread
-from tcpip_wasm.sockets.tcp.transport import ViewProtocol
 
 READ_SIZE: Final = 4 * (5 + 16384 + 1 + 16)
 """Bytes: four full records of TLS 1.3 without padding, each a header, text, one byte for its type, and a tag (RFC 8446,
@@ -27,12 +26,12 @@ section 5.2)."""
 class TlsProtocol(SSLProtocol, ViewProtocol):
     """asyncio's `SSLProtocol`, with less memory in use at a time, so that more of it stays in the processor's cache.
 
-    asyncio's reads 256 KiB at once into a buffer of its own, and holds back whoever writes at 512 KiB. Here ciphertext
+    asyncio's reads 256 KiB at once into a buffer of its own, and pauses the writer at 512 KiB. Here ciphertext
     is read where it lies, 64 KiB at once, and writers are held back at what is asyncio's default for other transports.
     """
 
     max_size = READ_SIZE
-    # asyncio's, which its stubs do not tell of. `buffer_updated` reads the view; `get_buffer` makes the buffer where
+    # asyncio's, which its stubs do not have. `buffer_updated` reads the view; `get_buffer` makes the buffer where
     # it is needed, in TLS within TLS.
     _ssl_buffer: bytearray
     _ssl_buffer_view: memoryview
@@ -41,13 +40,13 @@ class TlsProtocol(SSLProtocol, ViewProtocol):
         super().__init__(*arguments)
         self._ssl_buffer = bytearray()
         self._ssl_buffer_view = memoryview(self._ssl_buffer)
-        cast(Any, self)._app_transport.set_write_buffer_limits(HIGH_WATER)
+        cast(Any, self)._app_transport.set_write_buffer_limits(HIGH_WATER)  # noqa: SLF001  asyncio's streams and TLS have no public way to it
 
     def _set_app_protocol(self, app_protocol: asyncio.BaseProtocol) -> None:
         """Hand plain text to another protocol; see `TcpTransport.set_protocol` of TLS that begins within this one."""
         before = getattr(self, "_app_protocol", None)
         if before is not None and isinstance(app_protocol, SSLProtocol):
-            cast(Any, app_protocol)._incoming.write(take_unread(before))
+            cast(Any, app_protocol)._incoming.write(take_unread(before))  # noqa: SLF001  asyncio's streams and TLS have no public way to it
         super()._set_app_protocol(app_protocol)
 
     def view_received(self, data: memoryview) -> int:
@@ -87,11 +86,11 @@ class Tls:
         *,
         made: bool = False,
     ) -> TlsProtocol:
-        """Return the protocol to give to a transport, in place of the one that shall see plain text.
+        """Return the protocol to give to a transport, in place of the one that shall receive plain text.
 
         Args:
             loop: the transport's loop.
-            protocol: sees plain text.
+            protocol: receives plain text.
             waiter: is done once the handshake is, or fails as it did.
             made: whether `protocol` had its `connection_made` already.
         """
@@ -109,13 +108,13 @@ class Tls:
 
 
 def discard(wrapper: TlsProtocol) -> None:
-    """Say that a wrapper will get no transport: its own would complain that nobody closed it."""
-    cast(Any, wrapper)._app_transport._closed = True
+    """Mark that a wrapper will get no transport: its own would warn that it was not closed."""
+    cast(Any, wrapper)._app_transport._closed = True  # noqa: SLF001  asyncio's streams and TLS have no public way to it
 
 
 async def secured(wrapper: TlsProtocol, waiter: asyncio.Future[None]) -> asyncio.Transport:
     """Wait for the handshake, and return the transport of plain text. Failed or cancelled, the connection is reset."""
-    transport = cast(Any, wrapper)._app_transport
+    transport = cast(Any, wrapper)._app_transport  # noqa: SLF001  asyncio's streams and TLS have no public way to it
     try:
         await waiter
     except BaseException:
@@ -209,11 +208,12 @@ async def start_tls(
         begin.cancel()
         resume.cancel()
         raise
-    return cast(asyncio.Transport, cast(Any, wrapper)._app_transport)
+    return cast(asyncio.Transport, cast(Any, wrapper)._app_transport)  # noqa: SLF001  asyncio's streams and TLS have no public way to it
 
 
 class _TlsLoop:
-    """A loop whose `start_tls` takes our transports: for `StreamWriter.start_tls`, which asks the loop it was given."""
+    """A loop whose `start_tls` takes our transports: for `StreamWriter.start_tls`, which calls the loop it was
+    given."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

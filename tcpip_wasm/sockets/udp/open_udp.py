@@ -1,36 +1,35 @@
-"""Opening UDP sockets: `UdpOpener`, which turns what callers ask for into the core's calls."""
+"""Opening UDP sockets: `UdpOpener`, which makes the core's calls for a stack's methods."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from tcpip_wasm.addresses import ABI_FAMILIES, Address
 from tcpip_wasm.arguments import check_int, check_port
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import Address, abi
+from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import NetworkError
 from tcpip_wasm.interfaces import Interface
 from tcpip_wasm.interfaces.interface import check_interface
 from tcpip_wasm.interfaces.routing_table import RoutingTable
-from tcpip_wasm.sockets.endpoints import Endpoints, LookUp, Resolve
+from tcpip_wasm.names.lookup import Lookup
+from tcpip_wasm.sockets.endpoints import Endpoints
 from tcpip_wasm.sockets.udp.udp_socket import UdpSocket
 from tcpip_wasm.sockets.udp.udp_transport import UdpTransport
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
-_FAMILIES = {
-    0: abi.FAMILY_ANY,
-    int(socket.AF_INET): abi.FAMILY_IPV4,
-    int(socket.AF_INET6): abi.FAMILY_IPV6,
-}
-
 
 def udp_options(
-    driver: Driver, broadcast: bool, ttl: int, multicast_ttl: int, interface: Interface | None
+    driver: Driver,
+    broadcast: bool = False,
+    ttl: int = 64,
+    multicast_ttl: int = 1,
+    interface: Interface | None = None,
 ) -> dict[int, int]:
-    """Return the core's options for what callers ask for; see `NetworkStack.open_udp`.
+    """Return the core's options for arguments of callers; see `NetworkStack.open_udp`.
 
     Raises:
         ValueError, TypeError: a malformed argument, an interface of another stack.
@@ -53,27 +52,15 @@ class UdpOpener:
     Args:
         driver: the stack's driver.
         routing: the stack's routes.
-        resolve: reads an address.
-        scope_name: turns the handle of an interface into its name.
-        interface: returns the handle of an interface for one of its addresses or its number.
-        look_up: turns a name into an address.
+        lookup: finds the addresses of names.
     """
 
-    def __init__(
-        self,
-        driver: Driver,
-        routing: RoutingTable,
-        resolve: Resolve,
-        scope_name: Callable[[int], str],
-        interface: Callable[[str | int], int],
-        look_up: LookUp | None = None,
-    ) -> None:
+    def __init__(self, driver: Driver, routing: RoutingTable, lookup: Lookup) -> None:
         self._driver = driver
-        self._resolve = resolve
-        self._look_up = look_up
-        self._endpoints = Endpoints(resolve, scope_name, interface, routing.explained)
+        self._lookup = lookup
+        self._endpoints = Endpoints(routing.interfaces, routing.explained)
 
-    def _open(
+    def open(
         self, local: Any, remote: Any, family: int, options: dict[int, int], share: int = 0
     ) -> tuple[int, bytes | None]:
         """Open and perhaps connect a socket; return its handle and its remote endpoint."""
@@ -83,7 +70,7 @@ class UdpOpener:
         address: Address | None = None
         scope = 0
         if host not in (None, "", "*"):
-            address, scope = self._resolve(host)
+            address, scope = self._endpoints.interfaces.resolve(host)
         record = self._endpoints.encode(tuple(remote)) if remote is not None else None
         if record is not None and family == abi.FAMILY_ANY:
             family = record[0]
@@ -109,8 +96,8 @@ class UdpOpener:
 
     def socket(self, host: Any, port: int | None, remote: Any, options: dict[int, int], share: int = 0) -> UdpSocket:
         """See `NetworkStack.open_udp`."""
-        handle, _ = self._open((host, 0 if port is None else port), remote, abi.FAMILY_ANY, options, share)
-        return UdpSocket(self._driver, handle, endpoints=self._endpoints, resolve=self._resolve, look_up=self._look_up)
+        handle, _ = self.open((host, 0 if port is None else port), remote, abi.FAMILY_ANY, options, share)
+        return UdpSocket(self._driver, handle, endpoints=self._endpoints, lookup=self._lookup)
 
     async def endpoint(
         self,
@@ -122,14 +109,14 @@ class UdpOpener:
         share: int = 0,
     ) -> tuple[UdpTransport, ProtocolT]:
         """See `NetworkStack.create_datagram_endpoint`."""
-        if family not in _FAMILIES:
+        if family not in ABI_FAMILIES:
             raise ValueError(f"family: {family!r} is neither AF_INET nor AF_INET6")
         if local is None and remote is None and not family:
             raise ValueError("unexpected address family")  # asyncio's own words
         for name, address in (("local_addr", local), ("remote_addr", remote)):
             if address is not None and not (isinstance(address, (tuple, list)) and len(address) in (2, 4)):
                 raise TypeError(f"{name} must be (host, port) or None, not {address!r}")
-        handle, record = self._open(local, remote, _FAMILIES[family], options, share)
+        handle, record = self.open(local, remote, ABI_FAMILIES[family], options, share)
         try:
             protocol = factory()
             transport = UdpTransport(self._driver, handle, protocol, endpoints=self._endpoints, remote=record)

@@ -12,27 +12,20 @@ import asyncio
 import errno
 import socket
 import warnings
-from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
+from tcpip_wasm.addresses import Address
 from tcpip_wasm.driver import Driver
-from tcpip_wasm.engine import DATAGRAM_DATA, Address, abi, error_for
+from tcpip_wasm.engine import DATAGRAM_DATA, abi, error_for
 from tcpip_wasm.errors import NetworkError, StackClosedError, StackError, network_error
 from tcpip_wasm.interfaces.interface import Interface, check_interface
-from tcpip_wasm.sockets.endpoints import Endpoints, LookUp, Resolve
+from tcpip_wasm.names.lookup import Lookup
+from tcpip_wasm.sockets.endpoints import Endpoints
+from tcpip_wasm.sockets.udp.udp_handle import DatagramQueue, UdpHandle
 from tcpip_wasm.streams import EndOfStream, ReadableStream, WritableStream
-
-RECEIVE_QUEUE: Final = 1024 * 1024
-"""Bytes of datagrams that wait for a reader at most."""
-
-OVERHEAD: Final = 64
-"""Bytes that a waiting datagram counts for beside its own, so that empty ones are bounded too."""
-
-Waiters = dict[asyncio.Future[None], None]
-"""Who waits, in the order in which they came: that of a set would be another in each process."""
+from tcpip_wasm.streams.locks import Signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,48 +49,39 @@ class UdpSocket:
 
     Args:
         driver: the driver of the stack it belongs to.
-        handle: the socket's handle; this object answers for it from now on.
+        handle: the socket's handle; this object takes its events from now on.
         endpoints: translates addresses.
-        resolve: reads an address.
-        look_up: turns a name into an address; None where hosts are addresses only.
+        lookup: finds the addresses of names.
 
     Attributes:
         readable: the datagrams that arrive.
-        writable: the way out; its datagrams have addresses, names are for `send`.
-        dropped: datagrams dropped because nobody read the ones before.
+        writable: sends; its datagrams have addresses, names are for `send`.
+        dropped: datagrams dropped because the ones before were not read.
     """
 
-    def __init__(
-        self, driver: Driver, handle: int, *, endpoints: Endpoints, resolve: Resolve, look_up: LookUp | None = None
-    ) -> None:
+    def __init__(self, driver: Driver, handle: int, *, endpoints: Endpoints, lookup: Lookup) -> None:
         self._driver = driver
         self._udp = driver.core.udp
         self._handle = handle
         self._endpoints = endpoints
-        self._resolve = resolve
-        self._look_up = look_up
+        self._lookup = lookup
         self._local = driver.core.udp.local(handle)
-        self._arrived: deque[UdpDatagram] = deque()
-        self._size = 0
-        self._readers: Waiters = {}
-        self._writers: Waiters = {}
-        self._closed: asyncio.Future[None] = driver.loop.create_future()
-        self._end_error: StackError | None = None
+        self._state = _State(driver.loop)
         self._reported: OSError | None = None
-        self._ends = _Ends(self)
+        ends = _Ends(self._state, self._offer)
         self.dropped: int = 0
-        self.readable: ReadableStream[UdpDatagram] = ReadableStream(self._ends)
-        self.writable: WritableStream[UdpDatagram] = WritableStream(self._ends)
-        driver.handlers[handle] = self
+        self.readable: ReadableStream[UdpDatagram] = ReadableStream(ends)
+        self.writable: WritableStream[UdpDatagram] = WritableStream(ends)
+        self._registered = UdpHandle(driver, handle, self)
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
-        closed = getattr(self, "_closed", None)
-        if closed is not None and not closed.done() and self._driver.error is None:
+        state = getattr(self, "_state", None)
+        if state is not None and not state.closed.done() and self._driver.error is None:
             _warn(f"unclosed socket {self!r}", ResourceWarning, source=self)
 
     def __repr__(self) -> str:
         host, port = self.local_address
-        return f"<UdpSocket {'closed' if self._closed.done() else f'{host} port {port}'}>"
+        return f"<UdpSocket {'closed' if self._state.closed.done() else f'{host} port {port}'}>"
 
     async def __aenter__(self) -> UdpSocket:
         return self
@@ -116,21 +100,17 @@ class UdpSocket:
     def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Take an event that concerns this socket."""
         if kind == abi.EVENT_DATAGRAM:
-            size = self._size + value + OVERHEAD
-            if size > RECEIVE_QUEUE:
-                self.dropped += 1
-                return
-            self._size = size
             source = self._endpoints.decode(payload[: abi.ENDPOINT_SIZE])
             data = payload[DATAGRAM_DATA : DATAGRAM_DATA + value]
-            self._arrived.append(UdpDatagram(source[0], source[1], data))
-            if self._readers:
-                _wake(self._readers)
+            if self._state.arrived.put(UdpDatagram(source[0], source[1], data), value):
+                self._state.readable.fire()
+            else:
+                self.dropped += 1
         elif kind == abi.EVENT_WRITABLE:
-            _wake(self._writers)
+            self._state.writable.fire()
         elif kind == abi.EVENT_DATAGRAM_ERROR:
             self._reported = error_for(-value, "reported by ICMP")
-            _wake(self._readers)
+            self._state.readable.fire()
 
     def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone, and so is this socket."""
@@ -143,22 +123,17 @@ class UdpSocket:
 
         Raises:
             ConnectionRefusedError, OSError: ICMP reported that an earlier datagram to the remote end did not arrive;
-                later calls go on. Only sockets opened with `remote` hear of it.
+                later calls go on. Only sockets opened with `remote` raise it.
             OSError: ``ECONNABORTED`` where the socket was closed; the stack's error where that is gone.
         """
         while True:
-            if self._arrived:
-                return self._take()
+            if self._state.arrived:
+                return self._state.arrived.take()
             if self._reported is not None:
                 error, self._reported = self._reported, None
                 raise error
             self._check()
-            await self._wait(self._readers)
-
-    def _take(self) -> UdpDatagram:
-        datagram = self._arrived.popleft()
-        self._size -= len(datagram.data) + OVERHEAD
-        return datagram
+            await self._state.readable.wait()
 
     def __aiter__(self) -> AsyncIterator[UdpDatagram]:
         """Iterate over the datagrams of `readable` until the socket is closed."""
@@ -169,7 +144,8 @@ class UdpSocket:
     async def send(self, datagram: UdpDatagram) -> None:
         """Send a datagram, once the interface has room for all of it. Cancelled, it was not sent.
 
-        A name as its host is looked up each time; who sends much to one host asks once, by `open_udp` with `remote`.
+        A name as its host is looked up each time; a program that sends much to one host looks it up once, by `open_udp`
+        with `remote`.
 
         Raises:
             OSError: ``EMSGSIZE`` above 65,507 bytes, to an IPv6 address 65,487; ``ENETUNREACH``; ``EACCES`` for a
@@ -177,12 +153,12 @@ class UdpSocket:
             NameResolutionError: the host is a name, and leads to no address of the socket's family.
             ValueError, TypeError: a malformed datagram.
         """
-        if self._look_up is not None and isinstance(datagram, UdpDatagram) and self._endpoints.is_name(datagram.host):
+        if isinstance(datagram, UdpDatagram) and self._endpoints.is_name(datagram.host):
             own = self.local_address[0]
             family = 0 if own == "::" else socket.AF_INET6 if ":" in own else socket.AF_INET
-            datagram = UdpDatagram(await self._look_up(datagram.host, family), datagram.port, datagram.data)
+            datagram = UdpDatagram(await self._lookup.first(datagram.host, family), datagram.port, datagram.data)
         while not self._offer(datagram):
-            await self._wait(self._writers)
+            await self._state.writable.wait()
 
     def _offer(self, datagram: UdpDatagram) -> bool:
         """Send a datagram if the interface has room for it."""
@@ -233,7 +209,7 @@ class UdpSocket:
     def _group(
         self, call: Callable[[int, Address, int], None], group: str | Address, interface: Interface | None
     ) -> None:
-        address, scope = self._resolve(group)
+        address, scope = self._endpoints.interfaces.resolve(group)
         if not address.is_multicast:
             raise ValueError(f"group: {group!r} is no multicast address")
         self._check()
@@ -249,79 +225,80 @@ class UdpSocket:
         self._end(None)
 
     def _end(self, error: StackError | None) -> None:
-        if self._closed.done():
+        if self._state.closed.done():
             return
-        self._closed.set_result(None)
-        self._end_error = error
-        self._arrived.clear()
-        self._size = 0
-        if self._driver.error is None:
-            self._driver.handlers.pop(self._handle, None)
-            with suppress(StackError):  # it has trapped, and the next poll tells
-                self._udp.close(self._handle)
-            self._driver.wake()
-        _wake(self._readers)
-        _wake(self._writers)
+        self._state.closed.set_result(None)
+        self._state.error = error
+        self._state.arrived.clear()
+        self._registered.close()
+        self._state.readable.fire()
+        self._state.writable.fire()
 
     def _check(self) -> None:
-        if self._closed.done():
-            raise self._end_error or network_error(errno.ECONNABORTED, "the socket was closed")
+        if self._state.closed.done():
+            raise self._state.error or network_error(errno.ECONNABORTED, "the socket was closed")
 
-    async def _wait(self, waiters: Waiters) -> None:
-        waiter: asyncio.Future[None] = self._driver.loop.create_future()
-        waiters[waiter] = None
-        try:
-            await waiter
-        finally:
-            waiters.pop(waiter, None)
+
+class _State:
+    """What a socket and its streams share.
+
+    Attributes:
+        arrived: datagrams that were not read yet.
+        readable, writable: fired when there is something to read, and when the interface has room.
+        closed: done once the socket is closed.
+        error: the stack's error, if that ended the socket.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.arrived: DatagramQueue[UdpDatagram] = DatagramQueue()
+        self.readable = Signal()
+        self.writable = Signal()
+        self.closed: asyncio.Future[None] = loop.create_future()
+        self.error: StackError | None = None
 
 
 class _Ends:
-    """The source and the sink of a socket's streams. Errors that ICMP reports do not end a stream; `receive` tells."""
+    """The source and the sink of a socket's streams. Errors that ICMP reports do not end a stream; `receive` raises
+    them."""
 
-    def __init__(self, socket: UdpSocket) -> None:
-        self._socket = socket
-        self._deaf = False
+    def __init__(self, state: _State, offer: Callable[[UdpDatagram], bool]) -> None:
+        self._state = state
+        self._offer = offer
+        self._read_shutdown = False
 
     def read_nowait(self) -> UdpDatagram | None:
-        socket = self._socket
-        if self._deaf:
+        state = self._state
+        if self._read_shutdown:
             raise EndOfStream
-        if socket._arrived:
-            return socket._take()
-        if socket._closed.done():
-            if socket._end_error is not None and not isinstance(socket._end_error, StackClosedError):
-                raise socket._end_error
+        if state.arrived:
+            return state.arrived.take()
+        if state.closed.done():
+            if state.error is not None and not isinstance(state.error, StackClosedError):
+                raise state.error
             raise EndOfStream
         return None
 
     async def wait_readable(self) -> None:
-        socket = self._socket
-        if not socket._arrived and not socket._closed.done() and not self._deaf:
-            await socket._wait(socket._readers)
+        state = self._state
+        if not state.arrived and not state.closed.done() and not self._read_shutdown:
+            await state.readable.wait()
 
     def cancel(self, reason: BaseException | None) -> None:
-        self._deaf = True
-        _wake(self._socket._readers)
+        self._read_shutdown = True
+        self._state.readable.fire()
 
     def write_nowait(self, datagram: UdpDatagram, /) -> bool:
-        return self._socket._offer(datagram)
+        return self._offer(datagram)
 
     async def wait_writable(self) -> None:
-        await self._socket._wait(self._socket._writers)
+        await self._state.writable.wait()
 
     async def wait_closed(self) -> None:
-        await asyncio.shield(self._socket._closed)
+        await asyncio.shield(self._state.closed)
 
     async def close(self) -> None:
         """End the stream; the socket stays, since UDP has no end to send."""
 
     def abort(self, reason: BaseException | None) -> None:
         """End the stream; the socket stays."""
-        _wake(self._socket._writers)
-
-
-def _wake(waiters: Waiters) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
+        self._state.writable.fire()

@@ -1,7 +1,8 @@
-"""UDP as asyncio knows it: `UdpTransport`, an `asyncio.DatagramTransport`.
+"""UDP as one of asyncio's transports: `UdpTransport`, an `asyncio.DatagramTransport`.
 
-Owns the datagrams that the interface had no room for. They are bounded: above the high-water mark the protocol is told
-to pause, and above `MOST_WAITING` a datagram is refused with ``ENOBUFS`` by way of `error_received`, never silently.
+Owns the datagrams that the interface had no room for. They are bounded: above the high-water mark the protocol is
+asked to pause, and above `QUEUE_BYTES` a datagram is refused with ``ENOBUFS`` by way of `error_received`, never
+silently.
 
 The reasons are in docs/explanation/udp-icmp.md.
 """
@@ -11,10 +12,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import warnings
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import DATAGRAM_DATA, abi, decode_endpoint, error_for
@@ -22,12 +21,7 @@ from tcpip_wasm.errors import StackError, network_error
 from tcpip_wasm.sockets.endpoints import Endpoints
 from tcpip_wasm.sockets.payload import HIGH_WATER, water_marks
 from tcpip_wasm.sockets.transport_socket import DatagramTransportSocket
-
-MOST_WAITING: Final = 1024 * 1024
-"""Bytes of datagrams that wait for the interface at most, for a protocol that does not heed `pause_writing`."""
-
-OVERHEAD: Final = 64
-"""Bytes that a waiting datagram counts for beside its own, so that empty ones are bounded too."""
+from tcpip_wasm.sockets.udp.udp_handle import DatagramQueue, UdpHandle
 
 
 class UdpTransport(asyncio.DatagramTransport):
@@ -35,7 +29,7 @@ class UdpTransport(asyncio.DatagramTransport):
 
     Args:
         driver: the driver of the stack it belongs to.
-        handle: the socket's handle; this object answers for it from now on.
+        handle: the socket's handle; this object takes its events from now on.
         protocol: an `asyncio.DatagramProtocol`.
         endpoints: translates addresses.
         remote: the one endpoint it talks to, or None for any.
@@ -58,15 +52,14 @@ class UdpTransport(asyncio.DatagramTransport):
         self._endpoints = endpoints
         self._remote = remote
         self._local = driver.core.udp.local(handle)
-        self._waiting: deque[tuple[bytes, bytes | None]] = deque()
-        self._waiting_size = 0
+        self._waiting: DatagramQueue[tuple[bytes, bytes | None]] = DatagramQueue()
         self._high, self._low = HIGH_WATER, HIGH_WATER // 4
         self._protocol_paused = False
         self._closing = False
         self._lost = False
         self._socket: DatagramTransportSocket | None = None
         self.set_protocol(protocol)
-        driver.handlers[handle] = self
+        self._registered = UdpHandle(driver, handle, self)
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
         if not getattr(self, "_lost", True) and not self._closing and self._driver.error is None:
@@ -83,17 +76,17 @@ class UdpTransport(asyncio.DatagramTransport):
         if kind == abi.EVENT_DATAGRAM:
             if not self._closing:
                 source = self._endpoints.decode(payload[: abi.ENDPOINT_SIZE])
-                self._tell(self._protocol.datagram_received, payload[DATAGRAM_DATA : DATAGRAM_DATA + value], source)
+                self._call(self._protocol.datagram_received, payload[DATAGRAM_DATA : DATAGRAM_DATA + value], source)
         elif kind == abi.EVENT_WRITABLE:
             self._flush()
         elif kind == abi.EVENT_DATAGRAM_ERROR and not self._closing:
-            self._tell(self._protocol.error_received, error_for(-value, "reported by ICMP"))
+            self._call(self._protocol.error_received, error_for(-value, "reported by ICMP"))
 
     def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone: the protocol loses its socket."""
         self._end(error)
 
-    def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
+    def _call(self, callback: Callable[..., None], *arguments: Any) -> None:
         try:
             callback(*arguments)
         except (SystemExit, KeyboardInterrupt):
@@ -130,17 +123,15 @@ class UdpTransport(asyncio.DatagramTransport):
             data = bytes(data)
         if not self._waiting and self._send(data, remote):
             return
-        if self._waiting_size + len(data) + OVERHEAD > MOST_WAITING:
-            self._tell(self._protocol.error_received, network_error(errno.ENOBUFS, "too many datagrams wait"))
-            return
-        self._waiting.append((data, remote))
-        self._waiting_size += len(data) + OVERHEAD
-        self._pause_if_full()
+        if self._waiting.put((data, remote), len(data)):
+            self._pause_if_full()
+        else:
+            self._call(self._protocol.error_received, network_error(errno.ENOBUFS, "too many datagrams wait"))
 
     def _pause_if_full(self) -> None:
-        if self._waiting_size > self._high and not self._protocol_paused:
+        if self._waiting.size > self._high and not self._protocol_paused:
             self._protocol_paused = True
-            self._tell(self._protocol.pause_writing)
+            self._call(self._protocol.pause_writing)
 
     def _send(self, data: bytes, remote: bytes | None) -> bool:
         """Offer a datagram to the core; return False where it has to wait."""
@@ -150,20 +141,20 @@ class UdpTransport(asyncio.DatagramTransport):
             self._driver.wake()  # the next poll ends this transport
             return True
         except OSError as error:
-            self._tell(self._protocol.error_received, self._endpoints.explained(error, remote or self._remote))
+            self._call(self._protocol.error_received, self._endpoints.explained(error, remote or self._remote))
             return True
         self._driver.wake()
         return sent
 
     def _flush(self) -> None:
         waiting = self._waiting
-        while waiting and self._send(*waiting[0]):
+        while waiting and self._send(*waiting.first()):
             if not waiting:
                 return  # error_received aborted
-            self._waiting_size -= len(waiting.popleft()[0]) + OVERHEAD
-        if self._protocol_paused and self._waiting_size <= self._low:
+            waiting.take()
+        if self._protocol_paused and self._waiting.size <= self._low:
             self._protocol_paused = False
-            self._tell(self._protocol.resume_writing)
+            self._call(self._protocol.resume_writing)
         if self._closing and not waiting:
             self._end(None)
 
@@ -182,7 +173,7 @@ class UdpTransport(asyncio.DatagramTransport):
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes wait here; what the core has taken is not counted."""
-        return self._waiting_size
+        return self._waiting.size
 
     # --- Options --------------------------------------------------------------------------------------------------
 
@@ -210,12 +201,12 @@ class UdpTransport(asyncio.DatagramTransport):
         record = self._endpoints.encode((group, 1))
         address, _, scope = decode_endpoint(record)
         call = self._udp.join if join else self._udp.leave
-        call(self._handle, address, self._endpoints.interface(interface) or scope)
+        call(self._handle, address, self._endpoints.interfaces.handle_of(interface) or scope)
         self._driver.wake()
 
     def set_group_interface(self, interface: str | int) -> None:
         """Choose the interface for groups, by its own address or number; 0 leaves it to the routes."""
-        self.set_option(abi.OPTION_MULTICAST_INTERFACE, self._endpoints.interface(interface))
+        self.set_option(abi.OPTION_MULTICAST_INTERFACE, self._endpoints.interfaces.handle_of(interface))
 
     def _check_open(self) -> None:
         if self._lost:
@@ -243,12 +234,7 @@ class UdpTransport(asyncio.DatagramTransport):
             return
         self._closing = self._lost = True
         self._waiting.clear()
-        self._waiting_size = 0
-        if self._driver.error is None:
-            self._driver.handlers.pop(self._handle, None)
-            with suppress(StackError):  # it has trapped, and the next poll tells
-                self._udp.close(self._handle)
-            self._driver.wake()
+        self._registered.close()
         self._loop.call_soon(self._protocol.connection_lost, error)
 
     def _report(self, error: BaseException, message: str) -> None:

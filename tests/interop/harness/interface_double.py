@@ -11,7 +11,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 
-from tcpip_wasm.links import DescriptorLink
+from tcpip_wasm import Port
 
 __all__ = ["InterfaceDouble", "records"]
 
@@ -40,12 +40,12 @@ class InterfaceDouble:
         self.full = False
         self.on_full: Callable[[], None] | None = None
         self.resumed = 0
-        self.port: DescriptorLink | None = None
+        self.port: Port | None = None
         self._memory = bytearray(buffer)
         self._view: memoryview | None = None
         self._outgoing = bytearray()
 
-    def attach(self, port: DescriptorLink, /) -> None:
+    def attach(self, port: Port, /) -> None:
         assert self.port is None
         self.port = port
 
@@ -77,6 +77,10 @@ class InterfaceDouble:
             if self.on_frame is not None:
                 self.on_frame(frame)
         assert offset == nbytes
+
+    def call_when_room(self, callback: Callable[[], None], /) -> None:
+        """No test of this double hands frames over: what it is joined to is read when there is room."""
+        raise NotImplementedError
 
     def resume_transmit(self) -> None:
         self.resumed += 1

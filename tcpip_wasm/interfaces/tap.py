@@ -1,0 +1,52 @@
+"""The Ethernet interface: `TapInterface`."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING
+
+from tcpip_wasm.addresses import IPInterface
+from tcpip_wasm.driver import Driver
+from tcpip_wasm.engine import abi
+from tcpip_wasm.interfaces.autoconfiguration import ConfigurableInterface
+from tcpip_wasm.interfaces.frames import StreamInterface
+from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6
+
+if TYPE_CHECKING:
+    from tcpip_wasm.interfaces.bridge import BridgeInterface
+
+
+class TapInterface(ConfigurableInterface, StreamInterface):
+    """An Ethernet interface. It can find its own addresses: see `configure`.
+
+    Attributes:
+        mac: its address, as ``02:00:00:00:00:01``.
+        bridge: the bridge that it is a port of, or None.
+    """
+
+    type = "tap"
+    kind = abi.KIND_TAP
+    overhead = 14
+
+    def __init__(self, driver: Driver, name: str, mtu: int, addresses: list[IPInterface], mac: bytes) -> None:
+        self._prepare()
+        super().__init__(driver, name, mtu, addresses, mac)
+        self.mac: str = mac.hex(":")
+        self.bridge: BridgeInterface | None = None
+
+    def remove(self) -> None:
+        """Take the tap out of its stack, and out of its bridge."""
+        super().remove()
+        if self.bridge is not None:
+            self.bridge._forget_port(self)  # noqa: SLF001  for this package alone: interfaces are public
+
+    @property
+    def link_local(self) -> IPv6Address | None:
+        """The link-local address, made from the MAC (RFC 4291, appendix A); None where the MTU is too small for IPv6.
+
+        As a host argument it needs its scope: ``f"{tap.link_local}%{tap.name}"``, with the name of one's own interface.
+        """
+        if self.mtu < MIN_MTU6:
+            return None
+        mac = bytes.fromhex(self.mac.replace(":", ""))
+        return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:])

@@ -94,14 +94,17 @@ reproducible: $(VENV)/package
 lwip-tests: $(VENV)/package
 	$(RUN) third_party/lwip/unit_tests.py
 
+# The wheel is of this tree, whose module is the optimised one after a release, and not of the unpacked sdist.
+BUILD = $(RUN) -m build --no-isolation --sdist --wheel
+
 wheel: setup
-	$(RUN) -m build --no-isolation
+	$(BUILD)
 
 # One after the other, since each puts its module into the package.
 release: setup
 	$(WASM) check
 	$(WASM) release-check
-	$(RUN) -m build --no-isolation
+	$(BUILD)
 
 setup: $(VENV)/everything
 

@@ -16,6 +16,7 @@ import argparse
 import json
 import platform
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -237,7 +238,7 @@ def main() -> int:
     if options.missing:
         wanted = [cell for cell in wanted if cell.name not in cells]
     if options.take:
-        if reason := what_is_missing():
+        if reason := what_is_missing() or (None if shutil.which("sysctl") else "it needs sysctl"):
             parser.error(reason)
         with tempfile.TemporaryDirectory(prefix="path-") as folder:
             program = compile_into(Path(folder))

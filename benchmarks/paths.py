@@ -16,7 +16,7 @@ import asyncio
 import multiprocessing
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from random import Random
@@ -167,11 +167,13 @@ def _measured(cells: list[Cell]) -> list[Measure]:
     order = sorted(cells, key=lambda cell: -cell.bandwidth * cell.seconds)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
-        runs = {cell.name: [pool.submit(carry, cell, seed) for seed in cell.seeds] for cell in order}
-        for cell in cells:
-            outcomes = [run.result() for run in runs[cell.name]]
-            measures.append(measure_of(cell, outcomes, data["cells"].get(cell.name), beside))
-            progress(f"{cell.name}: {measures[-1].value:.3f}, {measures[-1].note}")
+        runs = {pool.submit(carry, cell, seed): (cell, seed) for cell in order for seed in cell.seeds}
+        for number, run in enumerate(as_completed(runs), 1):
+            cell, seed = runs[run]
+            progress(f"{number} of {len(runs)}: {cell.name}, seed {seed}: {run.result().share:.3f}")
+    for cell in cells:
+        outcomes = [run.result() for run, (its, _) in runs.items() if its is cell]
+        measures.append(measure_of(cell, outcomes, data["cells"].get(cell.name), beside))
     return measures
 
 

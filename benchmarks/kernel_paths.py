@@ -1,7 +1,7 @@
 """The matrix of paths over this machine's own kernel: CUBIC in two network namespaces, and an emulator between them.
 
     python -m benchmarks.kernel_paths                        what kernel_paths.json has, and what is missing
-    python -m benchmarks.kernel_paths --take                 take all cells anew: under an hour on a quiet machine
+    python -m benchmarks.kernel_paths --take                 take all cells anew: an hour
     python -m benchmarks.kernel_paths --take --missing       take what is missing
     python -m benchmarks.kernel_paths --take --cells 'TEXT'  take the cells of which the name holds the text
 

@@ -17,6 +17,7 @@ import json
 import platform
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -167,9 +168,9 @@ def take(program: Path, cell: Cell, seed: int) -> tuple[list[int], dict[str, Any
 def rounds(cell: Cell) -> tuple[int, ...]:
     """Return the seeds of a cell's runs: three, too, where a few milliseconds that the machine takes cost much.
 
-    With a round trip of 2 ms they make a burst that overflows the queue, and a time-out takes a hundred round trips.
+    On short paths they make a burst that overflows the queue, and a time-out takes many round trips.
     """
-    return (1, 1, 1) if cell.settings.delay <= 1e-3 and not cell.random else cell.seeds
+    return cell.seeds if cell.random or cell.settings.delay > 0.02 else (1, 1, 1)
 
 
 def take_cell(program: Path, cell: Cell) -> dict[str, Any] | None:
@@ -249,6 +250,7 @@ def main() -> int:
     if options.take:
         if reason := what_is_missing() or (None if shutil.which("sysctl") else "it needs sysctl"):
             parser.error(reason)
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that no namespace stays
         with tempfile.TemporaryDirectory(prefix="path-") as folder:
             program = compile_into(Path(folder))
             for number, cell in enumerate(wanted, 1):

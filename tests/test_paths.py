@@ -86,6 +86,19 @@ def test_a_cell_is_held_against_the_kernel() -> None:
     ]
 
 
+def test_the_kernel_s_figures_are_of_this_matrix() -> None:
+    """What is missing is named by ``python -m benchmarks.kernel_paths``."""
+    data = kernel_paths.read()
+    assert data["congestion"] == kernel_paths.CONGESTION
+    for name, kept in data["cells"].items():
+        cell = CELLS[name]
+        assert cell.kernel
+        assert len(kept["shares"]) == len(kernel_paths.rounds(cell))
+        assert 0 < min(kept["shares"]) <= kept["share"] <= max(kept["shares"]) < 1448 / 1514
+        assert kept["late_p99_us"] / 1e6 <= kernel_paths.most_late(cell)
+        assert kept["stalled"] <= kernel_paths.MOST_STALLED
+
+
 def test_the_program_runs_some_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,12 +11,12 @@ BUILD_REQUIREMENTS := import tomllib; \
 WASM = $(MAKE) --no-print-directory -C wasm -j2 PYTHON=$(CURDIR)/$(RUN)
 CHECKED_PYTHON = hatch_build.py pytest_tcpip_wasm.py $(wildcard tcpip_wasm tests examples benchmarks wasm/*.py third_party/*/*.py)
 # Generated files have the form that their generator gives them.
-FORMATTED_C = $(filter-out wasm/include/abi.h,$(wildcard wasm/src/*/*.[ch] wasm/include/*.h wasm/include/arch/*.h wasm/tests/*.[ch] wasm/fuzz/*.[ch]))
+FORMATTED_C = $(filter-out wasm/include/abi.h,$(wildcard wasm/src/*/*.[ch] wasm/include/*.h wasm/include/arch/*.h wasm/tests/*.[ch] wasm/fuzz/*.[ch] benchmarks/*.[ch]))
 
 # It asks the first `python` of the PATH for the places of packages, and takes no other one for --verifytypes.
 PYRIGHT = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pyright
 
-.PHONY: help demo test test-other fuzz bench wasm golden lint docs reproducible lwip-tests wheel setup clean distclean
+.PHONY: help demo test test-other fuzz bench wasm golden lint docs reproducible lwip-tests wheel release setup clean distclean
 
 help:
 	@echo "make demo     two virtual hosts on a cable: one serves a file, the other fetches it"
@@ -29,6 +29,7 @@ help:
 	@echo "make docs     the pages of docs/ and the reference as HTML and Markdown, in build/docs"
 	@echo "make lwip-tests   lwIP's own unit tests on the patched sources (needs gcc and check)"
 	@echo "make setup    what all of these need, and all examples; the demonstration needs less"
+	@echo "make release  dist/ with the module that ships, optimised: needs node and npm (make test then tests this module)"
 	@echo "make wheel    dist/*.whl;  make reproducible: the module twice, compared;  make clean, make distclean"
 
 demo: wasm
@@ -95,8 +96,17 @@ reproducible: $(VENV)/package
 lwip-tests: $(VENV)/package
 	$(RUN) third_party/lwip/unit_tests.py
 
+# The wheel is of this tree, whose module is the optimised one after a release, and not of the unpacked sdist.
+BUILD = $(RUN) -m build --no-isolation --sdist --wheel
+
 wheel: setup
-	$(RUN) -m build --no-isolation
+	$(BUILD)
+
+# One after the other, since each puts its module into the package.
+release: setup
+	$(WASM) check
+	$(WASM) release-check
+	$(BUILD)
 
 setup: $(VENV)/everything
 

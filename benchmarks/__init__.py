@@ -3,6 +3,7 @@
     python -m benchmarks               everything, about two minutes
     python -m benchmarks --quick       a smoke test of a few seconds per part; its figures mean little
     python -m benchmarks --long        and ten gigabytes over one connection
+    python -m benchmarks --only paths    the matrix of paths, ten minutes; --cells TEXT: those named so
     python -m benchmarks --readme      and the tables of docs/reference/figures.md and README.md are written anew
 
 Each module measures one noun and knows only `networks`, `payload` and `report`. What is compared takes turns,

@@ -20,6 +20,8 @@ from benchmarks import (
     idle,
     kernel,
     middle,
+    path_cells,
+    paths,
     programs,
     reality,
     report,
@@ -92,8 +94,11 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke test; its figures mean little")
     parser.add_argument("--long", action="store_true", help="also ten gigabytes over one connection")
     parser.add_argument("--readme", action="store_true", help="write the tables of README.md and docs/")
-    names = ", ".join([*parts(quick=True), "long", "micro"])
+    names = ", ".join([*parts(quick=True), "long", "paths", "micro"])
     parser.add_argument("--only", metavar="PART,…", help=f"some of: {names}")
+    parser.add_argument(
+        "--cells", metavar="TEXT", action="append", default=[], help="of paths those named so; may be repeated"
+    )
     options = parser.parse_args()
     if options.readme and (options.quick or options.only):
         parser.error("--readme takes figures of a whole run only")
@@ -101,6 +106,14 @@ def main() -> int:
     if options.long or (options.only and "long" in options.only):
         chosen["long"] = bulk.measure_long
     wanted = options.only.split(",") if options.only else [*chosen, "micro"]
+    if options.cells and "paths" not in wanted:
+        parser.error("--cells is for --only paths")
+    if "paths" in wanted:
+        try:
+            cells = path_cells.chosen(options.cells)
+        except ValueError as error:
+            parser.error(str(error))
+        chosen["paths"] = lambda: paths.measure(cells)
     if unknown := set(wanted) - {*chosen, "micro"}:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {names}")
     measures: list[Measure] = []

@@ -4,9 +4,9 @@ Owns the parsing of the few sections of a WebAssembly binary that are compared, 
 WebAssembly runtime. Must not know what the functions do.
 
 Program: ``python check_module.py MODULE --golden FOLDER --toolchain NAME``. Imports, exports and size are
-always errors. The SHA-256 is valid for one toolchain, the one that golden/sha256.txt names: with that one,
-another SHA-256 is an error if ``--enforce-sha256`` is given and reported otherwise; with others it is only
-reported.
+always errors. The SHA-256 is valid for one toolchain, the one that golden/sha256.txt names (another file for the
+module that ships: ``--sha256 NAME``): with that one, another SHA-256 is an error if ``--enforce-sha256`` is given and
+reported otherwise; with others it is only reported.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+SHA256 = "sha256.txt"
+"""The golden file with the hash of a plain build."""
 
 MAGIC = b"\0asm\1\0\0\0"
 TYPE_SECTION, IMPORT_SECTION, FUNCTION_SECTION, TABLE_SECTION = 1, 2, 3, 4
@@ -144,7 +147,16 @@ def difference(name: str, golden: str, actual: str) -> list[str]:
     return list(lines)
 
 
-def check(module: Path, golden: Path, *, toolchain: str, max_size: int, enforce_sha256: bool, write: bool) -> list[str]:
+def check(
+    module: Path,
+    golden: Path,
+    *,
+    toolchain: str,
+    max_size: int,
+    enforce_sha256: bool,
+    write: bool,
+    sha256_name: str = SHA256,
+) -> list[str]:
     """Return the differences as messages; print the figures of the module."""
     data = module.read_bytes()
     interface = read_interface(data)
@@ -152,29 +164,32 @@ def check(module: Path, golden: Path, *, toolchain: str, max_size: int, enforce_
     actual = {
         "imports.txt": "".join(f"{line}\n" for line in interface.imports),
         "exports.txt": "".join(f"{line}\n" for line in interface.exports),
-        "sha256.txt": f"{sha256}  lwip.wasm  {toolchain}\n",
+        sha256_name: f"{sha256}  lwip.wasm  {toolchain}\n",
     }
     faults = [f"the module imports {line}; it must import nothing" for line in interface.imports]
     if len(data) > max_size:
         faults.append(f"the module has {len(data)} bytes; at most {max_size} are allowed")
-    if write:
-        if not faults:
-            golden.mkdir(parents=True, exist_ok=True)
-            for name, text in actual.items():
-                (golden / name).write_text(text, encoding="utf-8")
-        return faults
+    # The interface is written by a plain build alone: what is made of it must have the same.
+    written = [] if not write else list(actual) if sha256_name == SHA256 else [sha256_name]
     expected = {
         name: (golden / name).read_text(encoding="utf-8") if (golden / name).is_file() else "" for name in actual
     }
     for name in ("imports.txt", "exports.txt"):
-        faults += difference(name, expected[name], actual[name])
-    golden_toolchain = expected["sha256.txt"].split()[-1:]
-    if actual["sha256.txt"] == expected["sha256.txt"]:
+        if name not in written:
+            faults += difference(name, expected[name], actual[name])
+    if write:
+        if not faults:
+            golden.mkdir(parents=True, exist_ok=True)
+            for name in written:
+                (golden / name).write_text(actual[name], encoding="utf-8")
+        return faults
+    golden_toolchain = expected[sha256_name].split()[-1:]
+    if actual[sha256_name] == expected[sha256_name]:
         verdict = "the golden one"
     elif golden_toolchain != [toolchain]:
         verdict = f"not compared: the golden one is of {' '.join(golden_toolchain) or 'no toolchain'}"
     else:
-        verdict = f"NOT the golden one, {expected['sha256.txt'].split()[0]}"
+        verdict = f"NOT the golden one, {expected[sha256_name].split()[0]}"
         if enforce_sha256:
             faults.append(f"the module's SHA-256 is {sha256}, {verdict}")
     print(f"{module.name}: {len(data)} bytes, {len(interface.exports)} exports, {len(interface.imports)} imports")
@@ -186,6 +201,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compare a module with the golden files.")
     parser.add_argument("module", type=Path)
     parser.add_argument("--golden", type=Path, required=True, help="folder of the golden files")
+    parser.add_argument("--sha256", default=SHA256, help="name of the golden file that has the SHA-256")
     parser.add_argument("--toolchain", required=True, help="name and version of what built the module")
     parser.add_argument("--max-size", type=int, default=100_000, help="bytes")
     parser.add_argument("--enforce-sha256", action="store_true")
@@ -199,6 +215,7 @@ def main() -> int:
             max_size=arguments.max_size,
             enforce_sha256=arguments.enforce_sha256,
             write=arguments.write,
+            sha256_name=arguments.sha256,
         )
     except ValueError as error:
         print(f"{arguments.module}: {error}", file=sys.stderr)

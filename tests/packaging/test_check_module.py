@@ -108,6 +108,20 @@ def test_bytes_of_another_toolchain_are_not_compared(golden: Path) -> None:
     assert "not compared" in result.stdout
 
 
+def test_a_module_made_of_it_has_a_hash_of_its_own_and_the_same_interface(golden: Path) -> None:
+    other = MODULE + b"\x00\x02\x01x"
+    options = ("--sha256", "release.txt", "--toolchain", f"{TOOLCHAIN}+opt")
+    assert check(golden, other, "--write", *options).returncode == 0
+    assert check(golden, other, "--enforce-sha256", *options).returncode == 0
+    assert check(golden, MODULE, "--enforce-sha256", *options).returncode == 1
+    assert check(golden, MODULE, "--enforce-sha256").returncode == 0, "that of the plain build is still there"
+    fewer = HEADER + TYPES + FUNCTIONS + MEMORY + section(7, text("poll") + b"\x00\x00")
+    result = check(golden, fewer, "--write", *options)
+    assert result.returncode == 1
+    assert "-memory memory" in result.stderr
+    assert check(golden, other, "--enforce-sha256", *options).returncode == 0, "nothing was written"
+
+
 @pytest.mark.parametrize("module", [b"", b"\x7fELF", MODULE[:-1]], ids=["empty", "another format", "cut short"])
 def test_what_is_no_module_is_refused(golden: Path, module: bytes) -> None:
     result = check(golden, module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
-def installs(target: str, environment: Path) -> list[str]:
-    """Return what pip would be told to install."""
+def commands(target: str, environment: Path) -> list[str]:
+    """Return what would be run."""
     calling_make = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
     done = subprocess.run(
         ["make", "-n", f"VENV={environment}", target],
@@ -27,9 +28,13 @@ def installs(target: str, environment: Path) -> list[str]:
         timeout=100,
         check=True,
     )
-    return [
-        line.split()[-1].strip("'") for line in done.stdout.splitlines() if " -m pip " in line and "install" in line
-    ]
+    return done.stdout.splitlines()
+
+
+def installs(target: str, environment: Path) -> list[str]:
+    """Return what pip would be told to install."""
+    lines = commands(target, environment)
+    return [line.split()[-1].strip("'") for line in lines if " -m pip " in line and "install" in line]
 
 
 def test_the_demonstration_needs_less_than_the_tests(tmp_path: Path) -> None:
@@ -43,3 +48,9 @@ def test_the_demonstration_needs_less_than_the_tests(tmp_path: Path) -> None:
     assert installs("docs", tmp_path) == [".[docs]"]
     (tmp_path / "everything").touch()
     assert installs("demo", tmp_path) == installs("test", tmp_path) == []
+
+
+def test_only_a_release_needs_node(tmp_path: Path) -> None:
+    for target in ("demo", "test", "wheel", "lint", "reproducible"):
+        assert not [line for line in commands(target, tmp_path) if re.search(r"\b(npm|node|release)\b", line)]
+    assert [line for line in commands("release", tmp_path) if "release" in line]

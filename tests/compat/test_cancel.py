@@ -226,7 +226,7 @@ def test_the_callers_sockets() -> None:
             with two.a.polyfill() as polyfill:
 
                 async def swept() -> None:
-                    polyfill._placed.sweep()  # otherwise done by the next connect
+                    polyfill._caller_sockets.sweep()  # otherwise done by the next connect
                     await settled()
 
                 assert await at_every_turn(talk, swept) > 5

@@ -287,7 +287,7 @@ def test_sock_methods(tmp_path: Path) -> None:
             with two.a.polyfill():
                 with placeholder() as sock:
                     await loop.sock_connect(sock, (two.host, 80))
-                    with pytest.raises(OSError, match="stands for a connection already"):
+                    with pytest.raises(OSError, match="represents a connection already"):
                         await loop.sock_connect(sock, (two.host, 80))
                     await loop.sock_sendall(sock, b"first\n")
                     assert await loop.sock_recv(sock, 3) == b"FIR"

@@ -178,4 +178,4 @@ def test_errors_and_bounds() -> None:
 def _end_of(two: Pair, sock: socket.socket) -> Any:
     from tcpip_wasm.compat.loop.polyfill import _active
 
-    return _active[asyncio.get_running_loop()][-1]._placed.find(sock)
+    return _active[asyncio.get_running_loop()][-1]._caller_sockets.find(sock)

@@ -42,14 +42,14 @@ REPLACED: Final = (
 """Names of the `socket` module."""
 
 
-_WAY_OUT: Final = (
+_REMEDY: Final = (
     "Use socket.socket of the socket module as it is inside the block, or wrap what is meant to reach the machine in "
     "machine_network()"
 )
 
 
 @contextlib.contextmanager
-def strictly(leaves: Callable[[str], bool] | None = None) -> Iterator[None]:
+def strictly(allows: Callable[[str], bool] | None = None) -> Iterator[None]:
     """Refuse the machine's network in a block of code inside of `polyfill_socket`.
 
     Args:
@@ -57,7 +57,7 @@ def strictly(leaves: Callable[[str], bool] | None = None) -> Iterator[None]:
     """
     install()
     try:
-        with Guard("polyfill_socket(strict=True)", _WAY_OUT, leaves=leaves):
+        with Guard("polyfill_socket(strict=True)", _REMEDY, allows=allows):
             yield
     finally:
         uninstall()
@@ -92,7 +92,7 @@ def polyfill_socket(
         RuntimeError: on leaving, where an inner block is still active.
     """
     taken = None if route is None else Route(route)
-    leaves = None if taken is None else lambda name: not taken.takes(name)
+    allows = None if taken is None else lambda name: not taken.takes(name)
     host = use(target, taken)
     before: list[tuple[Any, str, Any]] = [(real, name, getattr(real, name)) for name in REPLACED]
     before.append((ssl.SSLContext, "sslsocket_class", ssl.SSLContext.sslsocket_class))
@@ -112,7 +112,7 @@ def polyfill_socket(
             setattr(trio, HELPER, with_own_methods(getattr(trio, HELPER)))
         if ifaddr is not None:
             ifaddr.get_adapters = stand_in.get_adapters
-        with strictly(leaves) if strict else contextlib.nullcontext():
+        with strictly(allows) if strict else contextlib.nullcontext():
             yield host
     finally:
         leave(host)

@@ -35,7 +35,7 @@ CLEARING: Final = 15.0
 """Virtual seconds that services and cancelled tasks have to end: more than the ten for which libraries wait for a peer.
 What lives on meanwhile goes on sending."""
 
-_WAY_OUT: Final = (
+_REMEDY: Final = (
     "Simulated hosts are reached by asyncio alone: a call that blocks would stop the loop that the hosts run on. Use "
     "an asyncio client or server; machine_network() of tcpip_wasm.compat allows what is meant to reach the machine"
 )
@@ -235,7 +235,7 @@ class Stage:
             if self._epoch is not None:
                 stack.enter_context(follow(self.loop, self._chance, self._epoch))
             stack.enter_context(label(self.loop, self._log))
-            guard = Guard("a simulation", _WAY_OUT, programs=False, everywhere=False)
+            guard = Guard("a simulation", _REMEDY, programs=False, everywhere=False)
             stack.enter_context(Polyfill(current_stack, loop=self.loop, strict=guard))
             if gc.isenabled():
                 gc.disable()  # when it runs depends on all that was done before; the loop does it at set turns

@@ -69,7 +69,7 @@ def main() -> None:
     print("lost on the way:", ", ".join(f"{dropped.count(why)} by {why}" for why in sorted(set(dropped))))
     assert first.digest == second.digest
     assert first.digest != other.digest
-    assert not first.left_open
+    assert not first.leaked
     assert took < first.duration
     print("the same seed gives the same frames, another seed gives others")
 

@@ -293,20 +293,20 @@ def _events(panels: Sequence[Axes], events: Sequence[tuple[float, str]], span: _
 def _lasting(events: Sequence[tuple[float, str]]) -> list[tuple[float, float, str]]:
     """Return from when until when there was a partition, and a host or a link was down, each with a color."""
     found: list[tuple[float, float, str]] = []
-    parted: float | None = None
+    begun: float | None = None
     down: dict[str, float] = {}
     for time, text in events:
         host, _, what = text.rpartition(" ")
-        if text.startswith("parted: ") or text == "healed":
-            if parted is not None:
-                found.append((parted, time, _PARTED))
-            parted = None if text == "healed" else time
+        if text.startswith("partition: ") or text == "healed":
+            if begun is not None:
+                found.append((begun, time, _PARTED))
+            begun = None if text == "healed" else time
         elif what in ("crashed", "down"):  # a host, a link
             down.setdefault(host, time)
         elif what in ("restarted", "up") and host in down:
             found.append((down.pop(host), time, _DOWN))
     found += [(time, inf, _DOWN) for time in down.values()]
-    return found if parted is None else [*found, (parted, inf, _PARTED)]
+    return found if begun is None else [*found, (begun, inf, _PARTED)]
 
 
 def _within(points: Sequence[tuple[float, int]], first: float, last: float) -> Sequence[tuple[float, int]]:

@@ -20,7 +20,7 @@ from tcpip_wasm.compat.blocking.active_host import (
     current_host,
     current_route,
     is_lookup_of_own_loop,
-    is_machines_own,
+    is_on_host_loop,
     leave,
     use,
 )
@@ -87,7 +87,7 @@ def gethostbyname(hostname: str) -> str:
 
 def gethostbyname_ex(hostname: str) -> tuple[str, list[str], list[str]]:
     """Return a name's canonical one, an empty list, and its IPv4 addresses."""
-    if is_machines_own():
+    if is_on_host_loop():
         return _machine["gethostbyname_ex"](hostname)  # type: ignore[no-any-return]
     if hostname == "":
         return "", [], ["0.0.0.0"]
@@ -103,7 +103,7 @@ def gethostbyaddr(ip_address: str) -> tuple[str, list[str], list[str]]:
     Raises:
         socket.herror: the address has no name.
     """
-    if is_machines_own():
+    if is_on_host_loop():
         return _machine["gethostbyaddr"](ip_address)  # type: ignore[no-any-return]
     address = getaddrinfo(ip_address, 0, 0, _real.SOCK_STREAM)[0][4]
     try:
@@ -116,7 +116,7 @@ def gethostbyaddr(ip_address: str) -> tuple[str, list[str], list[str]]:
 def gethostname() -> str:
     """Return the current host's name: the one set by `sethostname`, else the name of one of its addresses in its hosts
     table, else ``localhost``."""
-    if is_machines_own():
+    if is_on_host_loop():
         return _machine["gethostname"]()  # type: ignore[no-any-return]
     here = current_host()
     given = _host_names.get(here.stack)
@@ -133,14 +133,14 @@ def gethostname() -> str:
 
 def sethostname(name: str | bytes) -> None:
     """Set the current host's name. The machine's name does not change."""
-    if is_machines_own():
+    if is_on_host_loop():
         raise OSError(_errno.EPERM, "sethostname() does not change the machine's name")
     _host_names[current_host().stack] = _os.fsdecode(name)
 
 
 def if_nameindex() -> list[tuple[int, str]]:
     """Return numbers and names of the current host's interfaces."""
-    if is_machines_own():
+    if is_on_host_loop():
         return _machine["if_nameindex"]()  # type: ignore[no-any-return]
     here = current_host()
 
@@ -152,8 +152,8 @@ def if_nameindex() -> list[tuple[int, str]]:
 
 def get_adapters(include_unconfigured: bool = False) -> list[Any]:
     """Return the current host's interfaces as ``ifaddr.get_adapters`` does those of the machine."""
-    if is_machines_own() and _adapter_list.machines is not None:
-        return _adapter_list.machines(include_unconfigured)  # type: ignore[no-any-return]
+    if is_on_host_loop() and _adapter_list.machine_get_adapters is not None:
+        return _adapter_list.machine_get_adapters(include_unconfigured)  # type: ignore[no-any-return]
     here = current_host()
 
     async def adapters() -> list[Any]:

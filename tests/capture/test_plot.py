@@ -332,11 +332,11 @@ async def _parted(network: Network) -> Trace:
 
 
 @pytest.fixture(scope="module")
-def parted() -> Trace:
+def partitioned() -> Trace:
     return run(_parted, seed=1).value
 
 
-EVENTS = ["parted: client | server", "healed", "link client-server: down", "link client-server: up", "server crashed",
+EVENTS = ["partition: client | server", "healed", "link client-server: down", "link client-server: up", "server crashed",
           "server restarted"]  # fmt: skip
 
 
@@ -344,12 +344,12 @@ def shades_of(axes: Any) -> list[Any]:
     return [patch for patch in axes.patches if hasattr(patch, "get_height") and patch.get_height() == 1]
 
 
-def test_events_are_drawn(parted: Trace, tmp_path: Path) -> None:
+def test_events_are_drawn(partitioned: Trace, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from matplotlib.colors import to_hex
 
-    parted.save(tmp_path / "parted.pcapng")
-    for source in (parted, tmp_path / "parted.pcapng", str(tmp_path / "parted.pcapng")):
+    partitioned.save(tmp_path / "partition.pcapng")
+    for source in (partitioned, tmp_path / "partition.pcapng", str(tmp_path / "partition.pcapng")):
         figure = plot(source)
         top, middle, bottom = figure.axes
         assert [text.get_text().strip() for text in top.texts] == EVENTS
@@ -363,19 +363,19 @@ def test_events_are_drawn(parted: Trace, tmp_path: Path) -> None:
             colors = [to_hex(shade.get_facecolor()) for shade in shades]
             assert colors[0] != colors[1] == colors[2]
     # What lasts from before the part that is shown until after it fills it.
-    part = plot(parted, start=9.5, end=10.5)
+    part = plot(partitioned, start=9.5, end=10.5)
     assert not part.axes[0].texts
     (shade,) = shades_of(part.axes[0])
     assert (shade.get_x(), shade.get_width()) == pytest.approx((9.5, 1.0))
-    assert plot(parted, reverse=True, connection=1, point="client-server").axes[0].texts
+    assert plot(partitioned, reverse=True, connection=1, point="client-server").axes[0].texts
 
 
-def test_one_origin_of_time(parted: Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_origin_of_time(partitioned: Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A picture's axis, text of a trace and ``show`` have the same times, with and without filters."""
     pytest.importorskip("matplotlib")
-    later = Trace(Observation(each.time + 1.7e9, *fields_of(each)) for each in parted.observations)
-    later.events += [Event(event.time + 1.7e9, event.text) for event in parted.events]
-    for trace, unit in ((parted, "run"), (later, "capture")):
+    later = Trace(Observation(each.time + 1.7e9, *fields_of(each)) for each in partitioned.observations)
+    later.events += [Event(event.time + 1.7e9, event.text) for event in partitioned.events]
+    for trace, unit in ((partitioned, "run"), (later, "capture")):
         path = tmp_path / f"{unit}.pcapng"
         trace.save(path)
         shown = {}
@@ -400,13 +400,13 @@ def test_one_origin_of_time(parted: Trace, tmp_path: Path, capsys: pytest.Captur
         assert first < last <= high + 3
 
 
-def test_a_notebook_shows_the_figure(parted: Trace) -> None:
+def test_a_notebook_shows_the_figure(partitioned: Trace) -> None:
     pytest.importorskip("matplotlib")
-    assert plot(parted)._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    assert plot(partitioned)._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="connection 9: there are 1 to"):
-        plot(parted, connection=9)
+        plot(partitioned, connection=9)
     with pytest.raises(ValueError, match="point x: connection 1 was seen at client-server"):
-        plot(parted, point="x")
+        plot(partitioned, point="x")
     with pytest.raises(ValueError, match="no TCP connection among 0 packets"):
         plot(Trace())
 

@@ -97,7 +97,7 @@ class _NoStack:
 
 
 def test_a_setup_that_does_not_leave_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tcpip_wasm.compat.blocking.thread.GRACE", 0.02)
+    monkeypatch.setattr("tcpip_wasm.compat.blocking.thread.EXIT_TIMEOUT", 0.02)
 
     @asynccontextmanager
     async def setup() -> AsyncIterator[NetworkStack]:

@@ -58,7 +58,7 @@ def test_a_bit_of_everything() -> None:
     assert 0 < first.value[1] < 50, "some datagrams were lost in the crash"
     assert first.duration == second.duration
     assert first.digest == second.digest == repeated.DIGEST
-    assert not first.left_open
+    assert not first.leaked
     assert repeated.once(2).digest == repeated.OTHER_DIGEST
 
 

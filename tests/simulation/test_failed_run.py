@@ -267,7 +267,7 @@ def test_what_is_left_open_is_told_host_by_host() -> None:
         network.kept.append(network.loop.create_task(asyncio.sleep(1e6)))  # type: ignore[attr-defined]
         await asyncio.sleep(1)
 
-    left = run(scenario).left_open
+    left = run(scenario).leaked
     assert [text.split(" on ")[1][:2] for text in left[1:]] == sorted(text.split(" on ")[1][:2] for text in left[1:])
     assert " on " not in left[0]
     (server,) = [text for text in left if "h0/serve_upper" in text]
@@ -292,5 +292,5 @@ def test_a_service_that_lives_on_is_given_up_soon() -> None:
         await asyncio.sleep(1)
 
     result = run(scenario)
-    assert any("a/stubborn" in text for text in result.left_open)
+    assert any("a/stubborn" in text for text in result.leaked)
     assert result.network.loop.time() < 32

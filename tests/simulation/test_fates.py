@@ -15,7 +15,7 @@ from tests.simulation.support import linked, transfer
 from tests.simulation.support_hosts import ask, serve_upper, star, two
 
 
-async def parted(network: Network) -> None:
+async def partitioned(network: Network) -> None:
     """Three hosts; ``h0`` is parted from the others for a while, and ``h2`` crashes."""
     a, b, c = star(network, 3)
     a.start(serve_upper)
@@ -41,7 +41,7 @@ async def parted(network: Network) -> None:
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    return run(parted, seed=2).network
+    return run(partitioned, seed=2).network
 
 
 def test_what_a_partition_drops_was_not_delivered(network: Network) -> None:
@@ -70,7 +70,7 @@ def test_nobody_takes_what_comes_to_a_host_that_has_crashed(network: Network) ->
 def test_a_file_says_the_same(tmp_path: Path) -> None:
     async def scenario(network: Network) -> None:
         network.capture(tmp_path / "live.pcapng")
-        await parted(network)
+        await partitioned(network)
 
     result = run(scenario, seed=2)
     trace = result.network.trace()
@@ -82,7 +82,7 @@ def test_a_file_says_the_same(tmp_path: Path) -> None:
         assert loaded.events == trace.events
         assert len(loaded.dropped("partition")) == len(trace.dropped("partition")) > 0
         assert loaded.text() == trace.text()
-    assert run(parted, seed=2).digest == result.digest, "captures change nothing"
+    assert run(partitioned, seed=2).digest == result.digest, "captures change nothing"
 
 
 def test_late_drops_of_links_are_marked() -> None:
@@ -239,13 +239,13 @@ def test_retransmissions_are_those_that_the_stack_counts() -> None:
 
 def test_events(network: Network) -> None:
     assert network.events == [
-        Event(1.007, "parted: h0 | h1 h2"),
+        Event(1.007, "partition: h0 | h1 h2"),
         Event(4.0, "healed"),
         Event(5.0, "h2 crashed"),
     ], "and no crash at the end of the run"
     trace = network.trace()
     lines = trace.text().splitlines()
-    assert "1.007000 *** parted: h0 | h1 h2" in lines
+    assert "1.007000 *** partition: h0 | h1 h2" in lines
     assert [line.split()[0] for line in lines] == sorted((line.split()[0] for line in lines), key=float)
     assert "healed" not in trace.between(0.0, 2.0).text()
     assert str(network.events[1]) == "4.000000 healed"
@@ -275,7 +275,7 @@ def test_links_and_notes_are_events() -> None:
         "b crashed",
         "b restarted",
         "something\nelse",
-        "parted: a | b",
+        "partition: a | b",
     ]
 
 
@@ -284,7 +284,7 @@ def test_wireshark_lists_events_and_fates(network: Network, tmp_path: Path) -> N
     path = tmp_path / "a.pcapng"
     network.trace().save(path)
     done = subprocess.run(["tshark", "-r", path], capture_output=True, text=True, timeout=250, check=True)
-    (parting,) = [line for line in done.stdout.splitlines() if "parted: h0 | h1 h2" in line]
+    (parting,) = [line for line in done.stdout.splitlines() if "partition: h0 | h1 h2" in line]
     assert parting.split()[1] == "1.007000"
     fields = ["-Y", "frame.comment", "-T", "fields", "-e", "frame.comment"]
     done = subprocess.run(["tshark", "-r", path, *fields], capture_output=True, text=True, timeout=250, check=True)

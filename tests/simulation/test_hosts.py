@@ -52,7 +52,7 @@ def test_calls_use_the_stack_of_their_host() -> None:
 
     result = run(scenario)
     assert result.value is None
-    assert not result.left_open
+    assert not result.leaked
 
 
 def test_a_function_and_a_coroutine_are_told_apart() -> None:
@@ -68,7 +68,7 @@ def test_a_function_and_a_coroutine_are_told_apart() -> None:
         host.crash()
         host.restart()
 
-    assert not run(scenario).left_open
+    assert not run(scenario).leaked
 
 
 def test_all_the_loops_calls() -> None:
@@ -127,7 +127,7 @@ def test_all_the_loops_calls() -> None:
         await asyncio.sleep(0.1)
         await a.run(client())
 
-    assert not run(scenario).left_open
+    assert not run(scenario).leaked
 
 
 def test_addresses_are_given_or_taken_from_pools() -> None:
@@ -300,7 +300,7 @@ def test_a_card_without_a_link_leads_nowhere() -> None:
         with pytest.raises(TimeoutError):  # c forwards nothing
             await a.run(ask("b"))
 
-    assert not run(scenario).left_open
+    assert not run(scenario).leaked
 
 
 DENYING = """
@@ -374,7 +374,7 @@ def test_stacks_without_a_network_live_in_virtual_time_too() -> None:
 
     result = run(scenario)
     assert result.value == b"HELLO\n"
-    assert not result.left_open
+    assert not result.leaked
 
 
 def test_a_stack_that_is_aborted_says_nothing_more() -> None:

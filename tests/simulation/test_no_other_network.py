@@ -111,7 +111,7 @@ def test_a_socket_that_is_bound_on_a_host() -> None:
         with socket.socket() as sock, pytest.raises(OSError, match="no host"):
             sock.bind(("127.0.0.1", 0))
 
-    assert not run(scenario).left_open
+    assert not run(scenario).leaked
 
 
 def test_other_threads_and_programs_go_on() -> None:

@@ -40,21 +40,21 @@ def test_seeds_before_pass_and_this_one_does_not() -> None:
 def test_the_seed_repeats_itself_and_the_trace_shows_why() -> None:
     result = run(scenario, seed=SEED)
     assert result.digest == DIGEST
-    assert result.left_open == ()
+    assert result.leaked == ()
     (first, *_) = check(result.value.history)
     assert first.newer.end < first.stale.begin
     assert first.newer.replica != first.stale.replica
-    parted, healed = (event.time for event in result.network.events)
+    partitioned, healed = (event.time for event in result.network.events)
     # Acknowledgements that left before the partition arrive after it.
     newer, *late, stale = decisive(result.network, first)
     assert b'"c1-1"' in newer.payload
     assert b"null" in stale.payload
-    lost = result.network.trace().dropped("partition").between(parted - 0.02, healed)
+    lost = result.network.trace().dropped("partition").between(partitioned - 0.02, healed)
     assert {result.network.name_of(str(one.source)) for one in late} == {"r1", "r2"}
     for one in late:
         same = [other for other in lost if other.payload[:60] == one.payload[:60] and other.source == one.source]
-        assert parted - 0.02 < same[0].time < parted + 0.1
-        assert parted < (same[0].observation.dropped_at or 0) < parted + 0.1
+        assert partitioned - 0.02 < same[0].time < partitioned + 0.1
+        assert partitioned < (same[0].observation.dropped_at or 0) < partitioned + 0.1
         assert healed < one.time < stale.time
         assert one.time - same[0].time > LEASE
 

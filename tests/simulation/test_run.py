@@ -45,7 +45,7 @@ def test_what_a_run_returns() -> None:
 
     result = run(scenario, seed="x")
     assert (result.value, result.seed, result.duration) == ("value", "x", 90.0)
-    assert (result.left_open, result.failures) == ((), ())
+    assert (result.leaked, result.failures) == ((), ())
     assert result.digest == run(scenario).digest, "nothing was sent"
     assert run(scenario, trace=False).digest is None
 
@@ -139,7 +139,7 @@ def test_limits_and_deadlocks() -> None:
         run(reading)
     texts = {text.strip().partition(",")[0]: text for text in caught.value.waiting}
     assert list(texts)[:3] == ["scenario", "b/serve on b", "asks on a"]
-    assert "reading from [fd00::2]:7 (own address [fd00::1]:" in texts["asks on a"]
+    assert "reading from [fd00::2]:7 (local address [fd00::1]:" in texts["asks on a"]
     assert "support_hosts.py" in texts["asks on a"]
     assert "the task asks" in texts["scenario"]
     assert any("in silent: wait() of <asyncio.locks.Event" in text for text in texts.values())
@@ -181,8 +181,8 @@ def test_a_task_that_refuses_to_end() -> None:
         await asyncio.sleep(1)
 
     result = run(scenario)
-    assert len(result.left_open) == 1
-    assert "task stubborn on a" in result.left_open[0]
+    assert len(result.leaked) == 1
+    assert "task stubborn on a" in result.leaked[0]
 
 
 # --- Clocks, random numbers, logging --------------------------------------------------------------------------------
@@ -356,7 +356,7 @@ def test_what_is_left_open_is_named() -> None:
         await asyncio.sleep(1)
 
     result = run(scenario)
-    left = "\n".join(result.left_open)
+    left = "\n".join(result.leaked)
     assert "task sleeper on a, " in left
     assert "test_run.py" in left
     for text in (
@@ -369,7 +369,7 @@ def test_what_is_left_open_is_named() -> None:
     ):
         assert text in left, text
     assert "task Task" in left, "that of the connection's handler"
-    assert len(result.left_open) == 8, result.left_open
+    assert len(result.leaked) == 8, result.leaked
     kept.clear()
 
 
@@ -379,7 +379,7 @@ def test_services_are_ended_first() -> None:
         b.start(serve_upper)
         await a.run(ask("b"))
 
-    assert run(scenario).left_open == ()
+    assert run(scenario).leaked == ()
 
 
 def test_what_services_open_is_theirs() -> None:
@@ -404,8 +404,8 @@ def test_what_services_open_is_theirs() -> None:
         await scenario(network, own=True)
 
     network_objects: list[object] = []
-    assert run(scenario).left_open == ()
-    left = run(careless).left_open
+    assert run(scenario).leaked == ()
+    left = run(careless).leaked
     assert len(left) == 2, left
     assert "<TcpServer on *:9> on b" in left[1]
     network_objects.clear()
@@ -451,7 +451,7 @@ def test_services_that_drop_and_keep_connections() -> None:
         await asyncio.sleep(10)
 
     kept: list[object] = []
-    assert run(scenario).left_open == ()
+    assert run(scenario).leaked == ()
 
 
 # --- Crashes --------------------------------------------------------------------------------------------------------
@@ -536,7 +536,7 @@ def test_a_service_comes_back_while_a_client_tries_again() -> None:
 
     result = run(scenario)
     assert result.value == [0.0, 30.0]
-    assert not result.left_open
+    assert not result.leaked
 
 
 def test_an_open_connection_hears_of_a_restart_by_reset() -> None:
@@ -588,7 +588,7 @@ def test_tcp_survives_a_partition() -> None:
         async def others() -> None:
             """Within a group all is well, and nothing gets across, in no direction."""
             await asyncio.sleep(5)
-            assert network.parted
+            assert network.partitioned
             assert await c.run(ask("h0")) == b"QUESTION\n"
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(b.run(ask("h2")), 3)
@@ -603,7 +603,7 @@ def test_tcp_survives_a_partition() -> None:
     longest, _ = result.value
     assert 10 < longest < 25, "nothing came through for ten seconds, and then it went on"
     assert any(one.comment == "partition" for one in result.network.trace().observations)
-    assert not result.left_open
+    assert not result.leaked
 
 
 def test_partitions_are_checked() -> None:
@@ -618,7 +618,7 @@ def test_partitions_are_checked() -> None:
                 network.partition(*groups)
         with pytest.raises(TypeError, match="a host or its name is wanted, not int"):
             network.partition([7])  # type: ignore[list-item]
-        assert not network.parted
+        assert not network.partitioned
         for host in (a, b, c):
             host.start(serve_upper)
         network.partition(a)
@@ -826,7 +826,7 @@ def test_websockets() -> None:
 
     result = run(scenario)
     assert result.value > 300
-    assert not result.left_open
+    assert not result.leaked
     assert run(scenario).digest == result.digest
 
 

@@ -91,7 +91,7 @@ def test_it_stops_after_enough_failures(pool: ProcessPoolExecutor) -> None:
 def test_what_is_left_open_is_a_failure(pool: ProcessPoolExecutor) -> None:
     report = sweep(scenarios.forgets, [2, 3], pool, captures=None)
     assert [trial.seed for trial in report.failures] == [3]
-    assert "left open: task forgotten" in str(report.failures[0])
+    assert "leaked: task forgotten" in str(report.failures[0])
 
 
 def test_a_scenario_that_does_not_repeat_itself(pool: ProcessPoolExecutor) -> None:

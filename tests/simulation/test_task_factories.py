@@ -65,7 +65,7 @@ def test_a_factory(factory: Any) -> None:
         assert len(set(numbered)) == 2
         assert all(name.startswith("Task-") for name in numbered)
     assert first.digest == second.digest
-    assert not first.left_open
+    assert not first.leaked
 
 
 def test_what_is_no_factory_is_refused() -> None:

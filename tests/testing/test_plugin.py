@@ -307,7 +307,7 @@ def test_leftovers_are_named(runs: Runs) -> None:
     assert "stack with" in texts["test_stack"]
     assert "<TcpServer on 127.0.0.1:7> on the stack" in texts["test_on_the_stack"]
     assert "unheard" in texts["test_failure_beside"]
-    assert "\nDeadlockError: nothing can happen any more at 0.000000000 s" in texts["test_deadlock"]
+    assert "\nDeadlockError: no task can run again at 0.000000000 s" in texts["test_deadlock"]
     assert "in _idle" not in texts["test_deadlock"]
     assert "this is the news" in texts["test_own_failure_is_not_hidden"]
     assert "left open" not in texts["test_own_failure_is_not_hidden"]
@@ -407,9 +407,9 @@ def test_what_services_open_ends_with_them(runs: Runs) -> None:
     )
     result.assert_outcomes(passed=4, failed=1)
     output = result.stdout.str().partition(" short test summary ")[0]
-    left = output.partition("the test left open:\n")[2].partition("\nA test closes what it opens")[0].splitlines()
+    left = output.partition("the test leaked:\n")[2].partition("\nA test closes what it opens")[0].splitlines()
     assert "host.start(serve)" in output
-    assert 'tcpip_left_open("ignore")' in output
+    assert 'tcpip_leaks("ignore")' in output
     assert any("<TcpServer on *:82> on b" in text for text in left)
     assert any("task of the test on b" in text for text in left)
     assert not any("of the service" in text or ":81> on b" in text or "Udp" in text or "stack" in text for text in left)
@@ -421,15 +421,15 @@ POLICIES = """
 async def test_FIRST(network):
     asyncio.create_task(asyncio.sleep(1000), name="forgotten")
 
-@pytest.mark.tcpip_left_open("ignore")
+@pytest.mark.tcpip_leaks("ignore")
 async def test_ignored(network):
     asyncio.create_task(asyncio.sleep(1000), name="no news")
 
-@pytest.mark.tcpip_left_open("warn")
+@pytest.mark.tcpip_leaks("warn")
 async def test_warned(network, stack):
     asyncio.create_task(asyncio.sleep(1000), name="a warning")
 
-@pytest.mark.tcpip_left_open("fail")
+@pytest.mark.tcpip_leaks("fail")
 async def test_failing(stack):
     await stack.start_server(echo, "127.0.0.1", 7)
 """
@@ -437,7 +437,7 @@ async def test_failing(stack):
 
 @pytest.mark.parametrize("policy", ["fail", "warn", "ignore"])
 def test_the_check_can_be_relaxed(runs: Runs, policy: str) -> None:
-    options = ["-Wdefault", f"-otcpip_left_open={policy}"]
+    options = ["-Wdefault", f"-otcpip_leaks={policy}"]
     result = runs(POLICIES.replace("FIRST", policy), *options)
     failed = 2 if policy == "fail" else 1
     result.assert_outcomes(passed=4 - failed, failed=failed, warnings=2 if policy == "warn" else 1)
@@ -449,18 +449,18 @@ def test_the_check_can_be_relaxed(runs: Runs, policy: str) -> None:
 
 
 def test_wrong_policies_are_refused(runs: Runs) -> None:
-    result = runs("@pytest.mark.tcpip_left_open('never')\nasync def test_it(network): pass")
+    result = runs("@pytest.mark.tcpip_leaks('never')\nasync def test_it(network): pass")
     result.assert_outcomes(errors=1)
-    assert "tcpip_left_open takes one of fail, warn, ignore" in result.stdout.str()
-    result = runs("def test_it(): pass", "-otcpip_left_open=never")
-    assert "tcpip_left_open: 'never' is not one of fail, warn, ignore" in result.stderr.str()
+    assert "tcpip_leaks takes one of fail, warn, ignore" in result.stdout.str()
+    result = runs("def test_it(): pass", "-otcpip_leaks=never")
+    assert "tcpip_leaks: 'never' is not one of fail, warn, ignore" in result.stderr.str()
 
 
 def test_the_check_beside_pytest_asyncio(runs: Runs) -> None:
     pytest.importorskip("pytest_asyncio")
     source = """
         @pytest.mark.asyncio
-        @pytest.mark.tcpip_left_open("ignore")
+        @pytest.mark.tcpip_leaks("ignore")
         async def test_it(stack):
             await stack.start_server(echo, "127.0.0.1", 7)
         """

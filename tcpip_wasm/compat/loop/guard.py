@@ -119,7 +119,7 @@ class Guard:
             return
         else:
             reason = "reach the machine's network"
-        text = f"{call} would {reason}; {self._block} refuses it. {self._way_out}"
+        text = f"{call} would {reason}; {self._block} refuses it. {self._remedy}"
         raise MachineNetworkError(errno.EPERM, text, call)
 
 

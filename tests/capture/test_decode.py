@@ -143,7 +143,7 @@ def test_other_links(link_type: int, before: bytes) -> None:
 
 def test_a_link_that_nobody_knows() -> None:
     got = packet(b"whatever", 147)
-    assert got.malformed == "link type 147 is none that is known here"
+    assert got.malformed == "link type 147 is not supported"
     assert got.payload == b"whatever"
 
 

@@ -158,7 +158,7 @@ def test_a_time_out_of_range(time: int) -> None:
     writer.add_interface("tap0")
     with pytest.raises(ValueError, match=f"time: {time} ns"):
         writer.write(0, time, b"frame")
-    with pytest.raises(ValueError, match="interface: 1 is none of the 1"):
+    with pytest.raises(ValueError, match="interface: 1 is not one of the 1"):
         writer.write(1, 0, b"frame")
     with pytest.raises(ValueError, match="snaplen"):
         PcapngWriter(io.BytesIO(), snaplen=-1)

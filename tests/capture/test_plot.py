@@ -193,7 +193,7 @@ def test_a_connection_that_several_points_saw_is_one(tmp_path: Path, capsys: pyt
         f"3  {ends}: 2 packets, 0 bytes there, 100 back",
     ]
     assert main(["plot", "-c", "2", "-p", "c", str(file)]) == 1
-    assert capsys.readouterr().err == f"tcpip-wasm: {file}: point c: connection 2 was seen at a, b\n"
+    assert capsys.readouterr().err == f"tcpip-wasm: {file}: point c: connection 2 was captured at a, b\n"
     pytest.importorskip("matplotlib")
     for options, point in (([], "a"), (["-p", "c"], "c")):
         assert main(["plot", *options, "-o", str(tmp_path / "a.svg"), str(file)]) == 0
@@ -276,7 +276,7 @@ def test_labels() -> None:
         "edge of the receiver's window",
         "acknowledged",
         "sent (4)",
-        "sent again (1)",
+        "retransmitted (1)",
         "dropped (1)",
         "selectively acknowledged (1 blocks)",
         "acknowledgement dropped (1)",
@@ -405,7 +405,7 @@ def test_a_notebook_shows_the_figure(partitioned: Trace) -> None:
     assert plot(partitioned)._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="connection 9: there are 1 to"):
         plot(partitioned, connection=9)
-    with pytest.raises(ValueError, match="point x: connection 1 was seen at client-server"):
+    with pytest.raises(ValueError, match="point x: connection 1 was captured at client-server"):
         plot(partitioned, point="x")
     with pytest.raises(ValueError, match="no TCP connection among 0 packets"):
         plot(Trace())

@@ -54,8 +54,8 @@ def bulk(place: str, size: int) -> float:
 
         def receive() -> float:
             check = Check()
-            while piece := receiver.recv(READ):
-                check.take(piece)
+            while chunk := receiver.recv(READ):
+                check.take(chunk)
             check.finish(size)
             return perf_counter()
 

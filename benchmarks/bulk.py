@@ -37,8 +37,8 @@ async def transfer(network: Network, size: int) -> float:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         check = Check()
         try:
-            while piece := await reader.read(READ):
-                check.take(piece)
+            while chunk := await reader.read(READ):
+                check.take(chunk)
             check.finish(size)
             done.set_result(perf_counter())
         except (OSError, ValueError) as error:
@@ -69,8 +69,8 @@ async def transfer_by_streams(network: VirtualNetwork, size: int) -> float:
     async def receive() -> float:
         check = Check()
         async with await listener.accept() as connection:
-            async for piece in connection.readable:
-                check.take(piece)
+            async for chunk in connection.readable:
+                check.take(chunk)
             check.finish(size)
             return perf_counter()
 
@@ -153,8 +153,8 @@ class _Connection:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while piece := await reader.read(READ):
-                self._check.take(piece)
+            while chunk := await reader.read(READ):
+                self._check.take(chunk)
                 if self._check.received >= self._sent:
                     self._arrived.set()
         except (OSError, ValueError) as error:
@@ -167,8 +167,8 @@ class _Connection:
         self._sent += size
         self._arrived.clear()
         started = perf_counter()
-        for piece in data:
-            self._writer.write(piece)
+        for chunk in data:
+            self._writer.write(chunk)
             await self._writer.drain()
         await self._arrived.wait()
         if self._failed is not None:
@@ -181,7 +181,7 @@ async def measure_long(gigabytes: int = 10) -> list[Measure]:
 
     The machine's own speed may change by half meanwhile, so the kernel's loopback takes its turn for each piece.
     """
-    piece = GIGABYTE // 16
+    chunk = GIGABYTE // 16
     ours: list[float] = []
     theirs: list[float] = []
     async with kernel_loopback() as kernel, two_stacks() as network:
@@ -189,9 +189,9 @@ async def measure_long(gigabytes: int = 10) -> list[Measure]:
             data = [writes(gigabytes * GIGABYTE) for _ in range(2)]
             for number in range(gigabytes):
                 seconds = [0.0, 0.0]
-                for _ in range(GIGABYTE // piece):
+                for _ in range(GIGABYTE // chunk):
                     for which, connection in enumerate((a, b)):
-                        seconds[which] += await connection.move(islice(data[which], piece // WRITE), piece)
+                        seconds[which] += await connection.move(islice(data[which], chunk // WRITE), chunk)
                 ours.append(rate(GIGABYTE, seconds[0]))
                 theirs.append(rate(GIGABYTE, seconds[1]))
                 progress(f"gigabyte {number + 1}: {ours[-1]:.3g}, the kernel's {theirs[-1]:.3g}")

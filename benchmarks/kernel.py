@@ -94,8 +94,8 @@ async def _carry(role: str, size: int) -> float:
                     raise ValueError("the kernel's end did not get what was sent")
             else:
                 check = Check()
-                while piece := await reader.read(READ):
-                    check.take(piece)
+                while chunk := await reader.read(READ):
+                    check.take(chunk)
                 check.finish(size)
             done.set_result(perf_counter() - started)
         except (OSError, ValueError) as error:

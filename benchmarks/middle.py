@@ -50,18 +50,18 @@ class Receiver:
 
     def transmit(self, records: memoryview) -> int:
         """Compare."""
-        piece = bytes(records)
-        turns = (self._at + len(piece)) // len(self._batch) + 1
-        if (self._batch * turns)[self._at : self._at + len(piece)] != piece:
+        chunk = bytes(records)
+        turns = (self._at + len(chunk)) // len(self._batch) + 1
+        if (self._batch * turns)[self._at : self._at + len(chunk)] != chunk:
             error = ValueError("a frame arrived that was not sent, or not in its turn")
             if self._there is not None and not self._there.done():
                 self._there.set_exception(error)
             raise error
-        self._at = (self._at + len(piece)) % len(self._batch)
-        self.frames += len(piece) * _BATCH // len(self._batch)
+        self._at = (self._at + len(chunk)) % len(self._batch)
+        self.frames += len(chunk) * _BATCH // len(self._batch)
         if self.frames >= self._awaited and self._there is not None and not self._there.done():
             self._there.set_result(None)
-        return len(piece)
+        return len(chunk)
 
     def detached(self, error: Exception | None) -> None:
         """Nothing: the benchmark is over."""

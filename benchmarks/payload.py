@@ -41,15 +41,15 @@ class Check:
     def __init__(self) -> None:
         self.received = 0
 
-    def take(self, piece: bytes) -> None:
+    def take(self, chunk: bytes) -> None:
         """Compare the next piece.
 
         Raises:
             ValueError: it is not what was sent.
         """
-        if not _UNROLLED.startswith(piece, self.received % _PERIOD):
-            raise ValueError(f"wrong bytes within {len(piece)} after byte {self.received} of the stream")
-        self.received += len(piece)
+        if not _UNROLLED.startswith(chunk, self.received % _PERIOD):
+            raise ValueError(f"wrong bytes within {len(chunk)} after byte {self.received} of the stream")
+        self.received += len(chunk)
 
     def finish(self, size: int) -> None:
         """Check that the whole stream arrived.

@@ -133,8 +133,8 @@ async def tls_bulk(place: Place, size: int) -> float:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             check, started = Check(), perf_counter()
-            while piece := await reader.read(READ):
-                check.take(piece)
+            while chunk := await reader.read(READ):
+                check.take(chunk)
             check.finish(size)
             done.set_result(perf_counter() - started)
         except (OSError, ValueError) as error:

@@ -122,8 +122,8 @@ async def stack_fetches(stack: NetworkStack, name: str, host: str, data: bytes, 
         writer.write(b"GET /payload HTTP/1.0\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
         digest = hashlib.sha256()
-        while piece := await reader.read(65536):
-            digest.update(piece)
+        while chunk := await reader.read(65536):
+            digest.update(chunk)
         seconds = clock() - started
         writer.close()
     finally:

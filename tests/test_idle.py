@@ -10,8 +10,8 @@ import pytest
 
 from tcpip_wasm import driver
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_stacks import WAYS, Pair, Recorder, pair, read_all, recorders, run, send_all, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import WAYS, Pair, Recorder, iterations, pair, read_all, recorders, run, send_all, until
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -31,7 +31,7 @@ def test_idle_stacks_do_not_wake(way: str) -> None:
             assert not any(driver.core.more for driver in drivers)
             before = [driver.turns for driver in drivers]
             await pass_time(3600)
-            await turns(1000)
+            await iterations(1000)
             assert [driver.turns for driver in drivers] == before
             await writer.write(b"awake again")
             assert await reader.read() == b"awake again"
@@ -72,7 +72,7 @@ def test_what_leaves_by_one_interface_does_not_make_another_wait() -> None:
             while True:
                 await pass_time(0.1)
                 two.a._driver.wake()  # brings TCP's clock up to date, so that the write leaves at once
-                await turns(10)
+                await iterations(10)
                 began, arrived = loop.time(), len(far.data)
                 if arrived == len(data):
                     break
@@ -84,7 +84,7 @@ def test_what_leaves_by_one_interface_does_not_make_another_wait() -> None:
             assert far.data == data
             for recorder in (client, server, near, far):
                 recorder.transport.abort()
-            await turns(10)
+            await iterations(10)
 
     run_virtually(main())
 
@@ -218,7 +218,7 @@ def test_no_turn_without_work() -> None:
             client, server = await two.connections()
             for _ in range(3):
                 before = two.a.stats().turns
-                await turns(100)
+                await iterations(100)
                 assert two.a.stats().turns - before <= 5
             await client.close()
             await server.close()

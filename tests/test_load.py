@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from tcpip_wasm import create_stack
-from tests.support import payload, two_hosts
-from tests.support_stacks import pair, read_all, run, send_all, turns
+from tests.kit.core_network import payload, two_hosts
+from tests.kit.stacks import iterations, pair, read_all, run, send_all
 
 
 @pytest.mark.parametrize("way", ["tap4", "loopback6"])
@@ -107,7 +107,7 @@ def test_python_keeps_nothing_of_a_connection() -> None:
                 client, server = await two.connections()
                 await client.close()
                 await server.close()
-            await turns(20)
+            await iterations(20)
             # What answers for handles: the loopback interface and one more, nothing of any connection.
             assert [len(stack._driver.handlers) for stack in (two.a, two.b)] == [2, 2]
 

@@ -18,9 +18,9 @@ from tcpip_wasm.engine import Core, Statistics
 from tcpip_wasm.interfaces.drops import PERIOD
 from tcpip_wasm.log_limit import BURST, LogLimit
 from tcpip_wasm.simulation import VirtualLoop, run_virtually
-from tests.support_dhcp import LENT, SERVER, dhcp_server
-from tests.support_frames import IPV4, UDP, ethernet, ipv4
-from tests.support_stacks import pair
+from tests.kit.dhcp import LEASED, SERVER, dhcp_server
+from tests.kit.frames import IPV4, UDP, ethernet, ipv4
+from tests.kit.stacks import pair
 
 MALFORMED = b"\xff" * 12 + b"\x08\0" + b"\x45" + b"\0" * 30
 
@@ -53,25 +53,25 @@ def test_a_lease_is_gained_renewed_lost_and_released(records: pytest.LogCaptureF
             async with dhcp_server(tap) as server:
                 await tap.configure(dhcp=True)
                 assert infos(records, "interfaces", "lease") == [
-                    f"tap0: lease of {LENT}/24 from {SERVER} gained for 3600 s"
+                    f"tap0: lease of {LEASED}/24 from {SERVER} gained for 3600 s"
                 ]
                 assert said(records, "names", logging.INFO) == [
                     "tap0: name servers 10.0.0.53 port 53, search list lab.example"
                 ]
                 await asyncio.sleep(1900)
                 assert infos(records, "interfaces", "lease") == [
-                    f"tap0: lease of {LENT}/24 from {SERVER} renewed for 3600 s"
+                    f"tap0: lease of {LEASED}/24 from {SERVER} renewed for 3600 s"
                 ]
                 server.answers = False
                 await tap.wait_address_change(timeout=4000)
-                assert said(records, "interfaces", logging.WARNING) == [f"tap0: lease of {LENT}/24 from {SERVER} lost"]
+                assert said(records, "interfaces", logging.WARNING) == [f"tap0: lease of {LEASED}/24 from {SERVER} lost"]
                 assert said(records, "names", logging.INFO) == ["tap0: no name servers any more"]
                 server.answers = True
                 await tap.wait_address_change(timeout=120)
                 await tap.release()
                 assert infos(records, "interfaces", "lease") == [
-                    f"tap0: lease of {LENT}/24 from {SERVER} gained for 3600 s",
-                    f"tap0: lease of {LENT}/24 released",
+                    f"tap0: lease of {LEASED}/24 from {SERVER} gained for 3600 s",
+                    f"tap0: lease of {LEASED}/24 released",
                 ]
 
     run_virtually(main())
@@ -380,7 +380,7 @@ def figures(level: int) -> tuple[Any, ...]:
             stacks = two.a, two.b
             assert [stack._driver.core.deadline for stack in stacks] == [inf, inf]
             assert [stack._driver._timer for stack in stacks] == [None, None]
-            return loop.turns, loop.jumps, loop.time(), *(repr(stack.stats()) for stack in stacks)
+            return loop.iterations, loop.jumps, loop.time(), *(repr(stack.stats()) for stack in stacks)
 
     try:
         return run_virtually(main())

@@ -10,8 +10,8 @@ from math import inf
 import pytest
 
 from tcpip_wasm.engine import abi
-from tests.support import Host, Network, Rule, deliver, duplicate, hold_back, lose, payload, two_hosts
-from tests.support_frames import ACK, SYN, checksum, ipv4
+from tests.kit.core_network import Host, Network, Rule, delay_frames, deliver, duplicate, lose, payload, two_hosts
+from tests.kit.frames import ACK, SYN, checksum, ipv4
 
 ADDRESSES = pytest.mark.parametrize("address", [0, 1], ids=["IPv4", "IPv6"])
 
@@ -66,11 +66,11 @@ def test_each_frame_late_in_turn(address: int) -> None:
     frames, _ = short_exchange(deliver, address=address)
     for number in range(frames):
         for seconds in (0.0005, 0.01, 0.3):
-            short_exchange(hold_back(number, seconds=seconds), address=address)
+            short_exchange(delay_frames(number, seconds=seconds), address=address)
 
 
 @ADDRESSES
-@pytest.mark.parametrize("rule", [lose(40), duplicate(40), hold_back(40), lose(40, 41, 42), hold_back(40, 42, 44)])
+@pytest.mark.parametrize("rule", [lose(40), duplicate(40), delay_frames(40), lose(40, 41, 42), delay_frames(40, 42, 44)])
 def test_bulk(rule: Rule, address: int) -> None:
     network = two_hosts(rule=rule)
     client, server = network.open(address=address)

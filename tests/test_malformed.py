@@ -8,8 +8,8 @@ from struct import pack
 import pytest
 
 from tcpip_wasm import connect, create_stack
-from tests.support import START, Host, Network, payload
-from tests.support_frames import (
+from tests.kit.core_network import START, Host, Network, payload
+from tests.kit.frames import (
     ACK,
     FIN,
     ICMP,
@@ -26,7 +26,7 @@ from tests.support_frames import (
     samples,
     tcp,
 )
-from tests.support_stacks import read_all, run, send_all, turns
+from tests.kit.stacks import iterations, read_all, run, send_all
 
 MAC, PEER_MAC = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
 OWN, PEER = ("10.0.0.1", "fd00::1"), ("10.0.0.2", "fd00::2")
@@ -242,7 +242,7 @@ def test_a_live_stack_takes_rubbish() -> None:
                     for number in range(5000):
                         await writer.write(mutated(dice, dice.choice(frames)))
                         if number % 100 == 0:
-                            await turns(1)
+                            await iterations(1)
                 await send_all(client, payload(300_000))
                 assert await read_all(server) == payload(300_000)
             assert bad.statistics().frames_in == 5000
@@ -323,8 +323,8 @@ def test_what_is_malformed_gets_no_answer_and_leaves_nothing(name: str) -> None:
             assert frame[12:14] == b"\x08\x06" or frame[23 if frame[12] == 8 else 20] in (ICMP, ICMPV6), frame.hex()
     after = host.core.statistics()
     assert after.connections == before.connections
-    refused = sum(getattr(after, each) - getattr(before, each) for each in COUNTED) + host.buffers.counters()[2]
-    assert refused >= 299 * len(packets) - 1, "each is counted, but for fragments that wait"
+    call_raises_errno = sum(getattr(after, each) - getattr(before, each) for each in COUNTED) + host.buffers.counters()[2]
+    assert call_raises_errno >= 299 * len(packets) - 1, "each is counted, but for fragments that wait"
     for _ in range(130):
         network.now += 1
         host.poll(network.now)

@@ -6,7 +6,7 @@ from struct import pack
 
 import pytest
 
-from tests.support import START, Host, Network, payload
+from tests.kit.core_network import START, Host, Network, payload
 
 _FORGED = 100_000
 _BURST = 250

@@ -12,7 +12,7 @@ import pytest
 from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.engine import abi
 from tcpip_wasm.simulation import run_virtually
-from tests.support_frames import ACK, RST, SYN, ipv4, tcp
+from tests.kit.frames import ACK, RST, SYN, ipv4, tcp
 
 OWN, PEER = "10.0.0.1", "10.0.0.2"
 PORT = 80
@@ -119,11 +119,11 @@ def test_writes_to_peers_that_take_nothing(kind: str) -> None:
             assert sum(handed) <= 100 * 3.5 * AMOUNT, "what does not fit is not copied into the module again and again"
             assert len(calls) <= 100 * (AMOUNT // (128 * 36) + 1), "parts of 128 segments"
             assert core.statistics().heap_used < 100 * 2**20
-            turns = peers.stack._driver.turns
+            iterations = peers.stack._driver.turns
             before = len(calls)
             await asyncio.sleep(10)
             assert len(calls) == before
-            assert peers.stack._driver.turns - turns <= 10 * 40 + 10, "one poll for each tick of TCP"
+            assert peers.stack._driver.turns - iterations <= 10 * 40 + 10, "one poll for each tick of TCP"
 
     run_virtually(main())
 

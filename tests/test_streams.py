@@ -141,7 +141,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
         async with asyncio.timeout(100):
             result = await main
-        await turns()
+        await iterations()
         assert asyncio.all_tasks() == {asyncio.current_task()}, "a task was left behind"
         return result
 
@@ -151,7 +151,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     return result
 
 
-async def turns(count: int = 10) -> None:
+async def iterations(count: int = 10) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -188,7 +188,7 @@ class TestReading:
         async def main() -> None:
             source = MemorySource()
             task = asyncio.create_task(ReadableStream(source).get_reader().read())
-            await turns()
+            await iterations()
             assert not task.done()
             source.feed(b"late")
             assert await task == b"late"
@@ -200,7 +200,7 @@ class TestReading:
             source = MemorySource()
             reader = ReadableStream(source).get_reader()
             tasks = [asyncio.create_task(reader.read()) for _ in range(4)]
-            await turns()
+            await iterations()
             source.feed(b"0", b"1")
             # The chunks are there, but earlier reads have not run yet: this one must not overtake them.
             last = reader.read()
@@ -215,7 +215,7 @@ class TestReading:
             source = MemorySource()
             reader = ReadableStream(source).get_reader()
             task = asyncio.create_task(reader.read())
-            await turns(steps)
+            await iterations(steps)
             if feed_first:
                 source.feed(b"a", b"b")
             task.cancel()
@@ -237,9 +237,9 @@ class TestReading:
             source = MemorySource()
             reader = ReadableStream(source).get_reader()
             first, second = (asyncio.create_task(reader.read()) for _ in range(2))
-            await turns()
+            await iterations()
             second.cancel()
-            await turns()
+            await iterations()
             source.feed(b"a", b"b")
             assert await first == b"a"
             assert await reader.read() == b"b"
@@ -264,7 +264,7 @@ class TestReading:
             source = MemorySource()
             reader = ReadableStream(source).get_reader()
             task = asyncio.create_task(reader.read())
-            await turns()
+            await iterations()
             reason = ValueError("enough")
             await reader.cancel(reason)
             await reader.cancel()
@@ -304,7 +304,7 @@ class TestReadableLock:
             source = MemorySource()
             reader = ReadableStream(source).get_reader()
             task = asyncio.create_task(reader.read())
-            await turns()
+            await iterations()
             with pytest.raises(StreamLockedError):
                 reader.release_lock()
             source.feed(b"x")
@@ -376,7 +376,7 @@ class TestIteration:
             source = MemorySource()
             readable = ReadableStream(source)
             task = asyncio.create_task(collect(readable))
-            await turns()
+            await iterations()
             task.cancel()
             await asyncio.wait({task})
             assert task.cancelled()
@@ -394,9 +394,9 @@ class TestIteration:
             readable = ReadableStream(source)
             iteration = aiter(readable)
             first, second = (asyncio.ensure_future(anext(iteration)) for _ in range(2))
-            await turns()
+            await iterations()
             first.cancel()
-            await turns()
+            await iterations()
             assert first.cancelled()
             assert readable.locked
             with pytest.raises(StreamLockedError):
@@ -422,7 +422,7 @@ class TestWriting:
             await writer.write(b"0")
             tasks = [asyncio.create_task(writer.write(b"%d" % number)) for number in (1, 2, 3)]
             for accepted in range(1, 4):
-                await turns()
+                await iterations()
                 assert len(sink.accepted) == accepted
                 assert sum(task.done() for task in tasks) == accepted - 1
                 sink.drain()
@@ -439,9 +439,9 @@ class TestWriting:
             writer = WritableStream(sink).get_writer()
             await writer.write(b"before")
             task = asyncio.create_task(writer.write(b"maybe"))
-            await turns(steps)
+            await iterations(steps)
             sink.drain()
-            await turns(steps % 3)
+            await iterations(steps % 3)
             task.cancel()
             await asyncio.wait({task})
             sink.limit = 9
@@ -459,13 +459,13 @@ class TestWriting:
             await writer.write(b"a")
             write = asyncio.create_task(writer.write(b"b"))
             close = asyncio.create_task(writer.close())
-            await turns()
+            await iterations()
             late = asyncio.create_task(writer.write(b"c"))
-            await turns()
+            await iterations()
             assert not sink.closing
             sink.drain()
             await write
-            await turns()
+            await iterations()
             assert sink.closing
             assert not close.done()
             sink.drain()
@@ -491,14 +491,14 @@ class TestWriting:
             await writer.write(b"a")
             write = asyncio.create_task(writer.write(b"b"))
             early = asyncio.create_task(writer.close())
-            await turns()
+            await iterations()
             early.cancel()
-            await turns()
+            await iterations()
             sink.drain()
             await write
             assert not sink.closing
             late = asyncio.create_task(writer.close())
-            await turns()
+            await iterations()
             late.cancel()
             await asyncio.wait({early, late})
             assert sink.closing
@@ -515,7 +515,7 @@ class TestWriting:
             await writer.write(b"a")
             task = asyncio.create_task(writer.write(b"b"))
             closed = asyncio.create_task(writer.wait_closed())
-            await turns()
+            await iterations()
             reason = ValueError("enough")
             await writer.abort(reason)
             await writer.abort()
@@ -535,7 +535,7 @@ class TestWriting:
             sink = MemorySink(limit=0)
             writer = WritableStream(sink).get_writer()
             task = asyncio.create_task(writer.write(b"x"))
-            await turns()
+            await iterations()
             sink.fail(ConnectionResetError())
             for call in (task, writer.wait_closed(), writer.close()):
                 with pytest.raises(ConnectionResetError):
@@ -553,7 +553,7 @@ class TestWriting:
                     writable.get_writer()
                 await writer.write(b"a")
                 task = asyncio.create_task(writer.write(b"b"))
-                await turns()
+                await iterations()
                 with pytest.raises(StreamLockedError):
                     writer.release_lock()
                 sink.drain()
@@ -573,7 +573,7 @@ class TestPipeTo:
             source, sink = MemorySource(*numbered(100), end=True), MemorySink()
             readable, writable = ReadableStream(source), WritableStream(sink)
             task = asyncio.create_task(readable.pipe_to(writable))
-            await turns()
+            await iterations()
             assert readable.locked
             assert writable.locked
             sink.drain()
@@ -600,10 +600,10 @@ class TestPipeTo:
         async def main() -> None:
             source, sink = MemorySource(*numbered(10)), MemorySink(limit=3)
             task = asyncio.create_task(ReadableStream(source).pipe_to(WritableStream(sink)))
-            await turns()
+            await iterations()
             assert source.taken == 4, "three in the sink, one in the pipe's hand"
             sink.drain(2)
-            await turns()
+            await iterations()
             assert source.taken == 6
             task.cancel()
 
@@ -615,7 +615,7 @@ class TestPipeTo:
             source, sink = MemorySource(b"a"), MemorySink()
             readable, writable = ReadableStream(source), WritableStream(sink)
             task = asyncio.create_task(readable.pipe_to(writable, prevent_abort=prevent))
-            await turns()
+            await iterations()
             error = ConnectionResetError("reset")
             source.fail(error)
             with pytest.raises(ConnectionResetError):
@@ -634,7 +634,7 @@ class TestPipeTo:
             source, sink = MemorySource(b"a", b"b"), MemorySink(limit=9 if quiet else 1)
             readable, writable = ReadableStream(source), WritableStream(sink)
             task = asyncio.create_task(readable.pipe_to(writable, prevent_cancel=prevent))
-            await turns()
+            await iterations()
             error = ConnectionResetError("reset")
             sink.fail(error)
             with pytest.raises(ConnectionResetError):
@@ -654,7 +654,7 @@ class TestPipeTo:
         async def main() -> None:
             source, sink = MemorySource(), MemorySink()
             task = asyncio.create_task(ReadableStream(source).pipe_to(WritableStream(sink)))
-            await turns()
+            await iterations()
             await sink.close()
             with pytest.raises(StreamClosedError):
                 await task
@@ -666,7 +666,7 @@ class TestPipeTo:
         async def main() -> None:
             source, sink = MemorySource(b"a", end=True), MemorySink()
             task = asyncio.create_task(ReadableStream(source).pipe_to(WritableStream(sink)))
-            await turns()
+            await iterations()
             sink.fail(ConnectionResetError())
             with pytest.raises(ConnectionResetError):
                 await task
@@ -713,7 +713,7 @@ class TestPipeTo:
                 source.feed(*chunks, end=True)
             sink.limit = 1 << 30
             rest = asyncio.create_task(readable.pipe_to(writable))
-            await turns()
+            await iterations()
             sink.drain()
             await rest
             assert sink.drained == chunks
@@ -725,7 +725,7 @@ class TestPipeTo:
         async def main() -> None:
             source, sink = MemorySource(), MemorySink()
             task = asyncio.create_task(ReadableStream(source).pipe_to(WritableStream(sink)))
-            await turns()
+            await iterations()
             sink.fail(ConnectionResetError())
             task.cancel()
             await asyncio.wait({task})
@@ -744,9 +744,9 @@ class TestPipeTo:
                     await ReadableStream(source).pipe_to(WritableStream(sink))
 
             task = asyncio.create_task(survivor())
-            await turns()
+            await iterations()
             task.cancel()
-            await turns()
+            await iterations()
             sink.fail(ConnectionResetError())
             with pytest.raises(ConnectionResetError):
                 await task
@@ -761,7 +761,7 @@ class TestPipeTo:
         async def main() -> None:
             sink = MemorySink()
             task = asyncio.create_task(ReadableStream(Endless()).pipe_to(WritableStream(sink)))
-            await turns(5)
+            await iterations(5)
             task.cancel()
             await asyncio.wait({task})
             assert 0 < len(sink.accepted) <= 5 * streams.PIPE_BURST
@@ -792,13 +792,13 @@ class TestTee:
             for number in range(streams.TEE_LIMIT):
                 assert await fast.read() == b"chunk %d" % number
             task = asyncio.create_task(fast.read())
-            await turns()
+            await iterations()
             assert not task.done()
             assert source.taken == streams.TEE_LIMIT
             assert await slow.read() == b"chunk 0"
             assert await task == b"chunk %d" % streams.TEE_LIMIT
             task = asyncio.create_task(fast.read())
-            await turns()
+            await iterations()
             assert not task.done()
             await slow.cancel()
             assert await task == b"chunk %d" % (streams.TEE_LIMIT + 1)
@@ -817,7 +817,7 @@ class TestTee:
             assert await reader.read() == b"x"
             reason = ValueError("enough")
             waiting = asyncio.create_task(reader.read())
-            await turns()
+            await iterations()
             await reader.cancel(reason)
             assert await waiting is None
             assert source.cancelled == [reason]
@@ -829,7 +829,7 @@ class TestTee:
             source = MemorySource()
             one, other = (branch.get_reader() for branch in ReadableStream(source).tee())
             quiet, going = (asyncio.create_task(reader.read()) for reader in (one, other))
-            await turns()
+            await iterations()
             await one.cancel()
             assert await quiet is None
             source.feed(b"x")
@@ -843,9 +843,9 @@ class TestTee:
             branches = ReadableStream(source).tee()
             one, other = (branch.get_reader() for branch in branches)
             tasks = [asyncio.create_task(one.read()), asyncio.create_task(other.read())]
-            await turns(before)
+            await iterations(before)
             source.feed(b"a", b"b")
-            await turns(after)
+            await iterations(after)
             tasks[0].cancel()
             await asyncio.wait(tasks)
             source.feed(end=True)
@@ -868,7 +868,7 @@ class TestTee:
             before = sum(isinstance(thing, asyncio.Future) for thing in gc.get_objects())
             for _ in range(100):
                 task = asyncio.create_task(reader.read())
-                await turns(3)
+                await iterations(3)
                 task.cancel()
                 await asyncio.wait({task})
             assert sum(isinstance(thing, asyncio.Future) for thing in gc.get_objects()) < before + 50
@@ -889,7 +889,7 @@ class TestTee:
             source = Raising(b"x") if raised_by_the_wait else MemorySource(b"x")
             branches = ReadableStream(source).tee()
             tasks = [asyncio.create_task(collect(branch)) for branch in branches]
-            await turns()
+            await iterations()
             source.fail(ConnectionResetError())
             for task in tasks:
                 with pytest.raises(ConnectionResetError):
@@ -939,7 +939,7 @@ class TestTransform:
             await writer.write(b"x")
             close = asyncio.create_task(writer.close())
             out = asyncio.create_task(collect(pair.readable))
-            await turns()
+            await iterations()
             assert not close.done()
             gate.set()
             await close
@@ -958,9 +958,9 @@ class TestTransform:
             pair = TransformStream(shout, flush)
             writer = pair.writable.get_writer()
             close = asyncio.create_task(writer.close())
-            await turns()
+            await iterations()
             close.cancel()
-            await turns()
+            await iterations()
             gate.set()
             assert await collect(pair.readable) == [b"end"]
             await writer.close()
@@ -976,11 +976,11 @@ class TestTransform:
             pair: TransformStream[bytes, bytes] = TransformStream(doubled)
             reader = ReadableStream(source).pipe_through(pair).get_reader()
             in_hand, room = 1, streams.TRANSFORM_LIMIT // 2
-            await turns()
+            await iterations()
             assert source.taken == room + in_hand
             for chunk in numbered(room):
                 assert await reader.read() == await reader.read() == chunk
-            await turns()
+            await iterations()
             assert source.taken == 2 * room + in_hand
             await reader.cancel()
 
@@ -1008,7 +1008,7 @@ class TestTransform:
                 assert await reader.read() == b"X"
             with pytest.raises(ValueError, match="bad chunk"):
                 await reader.read()
-            await turns()
+            await iterations()
             assert source.cancelled == ([] if in_flush else [error])
             with pytest.raises(ValueError, match="bad chunk"):
                 await pair.writable.get_writer().wait_closed()
@@ -1019,9 +1019,9 @@ class TestTransform:
         async def main() -> None:
             source = MemorySource(b"x")
             reader = ReadableStream(source).pipe_through(TransformStream(shout)).get_reader()
-            await turns()
+            await iterations()
             source.fail(ConnectionResetError())
-            await turns()
+            await iterations()
             assert await reader.read() == b"X"
             with pytest.raises(ConnectionResetError):
                 await reader.read()
@@ -1033,10 +1033,10 @@ class TestTransform:
             source = MemorySource(b"x")
             readable = ReadableStream(source)
             out = readable.pipe_through(TransformStream(shout))
-            await turns()
+            await iterations()
             reason = ValueError("enough")
             await out.cancel(reason)
-            await turns()
+            await iterations()
             [error] = source.cancelled
             assert isinstance(error, StreamClosedError)
             assert error.__cause__ is reason
@@ -1071,14 +1071,14 @@ class TestTransform:
             await writer.write(b"x")
             blocked = asyncio.create_task(writer.write(b"y"))
             close = asyncio.create_task(writer.close())
-            await turns(steps)
+            await iterations(steps)
             await writer.abort()
             for call in (blocked, close):
                 with pytest.raises(StreamClosedError):
                     await call
             with pytest.raises(StreamClosedError):
                 await pair.readable.get_reader().read()
-            await turns()
+            await iterations()
             assert stopped == ([b"x"] if steps else [])
 
         run(main())
@@ -1107,9 +1107,9 @@ class TestTransform:
             reader = pair.readable.get_reader()
             read = asyncio.create_task(reader.read())
             await pair.writable.get_writer().write(b"x")
-            await turns()
+            await iterations()
             read.cancel()
-            await turns()
+            await iterations()
             gate.set()
             assert await reader.read() == b"x"
 
@@ -1128,7 +1128,7 @@ def test_payload_survives_pipe_tee_and_transform(
 ) -> None:
     """Whatever the chunks, the room in the sink and the timing: both branches deliver the same bytes."""
 
-    def pieces(chunk: bytes) -> list[bytes]:
+    def chunks(chunk: bytes) -> list[bytes]:
         return [chunk[start : start + cut] for start in range(0, len(chunk), cut)]
 
     async def later(chunk: bytes) -> bytes:
@@ -1153,12 +1153,12 @@ def test_payload_survives_pipe_tee_and_transform(
         source, sink = MemorySource(), MemorySink(limit)
         one, other = ReadableStream(source).tee()
         slow: TransformStream[bytes, bytes] = TransformStream(later)
-        cutter: TransformStream[bytes, bytes] = TransformStream(pieces)
+        cutter: TransformStream[bytes, bytes] = TransformStream(chunks)
         through = other.pipe_through(slow).pipe_through(cutter)
         _, _, _, got = await asyncio.gather(
             feed(source), drain(sink), one.pipe_to(WritableStream(sink)), collect(through)
         )
         assert sink.drained == chunks
-        assert got == [piece for chunk in chunks for piece in pieces(chunk)]
+        assert got == [chunk for chunk in chunks for chunk in chunks(chunk)]
 
     run(main())

@@ -14,9 +14,9 @@ import pytest
 
 from tcpip_wasm import ReadableStreamReader, TcpConnection, TcpListener, connect, create_stack
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_frames import ACK, ARP, FIN, IPV4, IPV6, RST, SYN, TCP, arp, ethernet, ipv4, ipv6, tcp
-from tests.support_stacks import read_all, send_all
+from tests.kit.core_network import payload
+from tests.kit.frames import ACK, ARP, FIN, IPV4, IPV6, RST, SYN, TCP, arp, ethernet, ipv4, ipv6, tcp
+from tests.kit.stacks import read_all, send_all
 
 MAC, PEER_MAC = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
 OWN, PEER = "10.0.0.1", "10.0.0.2"

@@ -16,9 +16,8 @@ from tcpip_wasm import StackClosedError, UdpDatagram, connect, create_stack
 from tcpip_wasm.capture import Observation, Trace, capture, link_types, read_capture
 from tcpip_wasm.engine import FrameBuffers
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-
-from .support import ALICE, BOB, LossyLink, cable_of, echo, stream_of, transfer
+from tests.kit.captures import ALICE, BOB, LossyLink, cable_of, echo, stream_of, transfer
+from tests.kit.core_network import payload
 
 
 def test_a_cable_at_both_ends() -> None:

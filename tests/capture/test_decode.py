@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcpip_wasm.capture import Observation, Packet, link_types
-from tests.support_frames import ACK, ETHERNET, IPV4, PSH, TCP, UDP, ethernet, ipv4, ipv6, samples, tcp
+from tests.kit.frames import ACK, ETHERNET, IPV4, PSH, TCP, UDP, ethernet, ipv4, ipv6, samples, tcp
 
 MAC, PEER_MAC = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
 FRAMES = samples(MAC, ("10.0.0.1", "fd00::1"), PEER_MAC, ("10.0.0.2", "fd00::2"), 80)

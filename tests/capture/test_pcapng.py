@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tcpip_wasm import CaptureFormatError
 from tcpip_wasm.capture import CapturedFrame, PcapngWriter, link_types, read_capture
-from tests.support_frames import samples
+from tests.kit.frames import samples
 
 FRAMES = samples(b"\2\0\0\0\0\1", ("10.0.0.1", "fd00::1"), b"\2\0\0\0\0\2", ("10.0.0.2", "fd00::2"), 80)
 TIME = 1_700_000_000_123_456_789

@@ -20,10 +20,9 @@ from tcpip_wasm.capture import Event, Observation, PcapngWriter, Trace, link_typ
 from tcpip_wasm.capture.connections import Acknowledgement, Segment, connections, views
 from tcpip_wasm.cli import main
 from tcpip_wasm.simulation import Network, run, run_virtually
-from tests.support import payload
-from tests.support_frames import ACK, FIN, SYN, TCP, ipv4, tcp
-
-from .support import transfer
+from tests.kit.captures import transfer
+from tests.kit.core_network import payload
+from tests.kit.frames import ACK, FIN, SYN, TCP, ipv4, tcp
 
 A, B = ("10.0.0.1", 1000), ("10.0.0.2", 80)
 FIRST = 0xFFFFFF00  # the sequence numbers of A pass 2³²
@@ -336,8 +335,8 @@ def partitioned() -> Trace:
     return run(_parted, seed=1).value
 
 
-EVENTS = ["partition: client | server", "healed", "link client-server: down", "link client-server: up", "server crashed",
-          "server restarted"]  # fmt: skip
+EVENTS = ["partition: client | server", "healed", "link client-server: down", "link client-server: up",
+          "server crashed", "server restarted"]  # fmt: skip
 
 
 def shades_of(axes: Any) -> list[Any]:

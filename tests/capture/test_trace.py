@@ -10,10 +10,9 @@ import pytest
 
 from tcpip_wasm.capture import Observation, PcapngWriter, Trace, link_types
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_frames import samples
-
-from .support import ALICE, BOB, stream_of, transfer
+from tests.kit.captures import ALICE, BOB, stream_of, transfer
+from tests.kit.core_network import payload
+from tests.kit.frames import samples
 
 FRAMES = samples(b"\2\0\0\0\0\1", (ALICE, "fd00::1"), b"\2\0\0\0\0\2", (BOB, "fd00::2"), 80)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import NetworkStack, UdpDatagram, create_stack
-from tests.compat.support_socket import BOUND, network
-from tests.support_stacks import pair, run
+from tests.kit.blocking_sockets import BOUND, network
+from tests.kit.stacks import pair, run
 
 HERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "::ffff:127.0.0.1": "127.0.0.1"}
 

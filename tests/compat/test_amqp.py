@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.compat.support_socket import BOUND, Background, polyfilled
+from tests.kit.blocking_sockets import BOUND, Background, polyfilled
 
 transport = pytest.importorskip("amqp.transport")
 

@@ -18,10 +18,10 @@ import httpx
 import pytest
 
 from tcpip_wasm import NetworkStack
-from tests.compat.support import served
-from tests.support import payload
-from tests.support_stacks import Pair, pair, run, turns, until
-from tests.support_tls import client_context, server_context
+from tests.kit.core_network import payload
+from tests.kit.http import served
+from tests.kit.stacks import Pair, iterations, pair, run, until
+from tests.kit.tls import client_context, server_context
 
 secure = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 SIZE = 150_000
@@ -154,7 +154,7 @@ def test_server(tls: bool) -> None:
                     other = asyncio.create_task(client(two.host))
                     await accepted
                     task = serving.pop()
-                    await turns(count)
+                    await iterations(count)
                     finished = task.done()
                     task.cancel()
                     await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 10)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tcpip_wasm.compat import StackThread, polyfill_socket
-from tests import support_stacks
-from tests.compat.support_socket import BOUND, Background
-from tests.support import payload
+from tests.kit import stacks as stack_kit
+from tests.kit.blocking_sockets import BOUND, Background
+from tests.kit.core_network import payload
 
 MACHINE_SOCKET = socket.socket
 
@@ -22,7 +22,7 @@ MACHINE_SOCKET = socket.socket
 @pytest.fixture
 def thread() -> Iterator[StackThread]:
     """A stack in a thread."""
-    with StackThread(loop_factory=support_stacks.loop_factory) as made:
+    with StackThread(loop_factory=stack_kit.loop_factory) as made:
         yield made
 
 

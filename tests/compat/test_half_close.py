@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support_stacks import join_together, pair, run
-from tests.support_tls import client_context, server_context
+from tests.kit.stacks import connect_batched, pair, run
+from tests.kit.tls import client_context, server_context
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello"
 Factory = Callable[[], asyncio.Protocol]
@@ -53,7 +53,7 @@ async def over_both(factory: Factory) -> tuple[bytes, bytes]:
     kernel = await ask(*server.sockets[0].getsockname())
     server.close()
     async with pair(cable=False) as two:
-        join_together(two)
+        connect_batched(two)
         with two.b.polyfill():
             server = await loop.create_server(factory, two.host, 80)
         with two.a.polyfill():
@@ -113,7 +113,7 @@ class Answering(asyncio.Protocol):
 def test_a_protocol_that_answers_in_a_task(tls: bool) -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
-            join_together(two)
+            connect_batched(two)
             server = await two.b.create_server(Answering, two.host, 80, ssl=server_context() if tls else None)
             if not tls:
                 with two.a.polyfill():

@@ -8,10 +8,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.compat.support import served
+from tests.kit.http import served
+from tests.kit.stacks import pair, run, until
+from tests.kit.tls import client_context
 from tests.programs.clients import aiohttp_client, httpx_client
-from tests.support_stacks import pair, run, until
-from tests.support_tls import client_context
 
 secure = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 

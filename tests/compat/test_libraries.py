@@ -7,11 +7,11 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from tests.kit.stacks import Pair, pair, run, until
+from tests.kit.tls import server_context
 from tests.programs.clients import aiosmtplib_client, asyncssh_client, websockets_client
 from tests.programs.ports import SMTP, SSH, WS
 from tests.programs.servers import serve_mail, serve_ssh, serve_websockets
-from tests.support_stacks import Pair, pair, run, until
-from tests.support_tls import server_context
 
 secure = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 

@@ -14,9 +14,9 @@ import pytest
 
 from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.sockets import options
-from tests.compat.support_socket import BOUND, Background, network, pair
-from tests.support_stacks import pair as stacks
-from tests.support_stacks import run, until
+from tests.kit.blocking_sockets import BOUND, Background, network, pair
+from tests.kit.stacks import pair as stacks
+from tests.kit.stacks import run, until
 
 TCP, IP, IP6, SOCKET = real.IPPROTO_TCP, real.IPPROTO_IP, real.IPPROTO_IPV6, real.SOL_SOCKET
 

@@ -19,9 +19,9 @@ from tcpip_wasm import NetworkStack, TcpTransport, compat, create_stack
 from tcpip_wasm.compat.loop.polyfill import REPLACED
 from tcpip_wasm.compat.route import LEARNT, Route
 from tcpip_wasm.sockets.tcp.stream_reader import PieceReader
-from tests.support import payload
-from tests.support_stacks import Recorder, pair, run, turns, until
-from tests.support_tls import client_context, server_context
+from tests.kit.core_network import payload
+from tests.kit.stacks import Recorder, iterations, pair, run, until
+from tests.kit.tls import client_context, server_context
 
 
 def held(stack: NetworkStack) -> int:
@@ -105,7 +105,7 @@ def test_a_stack_alone(host: Any) -> None:
                 if host not in ("0.0.0.0", "::", "127.0.0.1"):
                     assert await ask("localhost", 8000) == b"QUESTION\n"
                 serving = asyncio.create_task(server.serve_forever())
-                await turns(2)
+                await iterations(2)
                 serving.cancel()
                 await asyncio.gather(serving, return_exceptions=True)
                 assert not server.is_serving()
@@ -305,13 +305,13 @@ def test_sock_methods(tmp_path: Path) -> None:
                         assert await sending == len(large) + 1
                     assert received == large.upper() + b"\n"
                     waiting = asyncio.create_task(loop.sock_recv(sock, 1))
-                    await turns(3)
+                    await iterations(3)
                     waiting.cancel()
                     await asyncio.gather(waiting, return_exceptions=True)
                     await loop.sock_sendall(sock, b"x\n")
                     assert await loop.sock_recv(sock, 100) == b"X\n"
-                with placeholder() as refused, pytest.raises(ConnectionRefusedError):
-                    await loop.sock_connect(refused, (two.host, 81))
+                with placeholder() as call_raises_errno, pytest.raises(ConnectionRefusedError):
+                    await loop.sock_connect(call_raises_errno, (two.host, 81))
                 with socket.socket() as blocking, pytest.raises(ValueError, match="non-blocking"):
                     await loop.sock_connect(blocking, (two.host, 80))
             await until(lambda: held(two.a) == 0)
@@ -363,7 +363,7 @@ def test_a_connection_taken_over_by_a_protocol() -> None:
             with two.a.polyfill():
                 sock = placeholder()
                 await loop.sock_connect(sock, (two.host, 80))
-                await turns(20)
+                await iterations(20)
                 reader, writer = await asyncio.open_connection(sock=sock)
                 assert sock.fileno() == -1
                 assert await reader.readline() == b"220 welcome\n"
@@ -583,7 +583,7 @@ DENYING = """
 import asyncio, ctypes, platform, socket, struct, sys
 import httpx, aiohttp
 from tcpip_wasm import connect, create_stack
-from tests.support_outside import conclude, deny
+from tests.kit.machine_network import conclude, deny
 
 def kill_at_system_calls():
     # Where the kernel can: end this process at connect or bind, for loops whose sockets no audit hook sees.
@@ -685,7 +685,7 @@ def test_nothing_reaches_the_machines_network(loop_kind: str) -> None:
         assert done.returncode == -signal.SIGSYS, done.stderr
     else:
         assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "denied outside, unseen inside", done.stderr
+    assert done.stdout.splitlines()[-1] == "no call has used the machine's network", done.stderr
 
 
 # --- run ------------------------------------------------------------------------------------------------------

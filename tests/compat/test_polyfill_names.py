@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tcpip_wasm.simulation import run_virtually
+from tests.kit.stacks import Recorder
 from tests.names.test_happy_eyeballs import DEAD4, DEAD6, GOOD4, GOOD6, network, now
-from tests.support_stacks import Recorder
 
 
 @pytest.mark.parametrize(

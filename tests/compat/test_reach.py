@@ -31,11 +31,11 @@ import websockets.sync.client
 
 from tcpip_wasm import MachineNetworkError, NetworkStack, create_stack
 from tcpip_wasm.compat import MachineNetworkWarning, StackThread, polyfill_socket
-from tests import support_stacks
-from tests.compat.support_socket import BOUND
+from tests.kit import stacks as stack_kit
+from tests.kit.blocking_sockets import BOUND
+from tests.kit.stacks import pair, run
 from tests.programs.ports import WS
 from tests.programs.servers import application, serve_websockets
-from tests.support_stacks import pair, run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "libraries.md"
@@ -125,7 +125,7 @@ HOST = "10.0.0.2"
 
 def blocking(program: Callable[[], object]) -> None:
     """Run a program that blocks on a host whose peer has the servers."""
-    loop_factory = support_stacks.loop_factory
+    loop_factory = stack_kit.loop_factory
     with StackThread(served, loop_factory=loop_factory) as thread, polyfill_socket(thread, strict=True):
         program()
 

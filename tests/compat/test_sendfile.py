@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import NetworkStack
-from tests.support import payload
-from tests.support_stacks import Pair, pair, run, until
-from tests.support_tls import client_context, server_context
+from tests.kit.core_network import payload
+from tests.kit.stacks import Pair, pair, run, until
+from tests.kit.tls import client_context, server_context
 
 SIZE = 5_000_000
 CONTENT = payload(SIZE)

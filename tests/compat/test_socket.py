@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests import support_stacks
-from tests.compat.support_socket import BOUND, Background, network, pair
-from tests.support import payload
+from tests.kit import stacks as stack_kit
+from tests.kit.blocking_sockets import BOUND, Background, network, pair
+from tests.kit.core_network import payload
 
 FAMILIES = pytest.mark.parametrize("family", [real.AF_INET, real.AF_INET6])
 LOOPBACK = {real.AF_INET: "127.0.0.1", real.AF_INET6: "::1"}
@@ -28,7 +28,7 @@ def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Which network, and of what kind its loop is; the kernel has none."""
     if request.param == "stack, uvloop":
         uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
-        monkeypatch.setattr(support_stacks, "loop_factory", uvloop.new_event_loop)
+        monkeypatch.setattr(stack_kit, "loop_factory", uvloop.new_event_loop)
     return str(request.param)
 
 
@@ -86,8 +86,8 @@ def test_bulk_both_ways_with_half_close(net: Any, slow: str) -> None:
 
     def back() -> bytes:
         got = bytearray()
-        while piece := server.recv(3000 if slow == "reader" else 100_000):
-            got += piece
+        while chunk := server.recv(3000 if slow == "reader" else 100_000):
+            got += chunk
         server.sendall(got)
         server.shutdown(real.SHUT_WR)
         return bytes(got)
@@ -97,8 +97,8 @@ def test_bulk_both_ways_with_half_close(net: Any, slow: str) -> None:
         client.sendall(data)
         client.shutdown(real.SHUT_WR)
         got = bytearray()
-        while piece := client.recv(65536):
-            got += piece
+        while chunk := client.recv(65536):
+            got += chunk
         assert echo.result() == data
         assert got == data
         assert client.recv(1) == b""
@@ -110,8 +110,8 @@ def test_what_was_sent_before_close_arrives(net: Any) -> None:
     with server:
         sender = Background(lambda: (client.sendall(data), client.close()))
         got = bytearray()
-        while piece := server.recv(65536):
-            got += piece
+        while chunk := server.recv(65536):
+            got += chunk
         sender.result()
         assert got == data
 

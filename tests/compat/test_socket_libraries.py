@@ -15,15 +15,15 @@ import pytest
 
 from tcpip_wasm import NetworkStack
 from tcpip_wasm.compat import StackThread, polyfill_socket
-from tests import support_stacks
-from tests.compat.support import served
-from tests.compat.support_socket import BOUND, Background
+from tests.kit import stacks as stack_kit
+from tests.kit.blocking_sockets import BOUND, Background
+from tests.kit.core_network import payload
+from tests.kit.http import served
+from tests.kit.stacks import Pair, pair
+from tests.kit.tls import client_context, server_context
 from tests.programs.blocking_clients import ftplib_client, requests_client, smtplib_client, urllib_client
 from tests.programs.ports import FTP, HTTP, SMTP
 from tests.programs.servers import serve_files, serve_mail
-from tests.support import payload
-from tests.support_stacks import Pair, pair
-from tests.support_tls import client_context, server_context
 
 
 @asynccontextmanager
@@ -72,7 +72,7 @@ def hosts(server: Callable[[Pair], AbstractAsyncContextManager[None]] | None = N
             made.append(two)
             yield two.a
 
-    with StackThread(setup, loop_factory=support_stacks.loop_factory) as thread:
+    with StackThread(setup, loop_factory=stack_kit.loop_factory) as thread:
         yield Hosts(thread, made[0])
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import NetworkStack
-from tests.support import payload
-from tests.support_stacks import Pair, pair, run, turns, until
-from tests.support_tls import client_context, server_context
+from tests.kit.core_network import payload
+from tests.kit.stacks import Pair, iterations, pair, run, until
+from tests.kit.tls import client_context, server_context
 
 LINE = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
 CONTENT = payload(200_000)
@@ -130,7 +130,7 @@ def test_many_segments_wait_in_a_paused_reader(way: str) -> None:
                 reader, writer = await two.a.open_connection(two.host, 80)
                 writer.write(LINE)
                 starting = asyncio.create_task(writer.start_tls(client_context(), server_hostname=two.host))
-                await turns(20)
+                await iterations(20)
                 answered.set()
                 await starting
                 writer.write(CONTENT)

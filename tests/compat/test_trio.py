@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.compat.support_socket import BOUND, polyfilled
-from tests.support import payload
+from tests.kit.blocking_sockets import BOUND, polyfilled
+from tests.kit.core_network import payload
 
 trio = pytest.importorskip("trio")
 
@@ -83,7 +83,7 @@ def test_datagrams(kind: str, family: str) -> None:
         run(datagrams, family)
 
 
-async def refused() -> None:
+async def call_raises_errno() -> None:
     with trio.socket.socket() as unused:
         await unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -96,7 +96,7 @@ async def refused() -> None:
 @pytest.mark.parametrize("kind", ["kernel", "stack"])
 def test_errors(kind: str) -> None:
     with polyfilled(kind):
-        run(refused)
+        run(call_raises_errno)
 
 
 def test_trio_is_as_it_was_afterwards() -> None:

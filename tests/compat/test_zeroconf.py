@@ -13,7 +13,7 @@ import pytest
 
 from tcpip_wasm import NetworkStack, connect, create_stack
 from tcpip_wasm.compat import StackThread, VirtualHost, polyfill_socket
-from tests import support_stacks
+from tests.kit import stacks as stack_kit
 
 zeroconf = pytest.importorskip("zeroconf")
 
@@ -102,7 +102,7 @@ def two_hosts() -> Iterator[list[VirtualHost]]:
             stacks.extend(made)
             yield made[0]
 
-    with StackThread(setup, loop_factory=support_stacks.loop_factory) as thread:
+    with StackThread(setup, loop_factory=stack_kit.loop_factory) as thread:
         yield [thread, VirtualHost(stacks[1])]
 
 
@@ -166,7 +166,7 @@ def test_two_hosts_find_each_others_services_under_the_polyfill(family: str) -> 
             for instance in instances:
                 await instance.async_close()
 
-    support_stacks.run(main())
+    stack_kit.run(main())
 
 
 class Changes:

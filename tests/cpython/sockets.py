@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tcpip_wasm.compat import StackThread, polyfill_socket
-from tcpip_wasm.compat import socket as stand_in
+from tcpip_wasm.compat import socket as stack_socket
 from tests.cpython import tests_of
 
 LIST = Path(__file__).with_name("sockets.toml")
@@ -74,7 +74,7 @@ def main() -> int:
 def _pairs_over_the_stack() -> None:
     """Have the tests of selectors, which make pairs of sockets, make them over the stack."""
     module: Any = importlib.import_module("test.test_selectors")
-    module.socketpair = lambda: stand_in.socketpair(socket.AF_INET)
+    module.socketpair = lambda: stack_socket.socketpair(socket.AF_INET)
 
 
 async def _frames(stack: Any) -> int:

@@ -12,7 +12,7 @@ from tcpip_wasm.engine.port import Trap
 from tcpip_wasm.engine.wasmtime_engine import calls
 from tcpip_wasm.engine.wasmtime_engine.calls import make_call
 from tcpip_wasm.engine.wasmtime_engine.module import engine
-from tests.support import Host, Network, payload
+from tests.kit.core_network import Host, Network, payload
 
 BOTH = pytest.mark.parametrize("fast", [True, False], ids=["fast", "public"])
 

@@ -21,7 +21,7 @@ from tcpip_wasm.errors import (
     NetworkError,
     TcpipError,
 )
-from tests.support import START, Host, Network, payload, refused, two_hosts
+from tests.kit.core_network import START, Host, Network, call_raises_errno, payload, two_hosts
 
 CALLS_BY_HANDLE: list[Callable[[Core, int], object]] = [
     lambda core, handle: core.tcp_received(handle, 0),
@@ -53,7 +53,7 @@ def test_stale_handles() -> None:
     network.settle()
     for stale in (client.handle, listener, interface):
         for call in CALLS_BY_HANDLE:
-            refused(errno.EBADF, lambda call=call, stale=stale: call(core, stale))  # type: ignore[misc]
+            call_raises_errno(errno.EBADF, lambda call=call, stale=stale: call(core, stale))  # type: ignore[misc]
     assert server.ended == errno.ECONNRESET
 
 
@@ -65,7 +65,7 @@ def test_stale_handle_does_not_reach_its_successor() -> None:
     assert first not in later
     assert len(later) == 200
     assert first & 0xFFFF in {handle & 0xFFFF for handle in later}, "its slot is in use again"
-    refused(errno.EBADF, lambda: core.tcp_local_port(first))
+    call_raises_errno(errno.EBADF, lambda: core.tcp_local_port(first))
     assert {core.tcp_local_port(handle) for handle in later} == set(range(1000, 1200))
 
 
@@ -81,7 +81,7 @@ def test_forged_handles() -> None:
     for handle in forged:
         if handle not in held:
             for call in CALLS_BY_HANDLE:
-                refused(errno.EBADF, lambda call=call, handle=handle: call(core, handle))  # type: ignore[misc]
+                call_raises_errno(errno.EBADF, lambda call=call, handle=handle: call(core, handle))  # type: ignore[misc]
     client.write(b"still here")
     network.run(lambda: server.received == b"still here")
 
@@ -91,13 +91,13 @@ def test_handle_of_another_kind() -> None:
     client, _ = network.open()
     core = network.hosts[0].core
     interface = network.hosts[0].buffers.handle
-    refused(errno.EBADF, lambda: core.tcp_close(interface))
-    refused(errno.EBADF, lambda: core.tcp_send(interface, memoryview(b"x")))
-    refused(errno.EBADF, lambda: core.remove_interface(client.handle))
-    refused(errno.EBADF, lambda: core.tcp_local_port(client.handle))
+    call_raises_errno(errno.EBADF, lambda: core.tcp_close(interface))
+    call_raises_errno(errno.EBADF, lambda: core.tcp_send(interface, memoryview(b"x")))
+    call_raises_errno(errno.EBADF, lambda: core.remove_interface(client.handle))
+    call_raises_errno(errno.EBADF, lambda: core.tcp_local_port(client.handle))
     listener = core.tcp_listen(None, 81, 1)
-    refused(errno.EBADF, lambda: core.tcp_abort(listener))
-    refused(errno.EBADF, lambda: core.tcp_send(listener, memoryview(b"x")))
+    call_raises_errno(errno.EBADF, lambda: core.tcp_abort(listener))
+    call_raises_errno(errno.EBADF, lambda: core.tcp_send(listener, memoryview(b"x")))
 
 
 # --- Arguments and errors -----------------------------------------------------------------------------------------
@@ -143,26 +143,26 @@ def test_reading_more_than_arrived() -> None:
     server.reading = False
     network.run(lambda: server.received == b"12345")
     core = network.hosts[1].core
-    refused(errno.EINVAL, lambda: core.tcp_received(server.handle, 6))
-    refused(errno.EINVAL, lambda: core.tcp_received(server.handle, -1))
+    call_raises_errno(errno.EINVAL, lambda: core.tcp_received(server.handle, 6))
+    call_raises_errno(errno.EINVAL, lambda: core.tcp_received(server.handle, -1))
     core.tcp_received(server.handle, 5)
-    refused(errno.EINVAL, lambda: core.tcp_received(server.handle, 1))
+    call_raises_errno(errno.EINVAL, lambda: core.tcp_received(server.handle, 1))
 
 
 def test_a_full_buffer_says_so_before_anything_is_refused() -> None:
     network = two_hosts()
     client, server = network.open()
     core = network.hosts[0].core
-    piece = payload(65536)
+    chunk = payload(65536)
     sent = 0
     while not core.send_full:
-        assert core.tcp_send(client.handle, piece) == len(piece), "taken whole until it says that it is full"
-        sent += len(piece)
+        assert core.tcp_send(client.handle, chunk) == len(chunk), "taken whole until it says that it is full"
+        sent += len(chunk)
     room: list[int] = []
     client.on_event = lambda kind, value, payload: room.append(kind)  # type: ignore[method-assign]
     network.hosts[0].dirty = True
     network.run(lambda: len(server.received) == sent)
-    assert server.received == piece * (sent // len(piece))
+    assert server.received == chunk * (sent // len(chunk))
     network.settle()
     assert room == [abi.EVENT_WRITABLE]
     assert core.tcp_send(client.handle, b"more") == 4
@@ -173,22 +173,22 @@ def test_send_on_what_is_not_open() -> None:
     network = two_hosts()
     client = network.hosts[0].connect(network.hosts[1], 80)
     core = network.hosts[0].core
-    refused(errno.ENOTCONN, lambda: core.tcp_send(client.handle, memoryview(b"x")))
+    call_raises_errno(errno.ENOTCONN, lambda: core.tcp_send(client.handle, memoryview(b"x")))
     network.run(lambda: client.connected)
     client.finish()
-    refused(errno.ENOTCONN, lambda: core.tcp_send(client.handle, memoryview(b"x")))
+    call_raises_errno(errno.ENOTCONN, lambda: core.tcp_send(client.handle, memoryview(b"x")))
 
 
 @pytest.mark.parametrize("option", [0, 9, -1, 99])
 def test_unknown_option(option: int) -> None:
     network = two_hosts()
     client, _ = network.open()
-    refused(errno.EINVAL, lambda: network.hosts[0].core.tcp_option(client.handle, option, 1))
+    call_raises_errno(errno.EINVAL, lambda: network.hosts[0].core.tcp_option(client.handle, option, 1))
 
 
 def test_link_local_address_of_no_interface() -> None:
     core = Core(now=START, seed=seed_bytes(0))
-    refused(errno.EINVAL, lambda: core.tcp_connect(IPv6Address("fe80::1"), 80, scope=12345))
+    call_raises_errno(errno.EINVAL, lambda: core.tcp_connect(IPv6Address("fe80::1"), 80, scope=12345))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_link_local_address_of_no_interface() -> None:
 )
 def test_connect_without_any_interface(text: str) -> None:
     core = Core(now=START, seed=seed_bytes(0))
-    refused(errno.ENETUNREACH, lambda: core.tcp_connect(ip_address(text), 80))
+    call_raises_errno(errno.ENETUNREACH, lambda: core.tcp_connect(ip_address(text), 80))
     assert core.statistics().handles == 0
     assert core.statistics().connections == 0
 
@@ -205,7 +205,7 @@ def test_connect_without_any_interface(text: str) -> None:
 def test_connect_to_what_is_no_station(text: str) -> None:
     """RFC 1122, section 4.2.3.10."""
     host = Host("10.0.0.1/24", "fd00::1/64")
-    refused(errno.ENETUNREACH, lambda: host.core.tcp_connect(ip_address(text), 80))
+    call_raises_errno(errno.ENETUNREACH, lambda: host.core.tcp_connect(ip_address(text), 80))
     assert host.core.statistics().handles == 1
 
 
@@ -213,9 +213,9 @@ def test_failed_calls_leave_nothing_behind() -> None:
     host = Host("10.0.0.1/24")
     before = host.core.statistics()
     for _ in range(1000):
-        refused(errno.ENETUNREACH, lambda: host.core.tcp_connect(IPv4Address("10.9.0.1"), 80))
-        refused(errno.EADDRNOTAVAIL, lambda: host.core.tcp_listen(IPv4Address("10.9.0.1"), 80, 1))
-        refused(
+        call_raises_errno(errno.ENETUNREACH, lambda: host.core.tcp_connect(IPv4Address("10.9.0.1"), 80))
+        call_raises_errno(errno.EADDRNOTAVAIL, lambda: host.core.tcp_listen(IPv4Address("10.9.0.1"), 80, 1))
+        call_raises_errno(
             errno.EADDRNOTAVAIL,
             lambda: host.core.tcp_connect(IPv4Address("10.0.0.2"), 80, local=IPv4Address("10.9.0.1")),
         )

@@ -16,7 +16,7 @@ from tcpip_wasm.errors import (
     StackTrappedError,
     TcpipError,
 )
-from tests.support import START, Host, Network, payload, two_hosts
+from tests.kit.core_network import START, Host, Network, payload, two_hosts
 
 
 def imitation(*, version: int = abi.VERSION, without: str = "", poll: str = "unreachable") -> wasmtime.Module:

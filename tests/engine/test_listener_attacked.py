@@ -10,8 +10,8 @@ from ipaddress import IPv4Address, ip_network
 import pytest
 
 from tcpip_wasm.engine.route_calls import RouteCalls
-from tests.support import Host, Network, payload
-from tests.support_frames import ACK, IPV4, IPV6, SYN, TCP, UDP, ethernet, ipv4, ipv6, tcp
+from tests.kit.core_network import Host, Network, payload
+from tests.kit.frames import ACK, IPV4, IPV6, SYN, TCP, UDP, ethernet, ipv4, ipv6, tcp
 
 PORT = 80
 CONNECTS = 24

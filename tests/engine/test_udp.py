@@ -23,7 +23,7 @@ from tcpip_wasm.engine import (
 )
 from tcpip_wasm.engine.instance import Instance
 from tcpip_wasm.errors import StackClosedError
-from tests.support import START, payload, refused
+from tests.kit.core_network import START, call_raises_errno, payload
 
 OWN = ("10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2")
 
@@ -88,24 +88,24 @@ def test_stale_and_forged_handles() -> None:
     for calls, handle, other in ((of_udp, udp, ping), (of_ping, ping, udp)):
         for wrong in (0, -1, 1, 2**31 - 1, handle + 0x10000, handle + 7, other):
             for call in calls:
-                refused(errno.EBADF, lambda call=call, wrong=wrong: call(wrong))  # type: ignore[misc]
+                call_raises_errno(errno.EBADF, lambda call=call, wrong=wrong: call(wrong))  # type: ignore[misc]
     core.udp.close(udp)
     core.ping.close(ping)
     for calls, handle in ((of_udp, udp), (of_ping, ping)):
         for call in calls:
-            refused(errno.EBADF, lambda call=call, handle=handle: call(handle))  # type: ignore[misc]
+            call_raises_errno(errno.EBADF, lambda call=call, handle=handle: call(handle))  # type: ignore[misc]
 
 
 def test_there_are_so_many_and_no_more() -> None:
     core = Node(1).core
     sockets = [core.udp.open(None, 0) for _ in range(abi.MAX_UDP_SOCKETS)]
     assert len({decode_endpoint(core.udp.local(socket))[1] for socket in sockets}) == abi.MAX_UDP_SOCKETS
-    refused(errno.ENOSPC, lambda: core.udp.open(None, 0))
+    call_raises_errno(errno.ENOSPC, lambda: core.udp.open(None, 0))
     core.udp.close(sockets[0])
     core.udp.open(None, 0)
     sessions = [core.ping.open(IPv6Address("fd00::2")) for _ in range(abi.MAX_PING_SESSIONS)]
     assert len({core.ping.identifier(session) for session in sessions}) == abi.MAX_PING_SESSIONS
-    refused(errno.ENOSPC, lambda: core.ping.open(IPv6Address("fd00::2")))
+    call_raises_errno(errno.ENOSPC, lambda: core.ping.open(IPv6Address("fd00::2")))
 
 
 def test_closed_cores() -> None:

@@ -15,9 +15,9 @@ from tcpip_wasm import BridgeInterface, Cable, NetworkError, NetworkStack, TapIn
 from tcpip_wasm.capture import Trace, capture
 from tcpip_wasm.engine import abi
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_frames import ARP, ICMPV6, IPV6, arp, ethernet, icmpv6, ipv6
-from tests.support_stacks import read_all, run, send_all, turns, until
+from tests.kit.core_network import payload
+from tests.kit.frames import ARP, ICMPV6, IPV6, arp, ethernet, icmpv6, ipv6
+from tests.kit.stacks import iterations, read_all, run, send_all, until
 
 
 class Switch:
@@ -158,7 +158,7 @@ def test_twenty_hosts_talk_each_to_each(flood: bool) -> None:
 
             async def each_to_each() -> None:
                 servers = [asyncio.create_task(serve(host)) for host in range(20)]
-                await turns(2)
+                await iterations(2)
                 await asyncio.gather(*(call(caller, host) for host in range(20) for caller in range(host)))
                 await asyncio.gather(*servers)
 
@@ -174,7 +174,7 @@ def test_twenty_hosts_talk_each_to_each(flood: bool) -> None:
             for number in range(FORGED):
                 await writer.write(forged(number))
                 if number % 50 == 0:
-                    await turns(1)
+                    await iterations(1)
             await until(lambda: port.statistics().frames_in == FORGED)
             await talking
             # And once more, with what the flood left in the tables.
@@ -345,11 +345,11 @@ def test_a_removed_bridge_gives_its_memory_back() -> None:
     async def main() -> None:
         async with await create_stack() as stack:
             taps = [await stack.create_tap_interface() for _ in range(4)]
-            await turns(5)
+            await iterations(5)
             before = stack.stats().core
             for _ in range(50):
                 bridge = await stack.create_bridge_interface(taps, ip="10.0.0.1/24")
-                await turns(3)
+                await iterations(3)
                 await stack.remove_interface(bridge)
             after = stack.stats().core
             assert (after.heap_used, after.handles) == (before.heap_used, before.handles)
@@ -382,7 +382,7 @@ def test_a_storm_leaves_the_loop_alive_and_ends_with_its_cable() -> None:
             cables[1].close()
             while True:
                 before = around().frames_in
-                await turns(20)
+                await iterations(20)
                 if around().frames_in == before:
                     break
             assert a.stats().core.memory < 8 << 20

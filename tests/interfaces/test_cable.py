@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import NetworkError, NetworkStack, TcpipError, connect, create_stack
-from tests.support import payload
-from tests.support_stacks import pair, read_all, run, send_all, turns
+from tests.kit.core_network import payload
+from tests.kit.stacks import iterations, pair, read_all, run, send_all
 
 
 def test_what_a_cable_does_not_join() -> None:
@@ -134,7 +134,7 @@ def test_pulled_and_put_back() -> None:
             two.cable.close()
             assert two.cable.closed
             await writer.write(b"meanwhile ")
-            await turns(20)
+            await iterations(20)
             assert two.interfaces[0].statistics().unheard > 0
             connect(*two.interfaces)
             assert await reader.read() == b"meanwhile "
@@ -158,7 +158,7 @@ def test_pulled_in_the_middle_of_a_transfer() -> None:
                 if len(received) > (pulls + 1) * 700_000:
                     assert two.cable is not None
                     two.cable.close()
-                    await turns(20)
+                    await iterations(20)
                     two.cable = connect(*two.interfaces)
                     pulls += 1
             assert received == data
@@ -177,7 +177,7 @@ def test_slow_reader_stops_nobody_else(way: str) -> None:
             stuck = await two.a.connect_tcp(two.host, 80)
             unread = await listener.accept()
             sending = asyncio.create_task(send_all(stuck, payload(4_000_000, 1)))
-            await turns(200)
+            await iterations(200)
             passing = await two.a.connect_tcp(two.host, 80)
             server = await listener.accept()
             other = asyncio.create_task(send_all(passing, payload(4_000_000, 2)))

@@ -14,11 +14,11 @@ import pytest
 
 from tcpip_wasm import NetworkStack, StackClosedError, TapInterface, TcpipError, connect, create_stack
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_dhcp import (
+from tests.kit.core_network import payload
+from tests.kit.dhcp import (
     ACK,
     DISCOVER,
-    LENT,
+    LEASED,
     RELEASE,
     REQUEST,
     SERVER,
@@ -67,12 +67,12 @@ def test_a_lease() -> None:
             began = now()
             lease = await tap.configure(dhcp=True)
             assert now() - began < 2, "the probes of RFC 5227, and nothing sent twice"
-            assert lease.address == IPv4Interface(f"{LENT}/24")
+            assert lease.address == IPv4Interface(f"{LEASED}/24")
             assert (lease.router, lease.server, lease.domain) == (SERVER, SERVER, "lab.example")
             assert lease.name_servers == (IPv4Address("10.0.0.53"),)
             assert stack.name_servers == [("10.0.0.53", 53)]
             assert tap.lease is lease
-            assert (tap.ip, str(tap.netmask)) == (LENT, "255.255.255.0")
+            assert (tap.ip, str(tap.netmask)) == (LEASED, "255.255.255.0")
             assert tap.routers == (SERVER,)
             assert lease.renews == pytest.approx(now() + 1800, abs=2)
             assert lease.rebinds == pytest.approx(now() + 3150, abs=2)
@@ -88,18 +88,18 @@ def test_a_lease_is_renewed_and_an_idle_stack_sleeps_until_then() -> None:
         async with with_server() as (stack, tap, server):
             lease = await tap.configure(dhcp=True)
             await asyncio.sleep(60)
-            turns = stack.stats().turns
+            iterations = stack.stats().turns
             await asyncio.sleep(lease.renews - now() - 10)
-            assert stack.stats().turns == turns
+            assert stack.stats().turns == iterations
             assert server.seen == [DISCOVER, REQUEST]
             await asyncio.sleep(20)
             assert server.seen == [DISCOVER, REQUEST, REQUEST]
             assert tap.lease is not None
             assert tap.lease.expires > lease.expires
-            assert tap.ip == LENT
+            assert tap.ip == LEASED
             for _ in range(20):  # and so on, for ever
                 await asyncio.sleep(1800)
-            assert tap.ip == LENT
+            assert tap.ip == LEASED
             assert DISCOVER not in server.seen[1:]
 
     run_virtually(main())
@@ -116,7 +116,7 @@ def test_a_lease_that_is_not_renewed_ends_with_its_address() -> None:
             assert server.seen.count(REQUEST) >= 4, "it tried before"
             server.answers = True
             addresses = await tap.wait_address_change(timeout=120)
-            assert addresses == (IPv4Interface(f"{LENT}/24"),), "and still tries afterwards"
+            assert addresses == (IPv4Interface(f"{LEASED}/24"),), "and still tries afterwards"
 
     run_virtually(main())
 
@@ -132,7 +132,7 @@ def test_what_is_for_elsewhere_goes_to_the_router() -> None:
             with pytest.raises(TimeoutError):
                 await stack.connect_tcp("192.0.2.1", 80, timeout=0.5)
             frame = server.others[-1]
-            assert (frame[:6], frame[26:30], frame[30:34]) == (SERVER_MAC, LENT.packed, bytes([192, 0, 2, 1]))
+            assert (frame[:6], frame[26:30], frame[30:34]) == (SERVER_MAC, LEASED.packed, bytes([192, 0, 2, 1]))
             await tap.release()
             assert tap.gateway is None
             with pytest.raises(OSError, match="unreachable"):
@@ -149,7 +149,7 @@ def test_a_server_that_refuses_takes_the_address_back() -> None:
             assert await tap.wait_address_change(timeout=2000) == ()
             server.refuses = False
             await tap.wait_address_change(timeout=60)
-            assert tap.ip == LENT
+            assert tap.ip == LEASED
 
     run_virtually(main())
 
@@ -387,7 +387,7 @@ def test_a_smaller_mtu_is_kept_to() -> None:
             writer = connection.writable.get_writer()
             await writer.write(data)
             await writer.close()
-            received = b"".join([piece async for piece in accepted])
+            received = b"".join([chunk async for chunk in accepted])
             assert received == data
             assert max(sizes) == 1300 + 14
             connection.abort()
@@ -492,7 +492,7 @@ def test_both_at_once() -> None:
                 lease = await host.configure(dhcp=True, slaac=True)
                 assert lease.address in host.addresses
                 assert len(host.addresses) == 2
-                assert host.ip == LENT
+                assert host.ip == LEASED
                 assert host.routers[0] == SERVER
                 assert len(host.routers) == 2
                 task.cancel()

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from tcpip_wasm import Cable, NetworkStack, TapInterface, TunInterface, connect, create_stack
-from tests.support import payload
-from tests.support_stacks import Middleman, read_all, run, send_all, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import FrameRelay, iterations, read_all, run, send_all, until
 
 LINKS = [("tap", "tap"), ("tun", "tap"), ("tap", "tun"), ("tun", "tun")]
 
@@ -93,7 +93,7 @@ def test_tcp_passes(kinds: tuple[str, ...], family: int) -> None:
             assert figures.tcp_segments_in == 0, "a router is no party to it"
             # A full buffer of packets does not quite fit one of frames, which have a header more each.
             assert figures.forward_drops <= (0 if kinds[0] == kinds[1] else figures.forwarded // 100)
-            await turns(50)
+            await iterations(50)
             assert made.routers[0].stats().core.memory < 8 << 20
 
     run(main())
@@ -164,7 +164,7 @@ def test_off_unless_asked_for() -> None:
             router.forwarding = False
             attempt = asyncio.create_task(made.a.connect_tcp(made.host(4), 80))
             await until(lambda: made.wires[0][1].statistics().frames_in >= 3)
-            await turns(20)
+            await iterations(20)
             assert router.stats().core.forwarded == 0
             assert not attempt.done()
             async with await made.b.listen_tcp(80) as listener:
@@ -256,7 +256,7 @@ def test_a_lossy_way() -> None:
             connect(*made.wires[0])
             near, far = made.wires[1]
             rule = lambda number, frame: [] if number % 7 == 3 else [(0.0, frame)]  # noqa: E731
-            async with Middleman(near, far, rule):
+            async with FrameRelay(near, far, rule):
                 await exchange(made, 4, 50_000)
 
     run(main())
@@ -281,14 +281,14 @@ def test_a_router_goes_in_the_middle(cut: str) -> None:
                 assert all(route.interface is not made.wires[1][0] for route in router.routes)
             else:
                 await router.aclose()
-            await turns(100)
+            await iterations(100)
             assert not sending.done()
             client.abort()
             with pytest.raises(ConnectionError):
                 await sending
             server.abort()
             if cut != "stack":
-                await turns(20)
+                await iterations(20)
                 assert router.stats().core.heap_used < 3 << 20
 
     run(main())

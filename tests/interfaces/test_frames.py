@@ -9,14 +9,14 @@ import pytest
 
 from tcpip_wasm import NetworkError, StackClosedError, StreamLockedError, TransformStream, create_stack
 from tcpip_wasm.interfaces.frames import QUEUE_BYTES
-from tests.support import deliver, duplicate, hold_back, lose, payload
-from tests.support_stacks import Middleman, pair, read_all, run, send_all, turns, until
+from tests.kit.core_network import delay_frames, deliver, duplicate, lose, payload
+from tests.kit.stacks import FrameRelay, iterations, pair, read_all, run, send_all, until
 
 
 @pytest.mark.parametrize("way", ["tap4", "tun4", "tap6", "tun6"])
 def test_by_hand(way: str) -> None:
     async def main() -> None:
-        async with pair(way, cable=False) as two, Middleman(*two.interfaces, deliver) as middle:
+        async with pair(way, cable=False) as two, FrameRelay(*two.interfaces, deliver) as middle:
             client, server = await two.connections()
             async with asyncio.TaskGroup() as group:
                 group.create_task(send_all(client, payload(500_000)))
@@ -118,7 +118,7 @@ def test_cancelled_stream_counts_again() -> None:
             assert await reader.read() is None
             reader.release_lock()
             assert not tap.attached
-            await turns(10)
+            await iterations(10)
             before = tap.statistics()
             with pytest.raises(TimeoutError):
                 await two.a.connect_tcp("10.0.0.78", 80, timeout=0.02)
@@ -156,7 +156,7 @@ def test_unread_frames_are_bounded_and_hold_tcp_back() -> None:
                 asyncio.create_task(send_all(client, payload(50_000, number)))
                 for number, (client, _) in enumerate(connections)
             ]
-            await turns(300)
+            await iterations(300)
             held = tap._source
             assert held is not None
             assert held._full
@@ -211,7 +211,7 @@ def test_removal_ends_the_streams() -> None:
             tap = await stack.create_tap_interface()
             reader = tap.readable.get_reader()
             writer = tap.writable.get_writer()
-            await turns(5)
+            await iterations(5)
             await stack.remove_interface(tap)
             async with asyncio.timeout(5):
                 while await reader.read() is not None:
@@ -229,7 +229,7 @@ def test_removal_ends_a_waiting_read() -> None:
         async with await create_stack(initialize_loopback=False) as stack:
             tun = await stack.create_tun_interface()
             reading = asyncio.create_task(tun.readable.get_reader().read())
-            await turns(5)
+            await iterations(5)
             assert not reading.done()
             await stack.remove_interface(tun)
             assert await reading is None
@@ -254,9 +254,9 @@ def test_removal_ends_a_waiting_write() -> None:
             with pytest.raises(NetworkError) as caught:
                 await flooding
             assert caught.value.errno == errno.ENODEV
-            await turns(20)
+            await iterations(20)
             before = stack.stats().turns
-            await turns(200)
+            await iterations(200)
             assert stack.stats().turns == before, "nobody waits for room in what is gone"
 
     run(main())
@@ -267,11 +267,11 @@ def test_closed_stack_ends_the_streams() -> None:
         async with await create_stack() as stack:
             tap = await stack.create_tap_interface()
             reader, writer = tap.readable.get_reader(), tap.writable.get_writer()
-            await turns(5)
+            await iterations(5)
             while tap._source is not None and tap._source._frames:
                 await reader.read()
             reading = asyncio.create_task(reader.read())
-            await turns(3)
+            await iterations(3)
             await stack.aclose()
             assert await reading is None
             with pytest.raises(StackClosedError):
@@ -296,7 +296,7 @@ def test_streams_through_a_transform() -> None:
                 asyncio.create_task(near.readable.pipe_through(TransformStream(count)).pipe_to(far.writable))
                 for near, far in ((one, other), (other, one))
             ]
-            await turns(1)
+            await iterations(1)
             client, server = await two.connections()
             await send_all(client, payload(100_000))
             assert await read_all(server) == payload(100_000)
@@ -306,15 +306,15 @@ def test_streams_through_a_transform() -> None:
             await asyncio.gather(*ways, return_exceptions=True)
             await two.a.remove_interface(one)
             await two.b.remove_interface(other)
-            await turns(10)
+            await iterations(10)
 
     run(main())
 
 
-@pytest.mark.parametrize("rule", [lose(5), lose(9, 30), duplicate(*range(60)), hold_back(8, 20, 31)])
+@pytest.mark.parametrize("rule", [lose(5), lose(9, 30), duplicate(*range(60)), delay_frames(8, 20, 31)])
 def test_a_middleman_with_rules(rule) -> None:  # type: ignore[no-untyped-def]
     async def main() -> None:
-        async with pair("tun4", cable=False) as two, Middleman(*two.interfaces, rule):
+        async with pair("tun4", cable=False) as two, FrameRelay(*two.interfaces, rule):
             client, server = await two.connections()
             async with asyncio.TaskGroup() as group:
                 group.create_task(send_all(client, payload(200_000)))

@@ -20,8 +20,8 @@ from tcpip_wasm import (
 )
 from tcpip_wasm.engine import abi
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_stacks import WAYS, pair, read_all, run, run_with_reports, send_all, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import WAYS, iterations, pair, read_all, run, run_with_reports, send_all, until
 
 
 def test_what_they_say() -> None:
@@ -207,7 +207,7 @@ def test_statistics() -> None:
             assert await read_all(server) == payload(300_000)
             await server.close()
             await client.close()
-            await turns(20)
+            await iterations(20)
             figures = two.a.stats()
             assert figures.interfaces["tap0"] == tap.statistics()
             assert figures.interfaces["lo0"] == InterfaceStatistics(0, 0, 0, 0, 0, 0, 0, 0)
@@ -356,10 +356,10 @@ def test_removal_with_frames_under_way() -> None:
                 reader = server.readable.get_reader()
                 assert await reader.read()
                 await two.b.remove_interface(two.interfaces[1])
-                await turns(50)
+                await iterations(50)
             assert not two.interfaces[0].attached
             client.abort()
-            await turns(5)
+            await iterations(5)
 
     run(main())
 

@@ -10,7 +10,7 @@ import pytest
 
 from tcpip_wasm import NetworkError, NetworkStack, Route, TapInterface, TcpipError, UdpDatagram, create_stack
 from tcpip_wasm.engine import abi, split_records
-from tests.support_stacks import run, turns
+from tests.kit.stacks import iterations, run
 
 
 async def stack_with_taps(*addresses: Any) -> tuple[NetworkStack, list[TapInterface]]:
@@ -109,22 +109,22 @@ def test_errors_of_the_network() -> None:
         stack, (one, two) = await stack_with_taps(["10.0.1.1/24", "fd01::1/64"], "10.0.2.1/24")
         async with stack:
 
-            def refused(expected: int, network: str, **options: Any) -> None:
+            def call_raises_errno(expected: int, network: str, **options: Any) -> None:
                 with pytest.raises(NetworkError) as caught:
                     stack.add_route(network, **options)
                 assert caught.value.errno == expected
                 assert isinstance(caught.value, TcpipError)
 
-            refused(errno.ENETUNREACH, "0.0.0.0/0", via="10.0.3.1")
-            refused(errno.ENETUNREACH, "0.0.0.0/0", via="10.0.1.2", interface=two)
-            refused(errno.ENETUNREACH, "::/0", via="fd02::1")
+            call_raises_errno(errno.ENETUNREACH, "0.0.0.0/0", via="10.0.3.1")
+            call_raises_errno(errno.ENETUNREACH, "0.0.0.0/0", via="10.0.1.2", interface=two)
+            call_raises_errno(errno.ENETUNREACH, "::/0", via="fd02::1")
             stack.add_route("0.0.0.0/0", via="10.0.1.2")
-            refused(errno.EEXIST, "0.0.0.0/0", via="10.0.2.2")
+            call_raises_errno(errno.EEXIST, "0.0.0.0/0", via="10.0.2.2")
             stack.add_route("0.0.0.0/0", via="10.0.2.2", metric=1)
             stack.add_route("::/0", via="fd01::2", interface=one)
             # A gateway behind a gateway is none: what it is reached by is not its link.
             stack.add_route("10.9.0.0/16", via="10.0.1.2")
-            refused(errno.ENETUNREACH, "10.8.0.0/16", via="10.9.0.1")
+            call_raises_errno(errno.ENETUNREACH, "10.8.0.0/16", via="10.9.0.1")
             for network, options in (
                 ("10.0.0.0/8", {}),
                 ("0.0.0.0/0", {"metric": 2}),
@@ -172,7 +172,7 @@ class Keeper:
 
 async def asked_for(destination: str, *taps: TapInterface) -> tuple[int, str] | None:
     """Connect, and return by which tap (its index) whose link-layer address is asked for; None for no route."""
-    await turns(3)
+    await iterations(3)
     keepers = [Keeper() for _ in taps]
     for tap, keeper in zip(taps, keepers, strict=True):
         tap.attach(keeper)
@@ -180,7 +180,7 @@ async def asked_for(destination: str, *taps: TapInterface) -> tuple[int, str] | 
     try:
         handle = driver.core.tcp_connect(ip_address(destination), 80)
         driver.wake()
-        await turns(5)
+        await iterations(5)
         driver.core.tcp_abort(handle)
     except OSError as error:
         if error.errno != errno.ENETUNREACH:

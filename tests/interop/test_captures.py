@@ -13,7 +13,7 @@ from tcpip_wasm import CaptureFormatError, UdpDatagram, create_stack
 from tcpip_wasm.capture import Trace, capture, read_capture
 from tcpip_wasm.capture.connections import connections
 from tcpip_wasm.capture.trace import observation_of
-from tests.support import payload
+from tests.kit.core_network import payload
 
 from .harness.namespaces import network_namespace
 from .harness.requirements import require_kernel_peer

@@ -12,7 +12,7 @@ import pytest
 
 from tcpip_wasm import UdpDatagram
 from tcpip_wasm.links.tuntap import Kind
-from tests.support import payload
+from tests.kit.core_network import payload
 
 from .harness.requirements import require_kernel_peer
 from .scenarios import STACK_ADDRESSES, KernelPeer, kernel_peer

@@ -16,7 +16,7 @@ import pytest
 
 from examples.traceroute import traceroute
 from tcpip_wasm import DestinationUnreachableError, NetworkStack, TimeExceededError, create_stack
-from tests.support import payload
+from tests.kit.core_network import payload
 
 from .harness.namespaces import network_namespace
 from .harness.requirements import require_kernel_peer

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tcpip_wasm import NameResolutionError
-from tests.support_dns import DnsServer, Zone
+from tests.kit.dns import DnsServer, Zone
 
 from .harness.requirements import require_kernel_peer
 from .scenarios import STACK_ADDRESSES, KernelPeer, kernel_peer

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import pytest
 
 from tcpip_wasm import NetworkError, NetworkStack, UdpDatagram, create_stack
-from tests.support import payload
+from tests.kit.core_network import payload
 
 from .harness.namespaces import Namespace, network_namespace
 from .harness.requirements import require_kernel_peer
@@ -150,10 +150,10 @@ async def exchange(made: Path, version: int, *, narrow_after: int) -> None:
         if length >= narrow_after and not narrow:
             narrow = True
             await asyncio.to_thread(made.narrow)
-        piece = await reader.read(min(65536, LENGTH - length))
-        assert piece, f"the stream ended after {length} bytes"
-        digest.update(piece)
-        length += len(piece)
+        chunk = await reader.read(min(65536, LENGTH - length))
+        assert chunk, f"the stream ended after {length} bytes"
+        digest.update(chunk)
+        length += len(chunk)
     await sending
     assert await reader.readexactly(32) == hashlib.sha256(data).digest(), "what the kernel got is not what was sent"
     assert await reader.read() == b""

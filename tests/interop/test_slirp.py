@@ -17,7 +17,7 @@ from typing import Any
 
 from tcpip_wasm import NetworkStack, TapInterface, UdpDatagram, create_stack
 from tcpip_wasm.links import DatagramSocketLink
-from tests.support import payload
+from tests.kit.core_network import payload
 
 from .harness.capture import Capture
 from .harness.payload import make_payload

@@ -24,8 +24,8 @@ from tcpip_wasm import (
     UdpDatagram,
     create_stack,
 )
-from tests.support import payload
-from tests.support_frames import ACK, TCP, ipv4, tcp
+from tests.kit.core_network import payload
+from tests.kit.frames import ACK, TCP, ipv4, tcp
 
 from .harness.capture import Capture
 from .harness.namespaces import Namespace, network_namespace

@@ -20,7 +20,7 @@ import pytest
 
 from tcpip_wasm import NetworkStack, TapInterface, UdpDatagram, create_stack
 from tcpip_wasm.links import DatagramSocketLink
-from tests.support import payload
+from tests.kit.core_network import payload
 
 from .harness.capture import Capture
 from .harness.namespaces import network_namespace

@@ -24,8 +24,8 @@ from tcpip_wasm import (
 )
 from tcpip_wasm.simulation import run_virtually
 from tcpip_wasm.sockets.tcp.connect import MAX_ATTEMPTS
-from tests.support import Rule
-from tests.support_stacks import Middleman, Recorder, turns, until
+from tests.kit.core_network import Rule
+from tests.kit.stacks import FrameRelay, Recorder, iterations, until
 
 DEAD6 = "fd01::2"
 DEAD4 = "10.1.0.2"
@@ -57,7 +57,7 @@ class Net:
 
 @asynccontextmanager
 async def network(*, rule: Rule | None = None) -> AsyncIterator[Net]:
-    """Make the net; a rule for frames puts a `Middleman` in the place of the cable."""
+    """Make the net; a rule for frames puts a `FrameRelay` in the place of the cable."""
     async with AsyncExitStack() as exits:
         client = await exits.enter_async_context(await create_stack(seed=1))
         server = await exits.enter_async_context(await create_stack(seed=2))
@@ -66,7 +66,7 @@ async def network(*, rule: Rule | None = None) -> AsyncIterator[Net]:
             await server.create_tap_interface(ip=[f"{GOOD4}/24", f"{GOOD6}/64"]),
         )
         if rule is not None:
-            await exits.enter_async_context(Middleman(*ends, rule))
+            await exits.enter_async_context(FrameRelay(*ends, rule))
         else:
             connect(*ends)
         net = Net(client, server, await client.create_tun_interface(ip=["10.1.0.1/24", "fd01::1/64"]))
@@ -82,7 +82,7 @@ async def network(*, rule: Rule | None = None) -> AsyncIterator[Net]:
                     net.tried.append((round(now() - begun, 2), str(ip_address(header))))
 
         task = asyncio.create_task(swallow())
-        await turns(1)
+        await iterations(1)
         try:
             yield net
         finally:
@@ -117,7 +117,7 @@ def test_a_black_hole_costs_a_quarter_of_a_second(how: str) -> None:
             assert peer == (GOOD4, 80)
             assert now() - begun == pytest.approx(0.25, abs=0.01)
             assert net.tried == [(0, DEAD6)]
-            await turns(20)
+            await iterations(20)
             assert net.held() == before
             server.close()
 
@@ -232,7 +232,7 @@ def test_both_answer_at_once_and_one_connection_remains() -> None:
             transport.abort()
             await winner.lost
             await protocol.lost
-            await turns(20)
+            await iterations(20)
             assert net.held() == before
             server.close()
 
@@ -332,7 +332,7 @@ def test_cancelled_whenever(addresses: list[str]) -> None:
         await asyncio.wait([task])
         if not task.cancelled() and task.exception() is None:
             task.result()[0].abort()
-        await turns(20)
+        await iterations(20)
         assert not made or made[0].calls in ([], ["made", "lost"])
         return working
 
@@ -342,7 +342,7 @@ def test_cancelled_whenever(addresses: list[str]) -> None:
             await net.server.create_server(Recorder, GOOD4, 80)
             before = net.held()
             for count in range(30):
-                await attempt(net, lambda count=count: turns(count))  # type: ignore[misc]
+                await attempt(net, lambda count=count: iterations(count))  # type: ignore[misc]
                 assert net.held() == before
             for seconds in (0.2, 0.25, 0.2501, 0.4):
                 await attempt(net, lambda seconds=seconds: asyncio.sleep(seconds))  # type: ignore[misc]
@@ -368,7 +368,7 @@ def test_a_protocol_that_fails_fails_the_call() -> None:
             before = net.held()
             with pytest.raises(ZeroDivisionError):
                 await net.client.create_connection(Failing, "web", 80, happy_eyeballs_delay=0.25)
-            await turns(20)
+            await iterations(20)
             assert net.held() == before
         return reports
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tcpip_wasm import NameResolutionError, NetworkError, NetworkStack, UdpDatagram, create_stack
 from tcpip_wasm.simulation import run_virtually
-from tests.support_dns import SERVER, Asked, Zone, dns_network
-from tests.support_stacks import Recorder, run, turns
+from tests.kit.dns import SERVER, Query, Zone, dns_network
+from tests.kit.stacks import Recorder, iterations, run
 
 ZONE = Zone("web.test 60 A 10.0.0.53\nweb.test 60 AAAA fd00::53\nfour.test 60 A 10.0.0.53")
 
@@ -205,7 +205,7 @@ def test_every_method_that_takes_a_host(host: str) -> None:
             endpoint, _ = await peer.create_datagram_endpoint(asyncio.DatagramProtocol, (at, 91))
             assert endpoint.get_extra_info("sockname")[1] == 91
             endpoint.close()
-            await turns(10)
+            await iterations(10)
 
     async def first(stack: NetworkStack, host: str) -> str:
         (info, *_) = await stack.getaddrinfo(host, 90, type=socket.SOCK_DGRAM)
@@ -267,7 +267,7 @@ def test_a_name_of_no_own_address() -> None:
 def test_ipv6_addresses_that_do_not_come_are_not_waited_for() -> None:
     """RFC 8305, section 3: some servers never answer a question for AAAA."""
 
-    def rule(asked: Asked) -> bytes | None:
+    def rule(asked: Query) -> bytes | None:
         return ZONE(asked) if asked.type == "A" else None
 
     async def main() -> None:
@@ -323,7 +323,7 @@ def test_family_and_flags_of_a_connection() -> None:
 def test_whatever_a_server_answers(data: bytes, right_id: bool, right_question: bool) -> None:
     """Random bytes, behind a header and a question that are right or not: an address, or one class of error."""
 
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         query = asked.message.to_wire()
         question = query[12 : 12 + len(b"\x03web\x04test\x00") + 4]
         head = query[:2] + bytes.fromhex("8180 0001 0001 0001 0001") + question
@@ -339,7 +339,7 @@ def test_whatever_a_server_answers(data: bytes, right_id: bool, right_question: 
                 assert error.errno in (socket.EAI_AGAIN, socket.EAI_NONAME)  # noqa: PT017
             else:
                 assert all(ip_address(info[4][0]) for info in infos)
-            await turns(5)
+            await iterations(5)
             assert network.client.resolver.statistics().under_way == 0
 
     run_virtually(main())

@@ -14,8 +14,8 @@ from tcpip_wasm import NameResolutionError, NetworkStack, StackClosedError, Tcpi
 from tcpip_wasm.names import query as question
 from tcpip_wasm.names import resolver as limits
 from tcpip_wasm.simulation import run_virtually
-from tests.support_dns import CLIENT, SERVER, Asked, DnsServer, Network, Rule, Zone, dns_network
-from tests.support_stacks import turns, until
+from tests.kit.dns import CLIENT, SERVER, DnsServer, Network, Query, Rule, Zone, dns_network
+from tests.kit.stacks import iterations, until
 
 BASIC = Zone(
     """
@@ -39,7 +39,7 @@ def with_network(work: Callable[[Network], Coroutine[Any, Any, None]], rule: Rul
         async with dns_network(rule, seed=seed) as network:
             before = network.client.stats().core.handles
             await work(network)
-            await turns(20)
+            await iterations(20)
             assert network.client.resolver.statistics().under_way == 0
             # Connections that finish by themselves hold no handle.
             assert network.client.stats().core.handles == before
@@ -134,7 +134,7 @@ def test_reverse_lookup() -> None:
 def test_names_in_reverse_answers_are_names() -> None:
     """Whoever owns an address writes its PTR record: what is something else to a shell or a terminal is no name."""
 
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         return asked.answer(rf"{asked.name} 60 PTR \027[31m\;rm\032-rf.test.").to_wire()
 
     async def work(network: Network) -> None:
@@ -197,7 +197,7 @@ def test_search_list(host: str, ndots: int, asked: list[str]) -> None:
 def test_search_stops_where_a_server_does_not_tell() -> None:
     """Another host of that name, further down the list, would be the wrong one."""
 
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         return asked.answer(rcode="SERVFAIL").to_wire() if asked.name == "www.first" else BASIC(asked)
 
     async def work(network: Network) -> None:
@@ -213,7 +213,7 @@ def test_search_stops_where_a_server_does_not_tell() -> None:
 
 
 def test_retries_until_somebody_answers() -> None:
-    def rule(asked: Asked) -> bytes | None:
+    def rule(asked: Query) -> bytes | None:
         return BASIC(asked) if asked.at - begun > 2.9 else None
 
     begun = 1000.0
@@ -288,7 +288,7 @@ def test_all_servers_refuse() -> None:
 
 @pytest.mark.parametrize("repeats", [True, False])
 def test_a_server_older_than_edns(repeats: bool) -> None:
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         if asked.message.edns < 0:
             return BASIC(asked)
         answer = asked.answer(rcode="FORMERR").to_wire()
@@ -412,7 +412,7 @@ def test_a_long_answer_comes_by_tcp() -> None:
 
 @pytest.mark.parametrize("answer", ["closes", "garbage", "another id", "truncated again", "silence"])
 def test_what_may_go_wrong_by_tcp(answer: str) -> None:
-    def rule(asked: Asked) -> bytes | None:
+    def rule(asked: Query) -> bytes | None:
         if asked.by == "udp":
             return MANY(asked)
         good = MANY(asked)
@@ -444,7 +444,7 @@ def test_what_may_go_wrong_by_tcp(answer: str) -> None:
 def test_loops_of_cnames() -> None:
     loops = Zone("\n".join(f"n{n}.test 60 CNAME n{n + 1}.test." for n in range(40)))
 
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         if asked.name == "a.test":
             return asked.answer("a.test 60 CNAME b.test.", "b.test 60 CNAME a.test.").to_wire()
         if asked.name.startswith("x"):  # a chain without end, of which each answer tells one link
@@ -463,7 +463,7 @@ def test_loops_of_cnames() -> None:
 
 
 def test_a_chain_is_followed_over_several_answers() -> None:
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         if asked.name == "first.test":
             return asked.answer("first.test 60 CNAME four.test.").to_wire()
         return BASIC(asked)
@@ -486,7 +486,7 @@ def test_forged_answers_are_not_taken(forgery: str) -> None:
     alone = False
     server: DnsServer
 
-    def rule(asked: Asked) -> list[bytes]:
+    def rule(asked: Query) -> list[bytes]:
         answer = asked.answer(f"{asked.name} 60 A {FORGED}")
         if forgery == "id":
             answer.id ^= 0x0100
@@ -509,12 +509,12 @@ def test_forged_answers_are_not_taken(forgery: str) -> None:
             return []
         return [packed] if alone else [packed, BASIC(asked)]
 
-    async def send_from_elsewhere(packed: bytes, asked: Asked) -> None:
+    async def send_from_elsewhere(packed: bytes, asked: Query) -> None:
         local = (SERVER if forgery == "port" else "10.0.0.54", 5353 if forgery == "port" else 53)
         transport, _ = await hosts[0].create_datagram_endpoint(asyncio.DatagramProtocol, local)
         transport.sendto(packed, asked.source[:2])
         transport.close()
-        await turns(50)
+        await iterations(50)
         if not alone:
             server.transport.sendto(BASIC(asked), asked.source)
 
@@ -561,7 +561,7 @@ def test_answers_of_strangers_on_a_socket_that_hears_all() -> None:
         def abort(self) -> None:
             self._transport.abort()
 
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         elsewhere.sendto(asked.answer(f"{asked.name} 60 A {FORGED}").to_wire(), asked.source)
         return BASIC(asked)
 
@@ -584,7 +584,7 @@ def test_answers_of_strangers_on_a_socket_that_hears_all() -> None:
 
 
 def test_a_flood_of_bad_answers_is_not_read() -> None:
-    def rule(asked: Asked) -> list[bytes]:
+    def rule(asked: Query) -> list[bytes]:
         return [asked.answer(f"{asked.name} 60 A {FORGED}").to_wire()[:-13]] * 300
 
     async def work(network: Network) -> None:
@@ -598,7 +598,7 @@ def test_a_flood_of_bad_answers_is_not_read() -> None:
 def test_only_the_question_is_remembered() -> None:
     """What else an answer tells is neither used nor kept, in whatever section it stands."""
 
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         if asked.name != "four.test":
             return BASIC(asked)
         message = asked.answer("four.test 60 A 10.0.0.4", f"www.test 60 A {FORGED}", f"bank.test 60 A {FORGED}")
@@ -663,7 +663,7 @@ def test_a_denial_of_one_type_hides_no_address_of_the_other(denied: str, rcode: 
     soa = "test 60 SOA ns.test. root.test. 1 7200 900 1209600 60"
     other, expected = (socket.AF_INET6, "fd00::9") if denied == "A" else (socket.AF_INET, "10.0.0.9")
 
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         aliases = ["alias.test 60 CNAME www.test."] if asked.name == "alias.test" else []
         if asked.type == denied:
             return asked.answer(*aliases, rcode=rcode, authority=(soa,)).to_wire()
@@ -671,12 +671,12 @@ def test_a_denial_of_one_type_hides_no_address_of_the_other(denied: str, rcode: 
 
     async def work(network: Network) -> None:
         client = network.client
-        refused = socket.AF_INET if denied == "A" else socket.AF_INET6
-        assert (await failure(client, host, family=refused)).errno == socket.EAI_NONAME
+        call_raises_errno = socket.AF_INET if denied == "A" else socket.AF_INET6
+        assert (await failure(client, host, family=call_raises_errno)).errno == socket.EAI_NONAME
         for _ in range(3):
             assert await addresses(client, host) == [expected]
             assert await addresses(client, host, family=other) == [expected]
-            assert (await failure(client, host, family=refused)).errno == socket.EAI_NONAME
+            assert (await failure(client, host, family=call_raises_errno)).errno == socket.EAI_NONAME
             await asyncio.sleep(5)
         assert network.server.names == [(host, "A"), (host, "AAAA")], "both answers are remembered"
         await asyncio.sleep(60)
@@ -699,7 +699,7 @@ def test_a_denied_name_does_not_deny_names_below_it() -> None:
 
 
 def test_failures_and_answers_without_ttl_are_not_remembered() -> None:
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         rcode = "NOERROR" if asked.name == "zero.test" else "SERVFAIL"
         return asked.answer("zero.test 0 A 10.0.0.9", rcode=rcode).to_wire()
 
@@ -732,7 +732,7 @@ def test_ttls_have_a_cap() -> None:
 
 
 def test_thousands_of_names_fill_no_memory() -> None:
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         number = int(asked.name.removeprefix("n").removesuffix(".test"))
         return asked.answer(f"{asked.name} 600 A 10.7.{number // 256}.{number % 256}").to_wire()
 
@@ -801,10 +801,10 @@ def test_cancelled_at_every_turn(answering: bool) -> None:
             client.resolver.flush()
             begun = now()
             task = asyncio.create_task(client.getaddrinfo("many.test", 80))
-            await turns(count)
+            await iterations(count)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await turns(3)
+            await iterations(3)
             assert now() == begun, "to be cancelled takes no time"
             assert client.resolver.statistics().under_way == 0
             assert client.stats().core.handles == before
@@ -818,7 +818,7 @@ def test_who_is_cancelled_does_not_take_others_along() -> None:
         tasks = [asyncio.create_task(addresses(network.client, "four.test", family=socket.AF_INET)) for _ in range(3)]
         await asyncio.sleep(1.5)
         tasks[0].cancel()
-        await turns(5)
+        await iterations(5)
         assert network.client.resolver.statistics().under_way == 1
         network.server.rule = BASIC
         assert await asyncio.gather(*tasks[1:]) == [["10.0.0.4"], ["10.0.0.4"]]

@@ -11,7 +11,7 @@ from tcpip_wasm import NameResolutionError, create_stack
 from tcpip_wasm.names.prng import Unpredictable
 from tcpip_wasm.names.transaction import FIRST_PORT
 from tcpip_wasm.simulation import run_virtually
-from tests.support_dns import Asked, Zone, dns_network
+from tests.kit.dns import Query, Zone, dns_network
 
 SEED = b"sixteen bytes..."
 
@@ -41,9 +41,9 @@ def test_numbers_are_spread() -> None:
     assert set(drawn(SEED, limit=3)) == {0, 1, 2}
 
 
-def ask(count: int, seed: int) -> list[Asked]:
+def ask(count: int, seed: int) -> list[Query]:
     """The questions that one stack sends for so many names."""
-    asked: list[Asked] = []
+    asked: list[Query] = []
 
     async def main() -> None:
         async with dns_network(Zone(""), seed=seed) as network:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.support import LWIP, load_lwip_program
+from tests.kit.lwip_program import LWIP, load_lwip_program
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 

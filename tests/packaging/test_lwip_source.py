@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.support import LWIP, load_lwip_program
+from tests.kit.lwip_program import LWIP, load_lwip_program
 
 ONE = b"first\nsecond\nthird\n"
 TWO = b"alpha\nbeta\n"

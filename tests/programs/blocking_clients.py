@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import requests
 
+from tests.kit.tls import client_context
 from tests.programs.bodies import Body, digest, received
 from tests.programs.clients import ROUNDS, letter
-from tests.support_tls import client_context
 
 BOUND: Final = 60.0
 """Seconds that a single call may block."""
@@ -34,8 +34,8 @@ def urllib_client(url: str, own: str, megabytes: int) -> None:
         assert response.read() == b"hello " + own.encode()
     arrived = hashlib.sha256()
     with opener.open(f"{url}/down?megabytes={megabytes}", timeout=BOUND) as response:
-        while piece := response.read(1 << 20):
-            arrived.update(piece)
+        while chunk := response.read(1 << 20):
+            arrived.update(chunk)
     assert arrived.hexdigest() == digest(megabytes)
     body = Body(megabytes)
     length = {"Content-Length": str(len(body))}
@@ -63,8 +63,8 @@ def requests_client(url: str, own: str, megabytes: int) -> None:
             assert session.get(f"{url}/", timeout=BOUND).text == f"hello {own}"
         down = session.get(f"{url}/down", params={"megabytes": megabytes}, timeout=BOUND, stream=True)
         arrived = hashlib.sha256()
-        for piece in down.iter_content(1 << 20):
-            arrived.update(piece)
+        for chunk in down.iter_content(1 << 20):
+            arrived.update(chunk)
         assert arrived.hexdigest() == digest(megabytes)
         up = session.post(f"{url}/up", data=Body(megabytes), timeout=BOUND)
         assert up.json() == received(megabytes)

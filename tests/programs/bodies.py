@@ -61,6 +61,6 @@ class Body(io.RawIOBase):
         if not self._rest and self._number < self._megabytes:
             self._rest = memoryview(block(self._number))
             self._number += 1
-        piece = self._rest[: size if size > 0 else len(self._rest)]
-        self._rest = self._rest[len(piece) :]
-        return bytes(piece)
+        chunk = self._rest[: size if size > 0 else len(self._rest)]
+        self._rest = self._rest[len(chunk) :]
+        return bytes(chunk)

@@ -20,10 +20,10 @@ import pytest
 import websockets.asyncio.client
 
 from tcpip_wasm import NetworkStack
+from tests.kit.tls import client_context
 from tests.programs.bodies import BLOCK, block, blocks, digest, received
 from tests.programs.ports import NOBODY
 from tests.programs.servers import COMMAND
-from tests.support_tls import client_context
 
 ROUNDS: Final = 20
 """Requests over a connection that is kept alive."""
@@ -47,9 +47,9 @@ async def httpx_client(stack: NetworkStack, url: str, own: str, megabytes: int) 
         assert stack.stats().core.connections == 1
         arrived, size = hashlib.sha256(), 0
         async with client.stream("GET", f"{url}/down", params={"megabytes": megabytes}) as response:
-            async for piece in response.aiter_raw():
-                arrived.update(piece)
-                size += len(piece)
+            async for chunk in response.aiter_raw():
+                arrived.update(chunk)
+                size += len(chunk)
         assert (size, arrived.hexdigest()) == (megabytes * len(BLOCK), digest(megabytes))
         response = await client.post(f"{url}/up", content=blocks(megabytes))
         assert response.json() == received(megabytes)
@@ -69,8 +69,8 @@ async def aiohttp_client(stack: NetworkStack, url: str, own: str, megabytes: int
         assert stack.stats().core.connections == 1
         arrived = hashlib.sha256()
         async with session.get(f"{url}/down", params={"megabytes": megabytes}, ssl=ssl) as response:
-            async for piece in response.content.iter_any():
-                arrived.update(piece)
+            async for chunk in response.content.iter_any():
+                arrived.update(chunk)
         assert arrived.hexdigest() == digest(megabytes)
         async with session.post(f"{url}/up", data=blocks(megabytes), ssl=ssl) as response:
             assert await response.json() == received(megabytes)
@@ -125,8 +125,8 @@ async def aiosmtplib_client(host: str, port: int, tls: bool) -> None:
     async with client:
         for number in range(3):
             mail = letter(number)
-            refused, answer = await client.sendmail("alice@a.test", ["bob@b.test", "carol@b.test"], mail)
-            assert not refused
+            call_raises_errno, answer = await client.sendmail("alice@a.test", ["bob@b.test", "carol@b.test"], mail)
+            assert not call_raises_errno
             assert answer == f"2 {hashlib.sha256(mail).hexdigest()} {'tls' if tls else 'plain'}"
 
 

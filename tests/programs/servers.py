@@ -38,9 +38,9 @@ async def _down(request: Request) -> Response:
 
 async def _up(request: Request) -> Response:
     digest, size = hashlib.sha256(), 0
-    async for piece in request.stream():
-        digest.update(piece)
-        size += len(piece)
+    async for chunk in request.stream():
+        digest.update(chunk)
+        size += len(chunk)
     return JSONResponse({"sha256": digest.hexdigest(), "size": size})
 
 

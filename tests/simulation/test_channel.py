@@ -11,8 +11,7 @@ import pytest
 
 from tcpip_wasm.capture.trace import Observation
 from tcpip_wasm.simulation import Channel, CoDel, DropTail, GilbertElliott, LinkSettings, run_virtually
-
-from .support import Wire, numbered
+from tests.kit.links import Wire, numbered
 
 
 def carried(settings: LinkSettings, frames: list[bytes], *, seed: int | str = 1) -> Wire:

@@ -9,8 +9,7 @@ import pytest
 
 from tcpip_wasm.simulation import CoDel, DropTail, LinkSettings, run_virtually
 from tcpip_wasm.simulation.links.queue import CoDelQueue
-
-from .support import TCP_SHARE, linked, sample, transfer
+from tests.kit.links import TCP_SHARE, linked, sample, transfer
 
 MS = 1_000_000
 TARGET, INTERVAL = 5 * MS, 100 * MS

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tcpip_wasm.simulation import Network, run
+from tests.kit.simulation_hosts import echoed
 from tests.other_pythons import other_pythons
 from tests.simulation import repeated
-from tests.simulation.support_hosts import echoed
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,8 +12,8 @@ import pytest
 
 from tcpip_wasm import ConnectionReset, NetworkStack, StackClosedError, StackTrappedError, create_stack
 from tcpip_wasm.simulation import Link, LinkSettings, Network, run, run_virtually
-from tests.support import payload
-from tests.support_tls import client_context, server_context
+from tests.kit.core_network import payload
+from tests.kit.tls import client_context, server_context
 
 CONTENT = payload(100_000)
 DELAY = 0.05

@@ -11,8 +11,8 @@ import pytest
 
 from tcpip_wasm.capture import Event, Recorder, Trace, read_capture
 from tcpip_wasm.simulation import CoDel, Link, LinkSettings, Network, Switch, run, run_virtually
-from tests.simulation.support import linked, transfer
-from tests.simulation.support_hosts import ask, serve_upper, star, two
+from tests.kit.links import linked, transfer
+from tests.kit.simulation_hosts import ask, serve_upper, star, two
 
 
 async def partitioned(network: Network) -> None:

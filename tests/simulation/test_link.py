@@ -10,9 +10,8 @@ import pytest
 from tcpip_wasm import create_stack
 from tcpip_wasm.capture.trace import Trace
 from tcpip_wasm.simulation import InterfaceEnd, Link, LinkSettings, Switch, run_virtually
-from tests.support import refused
-
-from .support import B4, linked, transfer
+from tests.kit.core_network import call_raises_errno
+from tests.kit.links import B4, linked, transfer
 
 
 def test_what_cannot_be_joined() -> None:
@@ -33,7 +32,7 @@ def test_what_cannot_be_joined() -> None:
             assert not tun.attached
             link = Link(tap, other)
             third = await stack.create_tap_interface()
-            refused(errno.EBUSY, lambda: Link(third, tap))
+            call_raises_errno(errno.EBUSY, lambda: Link(third, tap))
             assert not third.attached
             link.close()
             link.close()

@@ -15,8 +15,7 @@ import pytest
 
 from tcpip_wasm.simulation import DropTail, GilbertElliott, LinkSettings, run_virtually
 from tcpip_wasm.simulation.links.loss import loss_of
-
-from .support import Wire, numbered
+from tests.kit.links import Wire, numbered
 
 DEVIATIONS = 4.0
 COUNT = 200_000

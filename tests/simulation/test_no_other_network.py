@@ -18,7 +18,7 @@ import pytest
 from tcpip_wasm import MachineNetworkError
 from tcpip_wasm.compat import machine_network
 from tcpip_wasm.simulation import Network, run
-from tests.support_outside import unreached_server
+from tests.kit.machine_network import unreached_server
 
 BOUND = 60.0
 

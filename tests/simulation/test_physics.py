@@ -8,8 +8,7 @@ import pytest
 
 from tcpip_wasm import UdpDatagram
 from tcpip_wasm.simulation import DropTail, GilbertElliott, LinkSettings, run_virtually
-
-from .support import A4, A6, B4, B6, TCP_SHARE, linked, sample, transfer
+from tests.kit.links import A4, A6, B4, B6, TCP_SHARE, linked, sample, transfer
 
 # bit/s, seconds, bytes of a transfer
 LINKS = [

@@ -32,7 +32,7 @@ from tcpip_wasm.simulation import (
     TimeLimitError,
     run,
 )
-from tests.simulation.support_hosts import ask, serve_upper, star, two, upper
+from tests.kit.simulation_hosts import ask, serve_upper, star, two, upper
 
 # --- What comes out -------------------------------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ def test_limits_and_deadlocks() -> None:
     texts = {text.strip().partition(",")[0]: text for text in caught.value.waiting}
     assert list(texts)[:3] == ["scenario", "b/serve on b", "asks on a"]
     assert "reading from [fd00::2]:7 (local address [fd00::1]:" in texts["asks on a"]
-    assert "support_hosts.py" in texts["asks on a"]
+    assert "simulation_hosts.py" in texts["asks on a"]
     assert "the task asks" in texts["scenario"]
     assert any("in silent: wait() of <asyncio.locks.Event" in text for text in texts.values())
 
@@ -853,12 +853,12 @@ def test_a_silent_peer_costs_a_turn_for_each_retransmission() -> None:
             _, writer = await asyncio.open_connection("b", 7)
             writer.write(b"first\n")
             await asyncio.sleep(1)
-            turns = a.stack.stats().turns
+            iterations = a.stack.stats().turns
             b.crash()
             writer.write(b"second\n")
             await asyncio.sleep(60)
             assert a.stack.stats().core.tcp_retransmissions >= 5
-            assert a.stack.stats().turns - turns < 40, "at 40 ticks a second it would be 2,400"
+            assert a.stack.stats().turns - iterations < 40, "at 40 ticks a second it would be 2,400"
             writer.transport.abort()
 
         await a.run(client())

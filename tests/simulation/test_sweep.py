@@ -27,7 +27,7 @@ from tcpip_wasm.cli import main
 from tcpip_wasm.simulation import Network, SweepReport, Trial, network_of, run, sweep
 from tcpip_wasm.simulation.runs.progress import ProgressLine
 from tcpip_wasm.simulation.runs.trial import capture_of
-from tests.simulation import support_sweep as scenarios
+from tests.kit import scenarios
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,7 +59,7 @@ def test_failures_repeat_and_are_captured(pool: ProcessPoolExecutor, tmp_path: P
     assert sorted(trial.seed for trial in report.failures) == [7, 14, 21, 28]
     assert (report.runs, report.failed, report.stopped) == (29, 4, False)
     for trial in report.failures:
-        assert trial.error == f"ValueError: seven divides {trial.seed}"
+        assert trial.error == f"ValueError: {trial.seed} is a multiple of seven"
         assert "in every_seventh" in trial.traceback
         assert trial.repeats
         assert trial.capture == folder / f"every_seventh-seed{trial.seed}.pcapng"
@@ -67,7 +67,7 @@ def test_failures_repeat_and_are_captured(pool: ProcessPoolExecutor, tmp_path: P
         assert trial.digest == run(scenarios.exchange, seed=trial.seed).digest
         assert str(trial.digest) in str(trial)
         assert str(trial.capture) in str(trial)
-    with pytest.raises(AssertionError, match=r"4 failed[^$]*seven divides 7"):
+    with pytest.raises(AssertionError, match=r"4 failed[^$]*7 is a multiple of seven"):
         report.check()
 
 
@@ -89,7 +89,7 @@ def test_it_stops_after_enough_failures(pool: ProcessPoolExecutor) -> None:
 
 
 def test_what_is_left_open_is_a_failure(pool: ProcessPoolExecutor) -> None:
-    report = sweep(scenarios.forgets, [2, 3], pool, captures=None)
+    report = sweep(scenarios.leaks_a_task, [2, 3], pool, captures=None)
     assert [trial.seed for trial in report.failures] == [3]
     assert "leaked: task forgotten" in str(report.failures[0])
 
@@ -263,10 +263,10 @@ def test_the_line_on_a_terminal_and_elsewhere() -> None:
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    name = "tests.simulation.support_sweep"
+    name = "tests.kit.scenarios"
     assert main(["sweep", f"{name}:every_seventh", "--first", "5", "-n", "5", "-j", "1"]) == 1
     output = capsys.readouterr().out
-    assert "seed 7: ValueError: seven divides 7" in output
+    assert "seed 7: ValueError: 7 is a multiple of seven" in output
     assert "5 seeds, 1 failed" in output
     (repeat,) = (line for line in output.splitlines() if line.startswith("repeat"))
     _, program, *arguments = shlex.split(repeat)
@@ -300,7 +300,7 @@ def test_a_failure_has_the_hash_that_a_run_tells(tmp_path: Path) -> None:
 def test_ctrl_c_on_a_terminal() -> None:
     """It ends within moments, says what came so far and leaves no process."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "tcpip_wasm", "sweep", "tests.simulation.support_sweep:slow", "-n", "100000"]
+    command = [sys.executable, "-m", "tcpip_wasm", "sweep", "tests.kit.scenarios:slow", "-n", "100000"]
     process = subprocess.Popen(
         [*command, "-j", "2"], cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     )

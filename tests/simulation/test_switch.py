@@ -9,7 +9,7 @@ import pytest
 
 from tcpip_wasm import create_stack
 from tcpip_wasm.simulation import Link, LinkSettings, Switch, SwitchPort, run_virtually
-from tests.support import refused
+from tests.kit.core_network import call_raises_errno
 
 
 class Plugs:
@@ -118,7 +118,7 @@ def test_a_removed_port_takes_its_addresses_along() -> None:
         plugs.ports[0].unplug()
         assert plugs.sends(1, source=2, target=1) == [2]
         assert plugs.sends(0, source=3, target=-1) == []
-        refused(errno.ENODEV, lambda: plugs.ports[0].plug(print))
+        call_raises_errno(errno.ENODEV, lambda: plugs.ports[0].plug(print))
         assert plugs.switch.port().number == 3
 
     run_virtually(run())
@@ -126,7 +126,7 @@ def test_a_removed_port_takes_its_addresses_along() -> None:
 
 def test_a_port_takes_one_link() -> None:
     async def run() -> None:
-        refused(errno.EBUSY, lambda: Plugs(1).ports[0].plug(print))
+        call_raises_errno(errno.EBUSY, lambda: Plugs(1).ports[0].plug(print))
 
     run_virtually(run())
 

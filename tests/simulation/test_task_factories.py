@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tcpip_wasm.simulation import Network, run
-from tests.simulation.support_hosts import echoed
+from tests.kit.simulation_hosts import echoed
 
 CONTENT = bytes(range(256)) * 40
 
@@ -69,8 +69,8 @@ def test_a_factory(factory: Any) -> None:
 
 
 def test_what_is_no_factory_is_refused() -> None:
-    async def refused(network: Network) -> None:
+    async def call_raises_errno(network: Network) -> None:
         with pytest.raises(TypeError):
             asyncio.get_running_loop().set_task_factory(7)  # type: ignore[arg-type]
 
-    run(refused)
+    run(call_raises_errno)

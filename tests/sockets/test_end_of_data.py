@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import ConnectionReset
-from tests.support import payload
-from tests.support_stacks import Recorder, join_together, pair, run, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import Recorder, connect_batched, iterations, pair, run, until
 
 
 class Tasks(Recorder):
@@ -68,7 +68,7 @@ class Buffered(asyncio.BufferedProtocol):
 
 async def served(two: Any, factory: Any) -> tuple[Recorder, Any]:
     """Return the client's protocol and that of the server, on a way that lets things arrive together."""
-    join_together(two)
+    connect_batched(two)
     made: list[Any] = []
 
     def accept() -> Any:
@@ -88,7 +88,7 @@ def test_data_and_fin_together(kind: Any) -> None:
         async with pair(cable=False) as two:
             client, server = await served(two, kind)
             recorder = getattr(server, "inner", server)
-            await turns(30)
+            await iterations(30)
             client.transport.write(b"request")
             client.transport.write_eof()
             await recorder.lost
@@ -106,7 +106,7 @@ def test_many_chunks_and_fin_together() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             client, server = await served(two, lambda: Buffered())
-            await turns(30)
+            await iterations(30)
             client.transport.write(content)
             client.transport.write_eof()
             await server.inner.lost
@@ -125,7 +125,7 @@ def test_an_open_and_a_fin_together() -> None:
 
     async def main() -> None:
         async with pair(cable=False) as two:
-            join_together(two)
+            connect_batched(two)
             made: list[Tasks] = []
             server = await two.b.create_server(lambda: made.append(Tasks()) or made[0], two.host, 80)  # type: ignore[func-returns-value]
             _, client = await two.a.create_connection(lambda: Recorder(keep_open=True), two.host, 80)
@@ -144,12 +144,12 @@ def test_a_task_that_pauses_reading_holds_the_end_back() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             client, server = await served(two, lambda: Pausing(keep_open=True))
-            await turns(30)
+            await iterations(30)
             server.transport.resume_reading()
             client.transport.write(b"request")
             client.transport.write_eof()
             await until(lambda: "task of data" in server.calls)
-            await turns(100)
+            await iterations(100)
             assert "eof" not in server.calls
             server.transport.resume_reading()
             await server.eof
@@ -168,11 +168,11 @@ def test_what_waited_for_resume_reading() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             client, server = await served(two, Tasks)
-            await turns(30)
+            await iterations(30)
             server.transport.pause_reading()
             client.transport.write(b"request")
             client.transport.write_eof()
-            await turns(100)
+            await iterations(100)
             assert "data" not in server.calls
             server.transport.resume_reading()
             await server.lost
@@ -189,12 +189,12 @@ def test_both_ends_finish_while_reading_is_paused() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             client, server = await served(two, lambda: Tasks(keep_open=True))
-            await turns(30)
+            await iterations(30)
             server.transport.pause_reading()
             server.transport.write_eof()
             await client.eof
             client.transport.close()
-            await turns(200)
+            await iterations(200)
             assert server.calls[-1] == "task of connection_made"
             server.transport.resume_reading()
             await server.eof
@@ -210,7 +210,7 @@ def test_data_and_reset_together() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             client, server = await served(two, Tasks)
-            await turns(30)
+            await iterations(30)
             client.transport.write(b"request")
             client.transport.abort()
             assert isinstance(await server.lost, ConnectionReset)
@@ -224,10 +224,10 @@ def test_data_fin_and_reset_together() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             client, server = await served(two, lambda: Tasks(keep_open=True))
-            await turns(30)
+            await iterations(30)
             client.transport.write(b"request")
             client.transport.write_eof()
-            await turns(1)
+            await iterations(1)
             client.transport.abort()
             assert isinstance(await server.lost, ConnectionReset)
             assert server.calls[-3:] == ["data", "task of data", "lost"]
@@ -241,7 +241,7 @@ def test_readers_get_both_at_once() -> None:
 
     async def main() -> None:
         async with pair(cable=False) as two:
-            join_together(two)
+            connect_batched(two)
             seen: asyncio.Future[tuple[bytes, bool]] = asyncio.get_running_loop().create_future()
 
             async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

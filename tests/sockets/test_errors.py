@@ -22,8 +22,8 @@ from tcpip_wasm import (
 from tcpip_wasm.engine.wasmtime_engine.calls import make_call
 from tcpip_wasm.engine.wasmtime_engine.module import engine
 from tcpip_wasm.simulation import run_virtually
-from tests.support import Network, payload, two_hosts
-from tests.support_stacks import WAYS, Recorder, pair, read_all, recorders, run, send_all, turns, until
+from tests.kit.core_network import Network, payload, two_hosts
+from tests.kit.stacks import WAYS, Recorder, iterations, pair, read_all, recorders, run, send_all, until
 
 ways = pytest.mark.parametrize("way", WAYS)
 
@@ -198,7 +198,7 @@ def test_closed_stack_ends_everything_that_waits() -> None:
                 "stream read": asyncio.create_task(reader.readexactly(1)),
                 "connect": asyncio.create_task(two.a.connect_tcp("10.0.0.77", 80)),
             }
-            await turns(300)
+            await iterations(300)
             assert not any(task.done() for task in waiting.values())
             await two.a.aclose()
             for name, task in waiting.items():
@@ -319,7 +319,7 @@ def test_trap_ends_one_stack_only() -> None:
                 asyncio.create_task(listener.accept()),
                 asyncio.create_task(two.a.connect_tcp("10.0.0.77", 80)),
             ]
-            await turns(20)
+            await iterations(20)
             two.a._driver.core._poll = trapping_call()
             two.a._driver.wake()
             with pytest.raises(StackTrappedError) as first:
@@ -400,7 +400,7 @@ def test_out_of_memory_loses_nothing_accepted() -> None:
             sending = [
                 asyncio.create_task(send_all(client, payload(1_500_000, i))) for i, (client, _) in enumerate(pairs)
             ]
-            await turns(300)
+            await iterations(300)
             assert stack.stats().core.memory <= 5 << 20
             with pytest.raises(NetworkError) as caught:
                 for number in range(64):
@@ -444,7 +444,7 @@ def test_reset_while_connecting_is_a_refusal() -> None:
         async with pair() as two, await two.b.listen_tcp(80, backlog=1) as listener:
             connection = await two.a.connect_tcp(two.host, 80)
             attempt = asyncio.create_task(two.a.connect_tcp(two.host, 80))
-            await turns(200)
+            await iterations(200)
             assert not attempt.done()
             await listener.close()
             with pytest.raises(ConnectionRefused):

@@ -20,8 +20,8 @@ from tcpip_wasm import (
     create_stack,
 )
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_stacks import WAYS, fails, pair, run, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import WAYS, iterations, pair, raises_errno, run, until
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -37,7 +37,7 @@ def test_sizes(way: str) -> None:
                 assert (reply.host, reply.identifier) == (two.host, session.identifier)
                 assert reply.sequence_number == number + 1
                 assert 0 <= reply.round_trip_time < 10  # uvloop's clock has milliseconds
-            await fails(errno.EMSGSIZE, session.ping(bytes(most + 1)))
+            await raises_errno(errno.EMSGSIZE, session.ping(bytes(most + 1)))
             assert len((await session.ping()).payload) == 56
 
     run(main())
@@ -188,7 +188,7 @@ def test_replies_of_others_are_ignored() -> None:
             near.inject(reply(sum=1))
             near.inject(reply(sequence=9999))
             await until(lambda: two.a.stats().core.icmp_in == 4)
-            await turns(3)
+            await iterations(3)
             assert not task.done()
             statistics = two.a.stats().core
             assert (statistics.icmp_unmatched, statistics.checksum_errors) == (2, 1)
@@ -217,7 +217,7 @@ def test_wrong_arguments() -> None:
             with pytest.raises(TypeError, match="payload"):
                 await session.ping("text")  # type: ignore[arg-type]
             lost = await two.a.create_ping_session("192.168.9.9")
-            await fails(errno.ENETUNREACH, lost.ping())
+            await raises_errno(errno.ENETUNREACH, lost.ping())
             assert not lost._pending
 
     run(main())
@@ -226,7 +226,7 @@ def test_wrong_arguments() -> None:
 async def in_flight(stack: Any) -> tuple[PingSession, asyncio.Task[Any]]:
     session = await stack.create_ping_session("10.0.0.77")
     task = asyncio.create_task(session.ping(timeout=None))
-    await turns(3)
+    await iterations(3)
     assert not task.done()
     return session, task
 
@@ -243,8 +243,8 @@ def test_the_end() -> None:
             session, task = await in_flight(two.a)
             await session.close()
             await session.close()
-            await fails(errno.ECONNABORTED, task)
-            await fails(errno.ECONNABORTED, session.ping())
+            await raises_errno(errno.ECONNABORTED, task)
+            await raises_errno(errno.ECONNABORTED, session.ping())
             session, task = await in_flight(two.a)
             await two.a.aclose()
             with pytest.raises(StackClosedError):
@@ -271,7 +271,7 @@ def test_pings_wait_for_room() -> None:
             assert not any(task.done() for task in tasks)
             await session.close()
             for task in tasks:
-                await fails(errno.ECONNABORTED, task)
+                await raises_errno(errno.ECONNABORTED, task)
 
     run(main())
 
@@ -286,10 +286,10 @@ def test_a_connect_fails_for_the_reason_that_a_router_gave() -> None:
                 syn = await reader.read()
                 assert syn is not None
                 near.inject(icmp_about(syn, bytes([10, 0, 0, 254]), 3, 1))
-                await turns(5)
+                await iterations(5)
                 assert not task.done(), "it goes on: RFC 1122, section 4.2.3.9"
                 started = loop.time()
-                await fails(errno.EHOSTUNREACH, task)
+                await raises_errno(errno.EHOSTUNREACH, task)
                 assert loop.time() - started > 3
 
     run_virtually(main())

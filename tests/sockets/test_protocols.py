@@ -8,8 +8,8 @@ from contextvars import ContextVar
 import pytest
 
 from tcpip_wasm import ConnectionReset, connect, create_stack
-from tests.support import payload
-from tests.support_stacks import (
+from tests.kit.core_network import payload
+from tests.kit.stacks import (
     Recorder,
     pair,
     recorders,

@@ -13,7 +13,7 @@ import pytest
 from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.sockets.tcp.connect import CONNECTION_ATTEMPT_DELAY
 from tcpip_wasm.sockets.tls import tls_transport as tls
-from tests.support_stacks import run
+from tests.kit.stacks import run
 
 
 def options_of(method: Any) -> dict[str, Any]:

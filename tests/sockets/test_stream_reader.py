@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcpip_wasm.sockets.tcp.stream_reader import PieceReader, keep_pieces
-from tests.support import payload
-from tests.support_stacks import pair, run
+from tests.kit.core_network import payload
+from tests.kit.stacks import pair, run
 
 Step = tuple[str, Any]
 
@@ -243,9 +243,9 @@ def test_pieces_of_a_connection_fit_a_read(size: int) -> None:
             received = bytearray()
 
             async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                while piece := await reader.read(2**20):
-                    assert len(piece) <= 65536
-                    received.extend(piece)
+                while chunk := await reader.read(2**20):
+                    assert len(chunk) <= 65536
+                    received.extend(chunk)
                 writer.close()
 
             server = await two.b.start_server(serve, two.host, 80)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support import payload
-from tests.support_stacks import WAYS, Pair, Recorder, pair, run, turns, until
-from tests.support_tls import client_context, server_context
+from tests.kit.core_network import payload
+from tests.kit.stacks import WAYS, Pair, Recorder, iterations, pair, run, until
+from tests.kit.tls import client_context, server_context
 
 ways = pytest.mark.parametrize("way", WAYS)
 SIZE = 2_000_000
@@ -63,9 +63,9 @@ def test_streams(way: str) -> None:
     run(main())
 
 
-async def _write(writer: asyncio.StreamWriter, data: bytes, piece: int = 50_000) -> None:
-    for at in range(0, len(data), piece):
-        writer.write(data[at : at + piece])
+async def _write(writer: asyncio.StreamWriter, data: bytes, chunk: int = 50_000) -> None:
+    for at in range(0, len(data), chunk):
+        writer.write(data[at : at + chunk])
         await writer.drain()
 
 
@@ -82,7 +82,7 @@ def test_plain_text_does_not_travel() -> None:
                         await writer.write(frame)
 
             tasks = [asyncio.create_task(carry(first, second)), asyncio.create_task(carry(second, first))]
-            await turns(1)
+            await iterations(1)
             server = await two.b.start_server(echo, two.host, 443, ssl=server_context())
             reader, writer = await two.a.open_connection(two.host, 443, ssl=client_context())
             secret = payload(1000, 99)
@@ -273,7 +273,7 @@ def test_flow_control() -> None:
                 client.transport.write(data[sent : sent + 100_000])
                 sent += 100_000
                 assert sent < 8_000_000, "nobody held the writer back"
-                await turns(3)
+                await iterations(3)
             assert len(server.data) < sent
             server.transport.resume_reading()
             await until(lambda: "resume" in client.calls)
@@ -359,7 +359,7 @@ def test_cancelled() -> None:
             finished = 0
             for count in range(60):
                 task = asyncio.create_task(two.a.create_connection(TlsRecorder, two.host, 443, ssl=client_context()))
-                await turns(count)
+                await iterations(count)
                 task.cancel()
                 results = await asyncio.gather(task, return_exceptions=True)
                 if isinstance(results[0], BaseException):

@@ -13,9 +13,9 @@ import pytest
 from tcpip_wasm import StackClosedError, StreamClosedError, TcpConnection, TcpListener
 from tcpip_wasm.simulation import run_virtually
 from tcpip_wasm.sockets.tls.tls_connection import HIGH_WATER
-from tests.support import payload
-from tests.support_stacks import WAYS, Pair, Recorder, pair, run, turns, until
-from tests.support_tls import client_context, server_context
+from tests.kit.core_network import payload
+from tests.kit.stacks import WAYS, Pair, Recorder, iterations, pair, run, until
+from tests.kit.tls import client_context, server_context
 
 ways = pytest.mark.parametrize("way", WAYS)
 SIZE = 3_000_000
@@ -31,10 +31,10 @@ async def both(two: Pair, **options: Any) -> tuple[TcpConnection, TcpConnection,
     return client, server, listener
 
 
-async def send(connection: TcpConnection, data: bytes, piece: int = 50_000) -> None:
+async def send(connection: TcpConnection, data: bytes, chunk: int = 50_000) -> None:
     with connection.writable.get_writer() as writer:
-        for at in range(0, len(data), piece):
-            await writer.write(data[at : at + piece])
+        for at in range(0, len(data), chunk):
+            await writer.write(data[at : at + chunk])
 
 
 async def receive(connection: TcpConnection, size: int) -> bytes:
@@ -75,7 +75,7 @@ def test_nobody_reads() -> None:
             data = payload(20_000_000)
             sending = asyncio.create_task(send(client, data))
             await until(lambda: server._ends._choked)  # type: ignore[attr-defined]
-            await turns(2000)
+            await iterations(2000)
             held = sum(map(len, server._ends._chunks))
             assert HIGH_WATER < held <= 3 * HIGH_WATER
             assert not sending.done()
@@ -85,7 +85,7 @@ def test_nobody_reads() -> None:
             await send(client, data[:600_000])
             await until(lambda: server._ends._choked)  # type: ignore[attr-defined]
             closing = asyncio.create_task(client.close())
-            await turns(100)
+            await iterations(100)
             assert await receive(server, len(data)) == data[:600_000]
             await closing
             await server.close()
@@ -299,7 +299,7 @@ def test_the_stack_goes() -> None:
             client, server, listener = await both(two)
             reading = asyncio.create_task(receive(server, 1))
             accepting = asyncio.create_task(listener.accept())
-            await turns(3)
+            await iterations(3)
             await two.b.aclose()
             for task in (reading, accepting):
                 with pytest.raises(StackClosedError):

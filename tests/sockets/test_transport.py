@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import ConnectionReset, TcpTransport
-from tests.support import payload
-from tests.support_stacks import (
+from tests.kit.core_network import payload
+from tests.kit.stacks import (
     WAYS,
     Recorder,
+    iterations,
     pair,
     recorders,
     run,
-    turns,
     until,
 )
 
@@ -221,7 +221,7 @@ def test_close_with_unread_data_resets_the_writer() -> None:
             client, server = await recorders(two)
             server.transport.pause_reading()
             client.transport.write(payload(4_000_000))
-            await turns(100)
+            await iterations(100)
             server.transport.close()
             assert isinstance(await client.lost, ConnectionReset)
 
@@ -363,7 +363,7 @@ def test_at_once_delivers_before_it_returns() -> None:
             await two.b.create_server(lambda: server, two.host, 80)
             transport, client = await two.a.create_connection(Recorder, two.host, 80)
             await server.made
-            await turns(5)
+            await iterations(5)
             driver = two.a._driver
             await until(lambda: not driver._scheduler.scheduled)
             driver.at_once(lambda: transport.write(b"now"))
@@ -373,12 +373,12 @@ def test_at_once_delivers_before_it_returns() -> None:
             assert server.data == b"now, nested"
             await until(lambda: not driver._scheduler.scheduled)
 
-            def fails() -> None:
+            def raises_errno() -> None:
                 transport.write(b", and in spite of it")
                 raise ZeroDivisionError
 
             with pytest.raises(ZeroDivisionError):
-                driver.at_once(fails)
+                driver.at_once(raises_errno)
             assert server.data == b"now, nested, and in spite of it"
             server.transport.write(b"later")
             assert not client.data

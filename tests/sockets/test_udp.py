@@ -21,8 +21,8 @@ from tcpip_wasm import (
 )
 from tcpip_wasm.simulation import run_virtually
 from tcpip_wasm.sockets.udp.udp_socket import OVERHEAD, RECEIVE_QUEUE
-from tests.support import payload
-from tests.support_stacks import WAYS, fails, pair, run, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import WAYS, iterations, pair, raises_errno, run, until
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -48,8 +48,8 @@ def test_longest_datagram(way: str) -> None:
         async with pair(way) as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             await a.send(UdpDatagram(two.host, 53, payload(65_507)))
             assert (await b.receive()).data == payload(65_507)
-            await fails(errno.EMSGSIZE, a.send(UdpDatagram(two.host, 53, payload(65_508))))
-            await fails(errno.EMSGSIZE, a.send(UdpDatagram("::1", 53, payload(65_488))))
+            await raises_errno(errno.EMSGSIZE, a.send(UdpDatagram(two.host, 53, payload(65_508))))
+            await raises_errno(errno.EMSGSIZE, a.send(UdpDatagram("::1", 53, payload(65_488))))
 
     run(main())
 
@@ -115,7 +115,7 @@ def test_large_datagrams_wait_for_room_too() -> None:
             a = await two.a.open_udp(allow_broadcast=True)
             frames = tap.readable.get_reader()
             task = asyncio.create_task(send())
-            await turns(10)
+            await iterations(10)
             assert 0 < len(sent) < 12, "the queue of frames and the buffer are full"
             seen = 0
             writer = two.wires[1].writable.get_writer()
@@ -140,9 +140,9 @@ def test_queue_is_bounded_and_drops_are_counted() -> None:
             fit = RECEIVE_QUEUE // (size + OVERHEAD)
             for number in range(fit + 10):
                 await a.send(UdpDatagram(two.host, 53, payload(size, number)))
-                await turns(4)
+                await iterations(4)
             await until(lambda: two.b.stats().core.udp_in == fit + 10)
-            await turns(2)
+            await iterations(2)
             assert b.dropped == 10
             for number in range(fit):
                 assert (await b.receive()).data == payload(size, number)
@@ -167,7 +167,7 @@ def test_streams() -> None:
             with b.readable.get_reader(), pytest.raises(StreamLockedError):
                 b.__aiter__()
             iterating = asyncio.create_task(anext(b.__aiter__(), None))
-            await turns(2)
+            await iterations(2)
             await b.close()
             assert await iterating is None
 
@@ -178,14 +178,14 @@ def test_several_receivers_and_cancelled_ones() -> None:
     async def main() -> None:
         async with pair("tun4") as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             tasks = [asyncio.create_task(b.receive()) for _ in range(4)]
-            await turns(2)
+            await iterations(2)
             tasks[0].cancel()
             for number in range(3):
                 await a.send(UdpDatagram(two.host, 53, b"%d" % number))
             got = await asyncio.gather(*tasks[1:])
             assert sorted(datagram.data for datagram in got) == [b"0", b"1", b"2"]
             task = asyncio.create_task(b.receive())
-            await turns(2)
+            await iterations(2)
             await a.send(UdpDatagram(two.host, 53, b"kept"))
             await until(lambda: two.b.stats().core.udp_in == 4)
             task.cancel()
@@ -231,12 +231,12 @@ def test_what_cannot_be() -> None:
         async with pair("tap4") as two:
             stack = two.a
             first = await stack.open_udp(port=53)
-            await fails(errno.EADDRINUSE, stack.open_udp(port=53))
-            await fails(errno.EADDRINUSE, stack.open_udp("10.0.0.1", 53))
-            await fails(errno.EADDRNOTAVAIL, stack.open_udp("10.0.0.9", 54))
-            await fails(errno.ENETUNREACH, first.send(UdpDatagram("192.168.1.1", 1, b"")))
-            await fails(errno.ENETUNREACH, stack.open_udp(remote=("192.168.1.1", 1)))
-            await fails(errno.EACCES, first.send(UdpDatagram("255.255.255.255", 1, b"")))
+            await raises_errno(errno.EADDRINUSE, stack.open_udp(port=53))
+            await raises_errno(errno.EADDRINUSE, stack.open_udp("10.0.0.1", 53))
+            await raises_errno(errno.EADDRNOTAVAIL, stack.open_udp("10.0.0.9", 54))
+            await raises_errno(errno.ENETUNREACH, first.send(UdpDatagram("192.168.1.1", 1, b"")))
+            await raises_errno(errno.ENETUNREACH, stack.open_udp(remote=("192.168.1.1", 1)))
+            await raises_errno(errno.EACCES, first.send(UdpDatagram("255.255.255.255", 1, b"")))
             for wrong in ("no..name", "10.0.0.0/8", ""):
                 with pytest.raises(ValueError, match="host"):
                     await first.send(UdpDatagram(wrong, 1, b""))
@@ -271,7 +271,7 @@ def test_what_cannot_be() -> None:
             with pytest.raises(ValueError, match="IPv6"):
                 await stack.open_udp("10.0.0.1", 60, remote=("fd00::2", 1))
             handles = stack.stats().core.handles
-            await fails(errno.ENETUNREACH, stack.open_udp(remote=("192.168.1.1", 1)))
+            await raises_errno(errno.ENETUNREACH, stack.open_udp(remote=("192.168.1.1", 1)))
             assert stack.stats().core.handles == handles
             both = [await stack.open_udp("10.0.0.1", 60), await stack.open_udp("127.0.0.1", 60)]
             assert [socket.local_address for socket in both] == [("10.0.0.1", 60), ("127.0.0.1", 60)]
@@ -304,7 +304,7 @@ def test_link_local_hosts_name_their_interface() -> None:
                 assert there.host == "fe80::ff:fe00:1%tap0"
                 await two.send(UdpDatagram(there.host, there.port, b"back"))
                 assert await one.receive() == UdpDatagram("fe80::ff:fe00:2%tap0", 53, b"back")
-                await fails(errno.ENETUNREACH, one.send(UdpDatagram("fe80::ff:fe00:2", 53, b"")))
+                await raises_errno(errno.ENETUNREACH, one.send(UdpDatagram("fe80::ff:fe00:2", 53, b"")))
 
     run(main())
 
@@ -314,9 +314,9 @@ def test_groups(group: str, family: int) -> None:
     async def main() -> None:
         async with pair(f"tap{family}") as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             await a.send(UdpDatagram(group, 53, b"before"))
-            await turns(20)
+            await iterations(20)
             b.join_group(group)
-            await turns(20)
+            await iterations(20)
             await a.send(UdpDatagram(group, 53, b"member"))
             there = await b.receive()
             assert there.data == b"member"
@@ -360,7 +360,7 @@ def test_broadcasts_leave_by_every_interface_that_can() -> None:
             async with await hub.open_udp(allow_broadcast=True, multicast_interface=chosen) as socket:
                 await socket.send(UdpDatagram("255.255.255.255", 53, b"one"))
                 assert (await receivers[0].receive()).data == b"one"
-            await turns(10)
+            await iterations(10)
             assert not receivers[0]._arrived
             assert not receivers[1]._arrived
 
@@ -379,15 +379,15 @@ def test_close_ends_waiting_calls() -> None:
                     await socket.send(UdpDatagram("10.0.0.255", 1, bytes(1400)))
 
             sending = asyncio.create_task(fill())
-            await turns(10)
+            await iterations(10)
             assert not receiving.done()
             assert not sending.done()
             await socket.close()
             await socket.close()
             for task in (receiving, sending):
-                await fails(errno.ECONNABORTED, task)
-            await fails(errno.ECONNABORTED, socket.receive())
-            await fails(errno.ECONNABORTED, socket.send(UdpDatagram("10.0.0.2", 1, b"")))
+                await raises_errno(errno.ECONNABORTED, task)
+            await raises_errno(errno.ECONNABORTED, socket.receive())
+            await raises_errno(errno.ECONNABORTED, socket.send(UdpDatagram("10.0.0.2", 1, b"")))
             async with await two.a.open_udp(port=53):
                 pass
 
@@ -400,7 +400,7 @@ def test_end_of_the_stack() -> None:
             socket = await two.a.open_udp(port=53)
             receiving = asyncio.create_task(socket.receive())
             iterating = asyncio.create_task(anext((await two.a.open_udp()).__aiter__(), "end"))
-            await turns(2)
+            await iterations(2)
             await two.a.aclose()
             with pytest.raises(StackClosedError):
                 await receiving
@@ -419,7 +419,7 @@ def test_a_trap_ends_it() -> None:
         async with pair("tap4") as two:
             socket = await two.a.open_udp(port=53)
             receiving = asyncio.create_task(socket.receive())
-            await turns(2)
+            await iterations(2)
             two.a._driver.core._die(RuntimeError("as if it had trapped"))
             with pytest.raises(StackTrappedError):
                 await socket.send(UdpDatagram(two.host, 1, b""))

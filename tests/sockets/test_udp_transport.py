@@ -14,8 +14,8 @@ import pytest
 from tcpip_wasm import StackClosedError, UdpTransport
 from tcpip_wasm.sockets.payload import HIGH_WATER
 from tcpip_wasm.sockets.udp.udp_transport import MOST_WAITING
-from tests.support import payload
-from tests.support_stacks import pair, run, run_with_reports, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import iterations, pair, run, run_with_reports, until
 
 
 class Recorder(asyncio.DatagramProtocol):
@@ -107,7 +107,7 @@ def test_same_as_asyncio(name: str) -> None:
             near.abort()
             assert await client.lost is None
             near.sendto(b"late")
-            await turns(3)
+            await iterations(3)
             assert client.calls == ["lost"]
             assert server.calls == ["lost"]
 
@@ -144,7 +144,7 @@ def test_errors_are_the_same_as_asyncios(name: str, loop_kind: str) -> None:
                 taken.close()
             with pytest.raises(TypeError):
                 await here(Recorder, local_addr="127.0.0.1")
-            await turns(3)
+            await iterations(3)
 
     run(main())
 
@@ -256,7 +256,7 @@ def test_factories_and_protocols_that_fail_leave_nothing() -> None:
             for factory in (Refusing, broken):
                 with pytest.raises(RuntimeError, match="no"):
                     await two.a.create_datagram_endpoint(factory, local_addr=(None, 9))  # type: ignore[arg-type]
-            await turns(3)
+            await iterations(3)
             assert two.a.stats().core.handles == handles
 
     run(main())

@@ -69,9 +69,9 @@ async def download(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, p
         value for name, _, value in (field.partition(":") for field in fields) if name.lower() == "content-length"
     ]
     digest, length = hashlib.sha256(), 0
-    while piece := await reader.read(_PIECE):
-        digest.update(piece)
-        length += len(piece)
+    while chunk := await reader.read(_PIECE):
+        digest.update(chunk)
+        length += len(chunk)
     seconds = asyncio.get_running_loop().time() - started
     writer.close()
     await writer.wait_closed()

@@ -16,9 +16,9 @@ from tests.interop.harness.namespaces import network_namespace
 from tests.interop.harness.requirements import require_kernel_peer
 from tests.interop.programs.databases import BOUND_TO_US
 from tests.interop.programs.places import Place
+from tests.kit.stacks import set_loop_kind
+from tests.kit.tls import certificate_files
 from tests.programs.ports import OPENSSH
-from tests.support_stacks import set_loop_kind
-from tests.support_tls import certificate_files
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from tcpip_wasm import NetworkStack
 from tcpip_wasm.compat import StackThread, polyfill_socket
-from tests import support_stacks
 from tests.interop.harness.namespaces import Namespace
 from tests.interop.scenarios import KERNEL_ADDRESSES, STACK_ADDRESSES, kernel_peer
-from tests.support_stacks import run
+from tests.kit import stacks as stack_kit
+from tests.kit.stacks import run
 
 HOST = KERNEL_ADDRESSES[4]
 OWN = STACK_ADDRESSES[4]
@@ -49,5 +49,5 @@ class Place:
             async with kernel_peer("tap", self.namespace, seed=None) as peer:
                 yield peer.stack
 
-        with StackThread(setup, loop_factory=support_stacks.loop_factory) as thread, polyfill_socket(thread):
+        with StackThread(setup, loop_factory=stack_kit.loop_factory) as thread, polyfill_socket(thread):
             yield thread

@@ -18,11 +18,11 @@ import pg8000.native
 import pytest
 
 from tcpip_wasm import NetworkStack
-from tests.compat.support_socket import Background
 from tests.interop.harness.requirements import require_postgresql
 from tests.interop.programs.databases import PASSWORD, USER, postgresql
 from tests.interop.programs.places import HOST, Place
-from tests.support_tls import client_context
+from tests.kit.blocking_sockets import Background
+from tests.kit.tls import client_context
 
 ROWS = 100_000
 

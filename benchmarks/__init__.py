@@ -5,7 +5,7 @@
     python -m benchmarks --long        and ten gigabytes over one connection
     python -m benchmarks --readme      and the tables of docs/reference/figures.md and README.md are written anew
 
-Each module measures one noun and knows only `networks`, `payload` and `report`. What is compared takes turns,
+Each module measures one noun and knows only `networks`, `payload` and `report`. Compared cases alternate,
 so that a machine that slows down slows down both sides. Whether a goal is met is printed and never decides
 the exit status.
 

@@ -1,4 +1,4 @@
-"""Blocking sockets in two threads: the stand-in over a stack's loopback beside real ones over the kernel's."""
+"""Blocking sockets in two threads: `compat.socket` over a stack's loopback, compared with real sockets over the kernel's."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def measure(count: int, size: int, rounds: int) -> list[Measure]:
     Args:
         count: round trips a round.
         size: bytes of one transfer.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured, alternately.
     """
     p99: dict[str, list[float]] = {KERNEL: [], STACK: []}
 

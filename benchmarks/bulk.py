@@ -113,7 +113,7 @@ async def measure(size: int, rounds: int) -> list[Measure]:
 
     Args:
         size: bytes of one transfer.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured, alternately.
     """
     contenders: dict[str, Callable[[], Awaitable[float]]] = {
         KERNEL: partial(_at, kernel_loopback, size),
@@ -179,7 +179,7 @@ class _Connection:
 async def measure_long(gigabytes: int = 10) -> list[Measure]:
     """Send gigabyte after gigabyte over one connection, and compare the later half with the earlier one.
 
-    The machine's own speed may change by half meanwhile, so the kernel's loopback takes its turn for each piece.
+    The machine's own speed may change by half in that time, so the kernel's loopback is measured after each part.
     """
     chunk = GIGABYTE // 16
     ours: list[float] = []

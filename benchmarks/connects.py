@@ -53,7 +53,7 @@ async def measure(count: int, rounds: int) -> list[Measure]:
 
     Args:
         count: connections of each network a round. The kernel keeps the ports of closed ones for a minute.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured, alternately.
     """
     contenders = {name: partial(connects, place, count) for name, place in PLACES.items()}
     figures = await take_turns(contenders, rounds)

@@ -1,6 +1,6 @@
 """UDP datagrams a second, every one compared with what was sent, and the round trip of a ping.
 
-Both sides of a comparison are asyncio's datagram endpoints, on one event loop. Senders pause when they are told to, and
+Both sides of a comparison are asyncio's datagram endpoints, on one event loop. Senders pause when `pause_writing` is called, and
 no more than a window of datagrams is under way, so that the kernel's socket buffer loses none: nothing may be lost.
 """
 
@@ -33,7 +33,7 @@ def datagram(number: int, size: int) -> bytes:
 
 
 class Receiver(asyncio.DatagramProtocol):
-    """Compares each datagram, and tells when a number of them has arrived."""
+    """Compares each datagram, and reports when a number of them has arrived."""
 
     def __init__(self, size: int) -> None:
         self.count = 0
@@ -121,7 +121,7 @@ async def measure(count: int, pings: int, rounds: int) -> list[Measure]:
     Args:
         count: datagrams of each size and network a round.
         pings: how many pings.
-        rounds: how often each network takes its turn.
+        rounds: how often each network is measured, alternately.
     """
     measures = []
     reference, *ours = PLACES

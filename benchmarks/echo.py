@@ -51,7 +51,7 @@ async def measure(count: int, rounds: int) -> list[Measure]:
 
     Args:
         count: round trips of each network a round.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured, alternately.
     """
     p99: dict[str, list[float]] = {name: [] for name in PLACES}
 

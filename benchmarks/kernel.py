@@ -122,7 +122,7 @@ async def measure(size: int, rounds: int) -> list[Measure]:
 
     Args:
         size: bytes of one transfer.
-        rounds: how often each direction takes its turn.
+        rounds: how often each direction is measured, alternately.
     """
     names = {"receive": "from the stack to the kernel", "send": "from the kernel to the stack"}
     goal = Goal(1.0, "value")

@@ -53,7 +53,7 @@ class Receiver:
         chunk = bytes(records)
         turns = (self._at + len(chunk)) // len(self._batch) + 1
         if (self._batch * turns)[self._at : self._at + len(chunk)] != chunk:
-            error = ValueError("a frame arrived that was not sent, or not in its turn")
+            error = ValueError("a frame arrived that was not sent, or out of order")
             if self._there is not None and not self._there.done():
                 self._there.set_exception(error)
             raise error
@@ -120,7 +120,7 @@ def _checksum(header: bytes) -> int:
 
 
 def _packet(number: int, length: int, hops: int) -> bytes:
-    """Return an IPv4 packet from 10.1.0.2 to 10.2.0.2 of a protocol that nobody knows."""
+    """Return an IPv4 packet from 10.1.0.2 to 10.2.0.2 of an unassigned protocol."""
     head = struct.pack("!BBHHHBBH4B4B", 0x45, 0, length, number, 0, hops, 253, 0, 10, 1, 0, 2, 10, 2, 0, 2)
     return head[:10] + struct.pack("!H", _checksum(head)) + head[12:] + _RANDOM[7 * number :][: length - 20]
 
@@ -149,7 +149,7 @@ async def measure(frames: int, size: int, rounds: int) -> list[Measure]:
     Args:
         frames: how many pass in one round.
         size: bytes of one transfer over TCP.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured, alternately.
     """
     contenders: dict[str, Callable[[], Awaitable[float]]] = {
         "bridge, 2 ports, 60-byte frames": partial(bridged, frames, ports=2, length=60),

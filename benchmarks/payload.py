@@ -1,7 +1,7 @@
 """What bulk transfers carry, and how a receiver checks it at the price of one comparison of memory.
 
 The stream repeats a block of random bytes whose length is no multiple of the size of a write, so that bytes
-which are lost, doubled or swapped do not match, wherever pieces are cut.
+which are lost, repeated or reordered do not match, however the data is divided into chunks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ READ: Final = 65536
 
 _PERIOD: Final = 5 * WRITE // 4
 _BLOCK: Final = random.Random(20240229).randbytes(_PERIOD)
-# Long enough for a piece of any size that a transport hands up, wherever in the block it begins.
+# Long enough for a chunk of any size that a transport delivers, at any offset in the block.
 _UNROLLED: Final = _BLOCK * 14
 _WRITES: Final = [_UNROLLED[WRITE * i % _PERIOD :][:WRITE] for i in range(5)]
 
@@ -32,7 +32,7 @@ def writes(size: int) -> Iterator[bytes]:
 
 
 class Check:
-    """Follows a stream and compares each piece with what was sent.
+    """Compares each chunk of a stream with the data that was sent.
 
     Attributes:
         received: bytes that arrived and were right.
@@ -42,7 +42,7 @@ class Check:
         self.received = 0
 
     def take(self, chunk: bytes) -> None:
-        """Compare the next piece.
+        """Compare the next chunk.
 
         Raises:
             ValueError: it is not what was sent.

@@ -163,7 +163,7 @@ async def measure(count: int, size: int, rounds: int) -> list[Measure]:
     Args:
         count: requests of each a round.
         size: bytes of one transfer over TLS.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured, alternately.
     """
     reason = what_is_missing()
     if reason is not None:

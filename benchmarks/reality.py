@@ -106,7 +106,7 @@ async def between_guests(case: Case) -> float:
     content = _content(case.size)
     with tempfile.TemporaryDirectory(prefix="tcpip-reality-") as folder:
         await asyncio.to_thread(Path(folder, "payload").write_bytes, content)
-        # The daemon listens by the time busybox returns; it goes on, and what netem did is told when all is over.
+        # The daemon listens by the time busybox returns; netem's statistics are printed at the end.
         serving = _script(
             case,
             f"""busybox httpd -p {_PORT} -h {folder} && echo READY

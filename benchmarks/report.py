@@ -1,6 +1,6 @@
 """What was measured, beside what was wanted: a table for people, JSON lines for programs, README.md and docs/.
 
-Owns the form of a measure and of a goal, and the taking of turns. It must not know what is measured.
+Owns the form of a measure and of a goal, and the alternation of cases. It must not know what is measured.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def compared(
 
 
 def progress(text: str) -> None:
-    """Tell people what is going on, where no program reads."""
+    """Print progress, to the standard error output, which no program parses."""
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
@@ -194,7 +194,7 @@ def table(measures: Iterable[Measure]) -> str:
 
 
 def json_lines(measures: Iterable[Measure]) -> str:
-    """Return one JSON object a line; the first tells the circumstances."""
+    """Return one JSON object a line; the first has the circumstances."""
     objects = [{"circumstances": circumstances()}, *(measure.as_dict() for measure in measures)]
     return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in objects)
 

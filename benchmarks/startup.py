@@ -26,7 +26,7 @@ _MIB: Final = 2**20
 
 
 def resident() -> int:
-    """Return the bytes of this process that are in memory; 0 where the system does not tell this way."""
+    """Return the bytes of this process that are in memory; 0 where the system has no /proc."""
     if not _STATM.exists():
         return 0
     return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -75,7 +75,7 @@ async def _further(count: int, tap: bool) -> tuple[float, float]:
             await stack.create_tap_interface(ip="10.0.0.1/24")
         times.append((perf_counter() - started) * 1e3)
         stacks.append(stack)
-    # What they do in their first turn, such as announcing their addresses, belongs to their memory.
+    # Their first poll, which announces their addresses, is part of their memory.
     await asyncio.sleep(0.1)
     memory = (resident() - before) / count / _MIB
     for stack in stacks:

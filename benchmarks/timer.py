@@ -55,7 +55,7 @@ async def measure(size: int, rounds: int) -> list[Measure]:
 
     Args:
         size: bytes of one transfer.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured, alternately.
     """
     places: dict[str, Place] = {"kernel": kernel_loopback, "tap": two_stacks}
     p50: dict[str, list[float]] = {name: [] for name in places}

@@ -1,7 +1,7 @@
 """Three hosts on a bridge, which is a stack's own: taps become its ports, and the stack is a host on it, too.
 
 Frames go from port to port inside the module. The bridge learns behind which port each address is, so that only the
-first frame to somebody unknown goes everywhere. A port may come and go while others talk.
+frame to an unknown address is flooded to all ports. A port may come and go while others are used.
 """
 
 import asyncio

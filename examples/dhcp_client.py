@@ -107,7 +107,7 @@ async def main() -> int:
                     print("released, and dnsmasq has forgotten it")
                     return 0
                 await asyncio.sleep(0.05)
-            print("dnsmasq was not told that the lease is over")
+            print("dnsmasq did not receive the release of the lease")
             return 1
 
 

@@ -72,7 +72,7 @@ async def main() -> None:
         await host.start_server(greet, port=80)
         await host.create_datagram_endpoint(NameServer, ("10.0.0.80", 53))
 
-        # The hosts table comes first, and nobody is asked.
+        # The hosts table comes first, without a query.
         client.hosts["printer"] = "10.0.0.80"
         client.hosts.load("10.0.0.80  db.example  db  # as in /etc/hosts\n")
         await call(client, "printer")

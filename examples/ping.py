@@ -29,7 +29,7 @@ async def main() -> None:
         )
         for host in ("10.0.0.2", "fd00::2", "127.0.0.1"):
             await ping(alice, host)
-        for host in ("10.0.0.3", "192.0.2.1"):  # nobody has this address; nothing leads to that one
+        for host in ("10.0.0.3", "192.0.2.1"):  # no host has the first address; no route leads to the second
             async with await alice.create_ping_session(host) as session:
                 try:
                     await session.ping(timeout=0.2)

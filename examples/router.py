@@ -1,6 +1,6 @@
 """Two networks and a router between them: a stack that passes on what is not for itself.
 
-Forwarding is off unless it is asked for. The hosts have to be told of their router; the router knows the networks that
+Forwarding is off by default. The hosts need a route to their router; the router knows the networks that
 it has addresses in. One network is an Ethernet, the other a tunnel of IP packets; IPv4 and IPv6 pass alike.
 """
 

@@ -63,7 +63,7 @@ async def main() -> None:
         stacks[2].forwarding = False
         if await traceroute(stacks[0], "10.0.3.2", most=2) != ["10.0.0.2", "*"]:
             raise SystemExit("who forwards nothing is no router")
-        print("the second router forwards no more, and from there on nobody answers")
+        print("the second router forwards no more, and no host beyond it answers")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ async def main() -> None:
         try:
             await alice.open_connection("10.0.0.2", 8000)
         except ConnectionRefusedError:
-            print("client: nobody listens any more")
+            print("client: the port is closed")
 
 
 if __name__ == "__main__":

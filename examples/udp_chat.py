@@ -1,4 +1,4 @@
-"""A chat room over UDP: nobody connects to anything.
+"""A chat room over UDP, without connections.
 
 One host has the room, which repeats what it hears to everybody who has ever said something. On the other host
 three guests have a socket each. In the end the room says good night to a multicast group that they joined.

@@ -1,4 +1,4 @@
-"""A tunnel in sixty lines: two hosts reach each other through encrypted datagrams, and nobody needed root.
+"""A tunnel in sixty lines: two hosts reach each other through encrypted datagrams, without root privileges.
 
 Each end is a stack with a `tun` interface. Every packet that leaves it is sealed with ChaCha20-Poly1305 under a
 counter and goes, in a datagram of the machine's own network (here 127.0.0.1), to the other end, which opens it

@@ -43,7 +43,7 @@ def run_program(*arguments: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_every_example_is_tested_here_and_told_of() -> None:
+def test_every_example_is_tested_here_and_documented() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     names = [path.name for path in EXAMPLES.glob("*.py")]
     assert "demo.py" in names
@@ -83,7 +83,7 @@ def test_two_hosts() -> None:
         "client: good day, Alice",
         "server: Alice called from fd00::1",
         "client: good day, Alice",
-        "client: nobody listens any more",
+        "client: the port is closed",
     ]
 
 
@@ -186,16 +186,16 @@ def test_traceroute() -> None:
         *("1 10.0.0.2", "2 10.0.1.2", "3 10.0.2.2", "4 10.0.3.2"),
         "the way to fd01:3::2:",
         *("1 fd01::2", "2 fd01:1::2", "3 fd01:2::2", "4 fd01:3::2"),
-        "the second router forwards no more, and from there on nobody answers",
+        "the second router forwards no more, and no host beyond it answers",
     ]
 
 
 def test_slaac() -> None:
     lines = run("slaac.py")
-    assert re.fullmatch(r"the host made itself 2001:db8:1:0:\S+/64, and nobody else has it", lines[1])
+    assert re.fullmatch(r"the host configured 2001:db8:1:0:\S+/64, and no other host has it", lines[1])
     assert lines[2:] == [
         "it would ask 2001:db8:1::53 for names",
-        "the router called it and heard: good day, neighbour",
+        "the router connected to it and received: good day, neighbour",
     ]
 
 

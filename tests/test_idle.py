@@ -1,4 +1,4 @@
-"""Who sleeps and who is kept waiting: idle stacks do not wake, busy ones leave the loop its turns."""
+"""Scheduling: idle stacks do not wake, busy ones leave time for other callbacks of the loop."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def test_timer_keeps_firing_during_a_saturating_transfer() -> None:
     run(main())
 
 
-def test_others_get_their_turns_during_a_saturating_transfer() -> None:
-    """Between two turns of somebody else, only a slice of the transfer's work is done."""
+def test_other_callbacks_run_during_a_saturating_transfer() -> None:
+    """Between two iterations of another task, only a slice of the transfer's work is done."""
 
     async def main() -> None:
         async with pair() as two:
@@ -144,8 +144,8 @@ def test_others_get_their_turns_during_a_saturating_transfer() -> None:
     run(main())
 
 
-def test_others_get_their_turns_during_an_endless_exchange() -> None:
-    """Two protocols that answer each other from within their callbacks would leave the loop no turn at all."""
+def test_other_callbacks_run_during_an_endless_exchange() -> None:
+    """Two protocols that answer each other from their callbacks would otherwise never return to the loop."""
 
     class Answering(Recorder):
         left = 0
@@ -184,7 +184,7 @@ def test_others_get_their_turns_during_an_endless_exchange() -> None:
 
 
 def test_who_waits_is_not_overtaken_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight stacks write in every turn of the loop, which has time to poll four: a ninth gets its turn all the same."""
+    """Eight stacks write in every loop iteration, which has time to poll four: a ninth is still polled."""
     monkeypatch.setattr(driver, "MOST_TURNS", 4)
 
     async def main() -> None:
@@ -212,7 +212,7 @@ def test_who_waits_is_not_overtaken_for_ever(monkeypatch: pytest.MonkeyPatch) ->
     run_virtually(main())
 
 
-def test_no_turn_without_work() -> None:
+def test_no_poll_without_work() -> None:
     async def main() -> None:
         async with pair() as two:
             client, server = await two.connections()

@@ -42,7 +42,7 @@ def test_five_hundred_connections_at_once(way: str) -> None:
 
 
 def test_ten_thousand_connections_in_turn() -> None:
-    """Whoever closes first keeps some in TIME-WAIT; two minutes later memory is back where it was."""
+    """The side that closes first keeps some in TIME-WAIT; two minutes later the memory is free again."""
     network = two_hosts()
     network.open()
     network.settle()

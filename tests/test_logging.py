@@ -337,7 +337,7 @@ asyncio.run(main())
         assert bool(done.stderr) == printed
 
 
-def test_a_stack_has_no_code_for_it_in_its_turn_by_default() -> None:
+def test_logging_adds_no_code_to_a_poll_by_default() -> None:
     async def main() -> None:
         async with await create_stack() as stack:
             assert "turn" not in vars(stack._driver)

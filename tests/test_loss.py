@@ -105,8 +105,8 @@ def test_everything_at_random(seed: int) -> None:
 
 
 @pytest.mark.parametrize("bit", [0, 40, 300, 900])
-def test_damaged_frames_do_not_reach_anybody(bit: int) -> None:
-    """One bit of each tenth frame turned over: the sums find it, and TCP sends it again."""
+def test_corrupted_frames_are_not_delivered(bit: int) -> None:
+    """One bit of each tenth frame is inverted: checksums detect it, and TCP retransmits."""
 
     def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:
         if number % 10 == 9 and len(frame) > 150:
@@ -317,7 +317,7 @@ def test_slow_start_after_a_lost_syn(flags: int, lost: int) -> None:
 
 
 def test_an_outage_lowers_the_threshold_once() -> None:
-    """RFC 5681, section 3.1: a second time-out of the same segment tells nothing new about congestion."""
+    """RFC 5681, section 3.1: a second timeout of the same segment does not indicate new congestion."""
     rounds: Counter[int] = Counter()
     cut = False
 

@@ -97,7 +97,7 @@ def test_every_truncation_with_lengths_that_fit(name: str) -> None:
         if body[12:14] == b"\x86\xdd" and length >= 54:
             body[18:20] = (length - 54).to_bytes(2, "big")
         cut.append(bytes(body))
-    # Without sums, or hardly any of these would come through to what reads the inside.
+    # Without checksums, since with them hardly any of these would reach the parsers of the payload.
     host.core.set_checksums(host.buffers.handle, False)
     feed(host, cut, START)
     host.core.set_checksums(host.buffers.handle, True)
@@ -155,7 +155,7 @@ def mutated(dice: random.Random, frame: bytes) -> bytes:
 
 @pytest.mark.parametrize("sums", [True, False], ids=["checksums verified", "not verified"])
 def test_a_hundred_thousand_mutations(sums: bool) -> None:
-    """Half of them with sums verified, and half without, so that they reach deeper."""
+    """Half of them with checksums verified, and half without, so that they reach deeper parsers."""
     host = target()
     frames = list(own_frames(host).values())
     network = Network(Host("10.0.0.8/24", seed=98), host)
@@ -194,7 +194,7 @@ def test_mutations_of_a_connections_own_segments() -> None:
         client.write(payload(30_000))
         client.finish()
         network.run(lambda: server.eof or server.ended is not None)  # noqa: B023
-        assert server.ended is None, "sums are verified: no mutated segment counts"
+        assert server.ended is None, "checksums are verified: no mutated segment is accepted"
         assert server.received == payload(30_000)
 
 
@@ -252,7 +252,7 @@ def test_a_live_stack_takes_rubbish() -> None:
 
 
 def bad_packets() -> dict[str, list[bytes]]:
-    """Packets to the host, each malformed in one way, with sums that are right: what no mutation is sure to find."""
+    """Packets to the host, each malformed in one way, with right checksums, which mutations may not produce."""
     (own4, own6), (peer4, peer6) = OWN, PEER
     syn = tcp((peer4, 3000), (own4, 80))
 
@@ -290,7 +290,7 @@ def bad_packets() -> dict[str, list[bytes]]:
         "ICMPv6: error without a packet": [ipv6(peer6, own6, ICMPV6, icmpv6(peer6, own6, 2, 0, bytes(4)))],
         "IGMP: short": [ipv4(peer4, "224.0.0.1", 2, b"\x11\0\xee\xff"), ipv4(peer4, "224.0.0.1", 2, b"\x11")],
         "MLD: short": [to_group(130, bytes(4)), to_group(130, bytes(12))],
-        "from everybody": [ipv4("255.255.255.255", own4, UDP, pack("!HHHH", 5000, 80, 8, 0))],
+        "from broadcast": [ipv4("255.255.255.255", own4, UDP, pack("!HHHH", 5000, 80, 8, 0))],
         "from a group": [
             ipv4("224.0.0.5", own4, TCP, tcp(("224.0.0.5", 3000), (own4, 80))),
             ipv6("ff02::5", own6, TCP, tcp(("ff02::5", 3000), (own6, 80))),
@@ -323,8 +323,8 @@ def test_what_is_malformed_gets_no_answer_and_leaves_nothing(name: str) -> None:
             assert frame[12:14] == b"\x08\x06" or frame[23 if frame[12] == 8 else 20] in (ICMP, ICMPV6), frame.hex()
     after = host.core.statistics()
     assert after.connections == before.connections
-    call_raises_errno = sum(getattr(after, each) - getattr(before, each) for each in COUNTED) + host.buffers.counters()[2]
-    assert call_raises_errno >= 299 * len(packets) - 1, "each is counted, but for fragments that wait"
+    refused = sum(getattr(after, each) - getattr(before, each) for each in COUNTED) + host.buffers.counters()[2]
+    assert refused >= 299 * len(packets) - 1, "each is counted, but for fragments that wait"
     for _ in range(130):
         network.now += 1
         host.poll(network.now)

@@ -22,7 +22,7 @@ from tests.kit.dhcp import LEASED, dhcp_server
 _HOST, _ROUTER = "2001:db8:1::2", "2001:db8:1::1"
 
 
-async def call_raises_errno(call: Awaitable[object], number: int) -> None:
+async def refused(call: Awaitable[object], number: int) -> None:
     """Await a call that must raise an `OSError` of this number, in no time."""
     started = asyncio.get_running_loop().time()
     with pytest.raises(OSError, match=re.escape(f"[Errno {number}]")):
@@ -67,7 +67,7 @@ def test_a_local_port_is_free_after_time_wait() -> None:
                 transport.close()
                 await asyncio.sleep(10)
                 assert a.stats().core.time_wait == 1
-                await call_raises_errno(open_from(a), errno.EADDRINUSE)
+                await refused(open_from(a), errno.EADDRINUSE)
                 await quiet(a, 120)
             server.close()
 
@@ -116,7 +116,7 @@ def test_a_router_whose_lifetime_has_ended_is_not_used() -> None:
                 host.open_connection("2001:db8:99::1", 80),
                 host.open_udp(remote=("2001:db8:99::1", 9)),
             ):
-                await call_raises_errno(send, errno.ENETUNREACH)
+                await refused(send, errno.ENETUNREACH)
             await socket.close()
 
     run_virtually(main())
@@ -128,9 +128,9 @@ def test_an_address_and_a_network_that_have_expired_are_not_used() -> None:
             [own] = [one.ip for one in tap.addresses if not one.is_link_local]
             await quiet(host, 300)
             assert all(one.is_link_local for one in tap.addresses)
-            await call_raises_errno(host.open_connection(_ROUTER, 80), errno.ENETUNREACH)
-            await call_raises_errno(host.create_server(asyncio.Protocol, str(own), 80), errno.EADDRNOTAVAIL)
-            await call_raises_errno(host.open_udp(host=str(own)), errno.EADDRNOTAVAIL)
+            await refused(host.open_connection(_ROUTER, 80), errno.ENETUNREACH)
+            await refused(host.create_server(asyncio.Protocol, str(own), 80), errno.EADDRNOTAVAIL)
+            await refused(host.open_udp(host=str(own)), errno.EADDRNOTAVAIL)
 
     run_virtually(main())
 
@@ -153,8 +153,8 @@ def test_a_withdrawn_prefix_ends_after_two_hours() -> None:
             await quiet(host, 7300)
             assert all(one.is_link_local for one in tap.addresses)
             for remote in (_ROUTER, "2001:db8:99::1"):
-                await call_raises_errno(host.open_connection(remote, 80), errno.ENETUNREACH)
-            await call_raises_errno(host.open_udp(host=str(own)), errno.EADDRNOTAVAIL)
+                await refused(host.open_connection(remote, 80), errno.ENETUNREACH)
+            await refused(host.open_udp(host=str(own)), errno.EADDRNOTAVAIL)
 
     run_virtually(main())
 
@@ -169,13 +169,13 @@ def test_a_lease_that_has_ended_is_not_used() -> None:
                 server.answers = False
                 await asyncio.sleep(121)
                 assert tap.addresses == ()
-                await call_raises_errno(stack.create_server(asyncio.Protocol, str(LEASED), 80), errno.EADDRNOTAVAIL)
-                await call_raises_errno(stack.open_connection("10.0.0.77", 80), errno.ENETUNREACH)
+                await refused(stack.create_server(asyncio.Protocol, str(LEASED), 80), errno.EADDRNOTAVAIL)
+                await refused(stack.open_connection("10.0.0.77", 80), errno.ENETUNREACH)
 
     run_virtually(main())
 
 
-def test_a_neighbour_that_was_not_heard_of_is_asked_for_again() -> None:
+def test_a_neighbour_that_did_not_answer_is_probed_again() -> None:
     """Another host takes over the address, with another MAC: the first datagram after an hour reaches it."""
 
     async def main() -> None:
@@ -198,7 +198,7 @@ def test_a_neighbour_that_was_not_heard_of_is_asked_for_again() -> None:
     run_virtually(main())
 
 
-def test_a_bridge_knows_no_address_that_was_not_heard_of() -> None:
+def test_a_bridge_knows_only_addresses_that_it_has_seen() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as middle, await create_stack(seed=2) as host:
             ports = [await middle.create_tap_interface() for _ in range(2)]

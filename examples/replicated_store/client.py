@@ -1,4 +1,4 @@
-"""A client of the store, which writes down what it asked, when, and what it was told. Nothing but asyncio."""
+"""A client of the store, which records its requests, their times and the answers. Nothing but asyncio."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE = 0.15
 
 @dataclass(frozen=True)
 class Operation:
-    """A read that was answered, or a write. Nobody writes a value that was written before.
+    """A read that was answered, or a write. No value is written twice.
 
     Attributes:
         client, replica: who asked, and who answered or did not.

@@ -45,7 +45,7 @@ class Replica:
         self.majority = len(names) // 2 + 1
         self.term = 0  # the highest that it obeys
         self.primary: str | None = None  # of that term
-        self.bound = 0.0  # until when it votes for nobody
+        self.bound = 0.0  # until when it must not vote
         self.version = (0, 0)  # of its data: the term and the number of the change
         self.data: dict[str, str] = {}
         # What a candidate has:
@@ -66,7 +66,7 @@ class Replica:
             await server.serve_forever()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer whoever has connected, replica or client."""
+        """Serve a connection of a replica or a client."""
         try:
             while line := await reader.readline():
                 message = json.loads(line)
@@ -81,7 +81,7 @@ class Replica:
                         answer = await self.put(message)
                 writer.write(json.dumps(answer).encode() + b"\n")
         except OSError:
-            pass  # whoever it was will come again
+            pass  # the peer will connect again
         finally:
             writer.close()
 
@@ -119,7 +119,7 @@ class Replica:
         return {"do": "ack", "term": self.term, "number": message["number"], "sent": message["sent"]}
 
     def vote(self, message: Message) -> Message:
-        """Vote for whoever asks first in a new term, unless bound."""
+        """Vote for the first candidate of a new term, unless bound."""
         now = time.monotonic()
         if message["term"] <= self.term or now < self.bound:
             return {"do": "refuse", "term": self.term}
@@ -137,7 +137,7 @@ class Replica:
         self.term, self.primary = term, primary
 
     async def live(self) -> None:
-        """Send beats as the primary, and otherwise stand for election when nobody does."""
+        """Send beats as the primary, and otherwise stand for election when no beats arrive."""
         while True:
             if self.primary == self.name:
                 self.send_beat()

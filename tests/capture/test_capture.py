@@ -204,7 +204,7 @@ def test_a_bridge_by_its_ports() -> None:
     assert [p.observation.frame for p in tcp if not p.outgoing] == [p.observation.frame for p in tcp if p.outgoing]
 
 
-def test_frames_of_streams_and_of_nobody() -> None:
+def test_frames_with_and_without_a_reader() -> None:
     async def main() -> Trace:
         trace = Trace()
         async with await create_stack(seed=1) as stack:

@@ -141,7 +141,7 @@ def test_other_links(link_type: int, before: bytes) -> None:
     assert (got.payload, got.malformed, got.ethernet) == (b"datagram", None, None)
 
 
-def test_a_link_that_nobody_knows() -> None:
+def test_unknown_link_type() -> None:
     got = packet(b"whatever", 147)
     assert got.malformed == "link type 147 is not supported"
     assert got.payload == b"whatever"

@@ -24,7 +24,7 @@ MAC = b"\2\0\0\0\0\1"
 
 
 def write(file: Path | io.BytesIO, *, snaplen: int = 0) -> list[CapturedFrame]:
-    """Write the samples, by turns at a tap and as packets at a tun, and return what is to be read."""
+    """Write the samples, alternately as frames of a TAP and as packets of a TUN interface; return the expected frames."""
     expected = []
     with PcapngWriter(file, snaplen=snaplen, comment="all samples") as writer:
         tap = writer.add_interface("täp0", mac=MAC, description="the first")
@@ -117,7 +117,7 @@ def test_dpkt_and_scapy_read_it(tmp_path: Path) -> None:
         assert metadata.linktype == frame.link_type
 
 
-def test_a_file_is_written_in_pieces_and_can_be_read_before_its_end(tmp_path: Path) -> None:
+def test_a_file_is_written_in_parts_and_can_be_read_before_its_end(tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     writer = PcapngWriter(path)
     number = writer.add_interface("tap0")

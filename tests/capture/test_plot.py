@@ -119,7 +119,7 @@ def test_a_capture_that_begins_in_the_middle() -> None:
     assert there.sender == A
     assert [segment.start for segment in there.segments] == [0, 1000]
     assert [ack.number for ack in there.acknowledgements] == [0, 0, 1000, 1001]
-    # What the scale of the window is, nobody has seen.
+    # The window scale was not captured.
     assert there.acknowledgements[0].edge == 1000
     assert [size for _, size in there.outstanding()] == [0, 0, 500, 1001, 0]
 
@@ -481,7 +481,7 @@ def test_as_a_program(file: Path) -> None:
         check=True,
     )
     assert "300,000 bytes there" in done.stdout
-    # Whoever reads has enough after a line.
+    # The reader closes the pipe after one line.
     with subprocess.Popen(
         [sys.executable, "-m", "tcpip_wasm", "show", str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

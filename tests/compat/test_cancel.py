@@ -1,6 +1,6 @@
-"""Cancellation at every turn of the loop, of whole conversations: nothing is left, nothing hangs, nobody complains.
+"""Cancellation at every loop iteration of whole conversations: nothing leaks, nothing hangs, no error is reported.
 
-Each conversation is run again and again, cancelled one turn of the loop later each time, until it finishes before; so
+Each conversation is run repeatedly, cancelled one loop iteration later each time, until it finishes before; so
 every await point in it is hit, those inside of asyncio and of TLS as well. `run` fails where a task is left or where an
 exception was never retrieved.
 """
@@ -36,12 +36,12 @@ def held(stack: NetworkStack) -> int:
 async def at_every_turn(
     make: Callable[[], Coroutine[Any, Any, Any]], settled: Callable[[], Awaitable[None]], *, step: int = 1
 ) -> int:
-    """Cancel a coroutine after 0, 1, 2, … turns of the loop, until it finishes before; return how often it was.
+    """Cancel a coroutine after 0, 1, 2, … loop iterations, until it finishes before; return how often it was cancelled.
 
     Args:
         make: makes the coroutine anew.
         settled: waits until nothing of it is left, after each.
-        step: turns by which the next one is cancelled later.
+        step: loop iterations by which the next run is cancelled later.
     """
     for count in range(0, MOST, step):
         task = asyncio.create_task(make())
@@ -60,7 +60,7 @@ async def at_every_turn(
         await settled()
         if finished:
             return count // step
-    raise AssertionError(f"not finished after {MOST} turns")
+    raise AssertionError(f"not finished after {MOST} loop iterations")
 
 
 def nothing_left(two: Pair, handles: tuple[int, int] | None = None) -> Callable[[], Awaitable[None]]:
@@ -256,7 +256,7 @@ def test_servers() -> None:
 @secure
 @pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
 def test_requests(tls: bool, tmp_path: Any) -> None:
-    """A request of httpx to uvicorn; every other turn, since there are many.
+    """A request of httpx to uvicorn; cancelled at every second loop iteration, since there are many.
 
     Cancelled within a TLS handshake, httpcore forgets the connection: it ends as garbage, as one of asyncio's own does.
     """

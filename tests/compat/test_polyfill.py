@@ -310,8 +310,8 @@ def test_sock_methods(tmp_path: Path) -> None:
                     await asyncio.gather(waiting, return_exceptions=True)
                     await loop.sock_sendall(sock, b"x\n")
                     assert await loop.sock_recv(sock, 100) == b"X\n"
-                with placeholder() as call_raises_errno, pytest.raises(ConnectionRefusedError):
-                    await loop.sock_connect(call_raises_errno, (two.host, 81))
+                with placeholder() as refused, pytest.raises(ConnectionRefusedError):
+                    await loop.sock_connect(refused, (two.host, 81))
                 with socket.socket() as blocking, pytest.raises(ValueError, match="non-blocking"):
                     await loop.sock_connect(blocking, (two.host, 80))
             await until(lambda: held(two.a) == 0)
@@ -391,7 +391,7 @@ def test_a_connection_taken_over_by_a_protocol() -> None:
     run(main())
 
 
-def test_streams_of_the_stack_keep_pieces() -> None:
+def test_streams_of_the_stack_keep_chunks() -> None:
     async def main() -> None:
         servers: list[asyncio.StreamReader] = []
 

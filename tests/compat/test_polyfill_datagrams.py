@@ -109,7 +109,7 @@ def test_an_endpoint_over_a_socket(how: str) -> None:
                 transport, protocol = await loop.create_datagram_endpoint(Upper, sock=sock)
                 assert sock.fileno() == -1
                 if how == "used":
-                    assert protocol.got == [(b"EARLY", (two.host, 53))], "it waited for somebody who receives"
+                    assert protocol.got == [(b"EARLY", (two.host, 53))], "it waited for a receiver"
                 if how == "bound":
                     assert transport.get_extra_info("sockname")[1] == own
                 transport.sendto(b"late", (two.host, 53))

@@ -129,7 +129,7 @@ def test_whom_a_name_led_to_is_the_stack_s() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.1.1.~1", "1:1:1:1:1:1:1:1:1", "fe80::1%eth9", "10.0.0.256"])
-def test_a_malformed_host_is_one_that_nobody_knows(host: str) -> None:
+def test_a_malformed_host_raises_the_error_of_an_unknown_name(host: str) -> None:
     async def main() -> None:
         async with network() as net:
             loop: Any = asyncio.get_running_loop()

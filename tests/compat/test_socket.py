@@ -1,4 +1,4 @@
-"""The socket stand-in beside real sockets: every test here runs on both, and has to come out the same."""
+"""`compat.socket` compared with real sockets: every test here runs on both, with the same result."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def net(loop_kind: str) -> Iterator[Any]:
 
 
 def closed_port(net: Any) -> int:
-    """Return a port nobody listens on."""
+    """Return a port without a listener."""
     with net.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -148,7 +148,7 @@ def test_makefile_reads_lines_and_keeps_the_socket(net: Any) -> None:
     assert client.fileno() == -1
 
 
-def test_reset_is_told_once(net: Any) -> None:
+def test_a_reset_is_raised_once(net: Any) -> None:
     client, server = pair(net)
     with client:
         server.setsockopt(real.SOL_SOCKET, real.SO_LINGER, struct.pack("ii", 1, 0))
@@ -160,7 +160,7 @@ def test_reset_is_told_once(net: Any) -> None:
             client.send(b"x")
 
 
-def test_a_blocked_sender_that_has_not_read_hears_of_a_reset(net: Any) -> None:
+def test_a_blocked_sender_that_has_not_read_raises_on_a_reset(net: Any) -> None:
     client, server = pair(net)
     with server:
         server.settimeout(None)
@@ -349,7 +349,7 @@ def test_selectors_mix_our_sockets_and_descriptors(net: Any, kind: str) -> None:
     os.close(theirs)
 
 
-def test_a_listener_is_readable_when_somebody_waits(net: Any) -> None:
+def test_a_listener_is_readable_while_a_connection_waits(net: Any) -> None:
     with net.create_server(("127.0.0.1", 0)) as listener:
         assert select.select([listener], [], [], 0)[0] == []
         with net.create_connection(listener.getsockname()):
@@ -434,7 +434,7 @@ def test_options(net: Any) -> None:
         assert listener.getsockopt(real.SOL_SOCKET, real.SO_ACCEPTCONN) == 1
 
 
-# --- Somebody else ends it ------------------------------------------------------------------------------------------
+# --- Ended by another thread or the peer ------------------------------------------------------------------------------------------
 
 
 def test_shutdown_wakes_a_reader(net: Any) -> None:
@@ -497,7 +497,7 @@ def test_many_datagrams_wait(net: Any) -> None:
         assert [b.recv(200) for _ in sent] == sent
 
 
-def test_a_port_nobody_has_refuses(net: Any) -> None:
+def test_a_port_without_a_listener_refuses(net: Any) -> None:
     with net.socket(type=real.SOCK_DGRAM) as sock:
         sock.settimeout(BOUND)
         sock.connect(("127.0.0.1", 9))

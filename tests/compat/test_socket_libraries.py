@@ -1,4 +1,4 @@
-"""Libraries that block, as they are, through the socket stand-in: both ends on virtual hosts, over a cable."""
+"""Unmodified blocking libraries over `compat.socket`: both ends on stacks, over a cable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.programs.servers import serve_files, serve_mail
 @asynccontextmanager
 async def uvicorn(two: Pair, folder: Any) -> AsyncIterator[None]:
     """Serve HTTP on the second host."""
-    # requests keeps a connection of TLS open as long as somebody holds an answer, over any network.
+    # requests keeps a TLS connection open as long as a response object is referenced, over any network.
     async with served(two, folder, timeout_graceful_shutdown=1):
         yield
 

@@ -1,4 +1,4 @@
-"""What the socket stand-in does beyond the kernel's sockets, and how blocked callers hear of a stack's end."""
+"""Behaviour of `compat.socket` beyond the kernel's sockets, and errors of blocked calls when a stack ends."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_call_that_is_under_way_ends_with_the_thread() -> None:
         caller.result()
 
 
-# --- Who is blocked hears of the end --------------------------------------------------------------------------------
+# --- Blocked calls end with the stack --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", ["close the socket", "close the stack", "end the thread"])
@@ -205,7 +205,7 @@ def test_blocked_calls_wake_up(call: str, end: str) -> None:
 
 
 async def silent_cable(stack: NetworkStack) -> None:
-    """Give a stack a network where nobody answers."""
+    """Give a stack a network in which no host answers."""
     tap = await stack.create_tap_interface(ip="10.0.0.1/24")
     stack.loop.create_task(_swallow(tap))
 
@@ -322,7 +322,7 @@ def test_without_a_host_nothing_is_opened() -> None:
         pass
 
 
-def test_a_polyfilled_program_reaches_nobody_outside(thread: StackThread) -> None:
+def test_a_polyfilled_program_does_not_use_the_machines_network(thread: StackThread) -> None:
     with real.create_server(("127.0.0.1", 0)) as kernel, polyfill_socket(thread):
         with pytest.raises(ConnectionRefusedError):
             real.create_connection(kernel.getsockname(), timeout=BOUND)

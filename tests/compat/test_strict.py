@@ -98,7 +98,7 @@ SERVED = ("bind", "listen")
 each_call = pytest.mark.parametrize("call", CALLS)
 
 
-def call_raises_errno(call: str, address: Any) -> None:
+def refused(call: str, address: Any) -> None:
     name, function = CALLS[call]
     with pytest.raises(PermissionError) as caught:
         function(address)
@@ -120,11 +120,11 @@ def test_under_the_loop_s_polyfill(call: str) -> None:
             pool.submit(int).result()  # its thread is there
             async with await create_stack() as stack:
                 with stack.polyfill(strict=True):
-                    call_raises_errno(call, address)
-                    await asyncio.to_thread(call_raises_errno, call, address)
-                    await asyncio.get_running_loop().run_in_executor(None, call_raises_errno, call, address)
-                    pool.submit(call_raises_errno, call, address).result()
-                    Background(call_raises_errno, call, address).result()
+                    refused(call, address)
+                    await asyncio.to_thread(refused, call, address)
+                    await asyncio.get_running_loop().run_in_executor(None, refused, call, address)
+                    pool.submit(refused, call, address).result()
+                    Background(refused, call, address).result()
 
     run(main())
 
@@ -134,7 +134,7 @@ def test_bind_and_listen_in_other_threads(call: str) -> None:
     async def main() -> None:
         async with await create_stack() as stack:
             with stack.polyfill(strict=True):
-                await asyncio.to_thread(call_raises_errno, call, None)
+                await asyncio.to_thread(refused, call, None)
                 CALLS[call][1](None)  # the stack's
 
     run(main())
@@ -143,8 +143,8 @@ def test_bind_and_listen_in_other_threads(call: str) -> None:
 @each_call
 def test_under_the_socket_polyfill(call: str) -> None:
     with unreached_server() as address, StackThread() as thread, polyfill_socket(thread, strict=True):
-        call_raises_errno(call, address)
-        Background(call_raises_errno, call, address).result()
+        refused(call, address)
+        Background(refused, call, address).result()
 
 
 def test_what_the_stack_serves_is_not_refused() -> None:

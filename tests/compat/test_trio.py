@@ -83,7 +83,7 @@ def test_datagrams(kind: str, family: str) -> None:
         run(datagrams, family)
 
 
-async def call_raises_errno() -> None:
+async def refused() -> None:
     with trio.socket.socket() as unused:
         await unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -96,7 +96,7 @@ async def call_raises_errno() -> None:
 @pytest.mark.parametrize("kind", ["kernel", "stack"])
 def test_errors(kind: str) -> None:
     with polyfilled(kind):
-        run(call_raises_errno)
+        run(refused)
 
 
 def test_trio_is_as_it_was_afterwards() -> None:

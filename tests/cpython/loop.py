@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from tcpip_wasm import create_stack
 
 TURNS = 8
-"""Turns of the loop in which a reset gets from a transport of the stack to the real socket behind the relay."""
+"""Loop iterations in which a reset gets from a transport of the stack to the real socket of the relay."""
 
 
 ANOTHER_ADDRESS = "192.0.2.1"
@@ -146,7 +146,7 @@ class StackLoop(asyncio.SelectorEventLoop):
         """Connect over the stack to a relay that leads to a socket; the relay listens where the socket leads."""
         base = asyncio.SelectorEventLoop.__mro__[1].create_connection  # type: ignore[attr-defined]
         _, real = await base(self, lambda: _Relay(caller=caller), None, None, sock=sock)
-        # One listener for each address, as long as anybody connects to it; connections of one address are alike.
+        # One listener for each address, as long as it is connected to; connections of one address are alike.
         if port in self._servers:
             host, port = ANOTHER_ADDRESS, port  # the server's own is taken
         waiting = self._expected.setdefault((host, port), deque())
@@ -198,7 +198,7 @@ class StackLoop(asyncio.SelectorEventLoop):
                 task.add_done_callback(self._tasks.discard)
                 return near
 
-            with suppress(OSError):  # the port is another's: nobody outside will find us
+            with suppress(OSError):  # the port is in use: the kernel's clients cannot reach this server
                 hosts = ["127.0.0.1", "::1"] if name[0] == "::" else [target]
                 if sock is not None:
                     outside = await base.create_server(self, relay, sock=sock)

@@ -33,7 +33,7 @@ def test_options_are_found() -> None:
     assert found == {53: b"\x05", 15: b"lab"}
 
 
-def test_a_long_option_comes_in_pieces() -> None:
+def test_a_long_option_is_split() -> None:
     """RFC 3396."""
     assert dhcp_options(message(option(15, b"lab.") + option(6, b"1234") + option(15, b"example"))) == {
         15: b"lab.example",

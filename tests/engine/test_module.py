@@ -77,7 +77,7 @@ def test_folder_and_parents_are_made(tmp_path: Path) -> None:
 
 
 @posix
-def test_entry_is_for_nobody_else(folder: Path) -> None:
+def test_cache_entry_of_other_users_is_ignored(folder: Path) -> None:
     compile_cached(SMALL, folder)
     assert stat.S_IMODE(entries(folder)[0].stat().st_mode) & 0o022 == 0
 

@@ -131,7 +131,7 @@ def test_twenty_hosts_talk_each_to_each(flood: bool) -> None:
     """190 connections at once, with data both ways: each finishes, and nothing is lost, doubled or moved.
 
     In a flood, a 21st station claims to be forty thousand others meanwhile, by ARP and by neighbour
-    advertisements to everybody. Nobody is cut off, and neither bridge nor hosts grow by it.
+    advertisements to everybody. No host loses its connection, and the memory of bridge and hosts does not grow.
     """
 
     async def main() -> None:
@@ -209,7 +209,7 @@ def test_unicast_stays_between_two() -> None:
             before = made.taps[2].statistics().frames_in
             await exchange(made.hosts[0], made.hosts[1], "10.0.0.2", 500_000, port=81)
             after = made.taps[2].statistics()
-            assert after.frames_in - before < 5, "the third hears broadcasts, and nothing of what is not for it"
+            assert after.frames_in - before < 5, "the third host receives broadcasts, and no frames for others"
             assert made.stack.stats().interfaces["tap0"].frames_in > 300
 
     run(main())
@@ -259,7 +259,7 @@ def test_ports_come_and_go_under_a_transfer() -> None:
             async with await made.hosts[1].listen_tcp(80) as listener:
                 client = await made.hosts[0].connect_tcp("10.0.0.2", 80)
                 server = await listener.accept()
-            await asyncio.sleep(1)  # what the port would have told of its group, a port keeps to itself
+            await asyncio.sleep(1)  # the port's own group report is not sent while it is a port
             data = payload(3_000_000)
             sending = asyncio.create_task(send_all(client, data))
             reading = asyncio.create_task(read_all(server))
@@ -279,8 +279,8 @@ def test_ports_come_and_go_under_a_transfer() -> None:
     run_virtually(main())
 
 
-def test_a_port_taken_out_at_once_tells_its_group() -> None:
-    """A tap has a link-local address, and tells twice which group that is in, the second time within half a second.
+def test_a_port_removed_at_once_reports_its_group() -> None:
+    """A tap has a link-local address, and reports its group twice, the second time within half a second.
 
     That is all it says for itself: one who was a port in between is a tap again.
     """
@@ -288,7 +288,7 @@ def test_a_port_taken_out_at_once_tells_its_group() -> None:
     async def main() -> None:
         async with switch(2) as made:
             port = made.bridge.ports[0]
-            await asyncio.sleep(0.01)  # it has told the first time
+            await asyncio.sleep(0.01)  # it has reported the first time
             with capture(port, trace := Trace()):
                 await made.bridge.remove_port(port)
                 await asyncio.sleep(0.5)
@@ -375,7 +375,7 @@ def test_a_storm_leaves_the_loop_alive_and_ends_with_its_cable() -> None:
             around = ends[1][0].statistics
             await until(lambda: around().frames_in > 1000)
             for _ in range(5):
-                await asyncio.sleep(0)  # the loop has its turn in the middle of it
+                await asyncio.sleep(0)  # a loop iteration in the middle of it
             await exchange(other, other, "127.0.0.1", 100_000)
             before = around().frames_in
             await until(lambda: around().frames_in > before + 100)

@@ -169,7 +169,7 @@ def test_pulled_in_the_middle_of_a_transfer() -> None:
 
 
 @pytest.mark.parametrize("way", ["tap4", "tun4"])
-def test_slow_reader_stops_nobody_else(way: str) -> None:
+def test_slow_reader_does_not_stop_other_readers(way: str) -> None:
     """Two connections share a cable; one is not read, the other passes."""
 
     async def main() -> None:

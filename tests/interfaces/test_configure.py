@@ -186,7 +186,7 @@ def test_closing_releases() -> None:
 
 
 @pytest.mark.parametrize("what", ["stack", "interface"])
-def test_cancelled_while_the_server_is_told_it_closes_all_the_same(what: str) -> None:
+def test_closes_even_if_cancelled_while_it_releases_the_lease(what: str) -> None:
     async def main() -> None:
         async with with_server() as (stack, tap, _):
             await tap.configure(dhcp=True)
@@ -204,7 +204,7 @@ def test_cancelled_while_the_server_is_told_it_closes_all_the_same(what: str) ->
     run_virtually(main())
 
 
-def test_nobody_answers() -> None:
+def test_no_answer_times_out() -> None:
     async def main() -> None:
         async with with_server() as (stack, tap, server):
             server.answers = False
@@ -243,7 +243,7 @@ def test_cancelled() -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "remove"])
-def test_the_end_comes_while_somebody_waits(how: str) -> None:
+def test_closed_while_a_task_waits(how: str) -> None:
     async def main() -> None:
         async with with_server() as (stack, tap, server):
             server.answers = False

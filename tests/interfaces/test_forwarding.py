@@ -103,7 +103,7 @@ def test_tcp_passes(kinds: tuple[str, ...], family: int) -> None:
 @pytest.mark.parametrize("kinds", LINKS)
 @pytest.mark.parametrize("mtus", [(1500, 1280), (9000, 1400), (1280, 9000)])
 def test_a_narrow_link_on_the_way(kinds: tuple[str, ...], family: int, mtus: tuple[int, int]) -> None:
-    """IPv4 without DF is fragmented on the way; IPv6 hears of the MTU."""
+    """IPv4 without DF is fragmented by the router; IPv6 receives Packet Too Big."""
 
     async def main() -> None:
         async with way(kinds, mtus=mtus) as made:
@@ -141,7 +141,7 @@ def test_a_very_narrow_link(mtu: int) -> None:
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("sums", [(True, False), (False, True), (False, False)])
 def test_checksums_of_one_side_only(family: int, sums: tuple[bool, bool]) -> None:
-    """A router fills in the sums that one link goes without and the next one checks."""
+    """A router fills in checksums that one link omits and the next one verifies."""
 
     async def main() -> None:
         async with way() as made:

@@ -247,7 +247,7 @@ def test_removal_ends_a_waiting_write() -> None:
                 while True:
                     await writer.write(b"\0" * 60_000)
 
-            # The writes that fit are over in its first turn; the next one waits when the interface goes.
+            # The writes that fit end in its first iteration; the next one waits when the interface is removed.
             flooding = asyncio.create_task(flood())
             await asyncio.sleep(0)
             await stack.remove_interface(tun)
@@ -257,7 +257,7 @@ def test_removal_ends_a_waiting_write() -> None:
             await iterations(20)
             before = stack.stats().turns
             await iterations(200)
-            assert stack.stats().turns == before, "nobody waits for room in what is gone"
+            assert stack.stats().turns == before, "no task waits for room in a removed interface"
 
     run(main())
 

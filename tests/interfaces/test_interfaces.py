@@ -178,7 +178,7 @@ def test_as_many_interfaces_as_there_can_be() -> None:
     run(main())
 
 
-def test_frames_before_anybody_listens_are_dropped_and_counted() -> None:
+def test_frames_without_a_reader_are_dropped_and_counted() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             with pytest.raises(TimeoutError):
@@ -467,7 +467,7 @@ def test_link_local_addresses_with_a_scope() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_observer_that_raises_disturbs_nobody(way: str) -> None:
+def test_an_observer_that_raises_does_not_affect_traffic(way: str) -> None:
     class Raising:
         def observed(self, interface: Interface, outgoing: bool, frame: memoryview) -> None:
             raise LookupError("observed")

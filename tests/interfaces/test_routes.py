@@ -109,22 +109,22 @@ def test_errors_of_the_network() -> None:
         stack, (one, two) = await stack_with_taps(["10.0.1.1/24", "fd01::1/64"], "10.0.2.1/24")
         async with stack:
 
-            def call_raises_errno(expected: int, network: str, **options: Any) -> None:
+            def refused(expected: int, network: str, **options: Any) -> None:
                 with pytest.raises(NetworkError) as caught:
                     stack.add_route(network, **options)
                 assert caught.value.errno == expected
                 assert isinstance(caught.value, TcpipError)
 
-            call_raises_errno(errno.ENETUNREACH, "0.0.0.0/0", via="10.0.3.1")
-            call_raises_errno(errno.ENETUNREACH, "0.0.0.0/0", via="10.0.1.2", interface=two)
-            call_raises_errno(errno.ENETUNREACH, "::/0", via="fd02::1")
+            refused(errno.ENETUNREACH, "0.0.0.0/0", via="10.0.3.1")
+            refused(errno.ENETUNREACH, "0.0.0.0/0", via="10.0.1.2", interface=two)
+            refused(errno.ENETUNREACH, "::/0", via="fd02::1")
             stack.add_route("0.0.0.0/0", via="10.0.1.2")
-            call_raises_errno(errno.EEXIST, "0.0.0.0/0", via="10.0.2.2")
+            refused(errno.EEXIST, "0.0.0.0/0", via="10.0.2.2")
             stack.add_route("0.0.0.0/0", via="10.0.2.2", metric=1)
             stack.add_route("::/0", via="fd01::2", interface=one)
             # A gateway behind a gateway is none: what it is reached by is not its link.
             stack.add_route("10.9.0.0/16", via="10.0.1.2")
-            call_raises_errno(errno.ENETUNREACH, "10.8.0.0/16", via="10.9.0.1")
+            refused(errno.ENETUNREACH, "10.8.0.0/16", via="10.9.0.1")
             for network, options in (
                 ("10.0.0.0/8", {}),
                 ("0.0.0.0/0", {"metric": 2}),
@@ -195,7 +195,7 @@ async def asked_for(destination: str, *taps: TapInterface) -> tuple[int, str] | 
                 return number, str(IPv4Address(frame[38:42]))
             if frame[12:14] == b"\x86\xdd" and frame[54] == 135 and frame[22:38] != bytes(16):
                 return number, str(IPv6Address(frame[62:78]))
-    raise AssertionError(f"nobody was asked for on the way to {destination}")
+    raise AssertionError(f"no neighbour was resolved for {destination}")
 
 
 def test_which_route_wins() -> None:

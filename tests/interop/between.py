@@ -59,7 +59,7 @@ class Between:
         print(f"IPv{version} through the stack: {float(speed) * 8 / 1e9:.2f} Gbit/s")
 
     async def ping(self, version: int) -> None:
-        """Echoes come back, whole packets and some in pieces."""
+        """Echo replies arrive, for whole packets and for fragmented ones."""
         for size in (56, 1400, 4000):
             await asyncio.to_thread(self.near.echoes, self.addresses[version], 5, size=size)
 

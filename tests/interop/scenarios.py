@@ -96,7 +96,7 @@ class KernelPeer:
             await asyncio.to_thread(self.namespace.echoes, STACK_ADDRESSES[version], 5, size=size)
 
     async def refused_by_kernel(self, version: int) -> None:
-        """Nobody listens there: the kernel's RST ends the call, and at once."""
+        """No listener: the kernel's RST ends the call at once."""
         async with asyncio.timeout(60.0):
             with pytest.raises(ConnectionRefusedError):
                 await self.stack.open_connection(KERNEL_ADDRESSES[version], _PORT)

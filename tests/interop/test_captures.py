@@ -77,7 +77,7 @@ def test_the_kernel_captures_the_same(kind: str, format_: str, tmp_path: Path) -
                                 await udp.receive()
             # It writes what it has several times a second.
             async with asyncio.timeout(100):
-                while len(_readable(kernel)) < len(_readable(ours)):  # noqa: ASYNC110 - a file tells nobody
+                while len(_readable(kernel)) < len(_readable(ours)):  # noqa: ASYNC110 - files have no events
                     await asyncio.sleep(0.1)
             dumpcap.send_signal(signal.SIGINT)
             await asyncio.to_thread(dumpcap.wait, 60)

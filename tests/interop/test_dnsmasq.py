@@ -184,7 +184,7 @@ def test_closing_a_stack_releases_its_lease(tmp_path: Path) -> None:
     _run(work, tmp_path, *_DHCP)
 
 
-def test_an_address_that_somebody_has_is_declined(tmp_path: Path) -> None:
+def test_an_address_in_use_is_declined(tmp_path: Path) -> None:
     async def work(peer: Peer) -> None:
         # Another host on the same link has the only address that dnsmasq may lend.
         with network_namespace() as other:
@@ -255,7 +255,7 @@ def test_a_duplicate_of_the_kernels_address_is_found(tmp_path: Path) -> None:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    """Look again and again: nothing tells when a line is in a file or an address of the kernel is ready."""
+    """Poll: there is no event for a line in a file or an address of the kernel that is ready."""
     async with asyncio.timeout(_WAIT):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.05)

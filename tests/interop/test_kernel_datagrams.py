@@ -1,5 +1,5 @@
 """UDP and ICMP against the machine's own kernel, over TAP and TUN in a network namespace: its ping and ours, its
-UDP and ours, fragments of everybody, closed ports, groups and broadcasts."""
+UDP and ours, fragments of both, closed ports, groups and broadcasts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .scenarios import STACK_ADDRESSES, KernelPeer, kernel_peer
 KERNEL: Final = {4: "10.88.0.2", 6: "fd88::2"}
 MOST: Final = {4: 65_507, 6: 65_487}
 SIZES: Final = (0, 1, 56, 1452, 1453, 1472, 1473, 9000, 60_000)
-"""Besides `MOST`; 1,452 and 1,472 are the most that leaves in one piece, over IPv6 and IPv4."""
+"""In addition to `MOST`; 1,452 and 1,472 are the largest that are not fragmented, over IPv6 and IPv4."""
 GROUP: Final = {4: "239.88.1.2", 6: "ff05::8812"}
 PORT: Final = 7007
 

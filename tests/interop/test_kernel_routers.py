@@ -96,7 +96,7 @@ def test_each_router_says_who_it_is(version: int) -> None:
             assert await traceroute(stack, way[-1]) == way
             async with await stack.create_ping_session(way[-1]) as session:
                 for hops, router in enumerate(way[:-1], 1):
-                    # In pieces, too: a router reports the first.
+                    # In fragments, too: a router reports the first.
                     for size in (0, 1200, 5000):
                         with pytest.raises(TimeExceededError) as caught:
                             await session.ping(payload(size), ttl=hops, timeout=60)

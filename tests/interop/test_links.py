@@ -140,7 +140,7 @@ def test_a_slow_reader_holds_the_stack_back() -> None:
     asyncio.run(run())
 
 
-def test_much_to_send_is_spread_over_turns_of_the_loop() -> None:
+def test_many_frames_are_sent_over_several_loop_iterations() -> None:
     """A batch of small frames does not keep the loop from its other work."""
     frames = [bytes([number % 256]) * 20 for number in range(600)]
 
@@ -152,7 +152,7 @@ def test_much_to_send_is_spread_over_turns_of_the_loop() -> None:
             interface.send(*frames)
             sent_in_first_turn = link.counters.frames_sent
             assert 0 < sent_in_first_turn < len(frames)
-            # Reading does not block: what is left goes out in the next turns, not when the peer reads.
+            # Reading does not block: the rest is sent in the next loop iterations, not when the peer reads.
             for _ in range(len(frames) // sent_in_first_turn + 1):
                 await asyncio.sleep(0)
             assert interface.unsent == 0

@@ -84,7 +84,7 @@ def test_tracepath_finds_the_narrow_link(version: int) -> None:
 
 @_versions
 def test_the_router_says_that_there_is_no_way(version: int) -> None:
-    """No network, and nobody at that address."""
+    """No route, and no host at that address."""
 
     async def main() -> None:
         async with routed() as between:

@@ -43,7 +43,7 @@ async def _behind_slirp(
         )
         try:
             async with asyncio.timeout(_WAIT):
-                while not theirs.exists():  # nothing tells when QEMU has bound its socket
+                while not theirs.exists():  # there is no event for QEMU binding its socket
                     assert qemu.returncode is None
                     await asyncio.sleep(0.02)
             end.connect(str(theirs))
@@ -171,9 +171,9 @@ def test_ping_udp_and_tcp_both_ways(tmp_path: Path) -> None:
 
 
 def _free_port(kind: int) -> int:
-    """A port of the loopback that nobody has just now: QEMU has to be told one.
+    """Return a port of the loopback that is free now, since QEMU needs a number.
 
-    It is none of those that the system gives to whoever asks for any.
+    It is outside of the range from which the system chooses ports.
     """
     while True:
         port = 20_000 + secrets.randbelow(10_000)

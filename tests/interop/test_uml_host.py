@@ -67,7 +67,7 @@ chmod +x changed
 busybox udhcpc -f -n -q -i vec0 -s /mnt/changed
 """
 
-# Its own kernel hears the daemon, and would make an address, too.
+# Its own kernel receives the daemon's advertisements, and would configure an address, too.
 _ADVERTISE = (
     "echo 0 > /proc/sys/net/ipv6/conf/vec0/accept_ra\n"
     "dnsmasq --no-daemon --conf-file=/dev/null --no-hosts --no-resolv --port=0 --user=root --interface=vec0 "

@@ -139,7 +139,7 @@ def test_asyncio_s_own_default_waits_for_each() -> None:
     run_virtually(main())
 
 
-def test_the_families_take_turns() -> None:
+def test_the_families_alternate() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = ["fd01::2", "fd01::3", "fd01::4", "10.1.0.2", "10.1.0.3", GOOD4]
@@ -316,7 +316,7 @@ def test_a_name_cannot_make_a_host_knock_everywhere() -> None:
 
 @pytest.mark.parametrize("addresses", [[DEAD6, GOOD4], [GOOD6, GOOD4], [DEAD6, DEAD4]], ids=["hole", "good", "dead"])
 def test_cancelled_whenever(addresses: list[str]) -> None:
-    """At every turn of the loop, and while it waits."""
+    """At every loop iteration, and while it waits."""
 
     async def attempt(net: Net, wait: Callable[[], Any]) -> bool:
         made: list[Recorder] = []

@@ -40,7 +40,7 @@ ZONE = Zone("web.test 60 A 10.0.0.53\nweb.test 60 AAAA fd00::53\nfour.test 60 A 
     ],
 )
 def test_as_asyncio_does(host: Any, port: Any, options: dict[str, int]) -> None:
-    """Numeric hosts, so that the machine's resolver asks nobody either; raw sockets, which a stack has not, aside."""
+    """Numeric hosts, so that the machine's resolver sends no query either; without raw sockets, which a stack lacks."""
 
     async def ask(asked: Any) -> Any:
         try:

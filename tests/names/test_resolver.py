@@ -132,7 +132,7 @@ def test_reverse_lookup() -> None:
 
 
 def test_names_in_reverse_answers_are_names() -> None:
-    """Whoever owns an address writes its PTR record: what is something else to a shell or a terminal is no name."""
+    """The owner of an address writes its PTR record: text with a meaning to a shell or a terminal is not a name."""
 
     def rule(asked: Query) -> bytes:
         return asked.answer(rf"{asked.name} 60 PTR \027[31m\;rm\032-rf.test.").to_wire()
@@ -143,7 +143,7 @@ def test_names_in_reverse_answers_are_names() -> None:
     with_network(work, rule)
 
 
-def test_an_address_asks_nobody() -> None:
+def test_an_address_sends_no_query() -> None:
     async def work(network: Network) -> None:
         network.client.hosts["db"] = "10.0.0.53"
         for host in ("10.0.0.53", "fd00::53", "localhost", "printer.localhost.", "db", "DB.", "[fd00::53]"):
@@ -194,7 +194,7 @@ def test_search_list(host: str, ndots: int, asked: list[str]) -> None:
     with_network(work)
 
 
-def test_search_stops_where_a_server_does_not_tell() -> None:
+def test_search_stops_where_a_server_fails() -> None:
     """Another host of that name, further down the list, would be the wrong one."""
 
     def rule(asked: Query) -> bytes:
@@ -212,7 +212,7 @@ def test_search_stops_where_a_server_does_not_tell() -> None:
 # --- Servers --------------------------------------------------------------------------------------------------------
 
 
-def test_retries_until_somebody_answers() -> None:
+def test_retries_until_a_server_answers() -> None:
     def rule(asked: Query) -> bytes | None:
         return BASIC(asked) if asked.at - begun > 2.9 else None
 
@@ -260,7 +260,7 @@ def test_the_next_server_is_asked(rcode: str) -> None:
 
 
 def test_a_host_without_a_server_is_not_waited_for() -> None:
-    """Its ICMP message says that nobody is there."""
+    """Its ICMP error reports a closed port."""
 
     async def work(network: Network) -> None:
         begun = now()
@@ -301,7 +301,7 @@ def test_a_server_older_than_edns(repeats: bool) -> None:
 
 
 def test_a_server_with_a_link_local_address() -> None:
-    """As router advertisements tell (RFC 8106, section 5.1)."""
+    """As in router advertisements (RFC 8106, section 5.1)."""
 
     async def work(network: Network) -> None:
         connect(
@@ -356,7 +356,7 @@ def test_servers_that_interfaces_learn() -> None:
             resolver.forget("tap0 dhcp")
             resolver.forget("tap0 ra")
             assert stack.name_servers == [("127.0.0.1", 53)]
-            # Whatever a network tells is bounded.
+            # The servers that a network announces are bounded.
             resolver.learn("evil", [f"10.9.{n}.1" for n in range(200)], [f"s{n}.test" for n in range(200)])
             assert len(stack.name_servers) == limits.MAX_SERVERS
             assert len(resolver.search) == limits.MAX_SEARCH
@@ -447,7 +447,7 @@ def test_loops_of_cnames() -> None:
     def rule(asked: Query) -> bytes:
         if asked.name == "a.test":
             return asked.answer("a.test 60 CNAME b.test.", "b.test 60 CNAME a.test.").to_wire()
-        if asked.name.startswith("x"):  # a chain without end, of which each answer tells one link
+        if asked.name.startswith("x"):  # an endless chain, one record in each answer
             return asked.answer(f"{asked.name} 60 CNAME x{asked.name}.").to_wire()
         return loops(asked)
 
@@ -548,7 +548,7 @@ def test_forged_answers_are_not_taken(forgery: str) -> None:
     with_network(work, rule)
 
 
-def test_answers_of_strangers_on_a_socket_that_hears_all() -> None:
+def test_answers_of_other_hosts_on_an_unconnected_socket() -> None:
     """Where a socket does not filter by itself, the resolver does."""
 
     class Talking:
@@ -596,7 +596,7 @@ def test_a_flood_of_bad_answers_is_not_read() -> None:
 
 
 def test_only_the_question_is_remembered() -> None:
-    """What else an answer tells is neither used nor kept, in whatever section it stands."""
+    """Other records of an answer are neither used nor cached, in any section."""
 
     def rule(asked: Query) -> bytes:
         if asked.name != "four.test":
@@ -671,12 +671,12 @@ def test_a_denial_of_one_type_hides_no_address_of_the_other(denied: str, rcode: 
 
     async def work(network: Network) -> None:
         client = network.client
-        call_raises_errno = socket.AF_INET if denied == "A" else socket.AF_INET6
-        assert (await failure(client, host, family=call_raises_errno)).errno == socket.EAI_NONAME
+        refused = socket.AF_INET if denied == "A" else socket.AF_INET6
+        assert (await failure(client, host, family=refused)).errno == socket.EAI_NONAME
         for _ in range(3):
             assert await addresses(client, host) == [expected]
             assert await addresses(client, host, family=other) == [expected]
-            assert (await failure(client, host, family=call_raises_errno)).errno == socket.EAI_NONAME
+            assert (await failure(client, host, family=refused)).errno == socket.EAI_NONAME
             await asyncio.sleep(5)
         assert network.server.names == [(host, "A"), (host, "AAAA")], "both answers are remembered"
         await asyncio.sleep(60)
@@ -793,7 +793,7 @@ def test_questions_under_way_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("answering", [True, False])
-def test_cancelled_at_every_turn(answering: bool) -> None:
+def test_cancelled_at_every_loop_iteration(answering: bool) -> None:
     async def work(network: Network) -> None:
         client = network.client
         before = client.stats().core.handles

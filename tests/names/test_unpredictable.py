@@ -1,4 +1,4 @@
-"""Ids and ports: who sees some cannot tell the next, and the same seed gives the same."""
+"""Ids and ports: the next ones cannot be predicted from earlier ones, and the same seed gives the same ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_seed_and_purpose_decide() -> None:
     others = [drawn(SEED[:-1] + b"!"), drawn(SEED, b"other")]
     for other in others:
         same = sum(a == b for a, b in zip(drawn(SEED), other, strict=True))
-        assert same < 5, "two lists of 4096 have 0.06 places in common on average"
+        assert same < 5, "two lists of 4096 have 0.06 positions in common on average"
 
 
 def test_numbers_are_spread() -> None:
@@ -35,7 +35,7 @@ def test_numbers_are_spread() -> None:
     for shift in (0, 8):
         counts = Counter(number >> shift & 0xFF for number in numbers)
         assert sum((counts[value] - 256) ** 2 / 256 for value in range(256)) < 400
-    # Nor does one number tell of the next: the differences are spread, too.
+    # A number does not predict the next one: the differences are spread, too.
     counts = Counter((b - a) >> 8 & 0xFF for a, b in itertools.pairwise(numbers))
     assert sum((counts[value] - 256) ** 2 / 256 for value in range(256)) < 400
     assert set(drawn(SEED, limit=3)) == {0, 1, 2}
@@ -81,7 +81,7 @@ def test_two_seeds_differ_and_one_repeats() -> None:
     assert not set(seen(2)) & set(first)
 
 
-def test_a_port_that_somebody_has_is_passed_over() -> None:
+def test_a_port_in_use_is_skipped() -> None:
     taken = ask(1, seed=3)[0].source[1]
 
     async def main() -> None:

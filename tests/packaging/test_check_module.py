@@ -115,7 +115,7 @@ def test_what_is_no_module_is_refused(golden: Path, module: bytes) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_golden_sum_is_of_the_pinned_toolchain() -> None:
+def test_golden_hash_is_of_the_pinned_toolchain() -> None:
     requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
     (pin,) = (requirement for requirement in requirements if requirement.startswith("ziglang"))
     toolchain = (ROOT / "wasm" / "golden" / "sha256.txt").read_text().split()[-1]

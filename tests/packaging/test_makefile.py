@@ -1,4 +1,4 @@
-"""The front door: what its targets would install, as ``make -n`` tells. Nothing is installed or built here."""
+"""The Makefile at the root: what its targets install, according to ``make -n``. Nothing is installed or built here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 
 
 def installs(target: str, environment: Path) -> list[str]:
-    """Return what pip would be told to install."""
+    """Return the arguments of ``pip install``."""
     calling_make = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
     done = subprocess.run(
         ["make", "-n", f"VENV={environment}", target],

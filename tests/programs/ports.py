@@ -15,4 +15,4 @@ OPENSSH: Final = 2222
 """Debian's sshd, in a namespace."""
 
 NOBODY: Final = 81
-"""Where nobody listens."""
+"""A port without a listener."""

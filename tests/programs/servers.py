@@ -132,7 +132,7 @@ class _Mailbox:
 
 
 async def serve_mail(host: str, port: int, context: ssl.SSLContext) -> asyncio.AbstractServer:
-    """Serve SMTP, with STARTTLS for whoever asks; aiosmtpd does it by itself with asyncio's own SSL protocol."""
+    """Serve SMTP, with optional STARTTLS, which aiosmtpd implements with asyncio's own SSL protocol."""
     loop = asyncio.get_running_loop()
 
     def factory() -> SMTP:
@@ -142,7 +142,7 @@ async def serve_mail(host: str, port: int, context: ssl.SSLContext) -> asyncio.A
 
 
 async def serve_files(host: str, port: int, folder: Path) -> aioftp.Server:
-    """Serve a folder that is there by FTP, to everybody."""
+    """Serve an existing folder by FTP, without a login."""
     server = aioftp.Server([aioftp.User(base_path=folder)], block_size=65536)
     await server.start(host, port)
     return server

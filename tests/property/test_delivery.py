@@ -14,7 +14,7 @@ SIZES = st.one_of(st.integers(1, 10), st.integers(1, 3000), st.integers(1, 200_0
 
 @dataclass
 class Side:
-    """What one side does: pieces it writes, after how many steps each; whether and when it stops reading."""
+    """The actions of one side: chunks that it writes, after how many steps each; whether and when it stops reading."""
 
     chunks: list[tuple[int, int]]
     pauses: list[tuple[int, int]]

@@ -264,7 +264,7 @@ def test_every_frame_is_accounted_for() -> None:
     assert counted.delivered <= 3000 - sum(counted.dropped.values()) + counted.duplicated
 
 
-def test_the_observer_hears_of_each_frame_and_what_became_of_it() -> None:
+def test_the_observer_gets_each_frame_and_the_cause_of_its_drop() -> None:
     async def run() -> list[Observation]:
         loop = asyncio.get_running_loop()
         seen: list[Observation] = []

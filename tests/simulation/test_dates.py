@@ -97,7 +97,7 @@ def test_what_is_deprecated_follows_too() -> None:
          "2000-01-01 01:01:01"),
     ],
 )  # fmt: skip
-def test_what_else_tells_the_time(ask: Callable[[], Any], expected: Any) -> None:
+def test_other_functions_that_return_the_time(ask: Callable[[], Any], expected: Any) -> None:
     assert in_a_run(ask) == expected
 
 

@@ -142,7 +142,7 @@ def test_the_time_is_bounded_and_the_peer_notices() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.2, 3.0, float("inf")])
-def test_aclose_waits_as_long_as_it_is_told(seconds: float) -> None:
+def test_aclose_waits_for_at_most_the_given_time(seconds: float) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with linked(delay=0.3) as (a, b, _):

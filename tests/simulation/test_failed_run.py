@@ -31,7 +31,7 @@ async def talk(network: Network) -> None:
     await a.run(ask("b"))
 
 
-async def raises_errno(network: Network) -> None:
+async def fails(network: Network) -> None:
     await talk(network)
     raise LookupError("the scenario's own")
 
@@ -60,7 +60,7 @@ async def fails_in_service(network: Network) -> None:
 @pytest.mark.parametrize(
     ("scenario", "kind"),
     [
-        (raises_errno, LookupError),
+        (fails, LookupError),
         (blocks, DeadlockError),
         (fails_beside, ScenarioError),
         (fails_in_service, ArithmeticError),
@@ -208,7 +208,7 @@ def test_a_stream_of_random_numbers_of_ones_own() -> None:
     assert drawn == scenario_of(3)
     assert drawn[0] != drawn[1]
 
-    async def call_raises_errno(network: Network) -> None:
+    async def refused(network: Network) -> None:
         for name in ("a/b", "random", "urandom"):
             with pytest.raises(ValueError, match="network's own"):
                 network.random(name)
@@ -216,7 +216,7 @@ def test_a_stream_of_random_numbers_of_ones_own() -> None:
             network.random(7)  # type: ignore[arg-type]
         assert network.random("x").random() != drawn[0]
 
-    run(call_raises_errno, seed=9)
+    run(refused, seed=9)
 
 
 def test_one_more_link_changes_nothing_elsewhere() -> None:
@@ -250,10 +250,10 @@ def test_one_more_link_changes_nothing_elsewhere() -> None:
     assert len(beside.network.trace().at("c-d").dropped("loss")) > 10
 
 
-# --- What is left open -----------------------------------------------------------------------------------------------
+# --- Leaks -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_left_open_is_told_host_by_host() -> None:
+def test_leaks_are_listed_host_by_host() -> None:
     async def scenario(network: Network) -> None:
         hosts = star(network, 3)
 

@@ -60,7 +60,7 @@ def test_what_a_partition_drops_was_not_delivered(network: Network) -> None:
     assert "[DROPPED: partition at " in lost.text()
 
 
-def test_nobody_takes_what_comes_to_a_host_that_has_crashed(network: Network) -> None:
+def test_frames_to_a_crashed_host_are_dropped(network: Network) -> None:
     lost = network.trace().dropped("crash")
     assert {packet.point for packet in lost} == {"h2-switch"}
     assert min(packet.time for packet in lost) > 4.9

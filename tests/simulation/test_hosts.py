@@ -55,7 +55,7 @@ def test_calls_use_the_stack_of_their_host() -> None:
     assert not result.leaked
 
 
-def test_a_function_and_a_coroutine_are_told_apart() -> None:
+def test_a_function_and_a_coroutine_are_distinguished() -> None:
     async def program() -> None:
         raise AssertionError("it is not run")
 
@@ -171,7 +171,7 @@ def test_addresses_are_given_or_taken_from_pools() -> None:
 
 
 def test_names() -> None:
-    """Short names are looked for in the host's own domain; unknown ones fail at once, without asking anybody."""
+    """Short names are looked up in the host's own domain; unknown ones fail at once, without a query."""
 
     async def scenario(network: Network) -> None:
         web = network.host("web.lab", "10.0.0.1/24")
@@ -211,7 +211,7 @@ def test_names() -> None:
 
 
 def test_a_name_server_of_the_network_is_asked() -> None:
-    """Unknown names fail at once only as long as there is nobody to ask."""
+    """Unknown names fail at once only without a name server."""
     pytest.importorskip("dns", reason="dnspython is not installed")
 
     async def scenario(network: Network) -> float:
@@ -255,7 +255,7 @@ def test_routers_and_stacks_of_ones_own() -> None:
         b.stack.add_route("0.0.0.0/0", via="10.2.0.254")
         b.start(serve_upper)
         assert await a.run(ask("b")) == b"QUESTION\n"
-        await asyncio.sleep(1)  # or the server hears of a reset
+        await asyncio.sleep(1)  # or the server gets a reset
         router.restart()
         a.restart()
         assert router.stack.forwarding
@@ -271,14 +271,14 @@ def test_a_card_without_a_link_leads_nowhere() -> None:
         a.start(serve_upper)
         b.start(serve_upper)
 
-        async def raises_errno() -> float:
+        async def fails() -> float:
             began = network.loop.time()
             with pytest.raises(OSError, match=r"connect to 10\.0\.0\.2:7: a\.tap0 has no link") as caught:
                 await a.run(ask("b"))
             assert caught.value.errno == errno.ENETUNREACH
             return network.loop.time() - began
 
-        assert await raises_errno() == 0
+        assert await fails() == 0
         assert await a.run(ask("a")) == b"QUESTION\n", "it reaches itself"
         link = network.link(a, b)
         assert await a.run(ask("b")) == b"QUESTION\n"
@@ -288,9 +288,9 @@ def test_a_card_without_a_link_leads_nowhere() -> None:
         with pytest.raises(TimeoutError):  # whose link is down waits, as with a cable that is cut somewhere
             await a.run(ask("b"))
         link.close()
-        assert await raises_errno() == 0
+        assert await fails() == 0
         a.restart()
-        assert await raises_errno() == 0
+        assert await fails() == 0
 
         # Another card leads to another network, and by a gateway into that of the first.
         network.link(a.interface("10.1.0.1/24"), network.host("c", "10.1.0.2/24"))
@@ -332,7 +332,7 @@ async def scenario(network):
                 await asyncio.wait_for(attempt, 3)
             except (OSError, TimeoutError):
                 continue
-            raise AssertionError("this reached somebody")
+            raise AssertionError("this reached the machine's network")
 
     await a.run(client())
     for outside in (asyncio.open_connection("127.0.0.1", 22), loop.getaddrinfo("example.org", 80)):
@@ -340,7 +340,7 @@ async def scenario(network):
             await outside
         except OSError:
             continue
-        raise AssertionError("this reached somebody")
+        raise AssertionError("this reached the machine's network")
 
 run(scenario)
 conclude()

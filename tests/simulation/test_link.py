@@ -77,7 +77,7 @@ def test_nothing_is_lost_however_fast_frames_arrive() -> None:
 
 
 def test_frames_wait_for_a_stack_whose_buffer_is_full() -> None:
-    """Six hundred kilobytes at once, with no turn of the stack in between."""
+    """Six hundred kilobytes at once, without a poll of the stack in between."""
 
     async def run() -> None:
         async with linked() as hosts:

@@ -188,7 +188,7 @@ def test_a_failing_and_a_cancelled_job() -> None:
             behind = loop.run_in_executor(pool, release.set)
             job.cancel()
             behind.cancel()
-            await asyncio.sleep(5)  # nobody waits for it any more
+            await asyncio.sleep(5)  # it was cancelled
             assert loop.time() == 5.0
             release.set()
 

@@ -137,7 +137,7 @@ def test_tcp_fills_a_link_that_holds_nearly_a_window(delay: float) -> None:
 def test_without_a_standing_queue_a_window_takes_a_round_trip() -> None:
     """A link that carries more than the largest window in a round trip, 1 MiB every 200 ms: then nothing waits long.
 
-    The sender fills its buffer by pieces of 128 KiB, so that between a piece less and all of the window is under way.
+    The sender fills its buffer in chunks of 128 KiB, so that the data under way is the window or up to one chunk less.
     """
 
     async def run() -> None:
@@ -177,7 +177,7 @@ HARM = {
 @pytest.mark.parametrize("host", [B4, B6])
 @pytest.mark.parametrize("harm", HARM)
 def test_what_a_link_does_to_frames_never_reaches_the_application(harm: str, host: str) -> None:
-    """Both ways, a bit of any of a frame's bytes; what arrives has the sum of what was sent."""
+    """In both directions, one bit of any byte of a frame; the received data has the hash of the data sent."""
 
     async def run() -> None:
         async with linked(HARM[harm], seed=5) as hosts:

@@ -1,4 +1,4 @@
-"""`run`: what it returns and raises, what it puts back, what a scenario has left open, crashes and partitions."""
+"""`run`: its result and exceptions, what it restores, leaks of a scenario, crashes and partitions."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_scheduled_call_that_fails_ends_the_run() -> None:
 def test_failures_beside_the_scenario() -> None:
     async def fail() -> None:
         await asyncio.sleep(1)
-        raise ZeroDivisionError("unheard")
+        raise ZeroDivisionError("not retrieved")
 
     async def scenario(network: Network) -> None:
         host = network.host("a")
@@ -107,7 +107,7 @@ def test_failures_beside_the_scenario() -> None:
             await heard
         assert task.done()
 
-    with pytest.raises(ScenarioError, match=r"IndexError.*ZeroDivisionError: unheard") as caught:
+    with pytest.raises(ScenarioError, match=r"IndexError.*ZeroDivisionError: not retrieved") as caught:
         run(scenario)
     assert [type(one) for one in caught.value.failures] == [IndexError, ZeroDivisionError]
     assert isinstance(caught.value.__cause__, IndexError)
@@ -294,7 +294,7 @@ def test_logging_says_the_time_and_the_host(
 
 
 def test_real_files_and_threads_on_a_host(tmp_path: Path) -> None:
-    """A service that keeps what it hears in a file, by a thread."""
+    """A service that writes received data to a file, in a thread."""
 
     async def scenario(network: Network) -> float:
         a, b = two(network)
@@ -325,10 +325,10 @@ def test_real_files_and_threads_on_a_host(tmp_path: Path) -> None:
     assert run(scenario).digest == first.digest, "the speed of threads changes nothing"
 
 
-# --- What is left open ----------------------------------------------------------------------------------------------
+# --- Leaks ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_left_open_is_named() -> None:
+def test_leaks_are_named() -> None:
     kept: list[object] = []
 
     async def sleeper() -> None:
@@ -539,7 +539,7 @@ def test_a_service_comes_back_while_a_client_tries_again() -> None:
     assert not result.leaked
 
 
-def test_an_open_connection_hears_of_a_restart_by_reset() -> None:
+def test_an_open_connection_is_reset_after_a_restart() -> None:
     async def scenario(network: Network) -> float:
         a, b = two(network)
         b.start(serve_upper)
@@ -612,7 +612,7 @@ def test_partitions_are_checked() -> None:
         for groups, message in (
             ((), "no group of hosts"),
             (([a], [a, b]), "h0 is in two of them"),
-            ((["nobody"],), "'nobody' is no host"),
+            ((["unknown"],), "'unknown' is no host"),
         ):
             with pytest.raises(ValueError, match=message):
                 network.partition(*groups)
@@ -626,7 +626,7 @@ def test_partitions_are_checked() -> None:
             await asyncio.wait_for(b.run(ask("h0")), 2)
         assert await b.run(ask("h2")) == b"QUESTION\n", "the others are one group"
         network.partition([a], [b])
-        assert await a.run(ask("h2")) == b"QUESTION\n", "who is in no group reaches everybody"
+        assert await a.run(ask("h2")) == b"QUESTION\n", "a host in no group reaches all hosts"
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(b.run(ask("h0")), 2)
         network.heal()
@@ -842,7 +842,7 @@ def test_importing_it_needs_wasmtime_only() -> None:
 # --- What a run costs -----------------------------------------------------------------------------------------------
 
 
-def test_a_silent_peer_costs_a_turn_for_each_retransmission() -> None:
+def test_a_silent_peer_costs_a_poll_for_each_retransmission() -> None:
     """And they come when they always came: the time-out doubles, give or take a tick of 50 ms."""
 
     async def scenario(network: Network) -> list[float]:

@@ -88,7 +88,7 @@ def test_it_stops_after_enough_failures(pool: ProcessPoolExecutor) -> None:
     assert "stopped early" in str(report)
 
 
-def test_what_is_left_open_is_a_failure(pool: ProcessPoolExecutor) -> None:
+def test_a_leak_is_a_failure(pool: ProcessPoolExecutor) -> None:
     report = sweep(scenarios.leaks_a_task, [2, 3], pool, captures=None)
     assert [trial.seed for trial in report.failures] == [3]
     assert "leaked: task forgotten" in str(report.failures[0])
@@ -119,7 +119,7 @@ def test_options_and_text_seeds(pool: ProcessPoolExecutor) -> None:
     assert [trial.digest for trial in trials] == [None, None]
 
 
-def test_threads_take_turns() -> None:
+def test_threads_run_one_after_the_other() -> None:
     """A run has the process's clocks for itself; the pool's other threads keep theirs."""
     clocks: list[float] = []
     ended = threading.Event()
@@ -226,7 +226,7 @@ def test_what_the_callback_raises_ends_it(pool: ProcessPoolExecutor) -> None:
 
 
 def test_nothing_stays_of_a_run() -> None:
-    """A worker runs thousands: neither loops nor networks of those that are over may be held by anybody."""
+    """A worker runs thousands: no reference may keep loops and networks of finished runs."""
     loops = []
 
     async def watched(network: Network) -> int:
@@ -283,7 +283,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         assert wrong.split(":")[0] in capsys.readouterr().err
 
 
-def test_a_failure_has_the_hash_that_a_run_tells(tmp_path: Path) -> None:
+def test_a_failure_has_the_hash_of_a_run(tmp_path: Path) -> None:
     """It is that of the moment in which the scenario failed: what services send as they are ended is no part of it."""
     with ThreadPoolExecutor(1) as executor:
         (failure,) = sweep(scenarios.fails_with_a_service, 1, executor, captures=tmp_path).failures
@@ -311,7 +311,7 @@ def test_ctrl_c_on_a_terminal() -> None:
         while True:
             try:
                 data = os.read(ours, 4096)
-            except OSError:  # nobody has the terminal any more, workers neither
+            except OSError:  # the terminal has no open descriptor left, also of workers
                 break
             if not data:
                 break

@@ -84,7 +84,7 @@ def test_addresses_age() -> None:
     run_virtually(run())
 
 
-def test_a_full_table_forgets_whom_it_heard_longest_ago() -> None:
+def test_a_full_table_forgets_the_least_recently_seen_address() -> None:
     async def run() -> None:
         plugs = Plugs(3, table=2)
         plugs.sends(0, source=1, target=-1)

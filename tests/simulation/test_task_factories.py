@@ -19,7 +19,7 @@ def plain(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
 
 
 def factories() -> list[Any]:
-    """Return None, a factory that somebody wrote, and what Python 3.12 and later have for eager tasks."""
+    """Return None, a custom factory, and the eager task factory of Python 3.12 and later."""
     factories: list[Any] = [None, plain]
     newer: Any = asyncio
     if hasattr(newer, "eager_task_factory"):
@@ -69,8 +69,8 @@ def test_a_factory(factory: Any) -> None:
 
 
 def test_what_is_no_factory_is_refused() -> None:
-    async def call_raises_errno(network: Network) -> None:
+    async def refused(network: Network) -> None:
         with pytest.raises(TypeError):
             asyncio.get_running_loop().set_task_factory(7)  # type: ignore[arg-type]
 
-    run(call_raises_errno)
+    run(refused)

@@ -14,7 +14,7 @@ from tests.kit.stacks import Recorder, iterations, pair, read_all, recorders, ru
 
 
 async def cancelled_after(coroutine: Coroutine[Any, Any, Any], count: int) -> bool:
-    """Run a coroutine for some turns of the loop, then cancel it; return whether it was still at work."""
+    """Run a coroutine for some loop iterations, then cancel it; return whether it was still running."""
     task = asyncio.create_task(coroutine)
     await iterations(count)
     working = not task.done()
@@ -55,8 +55,8 @@ def test_connecting(answer: str) -> None:
     run(main())
 
 
-def test_protocol_hears_of_the_end_if_it_heard_of_the_beginning() -> None:
-    """Also when `create_connection` is cancelled in the very turn in which the connection opens."""
+def test_connection_lost_follows_connection_made() -> None:
+    """Also when `create_connection` is cancelled in the loop iteration in which the connection opens."""
 
     async def main() -> None:
         async with pair() as two:

@@ -29,7 +29,7 @@ ways = pytest.mark.parametrize("way", WAYS)
 
 
 @ways
-def test_nobody_listens(way: str) -> None:
+def test_no_listener(way: str) -> None:
     async def main() -> None:
         async with pair(way) as two:
             before = two.a.stats().core
@@ -424,7 +424,7 @@ def test_a_writer_waits_for_memory_without_spinning() -> None:
                 pairs.append((client, await listener.accept()))
             data = [payload(400_000, number) for number in range(14)]
             sending = [asyncio.create_task(send_all(pairs[i][0], data[i])) for i in range(13)]
-            for _ in range(300):  # nobody reads
+            for _ in range(300):  # without a reader
                 await asyncio.sleep(0)
             sending.append(asyncio.create_task(send_all(pairs[13][0], data[13])))
             before = stack.stats().turns
@@ -432,7 +432,7 @@ def test_a_writer_waits_for_memory_without_spinning() -> None:
             assert stack.stats().core.memory == 5 << 20
             assert stack.stats().core.memory_errors > 0
             assert not sending[-1].done()
-            assert stack.stats().turns - before < 1000  # TCP's clock ticks forty times a second while somebody waits
+            assert stack.stats().turns - before < 1000  # TCP's clock ticks forty times a second while a connection waits
             assert await asyncio.gather(*[read_all(server) for _, server in pairs]) == data
             await asyncio.gather(*sending)
 

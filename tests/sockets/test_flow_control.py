@@ -135,7 +135,7 @@ def test_close_while_paused() -> None:
     run(main())
 
 
-def test_who_reads_while_a_window_is_told() -> None:
+def test_reading_while_a_window_update_is_sent() -> None:
     """The update leaves within `credit`, by a port that has the rest read: everything is credited, and once."""
 
     async def main() -> None:

@@ -155,7 +155,7 @@ def test_backlog(way: str) -> None:
 @ways
 @pytest.mark.parametrize("count", [6, 500])
 def test_handshakes_that_end_while_the_backlog_is_full(way: str, count: int) -> None:
-    """They were answered before it was: their places come in order, and nothing that they sent is lost."""
+    """Their SYNs were answered before its: they are accepted in order, and no data that they sent is lost."""
 
     async def main() -> None:
         async with pair(way) as two, await two.b.listen_tcp(80, backlog=3) as listener:
@@ -379,8 +379,8 @@ def test_keep_alive_of_a_server() -> None:
     run(main())
 
 
-def test_close_clients_in_so_many_turns() -> None:
-    """CPython's own count two turns of the loop until those who wait for a server know that it is closed."""
+def test_close_clients_takes_a_number_of_iterations() -> None:
+    """CPython's own tests expect two loop iterations until tasks that wait for a server know that it is closed."""
 
     async def main() -> None:
         async with pair() as two:
@@ -417,7 +417,7 @@ def test_abort_clients() -> None:
     run(main())
 
 
-def test_cancelled_accept_in_the_turn_of_the_close() -> None:
+def test_accept_cancelled_in_the_iteration_of_the_close() -> None:
     async def main() -> None:
         async with pair() as two:
             listener = await two.b.listen_tcp(80)

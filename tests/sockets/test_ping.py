@@ -71,7 +71,7 @@ def test_sequence_numbers_come_around() -> None:
     run(main())
 
 
-def test_nobody_answers() -> None:
+def test_no_answer_times_out() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as stack:
             tun = await stack.create_tun_interface(ip="10.0.0.1/24")

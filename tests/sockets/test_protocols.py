@@ -95,7 +95,7 @@ def test_empty_buffer_is_an_error() -> None:
 
 @pytest.mark.parametrize("callback", ["data_received", "eof_received"])
 def test_protocol_that_raises(callback: str) -> None:
-    """It loses its connection with its own error, the peer is reset, everybody else goes on."""
+    """It loses its connection with its own error, the peer is reset, other connections go on."""
 
     class Failing(Recorder):
         pass

@@ -1,4 +1,4 @@
-"""The reader that keeps pieces: it reads as asyncio's does, and returns pieces as they came."""
+"""The reader that keeps chunks: it reads as asyncio's does, and returns chunks as they arrived."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_reads_what_asyncio_reads(make: Callable[..., asyncio.StreamReader], ste
 
 
 async def _woken(reader: asyncio.StreamReader, method: str, meanwhile: Callable[[], object]) -> bytes:
-    """Wait for four bytes, and do something between their arrival in two pieces and the reader's next step."""
+    """Wait for four bytes, and do something between their arrival in two chunks and the reader's next step."""
     reading = asyncio.create_task(getattr(reader, method)(4))
     await asyncio.sleep(0)
     reader.feed_data(b"fo")
@@ -145,7 +145,7 @@ def test_a_reader_of_its_own_class_is_left_alone() -> None:
     asyncio.run(main())
 
 
-def test_a_large_piece_is_cut_from_its_front() -> None:
+def test_a_large_chunk_is_returned_in_parts() -> None:
     async def main() -> None:
         reader = PieceReader(65536, asyncio.get_running_loop())
         data = payload(200_000)
@@ -160,7 +160,7 @@ def test_a_large_piece_is_cut_from_its_front() -> None:
     asyncio.run(main())
 
 
-def test_a_piece_is_returned_as_it_came() -> None:
+def test_a_chunk_is_returned_as_it_arrived() -> None:
     async def main() -> None:
         reader = PieceReader(65536, asyncio.get_running_loop())
         first, second = payload(65536), payload(5000)
@@ -174,7 +174,7 @@ def test_a_piece_is_returned_as_it_came() -> None:
     asyncio.run(main())
 
 
-def test_small_pieces_are_returned_together() -> None:
+def test_small_chunks_are_returned_together() -> None:
     async def main() -> None:
         reader = PieceReader(65536, asyncio.get_running_loop())
         for number in range(100):
@@ -184,7 +184,7 @@ def test_small_pieces_are_returned_together() -> None:
     asyncio.run(main())
 
 
-def test_a_piece_of_a_mutable_buffer_is_copied() -> None:
+def test_a_chunk_of_a_mutable_buffer_is_copied() -> None:
     async def main() -> None:
         reader = PieceReader(65536, asyncio.get_running_loop())
         buffer = bytearray(b"before")
@@ -195,7 +195,7 @@ def test_a_piece_of_a_mutable_buffer_is_copied() -> None:
     asyncio.run(main())
 
 
-def test_the_peer_is_held_back_at_four_limits_and_let_go_at_two() -> None:
+def test_reading_pauses_at_four_limits_and_resumes_at_two() -> None:
     async def main() -> None:
         reader = PieceReader(1000, asyncio.get_running_loop())
         transport = _Transport()
@@ -234,8 +234,8 @@ def test_cancelled_it_takes_nothing_and_a_second_reader_is_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 65536, 65537, 1_000_000])
-def test_pieces_of_a_connection_fit_a_read(size: int) -> None:
-    """No piece is larger than what programs ask for at once, so that none need be cut."""
+def test_chunks_of_a_connection_fit_a_read(size: int) -> None:
+    """No chunk is larger than the usual size of a read, so that none is divided."""
 
     async def main() -> None:
         sent = payload(size)

@@ -204,7 +204,7 @@ async def tls_recorders(two: Pair, **options: Any) -> tuple[TlsRecorder, TlsReco
 
 
 def test_ends() -> None:
-    """A close tells the peer end of file and both a loss without error; TLS has no half-close."""
+    """A close gives the peer end of file and both sides a loss without error; TLS has no half-close."""
 
     async def main() -> None:
         async with pair() as two:
@@ -272,7 +272,7 @@ def test_flow_control() -> None:
             while "pause" not in client.calls:
                 client.transport.write(data[sent : sent + 100_000])
                 sent += 100_000
-                assert sent < 8_000_000, "nobody held the writer back"
+                assert sent < 8_000_000, "the writer was not paused"
                 await iterations(3)
             assert len(server.data) < sent
             server.transport.resume_reading()
@@ -351,7 +351,7 @@ def test_start_tls_refuses() -> None:
 
 
 def test_cancelled() -> None:
-    """At every turn of the loop within a TLS connect: no connection is left, the server goes on."""
+    """At every loop iteration within a TLS connect: no connection leaks, the server goes on."""
 
     async def main() -> None:
         async with pair() as two:

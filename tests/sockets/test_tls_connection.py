@@ -68,7 +68,7 @@ def test_both_ways_at_once(way: str) -> None:
     run(main())
 
 
-def test_nobody_reads() -> None:
+def test_without_a_reader() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             client, server, listener = await both(two)
@@ -271,7 +271,7 @@ def test_a_client_may_take_so_long() -> None:
     run_virtually(main())
 
 
-def test_a_backlog_that_nobody_accepts_is_full() -> None:
+def test_a_backlog_without_accept_is_full() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             listener = await two.b.listen_tcp(443, two.host, ssl=server_context(), backlog=2)

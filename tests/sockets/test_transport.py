@@ -214,7 +214,7 @@ def test_reset_in_the_middle_of_a_transfer() -> None:
 
 
 def test_close_with_unread_data_resets_the_writer() -> None:
-    """RFC 1122, section 4.2.2.13: who is told that nobody reads stops writing."""
+    """RFC 1122, section 4.2.2.13: the writer stops after the reset that reports a closed reader."""
 
     async def main() -> None:
         async with pair() as two:
@@ -373,12 +373,12 @@ def test_at_once_delivers_before_it_returns() -> None:
             assert server.data == b"now, nested"
             await until(lambda: not driver._scheduler.scheduled)
 
-            def raises_errno() -> None:
+            def fails() -> None:
                 transport.write(b", and in spite of it")
                 raise ZeroDivisionError
 
             with pytest.raises(ZeroDivisionError):
-                driver.at_once(raises_errno)
+                driver.at_once(fails)
             assert server.data == b"now, nested, and in spite of it"
             server.transport.write(b"later")
             assert not client.data

@@ -83,7 +83,7 @@ def test_sender_waits_for_room_and_nothing_is_lost(way: str) -> None:
     run(main())
 
 
-def test_sending_to_nobody_goes_on_when_the_neighbour_is_given_up() -> None:
+def test_sending_goes_on_after_neighbour_resolution_fails() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with await create_stack(seed=1) as stack, await stack.open_udp() as udp:
@@ -212,7 +212,7 @@ def test_refused(way: str) -> None:
     run(main())
 
 
-def test_a_connected_socket_hears_its_peer_only() -> None:
+def test_a_connected_socket_receives_from_its_peer_only() -> None:
     async def main() -> None:
         async with pair("tap4") as two, await two.b.open_udp(port=53) as b, await two.b.open_udp(port=54) as c:
             a = await two.a.open_udp(remote=(two.host, 53))
@@ -290,7 +290,7 @@ def test_ephemeral_ports_differ_and_derive_from_the_seed() -> None:
     assert min(one) >= 49152
     assert one == again
     assert one != other
-    assert len({b - a for a, b in pairwise(one)}) > 250, "the next one cannot be told"
+    assert len({b - a for a, b in pairwise(one)}) > 250, "the next one cannot be predicted"
 
 
 def test_link_local_hosts_name_their_interface() -> None:
@@ -371,7 +371,7 @@ def test_close_ends_waiting_calls() -> None:
     async def main() -> None:
         async with pair("tap4", cable=False) as two:
             socket = await two.a.open_udp(port=53, allow_broadcast=True)
-            _ = two.wires[0].readable  # somebody listens, and does not read
+            _ = two.wires[0].readable  # a stream without reads
             receiving = asyncio.create_task(socket.receive())
 
             async def fill() -> None:

@@ -205,13 +205,13 @@ def test_water_marks() -> None:
 
 
 def test_a_lower_mark_pauses_at_once() -> None:
-    """As asyncio's transports do: nobody waits for the next datagram. Below the mark nothing is said."""
+    """As asyncio's transports do: the next datagram is not delayed. Below the mark nothing is called."""
 
     async def main() -> None:
         async with pair("tap4", cable=False) as two:
             near, client = await two.a.create_datagram_endpoint(Recorder, family=socket.AF_INET, allow_broadcast=True)
             assert isinstance(near, UdpTransport)
-            while near.get_write_buffer_size() < 10_000:  # nobody takes the interface's frames
+            while near.get_write_buffer_size() < 10_000:  # the interface's frames have no reader
                 near.sendto(payload(1400), ("10.0.0.255", 9))
             size = near.get_write_buffer_size()
             near.set_write_buffer_limits(size)

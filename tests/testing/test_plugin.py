@@ -206,7 +206,7 @@ MISTAKES = {
 }
 
 
-def test_mistakes_are_told(pytester: pytest.Pytester, runs: Runs) -> None:
+def test_mistakes_are_reported(pytester: pytest.Pytester, runs: Runs) -> None:
     for number, source in enumerate(MISTAKES):
         pytester.makepyfile(**{f"test_mistake_{number}": f"import pytest\n{source}"})
     result = runs("\ndef test_none(): pass", "--continue-on-collection-errors")
@@ -254,10 +254,10 @@ def test_the_folder_stays_small(tmp_path: Path) -> None:
     assert other.exists()
 
 
-# --- What is left open ------------------------------------------------------------------------------------------------
+# --- Leaks ------------------------------------------------------------------------------------------------------------
 
 
-def test_leftovers_are_named(runs: Runs) -> None:
+def test_leaks_are_named(runs: Runs) -> None:
     result = runs(
         """
         kept = []
@@ -283,7 +283,7 @@ def test_leftovers_are_named(runs: Runs) -> None:
 
         async def test_failure_beside(network):
             async def fail():
-                raise OSError("unheard")
+                raise OSError("not retrieved")
             task = network.host("a").run(fail())
             await asyncio.sleep(1)
 
@@ -303,14 +303,14 @@ def test_leftovers_are_named(runs: Runs) -> None:
     assert "task forgotten" in texts["test_task"]
     assert "<TcpServer on *:8> on a" in texts["test_server"]
     assert "on a" in texts["test_connection"]
-    assert "left open" in texts["test_connection"]
+    assert "leaked" in texts["test_connection"]
     assert "stack with" in texts["test_stack"]
     assert "<TcpServer on 127.0.0.1:7> on the stack" in texts["test_on_the_stack"]
-    assert "unheard" in texts["test_failure_beside"]
+    assert "not retrieved" in texts["test_failure_beside"]
     assert "\nDeadlockError: no task can run again at 0.000000000 s" in texts["test_deadlock"]
     assert "in _idle" not in texts["test_deadlock"]
     assert "this is the news" in texts["test_own_failure_is_not_hidden"]
-    assert "left open" not in texts["test_own_failure_is_not_hidden"]
+    assert "leaked" not in texts["test_own_failure_is_not_hidden"]
     for text in texts.values():
         assert "--tcpip-seed 0" in text
 
@@ -532,7 +532,7 @@ def test_fixtures_share_the_loop(runs: Runs) -> None:
         """
     )
     result.assert_outcomes(passed=3, errors=2)
-    assert "the test or its fixtures left open:\n  task forgotten" in result.stdout.str()
+    assert "the test or its fixtures leaked:\n  task forgotten" in result.stdout.str()
     assert "a broken fixture" in result.stdout.str()
 
 
@@ -607,7 +607,7 @@ def check_beside(result: pytest.RunResult, passed: int) -> None:
     output = result.stdout.str()
     assert "task forgotten" in output
     assert "<TcpServer on 127.0.0.1:7> on the stack" in output
-    assert "the test or its fixtures left open:\n  <TcpServer on 127.0.0.1:8> on the stack" in output
+    assert "the test or its fixtures leaked:\n  <TcpServer on 127.0.0.1:8> on the stack" in output
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pytest_asyncio") is None, reason="pytest-asyncio is not installed")

@@ -1,6 +1,6 @@
-"""What went over a link, and tshark's judgement of it: are all sums right, is anything malformed?
+"""Captures a link, and lets tshark verify all checksums and look for malformed packets.
 
-A capture sees each frame as it leaves or enters the stack: no kernel has filled in or checked a sum before.
+A capture has each frame as it leaves or enters the stack: no kernel has filled in or verified a checksum before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .requirements import require_programs
 __all__ = ["Capture", "Verdict"]
 
 SUMS: Final = ("ip", "tcp", "udp", "icmp", "icmpv6", "igmp")
-"""The protocols whose sums tshark looks at."""
+"""The protocols whose checksums tshark verifies."""
 
 _READ: Final = (
     *("frame", "eth", "ethertype", "raw", "arp", "ip", "ipv6", "icmp", "icmpv6", "igmp", "tcp", "udp", "dhcp", "data"),
@@ -42,8 +42,8 @@ class Verdict:
     """What tshark says of a capture.
 
     Attributes:
-        bad: a line for each frame with a wrong sum or a malformed part.
-        good: how many sums of each protocol in `SUMS` were verified and right.
+        bad: a line for each frame with a wrong checksum or a malformed part.
+        good: how many checksums of each protocol in `SUMS` were verified and right.
         protocols: how many frames each protocol was in.
     """
 
@@ -96,8 +96,8 @@ class Capture:
 
         Args:
             folder: for the file.
-            kernels: addresses of Linux, which writes a TCP sum of 0 as 0xFFFF, as if it were UDP's: one in 65,536.
-                To RFC 1071 that is the same number; tshark calls it wrong, and so it is for anybody else.
+            kernels: addresses of Linux, which writes a TCP checksum of 0 as 0xFFFF, as for UDP: one in 65,536.
+                In RFC 1071 that is the same number; tshark reports it as wrong, and for other hosts it counts as wrong.
         """
         require_programs("tshark")
         path = folder / "capture.pcapng"
@@ -131,7 +131,7 @@ class Capture:
                 if name == "tcp" and mangled:
                     states = _GOOD
                 verdict.good[name] += states.split(",").count(_GOOD)
-                wrong += [f"{name} sum"] * states.split(",").count(_BAD)
+                wrong += [f"{name} checksum"] * states.split(",").count(_BAD)
             if malformed or _ERROR in severities.split(","):
                 wrong.append("malformed")
             if wrong:

@@ -200,7 +200,7 @@ def test_a_pool_of_asyncpg(database: Place) -> None:
     database.run(client)
 
 
-def test_asyncpg_trusts_whom_it_is_told_to(database: Place) -> None:
+def test_asyncpg_verifies_by_the_given_authority(database: Place) -> None:
     async def client(_: NetworkStack) -> None:
         with pytest.raises(ssl.SSLCertVerificationError):
             await asyncpg.connect(host=HOST, user=USER, password=PASSWORD, ssl=ssl.create_default_context())

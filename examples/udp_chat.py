@@ -20,14 +20,14 @@ async def keep_room(udp: UdpSocket) -> None:
         for host, port in known - {speaker}:
             await udp.send(UdpDatagram(host, port, datagram.data))
         known.add(speaker)
-        await udp.send(UdpDatagram(*speaker, b"the room has heard you"))
+        await udp.send(UdpDatagram(*speaker, b"the room has received it"))
 
 
 async def hear(name: str, udp: UdpSocket, expected: str) -> None:
     text = (await asyncio.wait_for(udp.receive(), 10)).data.decode()
     if text != expected:
         raise SystemExit(f"{name} heard {text!r}, not {expected!r}")
-    print(f"  {name} hears: {text}")
+    print(f"  {name} receives: {text}")
 
 
 async def main() -> None:
@@ -42,7 +42,7 @@ async def main() -> None:
         for number, (name, udp) in enumerate(guests.items()):
             print(f"{name} says hello")
             await udp.send(UdpDatagram(ROOM, PORT, f"hello from {name}".encode()))
-            await hear(name, udp, "the room has heard you")
+            await hear(name, udp, "the room has received it")
             for other in GUESTS[:number]:
                 await hear(other, guests[other], f"hello from {name}")
 

@@ -160,9 +160,9 @@ def test_vpn_tun() -> None:
 
 def test_udp_chat() -> None:
     lines = run("udp_chat.py")
-    assert lines.count("  Alice hears: hello from Carol") == 1
-    assert sum(line.endswith("hears: the room has heard you") for line in lines) == 3
-    assert lines[-1] == "  a member hears: good night"
+    assert lines.count("  Alice receives: hello from Carol") == 1
+    assert sum(line.endswith("receives: the room has received it") for line in lines) == 3
+    assert lines[-1] == "  a member receives: good night"
 
 
 def test_ping() -> None:

@@ -74,7 +74,7 @@ family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
 client = socket.socket(family, socket.SOCK_DGRAM)
 client.settimeout(60)
 client.connect((sys.argv[1], 9))
-client.send(b"anybody there?")
+client.send(b"ping")
 try:
     client.recv(1)
 except ConnectionRefusedError:
@@ -96,7 +96,7 @@ else:
     member.bind(("", int(port)))
 print("ready")
 data, address = member.recvfrom(65535)
-member.sendto(b"heard " + data, address)
+member.sendto(b"received " + data, address)
 """
 
 SENDER: Final = """

@@ -167,7 +167,7 @@ def test_ping_udp_and_tcp_both_ways(tmp_path: Path) -> None:
     assert verdict.bad == []
     assert all(verdict.good[each] > 0 for each in ("ip", "tcp", "udp", "icmp", "icmpv6"))
     assert verdict.protocols["dhcp"] >= 4
-    print(f"{len(capture.frames):,} frames, sums {dict(verdict.good)}")
+    print(f"{len(capture.frames):,} frames, checksums {dict(verdict.good)}")
 
 
 def _free_port(kind: int) -> int:

@@ -228,7 +228,7 @@ def test_no_wrong_checksum_and_nothing_malformed(tmp_path: Path) -> None:
         verdict = capture.judge(tmp_path, kernels=session.kernels)
         assert verdict.bad == [], f"between {name}"
         total += len(capture.frames)
-        print(f"between {name}: {len(capture.frames):,} frames, sums {dict(verdict.good)}")
+        print(f"between {name}: {len(capture.frames):,} frames, checksums {dict(verdict.good)}")
         # Each kind of packet was captured, and its checksums were verified.
         asked = ("ip", "tcp", "udp", "icmp", "icmpv6")
         assert all(verdict.good[each] > (0 if name == "bridge and lessee" else 10) for each in asked if each != "icmp")

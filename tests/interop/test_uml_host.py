@@ -166,7 +166,7 @@ def _judge(capture: Capture, folder: Path, *protocols: str) -> None:
     verdict = capture.judge(folder, kernels=_GUEST.values())
     assert verdict.bad == []
     assert all(verdict.good[each] > 5 for each in protocols), verdict.good
-    print(f"{len(capture.frames):,} frames, sums {dict(verdict.good)}")
+    print(f"{len(capture.frames):,} frames, checksums {dict(verdict.good)}")
 
 
 def test_an_address_of_the_guests_dhcp_server(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class InterfaceDouble:
         self.port = None
 
     def remove(self) -> None:
-        """Let go of the link, as an interface does that is taken out of its stack."""
+        """Detach, as an interface does that is removed from its stack."""
         port, self.port = self.port, None
         assert port is not None
         port.detached(None)

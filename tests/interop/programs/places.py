@@ -33,8 +33,8 @@ class Place:
             async with kernel_peer("tap", self.namespace, seed=None) as peer:
                 with peer.stack.polyfill():
                     await client(peer.stack)
-                # Nobody can say FIN to whom is not there: all has to be over before the device goes.
-                # The servers have to say it, too, and nothing tells when they have.
+                # FIN cannot reach a removed device: all connections have to be closed before.
+                # The servers close theirs, too, and there is no event when they have.
                 while (core := peer.stack.stats().core).connections != core.time_wait:  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
 

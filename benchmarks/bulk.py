@@ -12,13 +12,13 @@ from typing import Final
 
 from benchmarks.networks import Network, Place, VirtualNetwork, kernel_loopback, stack_loopback, two_stacks
 from benchmarks.payload import READ, WRITE, Check, writes
-from benchmarks.report import Goal, Measure, compared, progress, take_turns
+from benchmarks.report import Goal, Measure, alternate, compared, progress
 
 GROUP: Final = "bulk"
 UNIT: Final = "Gbit/s"
 GIGABYTE: Final = 2**30
 BOUND: Final = 120.0
-"""Seconds for one transfer: this is for what hangs, not for what is slow."""
+"""Time limit of one transfer in seconds: it catches a hang, not a slow transfer."""
 
 
 def rate(size: int, seconds: float) -> float:
@@ -27,10 +27,10 @@ def rate(size: int, seconds: float) -> float:
 
 
 async def transfer(network: Network, size: int) -> float:
-    """Move so many bytes from the client to the server over a new connection, and return Gbit/s.
+    """Send `size` bytes from the client to the server over a new connection, and return Gbit/s.
 
     Raises:
-        ValueError: not all of it arrived, or something else did.
+        ValueError: the received data is incomplete or wrong.
     """
     done: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
@@ -124,10 +124,10 @@ async def measure(size: int, rounds: int) -> list[Measure]:
         LOOPBACK: partial(_at, stack_loopback, size),
         "tap cable, by readable and writable": partial(_by_streams, size),
     }
-    figures = await take_turns(contenders, rounds)
+    figures = await alternate(contenders, rounds)
     reference = figures[KERNEL]
     measures = [compared(GROUP, name, UNIT, figures[name], reference, goal) for name, goal in _GOALS.items()]
-    # As fast as the cable: with the noise of a few rounds, less than a twentieth slower.
+    # As fast as the cable: less than a twentieth slower, which is the noise of a few rounds.
     as_the_cable = Goal(0.95 * median(figures[TAP]), "value")
     return [*measures, compared(GROUP, LOOPBACK, UNIT, figures[LOOPBACK], reference, as_the_cable)]
 
@@ -163,7 +163,7 @@ class _Connection:
         writer.close()
 
     async def move(self, data: Iterable[bytes], size: int) -> float:
-        """Send the next so many bytes, and return the seconds until all of them had arrived and were right."""
+        """Send the next `size` bytes, and return the seconds until all of them had arrived and were checked."""
         self._sent += size
         self._arrived.clear()
         started = perf_counter()
@@ -203,7 +203,7 @@ async def measure_long(gigabytes: int = 10) -> list[Measure]:
         Measure("long", f"gigabyte {gigabytes} of one connection", ours[-1], UNIT, theirs[-1], ratios[-1]),
         Measure(
             "long",
-            "later half against earlier half, both beside the kernel",
+            "later half against earlier half, both relative to the kernel",
             median(ratios[-half:]) / median(ratios[:half]),
             "×",
             goal=Goal(0.95, "value"),

@@ -1,4 +1,4 @@
-"""What bulk transfers carry, and how a receiver checks it at the price of one comparison of memory.
+"""The payload of bulk transfers, which a receiver checks at the cost of one comparison of memory.
 
 The stream repeats a block of random bytes whose length is no multiple of the size of a write, so that bytes
 which are lost, repeated or reordered do not match, however the data is divided into chunks.
@@ -25,9 +25,9 @@ _WRITES: Final = [_UNROLLED[WRITE * i % _PERIOD :][:WRITE] for i in range(5)]
 
 
 def writes(size: int) -> Iterator[bytes]:
-    """Yield the writes of a stream of so many bytes, which must be a multiple of `WRITE`."""
+    """Yield the writes of a stream of `size` bytes, a multiple of `WRITE`."""
     if size % WRITE:
-        raise ValueError(f"size: {size} is no multiple of {WRITE}")
+        raise ValueError(f"size: {size} is not a multiple of {WRITE}")
     return islice(cycle(_WRITES), size // WRITE)
 
 
@@ -45,7 +45,7 @@ class Check:
         """Compare the next chunk.
 
         Raises:
-            ValueError: it is not what was sent.
+            ValueError: it differs from the data sent.
         """
         if not _UNROLLED.startswith(chunk, self.received % _PERIOD):
             raise ValueError(f"wrong bytes within {len(chunk)} after byte {self.received} of the stream")
@@ -55,7 +55,7 @@ class Check:
         """Check that the whole stream arrived.
 
         Raises:
-            ValueError: it did not.
+            ValueError: it is incomplete.
         """
         if self.received != size:
             raise ValueError(f"{self.received} bytes arrived of {size}")

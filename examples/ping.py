@@ -14,11 +14,11 @@ async def ping(stack: NetworkStack, host: str) -> None:
             payload = bytes(size)
             reply = await session.ping(payload)
             if reply.payload != payload:
-                raise SystemExit(f"{host} sent something else back")
+                raise SystemExit(f"{host} sent another payload back")
             time = reply.round_trip_time * 1e3
             print(f"{size:,} bytes from {reply.host}: sequence {reply.sequence_number}, {time:.2f} ms")
         replies = await asyncio.gather(*[session.ping() for _ in range(100)])
-        print(f"{len(replies)} more at once: all of them came back")
+        print(f"{len(replies)} more at once: all were answered")
 
 
 async def main() -> None:
@@ -36,7 +36,7 @@ async def main() -> None:
                 except OSError as error:
                     print(f"{host}: {error.strerror}")
                 else:
-                    raise SystemExit(f"{host} cannot have answered")
+                    raise SystemExit(f"{host} must not answer")
 
 
 if __name__ == "__main__":

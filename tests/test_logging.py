@@ -64,7 +64,8 @@ def test_a_lease_is_gained_renewed_lost_and_released(records: pytest.LogCaptureF
                 ]
                 server.answers = False
                 await tap.wait_address_change(timeout=4000)
-                assert said(records, "interfaces", logging.WARNING) == [f"tap0: lease of {LEASED}/24 from {SERVER} lost"]
+                lost = said(records, "interfaces", logging.WARNING)
+                assert lost == [f"tap0: lease of {LEASED}/24 from {SERVER} lost"]
                 assert said(records, "names", logging.INFO) == ["tap0: no name servers any more"]
                 server.answers = True
                 await tap.wait_address_change(timeout=120)

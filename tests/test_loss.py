@@ -70,7 +70,9 @@ def test_each_frame_late_in_turn(address: int) -> None:
 
 
 @ADDRESSES
-@pytest.mark.parametrize("rule", [lose(40), duplicate(40), delay_frames(40), lose(40, 41, 42), delay_frames(40, 42, 44)])
+@pytest.mark.parametrize(
+    "rule", [lose(40), duplicate(40), delay_frames(40), lose(40, 41, 42), delay_frames(40, 42, 44)]
+)
 def test_bulk(rule: Rule, address: int) -> None:
     network = two_hosts(rule=rule)
     client, server = network.open(address=address)

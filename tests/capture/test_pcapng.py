@@ -24,7 +24,7 @@ MAC = b"\2\0\0\0\0\1"
 
 
 def write(file: Path | io.BytesIO, *, snaplen: int = 0) -> list[CapturedFrame]:
-    """Write the samples, alternately as frames of a TAP and as packets of a TUN interface; return the expected frames."""
+    """Write the samples, alternately at a TAP and as packets at a TUN interface; return the expected frames."""
     expected = []
     with PcapngWriter(file, snaplen=snaplen, comment="all samples") as writer:
         tap = writer.add_interface("täp0", mac=MAC, description="the first")

@@ -434,7 +434,7 @@ def test_options(net: Any) -> None:
         assert listener.getsockopt(real.SOL_SOCKET, real.SO_ACCEPTCONN) == 1
 
 
-# --- Ended by another thread or the peer ------------------------------------------------------------------------------------------
+# --- Ended by another thread or the peer ------------------------------------------------------------------------------
 
 
 def test_shutdown_wakes_a_reader(net: Any) -> None:

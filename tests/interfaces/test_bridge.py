@@ -131,7 +131,7 @@ def test_twenty_hosts_talk_each_to_each(flood: bool) -> None:
     """190 connections at once, with data both ways: each finishes, and nothing is lost, doubled or moved.
 
     In a flood, a 21st station claims to be forty thousand others meanwhile, by ARP and by neighbour
-    advertisements to everybody. No host loses its connection, and the memory of bridge and hosts does not grow.
+    advertisements to all hosts. No host loses its connection, and the memory of bridge and hosts does not grow.
     """
 
     async def main() -> None:

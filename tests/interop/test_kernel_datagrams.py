@@ -256,7 +256,7 @@ def test_groups(kind: Kind, version: int) -> None:
             assert (heard.host, heard.data) == (own, b"to the group")
             await asyncio.to_thread(peer.namespace.start, *python(MEMBER, group, own, PORT + 1), ready="ready")
             await udp.send(UdpDatagram(group, PORT + 1, b"the group"))
-            assert (await udp.receive()).data == b"heard the group"
+            assert (await udp.receive()).data == b"received the group"
 
     with_peer(kind, work)
 

@@ -40,8 +40,8 @@ while True:
     sending = threading.Thread(target=connection.sendall, args=(data,))
     sending.start()
     digest = hashlib.sha256()
-    while piece := connection.recv(65536):
-        digest.update(piece)
+    while chunk := connection.recv(65536):
+        digest.update(chunk)
     sending.join()
     connection.sendall(digest.digest())
     connection.close()

@@ -432,7 +432,7 @@ def test_a_writer_waits_for_memory_without_spinning() -> None:
             assert stack.stats().core.memory == 5 << 20
             assert stack.stats().core.memory_errors > 0
             assert not sending[-1].done()
-            assert stack.stats().turns - before < 1000  # TCP's clock ticks forty times a second while a connection waits
+            assert stack.stats().turns - before < 1000  # TCP's timer ticks forty times a second
             assert await asyncio.gather(*[read_all(server) for _, server in pairs]) == data
             await asyncio.gather(*sending)
 

@@ -147,6 +147,65 @@ def test_link_local_addresses_have_their_scope() -> None:
     run_virtually(main())
 
 
+async def tcp_by_name(client: NetworkStack, peer: NetworkStack, host: str, at: str) -> None:
+    """Connect by every method to a host by name; `at` is a name of the peer's own."""
+    listener = await peer.listen_tcp(80, at)
+    connection = await client.connect_tcp(host, 80)
+    accepted = await listener.accept()
+    assert accepted.local_address == connection.remote_address
+    connection.abort()
+    accepted.abort()
+    await listener.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        writer.close()
+
+    served = await peer.start_server(serve, [at, "127.0.0.1"], 81)
+    reader, writer = await client.open_connection(host, 81)
+    writer.write(b"hello\n")
+    assert await reader.read() == b"hello\n"
+    writer.close()
+    served.close()
+    await served.wait_closed()
+
+    made = await peer.create_server(Recorder, at, 82)
+    transport, protocol = await client.create_connection(Recorder, host, 82)
+    transport.abort()
+    await protocol.lost
+    made.close()
+
+
+async def first(stack: NetworkStack, host: str) -> str:
+    (info, *_) = await stack.getaddrinfo(host, 90, type=socket.SOCK_DGRAM)
+    return str(info[4][0])
+
+
+async def udp_and_ping_by_name(client: NetworkStack, peer: NetworkStack, host: str, at: str) -> None:
+    """Send datagrams and a ping by every method to a host by name; `at` is a name of the peer's own."""
+    echo = await peer.open_udp(port=90)
+    async with await client.open_udp(remote=(host, 90)) as udp, await client.open_udp() as free:
+        await udp.send(UdpDatagram(await first(client, host), 90, b"one"))
+        arrived = await echo.receive()
+        assert arrived.data == b"one"
+        await echo.send(UdpDatagram(arrived.host, arrived.port, b"back"))
+        assert (await udp.receive()).data == b"back"
+        await free.send(UdpDatagram(host, 90, b"two"))
+        assert (await echo.receive()).data == b"two"
+    endpoint, _ = await client.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=(host, 90))
+    endpoint.sendto(b"three")
+    assert (await echo.receive()).data == b"three"
+    endpoint.close()
+    await echo.close()
+    session = await client.create_ping_session(host)
+    assert (await session.ping(b"are you there?")).payload == b"are you there?"
+    await session.close()
+    # A local end by name.
+    endpoint, _ = await peer.create_datagram_endpoint(asyncio.DatagramProtocol, (at, 91))
+    assert endpoint.get_extra_info("sockname")[1] == 91
+    endpoint.close()
+
+
 @pytest.mark.parametrize("host", ["web.test", "four.test", "own", "OWN.", "localhost"])
 def test_every_method_that_takes_a_host(host: str) -> None:
     """The server is known by DNS, the client by its own table; `localhost` is the client itself."""
@@ -158,58 +217,9 @@ def test_every_method_that_takes_a_host(host: str) -> None:
             server.hosts["me"] = ["10.0.0.53", "fd00::53"]
             peer, at = (client, "localhost") if host == "localhost" else (server, "me")
 
-            listener = await peer.listen_tcp(80, at)
-            connection = await client.connect_tcp(host, 80)
-            accepted = await listener.accept()
-            assert accepted.local_address == connection.remote_address
-            connection.abort()
-            accepted.abort()
-            await listener.close()
-
-            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                writer.write(await reader.readline())
-                writer.close()
-
-            served = await peer.start_server(serve, [at, "127.0.0.1"], 81)
-            reader, writer = await client.open_connection(host, 81)
-            writer.write(b"hello\n")
-            assert await reader.read() == b"hello\n"
-            writer.close()
-            served.close()
-            await served.wait_closed()
-
-            made = await peer.create_server(Recorder, at, 82)
-            transport, protocol = await client.create_connection(Recorder, host, 82)
-            transport.abort()
-            await protocol.lost
-            made.close()
-
-            echo = await peer.open_udp(port=90)
-            async with await client.open_udp(remote=(host, 90)) as udp, await client.open_udp() as free:
-                await udp.send(UdpDatagram(await first(client, host), 90, b"one"))
-                arrived = await echo.receive()
-                assert arrived.data == b"one"
-                await echo.send(UdpDatagram(arrived.host, arrived.port, b"back"))
-                assert (await udp.receive()).data == b"back"
-                await free.send(UdpDatagram(host, 90, b"two"))
-                assert (await echo.receive()).data == b"two"
-            endpoint, _ = await client.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=(host, 90))
-            endpoint.sendto(b"three")
-            assert (await echo.receive()).data == b"three"
-            endpoint.close()
-            await echo.close()
-            session = await client.create_ping_session(host)
-            assert (await session.ping(b"are you there?")).payload == b"are you there?"
-            await session.close()
-            # A local end by name.
-            endpoint, _ = await peer.create_datagram_endpoint(asyncio.DatagramProtocol, (at, 91))
-            assert endpoint.get_extra_info("sockname")[1] == 91
-            endpoint.close()
+            await tcp_by_name(client, peer, host, at)
+            await udp_and_ping_by_name(client, peer, host, at)
             await iterations(10)
-
-    async def first(stack: NetworkStack, host: str) -> str:
-        (info, *_) = await stack.getaddrinfo(host, 90, type=socket.SOCK_DGRAM)
-        return str(info[4][0])
 
     run_virtually(main())
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 import pytest
 
 from tcpip_wasm.links import DatagramSocketLink, open_tuntap
+from tcpip_wasm.testing import MemoryInterface
 
-from .harness.interface_double import InterfaceDouble
 from .harness.namespaces import network_namespace
 from .harness.requirements import require_kernel_peer
 from .harness.wire import Responder
@@ -33,7 +33,7 @@ def _socket_pair(
         yield ours, theirs
 
 
-async def _until(interface: InterfaceDouble, count: int) -> list[bytes]:
+async def _until(interface: MemoryInterface, count: int) -> list[bytes]:
     """Wait until the link has delivered so many frames."""
     arrived = asyncio.Event()
     interface.on_frame = lambda frame: arrived.set() if len(interface.received) >= count else None
@@ -50,7 +50,7 @@ def test_frames_pass_whole_and_in_order(kind: socket.SocketKind) -> None:
 
     async def run() -> None:
         with _socket_pair(kind) as (ours, theirs):
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             link = DatagramSocketLink(ours, interface)
             for frame in frames:
                 theirs.send(frame)
@@ -67,7 +67,7 @@ def test_frames_pass_whole_and_in_order(kind: socket.SocketKind) -> None:
 def test_a_frame_too_long_is_dropped_and_counted() -> None:
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
-            interface = InterfaceDouble("tun", mtu=1280)
+            interface = MemoryInterface("tun", mtu=1280)
             link = DatagramSocketLink(ours, interface)
             theirs.send(b"a" * 1281)
             theirs.send(b"b" * 1280)
@@ -86,7 +86,7 @@ def test_a_small_buffer_is_filled_again_and_again() -> None:
 
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
-            interface = InterfaceDouble(buffer=1522)
+            interface = MemoryInterface(buffer=1522)
             link = DatagramSocketLink(ours, interface)
             for frame in frames:
                 theirs.send(frame)
@@ -99,7 +99,7 @@ def test_a_small_buffer_is_filled_again_and_again() -> None:
 def test_a_full_stack_leaves_frames_outside() -> None:
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             interface.full = True
             turned_away = asyncio.Event()
             interface.on_full = turned_away.set
@@ -124,7 +124,7 @@ def test_a_slow_reader_holds_the_stack_back() -> None:
         with _socket_pair() as (ours, theirs):
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)
             theirs.setblocking(False)
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             link = DatagramSocketLink(ours, interface)
             interface.send(*frames)
             assert interface.unsent > 0
@@ -147,7 +147,7 @@ def test_many_frames_are_sent_over_several_loop_iterations() -> None:
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_000_000)
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             link = DatagramSocketLink(ours, interface)
             interface.send(*frames)
             sent_in_first_turn = link.counters.frames_sent
@@ -165,7 +165,7 @@ def test_many_frames_are_sent_over_several_loop_iterations() -> None:
 def test_the_peer_going_away_ends_the_link() -> None:
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             link = DatagramSocketLink(ours, interface)
             theirs.send(b"last words")
             theirs.close()
@@ -182,7 +182,7 @@ def test_the_peer_going_away_ends_the_link() -> None:
 def test_sending_to_a_peer_that_has_gone_ends_the_link() -> None:
     async def run() -> None:
         with _socket_pair(socket.SOCK_DGRAM) as (ours, theirs):
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             link = DatagramSocketLink(ours, interface)
             theirs.close()
             interface.send(b"nobody hears this")
@@ -197,7 +197,7 @@ def test_sending_to_a_peer_that_has_gone_ends_the_link() -> None:
 def test_removing_the_interface_ends_the_link() -> None:
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             link = DatagramSocketLink(ours, interface)
             interface.remove()
             await link.wait_closed()
@@ -213,7 +213,7 @@ def test_removing_the_interface_ends_the_link() -> None:
 def test_closing_twice_and_sending_after_it() -> None:
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             link = DatagramSocketLink(ours, interface)
             link.close()
             link.close()
@@ -233,7 +233,7 @@ def test_closing_twice_and_sending_after_it() -> None:
 def test_a_byte_stream_is_refused() -> None:
     async def run() -> None:
         with _socket_pair(socket.SOCK_STREAM) as (ours, _), pytest.raises(ValueError, match="sock"):
-            DatagramSocketLink(ours, InterfaceDouble())
+            DatagramSocketLink(ours, MemoryInterface())
 
     asyncio.run(run())
 
@@ -262,7 +262,7 @@ def test_the_kernel_pings_raw_frames(kind: str) -> None:
             network_namespace() as namespace,
             namespace.open_device("tap" if kind == "tap" else "tun", ["10.88.0.2/24"]) as device,
         ):
-            interface = InterfaceDouble(kind)
+            interface = MemoryInterface(kind)
             responder = Responder(kind, "10.88.0.1")
 
             def answer(frame: bytes) -> None:
@@ -283,16 +283,16 @@ def test_a_device_that_is_deleted_ends_the_link() -> None:
 
     async def run() -> None:
         with network_namespace() as namespace, namespace.open_device("tap", ["10.88.0.2/24"]) as device:
-            link = device.attach(InterfaceDouble())
+            link = device.attach(MemoryInterface())
             with pytest.raises(ValueError, match="attached already"):
-                device.attach(InterfaceDouble())
+                device.attach(MemoryInterface())
             await asyncio.to_thread(namespace.run, "ip", "link", "delete", device.name)
             async with asyncio.timeout(_BOUND):
                 await link.wait_closed()
             assert isinstance(link.error, OSError)
             assert link.error.errno == errno.EBADFD
         with pytest.raises(ValueError, match="closed"):
-            device.attach(InterfaceDouble())
+            device.attach(MemoryInterface())
 
     asyncio.run(run())
 
@@ -307,8 +307,8 @@ def test_frames_for_a_device_that_is_down_are_dropped_and_counted() -> None:
         ):
             assert device.mtu == 9000
             with pytest.raises(ValueError, match="tap interface"):
-                device.attach(InterfaceDouble("tun"))
-            interface = InterfaceDouble()
+                device.attach(MemoryInterface("tun"))
+            interface = MemoryInterface()
             link = device.attach(interface)
             interface.send(bytes(60), bytes(60))
             assert link.counters.send_dropped == 2

@@ -17,9 +17,9 @@ import pytest
 
 from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.links import DatagramSocketLink
+from tcpip_wasm.testing import MemoryInterface
 
 from .harness.http import download, file_server
-from .harness.interface_double import InterfaceDouble
 from .harness.payload import make_payload
 from .harness.requirements import require_user_mode_linux
 from .harness.uml import Guest, user_mode_linux
@@ -90,7 +90,7 @@ def test_the_wire_carries_frames_before_any_stack_is_there() -> None:
     async def run() -> None:
         script = f"for number in 1 2 3 4; do ping -n -c 1 -W 20 {_STACK[4]} | sed 's/^/PING /'; done"
         async with user_mode_linux(script, addresses=[f"{_GUEST[4]}/24"], netem="delay 20ms") as guest:
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             responder = Responder("tap", _STACK[4])
 
             def answer(frame: bytes) -> None:

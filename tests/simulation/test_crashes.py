@@ -145,7 +145,7 @@ def test_tcp_survives_a_partition() -> None:
         network.at(12.2, network.heal)
 
         async def others() -> None:
-            """Within a group all is well, and nothing gets across, in no direction."""
+            """Within a group packets are delivered, between groups none, in either direction."""
             await asyncio.sleep(5)
             assert network.partitioned
             assert await c.run(ask("h0")) == b"QUESTION\n"

@@ -32,7 +32,7 @@ async def small(network: Network) -> bytes:
 
 
 def test_a_hundred_runs() -> None:
-    """With garbage of other sizes around, and in whatever state a hundred runs leave the process."""
+    """With garbage of different sizes, and in any state of the process after a hundred runs."""
     rubbish: list[object] = []
     for number in range(100):
         result = run(small, seed=7)
@@ -51,7 +51,7 @@ def test_another_seed_is_another_run() -> None:
     assert run(small, seed="seven").digest != SMALL_DIGEST
 
 
-def test_a_bit_of_everything() -> None:
+def test_all_protocols_in_one_scenario() -> None:
     first, second = repeated.once(1), repeated.once(1)
     assert first.value == second.value
     assert first.value[0] == 120

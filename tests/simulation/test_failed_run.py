@@ -1,4 +1,4 @@
-"""What a run says that fails, what it leaves behind, and where it logs to."""
+"""Runs that fail: their messages, their captures, and logs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def fails_in_service(network: Network) -> None:
         (fails_in_service, ArithmeticError),
     ],
 )
-def test_what_it_raises_says_how_to_repeat_it(scenario: object, kind: type[Exception], tmp_path: Path) -> None:
+def test_exceptions_say_how_to_repeat_the_run(scenario: object, kind: type[Exception], tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     caught = []
     for _ in range(2):
@@ -93,7 +93,7 @@ def test_what_it_raises_says_how_to_repeat_it(scenario: object, kind: type[Excep
 
 
 def run_digest(scenario: object) -> str:
-    """Return what the trace's hash is when the scenario ends."""
+    """Return the trace's hash at the end of the scenario."""
     found: list[str] = []
 
     async def wrapped(network: Network) -> None:
@@ -183,7 +183,7 @@ def test_logs_go_to_a_stream_or_a_handler() -> None:
     assert handler not in logging.getLogger().handlers
 
 
-def test_the_format_takes_records_of_before() -> None:
+def test_the_format_accepts_records_without_a_run() -> None:
     record = logging.makeLogRecord({"msg": "hello", "name": "x", "levelname": "INFO"})
     assert logging.Formatter(LOG_FORMAT).format(record) == "          nan -            INFO    x: hello"
 
@@ -191,7 +191,7 @@ def test_the_format_takes_records_of_before() -> None:
 # --- Random numbers --------------------------------------------------------------------------------------------------
 
 
-def test_a_stream_of_random_numbers_of_ones_own() -> None:
+def test_random_streams_of_the_scenario() -> None:
     def scenario_of(others: int) -> list[float]:
         async def scenario(network: Network) -> list[float]:
             for number in range(others):
@@ -219,8 +219,8 @@ def test_a_stream_of_random_numbers_of_ones_own() -> None:
     run(refused, seed=9)
 
 
-def test_one_more_link_changes_nothing_elsewhere() -> None:
-    """Neither what other links lose and delay, nor what hosts send over them."""
+def test_another_link_does_not_change_other_draws() -> None:
+    """Neither loss and delay of other links, nor the frames that hosts send over them."""
 
     async def scenario(network: Network, more: bool) -> str:
         a, b, c, d = (network.host(name) for name in "abcd")
@@ -275,7 +275,7 @@ def test_leaks_are_listed_host_by_host() -> None:
     assert "waits until its open connections are closed: see close_clients() and abort_clients()" in server
 
 
-def test_a_service_that_lives_on_is_given_up_soon() -> None:
+def test_a_service_that_does_not_end_is_reported() -> None:
     async def scenario(network: Network) -> None:
         a, b = two(network)
         b.start(serve_upper)

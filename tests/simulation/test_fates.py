@@ -1,4 +1,4 @@
-"""What a network's trace and captures say: each frame once for each link with its fate, hosts by name, events."""
+"""Traces and captures of a network: each frame once for each link with the cause of a drop, hosts by name, events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.kit.simulation_hosts import ask, serve_upper, star, two
 
 
 async def partitioned(network: Network) -> None:
-    """Three hosts; ``h0`` is parted from the others for a while, and ``h2`` crashes."""
+    """Three hosts; a partition separates ``h0`` from the others for a while, and ``h2`` crashes."""
     a, b, c = star(network, 3)
     a.start(serve_upper)
     network.at(1.007, network.partition, [a], [b, c])
@@ -44,7 +44,7 @@ def network() -> Network:
     return run(partitioned, seed=2).network
 
 
-def test_what_a_partition_drops_was_not_delivered(network: Network) -> None:
+def test_frames_dropped_by_a_partition_are_not_delivered(network: Network) -> None:
     trace = network.trace()
     lost = trace.dropped("partition")
     assert lost
@@ -55,7 +55,7 @@ def test_what_a_partition_drops_was_not_delivered(network: Network) -> None:
     delivered = trace.delivered()
     assert len(delivered) + len(trace.dropped()) == len(trace)
     assert not delivered.at("h0-switch", outgoing=False).host("h1").between(1.007, 3.995)
-    # It has been carried as far as to the switch.
+    # It was carried up to the switch.
     assert delivered.at("h1-switch", outgoing=True).tcp(destination="h0").between(1.007, 3.995)
     assert "[DROPPED: partition at " in lost.text()
 
@@ -67,7 +67,7 @@ def test_frames_to_a_crashed_host_are_dropped(network: Network) -> None:
     assert lost.icmp(source="h1", destination="h2")
 
 
-def test_a_file_says_the_same(tmp_path: Path) -> None:
+def test_a_file_has_the_same_observations(tmp_path: Path) -> None:
     async def scenario(network: Network) -> None:
         network.capture(tmp_path / "live.pcapng")
         await partitioned(network)
@@ -86,7 +86,7 @@ def test_a_file_says_the_same(tmp_path: Path) -> None:
 
 
 def test_late_drops_of_links_are_marked() -> None:
-    """CoDel's, and what a link loses that goes down; every frame is observed once."""
+    """Drops of CoDel, and of a link that goes down; every frame is observed once."""
 
     async def scenario() -> None:
         trace = Trace()
@@ -122,7 +122,7 @@ def test_late_drops_of_links_are_marked() -> None:
     run_virtually(scenario())
 
 
-def test_a_recorder_waits_for_the_fate(tmp_path: Path) -> None:
+def test_a_recorder_waits_until_a_frame_arrives_or_is_dropped(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with linked() as hosts:
             hosts.link.close()
@@ -173,7 +173,7 @@ def test_hosts_by_name(network: Network) -> None:
         Trace(trace.observations).tcp(source="h1")
 
 
-def test_points_by_what_they_belong_to(network: Network) -> None:
+def test_points_of_hosts_cards_switches_and_links(network: Network) -> None:
     trace, link = network.trace(), network.links["h1-switch"]
     expected = trace.at("h1-switch").observations
     for point in ("h1", network.hosts["h1"], network.hosts["h1"].adapters[0], link):

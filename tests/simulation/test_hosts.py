@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_calls_use_the_stack_of_their_host() -> None:
-    """Three hosts listen on the same port at once, and each answers for itself."""
+    """Three hosts listen on the same port at once, and each answers its own clients."""
 
     async def scenario(network: Network) -> None:
         hosts = star(network, 3)
@@ -71,7 +71,7 @@ def test_a_function_and_a_coroutine_are_distinguished() -> None:
     assert not run(scenario).leaked
 
 
-def test_all_the_loops_calls() -> None:
+def test_all_network_methods_of_the_loop() -> None:
     async def scenario(network: Network) -> None:
         a, b = two(network)
 
@@ -243,7 +243,7 @@ def test_outside_of_all_hosts_there_is_no_network() -> None:
     run(scenario)
 
 
-def test_routers_and_stacks_of_ones_own() -> None:
+def test_routers_and_stacks_of_the_scenario() -> None:
     async def scenario(network: Network) -> None:
         a = network.host("a", "10.1.0.1/24")
         b = network.host("b", "10.2.0.1/24")
@@ -264,7 +264,7 @@ def test_routers_and_stacks_of_ones_own() -> None:
     run(scenario)
 
 
-def test_a_card_without_a_link_leads_nowhere() -> None:
+def test_connecting_from_a_card_without_a_link_fails_at_once() -> None:
     async def scenario(network: Network) -> None:
         a = network.host("a", "10.0.0.1/24")
         b = network.host("b", "10.0.0.2/24")
@@ -285,19 +285,19 @@ def test_a_card_without_a_link_leads_nowhere() -> None:
         a.restart()
         assert await a.run(ask("b")) == b"QUESTION\n"
         link.down()
-        with pytest.raises(TimeoutError):  # whose link is down waits, as with a cable that is cut somewhere
+        with pytest.raises(TimeoutError):  # with a link that is down connecting times out, as with a cable that is cut
             await a.run(ask("b"))
         link.close()
         assert await fails() == 0
         a.restart()
         assert await fails() == 0
 
-        # Another card leads to another network, and by a gateway into that of the first.
+        # Another card connects to another network, and by a gateway to that of the first.
         network.link(a.interface("10.1.0.1/24"), network.host("c", "10.1.0.2/24"))
         network.hosts["c"].start(serve_upper)
         assert await a.run(ask("c")) == b"QUESTION\n"
         a.stack.add_route("10.0.0.0/30", via="10.1.0.2")
-        with pytest.raises(TimeoutError):  # c forwards nothing
+        with pytest.raises(TimeoutError):  # c does not forward
             await a.run(ask("b"))
 
     assert not run(scenario).leaked
@@ -354,7 +354,7 @@ def test_nothing_reaches_the_machines_network() -> None:
     assert done.stdout.split("\n")[0] == "no call has used the machine's network", done.stderr
 
 
-def test_stacks_without_a_network_live_in_virtual_time_too() -> None:
+def test_stacks_outside_of_hosts_use_virtual_time() -> None:
     async def scenario(network: Network) -> bytes:
         async def make(address: str) -> NetworkStack:
             return await create_stack(seed=address.encode())
@@ -377,7 +377,7 @@ def test_stacks_without_a_network_live_in_virtual_time_too() -> None:
     assert not result.leaked
 
 
-def test_a_stack_that_is_aborted_says_nothing_more() -> None:
+def test_an_aborted_stack_sends_nothing() -> None:
     async def scenario(network: Network) -> None:
         a, b = two(network)
         b.start(serve_upper)

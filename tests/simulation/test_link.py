@@ -1,4 +1,4 @@
-"""Links between stacks: what may be joined, what a link survives, and that its ends lose nothing."""
+"""Links between stacks: which ends can be linked, what a link survives, and that its ends lose no frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.kit.core_network import call_raises_errno
 from tests.kit.links import B4, linked, transfer
 
 
-def test_what_cannot_be_joined() -> None:
+def test_ends_that_cannot_be_linked() -> None:
     async def run() -> None:
         async with await create_stack(initialize_loopback=False) as stack:
             tap, other = await stack.create_tap_interface(), await stack.create_tap_interface()
@@ -44,7 +44,7 @@ def test_what_cannot_be_joined() -> None:
     run_virtually(run())
 
 
-def test_tuns_are_joined_without_ethernet() -> None:
+def test_tun_interfaces_are_linked_without_ethernet() -> None:
     async def run() -> None:
         async with await create_stack() as a, await create_stack() as b:
             settings = LinkSettings(bandwidth=1e6, delay=0.01, mtu=1500)
@@ -62,7 +62,7 @@ def test_tuns_are_joined_without_ethernet() -> None:
 
 
 def test_nothing_is_lost_however_fast_frames_arrive() -> None:
-    """Without bandwidth and delay a whole window arrives within one instant: more than an interface's buffer holds."""
+    """Without bandwidth and delay a whole window arrives at one instant: more than an interface's buffer holds."""
 
     async def run() -> None:
         async with linked(LinkSettings()) as hosts:
@@ -124,7 +124,7 @@ def test_one_direction_may_be_down() -> None:
     run_virtually(run())
 
 
-def test_settings_change_one_way_or_both_and_not_when_they_are_wrong() -> None:
+def test_settings_change_in_one_or_both_directions() -> None:
     async def run() -> None:
         async with linked(LinkSettings(delay=0.01)) as hosts, await hosts.a.create_ping_session(B4) as session:
             await session.ping()

@@ -1,4 +1,4 @@
-"""`run`: its result and exceptions, what it restores, leaks of a scenario, crashes and partitions."""
+"""`run`: its result and exceptions, what it restores, leaks of a scenario, existing programs."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from tcpip_wasm.simulation import (
 )
 from tests.kit.simulation_hosts import ask, serve_upper, two, upper
 
-# --- What comes out -------------------------------------------------------------------------------------------------
+# --- Results and errors ---------------------------------------------------------------------------------------------
 
 
-def test_what_a_run_returns() -> None:
+def test_the_result_of_a_run() -> None:
     async def scenario(network: Network) -> str:
         assert not network.hosts
         await asyncio.sleep(90)
@@ -48,7 +48,7 @@ def test_what_a_run_returns() -> None:
     assert run(scenario, trace=False).digest is None
 
 
-def test_what_the_scenario_raises() -> None:
+def test_exceptions_of_the_scenario() -> None:
     async def scenario(network: Network) -> None:
         a, b = two(network)
         b.start(serve_upper)
@@ -91,7 +91,7 @@ def test_a_scheduled_call_that_fails_ends_the_run() -> None:
             run(scenario)
 
 
-def test_failures_beside_the_scenario() -> None:
+def test_failures_of_callbacks_and_tasks() -> None:
     async def fail() -> None:
         await asyncio.sleep(1)
         raise ZeroDivisionError("not retrieved")
@@ -143,7 +143,7 @@ def test_limits_and_deadlocks() -> None:
     assert any("in silent: wait() of <asyncio.locks.Event" in text for text in texts.values())
 
 
-def test_inside_of_another_loop() -> None:
+def test_inside_another_loop() -> None:
     async def main() -> None:
         with pytest.raises(RuntimeError, match="one runs in this thread already"):
             run(_nothing)
@@ -157,7 +157,7 @@ async def _make_network() -> None:
     Network(1)
 
 
-def test_garbage_collection_is_put_back() -> None:
+def test_garbage_collection_is_restored() -> None:
     async def scenario(network: Network) -> bool:
         return gc.isenabled()
 
@@ -166,7 +166,7 @@ def test_garbage_collection_is_put_back() -> None:
     assert gc.isenabled()
 
 
-def test_a_task_that_refuses_to_end() -> None:
+def test_a_task_that_ignores_cancellation() -> None:
     async def stubborn() -> None:
         while True:
             try:
@@ -263,7 +263,7 @@ def test_only_one_run_at_a_time_has_the_clocks() -> None:
     run(scenario)
 
 
-def test_logging_says_the_time_and_the_host(
+def test_log_records_have_the_time_and_the_host(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = logging.getLogger("program")
@@ -380,8 +380,8 @@ def test_services_are_ended_first() -> None:
     assert run(scenario).leaked == ()
 
 
-def test_what_services_open_is_theirs() -> None:
-    """Also of services that return, and of a second life; what the scenario itself has opened still counts."""
+def test_sockets_of_services_do_not_count_as_leaked() -> None:
+    """Also those of services that have returned, and after a restart; those of the scenario itself count."""
 
     async def daemon(port: int) -> None:
         network_objects.append(await asyncio.start_server(upper, port=port))
@@ -411,7 +411,7 @@ def test_what_services_open_is_theirs() -> None:
 
 @pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
 def test_services_that_drop_and_keep_connections() -> None:
-    """A service that ends only with its connections is helped, also where it dropped one before, or reads from none."""
+    """Connections of a service that waits for their end are reset, even if it dropped one, or reads from none."""
 
     async def holder(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionResetError):
@@ -510,7 +510,7 @@ def test_websockets() -> None:
                 for number in range(10):
                     await connection.send(f"message {number}")
                     assert await connection.recv() == f"MESSAGE {number}"
-                    await asyncio.sleep(30)  # signs of life go to and fro meanwhile
+                    await asyncio.sleep(30)  # keep-alive messages are exchanged in the meantime
 
         b.start(serve)
         await asyncio.sleep(1)
@@ -523,7 +523,7 @@ def test_websockets() -> None:
     assert run(scenario).digest == result.digest
 
 
-def test_importing_it_needs_wasmtime_only() -> None:
+def test_importing_the_simulation_needs_wasmtime_only() -> None:
     program = (
         "import sys; import wasmtime; needed = set(sys.modules); import tcpip_wasm.simulation;"
         "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - needed}))"
@@ -532,11 +532,11 @@ def test_importing_it_needs_wasmtime_only() -> None:
     assert {name for name in done.stdout.split() if name not in sys.stdlib_module_names} == {"tcpip_wasm"}
 
 
-# --- What a run costs -----------------------------------------------------------------------------------------------
+# --- Cost of a run --------------------------------------------------------------------------------------------------
 
 
 def test_a_silent_peer_costs_a_poll_for_each_retransmission() -> None:
-    """And they come when they always came: the time-out doubles, give or take a tick of 50 ms."""
+    """And their times are those of TCP: the timeout doubles, within a tick of 50 ms."""
 
     async def scenario(network: Network) -> list[float]:
         a, b = two(network)

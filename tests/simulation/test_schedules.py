@@ -38,7 +38,7 @@ def test_schedules() -> None:
     assert run(scenario).value == [(1.0, "now"), (3.0, "after 2"), (5.0, "at 5"), (5.0, "coroutine")]
 
 
-def test_schedules_that_cannot_be() -> None:
+def test_malformed_schedules() -> None:
     def call() -> None:
         raise AssertionError("called")
 
@@ -67,7 +67,7 @@ def test_schedules_that_cannot_be() -> None:
     run(scenario)
 
 
-def test_a_sum_of_floating_point_numbers_is_not_past() -> None:
+def test_rounding_of_times_is_tolerated() -> None:
     async def scenario(network: Network) -> list[float]:
         called: list[float] = []
         await asyncio.sleep(0.8)
@@ -80,7 +80,7 @@ def test_a_sum_of_floating_point_numbers_is_not_past() -> None:
 
 
 def test_a_run_in_a_notebook() -> None:
-    """Where a loop runs already, the error says what to call instead, and that gives the same run."""
+    """Where a loop runs already, the error names the call to use instead, which gives the same run."""
 
     async def cell() -> str | None:
         with pytest.raises(RuntimeError, match=r"notebook: there, await asyncio.to_thread\(run, scenario, seed=…\)"):
@@ -98,7 +98,7 @@ async def _greeting(network: Network) -> bytes:
     return await a.run(ask("b"))
 
 
-def test_what_is_no_scenario() -> None:
+def test_objects_that_are_not_scenarios() -> None:
     async def scenario(network: Network) -> None: ...
 
     def plain(network: Network) -> str:

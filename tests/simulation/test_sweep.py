@@ -1,4 +1,4 @@
-"""Sweeps: what comes back, that failures repeat and are captured, and what becomes of processes that die."""
+"""Sweeps: their results, repetition and capture of failures, and processes that die."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[ProcessPoolExecutor]:
-    """Two processes, for those tests that can share them."""
+    """Two processes, for tests that can share them."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as executor:
         yield executor
 
 
-def test_what_comes_back_is_what_a_run_gives(pool: ProcessPoolExecutor) -> None:
+def test_results_are_those_of_run(pool: ProcessPoolExecutor) -> None:
     trials: list[Trial] = []
     report = sweep(scenarios.exchange, 40, pool, on_trial=trials.append)
     assert (report.runs, report.passed, report.failed, report.failures) == (40, 40, 0, [])
@@ -71,7 +71,7 @@ def test_failures_repeat_and_are_captured(pool: ProcessPoolExecutor, tmp_path: P
         report.check()
 
 
-def test_failures_come_while_others_run(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+def test_failures_are_reported_while_other_seeds_run(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
     order: list[Trial] = []
     sweep(scenarios.every_seventh, 500, pool, captures=None, keep=1, on_trial=order.append)
     places = [place for place, trial in enumerate(order) if trial.failed]
@@ -80,7 +80,7 @@ def test_failures_come_while_others_run(pool: ProcessPoolExecutor, tmp_path: Pat
     assert [trial.repeats for trial in order if trial.failed].count(True) == 1, "as many as are to be kept"
 
 
-def test_it_stops_after_enough_failures(pool: ProcessPoolExecutor) -> None:
+def test_the_sweep_stops_after_a_number_of_failures(pool: ProcessPoolExecutor) -> None:
     report = sweep(scenarios.every_seventh, itertools.count(), pool, stop_after=3, captures=None)
     assert report.stopped
     assert 3 <= report.failed < 100
@@ -94,18 +94,18 @@ def test_a_leak_is_a_failure(pool: ProcessPoolExecutor) -> None:
     assert "leaked: task forgotten" in str(report.failures[0])
 
 
-def test_a_scenario_that_does_not_repeat_itself(pool: ProcessPoolExecutor) -> None:
+def test_a_nondeterministic_scenario_is_reported(pool: ProcessPoolExecutor) -> None:
     report = sweep(scenarios.differs, 1, pool, captures=None)
     assert report.failures[0].repeats is False
     assert "does not depend on the seed alone" in str(report.failures[0])
 
 
-def test_what_cannot_be_sent_back(pool: ProcessPoolExecutor) -> None:
+def test_an_unpicklable_result_is_a_failure(pool: ProcessPoolExecutor) -> None:
     report = sweep(scenarios.unpicklable, 1, pool, captures=None)
     assert "what the scenario returned cannot be pickled" in str(report.failures[0])
 
 
-def test_a_scenario_that_would_end_the_process(pool: ProcessPoolExecutor) -> None:
+def test_a_scenario_that_raises_keyboard_interrupt(pool: ProcessPoolExecutor) -> None:
     report = sweep(scenarios.leaves, 2, pool, captures=None)
     assert [trial.error for trial in report.failures] == ["SystemExit: 3", "SystemExit: 3"]
 
@@ -120,7 +120,7 @@ def test_options_and_text_seeds(pool: ProcessPoolExecutor) -> None:
 
 
 def test_threads_run_one_after_the_other() -> None:
-    """A run has the process's clocks for itself; the pool's other threads keep theirs."""
+    """A run replaces the process's clocks exclusively; the pool's other threads keep theirs."""
     clocks: list[float] = []
     ended = threading.Event()
 
@@ -141,7 +141,7 @@ def test_threads_run_one_after_the_other() -> None:
     assert min(clocks) > 1.5e9, "real time, not that of 2000"
 
 
-def test_small_runs_are_not_sent_one_by_one() -> None:
+def test_small_runs_are_submitted_in_chunks() -> None:
     class Counting(ThreadPoolExecutor):
         submitted = 0
 
@@ -156,8 +156,8 @@ def test_small_runs_are_not_sent_one_by_one() -> None:
         assert executor.submitted < 100
 
 
-def test_own_pool_and_a_process_that_dies(tmp_path: Path) -> None:
-    """The seed that kills its process is found out, all others have run, and no process stays."""
+def test_a_process_of_the_pool_that_dies(tmp_path: Path) -> None:
+    """The seed that ends its process is identified, all others have run, and no process is left."""
     before = set(multiprocessing.active_children())
     trials: list[Trial] = []
     report = sweep(scenarios.dies, 60, workers=2, captures=tmp_path, on_trial=trials.append)
@@ -167,13 +167,13 @@ def test_own_pool_and_a_process_that_dies(tmp_path: Path) -> None:
     assert set(multiprocessing.active_children()) <= before
 
 
-def test_an_executor_that_breaks_is_its_owners_business() -> None:
+def test_a_broken_executor_of_the_caller_raises() -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as executor, pytest.raises(BrokenExecutor):
         sweep(scenarios.dies, [13], executor)
 
 
-def test_scenarios_that_no_other_process_finds() -> None:
+def test_scenarios_that_other_processes_cannot_import() -> None:
     async def local(network: Network) -> None:
         """Do nothing."""
 
@@ -216,7 +216,7 @@ def test_no_seeds_and_partial() -> None:
         assert sweep(functools.partial(scenarios.nothing), [5], executor).passed == 1
 
 
-def test_what_the_callback_raises_ends_it(pool: ProcessPoolExecutor) -> None:
+def test_an_exception_of_the_callback_ends_the_sweep(pool: ProcessPoolExecutor) -> None:
     def fail(trial: Trial) -> None:
         raise ZeroDivisionError
 
@@ -225,7 +225,7 @@ def test_what_the_callback_raises_ends_it(pool: ProcessPoolExecutor) -> None:
     assert sweep(scenarios.nothing, 1, pool).passed == 1, "the executor still works"
 
 
-def test_nothing_stays_of_a_run() -> None:
+def test_a_run_is_garbage_collected() -> None:
     """A worker runs thousands: no reference may keep loops and networks of finished runs."""
     loops = []
 
@@ -247,7 +247,7 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_the_line_on_a_terminal_and_elsewhere() -> None:
+def test_the_progress_line_on_a_terminal_and_elsewhere() -> None:
     terminal, file = _Terminal(), io.StringIO()
     for stream in (terminal, file):
         line = ProgressLine(100, stream=stream)
@@ -284,7 +284,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 def test_a_failure_has_the_hash_of_a_run(tmp_path: Path) -> None:
-    """It is that of the moment in which the scenario failed: what services send as they are ended is no part of it."""
+    """It is the hash at the failure of the scenario, without the frames that services send when they are ended."""
     with ThreadPoolExecutor(1) as executor:
         (failure,) = sweep(scenarios.fails_with_a_service, 1, executor, captures=tmp_path).failures
     with pytest.raises(ValueError, match="it fails") as caught:
@@ -298,7 +298,7 @@ def test_a_failure_has_the_hash_of_a_run(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(pty, "openpty"), reason="no terminals here")
 def test_ctrl_c_on_a_terminal() -> None:
-    """It ends within moments, says what came so far and leaves no process."""
+    """It ends at once, prints the results so far, and leaves no process."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "tcpip_wasm", "sweep", "tests.kit.scenarios:slow", "-n", "100000"]
     process = subprocess.Popen(
@@ -330,13 +330,13 @@ def test_ctrl_c_on_a_terminal() -> None:
     assert b"Traceback" not in seen, seen.decode()
 
 
-def test_a_report_says_what_it_counts() -> None:
+def test_the_text_of_a_report() -> None:
     report = SweepReport(runs=1000, failed=3, seconds=2.0)
     assert str(report) == "1,000 seeds, 3 failed, 2.0 s, 500/s"
     assert report.passed == 997
 
 
-def test_of_a_long_trace_the_end_is_kept() -> None:
+def test_a_long_trace_is_cut_at_its_beginning() -> None:
     async def scenario(network: Network) -> None:
         network.note("begun")
         network.at(0.015, network.note, "under way")

@@ -1,4 +1,4 @@
-"""Whatever makes a simulation's tasks: they are numbered, and end with their host."""
+"""Tasks of any task factory are numbered, and end with their host."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_factory(factory: Any) -> None:
     assert not first.leaked
 
 
-def test_what_is_no_factory_is_refused() -> None:
+def test_objects_that_are_not_factories_are_refused() -> None:
     async def refused(network: Network) -> None:
         with pytest.raises(TypeError):
             asyncio.get_running_loop().set_task_factory(7)  # type: ignore[arg-type]

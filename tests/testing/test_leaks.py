@@ -121,7 +121,7 @@ async def touch():
 """
 
 
-def test_what_services_open_ends_with_them(runs: Runs) -> None:
+def test_sockets_of_services_end_with_the_test(runs: Runs) -> None:
     """As long as a service lives, so does what it has opened; what the test itself has opened still counts."""
     result = runs(
         SERVICES

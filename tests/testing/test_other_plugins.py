@@ -181,6 +181,6 @@ def test_suites_that_do_not_use_it(pytester: pytest.Pytester, monkeypatch: pytes
     result.assert_outcomes(passed=2)
 
 
-def test_it_is_announced() -> None:
+def test_the_markers_are_registered() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["pytest11"] == {"pytest_tcpip_wasm": "pytest_tcpip_wasm"}

@@ -22,7 +22,7 @@ pytest_plugins = ["pytester"]
 # --- In virtual time --------------------------------------------------------------------------------------------------
 
 
-def test_a_test_is_what_a_run_is(runs: Runs) -> None:
+def test_a_test_has_the_trace_of_run(runs: Runs) -> None:
     """A failure says the digest that `run` gives for that seed, and repeats it by the command it prints."""
     result = runs(
         """
@@ -36,7 +36,7 @@ def test_a_test_is_what_a_run_is(runs: Runs) -> None:
     digest = run(same, seed=0).digest
     assert said(result, "trace").startswith(f"{digest}, ")
     command = said(result, "repeat")
-    assert command == "pytest test_a_test_is_what_a_run_is.py::test_fails --tcpip-seed 0"
+    assert command == "pytest test_a_test_has_the_trace_of_run.py::test_fails --tcpip-seed 0"
     assert "pytest_tcpip_wasm.py" not in result.stdout.str(), "no lines of ours in the traceback"
     capture = result.outlines and said(result, "capture")
     assert capture == str(Path(".pytest_cache", "d", "tcpip_wasm", Path(str(capture)).name))
@@ -129,7 +129,7 @@ def test_mistakes_are_reported(pytester: pytest.Pytester, runs: Runs) -> None:
         assert word not in result.stdout.str()
 
 
-def test_captures_of_all(runs: Runs, tmp_path: Path) -> None:
+def test_captures_of_all_tests(runs: Runs, tmp_path: Path) -> None:
     folder = tmp_path / "captures"
     source = """
         @pytest.mark.seeds(3)

@@ -281,7 +281,7 @@ def test_labels() -> None:
         "acknowledgement dropped (1)",
     ]
     assert middle.get_ylabel() == "unacknowledged (bytes)"
-    assert "the congestion window itself cannot be seen" in middle.get_title(loc="left")
+    assert "the congestion window is not visible" in middle.get_title(loc="left")
     assert bottom.get_ylabel() == "throughput (Mbit/s)"
     assert bottom.get_xlabel() == "time since the connection's first packet (ms)"
     # Also of next to nothing, of the other direction and of a part without packets.

@@ -84,7 +84,7 @@ def test_a_setup_must_make_a_stack() -> None:
     async def setup() -> Any:
         return _NoStack()
 
-    with pytest.raises(TypeError, match="must make a stack"):
+    with pytest.raises(TypeError, match="must return a stack"):
         StackThread(setup)
 
 

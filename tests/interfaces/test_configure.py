@@ -1,4 +1,4 @@
-"""Interfaces that find their own addresses, in virtual time: leases of a scripted server, prefixes of another stack."""
+"""Autoconfiguration of interfaces in virtual time: leases of a scripted server, prefixes of another stack."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def with_server() -> AsyncIterator[tuple[NetworkStack, TapInterface, DhcpS
 
 @asynccontextmanager
 async def two_taps(**options: Any) -> AsyncIterator[tuple[TapInterface, TapInterface]]:
-    """The first belongs to a router, the second has no address."""
+    """Two taps: the first belongs to a router, the second has no address."""
     async with await create_stack(seed=1) as a, await create_stack(seed=2) as b:
         router = await a.create_tap_interface(ip="2001:db8:1::1/64", **options)
         host = await b.create_tap_interface(**options)
@@ -121,7 +121,7 @@ def test_a_lease_that_is_not_renewed_ends_with_its_address() -> None:
     run_virtually(main())
 
 
-def test_what_is_for_elsewhere_goes_to_the_router() -> None:
+def test_packets_to_other_networks_go_to_the_router() -> None:
     async def main() -> None:
         async with with_server() as (stack, tap, server):
             with pytest.raises(OSError, match="unreachable") as caught:
@@ -141,7 +141,7 @@ def test_what_is_for_elsewhere_goes_to_the_router() -> None:
     run_virtually(main())
 
 
-def test_a_server_that_refuses_takes_the_address_back() -> None:
+def test_a_nak_removes_the_address() -> None:
     async def main() -> None:
         async with with_server() as (_, tap, server):
             await tap.configure(dhcp=True)
@@ -261,7 +261,7 @@ def test_closed_while_a_task_waits(how: str) -> None:
     run_virtually(main())
 
 
-def test_what_cannot_be_configured() -> None:
+def test_interfaces_that_cannot_be_configured() -> None:
     async def main() -> None:
         async with await create_stack() as stack:
             tap = await stack.create_tap_interface(ip="10.0.0.1/24")
@@ -288,7 +288,7 @@ def test_what_cannot_be_configured() -> None:
 # --- SLAAC ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_address_from_what_another_stack_advertises() -> None:
+def test_an_address_from_an_advertised_prefix() -> None:
     async def main() -> None:
         async with two_taps() as (router, host):
             servers = ["2001:db8:1::53", "fe80::1"]
@@ -321,7 +321,7 @@ def test_an_address_from_what_another_stack_advertises() -> None:
     run_virtually(main())
 
 
-def test_an_address_lives_as_long_as_it_is_advertised() -> None:
+def test_an_address_expires_with_its_prefix() -> None:
     async def main() -> None:
         async with two_taps() as (router, host):
             advertiser = await router.advertise(_PREFIX, lifetime=100, interval=30)
@@ -336,7 +336,7 @@ def test_an_address_lives_as_long_as_it_is_advertised() -> None:
     run_virtually(main())
 
 
-def test_solicitations_are_answered_but_not_all() -> None:
+def test_solicitations_are_answered_at_a_limited_rate() -> None:
     async def main() -> None:
         async with two_taps() as (router, host):
             advertiser = await router.advertise(_PREFIX, interval=1800)
@@ -362,7 +362,7 @@ async def _solicitation(host: TapInterface) -> bytes:
     return bytes(Ether(dst="33:33:00:00:00:02", src=host.mac) / packet)
 
 
-def test_a_smaller_mtu_is_kept_to() -> None:
+def test_an_advertised_mtu_is_used() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as a, await create_stack(seed=2) as b:
             router = await a.create_tap_interface(ip="2001:db8:1::1/64")
@@ -412,7 +412,7 @@ def test_two_stations_of_one_mac() -> None:
     run_virtually(main())
 
 
-def test_duplicates_of_given_addresses() -> None:
+def test_duplicates_of_configured_addresses() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as a, await create_stack(seed=2) as b:
             one = await a.create_tap_interface(ip="fd00::1/64")
@@ -475,7 +475,7 @@ def test_several_prefixes_and_release() -> None:
     run_virtually(main())
 
 
-def test_both_at_once() -> None:
+def test_dhcp_and_slaac_at_once() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as a, await create_stack(seed=2) as b:
             router = await a.create_tap_interface(ip="2001:db8:1::1/64")
@@ -522,7 +522,7 @@ def test_both_at_once() -> None:
         ({"prefix": _PREFIX, "interval": 3}, ValueError, "interval: 3"),
     ],
 )
-def test_what_cannot_be_advertised(options: dict[str, Any], error: type[Exception], text: str) -> None:
+def test_invalid_advertisements(options: dict[str, Any], error: type[Exception], text: str) -> None:
     async def main() -> None:
         async with await create_stack() as stack:
             tap = await stack.create_tap_interface()

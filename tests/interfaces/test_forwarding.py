@@ -1,4 +1,4 @@
-"""Stacks that route: what passes between their interfaces, on links of each kind, and what becomes of what does not."""
+"""Forwarding between interfaces of each kind, and packets that cannot be forwarded."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def way(
 
 
 async def exchange(made: Way, family: int, size: int) -> None:
-    """Send so many bytes each way over a connection from a to b, and compare them."""
+    """Send `size` bytes in each direction over a connection from a to b, and compare them."""
     async with await made.b.listen_tcp(80) as listener:
         client = await made.a.connect_tcp(made.host(family), 80)
         server = await listener.accept()
@@ -84,7 +84,7 @@ async def exchange(made: Way, family: int, size: int) -> None:
 
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("kinds", LINKS)
-def test_tcp_passes(kinds: tuple[str, ...], family: int) -> None:
+def test_tcp_is_forwarded(kinds: tuple[str, ...], family: int) -> None:
     async def main() -> None:
         async with way(kinds) as made:
             await exchange(made, family, 2_000_000)
@@ -102,7 +102,7 @@ def test_tcp_passes(kinds: tuple[str, ...], family: int) -> None:
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("kinds", LINKS)
 @pytest.mark.parametrize("mtus", [(1500, 1280), (9000, 1400), (1280, 9000)])
-def test_a_narrow_link_on_the_way(kinds: tuple[str, ...], family: int, mtus: tuple[int, int]) -> None:
+def test_a_link_with_a_smaller_mtu(kinds: tuple[str, ...], family: int, mtus: tuple[int, int]) -> None:
     """IPv4 without DF is fragmented by the router; IPv6 receives Packet Too Big."""
 
     async def main() -> None:
@@ -114,8 +114,8 @@ def test_a_narrow_link_on_the_way(kinds: tuple[str, ...], family: int, mtus: tup
 
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("mtus", [(1500, 1300, 1500), (9000, 1280, 9000), (65535, 1500, 65535)])
-def test_a_narrow_link_between_wide_ones(family: int, mtus: tuple[int, int, int]) -> None:
-    """Neither end's MSS says what fits: IPv6 segments on their way are too big, and are cut anew."""
+def test_a_small_mtu_between_large_ones(family: int, mtus: tuple[int, int, int]) -> None:
+    """Neither end's MSS fits the path: IPv6 segments under way are too big, and are retransmitted in smaller ones."""
 
     async def main() -> None:
         async with way(("tap", "tun", "tap"), mtus=mtus) as made:
@@ -130,7 +130,7 @@ def test_a_narrow_link_between_wide_ones(family: int, mtus: tuple[int, int, int]
 
 
 @pytest.mark.parametrize("mtu", [576, 68])
-def test_a_very_narrow_link(mtu: int) -> None:
+def test_a_very_small_mtu(mtu: int) -> None:
     async def main() -> None:
         async with way(("tap", "tun"), mtus=(1500, mtu)) as made:
             await exchange(made, 4, 20_000)
@@ -156,7 +156,7 @@ def test_checksums_of_one_side_only(family: int, sums: tuple[bool, bool]) -> Non
     run(main())
 
 
-def test_off_unless_asked_for() -> None:
+def test_forwarding_is_off_by_default() -> None:
     async def main() -> None:
         async with way() as made:
             router = made.routers[0]
@@ -169,11 +169,11 @@ def test_off_unless_asked_for() -> None:
             assert not attempt.done()
             async with await made.b.listen_tcp(80) as listener:
                 router.forwarding = True
-                client = await attempt  # its SYN is sent again
+                client = await attempt  # its SYN is retransmitted
                 server = await listener.accept()
                 await client.close()
                 await server.close()
-            # Its own addresses, all of them, are reachable from everywhere either way.
+            # All of its own addresses are reachable from both networks either way.
             async with await router.listen_tcp(81) as listener:
                 client = await made.a.connect_tcp("10.2.0.1", 81)
                 server = await listener.accept()
@@ -217,8 +217,8 @@ def test_three_routers_in_a_row() -> None:
 
 
 def test_through_a_bridge_and_a_router() -> None:
-    """Two hosts on a bridge, whose host routes to a third on another network: the frames that the bridge floods are not
-    forwarded a second time."""
+    """Two hosts on a bridge, whose stack forwards to a third host on another network: frames that the bridge floods are
+    not forwarded a second time."""
 
     async def main() -> None:
         async with AsyncExitStack() as stacks:
@@ -248,8 +248,8 @@ def test_through_a_bridge_and_a_router() -> None:
     run(main())
 
 
-def test_a_lossy_way() -> None:
-    """Every seventh frame of the second link is lost, and TCP makes up for it through the router."""
+def test_a_path_with_loss() -> None:
+    """Every seventh frame of the second link is lost, and TCP recovers through the router."""
 
     async def main() -> None:
         async with way(cables=False) as made:
@@ -263,8 +263,8 @@ def test_a_lossy_way() -> None:
 
 
 @pytest.mark.parametrize("cut", ["cable", "interface", "stack"])
-def test_a_router_goes_in_the_middle(cut: str) -> None:
-    """What leaves is lost; nothing waits for ever, and the router keeps nothing."""
+def test_a_router_is_removed_during_a_transfer(cut: str) -> None:
+    """Packets under way are lost; no call waits for ever, and the router's memory is freed."""
 
     async def main() -> None:
         async with way() as made:

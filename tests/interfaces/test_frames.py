@@ -1,4 +1,4 @@
-"""Frame streams: whole frames out of an interface and into it, bounded both ways."""
+"""Frame streams: whole frames out of an interface and into it, bounded in both directions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.kit.stacks import FrameRelay, iterations, pair, read_all, run, send_a
 
 
 @pytest.mark.parametrize("way", ["tap4", "tun4", "tap6", "tun6"])
-def test_by_hand(way: str) -> None:
+def test_frames_carried_by_the_test(way: str) -> None:
     async def main() -> None:
         async with pair(way, cable=False) as two, FrameRelay(*two.interfaces, deliver) as middle:
             client, server = await two.connections()
@@ -88,7 +88,7 @@ def test_iteration_and_the_second_listener() -> None:
     run(main())
 
 
-def test_nothing_is_kept_before_the_first_use() -> None:
+def test_frames_before_the_first_use_are_dropped() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             tap = two.interfaces[0]
@@ -109,7 +109,7 @@ def test_nothing_is_kept_before_the_first_use() -> None:
     run(main())
 
 
-def test_cancelled_stream_counts_again() -> None:
+def test_cancelled_stream_drops_and_counts_again() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             tap = two.interfaces[0]
@@ -136,7 +136,7 @@ def test_cancelled_stream_counts_again() -> None:
     run(main())
 
 
-def test_unread_frames_are_bounded_and_hold_tcp_back() -> None:
+def test_unread_frames_are_bounded_and_delay_tcp() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             tap, other = two.interfaces
@@ -148,7 +148,7 @@ def test_unread_frames_are_bounded_and_hold_tcp_back() -> None:
                     await writers[1 - way].write(frame)
 
             ways = [asyncio.create_task(carry(way)) for way in (0, 1)]
-            # The first flight of so many connections is more than the queue holds.
+            # The first segments of all connections are more than the queue holds.
             connections = [await two.connections() for _ in range(40)]
             ways[0].cancel()
             await asyncio.gather(ways[0], return_exceptions=True)
@@ -281,7 +281,7 @@ def test_closed_stack_ends_the_streams() -> None:
 
 
 def test_streams_through_a_transform() -> None:
-    """A transform between two interfaces: frames pass, and can be counted on their way."""
+    """A transform between two interfaces counts frames."""
 
     async def main() -> None:
         async with pair("tun4", cable=False) as two:
@@ -312,7 +312,7 @@ def test_streams_through_a_transform() -> None:
 
 
 @pytest.mark.parametrize("rule", [lose(5), lose(9, 30), duplicate(*range(60)), delay_frames(8, 20, 31)])
-def test_a_middleman_with_rules(rule) -> None:  # type: ignore[no-untyped-def]
+def test_a_relay_with_rules(rule) -> None:  # type: ignore[no-untyped-def]
     async def main() -> None:
         async with pair("tun4", cable=False) as two, FrameRelay(*two.interfaces, rule):
             client, server = await two.connections()

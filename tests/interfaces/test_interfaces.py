@@ -1,4 +1,4 @@
-"""Interfaces of a stack: what they say of themselves, what they drop and count, how they go."""
+"""Interfaces of a stack: attributes, drops and counters, removal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.kit.core_network import payload
 from tests.kit.stacks import WAYS, iterations, pair, read_all, run, run_with_reports, send_all, until
 
 
-def test_what_they_say() -> None:
+def test_attributes_of_interfaces() -> None:
     async def main() -> None:
         async with await create_stack() as stack:
             tun = await stack.create_tun_interface(ip="192.168.2.1/25", mtu=1400)
@@ -63,7 +63,7 @@ def test_ipv6_alone() -> None:
     run(main())
 
 
-def test_default_macs_are_unique_and_of_the_seed() -> None:
+def test_default_macs_are_unique_and_derive_from_the_seed() -> None:
     async def macs(seed: int | None) -> list[str]:
         async with await create_stack(seed=seed) as stack:
             taps = [await stack.create_tap_interface() for _ in range(8)]
@@ -117,7 +117,7 @@ def test_wrong_types() -> None:
         for limit, error in (("4 MiB", TypeError), (True, TypeError), (-1, ValueError), (65536, ValueError)):
             with pytest.raises(error, match="memory_limit"):
                 await create_stack(memory_limit=limit)  # type: ignore[arg-type]
-        async with await create_stack(memory_limit=4 << 20) as stack:  # the least that is allowed is enough to talk
+        async with await create_stack(memory_limit=4 << 20) as stack:  # the minimum is enough for a connection
             session = await stack.create_ping_session("127.0.0.1")
             assert (await session.ping(b"here")).payload == b"here"
 
@@ -162,7 +162,7 @@ def test_one_loopback() -> None:
     run(main())
 
 
-def test_as_many_interfaces_as_there_can_be() -> None:
+def test_the_number_of_interfaces_is_limited() -> None:
     async def main() -> None:
         async with await create_stack(initialize_loopback=False) as stack:
             for number in range(abi.MAX_INTERFACES):
@@ -277,7 +277,7 @@ def test_mtu_is_respected(way: str, mtu: int) -> None:
     run(main())
 
 
-def test_different_mtus_meet_at_the_smaller() -> None:
+def test_different_mtus_use_the_smaller() -> None:
     async def main() -> None:
         async with await create_stack() as a, await create_stack() as b:
             small = await a.create_tap_interface(ip="10.0.0.1/24", mtu=576)
@@ -324,7 +324,7 @@ def test_remove_interface() -> None:
     run(main())
 
 
-def test_statistics_of_a_removed_interface_are_its_last() -> None:
+def test_statistics_of_a_removed_interface_stay() -> None:
     async def main() -> None:
         async with pair() as two:
             client, _ = await two.connections()
@@ -364,7 +364,7 @@ def test_removal_with_frames_under_way() -> None:
     run(main())
 
 
-def test_stack_closed_takes_its_interfaces() -> None:
+def test_closing_the_stack_removes_its_interfaces() -> None:
     async def main() -> None:
         async with pair() as two:
             tap, other = two.interfaces

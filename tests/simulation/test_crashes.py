@@ -175,7 +175,7 @@ def test_partitions_are_checked() -> None:
         ):
             with pytest.raises(ValueError, match=message):
                 network.partition(*groups)
-        with pytest.raises(TypeError, match="a host or its name is wanted, not int"):
+        with pytest.raises(TypeError, match="expected a host or its name, not int"):
             network.partition([7])  # type: ignore[list-item]
         assert not network.partitioned
         for host in (a, b, c):

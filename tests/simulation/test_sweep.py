@@ -102,7 +102,7 @@ def test_a_nondeterministic_scenario_is_reported(pool: ProcessPoolExecutor) -> N
 
 def test_an_unpicklable_result_is_a_failure(pool: ProcessPoolExecutor) -> None:
     report = sweep(scenarios.unpicklable, 1, pool, captures=None)
-    assert "what the scenario returned cannot be pickled" in str(report.failures[0])
+    assert "the scenario's result cannot be pickled" in str(report.failures[0])
 
 
 def test_a_scenario_that_raises_keyboard_interrupt(pool: ProcessPoolExecutor) -> None:

@@ -1,4 +1,4 @@
-"""Cancellation at every await: nothing is left behind, nothing is lost."""
+"""Cancellation at every await: nothing leaks, and no data is lost."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_accepting_by_several() -> None:
 
 
 def test_reading_and_writing() -> None:
-    """A cancelled read takes no chunk, a cancelled write has handed over all of its chunk or nothing."""
+    """A cancelled read removes no chunk, a cancelled write has accepted all of its chunk or nothing."""
 
     async def main() -> None:
         async with pair() as two:
@@ -192,7 +192,7 @@ def test_reading_and_writing() -> None:
 
 @pytest.mark.parametrize("count", range(1, 7))
 def test_closing(count: int) -> None:
-    """The closing goes on."""
+    """Closing goes on after a cancellation."""
 
     async def main() -> None:
         async with pair() as two:

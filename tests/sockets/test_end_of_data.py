@@ -1,4 +1,4 @@
-"""Data, then the tasks it has woken, then the end of the data: in this order, as over the kernel."""
+"""Data, then the tasks that it wakes, then the end of the data: in this order, as over the kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.kit.stacks import Recorder, connect_batched, iterations, pair, run, u
 
 
 class Tasks(Recorder):
-    """Writes down also when tasks that its callbacks make take their first steps."""
+    """Records also when the tasks that its callbacks create start."""
 
     pauses = False
 
@@ -44,7 +44,7 @@ class Pausing(Tasks):
 
 
 class Buffered(asyncio.BufferedProtocol):
-    """`Tasks` that lends a buffer."""
+    """`Tasks` as a buffered protocol."""
 
     def __init__(self) -> None:
         self.inner = Tasks()
@@ -67,7 +67,7 @@ class Buffered(asyncio.BufferedProtocol):
 
 
 async def served(two: Any, factory: Any) -> tuple[Recorder, Any]:
-    """Return the client's protocol and that of the server, on a way that lets things arrive together."""
+    """Return the protocols of client and server, over a link that delivers frames in batches."""
     connect_batched(two)
     made: list[Any] = []
 
@@ -121,7 +121,7 @@ def test_many_chunks_and_fin_together() -> None:
 
 
 def test_an_open_and_a_fin_together() -> None:
-    """A connection that says FIN at once: what `connection_made` has begun comes first."""
+    """A connection that sends FIN at once: the tasks that `connection_made` has created start first."""
 
     async def main() -> None:
         async with pair(cable=False) as two:
@@ -162,8 +162,8 @@ def test_a_task_that_pauses_reading_holds_the_end_back() -> None:
     run(main())
 
 
-def test_what_waited_for_resume_reading() -> None:
-    """Data and FIN that arrived while reading was paused come in this order, too."""
+def test_data_and_fin_during_a_pause_are_delivered_in_order() -> None:
+    """Data and FIN that arrived while reading was paused are delivered in this order, too."""
 
     async def main() -> None:
         async with pair(cable=False) as two:
@@ -184,7 +184,7 @@ def test_what_waited_for_resume_reading() -> None:
 
 
 def test_both_ends_finish_while_reading_is_paused() -> None:
-    """The connection is over for TCP, and yet its end is handed up first, once it may be."""
+    """TCP has closed the connection, but its end is delivered only after reading has resumed."""
 
     async def main() -> None:
         async with pair(cable=False) as two:
@@ -205,7 +205,7 @@ def test_both_ends_finish_while_reading_is_paused() -> None:
 
 
 def test_data_and_reset_together() -> None:
-    """The task that data has woken begins before `connection_lost`, and no EOF comes between."""
+    """The task that the data has woken starts before `connection_lost`, and no EOF is delivered between."""
 
     async def main() -> None:
         async with pair(cable=False) as two:
@@ -237,7 +237,7 @@ def test_data_fin_and_reset_together() -> None:
 
 
 def test_readers_get_both_at_once() -> None:
-    """A reader is a queue: nothing is lost by an end that stands behind its data."""
+    """A reader is a queue: an end after its data loses none of it."""
 
     async def main() -> None:
         async with pair(cable=False) as two:

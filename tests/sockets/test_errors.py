@@ -1,4 +1,4 @@
-"""What goes wrong, and what the caller gets: the rows of the exception table that TCP can cause."""
+"""Errors and their exceptions: the rows of the exception table that concern TCP."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_no_route() -> None:
 
 
 @pytest.mark.parametrize("way", ["tap4", "tap6", "tun4"])
-def test_timeout_of_choice(way: str) -> None:
+def test_timeout_argument(way: str) -> None:
     async def main() -> None:
         async with pair(way, cable=False) as two:
             before = two.a.stats().core
@@ -86,7 +86,7 @@ def test_timeout_of_choice(way: str) -> None:
     run(main())
 
 
-def test_timeout_that_is_no_time() -> None:
+def test_invalid_timeouts() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             for timeout, error in (("1", TypeError), (True, TypeError), (float("nan"), ValueError)):
@@ -96,7 +96,7 @@ def test_timeout_that_is_no_time() -> None:
     run(main())
 
 
-def test_timeout_from_outside_is_asyncios_own() -> None:
+def test_asyncio_timeout_raises_its_own_error() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             with pytest.raises(TimeoutError) as caught:
@@ -108,7 +108,7 @@ def test_timeout_from_outside_is_asyncios_own() -> None:
 
 
 def test_unanswered_connect_times_out() -> None:
-    """TCP gives up by itself."""
+    """TCP's own timeout."""
 
     async def main() -> None:
         async with pair("tun4", cable=False) as two:
@@ -138,7 +138,7 @@ def test_unanswered_in_virtual_time(address: int, silent: str) -> None:
     start = network.now
     network.run(lambda: client.ended is not None)
     assert client.ended == errno.ETIMEDOUT
-    # A neighbour is searched for three times, for 5 (ARP) or 3 (ND) seconds each, less what TCP's own clock says.
+    # Neighbour resolution tries three times, for 5 (ARP) or 3 (ND) seconds in total, which TCP's timer may shorten.
     expected = 127 if silent == "TCP" else 14 if address == 0 else 10
     assert abs(network.now - start - expected) < 1.5
     client.close()
@@ -146,7 +146,7 @@ def test_unanswered_in_virtual_time(address: int, silent: str) -> None:
     assert network.hosts[0].core.statistics().connections == 0
 
 
-def test_retransmissions_used_up() -> None:
+def test_retransmissions_time_out() -> None:
     cut = False
     network = two_hosts(rule=lambda number, frame: [] if cut else [(0.0, frame)])
     client, server = network.open()
@@ -160,8 +160,8 @@ def test_retransmissions_used_up() -> None:
     assert server.received == payload(10_000)
 
 
-def test_peer_that_came_back_without_memory_resets() -> None:
-    """A host that was restarted knows nothing of the connection (RFC 9293, section 3.5.1)."""
+def test_a_restarted_peer_resets() -> None:
+    """A host that was restarted does not know the connection (RFC 9293, section 3.5.1)."""
     network = two_hosts()
     client, _ = network.open()
     again = Network(network.hosts[0], two_hosts(seed=9).hosts[1])
@@ -175,7 +175,7 @@ def test_peer_that_came_back_without_memory_resets() -> None:
 # --- A closed stack -----------------------------------------------------------------------------------------------
 
 
-def test_closed_stack_ends_everything_that_waits() -> None:
+def test_closed_stack_ends_pending_calls() -> None:
     async def main() -> None:
         async with pair() as two:
             listener = await two.a.listen_tcp(90)
@@ -240,7 +240,7 @@ def test_closed_stack_refuses_calls() -> None:
     run(main())
 
 
-def test_calls_on_what_a_closed_stack_left() -> None:
+def test_calls_on_sockets_of_a_closed_stack() -> None:
     async def main() -> None:
         async with pair() as two:
             client, server = await two.connections()
@@ -389,7 +389,7 @@ def test_wrong_types() -> None:
 
 
 def test_out_of_memory_loses_nothing_accepted() -> None:
-    """What does not fit is refused with ENOBUFS or waits; what was accepted arrives."""
+    """Data that does not fit is refused with ENOBUFS or waits; accepted data arrives."""
 
     async def main() -> None:
         async with await create_stack(memory_limit=5 << 20) as stack, await stack.listen_tcp(80) as listener:
@@ -414,7 +414,7 @@ def test_out_of_memory_loses_nothing_accepted() -> None:
 
 
 def test_a_writer_waits_for_memory_without_spinning() -> None:
-    """A full heap leaves room in a connection's own queue: that is no reason to try again in the same moment."""
+    """A full heap leaves room in a connection's own queue, which must not make the writer retry at once."""
 
     async def main() -> None:
         async with await create_stack(memory_limit=5 << 20) as stack, await stack.listen_tcp(80) as listener:
@@ -455,7 +455,7 @@ def test_reset_while_connecting_is_a_refusal() -> None:
     run_virtually(main())
 
 
-def test_handshakes_without_a_place_are_reset_with_their_listener() -> None:
+def test_handshakes_beyond_the_backlog_are_reset_with_their_listener() -> None:
     async def main() -> None:
         async with pair() as two, await two.b.listen_tcp(80, backlog=1) as listener:
             connections = await asyncio.gather(*[two.a.connect_tcp(two.host, 80) for _ in range(5)])

@@ -46,7 +46,7 @@ def test_paused_reading_holds_the_writer_back() -> None:
     run(main())
 
 
-def test_pausing_and_resuming_all_the_time() -> None:
+def test_pausing_and_resuming_repeatedly() -> None:
     async def main() -> None:
         async with pair() as two:
             client, server = await recorders(two, server_keeps=True)
@@ -68,7 +68,7 @@ def test_pausing_and_resuming_all_the_time() -> None:
     run(main())
 
 
-def test_eof_waits_for_who_paused() -> None:
+def test_eof_waits_until_reading_resumes() -> None:
     async def main() -> None:
         async with pair() as two:
             client, server = await recorders(two, server_keeps=True)
@@ -91,8 +91,8 @@ def test_eof_waits_for_who_paused() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"data"])
-def test_eof_comes_once(data: bytes) -> None:
-    """However often reading is paused and resumed around it."""
+def test_eof_is_delivered_once(data: bytes) -> None:
+    """Even if reading is paused and resumed around it."""
 
     async def main() -> None:
         async with pair() as two:
@@ -136,7 +136,7 @@ def test_close_while_paused() -> None:
 
 
 def test_reading_while_a_window_update_is_sent() -> None:
-    """The update leaves within `credit`, by a port that has the rest read: everything is credited, and once."""
+    """The update is sent within `credit`, by a port that makes the test read the rest: each byte is credited once."""
 
     async def main() -> None:
         async with pair(cable=False) as two:
@@ -170,7 +170,7 @@ def test_reading_while_a_window_update_is_sent() -> None:
 
 
 class Reading:
-    """A port that hands frames to another interface, and calls back once."""
+    """A port that passes frames to another interface, and calls a function once."""
 
     def __init__(self, far: Wire) -> None:
         self.callback: Callable[[], None] | None = None

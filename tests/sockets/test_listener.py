@@ -1,4 +1,4 @@
-"""Listeners and servers: ports, addresses, backlog, accepting, the end."""
+"""Listeners and servers: ports, addresses, backlog, accepting, closing."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_address_of_no_interface() -> None:
 
 @ways
 def test_backlog(way: str) -> None:
-    """What does not fit waits at the client's, and comes in as places become free."""
+    """Connections beyond the backlog wait at the client, and are established as others are accepted."""
 
     async def main() -> None:
         async with pair(way) as two, await two.b.listen_tcp(80, backlog=3) as listener:
@@ -250,7 +250,7 @@ def test_unaccepted_connections_are_reset_with_their_listener() -> None:
     run(main())
 
 
-def test_connection_that_is_gone_before_it_is_accepted() -> None:
+def test_connection_lost_before_it_is_accepted() -> None:
     async def main() -> None:
         async with pair() as two, await two.b.listen_tcp(80, backlog=1) as listener:
             for _ in range(5):
@@ -297,7 +297,7 @@ def test_accept_after_close() -> None:
     run(main())
 
 
-def test_servers_like_asyncios() -> None:
+def test_servers_behave_as_asyncios() -> None:
     async def main() -> None:
         async with pair() as two:
             server = await two.b.create_server(Recorder, ["10.0.0.2", "127.0.0.1"], 0, backlog=5)
@@ -354,7 +354,7 @@ def test_serving_again() -> None:
 
 
 def test_keep_alive_of_a_server() -> None:
-    """As `loop.create_server` of Python 3.13 takes it."""
+    """As the argument of `loop.create_server` of Python 3.13."""
 
     async def main() -> None:
         async with pair() as two:

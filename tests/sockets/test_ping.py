@@ -1,4 +1,4 @@
-"""Ping: replies matched to their requests, errors with their reporters, several at once, and in virtual time."""
+"""Ping: replies match their requests, ICMP errors name their senders, several at once, and in virtual time."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_many_at_once() -> None:
     run(main())
 
 
-def test_sequence_numbers_come_around() -> None:
+def test_sequence_numbers_wrap() -> None:
     async def main() -> None:
         async with pair("loopback4") as two, await two.a.create_ping_session("127.0.0.1") as session:
             session._sequence = 0xFFFE
@@ -86,7 +86,7 @@ def test_no_answer_times_out() -> None:
     run_virtually(main())
 
 
-def test_round_trip_time_is_the_loops() -> None:
+def test_round_trip_time_uses_the_loops_clock() -> None:
     async def main() -> None:
         async with pair("tun4", cable=False) as two:
             near, far = two.interfaces
@@ -114,7 +114,7 @@ def checksum(data: bytes) -> int:
 
 
 def icmp_about(packet: bytes, reporter: bytes, kind: int, code: int) -> bytes:
-    """Return what a router sends about a packet."""
+    """Return the ICMP error of a router about a packet."""
     if packet[0] >> 4 == 4:
         message = bytes([kind, code]) + bytes(6) + packet[:28]
         message = message[:2] + struct.pack("!H", checksum(message)) + message[4:]
@@ -231,7 +231,7 @@ async def in_flight(stack: Any) -> tuple[PingSession, asyncio.Task[Any]]:
     return session, task
 
 
-def test_the_end() -> None:
+def test_closing_ends_pending_pings() -> None:
     async def main() -> None:
         async with pair("tun4", cable=False) as two:
             _ = two.interfaces[0].readable
@@ -256,7 +256,7 @@ def test_the_end() -> None:
     run(main())
 
 
-def test_pings_wait_for_room() -> None:
+def test_pings_wait_for_buffer_space() -> None:
     async def main() -> None:
         async with pair("tun4", cable=False) as two, await two.a.create_ping_session(two.host) as session:
             near = two.interfaces[0]
@@ -276,7 +276,7 @@ def test_pings_wait_for_room() -> None:
     run(main())
 
 
-def test_a_connect_fails_for_the_reason_that_a_router_gave() -> None:
+def test_a_connect_fails_with_the_icmp_error_of_a_router() -> None:
     async def main() -> None:
         async with pair("tun4", cable=False) as two:
             near = two.interfaces[0]

@@ -30,7 +30,7 @@ _STEPS = st.lists(
 
 
 class _Transport(asyncio.ReadTransport):
-    """Only says whether the peer is held back."""
+    """Records whether reading is paused."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class _Transport(asyncio.ReadTransport):
 
 
 async def _play(reader: asyncio.StreamReader, steps: list[Step], *, short_reads: bool) -> list[Any]:
-    """Feed and read; whatever would wait is given up. Return what each step gave."""
+    """Feed and read, and cancel a read that would wait. Return the result of each step."""
     transport = _Transport()
     reader.set_transport(transport)
     given: list[Any] = []
@@ -67,7 +67,7 @@ async def _play(reader: asyncio.StreamReader, steps: list[Step], *, short_reads:
         elif name == "at_eof":
             given.append(reader.at_eof())
         elif name == "read" and not short_reads:
-            # Compared by content: a read may return less than there is, so it is repeated until nothing is left of it.
+            # Compared by content: a read may return less than is buffered, so it is repeated until the buffer is empty.
             parts, left = [], argument
             while left and (part := await one("read", left)) not in ("would wait", b""):
                 parts.append(part)
@@ -92,7 +92,7 @@ def _adopted(limit: int, loop: asyncio.AbstractEventLoop) -> asyncio.StreamReade
 @pytest.mark.parametrize("make", [PieceReader, _adopted])
 @settings(max_examples=200)
 @given(_STEPS)
-def test_reads_what_asyncio_reads(make: Callable[..., asyncio.StreamReader], steps: list[Step]) -> None:
+def test_reads_the_same_as_asyncio(make: Callable[..., asyncio.StreamReader], steps: list[Step]) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         ours = await _play(make(3000, loop), steps, short_reads=False)
@@ -115,7 +115,7 @@ async def _woken(reader: asyncio.StreamReader, method: str, meanwhile: Callable[
 
 @pytest.mark.parametrize("make", [asyncio.StreamReader, PieceReader, _adopted])
 @pytest.mark.parametrize("method", ["read", "readexactly"])
-def test_what_happens_before_a_woken_reader_goes_on(make: Callable[..., asyncio.StreamReader], method: str) -> None:
+def test_changes_before_a_woken_reader_continues(make: Callable[..., asyncio.StreamReader], method: str) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         reader = make(1000, loop)
@@ -130,7 +130,7 @@ def test_what_happens_before_a_woken_reader_goes_on(make: Callable[..., asyncio.
     asyncio.run(main())
 
 
-def test_a_reader_of_its_own_class_is_left_alone() -> None:
+def test_a_reader_of_another_class_is_not_replaced() -> None:
     class Reader(asyncio.StreamReader):
         pass
 
@@ -214,7 +214,7 @@ def test_reading_pauses_at_four_limits_and_resumes_at_two() -> None:
     asyncio.run(main())
 
 
-def test_cancelled_it_takes_nothing_and_a_second_reader_is_refused() -> None:
+def test_a_cancelled_read_takes_nothing_and_a_second_reader_is_refused() -> None:
     async def main() -> None:
         reader = PieceReader(1000, asyncio.get_running_loop())
         waiting = asyncio.create_task(reader.read(10))

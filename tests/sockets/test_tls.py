@@ -1,4 +1,4 @@
-"""TLS on every call that asyncio has it on: handshakes, data, ends, upgrades, and what goes wrong."""
+"""TLS on every call on which asyncio has it: handshakes, data, closing, upgrades, and errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def connections(two: Pair) -> int:
 
 
 class TlsRecorder(Recorder):
-    """A recorder that takes any transport."""
+    """A recorder that accepts any transport."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.calls.append("made")
@@ -69,7 +69,7 @@ async def _write(writer: asyncio.StreamWriter, data: bytes, chunk: int = 50_000)
         await writer.drain()
 
 
-def test_plain_text_does_not_travel() -> None:
+def test_plain_text_is_not_sent() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             seen = bytearray()
@@ -169,7 +169,7 @@ def test_a_silent_peer() -> None:
 
 
 @pytest.mark.parametrize("junk", [b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\xff\xff" + bytes(70_000), b"\x00" * 1000])
-def test_what_is_no_tls(junk: bytes) -> None:
+def test_data_that_is_not_tls(junk: bytes) -> None:
     """The server resets it, and serves the next one."""
 
     async def main() -> None:
@@ -203,7 +203,7 @@ async def tls_recorders(two: Pair, **options: Any) -> tuple[TlsRecorder, TlsReco
     return client, accepted[0]
 
 
-def test_ends() -> None:
+def test_closing_both_sides() -> None:
     """A close gives the peer end of file and both sides a loss without error; TLS has no half-close."""
 
     async def main() -> None:
@@ -229,8 +229,8 @@ def test_ends() -> None:
     run(main())
 
 
-def test_the_peer_vanishes() -> None:
-    """A FIN without TLS's own goodbye is an end of file, as with asyncio; a reset is a reset."""
+def test_fin_or_reset_without_close_notify() -> None:
+    """A FIN without close_notify is an end of file, as in asyncio; a reset is a reset."""
 
     async def main() -> None:
         async with pair() as two:
@@ -244,7 +244,7 @@ def test_the_peer_vanishes() -> None:
     run(main())
 
 
-def test_a_peer_that_never_says_goodbye() -> None:
+def test_a_peer_that_sends_no_close_notify() -> None:
     async def main() -> None:
         async with pair() as two:
             client, server = await tls_recorders(two, ssl_shutdown_timeout=0.05)
@@ -261,7 +261,7 @@ def test_a_peer_that_never_says_goodbye() -> None:
 
 
 def test_flow_control() -> None:
-    """A reader that pauses stops the writer; nothing is lost."""
+    """A reader that pauses pauses the writer; no data is lost."""
 
     async def main() -> None:
         async with pair() as two:
@@ -288,7 +288,7 @@ def test_flow_control() -> None:
 
 @pytest.mark.parametrize("how", ["stack", "streams"])
 def test_start_tls(how: str) -> None:
-    """SMTP's manner: plain text first, then TLS over the same connection, and TLS over TLS."""
+    """As in SMTP: plain text first, then TLS over the same connection, and TLS over TLS."""
 
     async def main() -> None:
         async with pair() as two:

@@ -255,7 +255,7 @@ def test_a_hostile_client_does_not_hold_up_others(first: bytes) -> None:
     run_virtually(main())
 
 
-def test_a_client_may_take_so_long() -> None:
+def test_the_handshake_timeout_of_a_client() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             listener = await two.b.listen_tcp(443, two.host, ssl=server_context(), ssl_handshake_timeout=3)
@@ -293,7 +293,7 @@ def test_a_backlog_without_accept_is_full() -> None:
     run_virtually(main())
 
 
-def test_the_stack_goes() -> None:
+def test_closing_the_stack_ends_tls() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             client, server, listener = await both(two)

@@ -1,4 +1,4 @@
-"""TCP as asyncio's transports: order of callbacks, half-close, the end, `get_extra_info`."""
+"""TCP as asyncio's transports: order of callbacks, half-close, closing, `get_extra_info`."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_five_megabytes_through_asyncio_streams(way: str) -> None:
 @pytest.mark.parametrize("first", ["client", "server"])
 @ways
 def test_half_close(way: str, first: str) -> None:
-    """One side says that it sends no more, and the other goes on sending."""
+    """One side sends FIN, and the other goes on sending."""
 
     async def main() -> None:
         async with pair(way) as two:
@@ -279,7 +279,7 @@ def test_every_kind_of_buffer() -> None:
 
 
 def test_large_changing_buffer() -> None:
-    """What the stack does not take at once is copied before `write` returns."""
+    """Data that the stack does not accept at once is copied before `write` returns."""
 
     async def main() -> None:
         async with pair() as two:
@@ -340,7 +340,7 @@ def test_local_address_and_port_of_choice() -> None:
 
 @pytest.mark.parametrize("way", ["tap4", "loopback4"])
 def test_one_byte_at_a_time_is_prompt(way: str) -> None:
-    """No delayed acknowledgement and no timer in a request-response exchange: a poll a message is what it takes."""
+    """No delayed acknowledgement and no timer in a request-response exchange: one poll for each message."""
 
     async def main() -> None:
         async with pair(way) as two:

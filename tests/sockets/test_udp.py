@@ -1,4 +1,4 @@
-"""UDP sockets in the stream-style interface: delivery, room, drops, groups, broadcasts, the end."""
+"""UDP sockets in the stream-style interface: delivery, buffers, drops, groups, broadcasts, closing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.kit.stacks import WAYS, iterations, pair, raises_errno, run, until
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_there_and_back(way: str) -> None:
+def test_datagrams_in_both_directions(way: str) -> None:
     async def main() -> None:
         async with pair(way) as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             assert b.local_address == ("::", 53)
@@ -54,7 +54,7 @@ def test_longest_datagram(way: str) -> None:
     run(main())
 
 
-def test_what_is_sent_before_the_neighbour_is_known() -> None:
+def test_datagrams_before_the_neighbour_is_resolved() -> None:
     async def main() -> None:
         async with pair("tap4") as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             await a.send(UdpDatagram(two.host, 53, payload(60_000)))  # 41 frames wait for one ARP reply
@@ -64,7 +64,7 @@ def test_what_is_sent_before_the_neighbour_is_known() -> None:
 
 
 @pytest.mark.parametrize("way", ["tap4", "tap6", "loopback4"])
-def test_sender_waits_for_room_and_nothing_is_lost(way: str) -> None:
+def test_sender_waits_for_buffer_space_and_nothing_is_lost(way: str) -> None:
     async def main() -> None:
         async with pair(way) as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             count = 2000  # more than may wait for the neighbour, and more than the buffer holds
@@ -97,7 +97,7 @@ def test_sending_goes_on_after_neighbour_resolution_fails() -> None:
     run_virtually(main())
 
 
-def test_large_datagrams_wait_for_room_too() -> None:
+def test_large_datagrams_wait_for_buffer_space() -> None:
     async def main() -> None:
         async with pair("tap4", cable=False) as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             tap = two.wires[0]
@@ -226,7 +226,7 @@ def test_a_connected_socket_receives_from_its_peer_only() -> None:
     run(main())
 
 
-def test_what_cannot_be() -> None:
+def test_invalid_arguments_and_calls() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             stack = two.a
@@ -262,7 +262,7 @@ def test_what_cannot_be() -> None:
             for remote in (5, "10.0.0.2", ("10.0.0.2",)):
                 with pytest.raises(TypeError, match="remote"):
                     await stack.open_udp(remote=remote)  # type: ignore[arg-type]
-            other = two.interfaces[1]  # of the other stack: its handle may be one of ours
+            other = two.interfaces[1]  # of the other stack: its handle may equal one of this stack
             for call in (first.join_group, first.leave_group):
                 with pytest.raises(ValueError, match="none of this stack's"):
                     call("239.1.1.1", other)
@@ -394,7 +394,7 @@ def test_close_ends_waiting_calls() -> None:
     run(main())
 
 
-def test_end_of_the_stack() -> None:
+def test_closing_the_stack() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             socket = await two.a.open_udp(port=53)
@@ -414,7 +414,7 @@ def test_end_of_the_stack() -> None:
     run(main())
 
 
-def test_a_trap_ends_it() -> None:
+def test_a_trap_ends_the_socket() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             socket = await two.a.open_udp(port=53)

@@ -1,4 +1,4 @@
-"""UDP as asyncio knows it: the same protocol, driven by asyncio's own transport and by ours, does the same."""
+"""UDP as in asyncio: the same protocol has the same callbacks with asyncio's own transport and with ours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.kit.stacks import iterations, pair, run, run_with_reports, until
 
 
 class Recorder(asyncio.DatagramProtocol):
-    """Writes down its callbacks."""
+    """Records its callbacks."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -48,7 +48,7 @@ class Recorder(asyncio.DatagramProtocol):
         self.calls.append("resume")
 
     async def next(self, count: int) -> list[Any]:
-        """Wait for so many calls, and return them and forget them."""
+        """Wait for a number of calls, and return and remove them."""
         await until(lambda: len(self.calls) >= count)
         calls, self.calls = self.calls, []
         return calls
@@ -225,7 +225,7 @@ def test_a_lower_mark_pauses_at_once() -> None:
     run(main())
 
 
-def test_a_protocol_that_fails_loses_its_socket() -> None:
+def test_a_protocol_that_raises_loses_its_socket() -> None:
     class Failing(Recorder):
         def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
             raise RuntimeError("no")
@@ -242,7 +242,7 @@ def test_a_protocol_that_fails_loses_its_socket() -> None:
     assert [report["message"] for report in reports] == ["protocol.datagram_received() failed"]
 
 
-def test_factories_and_protocols_that_fail_leave_nothing() -> None:
+def test_factories_and_protocols_that_raise_leak_nothing() -> None:
     class Refusing(Recorder):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             raise RuntimeError("no")
@@ -262,7 +262,7 @@ def test_factories_and_protocols_that_fail_leave_nothing() -> None:
     run(main())
 
 
-def test_end_of_the_stack() -> None:
+def test_closing_the_stack() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             near, client = await two.a.create_datagram_endpoint(Recorder, remote_addr=(two.host, 9))

@@ -111,7 +111,7 @@ MISTAKES = {
     "@pytest.mark.seeds(3)\ndef test_it(): pass": "uses the fixture network, stack or tcpip_seed",
     "@pytest.mark.seeds()\ndef test_it(tcpip_seed): pass": "seeds takes one argument",
     "@pytest.mark.seeds(0)\ndef test_it(tcpip_seed): pass": "there must be 1 to 100,000, not 0",
-    "@pytest.mark.seeds('abc')\ndef test_it(tcpip_seed): pass": "a number or a list of seeds is wanted, not 'abc'",
+    "@pytest.mark.seeds('abc')\ndef test_it(tcpip_seed): pass": "expected a number or a list of seeds, not 'abc'",
     "@pytest.mark.seeds([1.5])\ndef test_it(tcpip_seed): pass": "1.5 is neither int nor text",
     "def test_it(network): pass": "`network` needs a coroutine test",
     "def test_it(stack): pass": "`stack` needs a coroutine test",

@@ -1,4 +1,4 @@
-"""The seams of httpcore, aiohttp and anyio: both ends outside of any polyfill, or only the server inside."""
+"""The adapters of httpcore, aiohttp and anyio: both ends outside of any polyfill, or only the server inside."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_httpcore(tls: bool, way: str, tmp_path: Path) -> None:
 
 
 def test_httpcore_notices_a_dead_connection() -> None:
-    """A pool asks an idle connection whether it is readable; one that the peer closed is not used again."""
+    """A pool checks whether an idle connection is readable; one that the peer has closed is not reused."""
 
     async def main() -> None:
         async with pair() as two:
@@ -203,7 +203,7 @@ def test_anyio_errors() -> None:
 
 
 def test_anyio_listener_and_tls() -> None:
-    """anyio's own TLS stream over ours, which is how its programs stack them."""
+    """anyio's own TLS stream over ours, as anyio programs use it."""
     from anyio.streams.tls import TLSListener, TLSStream
 
     from tests.kit.tls import server_context
@@ -247,7 +247,7 @@ except ModuleNotFoundError as error:
 
 
 @pytest.mark.parametrize("library", ["aiohttp", "anyio", "httpcore"])
-def test_which_extra_is_missing(library: str) -> None:
+def test_a_missing_library_names_its_extra(library: str) -> None:
     def said(missing: str) -> str:
         command = [sys.executable, "-c", MISSING, library, missing]
         return subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout.strip()

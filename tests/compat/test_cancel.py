@@ -111,7 +111,7 @@ def test_client(tls: bool) -> None:
 
 @secure
 def test_server(tls: bool) -> None:
-    """The task that serves a connection, with its reads, writes, drains and close; the client sees an end."""
+    """The task that serves a connection, with its reads, writes, drains and close; the client receives an end."""
     data = payload(SIZE)
 
     async def main() -> None:

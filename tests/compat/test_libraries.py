@@ -1,4 +1,4 @@
-"""Other libraries over virtual hosts, unmodified: websockets, asyncssh, aiosmtpd with aiosmtplib."""
+"""Other unmodified libraries over stacks: websockets, asyncssh, aiosmtpd with aiosmtplib."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ secure = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 
 async def nothing_held(two: Pair) -> None:
-    """Wait until neither host has a connection, but in TIME-WAIT."""
+    """Wait until neither host has a connection except in TIME-WAIT."""
     await until(lambda: all(s.core.connections == s.core.time_wait for s in (two.a.stats(), two.b.stats())))
 
 

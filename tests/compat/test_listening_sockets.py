@@ -77,7 +77,7 @@ def test_sock_accept() -> None:
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("listens", [False, True])
 def test_a_server_over_a_socket(tls: bool, listens: bool) -> None:
-    """Also connections that arrived before the server was made are served."""
+    """Connections that arrived before the server was created are served, too."""
     context: dict[str, Any] = {"ssl": server_context()} if tls else {}
 
     async def main() -> None:
@@ -128,7 +128,7 @@ def test_closing_the_socket_of_a_server_ends_it() -> None:
 
 
 def test_a_socket_bound_on_the_machine_before() -> None:
-    """The server is the stack's, and the machine's port is given up."""
+    """The server is the stack's, and the machine's port is released."""
 
     async def main() -> None:
         async with pair() as two:
@@ -292,7 +292,7 @@ def test_datagrams(port: int) -> None:
     run(main())
 
 
-def test_what_cannot_be_served_is_refused() -> None:
+def test_calls_that_cannot_be_served_are_refused() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with pair() as two:
@@ -319,8 +319,8 @@ def test_what_cannot_be_served_is_refused() -> None:
     run(main())
 
 
-def test_what_goes_to_the_machine_is_warned_of() -> None:
-    """Calls that block, and those of other threads that work for the loop."""
+def test_calls_that_use_the_machines_network_warn() -> None:
+    """Blocking calls, and those of the loop's executor."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""`polyfill` and `run`: what goes where, what is restored, and that nothing reaches the machine's network."""
+"""`polyfill` and `run`: destinations, restoring, and that the machine's network is not used."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_asyncios_own_functions() -> None:
 
 
 @pytest.mark.parametrize("host", [None, "", "0.0.0.0", "::", "localhost", "127.0.0.1", ["127.0.0.1", "::1"]])
-def test_a_stack_alone(host: Any) -> None:
-    """Servers on whatever means "here" are found at the loopback."""
+def test_servers_without_a_host_on_a_stack_alone(host: Any) -> None:
+    """Servers on every form of the local host are reached at the loopback."""
 
     async def main() -> None:
         async with await create_stack() as stack:
@@ -127,7 +127,7 @@ def test_start_tls() -> None:
     run(main())
 
 
-def test_the_rest_goes_to_the_machine() -> None:
+def test_other_destinations_use_the_machines_network() -> None:
     async def main() -> None:
         async with kernel_server() as port, pair() as two:
             await two.b.start_server(upper, two.host, 80)
@@ -155,7 +155,7 @@ def test_the_rest_goes_to_the_machine() -> None:
     run(main())
 
 
-def test_a_socket_of_the_callers_stays_the_machines() -> None:
+def test_a_connected_socket_stays_the_machines() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with await create_stack() as stack:
@@ -257,7 +257,7 @@ def test_leaving_restores_everything() -> None:
     run(main())
 
 
-def test_what_others_replaced_is_restored() -> None:
+def test_methods_replaced_by_others_are_restored() -> None:
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
 
@@ -276,7 +276,7 @@ def test_what_others_replaced_is_restored() -> None:
 
 
 def test_nesting() -> None:
-    """The inner one's leavings go to the outer one."""
+    """Destinations that the inner one's route leaves go to the outer one."""
 
     async def main() -> None:
         async with pair() as one, pair(seed=70) as other:
@@ -394,7 +394,7 @@ from tcpip_wasm import connect, create_stack
 from tests.kit.machine_network import conclude, deny
 
 def kill_at_system_calls():
-    # Where the kernel can: end this process at connect or bind, for loops whose sockets no audit hook sees.
+    # Where the kernel can: end this process at connect or bind, for loops whose sockets raise no audit events.
     numbers = {"x86_64": (42, 49), "aarch64": (203, 200)}.get(platform.machine())
     if sys.platform != "linux" or numbers is None:
         return
@@ -478,7 +478,7 @@ else:
 
 
 def test_nothing_reaches_the_machines_network(loop_kind: str) -> None:
-    """A program whose sockets may neither connect, bind, send nor look up names runs as ever inside a polyfill."""
+    """A program whose real sockets must neither connect, bind, send nor look up names works inside a polyfill."""
     done = subprocess.run(
         [sys.executable, "-c", DENYING, loop_kind],
         capture_output=True,

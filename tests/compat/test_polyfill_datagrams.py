@@ -1,4 +1,4 @@
-"""UDP sockets that a program makes itself and hands to the loop, inside `polyfill`."""
+"""UDP sockets that a program creates itself and passes to the loop, inside `polyfill`."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_an_endpoint_over_a_socket(how: str) -> None:
     run(main())
 
 
-def test_what_is_not_the_stack_s_is_the_machine_s() -> None:
+def test_datagrams_to_other_destinations_use_the_machines_network() -> None:
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
         async with pair("tap4") as two:

@@ -112,7 +112,7 @@ def test_the_machine_s_addresses_of_a_name_are_raced_on_the_stack() -> None:
     run_virtually(main())
 
 
-def test_whom_a_name_led_to_is_the_stack_s() -> None:
+def test_addresses_of_a_routed_name_are_the_stack_s() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = GOOD4

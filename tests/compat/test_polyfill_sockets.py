@@ -63,7 +63,7 @@ def test_sock_methods(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["closed", "forgotten", "left"])
-def test_abandoned_sockets_leave_nothing(how: str) -> None:
+def test_abandoned_sockets_leak_nothing(how: str) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with pair() as two:
@@ -91,7 +91,7 @@ def test_abandoned_sockets_leave_nothing(how: str) -> None:
 
 
 def test_a_connection_taken_over_by_a_protocol() -> None:
-    """As connectors do that race addresses themselves: data that came before the protocol is its own."""
+    """As connectors do that race addresses themselves: data that arrived before the protocol is delivered to it."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""A program that closes its stack gets no reports of what it has ended itself; a trap is reported as before."""
+"""Closing a stack reports no errors of handlers that it ends; a trap is reported."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def group(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 class Begun:
-    """Counts the handlers that have begun, and what ended them."""
+    """Records the handlers that have started, and how they ended."""
 
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
@@ -135,7 +135,7 @@ def test_a_trap_is_reported() -> None:
     assert [type(report["exception"]) for report in reports] == [StackTrappedError] * COUNT
 
 
-def test_pending_calls_of_others_raise() -> None:
+def test_pending_calls_of_other_tasks_raise() -> None:
     async def main() -> None:
         begun = Begun(read)
         async with pair() as two:
@@ -169,7 +169,7 @@ def test_protocols_handshakes_listeners_and_datagrams() -> None:
             listener = await two.b.listen_tcp(84, ssl=server_context())
             accepting = asyncio.create_task(anext(aiter(listener), None))
             serving = asyncio.create_task(server.serve_forever())
-            # These say nothing, so that the handshakes on the other side wait.
+            # These send nothing, so that the handshakes on the other side wait.
             made = [await two.a.connect_tcp(two.host, port) for port in (81, 83, 84)]
             await iterations(50)
             await two.b.aclose()

@@ -25,7 +25,7 @@ LOOPBACK = {real.AF_INET: "127.0.0.1", real.AF_INET6: "::1"}
 
 @pytest.fixture(params=["kernel", "stack", "stack, uvloop"])
 def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Which network, and of what kind its loop is; the kernel has none."""
+    """The network, and the kind of its loop; the kernel has none."""
     if request.param == "stack, uvloop":
         uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
         monkeypatch.setattr(stack_kit, "loop_factory", uvloop.new_event_loop)
@@ -104,7 +104,7 @@ def test_bulk_both_ways_with_half_close(net: Any, slow: str) -> None:
         assert client.recv(1) == b""
 
 
-def test_what_was_sent_before_close_arrives(net: Any) -> None:
+def test_data_sent_before_close_arrives(net: Any) -> None:
     data = payload(3_000_000)
     client, server = pair(net)
     with server:
@@ -236,7 +236,7 @@ def test_dup_and_detach_share_the_connection(net: Any) -> None:
         assert server.recv(20) == b""
 
 
-# --- Time-outs and not blocking -------------------------------------------------------------------------------------
+# --- Timeouts and non-blocking calls---------------------------------------------------------------------------------
 
 
 def test_timeouts(net: Any) -> None:
@@ -259,7 +259,7 @@ def test_timeouts(net: Any) -> None:
             listener.accept()
 
 
-def test_not_blocking(net: Any) -> None:
+def test_non_blocking_calls(net: Any) -> None:
     client, server = pair(net)
     with client, server:
         client.setblocking(False)
@@ -276,7 +276,7 @@ def test_not_blocking(net: Any) -> None:
             listener.accept()
 
 
-def test_connect_without_blocking(net: Any) -> None:
+def test_non_blocking_connect(net: Any) -> None:
     with net.create_server(("127.0.0.1", 0)) as listener, net.socket() as sock:
         listener.settimeout(BOUND)
         sock.setblocking(False)
@@ -292,7 +292,7 @@ def test_connect_without_blocking(net: Any) -> None:
             assert sock.connect_ex(listener.getsockname()) in (0, errno.EISCONN)
 
 
-def test_connect_without_blocking_is_refused_later(net: Any) -> None:
+def test_non_blocking_connect_is_refused_later(net: Any) -> None:
     port = closed_port(net)
     with net.socket() as sock:
         sock.setblocking(False)
@@ -358,7 +358,7 @@ def test_a_listener_is_readable_while_a_connection_waits(net: Any) -> None:
             assert select.select([listener], [], [], 0)[0] == []
 
 
-# --- What goes wrong ------------------------------------------------------------------------------------------------
+# --- Errors ---------------------------------------------------------------------------------------------------------
 
 
 def test_refused(net: Any) -> None:
@@ -548,13 +548,13 @@ def test_default_timeout(net: Any) -> None:
         net.setdefaulttimeout(None)
 
 
-def test_families_and_types_that_there_are_not(net: Any) -> None:
+def test_unsupported_families_and_types(net: Any) -> None:
     with pytest.raises(OSError, match=r"."):
         net.socket(real.AF_INET, real.SOCK_STREAM, real.IPPROTO_UDP)
     assert number(net.socket, 9999) == errno.EAFNOSUPPORT
 
 
-def test_a_forked_child_goes_on_with_what_its_parent_closes(net: Any) -> None:
+def test_a_forked_child_uses_a_socket_that_its_parent_closes(net: Any) -> None:
     client, server = pair(net)
     with client, net.socket(type=real.SOCK_DGRAM) as datagrams, net.socket(type=real.SOCK_DGRAM) as other:
         datagrams.bind(("127.0.0.1", 0))

@@ -63,7 +63,7 @@ class Hosts:
 
 @contextmanager
 def hosts(server: Callable[[Pair], AbstractAsyncContextManager[None]] | None = None) -> Iterator[Hosts]:
-    """Make the hosts, with what shall run on their loop."""
+    """Create the hosts, and start the servers on their loop."""
     made: list[Pair] = []
 
     @asynccontextmanager

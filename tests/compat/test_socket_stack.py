@@ -38,7 +38,7 @@ def thread() -> Iterator[StackThread]:
 
 
 def connections(thread: VirtualHost) -> int:
-    """Return how many connections the stack has that are not over."""
+    """Return the number of the stack's connections that are not in TIME-WAIT."""
 
     async def count() -> int:
         figures = thread.stack.stats().core
@@ -96,7 +96,7 @@ class _NoStack:
         return None
 
 
-def test_a_setup_that_does_not_leave_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setup_whose_exit_hangs_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tcpip_wasm.compat.blocking.thread.EXIT_TIMEOUT", 0.02)
 
     @asynccontextmanager
@@ -144,7 +144,7 @@ def test_calls_after_the_end_raise() -> None:
         stack_socket.leave(host)
 
 
-def test_a_call_that_is_under_way_ends_with_the_thread() -> None:
+def test_a_running_call_ends_with_the_thread() -> None:
     thread = StackThread()
     caller = Background(thread.call, asyncio.sleep(3600))
     caller.wait_until_blocked()
@@ -215,14 +215,14 @@ async def _swallow(tap: Any) -> None:
         pass
 
 
-def test_connect_times_out_and_leaves_nothing(thread: StackThread) -> None:
+def test_connect_times_out_and_leaks_nothing(thread: StackThread) -> None:
     thread.call(silent_cable(thread.stack))
     with pytest.raises(TimeoutError, match="timed out"):
         stack_socket.create_connection(("10.0.0.2", 80), timeout=0.05)
     wait_for_no_connections(thread)
 
 
-# --- Nothing is left ------------------------------------------------------------------------------------------------
+# --- Leaks ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["close", "shut, then close", "forget", "reset", "detach"])
@@ -284,11 +284,11 @@ def test_a_backlog_is_a_bound(thread: StackThread) -> None:
             client.close()
 
 
-# --- Putting it in place --------------------------------------------------------------------------------------------
+# --- The polyfill ---------------------------------------------------------------------------------------------------
 
 
 def names() -> dict[str, Any]:
-    """Return what is replaced."""
+    """Return the names that are replaced."""
     return {name: getattr(real, name) for name in REPLACED} | {"ssl": ssl.SSLContext.sslsocket_class}
 
 
@@ -314,7 +314,7 @@ def test_leaving_out_of_order_is_refused(thread: StackThread) -> None:
     stack_socket.leave(first)
 
 
-def test_without_a_host_nothing_is_opened() -> None:
+def test_without_a_host_no_socket_can_be_created() -> None:
     with pytest.raises(OSError, match="no virtual host") as caught:
         stack_socket.socket()
     assert caught.value.errno == errno.ENETDOWN
@@ -332,7 +332,7 @@ def test_a_polyfilled_program_does_not_use_the_machines_network(thread: StackThr
             real.socket(real.AF_INET, real.SOCK_RAW)
 
 
-def test_errors_are_of_the_stack_s_tree(thread: StackThread) -> None:
+def test_errors_are_of_the_packages_tree(thread: StackThread) -> None:
     with pytest.raises(TcpipError), stack_socket.socket() as sock:
         sock.connect(("127.0.0.1", 1))
     with pytest.raises(TcpipError), stack_socket.socket() as sock:
@@ -376,7 +376,7 @@ def test_a_new_event_loop_runs_inside(thread: StackThread) -> None:
 
 @asynccontextmanager
 async def first_of(kind: str, others: list[Pair]) -> AsyncIterator[NetworkStack]:
-    """Make two stacks on a cable, and give the first."""
+    """Create two stacks on a cable, and yield the first."""
     async with pair_of_stacks(kind) as two:
         others.append(two)
         yield two.a

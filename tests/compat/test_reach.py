@@ -420,8 +420,8 @@ def test_grpcio() -> None:
     """Its core opens sockets in C."""
     assert run_program(GRPC).splitlines() == [
         "refused: grpc: AioChannel",
-        "warned: ['grpc: AioChannel goe']",
+        "warned: ['grpc: AioChannel use']",
         "refused: grpc: Channel",
-        "warned: ['grpc: Channel goes t']",
+        "warned: ['grpc: Channel uses t']",
         "refused: grpc: AioServer",
     ]

@@ -210,7 +210,7 @@ def test_random_streams_of_the_scenario() -> None:
 
     async def refused(network: Network) -> None:
         for name in ("a/b", "random", "urandom"):
-            with pytest.raises(ValueError, match="network's own"):
+            with pytest.raises(ValueError, match="reserved for the network"):
                 network.random(name)
         with pytest.raises(TypeError, match="name must be text"):
             network.random(7)  # type: ignore[arg-type]

@@ -119,7 +119,7 @@ def test_captures_of_links(tmp_path: Path) -> None:
         network.link(b.interface("10.9.0.1/24"), c, name="other")
         network.capture(tmp_path / "all.pcapng")
         network.capture(tmp_path / "one.pcapng", "other")
-        with pytest.raises(ValueError, match="'none' is no link"):
+        with pytest.raises(ValueError, match="'none' is not a link"):
             network.capture(tmp_path / "none.pcapng", "none")
         b.start(serve_upper)
         await a.run(ask("b"))

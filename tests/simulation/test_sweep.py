@@ -252,7 +252,7 @@ def test_the_progress_line_on_a_terminal_and_elsewhere() -> None:
     for stream in (terminal, file):
         line = ProgressLine(100, stream=stream)
         line.update(40, 2)
-        line.say("seed 3: ValueError")
+        line.write_above("seed 3: ValueError")
         line.update(100, 2)
         line.close()
     assert file.getvalue() == ""

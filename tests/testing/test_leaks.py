@@ -203,6 +203,21 @@ def test_the_check_can_be_relaxed(runs: Runs, policy: str) -> None:
     assert "<TcpServer on 127.0.0.1:7> on the stack" in output
 
 
+def test_the_former_names_are_deprecated(runs: Runs) -> None:
+    source = """
+        @pytest.mark.tcpip_left_open("ignore")
+        async def test_marker(network):
+            asyncio.create_task(asyncio.sleep(1000))
+
+        async def test_option(network):
+            asyncio.create_task(asyncio.sleep(1000))
+        """
+    result = runs(source, "-Wdefault", "-otcpip_left_open=ignore")
+    result.assert_outcomes(passed=2, warnings=2)
+    assert "the ini option tcpip_left_open is now tcpip_leaks" in result.stdout.str()
+    assert "the marker tcpip_left_open is now tcpip_leaks" in result.stdout.str()
+
+
 def test_wrong_policies_are_refused(runs: Runs) -> None:
     result = runs("@pytest.mark.tcpip_leaks('never')\nasync def test_it(network): pass")
     result.assert_outcomes(errors=1)

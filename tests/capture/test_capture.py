@@ -1,4 +1,4 @@
-"""Capturing interfaces: all that passes, in order and with its time, and no harm to who is captured."""
+"""Capturing interfaces: all frames, in order and with their times, without effects on the traffic."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_cable_at_both_ends() -> None:
     assert ends[0].statistics().frames_in == len(trace.at("alice", outgoing=False))
 
 
-def test_one_end_of_a_cable_alone() -> None:
+def test_one_end_of_a_cable() -> None:
     async def main() -> tuple[Trace, Trace]:
         near, far = Trace(), Trace()
         async with await create_stack(seed=1) as alice, await create_stack(seed=2) as bob:
@@ -57,8 +57,8 @@ def test_one_end_of_a_cable_alone() -> None:
     assert {observation.point for observation in (*near.observations, *far.observations)} == {"tap0"}
 
 
-def test_who_is_not_captured_runs_nothing_more() -> None:
-    """Buffers have the class that they had, and interfaces no attribute more, before and after a capture."""
+def test_interfaces_without_a_capture_run_no_extra_code() -> None:
+    """Before and after a capture, buffers have their class, and interfaces no additional attribute."""
 
     async def main() -> None:
         async with await create_stack(seed=1) as alice, await create_stack(seed=2) as bob:
@@ -147,7 +147,7 @@ def test_loopback() -> None:
     assert stream_of(second.tcp(), 7) == payload(100)
 
 
-def test_a_loopback_capture_that_begins_and_ends_in_the_middle() -> None:
+def test_a_loopback_capture_during_a_transfer() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as stack:
 
@@ -233,7 +233,7 @@ def test_frames_with_and_without_a_reader() -> None:
 
 
 def test_virtual_time() -> None:
-    """A packet that waits 20 ms in a link has these in the file, to the nanosecond."""
+    """The delay of 20 ms of a link is in the file, to the nanosecond."""
 
     class Clocked:
         def __init__(self) -> None:
@@ -268,7 +268,7 @@ def test_virtual_time() -> None:
     assert times == pytest.approx([0, 20_000_000, 20_000_000, 40_000_000], abs=1)
 
 
-def test_the_clock_of_a_loop_in_virtual_time_is_found() -> None:
+def test_the_clock_of_a_virtual_loop_is_used() -> None:
     async def main() -> list[float]:
         trace = Trace()
         loop: Any = asyncio.get_running_loop()
@@ -325,7 +325,7 @@ def reports(loop: asyncio.AbstractEventLoop) -> list[dict[str, Any]]:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_ends_the_capture_and_nothing_else() -> None:
+def test_a_full_disk_ends_only_the_capture() -> None:
     async def main() -> None:
         told = reports(asyncio.get_running_loop())
         async with await create_stack(seed=1) as alice, await create_stack(seed=2) as bob:
@@ -352,8 +352,8 @@ def test_a_full_disk_ends_the_capture_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("way", ["cable", "port", "inject"])
-def test_who_is_called_raises(way: str) -> None:
-    """Wherever a frame passes, the capture ends there, and the frame goes on."""
+def test_a_function_that_raises_ends_the_capture(way: str) -> None:
+    """At every point at which a frame is captured, the capture ends, and the frame is delivered."""
 
     async def main() -> None:
         told = reports(asyncio.get_running_loop())
@@ -422,7 +422,7 @@ def test_wrong_calls(tmp_path: Path) -> None:
     run_virtually(main())
 
 
-def test_the_same_seed_the_same_digest() -> None:
+def test_the_same_seed_gives_the_same_digest() -> None:
     digests = []
     for loss in (0.01, 0.01, 0.02):
         trace = Trace()

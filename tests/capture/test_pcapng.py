@@ -1,4 +1,4 @@
-"""Capture files: what tshark, dpkt and scapy read in ours, what we read in those of others, and damaged ones."""
+"""Capture files: ours are read by tshark, dpkt and scapy, those of other programs and damaged ones are read here."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def tshark(path: Path, *fields: str, filter: str = "") -> list[list[str]]:  # no
 
 
 @pytest.mark.parametrize("snaplen", [0, 60])
-def test_we_read_what_we_write(snaplen: int) -> None:
+def test_files_are_read_back(snaplen: int) -> None:
     file = io.BytesIO()
     expected = write(file, snaplen=snaplen)
     assert not file.closed
@@ -87,7 +87,7 @@ def test_tshark_reads_it(tmp_path: Path, snaplen: int) -> None:
     assert [row[6] for row in read] == ["1" if f.link_type == link_types.ETHERNET else "7" for f in expected]
 
 
-def test_tshark_finds_no_fault_in_the_file(tmp_path: Path) -> None:
+def test_tshark_reports_no_error_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     expected = write(path)
     if shutil.which("capinfos") is None:
@@ -132,7 +132,7 @@ def test_a_file_is_written_in_parts_and_can_be_read_before_its_end(tmp_path: Pat
 
 
 class Reluctant(io.RawIOBase):
-    """Takes a few bytes at a time, as a pipe without a buffer may."""
+    """Accepts a few bytes at a time, as an unbuffered pipe may."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -146,7 +146,7 @@ class Reluctant(io.RawIOBase):
         return len(part)
 
 
-def test_a_file_that_takes_little_at_a_time() -> None:
+def test_a_file_with_short_writes() -> None:
     file, whole = Reluctant(), io.BytesIO()
     assert write(file) == write(whole)  # type: ignore[arg-type]
     assert file.data == whole.getvalue()
@@ -257,7 +257,7 @@ def test_damaged_files(data: bytes, text: str, offset: int) -> None:
 
 
 def read(data: bytes) -> tuple[list[CapturedFrame], int]:
-    """Return what can be read, and where the damage is or 0."""
+    """Return the frames that can be read, and the offset of the damage or 0."""
     frames = []
     try:
         for frame in read_capture(io.BytesIO(data)):
@@ -289,7 +289,7 @@ write(_WHOLE)
     st.lists(st.tuples(st.integers(0, len(_WHOLE.getvalue()) - 1), st.integers(0, 255)), min_size=1, max_size=8),
     st.integers(0, 64),
 )
-def test_whatever_is_in_a_file(changes: list[tuple[int, int]], cut: int) -> None:
+def test_random_blocks_of_a_file(changes: list[tuple[int, int]], cut: int) -> None:
     data = bytearray(_WHOLE.getvalue())
     for at, value in changes:
         data[at] = value
@@ -300,6 +300,6 @@ def test_whatever_is_in_a_file(changes: list[tuple[int, int]], cut: int) -> None
 
 @settings(max_examples=200)
 @given(st.binary(max_size=200), st.sampled_from([section("<"), section(">"), b"\xd4\xc3\xb2\xa1", b""]))
-def test_anything_at_all(data: bytes, before: bytes) -> None:
+def test_random_files(data: bytes, before: bytes) -> None:
     _, offset = read(before + data)
     assert 0 <= offset <= len(before + data)

@@ -1,4 +1,4 @@
-"""Connections as pictures: the points that are drawn, pictures that are pictures, and the command."""
+"""Figures of connections: the points that are drawn, the files, and the command."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ CONVERSATION = [
 ]
 
 
-def test_what_is_drawn() -> None:
+def test_the_points_that_are_drawn() -> None:
     (connection,) = connections(Trace(CONVERSATION))
     there, back = connection.directions
     assert connection.main is there
@@ -124,8 +124,8 @@ def test_a_capture_that_begins_in_the_middle() -> None:
     assert [size for _, size in there.outstanding()] == [0, 0, 500, 1001, 0]
 
 
-def test_what_is_dropped_after_it_was_sent() -> None:
-    """It is seen once, when it is sent, and marked when its queue drops it."""
+def test_frames_dropped_after_they_were_sent() -> None:
+    """A frame is observed once, when it is sent, and marked when its queue drops it."""
     dropped = segment(0.25, 501, 1, data=500)
     acknowledged = replace(CONVERSATION[6])
     trace = Trace([*CONVERSATION[:4], CONVERSATION[5], dropped, acknowledged, CONVERSATION[8]])
@@ -203,7 +203,7 @@ def fields_of(each: Observation) -> tuple[str, bool, bytes, str | None, int]:
     return each.point, each.outgoing, each.frame, each.comment, each.link_type
 
 
-def test_a_transfer_adds_up() -> None:
+def test_the_throughput_of_a_transfer() -> None:
     trace = Trace()
     size = 300_000
     assert run_virtually(transfer(trace, size, loss=0.01)) == payload(size)
@@ -292,7 +292,7 @@ def test_labels() -> None:
     save(draw(connection, start=50, end=60), io.BytesIO(), format="svg")
 
 
-# --- What happens beside packets ------------------------------------------------------------------------------------
+# --- Events ---------------------------------------------------------------------------------------------------------
 
 
 async def _parted(network: Network) -> Trace:
@@ -370,7 +370,7 @@ def test_events_are_drawn(partitioned: Trace, tmp_path: Path) -> None:
 
 
 def test_one_origin_of_time(partitioned: Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A picture's axis, text of a trace and ``show`` have the same times, with and without filters."""
+    """A figure's axis, text of a trace and ``show`` have the same times, with and without filters."""
     pytest.importorskip("matplotlib")
     later = Trace(Observation(each.time + 1.7e9, *fields_of(each)) for each in partitioned.observations)
     later.events += [Event(event.time + 1.7e9, event.text) for event in partitioned.events]
@@ -443,7 +443,7 @@ def test_list_show_and_mistakes(file: Path, tmp_path: Path, capsys: pytest.Captu
     assert caught.value.code == 2
 
 
-def test_a_file_that_was_cut_off(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_file(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut = tmp_path / "cut.pcapng"
     cut.write_bytes(file.read_bytes()[:-10])
     whole = len(Trace.load(file))

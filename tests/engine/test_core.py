@@ -149,7 +149,7 @@ def test_reading_more_than_arrived() -> None:
     call_raises_errno(errno.EINVAL, lambda: core.tcp_received(server.handle, 1))
 
 
-def test_a_full_buffer_says_so_before_anything_is_refused() -> None:
+def test_a_full_buffer_is_reported_before_a_refusal() -> None:
     network = two_hosts()
     client, server = network.open()
     core = network.hosts[0].core
@@ -169,7 +169,7 @@ def test_a_full_buffer_says_so_before_anything_is_refused() -> None:
     assert not core.send_full
 
 
-def test_send_on_what_is_not_open() -> None:
+def test_send_on_a_connection_that_is_not_open() -> None:
     network = two_hosts()
     client = network.hosts[0].connect(network.hosts[1], 80)
     core = network.hosts[0].core
@@ -202,14 +202,14 @@ def test_connect_without_any_interface(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0", "255.255.255.255", "10.0.0.255", "224.0.0.1", "::", "::1", "ff02::1"])
-def test_connect_to_what_is_no_station(text: str) -> None:
+def test_connect_to_an_address_that_is_not_unicast(text: str) -> None:
     """RFC 1122, section 4.2.3.10."""
     host = Host("10.0.0.1/24", "fd00::1/64")
     call_raises_errno(errno.ENETUNREACH, lambda: host.core.tcp_connect(ip_address(text), 80))
     assert host.core.statistics().handles == 1
 
 
-def test_failed_calls_leave_nothing_behind() -> None:
+def test_failed_calls_leak_nothing() -> None:
     host = Host("10.0.0.1/24")
     before = host.core.statistics()
     for _ in range(1000):
@@ -269,7 +269,7 @@ def test_receive_buffer_is_bounded() -> None:
     assert host.buffers.receive_frame(frame)
 
 
-def test_rubbish_records_are_dropped() -> None:
+def test_malformed_records_are_dropped() -> None:
     host = Host("10.0.0.1/24")
     for length in (0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 65536, 5):
         view = host.buffers.receive_view()
@@ -352,7 +352,7 @@ def test_ports_differ_between_destinations() -> None:
     assert len(steps) > 5, "no fixed step from one destination to the next"
 
 
-def test_macs_are_of_the_seed() -> None:
+def test_macs_derive_from_the_seed() -> None:
     cores = [Core(now=START, seed=seed_bytes(seed)) for seed in (1, 1, 2)]
     macs = [[core.random_mac() for _ in range(3)] for core in cores]
     assert macs[0] == macs[1]
@@ -398,7 +398,7 @@ def test_no_deadline_in_time_wait() -> None:
     assert network.hosts[0].core.statistics().time_wait == 0
 
 
-def test_deadline_while_something_is_unacknowledged() -> None:
+def test_deadline_while_data_is_unacknowledged() -> None:
     network = two_hosts(rule=lambda number, frame: [])
     network.hosts[0].connect(network.hosts[1], 80)
     network.hosts[0].poll(START)
@@ -406,7 +406,7 @@ def test_deadline_while_something_is_unacknowledged() -> None:
     assert START < deadline <= START + 1
 
 
-def test_clock_that_steps_back_stands_still() -> None:
+def test_a_clock_that_steps_back_is_stopped() -> None:
     network = two_hosts()
     client, server = network.open()
     network.now -= 500
@@ -418,7 +418,7 @@ def test_clock_that_steps_back_stands_still() -> None:
     assert server.received == payload(10_000)
 
 
-def test_keepalive_has_a_deadline_and_finds_out() -> None:
+def test_keepalive_has_a_deadline_and_detects_a_dead_peer() -> None:
     cut = False
     network = two_hosts(rule=lambda number, frame: [] if cut else [(0.0, frame)])
     client, _ = network.open()

@@ -1,4 +1,4 @@
-"""One instance: what it demands of a module, how it dies, and its views when memory grows."""
+"""One instance: its requirements of a module, traps, and its views when memory grows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.kit.core_network import START, Host, Network, payload, two_hosts
 
 
 def imitation(*, version: int = abi.VERSION, without: str = "", poll: str = "unreachable") -> wasmtime.Module:
-    """Return a module with the interface of the real one, which does nothing but `poll`."""
+    """Return a module with the exports of the real one, of which only `poll` is implemented."""
     types = {"i": "i32", "I": "i64", "d": "f64"}
     functions = []
     for name, (parameters, result) in abi.EXPORTS.items():
@@ -55,7 +55,7 @@ def test_missing_export(without: str) -> None:
         Instance(module=imitation(without=without))
 
 
-def test_module_that_wants_imports() -> None:
+def test_module_with_imports_is_refused() -> None:
     module = wasmtime.Module(engine(), bytes(wasmtime.wat2wasm('(module (import "env" "clock" (func)))')))
     with pytest.raises(ModuleMismatchError, match="cannot be instantiated"):
         Instance(module=module)
@@ -86,7 +86,7 @@ def test_runaway_recursion_is_a_trap(fast: bool) -> None:
         core.poll(START)
 
 
-def test_trap_of_the_real_module_leaves_others_alone() -> None:
+def test_trap_of_the_real_module_does_not_affect_others() -> None:
     network, other = two_hosts(seed=1), two_hosts(seed=2)
     client, _ = other.open()
     victim = network.hosts[0]
@@ -121,7 +121,7 @@ def test_closed_core() -> None:
         core.tcp_listen(None, 80, 1)
 
 
-def test_growth_keeps_views_right() -> None:
+def test_growth_renews_views() -> None:
     network = two_hosts()
     client, server = network.open()
     before = [len(host.core._instance.memory) for host in network.hosts]

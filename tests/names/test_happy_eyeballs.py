@@ -1,4 +1,4 @@
-"""Connecting to a name with several addresses, in virtual time: who is tried when, who wins, what becomes of losers."""
+"""Connecting to a name with several addresses, in virtual time: order and times of attempts, and their cancellation."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class Net:
     tried: list[tuple[float, str]] = field(default_factory=list)
 
     def held(self) -> list[tuple[int, int]]:
-        """Handles and connections of both stacks, without those that only finish."""
+        """Handles and connections of both stacks, without connections that are closing."""
         figures = [stack.stats().core for stack in (self.client, self.server)]
         return [(one.handles, one.connections - one.time_wait) for one in figures]
 
 
 @asynccontextmanager
 async def network(*, rule: Rule | None = None) -> AsyncIterator[Net]:
-    """Make the net; a rule for frames puts a `FrameRelay` in the place of the cable."""
+    """Create the network; with a rule for frames, a `FrameRelay` replaces the cable."""
     async with AsyncExitStack() as exits:
         client = await exits.enter_async_context(await create_stack(seed=1))
         server = await exits.enter_async_context(await create_stack(seed=2))
@@ -95,7 +95,7 @@ def now() -> float:
 
 
 @pytest.mark.parametrize("how", ["connect_tcp", "open_connection", "create_connection"])
-def test_a_black_hole_costs_a_quarter_of_a_second(how: str) -> None:
+def test_a_black_hole_delays_by_a_quarter_of_a_second(how: str) -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = [DEAD6, GOOD4]
@@ -174,7 +174,7 @@ def test_a_refusal_does_not_wait_for_the_delay() -> None:
     run_virtually(main())
 
 
-def test_families_that_a_host_does_not_have_come_last() -> None:
+def test_families_without_a_route_come_last() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = ["2001:db8::1", GOOD4]
@@ -198,7 +198,7 @@ def test_families_that_a_host_does_not_have_come_last() -> None:
 
 
 def test_both_answer_at_once_and_one_connection_remains() -> None:
-    """The answer to the first attempt is late, and arrives together with that to the second: both are open."""
+    """The late answer to the first attempt arrives together with that to the second: both connections are open."""
 
     def hold_the_first(number: int, frame: bytes) -> list[tuple[float, bytes]]:
         is_syn_ack = frame[12:14] == b"\x86\xdd" and frame[20] == 6 and frame[14 + 40 + 13] == 0x12
@@ -239,7 +239,7 @@ def test_both_answer_at_once_and_one_connection_remains() -> None:
     run_virtually(main())
 
 
-def test_data_that_come_with_the_connection_are_not_lost() -> None:
+def test_data_that_arrives_with_the_connection_is_not_lost() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = [DEAD6, GOOD4, DEAD4]
@@ -275,7 +275,7 @@ def test_all_refuse(delay: float | None) -> None:
     run_virtually(main())
 
 
-def test_they_fail_in_different_ways() -> None:
+def test_attempts_fail_with_different_errors() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = [GOOD6, DEAD4]
@@ -292,7 +292,7 @@ def test_they_fail_in_different_ways() -> None:
     run_virtually(main())
 
 
-def test_no_route_to_either() -> None:
+def test_no_route_to_either_address() -> None:
     async def main() -> None:
         async with await create_stack(initialize_loopback=False) as stack:
             stack.hosts["web"] = [GOOD6, GOOD4]
@@ -303,7 +303,7 @@ def test_no_route_to_either() -> None:
     run_virtually(main())
 
 
-def test_a_name_cannot_make_a_host_knock_everywhere() -> None:
+def test_the_number_of_attempts_is_bounded() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = [f"fd01::1:{n}" for n in range(MAX_ATTEMPTS + 20)]
@@ -315,7 +315,7 @@ def test_a_name_cannot_make_a_host_knock_everywhere() -> None:
 
 
 @pytest.mark.parametrize("addresses", [[DEAD6, GOOD4], [GOOD6, GOOD4], [DEAD6, DEAD4]], ids=["hole", "good", "dead"])
-def test_cancelled_whenever(addresses: list[str]) -> None:
+def test_cancelled_at_any_time(addresses: list[str]) -> None:
     """At every loop iteration, and while it waits."""
 
     async def attempt(net: Net, wait: Callable[[], Any]) -> bool:
@@ -351,7 +351,7 @@ def test_cancelled_whenever(addresses: list[str]) -> None:
     run_virtually(main())
 
 
-def test_a_protocol_that_fails_fails_the_call() -> None:
+def test_a_factory_that_raises_fails_the_call() -> None:
     class Failing(Recorder):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             raise ZeroDivisionError
@@ -375,7 +375,7 @@ def test_a_protocol_that_fails_fails_the_call() -> None:
     assert [type(one["exception"]) for one in run_virtually(main())] == [ZeroDivisionError]
 
 
-def test_closing_the_stack_ends_the_race() -> None:
+def test_closing_the_stack_ends_all_attempts() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = [DEAD6, DEAD4]
@@ -388,7 +388,7 @@ def test_closing_the_stack_ends_the_race() -> None:
     run_virtually(main())
 
 
-def test_own_address_of_the_right_family() -> None:
+def test_local_address_of_the_right_family() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = [GOOD6, GOOD4]

@@ -1,4 +1,4 @@
-"""Names wherever an address may be: `getaddrinfo` and `getnameinfo` beside asyncio's, and every method of a stack."""
+"""Names instead of addresses: `getaddrinfo` and `getnameinfo` compared with asyncio's, and every method of a stack."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ ZONE = Zone("web.test 60 A 10.0.0.53\nweb.test 60 AAAA fd00::53\nfour.test 60 A 
         (None, None, {}),
     ],
 )
-def test_as_asyncio_does(host: Any, port: Any, options: dict[str, int]) -> None:
+def test_getaddrinfo_as_asyncio_does(host: Any, port: Any, options: dict[str, int]) -> None:
     """Numeric hosts, so that the machine's resolver sends no query either; without raw sockets, which a stack lacks."""
 
     async def ask(asked: Any) -> Any:
         try:
             return [info for info in await asked.getaddrinfo(host, port, **options) if info[1] != socket.SOCK_RAW]
         except socket.gaierror as error:
-            # Which of two mistakes is named first is the C library's business.
+            # Which of two errors is raised depends on the C library.
             return error.errno if error.errno != socket.EAI_SERVICE else socket.EAI_NONAME
 
     async def main() -> None:
@@ -75,8 +75,8 @@ def test_getnameinfo_as_asyncio_does(sockaddr: Any, flags: int) -> None:
     run(main())
 
 
-def test_services_are_a_list_of_its_own() -> None:
-    """The machine's need not have one."""
+def test_services_are_the_packages_own_list() -> None:
+    """The machine may have none."""
 
     async def main() -> None:
         async with await create_stack() as stack:
@@ -133,7 +133,7 @@ def test_mistakes(host: Any, port: Any, error: type[Exception]) -> None:
     run_virtually(main())
 
 
-def test_link_local_addresses_have_their_scope() -> None:
+def test_link_local_addresses_have_a_scope() -> None:
     async def main() -> None:
         async with dns_network(ZONE) as network:
             client = network.client
@@ -247,7 +247,7 @@ def test_both_ends_of_a_datagram_socket_are_of_one_family() -> None:
     run_virtually(main())
 
 
-def test_a_datagram_to_a_name_is_of_the_socket_s_family() -> None:
+def test_a_datagram_to_a_name_uses_the_socket_s_family() -> None:
     async def main() -> None:
         async with dns_network(ZONE) as network, await network.host.open_udp(port=90) as echo:
             for own, expected in (("10.0.0.1", "10.0.0.1"), ("fd00::1", "fd00::1"), (None, "fd00::1")):
@@ -263,7 +263,7 @@ def test_a_datagram_to_a_name_is_of_the_socket_s_family() -> None:
     run_virtually(main())
 
 
-def test_a_name_of_no_own_address() -> None:
+def test_binding_to_a_name_without_a_local_address() -> None:
     async def main() -> None:
         async with dns_network(ZONE) as network:
             with pytest.raises(NetworkError, match=r"10\.0\.0\.53"):
@@ -274,7 +274,7 @@ def test_a_name_of_no_own_address() -> None:
     run_virtually(main())
 
 
-def test_ipv6_addresses_that_do_not_come_are_not_waited_for() -> None:
+def test_a_missing_answer_for_ipv6_does_not_delay_connecting() -> None:
     """RFC 8305, section 3: some servers never answer a question for AAAA."""
 
     def rule(asked: Query) -> bytes | None:
@@ -289,7 +289,7 @@ def test_ipv6_addresses_that_do_not_come_are_not_waited_for() -> None:
             assert asyncio.get_running_loop().time() - begun == pytest.approx(0.05, abs=0.01)
             connection.abort()
             assert network.client.resolver.statistics().under_way == 0
-            # Who asks for all addresses gets what there is, and waits for it.
+            # A lookup of all addresses waits for the answer.
             begun = asyncio.get_running_loop().time()
             infos = await network.client.getaddrinfo("web.test", 80, type=socket.SOCK_STREAM)
             assert [info[4][0] for info in infos] == ["10.0.0.53"]
@@ -330,7 +330,7 @@ def test_family_and_flags_of_a_connection() -> None:
 
 @settings(max_examples=150)
 @given(st.binary(max_size=400), st.booleans(), st.booleans())
-def test_whatever_a_server_answers(data: bytes, right_id: bool, right_question: bool) -> None:
+def test_random_answers_give_an_address_or_an_error(data: bytes, right_id: bool, right_question: bool) -> None:
     """Random bytes, behind a header and a question that are right or not: an address, or one class of error."""
 
     def rule(asked: Query) -> bytes:

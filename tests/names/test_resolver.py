@@ -17,7 +17,7 @@ from tests.kit.dns import CLIENT, SERVER, DnsServer, Network, Query, Zone, dns_n
 from tests.kit.resolver import BASIC, addresses, failure, now, with_network
 from tests.kit.stacks import iterations, until
 
-# --- What is asked and answered -------------------------------------------------------------------------------------
+# --- Queries and answers --------------------------------------------------------------------------------------------
 
 
 def test_both_families_are_asked_for_at_once() -> None:
@@ -84,7 +84,7 @@ def test_reverse_lookup() -> None:
     with_network(work)
 
 
-def test_names_in_reverse_answers_are_names() -> None:
+def test_reverse_answers_must_be_host_names() -> None:
     """The owner of an address writes its PTR record: text with a meaning to a shell or a terminal is not a name."""
 
     def rule(asked: Query) -> bytes:
@@ -108,7 +108,7 @@ def test_an_address_sends_no_query() -> None:
     with_network(work)
 
 
-def test_localhost_is_what_the_host_has() -> None:
+def test_localhost_is_the_loopback_of_the_host() -> None:
     async def main() -> None:
         async with await create_stack(initialize_loopback=False) as bare:
             await bare.create_loopback_interface("127.0.0.1/8")
@@ -148,7 +148,7 @@ def test_search_list(host: str, ndots: int, asked: list[str]) -> None:
 
 
 def test_search_stops_where_a_server_fails() -> None:
-    """Another host of that name, further down the list, would be the wrong one."""
+    """A host of that name in a later domain would be the wrong one."""
 
     def rule(asked: Query) -> bytes:
         return asked.answer(rcode="SERVFAIL").to_wire() if asked.name == "www.first" else BASIC(asked)
@@ -183,7 +183,7 @@ def test_retries_until_a_server_answers() -> None:
     with_network(work, rule)
 
 
-def test_silence_has_an_end() -> None:
+def test_unanswered_queries_time_out() -> None:
     async def work(network: Network) -> None:
         begun = now()
         error = await failure(network.client, "www.test")
@@ -212,7 +212,7 @@ def test_the_next_server_is_asked(rcode: str) -> None:
     with_network(work, lambda asked: asked.answer(rcode=rcode).to_wire())
 
 
-def test_a_host_without_a_server_is_not_waited_for() -> None:
+def test_an_icmp_error_ends_the_wait_for_a_server() -> None:
     """Its ICMP error reports a closed port."""
 
     async def work(network: Network) -> None:
@@ -295,7 +295,7 @@ def test_the_default_server_is_the_stack_itself() -> None:
     run_virtually(main())
 
 
-def test_servers_that_interfaces_learn() -> None:
+def test_servers_learned_by_interfaces() -> None:
     async def main() -> None:
         async with await create_stack(name_server=("10.0.0.1", 53)) as stack:
             resolver = stack.resolver
@@ -349,7 +349,7 @@ def test_malformed_servers(servers: Any, error: type[Exception]) -> None:
 MANY = Zone("\n".join(f"many.test 60 A 10.7.{n // 250}.{n % 250 + 1}" for n in range(300)))
 
 
-def test_a_long_answer_comes_by_tcp() -> None:
+def test_a_truncated_answer_is_repeated_by_tcp() -> None:
     async def work(network: Network) -> None:
         found = await addresses(network.client, "many.test", family=socket.AF_INET)
         assert len(found) == question.MAX_ADDRESSES
@@ -364,7 +364,7 @@ def test_a_long_answer_comes_by_tcp() -> None:
 
 
 @pytest.mark.parametrize("answer", ["closes", "garbage", "another id", "truncated again", "silence"])
-def test_what_may_go_wrong_by_tcp(answer: str) -> None:
+def test_errors_of_queries_by_tcp(answer: str) -> None:
     def rule(asked: Query) -> bytes | None:
         if asked.by == "udp":
             return MANY(asked)
@@ -382,7 +382,7 @@ def test_what_may_go_wrong_by_tcp(answer: str) -> None:
         error = await failure(network.client, "many.test", family=socket.AF_INET)
         assert error.errno == socket.EAI_AGAIN
         assert now() - begun < limits.LIFETIME + 0.1
-        # One server, and it does not know; another would be asked.
+        # The only server answers with an error; another one would be queried.
         second = await DnsServer(MANY).serve(network.host, SERVER, 5353)
         network.client.name_servers = [(SERVER, 53), (SERVER, 5353)]
         assert len(await addresses(network.client, "many.test", family=socket.AF_INET)) == question.MAX_ADDRESSES
@@ -391,10 +391,10 @@ def test_what_may_go_wrong_by_tcp(answer: str) -> None:
     with_network(work, rule)
 
 
-# --- Many at a time, and the end ------------------------------------------------------------------------------------
+# --- Concurrent queries and closing---------------------------------------------------------------------------------
 
 
-def test_one_question_is_shared() -> None:
+def test_equal_queries_are_shared() -> None:
     async def work(network: Network) -> None:
         found = await asyncio.gather(*(addresses(network.client, host) for host in ["www.test", "WWW.test."] * 50))
         assert found == [["fd00::9", "10.0.0.9"]] * 100
@@ -403,7 +403,7 @@ def test_one_question_is_shared() -> None:
     with_network(work)
 
 
-def test_questions_under_way_are_bounded() -> None:
+def test_concurrent_queries_are_bounded() -> None:
     async def work(network: Network) -> None:
         client = network.client
         before = client.stats().core.handles
@@ -446,7 +446,7 @@ def test_cancelled_at_every_loop_iteration(answering: bool) -> None:
     with_network(work, MANY if answering else lambda asked: None)
 
 
-def test_who_is_cancelled_does_not_take_others_along() -> None:
+def test_cancelling_one_of_several_waiters() -> None:
     async def work(network: Network) -> None:
         tasks = [asyncio.create_task(addresses(network.client, "four.test", family=socket.AF_INET)) for _ in range(3)]
         await asyncio.sleep(1.5)

@@ -84,7 +84,7 @@ def test_forged_answers_are_not_taken(forgery: str) -> None:
     def rule(asked: Query) -> list[bytes]:
         packed = forged(asked, forgery)
         if forgery in ("port", "host"):
-            # The right answer in all but where it comes from.
+            # The right answer, from another address or port.
             tasks.append(asyncio.create_task(send_from_elsewhere(packed, asked)))
             return []
         return [packed] if alone else [packed, BASIC(asked)]
@@ -129,7 +129,7 @@ def test_forged_answers_are_not_taken(forgery: str) -> None:
 
 
 def test_answers_of_other_hosts_on_an_unconnected_socket() -> None:
-    """Where a socket does not filter by itself, the resolver does."""
+    """The resolver itself filters if the socket does not."""
 
     class Talking:
         def __init__(self, transport: Any, server: Any) -> None:
@@ -163,7 +163,7 @@ def test_answers_of_other_hosts_on_an_unconnected_socket() -> None:
     with_network(work, rule)
 
 
-def test_a_flood_of_bad_answers_is_not_read() -> None:
+def test_a_flood_of_bad_answers_is_bounded() -> None:
     def rule(asked: Query) -> list[bytes]:
         return [asked.answer(f"{asked.name} 60 A {FORGED}").to_wire()[:-13]] * 300
 
@@ -175,7 +175,7 @@ def test_a_flood_of_bad_answers_is_not_read() -> None:
     with_network(work, rule)
 
 
-def test_only_the_question_is_remembered() -> None:
+def test_only_records_of_the_question_are_cached() -> None:
     """Other records of an answer are neither used nor cached, in any section."""
 
     def rule(asked: Query) -> bytes:
@@ -195,7 +195,7 @@ def test_only_the_question_is_remembered() -> None:
     with_network(work, rule)
 
 
-def test_a_denial_out_of_bailiwick_is_not_remembered() -> None:
+def test_a_denial_out_of_bailiwick_is_not_cached() -> None:
     denying = Zone("", origin="elsewhere")
 
     async def work(network: Network) -> None:

@@ -13,7 +13,7 @@ from tests.kit.dns import Network, Query, Zone
 from tests.kit.resolver import addresses, failure, with_network
 
 
-def test_answers_are_remembered_for_the_shortest_ttl() -> None:
+def test_answers_are_cached_for_the_shortest_ttl() -> None:
     async def work(network: Network) -> None:
         for expected in (1, 1, 2):
             assert await addresses(network.client, "alias.test", family=socket.AF_INET) == ["10.0.0.9"]
@@ -24,7 +24,7 @@ def test_answers_are_remembered_for_the_shortest_ttl() -> None:
     with_network(work)
 
 
-def test_denials_are_remembered_for_the_time_of_their_soa() -> None:
+def test_denials_are_cached_for_the_ttl_of_their_soa() -> None:
     async def work(network: Network) -> None:
         for name, expected in (("gone.test", 2), ("text.test", 4)):
             for _ in range(2):
@@ -41,8 +41,8 @@ def test_denials_are_remembered_for_the_time_of_their_soa() -> None:
 @pytest.mark.parametrize("denied", ["A", "AAAA"])
 @pytest.mark.parametrize("rcode", ["NXDOMAIN", "NOERROR"])
 @pytest.mark.parametrize("host", ["www.test", "alias.test"])
-def test_a_denial_of_one_type_hides_no_address_of_the_other(denied: str, rcode: str, host: str) -> None:
-    """RFC 4074, section 4.2: servers exist that deny the whole name where it only has no record of this type."""
+def test_a_denial_of_one_family_does_not_hide_the_other(denied: str, rcode: str, host: str) -> None:
+    """RFC 4074, section 4.2: some servers deny the whole name if it only lacks a record of this type."""
     soa = "test 60 SOA ns.test. root.test. 1 7200 900 1209600 60"
     other, expected = (socket.AF_INET6, "fd00::9") if denied == "A" else (socket.AF_INET, "10.0.0.9")
 
@@ -70,7 +70,7 @@ def test_a_denial_of_one_type_hides_no_address_of_the_other(denied: str, rcode: 
 
 
 def test_a_denied_name_does_not_deny_names_below_it() -> None:
-    """RFC 8020 would allow it, but servers exist that deny a name of which only longer ones have records."""
+    """RFC 8020 would allow it, but some servers deny a name of which only subdomains have records."""
     zone = Zone("www.lab.test 60 A 10.0.0.9")
 
     async def work(network: Network) -> None:
@@ -81,7 +81,7 @@ def test_a_denied_name_does_not_deny_names_below_it() -> None:
     with_network(work, zone)
 
 
-def test_failures_and_answers_without_ttl_are_not_remembered() -> None:
+def test_failures_and_answers_without_ttl_are_not_cached() -> None:
     def rule(asked: Query) -> bytes:
         rcode = "NOERROR" if asked.name == "zero.test" else "SERVFAIL"
         return asked.answer("zero.test 0 A 10.0.0.9", rcode=rcode).to_wire()
@@ -95,7 +95,7 @@ def test_failures_and_answers_without_ttl_are_not_remembered() -> None:
     with_network(work, rule)
 
 
-def test_ttls_have_a_cap() -> None:
+def test_ttls_are_capped() -> None:
     zone = Zone("long.test 2000000000 A 10.0.0.9", negative_ttl=2000000000)
 
     async def work(network: Network) -> None:
@@ -114,7 +114,7 @@ def test_ttls_have_a_cap() -> None:
     with_network(work, zone)
 
 
-def test_thousands_of_names_fill_no_memory() -> None:
+def test_the_cache_of_thousands_of_names_is_bounded() -> None:
     def rule(asked: Query) -> bytes:
         number = int(asked.name.removeprefix("n").removesuffix(".test"))
         return asked.answer(f"{asked.name} 600 A 10.7.{number // 256}.{number % 256}").to_wire()

@@ -29,7 +29,7 @@ def test_seed_and_purpose_decide() -> None:
         assert same < 5, "two lists of 4096 have 0.06 positions in common on average"
 
 
-def test_numbers_are_spread() -> None:
+def test_numbers_are_uniform() -> None:
     numbers = drawn(SEED, count=65536)
     # Chi-squared with 255 degrees of freedom, for either byte: 400 is beyond one in a hundred million.
     for shift in (0, 8):
@@ -42,7 +42,7 @@ def test_numbers_are_spread() -> None:
 
 
 def ask(count: int, seed: int) -> list[Query]:
-    """The questions that one stack sends for so many names."""
+    """Return the queries that a stack sends for `count` names."""
     asked: list[Query] = []
 
     async def main() -> None:
@@ -72,7 +72,7 @@ def test_each_question_has_its_own_id_and_port() -> None:
         assert steps.most_common(1)[0][1] <= 3, "no step is more common than chance allows"
 
 
-def test_two_seeds_differ_and_one_repeats() -> None:
+def test_seeds_differ_and_repeat() -> None:
     def seen(seed: int) -> list[tuple[int, int]]:
         return [(one.message.id, one.source[1]) for one in ask(20, seed)]
 

@@ -1,4 +1,4 @@
-"""Without the extra: everything but asking DNS servers works, and the error says what to install."""
+"""Without the extra: everything but DNS queries works, and the error says what to install."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def test_pending_calls_end(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["tap", "udp", "listener"])
 def test_iterations_end(kind: str) -> None:
-    """What has an end, ends: an iteration over frames, datagrams or connections."""
+    """Iterations over frames, datagrams and connections end."""
 
     async def main() -> None:
         async with await create_stack() as stack:

@@ -1,4 +1,4 @@
-"""Connections, servers, datagrams and names where every task runs as soon as it is made (Python 3.12 and later)."""
+"""Connections, servers, datagrams and names with eager tasks (Python 3.12 and later)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def eager_loop() -> asyncio.AbstractEventLoop:
 
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `run` make loops with eager tasks."""
+    """Let `run` create loops with eager tasks."""
     monkeypatch.setattr(stack_kit, "loop_factory", eager_loop)
 
 

@@ -1,4 +1,4 @@
-"""The examples do what they say: each runs as a program, warnings are errors, its output is checked."""
+"""The examples: each runs as a program, warnings are errors, its output is checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SKIPPED = 77
-"""Exit status of an example that cannot run on this machine, after a line that says why."""
+"""Exit status of an example that cannot run on this machine, after a line with the reason."""
 
 SECONDS = 250.0
 

@@ -16,7 +16,7 @@ from tests.kit.stacks import WAYS, Pair, Recorder, iterations, pair, read_all, r
 
 @pytest.mark.parametrize("way", WAYS)
 def test_idle_stacks_do_not_wake(way: str) -> None:
-    """An hour with an open connection over which nothing is said."""
+    """An hour with an open, idle connection."""
 
     async def main() -> None:
         async with pair(way) as two:
@@ -57,8 +57,8 @@ async def pass_time(seconds: float) -> None:
     await waiter
 
 
-def test_what_leaves_by_one_interface_does_not_make_another_wait() -> None:
-    """A window opens on the loopback, which only a poll serves, and then a write leaves by the cable without one."""
+def test_sending_on_one_interface_does_not_delay_another() -> None:
+    """A window opens on the loopback, which only a poll serves; then a write is sent by the cable without a poll."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -183,7 +183,7 @@ def test_other_callbacks_run_during_an_endless_exchange() -> None:
     run(main())
 
 
-def test_who_waits_is_not_overtaken_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_stacks_are_polled_under_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight stacks write in every loop iteration, which has time to poll four: a ninth is still polled."""
     monkeypatch.setattr(driver, "MOST_TURNS", 4)
 

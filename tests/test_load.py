@@ -75,7 +75,7 @@ def test_ten_thousand_connections_in_turn() -> None:
         assert later.memory <= earlier.memory + (2 << 20)
 
 
-def test_connections_that_are_reset_leave_nothing() -> None:
+def test_reset_connections_leak_nothing() -> None:
     network = two_hosts()
     network.open()
     network.settle()
@@ -100,7 +100,7 @@ def test_connections_that_are_reset_leave_nothing() -> None:
         assert later.heap_used <= earlier.heap_used + 4096
 
 
-def test_python_keeps_nothing_of_a_connection() -> None:
+def test_connections_are_garbage_collected() -> None:
     async def main() -> None:
         async with pair() as two:
             for _ in range(20):

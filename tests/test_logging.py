@@ -1,4 +1,4 @@
-"""The log records that an operator reads: what they say, and that they cost an idle or silent stack nothing."""
+"""Log records for operators: their texts, and that they cost nothing without handlers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def records(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 def said(caplog: pytest.LogCaptureFixture, name: str, level: int) -> list[str]:
-    """Return the texts of one logger and level, and forget them."""
+    """Return the texts of one logger and level, and remove them."""
     found = [record for record in caplog.records if record.name == f"tcpip_wasm.{name}" and record.levelno == level]
     for record in found:
         caplog.records.remove(record)
@@ -118,7 +118,7 @@ def test_routers_are_found_and_lost(how: str, records: pytest.LogCaptureFixture)
     run_virtually(main())
 
 
-def test_a_peer_does_not_decide_how_many_records_there_are(records: pytest.LogCaptureFixture) -> None:
+def test_the_rate_of_records_is_limited(records: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     limit = LogLimit(logging.getLogger("tcpip_wasm.interfaces"), lambda: now[0])
     for _ in range(1000):
@@ -136,7 +136,7 @@ def test_a_peer_does_not_decide_how_many_records_there_are(records: pytest.LogCa
 
 
 class Sink:
-    """A port that takes all frames and forgets them."""
+    """A port that accepts all frames and discards them."""
 
     def transmit(self, records: memoryview) -> int:
         return len(records)
@@ -236,7 +236,7 @@ def test_a_trap_is_an_error(records: pytest.LogCaptureFixture) -> None:
     run_virtually(main())
 
 
-def test_a_handler_that_raises_stops_no_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_handler_that_raises_does_not_affect_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             raise OSError("the disk is full")
@@ -313,7 +313,7 @@ def test_servers_that_do_not_answer(records: pytest.LogCaptureFixture) -> None:
 # --- What it costs --------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_printed_unless_the_program_asks() -> None:
+def test_nothing_is_printed_by_default() -> None:
     program = """
 import asyncio, logging, sys
 from tcpip_wasm import create_stack
@@ -359,7 +359,7 @@ def test_logging_adds_no_code_to_a_poll_by_default() -> None:
 
 
 def figures(level: int) -> tuple[Any, ...]:
-    """Run something with drops at a level, and return all that a log record could have changed."""
+    """Run a scenario with drops at a level, and return everything that a log record could have changed."""
     logger = logging.getLogger("tcpip_wasm")
     before = logger.level
     logger.setLevel(level)
@@ -389,7 +389,7 @@ def figures(level: int) -> tuple[Any, ...]:
         logger.setLevel(before)
 
 
-def test_a_run_is_the_same_with_and_without() -> None:
+def test_logging_does_not_change_a_run() -> None:
     silent = figures(logging.CRITICAL)
     assert "malformed=50" in silent[3]
     assert figures(logging.WARNING) == silent

@@ -1,4 +1,4 @@
-"""Frames that are cut or mutated: no trap, no exception in the loop, and the stack still serves."""
+"""Truncated and mutated frames: no trap, no exception in the loop, and the stack still serves."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def target(seed: int = 1) -> Host:
 
 
 def own_frames(host: Host) -> dict[str, bytes]:
-    """The samples, addressed to this host's own MAC."""
+    """Return the samples, addressed to this host's own MAC address."""
     return samples(mac_of(host), OWN, PEER_MAC, PEER, 80)
 
 
 def mac_of(host: Host) -> bytes:
-    """What a host writes as its own address into its frames."""
+    """Return the source addresses of a host's frames."""
     for frame in host.poll(START):
         return frame[6:12]
     raise AssertionError("a host with an address announces it")
@@ -62,7 +62,7 @@ def feed(host: Host, frames: list[bytes], now: float) -> None:
 
 
 def still_serves(host: Host, now: float) -> None:
-    """A host with other addresses than those the frames named connects and exchanges data."""
+    """Assert that a host with other addresses than those in the frames can connect and exchange data."""
     network = Network(Host("10.0.0.9/24", "fd00::9/64", seed=99, now=now), host)
     network.now = now
     for address in (0, 1):
@@ -86,7 +86,7 @@ def test_every_truncation(name: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_truncation_with_lengths_that_fit(name: str) -> None:
-    """The length fields of the packet say how long it is, so that only what is inside is cut."""
+    """The length fields of the packet are adjusted, so that only its content is truncated."""
     host = target()
     frame = own_frames(host)[name]
     cut = []
@@ -106,7 +106,7 @@ def test_every_truncation_with_lengths_that_fit(name: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_samples_are_well_formed(name: str) -> None:
-    """The whole of each frame is taken in; the tests above would prove nothing otherwise."""
+    """Each frame is accepted completely; otherwise the tests above would prove nothing."""
     host = target()
     feed(host, [own_frames(host)[name]], START)
     assert host.buffers.counters()[2] == 0
@@ -134,8 +134,8 @@ def test_samples_are_answered() -> None:
 
 
 def mutated(dice: random.Random, frame: bytes) -> bytes:
-    """Change, cut, lengthen or repeat a little of a frame, but for its destination: for another station it would be
-    dropped at once."""
+    """Change, cut, lengthen or repeat some bytes of a frame, but not its destination: a frame for another station would
+    be dropped at once."""
     body = bytearray(frame)
     for _ in range(dice.choice((1, 1, 2, 4, 8))):
         at = dice.randrange(len(body)) if body else 0
@@ -180,7 +180,7 @@ def test_a_hundred_thousand_mutations(sums: bool) -> None:
 
 
 def test_mutations_of_a_connections_own_segments() -> None:
-    """A man in the middle of one connection changes what he likes; another connection does not notice."""
+    """An attacker in the path of one connection mutates its segments; another connection is not affected."""
     dice = random.Random(5)
 
     def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:
@@ -225,8 +225,8 @@ def test_segments_outside_the_window() -> None:
     assert server.received == b"before and after"
 
 
-def test_a_live_stack_takes_rubbish() -> None:
-    """The same through the asyncio stack: nothing reaches the loop's exception handler, and a transfer goes on."""
+def test_a_stack_under_malformed_frames_goes_on() -> None:
+    """The same with an asyncio stack: the loop's exception handler gets no report, and a transfer goes on."""
 
     async def main() -> None:
         async with await create_stack(seed=1) as stack, await create_stack(seed=2) as other:
@@ -303,7 +303,7 @@ COUNTED = ("malformed", "protocol_drops", "checksum_errors", "fragment_drops", "
 
 
 @pytest.mark.parametrize("name", bad_packets())
-def test_what_is_malformed_gets_no_answer_and_leaves_nothing(name: str) -> None:
+def test_malformed_packets_get_no_answer_and_leak_nothing(name: str) -> None:
     host = target()
     own = mac_of(host)
     packets = [ethernet(own, PEER_MAC, 0x86DD if p[0] >> 4 == 6 else 0x0800, p) for p in bad_packets()[name]]

@@ -28,7 +28,7 @@ def test_a_cable_at_both_ends() -> None:
         into = [observation.frame for observation in trace.at(other, outgoing=False).observations]
         assert len(out) > 10
         assert out == into
-    # What one sends the other receives afterwards.
+    # The other end receives each frame afterwards.
     seen: Counter[bytes] = Counter()
     for observation in trace.observations:
         seen[observation.frame] += 1 if observation.outgoing else -1
@@ -141,7 +141,7 @@ def test_loopback() -> None:
     assert answer == payload(3_000_000) * 4 + payload(100)
     for host in ("127.0.0.1", "::1"):
         assert stream_of(first.tcp(source=host), 7) == payload(3_000_000)
-    # Each packet is there once, as it leaves.
+    # Each packet is captured once, as it leaves.
     assert all(packet.outgoing and packet.malformed is None for packet in first)
     assert [packet.payload for packet in first.udp()] == [b"datagram"] * 2
     assert stream_of(second.tcp(), 7) == payload(100)

@@ -91,7 +91,7 @@ def test_trap_of_the_real_module_does_not_affect_others() -> None:
     client, _ = other.open()
     victim = network.hosts[0]
     victim.buffers.receive_frame(b"\xff" * 64)
-    # The address of the receive buffer is the module's own word; a host that overwrites it gets what it asked for.
+    # The module stores the address of the receive buffer in its memory, which the test overwrites.
     memory = victim.core._instance
     for index in range(len(memory.words) // 2, len(memory.words)):
         memory.words[index] = 0xFFFFFFFC

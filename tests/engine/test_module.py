@@ -104,7 +104,7 @@ def test_entry_writable_by_others_is_rebuilt(folder: Path, compilations: list[by
 
 @posix
 @pytest.mark.parametrize("what", ["folder", "entry"])
-def test_entry_of_another_owner_is_not_used(
+def test_entry_of_another_owner(
     folder: Path, compilations: list[bytes], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     compile_cached(SMALL, folder)

@@ -31,7 +31,7 @@ DEAD6 = "fd01::2"
 DEAD4 = "10.1.0.2"
 GOOD6 = "fd00::2"
 GOOD4 = "10.0.0.2"
-"""What is alive is on a cable to a host; what is dead is behind an interface from which nothing comes back."""
+"""Networks by kind: ``alive`` is connected by a cable to a host, ``dead`` is an interface without a peer."""
 
 
 @dataclass

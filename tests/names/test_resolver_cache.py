@@ -132,7 +132,7 @@ def test_the_cache_of_thousands_of_names_is_bounded() -> None:
         assert figures.udp_queries == 3_000
         assert figures.cached == limits.CACHE_SIZE
         assert figures.evicted == 3_000 - limits.CACHE_SIZE
-        # The latest are remembered, the first are not.
+        # The latest are cached, the first are not.
         await addresses(client, "n2999.test", family=socket.AF_INET)
         assert network.asked == []
         await addresses(client, "n0.test", family=socket.AF_INET)

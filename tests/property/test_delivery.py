@@ -1,4 +1,4 @@
-"""Whatever is written arrives, whole, once and in order: any sizes, any readers, any half-close, any loss."""
+"""Written data arrives completely, once and in order: any sizes, any readers, any half-close, any loss."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_delivery(one: Side, other: Side, fates: list[str], address: int, mtu: i
 
 
 def rest(network: Network) -> None:
-    """Close, and see that nothing is left but TIME-WAIT."""
+    """Close, and assert that no connection is left except in TIME-WAIT."""
     for host in network.hosts:
         for end in list(host.ends.values()):
             end.close()

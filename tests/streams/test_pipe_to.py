@@ -41,7 +41,7 @@ class TestPipeTo:
 
         run(main())
 
-    def test_backpressure_holds_the_source(self) -> None:
+    def test_backpressure_pauses_the_source(self) -> None:
         async def main() -> None:
             source, sink = MemorySource(*numbered(10)), MemorySink(limit=3)
             task = asyncio.create_task(ReadableStream(source).pipe_to(WritableStream(sink)))
@@ -198,7 +198,7 @@ class TestPipeTo:
 
         run(main())
 
-    def test_an_endless_pipe_lets_others_run(self) -> None:
+    def test_an_endless_pipe_lets_other_tasks_run(self) -> None:
         class Endless(MemorySource):
             def read_nowait(self) -> bytes | None:
                 return b"more"

@@ -32,7 +32,7 @@ class TestTee:
 
         run(main())
 
-    def test_the_slower_branch_holds_the_faster_one_back(self) -> None:
+    def test_the_slower_branch_limits_the_faster_one(self) -> None:
         async def main() -> None:
             source = MemorySource(*numbered(100))
             fast, slow = (branch.get_reader() for branch in ReadableStream(source).tee())
@@ -106,7 +106,7 @@ class TestTee:
             for after in range(4):
                 run(cancelled_after(before, after))
 
-    def test_cancelled_reads_of_a_quiet_branch_leave_nothing_behind(self) -> None:
+    def test_cancelled_reads_of_a_quiet_branch_leak_nothing(self) -> None:
         async def main() -> None:
             source = MemorySource()
             one, other = ReadableStream(source).tee()
@@ -235,7 +235,7 @@ class TestTransform:
 
     @pytest.mark.parametrize("asynchronous", [False, True])
     @pytest.mark.parametrize("in_flush", [False, True])
-    def test_what_the_function_raises_reaches_both_sides(self, asynchronous: bool, in_flush: bool) -> None:
+    def test_an_exception_of_the_function_reaches_both_sides(self, asynchronous: bool, in_flush: bool) -> None:
         error = ValueError("bad chunk")
 
         def bad(*_: bytes) -> bytes:
@@ -373,7 +373,7 @@ class TestTransform:
 def test_payload_survives_pipe_tee_and_transform(
     chunks: list[bytes], limit: int, schedule: list[int], cut: int
 ) -> None:
-    """Whatever the chunks, the room in the sink and the timing: both branches deliver the same bytes."""
+    """For any chunks, sink sizes and times, both branches deliver the same bytes."""
 
     def chunks(chunk: bytes) -> list[bytes]:
         return [chunk[start : start + cut] for start in range(0, len(chunk), cut)]

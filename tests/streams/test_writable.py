@@ -112,7 +112,7 @@ class TestWriting:
 
         run(main())
 
-    def test_abort_fails_what_waits_and_what_follows(self) -> None:
+    def test_abort_fails_waiting_and_later_writes(self) -> None:
         async def main() -> None:
             sink = MemorySink(limit=1)
             writer = WritableStream(sink).get_writer()

@@ -126,7 +126,7 @@ DOCS: Final = ROOT / "docs"
 REFERENCE: Final = DOCS / "reference"
 SOURCES: Final = ["tcpip_wasm", "benchmarks", "examples", "wasm", "*.py"]
 NAMING: Final = [*SOURCES, "tests", "third_party", "README.md", "Makefile"]
-"""Where pages are named. The changelog also names pages of earlier versions."""
+"""Files that name pages. The changelog also names pages of earlier versions."""
 
 
 def pages_named_in(names: list[str]) -> set[str]:

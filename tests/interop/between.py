@@ -1,4 +1,4 @@
-"""A stack between two namespaces, as a router or as a bridge: what the tests of both start from."""
+"""A stack between two namespaces, as a router or as a bridge, for the tests of both."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Between:
         return done.stdout
 
     async def fetch(self, version: int, folder: Path) -> None:
-        """The near kernel's curl fetches a file from the far kernel's server; what arrives is what was sent."""
+        """Let the near kernel's curl fetch a file from the far kernel's server, and compare it."""
         host = self.addresses[version]
         payload = make_payload(MEGABYTES)
         payload.write_to(folder)

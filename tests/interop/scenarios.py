@@ -102,7 +102,7 @@ class KernelPeer:
                 await self.stack.open_connection(KERNEL_ADDRESSES[version], _PORT)
 
     async def refused_by_stack(self, version: int) -> None:
-        """The other way round: the kernel's curl is refused by the stack (exit status 7)."""
+        """In the other direction: the stack refuses the kernel's curl (exit status 7)."""
         report = await asyncio.to_thread(
             self.namespace.run,
             *("curl", "--silent", "--globoff", "--noproxy", "*", "--max-time", "60"),
@@ -117,7 +117,7 @@ class KernelPeer:
 async def kernel_peer(
     kind: Kind, namespace: Namespace | None = None, *, seed: bytes | None = b"interop"
 ) -> AsyncIterator[KernelPeer]:
-    """Join a new stack and the kernel of a namespace by a TAP or TUN device.
+    """Connect a new stack and the kernel of a namespace by a TAP or TUN device.
 
     Args:
         kind: of the device, which goes at the end.

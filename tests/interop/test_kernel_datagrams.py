@@ -206,7 +206,7 @@ def test_udp_from_the_kernel(kind: Kind, version: int) -> None:
 
 
 def test_a_load_to_the_kernel(kind: Kind, version: int) -> None:
-    """Numbered datagrams of 1,380 bytes, many under way: each comes back, whole and in order."""
+    """Numbered datagrams of 1,380 bytes, many under way: each is echoed, unchanged and in order."""
 
     async def work(peer: KernelPeer) -> None:
         host = KERNEL[version]

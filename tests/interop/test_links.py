@@ -45,7 +45,7 @@ async def _until(interface: MemoryInterface, count: int) -> list[bytes]:
 
 @pytest.mark.parametrize("kind", [socket.SOCK_SEQPACKET, socket.SOCK_DGRAM])
 def test_frames_pass_whole_and_in_order(kind: socket.SocketKind) -> None:
-    """Lengths around the padding and at the limit, both ways."""
+    """Lengths around the padding and at the limit, in both directions."""
     frames = [bytes([length % 251]) * length for length in (14, 15, 16, 17, 60, 1513, 1514, 1518)]
 
     async def run() -> None:
@@ -81,7 +81,7 @@ def test_a_frame_too_long_is_dropped_and_counted() -> None:
 
 
 def test_a_small_buffer_is_filled_again_and_again() -> None:
-    """Room for one maximal frame at a time, as the interface promises at least."""
+    """Room for one maximal frame at a time, the minimum of an interface."""
     frames = [os.urandom(1518) for _ in range(20)]
 
     async def run() -> None:
@@ -96,7 +96,7 @@ def test_a_small_buffer_is_filled_again_and_again() -> None:
     asyncio.run(run())
 
 
-def test_a_full_stack_leaves_frames_outside() -> None:
+def test_a_full_stack_leaves_frames_in_the_socket() -> None:
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
             interface = MemoryInterface()
@@ -116,8 +116,8 @@ def test_a_full_stack_leaves_frames_outside() -> None:
     asyncio.run(run())
 
 
-def test_a_slow_reader_holds_the_stack_back() -> None:
-    """What the socket does not take stays with the stack, and goes out when the reader catches up."""
+def test_a_slow_reader_delays_the_stack() -> None:
+    """Frames that the socket does not accept stay in the stack, and are sent when the reader has caught up."""
     frames = [struct.pack("<I", number) * 375 for number in range(400)]
 
     async def run() -> None:
@@ -141,7 +141,7 @@ def test_a_slow_reader_holds_the_stack_back() -> None:
 
 
 def test_many_frames_are_sent_over_several_loop_iterations() -> None:
-    """A batch of small frames does not keep the loop from its other work."""
+    """A batch of small frames does not block the loop."""
     frames = [bytes([number % 256]) * 20 for number in range(600)]
 
     async def run() -> None:
@@ -162,7 +162,7 @@ def test_many_frames_are_sent_over_several_loop_iterations() -> None:
     asyncio.run(run())
 
 
-def test_the_peer_going_away_ends_the_link() -> None:
+def test_closing_the_peer_ends_the_link() -> None:
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
             interface = MemoryInterface()
@@ -245,7 +245,7 @@ def test_arguments_of_a_device_are_checked() -> None:
         open_tuntap("a-name-that-is-too-long")
 
 
-def test_a_namespace_that_is_not_there() -> None:
+def test_a_missing_namespace() -> None:
     require_kernel_peer()
     with pytest.raises(FileNotFoundError):
         open_tuntap(namespace="tcpip-no-such-namespace")
@@ -253,7 +253,7 @@ def test_a_namespace_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("kind", ["tap", "tun"])
 def test_the_kernel_pings_raw_frames(kind: str) -> None:
-    """ARP and ICMP answered by hand: frames pass both ways, before any stack has a part in it."""
+    """The test answers ARP and ICMP: frames pass in both directions without a stack."""
     require_kernel_peer("ping")
     assert kind in ("tap", "tun")
 

@@ -1,4 +1,4 @@
-"""Paths that are narrower than their ends, or become so: two kernels route between a stack and a third one.
+"""Paths with a smaller MTU than their ends, or that get one: two kernels forward between a stack and a third one.
 
 The links of both ends carry 1,500 bytes, so that neither end's MSS says what fits in between. The stack's IPv6 segments
 are too big for the way and the router says so; it sends IPv4 without DF, so that the router fragments; the kernel finds
@@ -78,7 +78,7 @@ class Path:
     far: Namespace
 
     def narrow(self) -> None:
-        """The link between the routers carries less from now on, both ways."""
+        """Reduce the MTU of the link between the routers, in both directions."""
         for router in self.routers:
             router.run("ip", "link", "set", "middle", "mtu", str(NARROW))
 
@@ -133,7 +133,7 @@ async def start(made: Path, program: str, *arguments: object) -> None:
 
 
 async def exchange(made: Path, version: int, *, narrow_after: int) -> None:
-    """So many bytes each way at once; the path becomes narrow when so many of them have come."""
+    """Send bytes in both directions at once, and reduce the path MTU after some of them have arrived."""
     reader, writer = await made.stack.open_connection(FAR[version], PORT)
     data = payload(LENGTH, version)
     digest, length = hashlib.sha256(), 0
@@ -162,7 +162,7 @@ async def exchange(made: Path, version: int, *, narrow_after: int) -> None:
     assert digest.digest() == hashlib.sha256(random.Random(7).randbytes(LENGTH)).digest()
 
 
-def test_tcp_on_a_path_that_becomes_narrow(version: int) -> None:
+def test_tcp_on_a_path_whose_mtu_becomes_smaller(version: int) -> None:
     async def work(made: Path) -> None:
         await start(made, BULK, FAR[version], PORT, LENGTH)
         await exchange(made, version, narrow_after=LENGTH // 4)
@@ -175,7 +175,7 @@ def test_tcp_on_a_path_that_becomes_narrow(version: int) -> None:
     with_path(work)
 
 
-def test_tcp_on_a_narrow_path(version: int) -> None:
+def test_tcp_on_a_path_with_a_small_mtu(version: int) -> None:
     async def work(made: Path) -> None:
         made.narrow()
         await start(made, BULK, FAR[version], PORT, LENGTH)
@@ -194,7 +194,7 @@ class Echo(asyncio.DatagramProtocol):
 
 
 def test_datagrams_and_pings_of_60000_bytes(version: int) -> None:
-    """A sender finds the path's MTU by losing its first packet, each end one; those that follow arrive."""
+    """Each sender learns the path MTU from the loss of its first packet; later ones arrive."""
 
     async def work(made: Path) -> None:
         made.narrow()

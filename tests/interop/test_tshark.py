@@ -81,7 +81,7 @@ class Session:
     kernels: list[str] = field(default_factory=list)
 
     def ask_the_kernel(self) -> None:
-        """Note which addresses it has, one that dnsmasq made it make among them."""
+        """Record its addresses, including the one configured from dnsmasq's advertisements."""
         (device,) = json.loads(self.namespace.run("ip", "-j", "address", "show", "dev", "peer0").stdout)
         self.kernels += [address["local"] for address in device["addr_info"]]
 
@@ -244,7 +244,7 @@ def test_no_wrong_checksum_and_nothing_malformed(tmp_path: Path) -> None:
 
 
 def test_tshark_finds_a_wrong_checksum(tmp_path: Path) -> None:
-    """The test above can fail: a bit changed in a few frames is found in each of them, and nowhere else."""
+    """The test above can fail: an inverted bit in a few frames is found in each of them, and nowhere else."""
     require_kernel_peer("dnsmasq", "tshark")
 
     async def main() -> tuple[Capture, list[str]]:

@@ -31,7 +31,7 @@ _GUEST = {4: "10.99.0.2", 6: "fd99::2"}
 _LEASED = "10.99.0.100"
 _SHELL, _ECHO, _PORT = 2300, 7007, 8080
 _WAIT = 120.0
-"""Seconds for what takes one or two."""
+"""Time limit in seconds of steps that take one or two."""
 
 _SIZES = {4: (0, 1, 1472, 1473, 65_507), 6: (0, 1, 1452, 1453, 65_487)}
 
@@ -106,7 +106,7 @@ async def _guest_and_tap(
 
 
 async def _shell(stack: NetworkStack, host: str, command: str) -> str:
-    """Run a command in the guest by way of the stack's own TCP, and return what it says."""
+    """Run a command in the guest over the stack's own TCP, and return its output."""
     async with asyncio.timeout(_WAIT):
         reader, writer = await stack.open_connection(host, _SHELL)
         writer.write(command.encode() + b"\n")
@@ -117,7 +117,7 @@ async def _shell(stack: NetworkStack, host: str, command: str) -> str:
 
 
 async def _talk(stack: NetworkStack, guest: str, own: str, folder: Path) -> None:
-    """Ping and TCP both ways, UDP from the guest and back; each with payloads that are compared."""
+    """Ping and TCP in both directions, UDP from the guest and back; payloads are compared."""
     sizes = _SIZES[IPv4Interface(own).version if "." in own else 6]
     async with asyncio.timeout(_WAIT):
         async with await stack.create_ping_session(guest) as session:
@@ -205,7 +205,7 @@ def test_an_address_the_guest_advertises(tmp_path: Path) -> None:
     _judge(capture, tmp_path, "icmpv6", "udp", "tcp")
 
 
-def test_the_guest_makes_an_address_of_what_the_stack_advertises(tmp_path: Path) -> None:
+def test_the_guest_configures_an_address_from_the_stacks_advertisements(tmp_path: Path) -> None:
     async def main() -> None:
         script = (
             "until address=$(ip -6 address show dev vec0 -tentative scope global | grep -o 'fd99:[0-9a-f:]*'); "
@@ -228,7 +228,7 @@ def test_the_guest_makes_an_address_of_what_the_stack_advertises(tmp_path: Path)
 
 
 def test_the_guest_gets_an_address_through_a_bridge(tmp_path: Path) -> None:
-    """dnsmasq in a namespace, the guest's udhcpc, and between them a stack that bridges and is on that network, too."""
+    """dnsmasq in a namespace, the guest's udhcpc, and a bridge of a stack between them, which is a host, too."""
 
     async def main() -> None:
         script = f"{_UDHCPC}\n{_SERVE_A_SHELL}"

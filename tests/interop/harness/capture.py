@@ -29,17 +29,17 @@ _READ: Final = (
     *("frame", "eth", "ethertype", "raw", "arp", "ip", "ipv6", "icmp", "icmpv6", "igmp", "tcp", "udp", "dhcp", "data"),
     *("ipv6.hopopts", "ipv6.fraghdr"),
 )
-"""What tshark is to look into: a payload of random bytes on port 80 would be malformed HTTP."""
+"""Protocols that tshark decodes: random bytes on port 80 would be malformed HTTP."""
 
 _LINK_TYPES: Final = {"tap": link_types.ETHERNET, "tun": link_types.RAW}
 _BAD, _GOOD = "0", "1"
 _ERROR: Final = str(0x00800000)
-"""tshark's severity for what contradicts a protocol; retransmissions and the like are below it."""
+"""tshark's severity of protocol errors; that of retransmissions is lower."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What tshark says of a capture.
+    """tshark's results of a capture.
 
     Attributes:
         bad: a line for each frame with a wrong checksum or a malformed part.
@@ -53,7 +53,7 @@ class Verdict:
 
 
 class Capture:
-    """The frames of one link, in the order in which they passed.
+    """The frames of one link, in order.
 
     Args:
         kind: of the interface, "tap" or "tun".
@@ -64,14 +64,14 @@ class Capture:
         self.frames: list[bytes] = []
 
     def of(self, interface: Any) -> Any:
-        """Capture what passes an interface until its stack ends, and return it."""
+        """Capture an interface until its stack ends, and return the interface."""
         assert interface.type == self.kind
         capture(interface, lambda observation: self.frames.append(observation.frame))
         return interface
 
     @contextmanager
     def wire(self, a: Any, b: Any) -> Iterator[None]:
-        """Join two interfaces of stacks; what passes between them is captured."""
+        """Connect two interfaces of stacks, and capture the frames between them."""
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with near, far:
             links = []
@@ -92,7 +92,7 @@ class Capture:
                 writer.write(interface, number * 1_000_000, frame)
 
     def judge(self, folder: Path, *, kernels: Collection[str] = ()) -> Verdict:
-        """Have tshark read the capture; a test is skipped where tshark is not installed.
+        """Let tshark decode the capture; a test is skipped where tshark is not installed.
 
         Args:
             folder: for the file.
@@ -140,7 +140,7 @@ class Capture:
 
 
 def _settings(folder: Path) -> Path:
-    """Make a folder of tshark's settings by which it leaves payloads alone."""
+    """Create a folder with settings that make tshark ignore payloads."""
     done = subprocess.run(("tshark", "-G", "protocols"), capture_output=True, text=True, timeout=60, check=True)
     names = [line.split("\t")[2] for line in done.stdout.splitlines()]
     assert set(_READ) <= set(names)

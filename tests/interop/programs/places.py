@@ -1,4 +1,4 @@
-"""A namespace as a place for servers, and how clients on a stack get there: on a loop, and in a thread that blocks."""
+"""A namespace with servers, and clients on a stack that connect to them: on a loop, and in a blocking thread."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def database(place: Place) -> Iterator[Place]:
 
 
 def row(number: int) -> tuple[int, str, Decimal]:
-    """Return a row of the bulk; some of its texts want to be quoted."""
+    """Return a row of the bulk; some of its texts need quoting."""
     return number, f'"{number}",' + "é\n" * (number % 3) + "\t" + "x" * (number % 50), Decimal(number) / 8
 
 
@@ -280,7 +280,7 @@ def _pg8000_notify(connection: Any, tls: bool) -> None:
 
 
 def _pg8000_cancelled(connection: Any, tls: bool) -> None:
-    """Blocked in one thread, cancelled by another; pg8000 has no call for it, the server has."""
+    """Blocked in one thread, and cancelled by another through the server, since pg8000 has no call for it."""
     ((process,),) = connection.run("SELECT pg_backend_pid()")
     sleeping = Background(connection.run, "SELECT pg_sleep(600)")
     sleeping.wait_until_blocked()

@@ -1,4 +1,4 @@
-"""The reader of built modules, on modules written out byte by byte, and what it makes of golden files."""
+"""The check of built modules, on modules written byte by byte, and its golden files."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_bytes_of_another_toolchain_are_not_compared(golden: Path) -> None:
 
 
 @pytest.mark.parametrize("module", [b"", b"\x7fELF", MODULE[:-1]], ids=["empty", "another format", "cut short"])
-def test_what_is_no_module_is_refused(golden: Path, module: bytes) -> None:
+def test_files_that_are_not_modules_are_refused(golden: Path, module: bytes) -> None:
     result = check(golden, module)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr

@@ -1,4 +1,4 @@
-"""Clients that block: each is called inside of `polyfill_socket`, and checks what it gets."""
+"""Blocking clients: each is called inside `polyfill_socket`, and checks the responses."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.programs.bodies import Body, digest, received
 from tests.programs.clients import ROUNDS, letter
 
 BOUND: Final = 60.0
-"""Seconds that a single call may block."""
+"""Time limit of a single call in seconds."""
 
 
 def urllib_client(url: str, own: str, megabytes: int) -> None:
-    """Ask for a small thing, a large one, and send a large one: a connection each.
+    """Fetch a small and a large body, and send a large one, each over its own connection.
 
     Args:
         url: the server's, without a path.
@@ -51,11 +51,11 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return super().init_poolmanager(*arguments, ssl_context=client_context(), **options)
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """The context says it."""
+        """The context trusts the test's authority."""
 
 
 def requests_client(url: str, own: str, megabytes: int) -> None:
-    """Like `urllib_client`, all over one connection that is kept alive."""
+    """Like `urllib_client`, over one persistent connection."""
     with requests.Session() as session:
         session.trust_env = False
         session.mount("https://", _Adapter())
@@ -77,7 +77,7 @@ def requests_client(url: str, own: str, megabytes: int) -> None:
 
 
 def smtplib_client(host: str, port: int, tls: bool) -> None:
-    """Send mails; the server says what arrived."""
+    """Send mails; the server reports what it received."""
     with smtplib.SMTP(host, port, "a.test", timeout=BOUND) as client:
         if tls:
             client.starttls(context=client_context())

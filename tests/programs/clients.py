@@ -1,4 +1,4 @@
-"""Clients of asyncio: each is called on a loop whose network is the stack's, and checks what it gets.
+"""asyncio clients: each is called on a loop that uses the stack's network, and checks the responses.
 
 They take the client's stack only to count its connections.
 """
@@ -30,7 +30,7 @@ ROUNDS: Final = 20
 
 
 async def httpx_client(stack: NetworkStack, url: str, own: str, megabytes: int) -> None:
-    """Ask for small things, a large one, and send a large one, all over one connection; be refused elsewhere.
+    """Fetch small and large bodies, and send a large one, over one connection; then connect to a closed port.
 
     Args:
         stack: the client's.
@@ -83,7 +83,7 @@ async def aiohttp_client(stack: NetworkStack, url: str, own: str, megabytes: int
 
 
 async def websockets_client(url: str, count: int = 10_000) -> None:
-    """Send so many messages, text and bytes, every tenth in fragments, and compare what comes back."""
+    """Send `count` messages, text and bytes, every tenth in fragments, and compare the echoes."""
 
     def message(number: int) -> str | bytes:
         size = random.Random(number).choice((0, 1, 125, 126, 2000))
@@ -114,7 +114,7 @@ def letter(number: int) -> bytes:
 
 
 async def aiosmtplib_client(host: str, port: int, tls: bool) -> None:
-    """Send mails; the server says what arrived."""
+    """Send mails; the server reports what it received."""
     client = aiosmtplib.SMTP(
         hostname=host,
         port=port,
@@ -131,7 +131,7 @@ async def aiosmtplib_client(host: str, port: int, tls: bool) -> None:
 
 
 async def asyncssh_client(host: str, port: int, key: Path, folder: Path, remote: str, megabytes: int) -> None:
-    """Have a conversation with a command, and copy a file there and back by sftp.
+    """Exchange lines with a command, and copy a file in both directions by sftp.
 
     Args:
         host, port: the server's.

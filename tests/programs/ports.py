@@ -1,4 +1,4 @@
-"""Where the servers listen, on every host."""
+"""The ports of the servers, on every host."""
 
 from __future__ import annotations
 

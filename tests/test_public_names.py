@@ -22,7 +22,7 @@ LAYERS = ("errors", "interfaces", "names", "sockets", "stack", "streams")
 """Modules whose public names are the package's."""
 
 WITHIN = {
-    # For who implements a stream, an interface or an exception: importable from their own module only.
+    # For code that implements a stream or an interface: importable from their own module only.
     "streams": {"EndOfStream", "PIPE_BURST", "Sink", "Source", "StreamPair", "TEE_LIMIT", "TRANSFORM_LIMIT"},
     "interfaces": {"StreamInterface"},
     "errors": set[str](),

@@ -375,7 +375,7 @@ def test_payload_survives_pipe_tee_and_transform(
 ) -> None:
     """For any chunks, sink sizes and times, both branches deliver the same bytes."""
 
-    def chunks(chunk: bytes) -> list[bytes]:
+    def parts_of(chunk: bytes) -> list[bytes]:
         return [chunk[start : start + cut] for start in range(0, len(chunk), cut)]
 
     async def later(chunk: bytes) -> bytes:
@@ -400,12 +400,12 @@ def test_payload_survives_pipe_tee_and_transform(
         source, sink = MemorySource(), MemorySink(limit)
         one, other = ReadableStream(source).tee()
         slow: TransformStream[bytes, bytes] = TransformStream(later)
-        cutter: TransformStream[bytes, bytes] = TransformStream(chunks)
+        cutter: TransformStream[bytes, bytes] = TransformStream(parts_of)
         through = other.pipe_through(slow).pipe_through(cutter)
         _, _, _, got = await asyncio.gather(
             feed(source), drain(sink), one.pipe_to(WritableStream(sink)), collect(through)
         )
         assert sink.drained == chunks
-        assert got == [chunk for chunk in chunks for chunk in chunks(chunk)]
+        assert got == [part for chunk in chunks for part in parts_of(chunk)]
 
     run(main())

@@ -1,12 +1,12 @@
 """The pytest plugin of tcpip_wasm: the fixtures `network`, `stack` and `tcpip_seed`, and the marker `seeds`.
 
-It stands beside the package, not inside, since pytest loads it whether a test suite uses it or not: importing the
-package takes a fifth of a second, and this here takes none of it. `tcpip_wasm.testing` does the work, from the first
-fixture on.
+It is a module of its own, outside of the package, since pytest loads it whether a test suite uses it or not: importing
+the package takes a fifth of a second, and this module imports it only for the first fixture. `tcpip_wasm.testing` has
+the implementation.
 
-A coroutine test that uses `network` is run here, in virtual time, whatever other plugins make of coroutine tests; its
-own coroutine fixtures are run on the same loop. One that uses `stack` alone is run by pytest-asyncio or anyio if it is
-theirs, by marker or mode, and else here, too.
+A coroutine test that uses `network` is run here, in virtual time, whatever other plugins do with coroutine tests; its
+own coroutine fixtures run on the same loop. A test that uses `stack` alone is run by pytest-asyncio or anyio if its
+marker or their mode says so, and otherwise here.
 
 The reasons are in docs/explanation/tests.md.
 """
@@ -23,22 +23,25 @@ import pytest
 if TYPE_CHECKING:
     from tcpip_wasm import NetworkStack
     from tcpip_wasm.simulation import Network
-    from tcpip_wasm.testing.leak_check import WatchedStack
-    from tcpip_wasm.testing.virtual_test import StagedTest
+    from tcpip_wasm.testing.leak_check import LeakCheckedStack
+    from tcpip_wasm.testing.virtual_test import VirtualTest
 
 MOST_SEEDS = 100_000
 OTHERS = ("asyncio", "anyio")
 """Markers of the plugins that run coroutine tests."""
 
-LEFT_OPEN = "tcpip_left_open"
+LEAKS = "tcpip_leaks"
 """Name of a marker and of an ini option."""
 
-LEFT_OPEN_POLICIES = ("fail", "warn", "ignore")
+DEPRECATED_LEAKS = "tcpip_left_open"
+"""Their former name."""
+
+LEAK_POLICIES = ("fail", "warn", "ignore")
 
 OURS = "seeds(numbers): run the test under many seeds: how many, from 0 on, or which (tcpip_wasm)"
 
-_staged: pytest.StashKey[StagedTest] = pytest.StashKey()
-_watched: pytest.StashKey[WatchedStack] = pytest.StashKey()
+_virtual_test: pytest.StashKey[VirtualTest] = pytest.StashKey()
+_checked_stack: pytest.StashKey[LeakCheckedStack] = pytest.StashKey()
 _seed: pytest.StashKey[int | str] = pytest.StashKey()
 _marker_is_ours = pytest.StashKey[bool]()
 
@@ -48,20 +51,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("tcpip_wasm", "simulated networks (tcpip_wasm)")
     group.addoption("--tcpip-seed", metavar="N", help="the seed of simulated networks; instead of those of markers")
     group.addoption("--tcpip-pcap", metavar="DIR", help="keep a capture of each simulated network")
-    text = "what becomes of a test that leaves tasks, sockets, servers or stacks open: fail, warn or ignore"
-    parser.addini(LEFT_OPEN, text, default="fail")
+    text = "what to do about a test that does not close tasks, sockets, servers or stacks: fail, warn or ignore"
+    parser.addini(LEAKS, f"{text} (default: fail)", default="")
+    parser.addini(DEPRECATED_LEAKS, f"deprecated name of {LEAKS}", default="")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Announce the marker, and give pytest-asyncio fixtures of its kind, if it is there."""
+    """Register the markers, and if pytest-asyncio is installed, a fixture for each of its loop scopes."""
     theirs = any(line.split("(")[0].split(":")[0].strip() == "seeds" for line in config.getini("markers"))
     config.stash[_marker_is_ours] = not theirs
     if not theirs:
         config.addinivalue_line("markers", OURS)
-    config.addinivalue_line("markers", f"{LEFT_OPEN}(policy): the same for a test as the ini option of this name")
-    policy = config.getini(LEFT_OPEN)
-    if policy not in LEFT_OPEN_POLICIES:
-        raise pytest.UsageError(f"{LEFT_OPEN}: {policy!r} is not one of {', '.join(LEFT_OPEN_POLICIES)}")
+    config.addinivalue_line("markers", f"{LEAKS}(policy): the same for a test as the ini option of this name")
+    config.addinivalue_line("markers", f"{DEPRECATED_LEAKS}(policy): deprecated name of {LEAKS}")
+    if config.getini(DEPRECATED_LEAKS):
+        config.issue_config_time_warning(
+            pytest.PytestDeprecationWarning(f"the ini option {DEPRECATED_LEAKS} is now {LEAKS}"), stacklevel=2
+        )
+    policy = _default_leak_policy(config)
+    if policy not in LEAK_POLICIES:
+        raise pytest.UsageError(f"{LEAKS}: {policy!r} is not one of {', '.join(LEAK_POLICIES)}")
     if config.pluginmanager.has_plugin("asyncio"):
         try:
             import pytest_asyncio
@@ -70,18 +79,24 @@ def pytest_configure(config: pytest.Config) -> None:
             for scope in ("function", "class", "module", "package", "session"):
                 fixture = pytest_asyncio.fixture(loop_scope=scope, name=f"_tcpip_stack_{scope}")
                 setattr(made, f"stack_{scope}", fixture(_stack_maker()))
-        except (ImportError, AttributeError, TypeError):  # another plugin of that name, or one before 0.24
+        except (ImportError, AttributeError, TypeError):  # another plugin of that name, or a version before 0.24
             return
         config.pluginmanager.register(made, made.__name__)
 
 
-def _left_open_policy(item: pytest.Item) -> Any:
-    """What becomes of a test that leaves something open."""
-    marker = item.get_closest_marker(LEFT_OPEN)
+def _default_leak_policy(config: pytest.Config) -> Any:
+    return config.getini(LEAKS) or config.getini(DEPRECATED_LEAKS) or "fail"
+
+
+def _leak_policy(item: pytest.Item) -> Any:
+    """Return the policy for a test that does not close what it opens."""
+    marker = item.get_closest_marker(LEAKS)
+    if marker is None and (marker := item.get_closest_marker(DEPRECATED_LEAKS)) is not None:
+        item.warn(pytest.PytestDeprecationWarning(f"the marker {DEPRECATED_LEAKS} is now {LEAKS}"))
     if marker is None:
-        return item.config.getini(LEFT_OPEN)
-    if len(marker.args) != 1 or marker.kwargs or marker.args[0] not in LEFT_OPEN_POLICIES:
-        pytest.fail(f"{item.nodeid}: {LEFT_OPEN} takes one of {', '.join(LEFT_OPEN_POLICIES)}", pytrace=False)
+        return _default_leak_policy(item.config)
+    if len(marker.args) != 1 or marker.kwargs or marker.args[0] not in LEAK_POLICIES:
+        pytest.fail(f"{item.nodeid}: {LEAKS} takes one of {', '.join(LEAK_POLICIES)}", pytrace=False)
     return marker.args[0]
 
 
@@ -89,7 +104,7 @@ def _left_open_policy(item: pytest.Item) -> Any:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test of each seed."""
+    """Generate one test for each seed."""
     marker = metafunc.definition.get_closest_marker("seeds")
     if marker is None or not metafunc.config.stash[_marker_is_ours]:
         return
@@ -117,7 +132,7 @@ def _parse_seed(text: str) -> int | str:
 
 def _parse_seeds(value: object) -> list[int | str]:
     if isinstance(value, (bool, str)) or not isinstance(value, (int, Iterable)):
-        raise TypeError(f"seeds: a number or a list of seeds is wanted, not {value!r}")
+        raise TypeError(f"seeds: expected a number or a list of seeds, not {value!r}")
     seeds: list[int | str] = list(range(value)) if isinstance(value, int) else list(value)
     if not 1 <= len(seeds) <= MOST_SEEDS:
         raise ValueError(f"seeds: there must be 1 to {MOST_SEEDS:,}, not {value!r}")
@@ -138,33 +153,33 @@ def tcpip_seed(request: pytest.FixtureRequest) -> int | str:
 
 
 @pytest.fixture
-def network(_tcpip_staged: StagedTest) -> Network:
+def network(_tcpip_virtual_test: VirtualTest) -> Network:
     """An empty network in virtual time; the test, a coroutine, runs on its loop."""
-    return _tcpip_staged.network
+    return _tcpip_virtual_test.network
 
 
 @pytest.fixture
-def _tcpip_staged(request: pytest.FixtureRequest, tcpip_seed: int | str) -> Iterator[StagedTest]:
+def _tcpip_virtual_test(request: pytest.FixtureRequest, tcpip_seed: int | str) -> Iterator[VirtualTest]:
     item: pytest.Item = request.node
-    if not isinstance(item, _Staged):
+    if not isinstance(item, _VirtualItem):
         pytest.fail(
             f"{item.nodeid}: `network` needs a coroutine test (async def) in a function or a plain class; "
-            "others call tcpip_wasm.simulation.run()",
+            "other tests call tcpip_wasm.simulation.run()",
             pytrace=False,
         )
     from tcpip_wasm.testing import virtual_test as testing
 
-    with testing.StagedTest(tcpip_seed, _left_open_policy(item)) as staged:
-        item.stash[_staged] = staged
-        yield staged
-        staged.finish()
+    with testing.VirtualTest(tcpip_seed, _leak_policy(item)) as virtual_test:
+        item.stash[_virtual_test] = virtual_test
+        yield virtual_test
+        virtual_test.finish()
 
 
 @pytest.fixture
 def stack(request: pytest.FixtureRequest, tcpip_seed: int | str) -> Any:
     """A stack with a loopback, on the loop of the coroutine test; closed after it."""
     item = request.node
-    if isinstance(item, _Staged):
+    if isinstance(item, _VirtualItem):
         return request.getfixturevalue("_tcpip_stack_here")
     if "anyio_backend" in request.fixturenames:
         if not _is_asyncio(request.getfixturevalue("anyio_backend")):
@@ -180,21 +195,21 @@ def stack(request: pytest.FixtureRequest, tcpip_seed: int | str) -> Any:
 
 
 def _stack_maker() -> Callable[..., AsyncIterator[NetworkStack]]:
-    """Return a function of its own for each fixture: pytest-asyncio marks them."""
+    """Return a new function for each fixture, since pytest-asyncio sets attributes on them."""
 
     async def make_stack(request: pytest.FixtureRequest, tcpip_seed: int | str) -> AsyncIterator[NetworkStack]:
         from tcpip_wasm.testing import leak_check as testing
 
         item = request.node
-        async with testing.WatchedStack(tcpip_seed, _left_open_policy(item)) as watched:
-            staged = item.stash.get(_staged, None)
-            if staged is not None:
-                staged.adopt(watched.stack)
-                yield watched.stack
+        async with testing.LeakCheckedStack(tcpip_seed, _leak_policy(item)) as checked:
+            virtual_test = item.stash.get(_virtual_test, None)
+            if virtual_test is not None:
+                virtual_test.adopt(checked.stack)
+                yield checked.stack
             else:
-                item.stash[_watched] = watched
-                yield watched.stack
-                await watched.finish()
+                item.stash[_checked_stack] = checked
+                yield checked.stack
+                await checked.finish()
 
     return make_stack
 
@@ -205,8 +220,8 @@ _tcpip_stack_here = pytest.fixture(name="_tcpip_stack_here")(_stack_maker())
 # --- Coroutine tests ------------------------------------------------------------------------------------------------
 
 
-class _Staged:
-    """Mixed into a coroutine test that is run here. To other plugins it does not have their markers."""
+class _VirtualItem:
+    """Mixin for a coroutine test that is run here. It hides the markers of other plugins from them."""
 
     def iter_markers_with_node(self, name: str | None = None) -> Iterator[tuple[Any, pytest.Mark]]:
         found = super().iter_markers_with_node(name)  # type: ignore[misc]
@@ -215,14 +230,14 @@ class _Staged:
     def runtest(self) -> None:
         assert isinstance(self, pytest.Function)
         __tracebackhide__ = True
-        staged = self._request.getfixturevalue("_tcpip_staged")
+        virtual_test = self._request.getfixturevalue("_tcpip_virtual_test")
         function = self.obj
 
-        def perform(**arguments: Any) -> Any:
+        def run_test(**arguments: Any) -> Any:
             __tracebackhide__ = True
-            return staged.test(lambda: function(**arguments))
+            return virtual_test.test(lambda: function(**arguments))
 
-        self.obj = perform
+        self.obj = run_test
         try:
             pytest.Function.runtest(self)
         finally:
@@ -236,38 +251,38 @@ _classes: dict[type, type] = {}
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generator[None, Any, None]:
     """Take the coroutine tests that are run here, before other plugins see them."""
     outcome = yield
-    if outcome.excinfo is not None:  # such as a wrong marker: pytest tells it
+    if outcome.excinfo is not None:  # such as a wrong marker, which pytest reports
         return
     made = outcome.get_result()
     items = made if isinstance(made, list) else [made]
-    if not any(isinstance(item, pytest.Function) and _is_mine(item) for item in items):
+    if not any(isinstance(item, pytest.Function) and _is_virtual(item) for item in items):
         return
     kept = []
     for item in items:
-        if isinstance(item, pytest.Function) and _is_mine(item):
+        if isinstance(item, pytest.Function) and _is_virtual(item):
             callspec = getattr(item, "callspec", None)
             if callspec is not None and not _is_asyncio(callspec.params.get("anyio_backend", "asyncio")):
-                continue  # virtual time is asyncio's
+                continue  # virtual time works with asyncio only
             kind = type(item)
             if kind not in _classes:
-                _classes[kind] = type(f"Staged{kind.__name__}", (_Staged, kind), {})
+                _classes[kind] = type(f"Virtual{kind.__name__}", (_VirtualItem, kind), {})
             item.__class__ = _classes[kind]
         kept.append(item)
     outcome.force_result(kept)
 
 
-def _is_mine(item: pytest.Function) -> bool:
+def _is_virtual(item: pytest.Function) -> bool:
     names = item.fixturenames
     if ("network" not in names and "stack" not in names) or not inspect.iscoroutinefunction(item.obj):
         return False
     fixtures = item._fixtureinfo.name2fixturedefs  # noqa: SLF001  pytest has no public list of a test's fixtures
-    if _is_here(fixtures, "network"):
+    if _is_own_fixture(fixtures, "network"):
         return True
-    if not _is_here(fixtures, "stack"):
+    if not _is_own_fixture(fixtures, "stack"):
         return False
     config = item.config
     theirs = any(item.get_closest_marker(name) is not None for name in OTHERS)
-    return not theirs and not any(_is_auto(config, name) for name in OTHERS)
+    return not theirs and not any(_is_auto_mode(config, name) for name in OTHERS)
 
 
 def _is_asyncio(backend: Any) -> bool:
@@ -275,12 +290,12 @@ def _is_asyncio(backend: Any) -> bool:
     return (backend if isinstance(backend, str) else backend[0]) == "asyncio"
 
 
-def _is_here(fixtures: Any, name: str) -> bool:
-    """Whether a fixture, or one that it replaces, is that of this file: suites have fixtures of these names."""
+def _is_own_fixture(fixtures: Any, name: str) -> bool:
+    """Whether a fixture, or one that it overrides, is this file's: test suites have fixtures of these names."""
     return any(getattr(one.func, "__module__", None) == __name__ for one in fixtures.get(name, ()))
 
 
-def _is_auto(config: pytest.Config, name: str) -> bool:
+def _is_auto_mode(config: pytest.Config, name: str) -> bool:
     if not config.pluginmanager.has_plugin(name):
         return False
     mode = config.getoption(f"{name}_mode", None)
@@ -303,39 +318,39 @@ def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, Any, 
         return
     if (
         fixturedef.scope != "function"
-        or not isinstance(request.node, _Staged)
+        or not isinstance(request.node, _VirtualItem)
         or (getattr(function, "__module__", None) == __name__ and not _is_coroutine(function))
     ):
         yield
         return
-    fixturedef.func = _on_stage(function, fixturedef, request)
+    fixturedef.func = _in_virtual_time(function, fixturedef, request)
     try:
         yield
     finally:
         fixturedef.func = function
 
 
-def _on_stage(function: Callable[..., Any], fixturedef: Any, request: Any) -> Callable[..., Any]:
+def _in_virtual_time(function: Callable[..., Any], fixturedef: Any, request: Any) -> Callable[..., Any]:
     instance = request.instance
     if inspect.ismethod(function) and isinstance(instance, type(function.__self__)):
         function = function.__func__.__get__(instance)
     is_coroutine = _is_coroutine(function)
 
-    def stage() -> StagedTest | None:
+    def find_virtual_test() -> VirtualTest | None:
         if not is_coroutine:
-            staged = request.node.stash.get(_staged, None)
-            return staged if staged is not None and staged.is_used_by(fixturedef, False) else None
-        staged = request.getfixturevalue("_tcpip_staged")
-        staged.is_used_by(fixturedef, True)
-        return staged  # type: ignore[no-any-return]
+            virtual_test = request.node.stash.get(_virtual_test, None)
+            return virtual_test if virtual_test is not None and virtual_test.is_used_by(fixturedef, False) else None
+        virtual_test = request.getfixturevalue("_tcpip_virtual_test")
+        virtual_test.is_used_by(fixturedef, True)
+        return virtual_test  # type: ignore[no-any-return]
 
     def call(**arguments: Any) -> Any:
-        staged = stage()
-        return function(**arguments) if staged is None else staged.call(function, arguments)
+        virtual_test = find_virtual_test()
+        return function(**arguments) if virtual_test is None else virtual_test.call(function, arguments)
 
     def generate(**arguments: Any) -> Iterator[Any]:
-        staged = stage()
-        yield from function(**arguments) if staged is None else staged.generate(function, arguments)
+        virtual_test = find_virtual_test()
+        yield from function(**arguments) if virtual_test is None else virtual_test.generate(function, arguments)
 
     return generate if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function) else call
 
@@ -346,20 +361,20 @@ def _is_coroutine(function: object) -> bool:
 
 @pytest.hookimpl(hookwrapper=True, trylast=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, None]:
-    """See what a test has left open that another plugin has run."""
-    watched = pyfuncitem.stash.get(_watched, None)
-    if watched is None:
+    """Check for leaks of a test that another plugin runs."""
+    checked = pyfuncitem.stash.get(_checked_stack, None)
+    if checked is None:
         yield
         return
-    watched.begin()
+    checked.begin()
     outcome = yield
     if outcome.excinfo is None:
         try:
-            watched.check()
+            checked.check()
         except BaseException as error:
             outcome.force_exception(error)
     else:
-        watched.give_up()
+        checked.skip()
 
 
 # --- Reports --------------------------------------------------------------------------------------------------------
@@ -367,24 +382,24 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, None
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, None]:
-    """Add to a failure what repeats it."""
+    """Add the command that repeats a failure to its report."""
     outcome = yield
     stash = item.stash
-    staged = stash.get(_staged, None)
+    virtual_test = stash.get(_virtual_test, None)
     seed = stash.get(_seed, None)
     if seed is None:
         return
     report = outcome.get_result()
     directory = item.config.getoption("--tcpip-pcap")
-    if report.failed or (directory and staged is not None and report.when == "call"):
+    if report.failed or (directory and virtual_test is not None and report.when == "call"):
         from tcpip_wasm.testing.report import describe
 
-        text = describe(item, report, seed, staged, directory)
+        text = describe(item, report, seed, virtual_test, directory)
         if report.failed:
             report.sections.append(("tcpip_wasm", text))
     if report.when == "teardown":
-        # The item lives as long as the session, and a network is large.
-        if staged is not None:
-            del stash[_staged]
-        if _watched in stash:
-            del stash[_watched]
+        # Items are kept until the session ends, and a network is large.
+        if virtual_test is not None:
+            del stash[_virtual_test]
+        if _checked_stack in stash:
+            del stash[_checked_stack]

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: runs the parts one after the other in this process, and prints what came out."""
+"""`python -m benchmarks`: runs the parts one after the other in this process, and prints the results."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ def micro(quick: bool) -> int:
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the parts that the command line selects."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a smoke test; its figures mean little")
+    parser.add_argument("--quick", action="store_true", help="a smoke test; its figures are not reliable")
     parser.add_argument("--long", action="store_true", help="also ten gigabytes over one connection")
     parser.add_argument("--readme", action="store_true", help="write the tables of README.md and docs/")
     names = ", ".join([*parts(quick=True), "long", "paths", "micro"])

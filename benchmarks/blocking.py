@@ -1,4 +1,4 @@
-"""Blocking sockets in two threads: the stand-in over a stack's loopback beside real ones over the kernel's."""
+"""Blocking sockets in two threads: `compat.socket` over a stack's loopback, and real sockets over the kernel's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from benchmarks.bulk import rate
 from benchmarks.payload import READ, Check, writes
-from benchmarks.report import Measure, compared, take_turns
+from benchmarks.report import Measure, alternate, compared
 from tcpip_wasm.compat import StackThread
 from tcpip_wasm.compat import socket as stand_in
 
@@ -26,7 +26,7 @@ BOUND: Final = 120.0
 
 @contextmanager
 def _pair(place: str) -> Iterator[tuple[Any, Any]]:
-    """Yield two connected sockets, with Nagle's algorithm off as a stack has it."""
+    """Yield two connected sockets, without Nagle's algorithm, as on a stack."""
     if place == STACK:
         with StackThread() as thread:
             host = stand_in.use(thread)
@@ -54,8 +54,8 @@ def bulk(place: str, size: int) -> float:
 
         def receive() -> float:
             check = Check()
-            while piece := receiver.recv(READ):
-                check.take(piece)
+            while chunk := receiver.recv(READ):
+                check.take(chunk)
             check.finish(size)
             return perf_counter()
 
@@ -68,7 +68,7 @@ def bulk(place: str, size: int) -> float:
 
 
 def round_trips(place: str, count: int) -> list[float]:
-    """Return the times of so many round trips of one byte, in microseconds."""
+    """Return the times of `count` round trips of one byte, in microseconds."""
     times = []
     with _pair(place) as (client, server), ThreadPoolExecutor(1) as threads:
         for each in (client, server):
@@ -98,7 +98,7 @@ async def measure(count: int, size: int, rounds: int) -> list[Measure]:
     Args:
         count: round trips a round.
         size: bytes of one transfer.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured, alternately.
     """
     p99: dict[str, list[float]] = {KERNEL: [], STACK: []}
 
@@ -110,8 +110,8 @@ async def measure(count: int, size: int, rounds: int) -> list[Measure]:
         p99[place].append(quantiles(times, n=100)[98])
         return median(times)
 
-    rates = await take_turns({place: partial(transfer, place) for place in (KERNEL, STACK)}, rounds)
-    p50 = await take_turns({place: partial(trip, place) for place in (KERNEL, STACK)}, rounds)
+    rates = await alternate({place: partial(transfer, place) for place in (KERNEL, STACK)}, rounds)
+    p50 = await alternate({place: partial(trip, place) for place in (KERNEL, STACK)}, rounds)
     return [
         compared(GROUP, f"bulk, {STACK}", "Gbit/s", rates[STACK], rates[KERNEL], beside=KERNEL),
         compared(GROUP, f"1-byte echo, {STACK}, p50", "µs", p50[STACK], p50[KERNEL], beside=KERNEL),

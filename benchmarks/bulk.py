@@ -12,13 +12,13 @@ from typing import Final
 
 from benchmarks.networks import Network, Place, VirtualNetwork, kernel_loopback, stack_loopback, two_stacks
 from benchmarks.payload import READ, WRITE, Check, writes
-from benchmarks.report import Goal, Measure, compared, progress, take_turns
+from benchmarks.report import Goal, Measure, alternate, compared, progress
 
 GROUP: Final = "bulk"
 UNIT: Final = "Gbit/s"
 GIGABYTE: Final = 2**30
 BOUND: Final = 120.0
-"""Seconds for one transfer: this is for what hangs, not for what is slow."""
+"""Time limit of one transfer in seconds: it catches a hang, not a slow transfer."""
 
 
 def rate(size: int, seconds: float) -> float:
@@ -27,18 +27,18 @@ def rate(size: int, seconds: float) -> float:
 
 
 async def transfer(network: Network, size: int) -> float:
-    """Move so many bytes from the client to the server over a new connection, and return Gbit/s.
+    """Send `size` bytes from the client to the server over a new connection, and return Gbit/s.
 
     Raises:
-        ValueError: not all of it arrived, or something else did.
+        ValueError: the received data is incomplete or wrong.
     """
     done: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         check = Check()
         try:
-            while piece := await reader.read(READ):
-                check.take(piece)
+            while chunk := await reader.read(READ):
+                check.take(chunk)
             check.finish(size)
             done.set_result(perf_counter())
         except (OSError, ValueError) as error:
@@ -69,8 +69,8 @@ async def transfer_by_streams(network: VirtualNetwork, size: int) -> float:
     async def receive() -> float:
         check = Check()
         async with await listener.accept() as connection:
-            async for piece in connection.readable:
-                check.take(piece)
+            async for chunk in connection.readable:
+                check.take(chunk)
             check.finish(size)
             return perf_counter()
 
@@ -113,7 +113,7 @@ async def measure(size: int, rounds: int) -> list[Measure]:
 
     Args:
         size: bytes of one transfer.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured, alternately.
     """
     contenders: dict[str, Callable[[], Awaitable[float]]] = {
         KERNEL: partial(_at, kernel_loopback, size),
@@ -124,10 +124,10 @@ async def measure(size: int, rounds: int) -> list[Measure]:
         LOOPBACK: partial(_at, stack_loopback, size),
         "tap cable, by readable and writable": partial(_by_streams, size),
     }
-    figures = await take_turns(contenders, rounds)
+    figures = await alternate(contenders, rounds)
     reference = figures[KERNEL]
     measures = [compared(GROUP, name, UNIT, figures[name], reference, goal) for name, goal in _GOALS.items()]
-    # As fast as the cable: with the noise of a few rounds, less than a twentieth slower.
+    # As fast as the cable: less than a twentieth slower, which is the noise of a few rounds.
     as_the_cable = Goal(0.95 * median(figures[TAP]), "value")
     return [*measures, compared(GROUP, LOOPBACK, UNIT, figures[LOOPBACK], reference, as_the_cable)]
 
@@ -153,8 +153,8 @@ class _Connection:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while piece := await reader.read(READ):
-                self._check.take(piece)
+            while chunk := await reader.read(READ):
+                self._check.take(chunk)
                 if self._check.received >= self._sent:
                     self._arrived.set()
         except (OSError, ValueError) as error:
@@ -163,12 +163,12 @@ class _Connection:
         writer.close()
 
     async def move(self, data: Iterable[bytes], size: int) -> float:
-        """Send the next so many bytes, and return the seconds until all of them had arrived and were right."""
+        """Send the next `size` bytes, and return the seconds until all of them had arrived and were checked."""
         self._sent += size
         self._arrived.clear()
         started = perf_counter()
-        for piece in data:
-            self._writer.write(piece)
+        for chunk in data:
+            self._writer.write(chunk)
             await self._writer.drain()
         await self._arrived.wait()
         if self._failed is not None:
@@ -179,9 +179,9 @@ class _Connection:
 async def measure_long(gigabytes: int = 10) -> list[Measure]:
     """Send gigabyte after gigabyte over one connection, and compare the later half with the earlier one.
 
-    The machine's own speed may change by half meanwhile, so the kernel's loopback takes its turn for each piece.
+    The machine's own speed may change by half in that time, so the kernel's loopback is measured after each part.
     """
-    piece = GIGABYTE // 16
+    chunk = GIGABYTE // 16
     ours: list[float] = []
     theirs: list[float] = []
     async with kernel_loopback() as kernel, two_stacks() as network:
@@ -189,9 +189,9 @@ async def measure_long(gigabytes: int = 10) -> list[Measure]:
             data = [writes(gigabytes * GIGABYTE) for _ in range(2)]
             for number in range(gigabytes):
                 seconds = [0.0, 0.0]
-                for _ in range(GIGABYTE // piece):
+                for _ in range(GIGABYTE // chunk):
                     for which, connection in enumerate((a, b)):
-                        seconds[which] += await connection.move(islice(data[which], piece // WRITE), piece)
+                        seconds[which] += await connection.move(islice(data[which], chunk // WRITE), chunk)
                 ours.append(rate(GIGABYTE, seconds[0]))
                 theirs.append(rate(GIGABYTE, seconds[1]))
                 progress(f"gigabyte {number + 1}: {ours[-1]:.3g}, the kernel's {theirs[-1]:.3g}")
@@ -203,7 +203,7 @@ async def measure_long(gigabytes: int = 10) -> list[Measure]:
         Measure("long", f"gigabyte {gigabytes} of one connection", ours[-1], UNIT, theirs[-1], ratios[-1]),
         Measure(
             "long",
-            "later half against earlier half, both beside the kernel",
+            "later half against earlier half, both relative to the kernel",
             median(ratios[-half:]) / median(ratios[:half]),
             "×",
             goal=Goal(0.95, "value"),

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.compare OTHER`: this checkout beside another one, such as the commit before a change, in turn.
+"""`python -m benchmarks.compare OTHER`: compares this checkout with another one, such as the commit before a change.
 
-Both run the same programs below, which use the public API alone, in processes of their own; which checkout begins
-alternates from pair to pair. A ratio is that of one pair, and the median of all pairs is what counts: machines change
-their speed within minutes. With ``--instructions`` callgrind counts instructions instead, which no other load disturbs;
-what starting costs is subtracted by two runs of different length.
+Both run the same programs below, which use the public API alone, in processes of their own; the order of the two
+alternates from pair to pair. A ratio is that of one pair, and the result is the median of all pairs, since machines
+change their speed within minutes. With ``--instructions`` callgrind counts instructions instead, which do not depend on
+other load; two runs of different length cancel the cost of the start.
 
 OTHER is a checkout with a module built; its Python is ``.venv/bin/python`` there, as here.
 """
@@ -27,10 +27,10 @@ HERE: Final = Path(__file__).resolve()
 LIMIT_S: Final = 900
 
 SIZES: Final = {"echo": 4_000, "bulk": 192, "connects": 800, "udp": 12_000, "request": 1_500}
-"""How often each program does its work; bulk in MiB."""
+"""Operations of each program; MiB for bulk."""
 
 FEW: Final = {"echo": 150, "bulk": 2, "connects": 60, "udp": 400, "request": 100}
-"""The same for callgrind, which is fifty times slower; the second run does three times as much."""
+"""The same for callgrind, which is fifty times slower; the second run has three times as many."""
 
 
 async def _pair() -> tuple[Any, Any]:

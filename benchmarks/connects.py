@@ -1,4 +1,4 @@
-"""Connections opened and closed one after the other: the price of a connection that does nothing."""
+"""Connections opened and closed one after the other: the cost of a connection without data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Final
 
 from benchmarks.networks import PLACES, Place
-from benchmarks.report import Goal, Measure, compared, take_turns
+from benchmarks.report import Goal, Measure, alternate, compared
 
 GROUP: Final = "connect and close"
 UNIT: Final = "1/s"
@@ -16,10 +16,10 @@ BOUND: Final = 60.0
 
 
 async def connects(place: Place, count: int) -> float:
-    """Open and close so many connections in turn, and return how many a second.
+    """Open and close `count` connections one after the other, and return connections per second.
 
-    The client closes first; the server answers the end with a byte of its own and closes; the client reads to
-    the end, so that every connection has lived and died at both ends before the next one.
+    The client closes first; the server answers the end of the data with one byte and closes; the client reads to
+    the end, so that every connection is closed at both ends before the next one.
 
     Raises:
         ValueError: a server's byte was wrong.
@@ -53,10 +53,10 @@ async def measure(count: int, rounds: int) -> list[Measure]:
 
     Args:
         count: connections of each network a round. The kernel keeps the ports of closed ones for a minute.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured, alternately.
     """
     contenders = {name: partial(connects, place, count) for name, place in PLACES.items()}
-    figures = await take_turns(contenders, rounds)
+    figures = await alternate(contenders, rounds)
     reference, *ours = PLACES
     goals = {"tap cable": Goal(1.0)}
     return [compared(GROUP, name, UNIT, figures[name], figures[reference], goals.get(name)) for name in ours]

@@ -1,7 +1,7 @@
-"""UDP datagrams a second, every one compared with what was sent, and the round trip of a ping.
+"""UDP datagrams per second, every one compared with the data sent, and the round trip of a ping.
 
-Both sides of a comparison are asyncio's datagram endpoints, on one event loop. Senders pause when they are told to, and
-no more than a window of datagrams is under way, so that the kernel's socket buffer loses none: nothing may be lost.
+Both sides of a comparison are asyncio's datagram endpoints, on one event loop. Senders pause after `pause_writing`, and
+at most a window of datagrams is under way, so that the kernel's socket buffer drops none: any loss is an error.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from time import perf_counter
 from typing import Any, Final
 
 from benchmarks.networks import PLACES, Place, VirtualNetwork
-from benchmarks.report import Goal, Measure, compared, take_turns
+from benchmarks.report import Goal, Measure, alternate, compared
 
 GROUP: Final = "UDP"
 BOUND: Final = 120.0
 WINDOW: Final = 64
-"""Datagrams under way at most: so many of 1,400 bytes fit the usual socket buffer of the kernel, 208 KiB."""
+"""Most datagrams under way: as many of 1,400 bytes as fit the kernel's default socket buffer, 208 KiB."""
 SIZES: Final = (64, 1400)
 _RANDOM: Final = random.Random(768).randbytes(64 * 1024)
 
 
 def datagram(number: int, size: int) -> bytes:
-    """Return the bytes of a datagram: its own, so that none can stand for another."""
+    """Return the bytes of a datagram, which differ from those of every other."""
     at = number % (len(_RANDOM) - size)
     return number.to_bytes(8, "big") + _RANDOM[at : at + size - 8]
 
 
 class Receiver(asyncio.DatagramProtocol):
-    """Compares each datagram, and tells when a number of them has arrived."""
+    """Compares each datagram, and reports when a number of them has arrived."""
 
     def __init__(self, size: int) -> None:
         self.count = 0
@@ -42,7 +42,7 @@ class Receiver(asyncio.DatagramProtocol):
         self._reached: asyncio.Future[None] | None = None
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        """Take the next one. Raises ValueError where it is another."""
+        """Check the next datagram. Raises ValueError for a wrong one."""
         if data != datagram(self.count, self._size):
             raise ValueError(f"datagram {self.count} is not what was sent")
         self.count += 1
@@ -51,7 +51,7 @@ class Receiver(asyncio.DatagramProtocol):
             self._reached = None
 
     async def reached(self, count: int) -> None:
-        """Wait until so many have arrived."""
+        """Wait until `count` datagrams have arrived."""
         if self.count < count:
             self._target = count
             self._reached = asyncio.get_running_loop().create_future()
@@ -73,13 +73,13 @@ async def ends(place: Place) -> AsyncIterator[tuple[Open, Open, str]]:
 
 
 async def rate(place: Place, size: int, count: int) -> float:
-    """Return datagrams a second.
+    """Return datagrams per second.
 
     Raises:
         ValueError: one was wrong.
         TimeoutError: one was lost.
     """
-    # Made in advance: what is measured is the sending.
+    # Built in advance: only sending is measured.
     ready = [datagram(number, size) for number in range(count)]
     async with ends(place) as (here, there, host), asyncio.timeout(BOUND):
         far, receiver = await there(lambda: Receiver(size), local_addr=(host, 0))
@@ -97,7 +97,7 @@ async def rate(place: Place, size: int, count: int) -> float:
 
 
 async def ping_times(count: int) -> list[float]:
-    """Return the round trips of so many pings of 56 bytes over a tap cable, in microseconds.
+    """Return the round trips of `count` pings of 56 bytes over a tap cable, in microseconds.
 
     Raises:
         ValueError: a reply was wrong.
@@ -116,17 +116,17 @@ async def ping_times(count: int) -> list[float]:
 
 
 async def measure(count: int, pings: int, rounds: int) -> list[Measure]:
-    """Compare the datagrams a second of the networks, and take the round trip of a ping.
+    """Compare the datagrams per second of the networks, and measure the round trip of a ping.
 
     Args:
         count: datagrams of each size and network a round.
         pings: how many pings.
-        rounds: how often each network takes its turn.
+        rounds: how often each network is measured, alternately.
     """
     measures = []
     reference, *ours = PLACES
     for size in SIZES:
-        figures = await take_turns({name: partial(rate, PLACES[name], size, count) for name in PLACES}, rounds)
+        figures = await alternate({name: partial(rate, PLACES[name], size, count) for name in PLACES}, rounds)
         for name in ours:
             goal = Goal(1.0) if name == "tap cable" else None
             label = f"{size} bytes, {name}"

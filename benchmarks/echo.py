@@ -1,4 +1,4 @@
-"""One byte there and one byte back: the round trip of a request and its answer."""
+"""The round trip of a request of one byte and its answer of one byte."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Final
 
 from benchmarks.networks import PLACES, Place
-from benchmarks.report import Goal, Measure, compared, take_turns
+from benchmarks.report import Goal, Measure, alternate, compared
 
 GROUP: Final = "1-byte echo"
 UNIT: Final = "µs"
@@ -23,7 +23,7 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def round_trips(place: Place, count: int) -> list[float]:
-    """Return the times of so many round trips over one connection, in microseconds.
+    """Return the times of `count` round trips over one connection, in microseconds.
 
     Raises:
         ValueError: an answer was wrong.
@@ -51,16 +51,16 @@ async def measure(count: int, rounds: int) -> list[Measure]:
 
     Args:
         count: round trips of each network a round.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured, alternately.
     """
     p99: dict[str, list[float]] = {name: [] for name in PLACES}
 
-    async def turn(name: str) -> float:
+    async def measure_once(name: str) -> float:
         times = await round_trips(PLACES[name], count)
         p99[name].append(quantiles(times, n=100)[98])
         return median(times)
 
-    p50 = await take_turns({name: partial(turn, name) for name in PLACES}, rounds)
+    p50 = await alternate({name: partial(measure_once, name) for name in PLACES}, rounds)
     reference, *ours = PLACES
     goals = {"tap cable": Goal(1.5, most=True)}
     return [

@@ -1,4 +1,4 @@
-"""How often a stack wakes while nothing happens: with no connection, and with one that is open and silent."""
+"""How often an idle stack wakes: without a connection, and with an open, idle one."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from benchmarks.report import Goal, Measure, progress
 GROUP: Final = "idle"
 UNIT: Final = "wake-ups/s"
 _REPORTS: Final = 2.0
-"""Seconds after which a new interface has reported the multicast groups it listens to: RFC 2710, section 7."""
+"""Seconds after which a new interface has reported its multicast groups: RFC 2710, section 7."""
 _SETTLES: Final = 1.0
-"""Seconds after which the acknowledgements of a connection are through."""
+"""Seconds after which all data of a connection is acknowledged."""
 
 
 async def _wake_ups(network: VirtualNetwork, settle: float, seconds: float) -> float:
-    def turns() -> int:
+    def polls() -> int:
         return network.client.stats().turns + network.server.stats().turns
 
     await asyncio.sleep(settle)
-    before = turns()
+    before = polls()
     await asyncio.sleep(seconds)
-    return (turns() - before) / 2 / seconds
+    return (polls() - before) / 2 / seconds
 
 
 async def measure(seconds: float) -> list[Measure]:
-    """Count wake-ups of each of two stacks on a cable for so many seconds."""
+    """Count the wake-ups of each of two stacks on a cable for some seconds."""
     async with two_stacks() as network:
         progress(f"{_REPORTS:g} s to settle, then {seconds:g} s without and with an open connection")
         alone = await _wake_ups(network, _REPORTS, seconds)

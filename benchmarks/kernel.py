@@ -1,7 +1,7 @@
 """Bulk transfer between a stack and the machine's own kernel, over a TAP device, in each direction.
 
-The kernel's end is a process of its own inside the namespace (`kernel_peer`), so that what is measured is the
-stack, the link and the device, and not two event loops on one core.
+The kernel's end is a process of its own inside the namespace (`kernel_peer`), so that the stack, the link and
+the device are measured, and not two event loops on one core.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final
 
 from benchmarks.bulk import BOUND, rate
 from benchmarks.payload import READ, Check, writes
-from benchmarks.report import Goal, Measure, take_turns
+from benchmarks.report import Goal, Measure, alternate
 from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.links import open_tuntap
 
@@ -33,7 +33,7 @@ _STACK, _KERNEL, _DEVICE, _PORT = "10.99.0.1", "10.99.0.2", "bench0", 9000
 
 
 def what_is_missing() -> str | None:
-    """Return why this machine cannot run it, or None."""
+    """Return the first requirement that this machine does not meet, or None."""
     if sys.platform != "linux":
         return "it needs Linux"
     if os.geteuid() != 0:
@@ -58,7 +58,7 @@ async def _joined() -> AsyncIterator[tuple[NetworkStack, str]]:
         with open_tuntap(_DEVICE, kind="tap", namespace=name) as device:
             _ip("-n", name, "address", "add", f"{_KERNEL}/24", "dev", _DEVICE)
             _ip("-n", name, "link", "set", _DEVICE, "up")
-            # Which congestion control is the default differs from machine to machine.
+            # The default congestion control differs between machines.
             route = ("10.99.0.0/24", "dev", _DEVICE, "src", _KERNEL, "congctl", "cubic")
             _ip("-n", name, "route", "change", *route)
             async with await create_stack() as stack:
@@ -78,7 +78,7 @@ async def _peer(namespace: str, role: str, size: int) -> asyncio.subprocess.Proc
 
 
 async def _carry(role: str, size: int) -> float:
-    """Move so many bytes to (``receive``) or from (``send``) the kernel's end, and return Gbit/s."""
+    """Send `size` bytes to (``receive``) or from (``send``) the kernel's end, and return Gbit/s."""
     done: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -89,13 +89,13 @@ async def _carry(role: str, size: int) -> float:
                     writer.write(data)
                     await writer.drain()
                 writer.write_eof()
-                # The peer's byte says that all of it arrived and was right.
+                # The peer sends a byte after it has received and checked all data.
                 if await reader.read() != b"!":
-                    raise ValueError("the kernel's end did not get what was sent")
+                    raise ValueError("the kernel's end received wrong data")
             else:
                 check = Check()
-                while piece := await reader.read(READ):
-                    check.take(piece)
+                while chunk := await reader.read(READ):
+                    check.take(chunk)
                 check.finish(size)
             done.set_result(perf_counter() - started)
         except (OSError, ValueError) as error:
@@ -122,7 +122,7 @@ async def measure(size: int, rounds: int) -> list[Measure]:
 
     Args:
         size: bytes of one transfer.
-        rounds: how often each direction takes its turn.
+        rounds: how often each direction is measured, alternately.
     """
     names = {"receive": "from the stack to the kernel", "send": "from the kernel to the stack"}
     goal = Goal(1.0, "value")
@@ -130,7 +130,7 @@ async def measure(size: int, rounds: int) -> list[Measure]:
     if reason is not None:
         note = f"skipped: {reason}"
         return [Measure(GROUP, name, None, UNIT, goal=goal, note=note) for name in names.values()]
-    figures = await take_turns({name: partial(_carry, role, size) for role, name in names.items()}, rounds)
+    figures = await alternate({name: partial(_carry, role, size) for role, name in names.items()}, rounds)
     return [
         Measure(GROUP, name, median(each), UNIT, goal=goal, note=f"{min(each):.3g} to {max(each):.3g}")
         for name, each in figures.items()

@@ -21,8 +21,8 @@ def main(role: str, host: str, port: int, size: int) -> None:
             connection.recv(1)
         else:
             check = Check()
-            while piece := connection.recv(262144):
-                check.take(piece)
+            while chunk := connection.recv(262144):
+                check.take(chunk)
             check.finish(size)
             connection.sendall(b"!")
 

@@ -1,6 +1,6 @@
-"""What a stack in the middle passes on: frames a second as a bridge, packets a second as a router, TCP through both.
+"""Forwarding: frames per second of a bridge, packets per second of a router, and TCP through both.
 
-Frames are brought in whole batches, and those that leave are compared with what they have to be, byte for byte.
+Frames arrive in whole batches, and those that leave are compared with the expected ones, byte for byte.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import Final
 from benchmarks.bulk import transfer
 from benchmarks.networks import Place, through_a_bridge, through_a_router
 from benchmarks.payload import writes
-from benchmarks.report import Measure, take_turns
+from benchmarks.report import Measure, alternate
 from tcpip_wasm import Interface, create_stack
 
 GROUP: Final = "middle"
 BOUND: Final = 120.0
-"""Seconds for one run: this is for what hangs, not for what is slow."""
+"""Time limit of one run in seconds: it catches a hang, not a slow run."""
 _BATCH: Final = 128
-"""Frames brought at a time to each interface; as many differ from one another."""
+"""Frames of a batch for each interface; all of them differ."""
 _RANDOM: Final = next(writes(65536))
 
 
 class Receiver:
-    """A port that compares what arrives with a batch of records that repeats.
+    """A port that compares the frames that arrive with a repeated batch of records.
 
     Attributes:
-        frames: that arrived and were right.
+        frames: frames that arrived and were right.
     """
 
     def __init__(self, batch: bytes) -> None:
@@ -42,7 +42,7 @@ class Receiver:
         self._there: asyncio.Future[None] | None = None
 
     async def wait(self, frames: int) -> None:
-        """Return once so many frames have arrived in all. Raises ValueError where something else arrived."""
+        """Wait until `frames` frames have arrived in total. Raises ValueError for a wrong frame."""
         self._awaited = frames
         if self.frames < frames:
             self._there = asyncio.get_running_loop().create_future()
@@ -50,38 +50,38 @@ class Receiver:
 
     def transmit(self, records: memoryview) -> int:
         """Compare."""
-        piece = bytes(records)
-        turns = (self._at + len(piece)) // len(self._batch) + 1
-        if (self._batch * turns)[self._at : self._at + len(piece)] != piece:
-            error = ValueError("a frame arrived that was not sent, or not in its turn")
+        chunk = bytes(records)
+        polls = (self._at + len(chunk)) // len(self._batch) + 1
+        if (self._batch * polls)[self._at : self._at + len(chunk)] != chunk:
+            error = ValueError("a frame arrived that was not sent, or out of order")
             if self._there is not None and not self._there.done():
                 self._there.set_exception(error)
             raise error
-        self._at = (self._at + len(piece)) % len(self._batch)
-        self.frames += len(piece) * _BATCH // len(self._batch)
+        self._at = (self._at + len(chunk)) % len(self._batch)
+        self.frames += len(chunk) * _BATCH // len(self._batch)
         if self.frames >= self._awaited and self._there is not None and not self._there.done():
             self._there.set_result(None)
-        return len(piece)
+        return len(chunk)
 
     def detached(self, error: Exception | None) -> None:
-        """Nothing: the benchmark is over."""
+        """Do nothing: the benchmark has ended."""
 
 
 def records(frames: list[bytes]) -> bytes:
-    """Return frames, all of a length that is a multiple of four, as records."""
+    """Return frames, whose lengths are multiples of four, as records."""
     return b"".join(struct.pack("<I", len(frame)) + frame for frame in frames)
 
 
 async def _pump(ways: Sequence[tuple[Interface, bytes, Receiver]], frames: int) -> float:
-    """Bring so many frames, evenly by all ways, and return frames a second."""
+    """Inject `frames` frames, evenly into all interfaces, and return frames per second."""
     async with asyncio.timeout(BOUND):
         started = perf_counter()
-        for turn in range(-(-frames // (_BATCH * len(ways)))):
+        for measure_once in range(-(-frames // (_BATCH * len(ways)))):
             for interface, batch, _ in ways:
                 interface.receive_buffer()[: len(batch)] = batch
                 interface.commit_received(len(batch))
             for _, _, receiver in ways:
-                await receiver.wait((turn + 1) * _BATCH)
+                await receiver.wait((measure_once + 1) * _BATCH)
         seconds = perf_counter() - started
     arrived = sum(receiver.frames for _, _, receiver in ways)
     if arrived < frames:
@@ -90,15 +90,15 @@ async def _pump(ways: Sequence[tuple[Interface, bytes, Receiver]], frames: int) 
 
 
 async def bridged(frames: int, *, ports: int, length: int) -> float:
-    """Return frames a second through a bridge: each port's station sends to the next one's."""
+    """Return frames per second through a bridge: each port's station sends to the next one's."""
     async with await create_stack(initialize_loopback=False) as stack:
         taps = [await stack.create_tap_interface() for _ in range(ports)]
-        # Too narrow for IPv6, the bridge has no link-local address and says nothing of its own among what is counted.
+        # With an MTU below IPv6's minimum the bridge has no link-local address, and sends no frames of its own.
         bridge = await stack.create_bridge_interface(taps, mtu=1000)
         await asyncio.sleep(0)
         stations = [bytes([2, 0, 0, 0, 1, number]) for number in range(ports)]
         for tap, station in zip(taps, stations, strict=True):
-            tap.inject(station + station + b"\x88\xb5" + bytes(46))  # to itself: learned, and sent nowhere
+            tap.inject(station + station + b"\x88\xb5" + bytes(46))  # to itself: learned, and not forwarded
         await asyncio.sleep(0.01)
         if bridge.learned != ports:
             raise ValueError(f"the bridge knows {bridge.learned} stations of {ports}")
@@ -120,13 +120,13 @@ def _checksum(header: bytes) -> int:
 
 
 def _packet(number: int, length: int, hops: int) -> bytes:
-    """Return an IPv4 packet from 10.1.0.2 to 10.2.0.2 of a protocol that nobody knows."""
+    """Return an IPv4 packet from 10.1.0.2 to 10.2.0.2 of an unassigned protocol."""
     head = struct.pack("!BBHHHBBH4B4B", 0x45, 0, length, number, 0, hops, 253, 0, 10, 1, 0, 2, 10, 2, 0, 2)
     return head[:10] + struct.pack("!H", _checksum(head)) + head[12:] + _RANDOM[7 * number :][: length - 20]
 
 
 async def routed(frames: int, *, length: int) -> float:
-    """Return packets a second between two tuns of a router."""
+    """Return packets per second between two TUN interfaces of a router."""
     async with await create_stack(initialize_loopback=False) as stack:
         near = await stack.create_tun_interface(ip="10.1.0.1/24")
         far = await stack.create_tun_interface(ip="10.2.0.1/24")
@@ -147,9 +147,9 @@ async def measure(frames: int, size: int, rounds: int) -> list[Measure]:
     """Measure bridges and routers.
 
     Args:
-        frames: how many pass in one round.
+        frames: frames of one round.
         size: bytes of one transfer over TCP.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured, alternately.
     """
     contenders: dict[str, Callable[[], Awaitable[float]]] = {
         "bridge, 2 ports, 60-byte frames": partial(bridged, frames, ports=2, length=60),
@@ -162,7 +162,7 @@ async def measure(frames: int, size: int, rounds: int) -> list[Measure]:
         "TCP through a router": partial(_transfer, through_a_router, size),
     }
     units = {"bridge": "frames/s", "router": "packets/s", "TCP": "Gbit/s"}
-    figures = await take_turns(contenders, rounds)
+    figures = await alternate(contenders, rounds)
     return [
         Measure(GROUP, name, median(taken), next(unit for begins, unit in units.items() if name.startswith(begins)))
         for name, taken in figures.items()

@@ -1,7 +1,7 @@
 """The networks that are compared: the kernel's loopback, two stacks on a cable, one stack's own loopback.
 
-All of them offer the same two verbs with asyncio's own stream classes behind them, so that a measure is
-written once. Both ends always live on the one event loop of the benchmark.
+All of them have the same two methods, with asyncio's own stream classes, so that a measure is written once.
+Both ends always run on the one event loop of the benchmark.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Network(Protocol):
-    """A place where one server can be reached."""
+    """A network with one server."""
 
     async def start_server(self, serve: Serve, *, backlog: int = 255) -> asyncio.AbstractServer:
-        """Serve on a free port, which `open_connection` then connects to."""
+        """Serve on a free port, to which `open_connection` then connects."""
 
     async def open_connection(self) -> Streams:
         """Connect to the server."""
@@ -32,7 +32,7 @@ Place = Callable[[], AbstractAsyncContextManager[Network]]
 
 
 class KernelLoopback:
-    """asyncio's own sockets over 127.0.0.1: what everything else is compared with."""
+    """asyncio's own sockets over 127.0.0.1: the reference of all comparisons."""
 
     def __init__(self) -> None:
         self._port = 0
@@ -84,7 +84,7 @@ async def kernel_loopback() -> AsyncIterator[Network]:
 async def two_stacks(
     kind: Literal["tap", "tun"] = "tap", *, mtu: int = 1500, checksums: bool = True
 ) -> AsyncIterator[VirtualNetwork]:
-    """Two new stacks, joined by a cable."""
+    """Two new stacks, connected by a cable."""
     async with await create_stack() as client, await create_stack() as server:
         ends = []
         for stack, ip in ((client, "10.0.0.1/24"), (server, "10.0.0.2/24")):
@@ -96,14 +96,14 @@ async def two_stacks(
 
 @asynccontextmanager
 async def stack_loopback() -> AsyncIterator[VirtualNetwork]:
-    """One new stack, which talks to itself."""
+    """One new stack, which connects to itself."""
     async with await create_stack() as stack:
         yield VirtualNetwork(stack, stack, "127.0.0.1")
 
 
 @asynccontextmanager
 async def through_a_bridge() -> AsyncIterator[VirtualNetwork]:
-    """Two new stacks, each on a cable to a third that bridges."""
+    """Two new stacks, each connected by a cable to a third one with a bridge."""
     async with await create_stack() as client, await create_stack() as server, await create_stack() as middle:
         ports = [await middle.create_tap_interface() for _ in range(2)]
         await middle.create_bridge_interface(ports)
@@ -114,7 +114,7 @@ async def through_a_bridge() -> AsyncIterator[VirtualNetwork]:
 
 @asynccontextmanager
 async def through_a_router() -> AsyncIterator[VirtualNetwork]:
-    """Two new stacks on networks of their own, and a third that routes between them."""
+    """Two new stacks on networks of their own, and a third one that forwards between them."""
     async with await create_stack() as client, await create_stack() as server, await create_stack() as middle:
         middle.forwarding = True
         for stack, number in ((client, 1), (server, 2)):
@@ -131,4 +131,4 @@ PLACES: Final[dict[str, Place]] = {
     "tap cable": two_stacks,
     "a stack's own loopback": stack_loopback,
 }
-"""Where small exchanges are compared; the first is the reference."""
+"""The networks on which small exchanges are compared; the first is the reference."""

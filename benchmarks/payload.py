@@ -1,7 +1,7 @@
-"""What bulk transfers carry, and how a receiver checks it at the price of one comparison of memory.
+"""The payload of bulk transfers, which a receiver checks at the cost of one comparison of memory.
 
 The stream repeats a block of random bytes whose length is no multiple of the size of a write, so that bytes
-which are lost, doubled or swapped do not match, wherever pieces are cut.
+which are lost, repeated or reordered do not match, however the data is divided into chunks.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ READ: Final = 65536
 
 _PERIOD: Final = 5 * WRITE // 4
 _BLOCK: Final = random.Random(20240229).randbytes(_PERIOD)
-# Long enough for a piece of any size that a transport hands up, wherever in the block it begins.
+# Long enough for a chunk of any size that a transport delivers, at any offset in the block.
 _UNROLLED: Final = _BLOCK * 14
 _WRITES: Final = [_UNROLLED[WRITE * i % _PERIOD :][:WRITE] for i in range(5)]
 
 
 def writes(size: int) -> Iterator[bytes]:
-    """Yield the writes of a stream of so many bytes, which must be a multiple of `WRITE`."""
+    """Yield the writes of a stream of `size` bytes, a multiple of `WRITE`."""
     if size % WRITE:
-        raise ValueError(f"size: {size} is no multiple of {WRITE}")
+        raise ValueError(f"size: {size} is not a multiple of {WRITE}")
     return islice(cycle(_WRITES), size // WRITE)
 
 
 class Check:
-    """Follows a stream and compares each piece with what was sent.
+    """Compares each chunk of a stream with the data that was sent.
 
     Attributes:
         received: bytes that arrived and were right.
@@ -41,21 +41,21 @@ class Check:
     def __init__(self) -> None:
         self.received = 0
 
-    def take(self, piece: bytes) -> None:
-        """Compare the next piece.
+    def take(self, chunk: bytes) -> None:
+        """Compare the next chunk.
 
         Raises:
-            ValueError: it is not what was sent.
+            ValueError: it differs from the data sent.
         """
-        if not _UNROLLED.startswith(piece, self.received % _PERIOD):
-            raise ValueError(f"wrong bytes within {len(piece)} after byte {self.received} of the stream")
-        self.received += len(piece)
+        if not _UNROLLED.startswith(chunk, self.received % _PERIOD):
+            raise ValueError(f"wrong bytes within {len(chunk)} after byte {self.received} of the stream")
+        self.received += len(chunk)
 
     def finish(self, size: int) -> None:
         """Check that the whole stream arrived.
 
         Raises:
-            ValueError: it did not.
+            ValueError: it is incomplete.
         """
         if self.received != size:
             raise ValueError(f"{self.received} bytes arrived of {size}")

@@ -1,4 +1,4 @@
-"""What programs see: HTTP requests a second, and bulk over TLS, on stacks and on the kernel's loopback.
+"""Existing programs: HTTP requests per second, and bulk over TLS, on stacks and on the kernel's loopback.
 
 The same uvicorn and the same client, unmodified, on one loop; over a stack they run inside its polyfill.
 """
@@ -18,7 +18,7 @@ from typing import Any, Final
 from benchmarks.bulk import rate
 from benchmarks.networks import PLACES, KernelLoopback, Place, VirtualNetwork
 from benchmarks.payload import READ, Check, writes
-from benchmarks.report import Goal, Measure, compared, take_turns
+from benchmarks.report import Goal, Measure, alternate, compared
 
 GROUP: Final = "programs"
 BOUND: Final = 300.0
@@ -28,14 +28,14 @@ _REFERENCE: Final = next(iter(PLACES))
 
 
 def what_is_missing() -> str | None:
-    """Return why it cannot run here, or None."""
+    """Return the missing requirements, or None."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     return f"it needs {', '.join(missing)}" if missing else None
 
 
 @dataclass(frozen=True)
 class _Ends:
-    """Where a place's client and server run, and the server's address."""
+    """The stacks of client and server, if any, and the server's address."""
 
     client: Callable[[], AbstractContextManager[Any]]
     server: Callable[[], AbstractContextManager[Any]]
@@ -77,7 +77,7 @@ async def _uvicorn(ends: _Ends) -> AsyncIterator[str]:
 
 
 async def requests(place: Place, client: str, count: int) -> float:
-    """Return how many requests a second one client makes over one connection kept alive.
+    """Return requests per second of one client over one persistent connection.
 
     Raises:
         ValueError: an answer was wrong.
@@ -133,8 +133,8 @@ async def tls_bulk(place: Place, size: int) -> float:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             check, started = Check(), perf_counter()
-            while piece := await reader.read(READ):
-                check.take(piece)
+            while chunk := await reader.read(READ):
+                check.take(chunk)
             check.finish(size)
             done.set_result(perf_counter() - started)
         except (OSError, ValueError) as error:
@@ -158,12 +158,12 @@ async def tls_bulk(place: Place, size: int) -> float:
 
 
 async def measure(count: int, size: int, rounds: int) -> list[Measure]:
-    """Compare requests a second of two clients, and bulk over TLS.
+    """Compare requests per second of two clients, and bulk over TLS.
 
     Args:
         count: requests of each a round.
         size: bytes of one transfer over TLS.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured, alternately.
     """
     reason = what_is_missing()
     if reason is not None:
@@ -172,7 +172,7 @@ async def measure(count: int, size: int, rounds: int) -> list[Measure]:
     tap = "tap cable"
     measures = []
     for client in ("httpx", "aiohttp"):
-        figures = await take_turns(
+        figures = await alternate(
             {name: partial(requests, place, client, count) for name, place in PLACES.items()}, rounds
         )
         measures += [
@@ -187,7 +187,7 @@ async def measure(count: int, size: int, rounds: int) -> list[Measure]:
             for name in PLACES
             if name != _REFERENCE
         ]
-    bulk = await take_turns({name: partial(tls_bulk, place, size) for name, place in PLACES.items()}, rounds)
+    bulk = await alternate({name: partial(tls_bulk, place, size) for name, place in PLACES.items()}, rounds)
     measures += [
         compared(GROUP, f"bulk over TLS, {name}", "Gbit/s", bulk[name], bulk[_REFERENCE], goal if name == tap else None)
         for name in PLACES

@@ -1,10 +1,10 @@
-"""The same link between two user-mode Linux guests with netem, and between two simulated hosts: goodput side by side.
+"""Compares goodput on a link between two user-mode Linux guests with netem and between two simulated hosts.
 
-The guests are two kernels of their own. Each sends its Ethernet frames over a socket; this process hands them from one
-to the other, and nothing else: rate, delay and loss are those of the netem on each guest's device, for what it sends,
-with one segment of TCP in each packet that it sees (no segmentation offload). The simulated hosts have a `Link` of the
-same bandwidth, delay and loss, in virtual time. One guest serves a file, the other fetches it with curl; of two
-simulated hosts one sends, the other reads. The clock runs from the receiver's first byte to its last.
+The guests are two kernels of their own. Each sends its Ethernet frames over a socket; this process only copies them
+from one to the other: rate, delay and loss are those of netem on each guest's device, for the packets it sends, with
+one TCP segment in each packet (no segmentation offload). The simulated hosts have a `Link` of the same bandwidth, delay
+and loss, in virtual time. One guest serves a file, the other fetches it with curl; one simulated host sends, the other
+reads. The time is measured from the receiver's first byte to its last.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _PIECE: Final = 65536
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A link, and how long to look.
+    """A link, and the size of a transfer.
 
     Attributes:
         name: for the table.
         bandwidth: bit/s.
         delay: seconds, one way.
-        loss: probability, each way.
+        loss: probability, in each direction.
         queue: packets that wait for the transmitter.
         size: bytes of one transfer.
         congestion: the guests' congestion control.
@@ -57,7 +57,7 @@ class Case:
 
 
 def what_is_missing() -> str | None:
-    """Return why this machine cannot run guests, or None."""
+    """Return the first requirement of guests that this machine does not meet, or None."""
     for program in ("linux.uml", "busybox", "curl", "ip", "tc"):
         if shutil.which(program) is None:
             return f"the program {program} is not installed"
@@ -66,7 +66,7 @@ def what_is_missing() -> str | None:
 
 @contextmanager
 def _wire(a: socket.socket, b: socket.socket) -> Iterator[None]:
-    """Hand each frame from one socket to the other; nothing is dropped, a full one makes the other wait."""
+    """Copy each frame from one socket to the other; none is dropped, a full socket blocks the other."""
 
     def carry(source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
@@ -88,8 +88,8 @@ def _wire(a: socket.socket, b: socket.socket) -> Iterator[None]:
 
 
 def _script(case: Case, program: str) -> str:
-    """What a guest runs: its side of the link, and then its end of the transfer."""
-    # netem's limit counts what is under way, too.
+    """Return the script of a guest: its side of the link, then its end of the transfer."""
+    # netem's limit includes packets under way.
     under_way = round(case.bandwidth * case.delay / 8 / 1514)
     loss = f"loss {case.loss:.3%}" if case.loss else ""
     rule = f"rate {case.bandwidth:.0f}bit delay {case.delay * 1000:g}ms {loss} limit {case.queue + under_way}"
@@ -106,7 +106,7 @@ async def between_guests(case: Case) -> float:
     content = _content(case.size)
     with tempfile.TemporaryDirectory(prefix="tcpip-reality-") as folder:
         await asyncio.to_thread(Path(folder, "payload").write_bytes, content)
-        # The daemon listens by the time busybox returns; it goes on, and what netem did is told when all is over.
+        # The daemon listens by the time busybox returns; netem's statistics are printed at the end.
         serving = _script(
             case,
             f"""busybox httpd -p {_PORT} -h {folder} && echo READY
@@ -127,7 +127,7 @@ async def between_guests(case: Case) -> float:
                 began, ended = map(float, (await client.line("CURL", _BOUND)).split())
                 digest = (await client.line("SHA256", 30.0)).split()[0]
     if digest != hashlib.sha256(content).hexdigest():
-        raise ValueError(f"what arrived has the SHA-256 {digest}")
+        raise ValueError(f"the received data has the SHA-256 {digest}")
     return case.size * 8e-6 / (ended - began)
 
 
@@ -150,7 +150,7 @@ async def _simulated(case: Case, seed: int) -> float:
         if digest.digest() == hashlib.sha256(content).digest():
             done.set_result(ended - began)
         else:
-            done.set_exception(ValueError(f"what arrived has the SHA-256 {digest.hexdigest()}"))
+            done.set_exception(ValueError(f"the received data has the SHA-256 {digest.hexdigest()}"))
 
     settings = LinkSettings(
         bandwidth=case.bandwidth, delay=case.delay, loss=case.loss, queue=DropTail(packets=case.queue)
@@ -178,7 +178,7 @@ def between_simulated_hosts(case: Case, seed: int) -> float:
 
 
 def cases(quick: bool) -> list[Case]:
-    """Return what is measured."""
+    """Return the cases to measure."""
     share = 10 if quick else 1
     return [
         Case(f"{name}, {congestion}", bandwidth, delay, loss, queue, size // share, congestion)
@@ -195,9 +195,9 @@ async def measure(rounds: int, *, quick: bool = False) -> list[Measure]:
     """Measure each link between guests and between simulated hosts.
 
     Args:
-        rounds: how often. Guests run in real time, and whatever else the machine does slows them down: where nothing is
-            random, their best round counts, otherwise the median.
-        quick: a tenth of the bytes.
+        rounds: how often. Guests run in real time, and other load of the machine slows them down: without random loss
+            the best round is the result, otherwise the median.
+        quick: transfers a tenth of the bytes.
     """
     reason = what_is_missing()
     measures = []

@@ -1,6 +1,6 @@
-"""What was measured, beside what was wanted: a table for people, JSON lines for programs, README.md and docs/.
+"""Reports of measures and goals: a table, JSON lines for programs, and the tables of README.md and docs/.
 
-Owns the form of a measure and of a goal, and the taking of turns. It must not know what is measured.
+Owns the form of a measure and of a goal, and the alternation of cases. It is independent of the benchmarks.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Goal:
 
     Attributes:
         bound: the figure that must be reached, or not be passed.
-        of: what is bounded.
+        of: the bounded figure, ``value`` or ``ratio``.
         most: whether it is an upper bound.
     """
 
@@ -60,15 +60,15 @@ class Measure:
     """One figure.
 
     Attributes:
-        group: what kind of measure, such as ``bulk``.
-        name: what was measured.
-        value: the figure, a median where there were rounds; None where it could not be taken.
+        group: the kind of measure, such as ``bulk``.
+        name: the case.
+        value: the figure, a median of rounds; None where it could not be measured.
         unit: its unit.
-        reference: the same over the kernel's loopback, in the same run.
+        reference: the figure of the reference, in the same run.
         ratio: the median of the rounds' ratios to the reference of the same round.
-        goal: what was wanted.
-        note: why there is no figure, or what belongs to it.
-        beside: what the reference is of.
+        goal: the goal.
+        note: why there is no figure, or a remark.
+        beside: the name of the reference.
     """
 
     group: str
@@ -92,7 +92,7 @@ class Measure:
         return figure <= self.goal.bound if self.goal.most else figure >= self.goal.bound
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what a JSON line holds."""
+        """Return the content of a JSON line."""
         return {
             "group": self.group,
             "name": self.name,
@@ -107,7 +107,7 @@ class Measure:
         }
 
 
-async def take_turns(contenders: Mapping[str, Callable[[], Awaitable[float]]], rounds: int) -> dict[str, list[float]]:
+async def alternate(contenders: Mapping[str, Callable[[], Awaitable[float]]], rounds: int) -> dict[str, list[float]]:
     """Run all contenders once a round, every other round in reverse; return each one's figures by round."""
     figures: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
@@ -128,19 +128,19 @@ def compared(
     *,
     beside: str = ASYNCIO,
 ) -> Measure:
-    """Return the measure of a contender beside its reference of the same rounds."""
+    """Return the measure of a contender with its reference of the same rounds."""
     ratios = [ours / theirs for ours, theirs in zip(figures, reference, strict=True)]
     spread = f"{min(figures):.3g} to {max(figures):.3g}"
     return Measure(group, name, median(figures), unit, median(reference), median(ratios), goal, spread, beside)
 
 
 def progress(text: str) -> None:
-    """Tell people what is going on, where no program reads."""
+    """Print progress, to the standard error output, which no program parses."""
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
 def circumstances() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the circumstances on which the figures depend."""
     return {
         "python": platform.python_version(),
         "wasmtime": version("wasmtime"),
@@ -170,14 +170,14 @@ def _cells(measure: Measure) -> tuple[str, ...]:
     )
 
 
-def _what_the_kernel_is(measures: Iterable[Measure]) -> str:
-    """Say what stands in the column of this name."""
+def _reference_text(measures: Iterable[Measure]) -> str:
+    """Describe the column with this name."""
     others = {m.group: m.beside for m in measures if m.reference is not None and m.beside != ASYNCIO}
     return "; ".join([f"Kernel: {ASYNCIO}", *(f"for {group}, {beside}" for group, beside in others.items())]) + "."
 
 
 def table(measures: Iterable[Measure]) -> str:
-    """Return the table for a terminal; what the references are follows, and why a figure is missing."""
+    """Return the table for a terminal, followed by the references, and the reasons of missing figures."""
     measures = list(measures)
     rows = [_HEADINGS, *map(_cells, measures)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
@@ -190,11 +190,11 @@ def table(measures: Iterable[Measure]) -> str:
         for row in rows
     ]
     missing = [f"{m.group}: {m.name}: {m.note}" for m in measures if m.value is None]
-    return "\n".join([*lines, _what_the_kernel_is(measures), *missing])
+    return "\n".join([*lines, _reference_text(measures), *missing])
 
 
 def json_lines(measures: Iterable[Measure]) -> str:
-    """Return one JSON object a line; the first tells the circumstances."""
+    """Return one JSON object a line; the first has the circumstances."""
     objects = [{"circumstances": circumstances()}, *(measure.as_dict() for measure in measures)]
     return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in objects)
 
@@ -214,7 +214,7 @@ def write_table(measures: Iterable[Measure], path: Path) -> None:
     """Put a table between its marks in a document.
 
     Raises:
-        ValueError: the marks are not there.
+        ValueError: the document lacks the marks.
     """
     text = path.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
@@ -226,6 +226,6 @@ def write_table(measures: Iterable[Measure], path: Path) -> None:
     lines = ["| " + " | ".join(header) + " |", "|---|--:|---|--:|--:|--:|---|"]
     lines += ["| " + " | ".join(_cells(measure)) + " |" for measure in measures if measure.value is not None]
     software = f"CPython {where['python']}, wasmtime {where['wasmtime']}"
-    under = f"{_what_the_kernel_is(measures)}\n{software}, {where['system']}, {where['cores']} cores."
+    under = f"{_reference_text(measures)}\n{software}, {where['system']}, {where['cores']} cores."
     block = "\n".join([begin, *lines, "", under, end])
     path.write_text(before + block + after, encoding="utf-8")

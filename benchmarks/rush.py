@@ -1,4 +1,4 @@
-"""Many connects at once to a server with asyncio's default backlog: how long until all are open."""
+"""Many connects at once to a server with asyncio's default backlog: the time until all are open."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from time import perf_counter
 from typing import Final
 
 from benchmarks.networks import PLACES, KernelLoopback, Place
-from benchmarks.report import Goal, Measure, compared, take_turns
+from benchmarks.report import Goal, Measure, alternate, compared
 
 GROUP: Final = "connects at once"
 UNIT: Final = "s"
 BOUND: Final = 60.0
 BACKLOG: Final = 100
-"""What `asyncio.start_server` takes by default."""
+"""The default backlog of `asyncio.start_server`."""
 
 
 async def rush(place: Place, count: int) -> float:
-    """Open so many connections at once, and return the seconds until all are open; then use each.
+    """Open `count` connections at once, and return the seconds until all are open; then use each.
 
     The kernel drops handshakes that end while the backlog is full, and resets some of these connections when their data
-    comes: what is exchanged is checked on the stacks only.
+    arrives: the data is checked on the stacks only.
 
     Raises:
         OSError: a connect failed, or a connection of a stack.
@@ -38,7 +38,7 @@ async def rush(place: Place, count: int) -> float:
         writer.write_eof()
         answer = await reader.read()
         if answer != (b"%d" % number)[::-1]:
-            raise ValueError(f"connection {number} got another answer: {answer!r}")
+            raise ValueError(f"connection {number} got a wrong answer: {answer!r}")
         writer.close()
         await writer.wait_closed()
 
@@ -69,7 +69,7 @@ async def measure(counts: list[int], rounds: int) -> list[Measure]:
     reference, *ours = PLACES
     for count in counts:
         contenders = {name: partial(rush, place, count) for name, place in PLACES.items()}
-        figures = await take_turns(contenders, rounds)
+        figures = await alternate(contenders, rounds)
         goal = Goal(10.0, of="value", most=True)
         measures += [
             compared(GROUP, f"{count:,}, {name}", UNIT, figures[name], figures[reference], goal) for name in ours

@@ -1,4 +1,4 @@
-"""What virtual time costs: an idle hour, and a thousand runs of a client, a server and three retransmissions."""
+"""The cost of virtual time: an idle hour, and a thousand runs of a client, a server and three retransmissions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from statistics import median
-from time import perf_counter  # by name: a run replaces those of the module
+from time import perf_counter  # imported by name: a run replaces the module's functions
 from typing import Final, TypeVar
 
 from benchmarks.report import Goal, Measure, progress
@@ -19,7 +19,7 @@ GROUP: Final = "simulation"
 CORES: Final = 2
 HOUR: Final = 3600.0
 KEEPALIVE: Final = 60
-"""Seconds between two signs of life."""
+"""Seconds between two keep-alive probes."""
 RETRANSMISSIONS: Final = 3
 
 
@@ -34,7 +34,7 @@ async def _serve() -> None:
 
 
 async def idle_hour(network: Network) -> int:
-    """Keep a connection open for an hour, and return how many signs of life were sent."""
+    """Keep a connection open for an hour, and return the number of keep-alive probes."""
     a, b = network.host("a"), network.host("b")
     network.link(a, b, delay=0.01)
     b.start(_serve)
@@ -60,7 +60,7 @@ async def idle_hour(network: Network) -> int:
 
 
 async def three_retransmissions(network: Network) -> int:
-    """Send a request while the link is down, and return how often it was sent again until the answer came."""
+    """Send a request while the link is down, and return the number of its retransmissions until the answer."""
     a, b = network.host("a"), network.host("b")
     link = network.link(a, b, bandwidth=1e7, delay=0.01)
     b.start(_serve)
@@ -102,7 +102,7 @@ def _timed(what: Callable[[], T]) -> tuple[float, T]:
 
 
 def _swept(runs: int) -> tuple[float, float]:
-    """Return real seconds, and processor time of the processes, which says what runs cost on a busy machine, too."""
+    """Return real seconds, and processor time of the processes, which does not depend on other load."""
     before = os.times()
     report = sweep(three_retransmissions, runs, workers=CORES, captures=None, keep=0, on_trial=_check, progress=False)
     if report.runs != runs:
@@ -113,12 +113,12 @@ def _swept(runs: int) -> tuple[float, float]:
 
 
 async def measure(runs: int, rounds: int) -> list[Measure]:
-    """Take the figures, in a thread: a run makes an event loop of its own."""
+    """Measure in a thread: a run creates an event loop of its own."""
     progress(f"{rounds} idle hours, {rounds} single runs, and {runs} runs in {CORES} processes")
     await asyncio.to_thread(run, idle_hour)
     hours = [await asyncio.to_thread(_timed, lambda: run(idle_hour)) for _ in range(rounds)]
     if hours[0][1].value < HOUR / KEEPALIVE:
-        raise ValueError("the connection sent no signs of life")
+        raise ValueError("the connection sent no keep-alive probes")
     singles = [await asyncio.to_thread(_timed, one) for _ in range(rounds)]
     pooled, used = await asyncio.to_thread(_swept, runs)
     whole = Goal(20 * runs / 1000, "value", most=True)

@@ -1,8 +1,8 @@
-"""What a stack costs before it does anything: time and resident memory, of the first and of each further one.
+"""The cost of creating a stack: time and resident memory, of the first one and of each further one.
 
-The first stack of a process pays for loading wasmtime and the module, so it is measured in processes of its
-own: one that finds no precompiled module, and one that finds what the other left. Run as a program, this
-module is that process.
+The first stack of a process includes loading wasmtime and the module, so it is measured in processes of its
+own: one without a precompiled module, and one with the module that the other has cached. Run as a program,
+this module is that process.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _MIB: Final = 2**20
 
 
 def resident() -> int:
-    """Return the bytes of this process that are in memory; 0 where the system does not tell this way."""
+    """Return the resident bytes of this process; 0 where the system has no /proc."""
     if not _STATM.exists():
         return 0
     return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def first() -> dict[str, float]:
-    """Make the first stack of this process; milliseconds and MiB."""
+    """Create the first stack of this process, and return milliseconds and MiB."""
     before, started = resident(), perf_counter()
-    from tcpip_wasm import create_stack  # what it costs to import belongs to the figure
+    from tcpip_wasm import create_stack  # the import is part of the figure
 
     imported, has_imported = perf_counter(), resident()
     async with await create_stack():
@@ -63,7 +63,7 @@ def _in_new_process(cache: str) -> dict[str, float]:
 
 
 async def _further(count: int, tap: bool) -> tuple[float, float]:
-    """Return the median milliseconds and the mean resident MiB of so many stacks that live at once."""
+    """Return the median milliseconds and the mean resident MiB of `count` stacks that exist at once."""
     from tcpip_wasm import create_stack
 
     stacks, times = [await create_stack()], []
@@ -75,7 +75,7 @@ async def _further(count: int, tap: bool) -> tuple[float, float]:
             await stack.create_tap_interface(ip="10.0.0.1/24")
         times.append((perf_counter() - started) * 1e3)
         stacks.append(stack)
-    # What they do in their first turn, such as announcing their addresses, belongs to their memory.
+    # Their first poll, which announces their addresses, is part of their memory.
     await asyncio.sleep(0.1)
     memory = (resident() - before) / count / _MIB
     for stack in stacks:
@@ -84,7 +84,7 @@ async def _further(count: int, tap: bool) -> tuple[float, float]:
 
 
 async def measure(count: int) -> list[Measure]:
-    """Measure the first stack, and so many further ones at once."""
+    """Measure the first stack, and `count` further ones at once."""
     with tempfile.TemporaryDirectory() as folder:
         cold = _in_new_process(folder)
         warm = _in_new_process(folder)

@@ -1,8 +1,8 @@
-"""What peers that cannot be sent to cost other users of the loop: connections of tiny segments and windows.
+"""The cost of peers with tiny segments and windows for other users of the loop.
 
-A stack serves peers whose segments hold one byte, whose window holds two, or whose segments are filled by TCP's
-timestamps. A program writes 64 KiB to each of them, and then they are silent. Beside that stack, a 10 ms timer of the
-application and an echo between two other stacks of the same loop are measured.
+A stack serves peers whose maximum segment size is one byte, whose window is two bytes, or whose segments are filled by
+TCP's timestamps. A program writes 64 KiB to each of them, and then they send nothing. At the same time a 10 ms timer of
+the application and an echo between two other stacks of the same loop are measured.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _segment(port: int, sequence: int, acknowledgement: int, flags: int, window:
 
 
 async def _open(interface: TunInterface, count: int, window: int, options: bytes) -> asyncio.Task[None]:
-    """Open so many connections; return the task that goes on taking frames and answers none of them."""
+    """Open `count` connections; return the task that reads further frames without answering."""
     reader, writer = interface.readable.get_reader(), interface.writable.get_writer()
     later = _TIMESTAMPS if options.endswith(_TIMESTAMPS) else b""
     opened: asyncio.Queue[None] = asyncio.Queue()
@@ -73,14 +73,14 @@ async def _open(interface: TunInterface, count: int, window: int, options: bytes
             opened.put_nowait(None)
 
     task = asyncio.ensure_future(take())
-    for number in range(count):  # one after the other: no backlog decides
+    for number in range(count):  # one after the other, so that the backlog has no effect
         await writer.write(_segment(10000 + number, 1, 0, _SYN, window, options))
         await opened.get()
     return task
 
 
 class _Program(asyncio.Protocol):
-    """Waits to be given 64 KiB; what does not leave waits in its transport."""
+    """Puts its transport into a queue; the benchmark writes 64 KiB to it."""
 
     def __init__(self, opened: asyncio.Queue[asyncio.WriteTransport]) -> None:
         self._opened = opened
@@ -91,8 +91,8 @@ class _Program(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def besieged(count: int, kind: str) -> AsyncIterator[NetworkStack]:
-    """A stack whose program has 64 KiB for each of its peers, which are silent.
+async def stack_with_silent_peers(count: int, kind: str) -> AsyncIterator[NetworkStack]:
+    """A stack whose program writes 64 KiB to each of its peers, which do not answer.
 
     Args:
         count: how many peers.
@@ -131,7 +131,7 @@ async def delays(count: int, kind: str, seconds: float) -> tuple[list[float], li
     async with two_stacks() as network, asyncio.timeout(BOUND):
         server = await network.start_server(_echo)
         reader, writer = await network.open_connection()
-        async with besieged(count, kind):
+        async with stack_with_silent_peers(count, kind):
             ticker = Ticker()
             try:
                 until = loop.time() + seconds

@@ -1,7 +1,6 @@
-"""What the single steps cost, by pytest-benchmark: crossings, polls, frames in and out, copies.
+"""The cost of single steps, by pytest-benchmark: calls into the module, polls, frames in and out, copies.
 
-They stand on the sans-I/O core alone: no event loop takes part. Each checks once that the step does what it
-is said to.
+They use the sans-I/O core alone, without an event loop. Each checks once that the step does what its name says.
 """
 
 from __future__ import annotations
@@ -27,39 +26,39 @@ SETTLED: Final = 60
 
 
 class Host:
-    """A core with one tap, whose clock goes on by a microsecond a poll."""
+    """A core with one TAP interface, whose clock advances by a microsecond per poll."""
 
     def __init__(self) -> None:
         self._microseconds = count(0)
         self.core = Core(now=0.0, seed=seed_bytes(1))
         self.buffers: FrameBuffers = self.core.add_interface(abi.KIND_TAP, 1500, OUR_MAC)
         self.core.add_address(self.buffers.handle, OURS, 24)
-        # Solicitations and reports of a new interface are over by then.
+        # The solicitations and reports of a new interface have been sent by then.
         for second in range(SETTLED):
             self.core.poll(second)
-        # The stack learns the peer's MAC from its request, so that answers need no resolution.
+        # The stack learns the peer's MAC address from its request, so that answers need no resolution.
         self.buffers.receive_frame(arp_request())
         self.poll()
         self.empty()
 
     def poll(self) -> None:
-        """Poll, and forget the events."""
+        """Poll, and discard the events."""
         self.core.poll(SETTLED + next(self._microseconds) * 1e-6)
 
     def receive(self, batch: bytes) -> None:
-        """Put a run of records into the empty receive buffer."""
+        """Write records into the empty receive buffer."""
         self.buffers.receive_view()[: len(batch)] = batch
         self.buffers.received(len(batch))
 
     def empty(self) -> int:
-        """Take all frames that wait, and return how many bytes of records they were."""
+        """Remove all frames that wait, and return the length of their records in bytes."""
         length = self.buffers.transmit_length
         self.buffers.transmitted(length)
         return length
 
 
 def arp_request() -> bytes:
-    """A request of the peer for our address: RFC 826."""
+    """Return a request of the peer for our address: RFC 826."""
     body = bytes.fromhex("0001080006040001") + PEER_MAC + PEER.packed + bytes(6) + OURS.packed
     return b"\xff" * 6 + PEER_MAC + b"\x08\x06" + body
 
@@ -73,7 +72,7 @@ def checksum(data: bytes) -> bytes:
 
 
 def echo_request(target: IPv4Address) -> bytes:
-    """An Ethernet frame of 1,514 bytes with an ICMP echo request: RFC 792."""
+    """Return an Ethernet frame of 1,514 bytes with an ICMP echo request: RFC 792."""
     payload = bytes(range(256)) * 6
     icmp = bytes.fromhex("08000000") + bytes.fromhex("12340001") + payload[:1472]
     icmp = icmp[:2] + checksum(icmp) + icmp[4:]
@@ -83,7 +82,7 @@ def echo_request(target: IPv4Address) -> bytes:
 
 
 def records(frame: bytes, number: int) -> bytes:
-    """A run of records."""
+    """Return `number` records of a frame."""
     return (len(frame).to_bytes(4, "little") + frame).ljust(record_size(len(frame)), b"\0") * number
 
 

@@ -1,4 +1,4 @@
-"""How late a 10 ms timer of the application fires while a transfer takes all the time it can get."""
+"""The lateness of a 10 ms timer of the application during a transfer at full speed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from benchmarks.bulk import transfer
 from benchmarks.networks import Place, kernel_loopback, two_stacks
-from benchmarks.report import Goal, Measure, compared, take_turns
+from benchmarks.report import Goal, Measure, alternate, compared
 
 GROUP: Final = "10 ms timer in a transfer"
 UNIT: Final = "ms late"
@@ -17,7 +17,7 @@ PERIOD: Final = 0.010
 
 
 class Ticker:
-    """Fires every 10 ms and writes down how late, in milliseconds."""
+    """Fires every 10 ms, and records its lateness in milliseconds."""
 
     def __init__(self) -> None:
         self.lateness: list[float] = []
@@ -28,17 +28,17 @@ class Ticker:
     def _fire(self) -> None:
         now = self._loop.time()
         self.lateness.append((now - self._due) * 1e3)
-        # Beats that were missed altogether are not fired again: their lateness is in this one's.
+        # Ticks that were missed are not repeated: this one's lateness includes theirs.
         self._due = max(self._due + PERIOD, now)
         self._handle = self._loop.call_at(self._due, self._fire)
 
     def stop(self) -> None:
-        """Fire no more."""
+        """Stop the timer."""
         self._handle.cancel()
 
 
 async def lateness(place: Place, size: int) -> list[float]:
-    """Return the lateness of each beat during a transfer of so many bytes, in milliseconds."""
+    """Return the lateness of each tick during a transfer of `size` bytes, in milliseconds."""
     async with place() as network:
         ticker = Ticker()
         try:
@@ -55,17 +55,17 @@ async def measure(size: int, rounds: int) -> list[Measure]:
 
     Args:
         size: bytes of one transfer.
-        rounds: how often each takes its turn.
+        rounds: how often each is measured, alternately.
     """
     places: dict[str, Place] = {"kernel": kernel_loopback, "tap": two_stacks}
     p50: dict[str, list[float]] = {name: [] for name in places}
 
-    async def turn(name: str) -> float:
+    async def measure_once(name: str) -> float:
         late = await lateness(places[name], size)
         p50[name].append(median(late))
         return quantiles(late, n=100, method="inclusive")[98]
 
-    p99 = await take_turns({name: partial(turn, name) for name in places}, rounds)
+    p99 = await alternate({name: partial(measure_once, name) for name in places}, rounds)
     goal = Goal(20.0, "value", most=True)
     return [
         compared(GROUP, "p50", UNIT, p50["tap"], p50["kernel"]),

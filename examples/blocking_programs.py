@@ -1,8 +1,8 @@
-"""Blocking programs on virtual hosts: http.server serves and urllib fetches, in threads, and know nothing of it.
+"""Unmodified blocking programs on stacks: http.server serves and urllib fetches, in threads.
 
-The stacks live in a thread with an event loop. Inside `with polyfill_socket(…):` the `socket` module's network is a
-stack's. A socket stays with the host that was in place when it was made, so the server goes on as bob's while the
-client is alice's.
+The stacks run in a thread with an event loop. Inside `with polyfill_socket(…):` the `socket` module uses a stack's
+network. A socket stays with the host that was current when it was created, so the server still runs on bob while the
+client runs on alice.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""Three hosts on a bridge, which is a stack's own: taps become its ports, and the stack is a host on it, too.
+"""Three hosts on a bridge of a stack: TAP interfaces are its ports, and the stack itself is a host on it, too.
 
-Frames go from port to port inside the module. The bridge learns behind which port each address is, so that only the
-first frame to somebody unknown goes everywhere. A port may come and go while others talk.
+Frames go from port to port inside the module. The bridge learns the port of each address, so that only frames to an
+unknown address are flooded to all ports. Ports can be added and removed while others are used.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""A capture: what passes a cable, into a file for Wireshark and into a trace for a test to look at.
+"""A capture of a cable, into a file for Wireshark and into a trace for a test.
 
-`capture` takes any interface of a stack, whatever it is attached to. Here one end of a cable is recorded twice: into
-a pcapng file, which is read back, and into a `Trace`, whose packets are objects. What both have is printed, one line
-for each packet; ``tcpip-wasm show FILE`` prints the same, and ``tcpip-wasm plot FILE`` draws it.
+`capture` captures any interface of a stack, whatever it is attached to. Here one end of a cable is captured twice: into
+a pcapng file, which is read back, and into a `Trace`, whose packets are objects. Both have the same packets, which are
+printed, one line each; ``tcpip-wasm show FILE`` prints the same, and ``tcpip-wasm plot FILE`` draws a connection.
 """
 
 import asyncio

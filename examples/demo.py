@@ -1,7 +1,7 @@
-"""Two hosts that exist only in this process: one serves a file over HTTP, the other fetches it.
+"""Two hosts inside this process: one serves a file over HTTP, the other fetches it.
 
-Each host is a TCP/IP stack of its own, lwIP in WebAssembly. A virtual Ethernet cable joins them; no socket,
-no device and no privilege of this machine is used. What arrives is compared by SHA-256.
+Each host is a TCP/IP stack, lwIP in WebAssembly. A virtual Ethernet cable connects them; no socket, no device
+and no privilege of this machine is used. The received file is compared by SHA-256.
 
     python examples/demo.py [megabytes]
 """
@@ -48,7 +48,7 @@ async def serve(host: NetworkStack, file: bytes) -> None:
 
 
 async def round_trip(host: NetworkStack) -> float:
-    """Send one byte there and back a thousand times; return the median in microseconds."""
+    """Send one byte and receive its echo a thousand times; return the median in microseconds."""
     reader, writer = await host.open_connection(SERVER, ECHO)
     times = []
     for _ in range(1000):
@@ -61,7 +61,7 @@ async def round_trip(host: NetworkStack) -> float:
 
 
 async def fetch(host: NetworkStack) -> tuple[str, int, float]:
-    """Fetch the file; return the SHA-256 of what arrived, its size in bytes, and the seconds it took."""
+    """Fetch the file; return its SHA-256, its size in bytes, and the seconds it took."""
     reader, writer = await host.open_connection(SERVER, HTTP)
     digest, size = hashlib.sha256(), 0
     started = perf_counter()
@@ -77,15 +77,15 @@ async def fetch(host: NetworkStack) -> tuple[str, int, float]:
     return digest.hexdigest(), size, seconds
 
 
-def tell_layers(name: str, host: NetworkStack) -> None:
+def print_layers(name: str, host: NetworkStack) -> None:
     stats = host.stats()
     core, tap = stats.core, stats.interfaces["tap0"]
     dropped = tap.malformed + tap.unheard + core.checksum_errors + core.protocol_drops
     print(f"{name}:")
     print(f"  TCP       {core.tcp_segments_out:,} segments sent, {core.tcp_segments_in:,} received, "
-          f"{core.tcp_retransmissions} sent again")  # fmt: skip
+          f"{core.tcp_retransmissions} retransmitted")  # fmt: skip
     print(f"  Ethernet  {tap.frames_out:,} frames sent, {tap.frames_in:,} received, {dropped} dropped, "
-          f"{tap.transmit_full} held back by a full buffer")  # fmt: skip
+          f"{tap.transmit_full} delayed by a full buffer")  # fmt: skip
     print(f"  module    {core.memory / 2**20:.1f} MiB of memory, polled {stats.turns:,} times: "
           f"{(tap.frames_out + tap.frames_in) / stats.turns:.0f} frames at a time")  # fmt: skip
 
@@ -100,12 +100,12 @@ async def main(megabytes: int) -> None:
         print(f"round trip of one byte: {await round_trip(client):.0f} µs")
         digest, size, seconds = await fetch(client)
         if digest != hashlib.sha256(file).hexdigest():
-            raise SystemExit("what arrived is not what was served")
+            raise SystemExit("the received file differs from the one that was served")
         print(f"GET http://{SERVER}/file: {size / 1e6:.0f} MB in {seconds:.2f} s, "
               f"{size * 8 / seconds / 1e9:.2f} Gbit/s with SHA-256")  # fmt: skip
         print(f"same SHA-256 at both ends: {digest}")
-        tell_layers(f"client {CLIENT}", client)
-        tell_layers(f"server {SERVER}", server)
+        print_layers(f"client {CLIENT}", client)
+        print_layers(f"server {SERVER}", server)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""A stack that gets its address by DHCP from dnsmasq, and gives it back.
+"""A stack that gets its address by DHCP from dnsmasq, and releases it.
 
-Makes a network namespace with a TAP device, starts dnsmasq in it, and joins a stack to the device. What the stack says
-of its lease is compared with dnsmasq's own file of leases; then the namespace pings the stack by its new address, and
-the lease is released. Nothing else on this machine sees any of it, and nothing is left when the program ends. Needs
-Linux, root, iproute2, ping and dnsmasq; where they are missing it says so and exits with status 77, which test runners
-read as "skipped".
+Creates a network namespace with a TAP device, starts dnsmasq in it, and attaches a stack to the device. The stack's
+lease is compared with dnsmasq's file of leases; then the namespace pings the stack by its new address, and the lease is
+released. The rest of the machine is not affected, and the program cleans up at its end. Needs Linux, root, iproute2,
+ping and dnsmasq; if one is missing it prints which, and exits with status 77, which test runners interpret as
+"skipped".
 
     sudo .venv/bin/python examples/dhcp_client.py
 """
@@ -30,7 +30,7 @@ DEVICE = "tap0"
 
 
 def what_is_missing() -> str | None:
-    """The first thing this example needs and the machine has not."""
+    """Return the first requirement that this machine does not meet, or None."""
     if sys.platform != "linux":
         return "it needs Linux"
     if os.geteuid() != 0:
@@ -90,9 +90,9 @@ async def main() -> int:
             print(f"name servers: {', '.join(map(str, lease.name_servers))}")
             print(f"to be renewed in {lease.renews - asyncio.get_running_loop().time():.0f} seconds")
             if f"{tap.mac} {lease.address.ip}" not in leases.read_text():
-                print("dnsmasq knows nothing of it")
+                print("dnsmasq's file has no such lease")
                 return 1
-            for _ in range(3):  # one at a time: with several, ping does not wait long for the last answer
+            for _ in range(3):  # one at a time: with several, ping has a short timeout for the last answer
                 ping = await asyncio.create_subprocess_exec(
                     *("ip", "netns", "exec", name, "ping", "-n", "-c", "1", "-W", "20", str(lease.address.ip)),
                     stdout=subprocess.DEVNULL,
@@ -107,7 +107,7 @@ async def main() -> int:
                     print("released, and dnsmasq has forgotten it")
                     return 0
                 await asyncio.sleep(0.05)
-            print("dnsmasq was not told that the lease is over")
+            print("dnsmasq did not receive the release of the lease")
             return 1
 
 

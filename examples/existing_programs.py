@@ -1,8 +1,8 @@
-"""Existing libraries on virtual hosts: aiohttp serves and fetches over TLS, and knows nothing of it.
+"""Unmodified libraries on stacks: aiohttp serves and fetches over TLS.
 
-Inside `with stack.polyfill():` the event loop's network is the stack's, so whatever stands on asyncio runs over it as
-it is. Here the server is bob and the client alice; what neither of them should reach goes to the machine's network, by
-the route that alice's polyfill has. Needs aiohttp and trustme, which the extra ``test`` brings.
+Inside `with stack.polyfill():` the event loop uses the stack's network, so programs that use asyncio run over it
+unchanged. Here bob is the server and alice the client; the route of alice's polyfill leaves other destinations to the
+machine's network. Needs aiohttp and trustme, which the extra ``test`` installs.
 """
 
 import asyncio

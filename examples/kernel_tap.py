@@ -1,15 +1,14 @@
-"""The stack and the machine's own kernel: curl fetches a file from a server that lives in WebAssembly, and
-back.
+"""A stack and the machine's own kernel: each fetches a file from the other.
 
-Makes a network namespace with a TAP device, joins a stack to the device, and moves a file each way over IPv4
-and IPv6:
+Creates a network namespace with a TAP device, attaches a stack to the device, and transfers a file in each
+direction over IPv4 and IPv6:
 
   - the kernel's curl fetches it from an HTTP server inside the stack;
   - the stack fetches it from Python's http.server inside the namespace.
 
-The SHA-256 of what arrived is compared, and the throughput printed. Nothing else on this machine sees any of
-it, and nothing is left when the program ends. Needs Linux, root, iproute2 and curl; where they are missing it
-says so and exits with status 77, which test runners read as "skipped".
+The SHA-256 of the received files is compared, and the throughput printed. The rest of the machine is not
+affected, and the program cleans up at its end. Needs Linux, root, iproute2 and curl; if one is missing it
+prints which, and exits with status 77, which test runners interpret as "skipped".
 
     sudo .venv/bin/python examples/kernel_tap.py [megabytes]
 """
@@ -40,7 +39,7 @@ PREFIX = {"10.77.0.1": 24, "10.77.0.2": 24, "fd77::1": 64, "fd77::2": 64}
 
 
 def what_is_missing() -> str | None:
-    """The first thing this example needs and the machine has not."""
+    """Return the first requirement that this machine does not meet, or None."""
     if sys.platform != "linux":
         return "it needs Linux"
     if os.geteuid() != 0:
@@ -64,9 +63,9 @@ def namespace() -> Iterator[str]:
 
 
 def configure_kernel(name: str) -> None:
-    """Give the kernel's end of the device its addresses and bring it up."""
+    """Configure the addresses of the kernel's end of the device, and bring it up."""
     for address in KERNEL:
-        # The check for duplicates would keep the IPv6 address from being used for a second.
+        # Duplicate address detection would delay the use of the IPv6 address by a second.
         options = ["nodad"] if ":" in address else []
         cidr = f"{address}/{PREFIX[address]}"
         subprocess.run(["ip", "-n", name, "address", "add", cidr, "dev", DEVICE, *options], check=True)
@@ -78,7 +77,7 @@ def url(host: str) -> str:
 
 
 async def kernel_fetches(stack: NetworkStack, name: str, host: str, data: bytes, folder: Path) -> float:
-    """The kernel's curl from a server in the stack; returns Gbit/s."""
+    """Let the kernel's curl fetch the data from a server on the stack; return Gbit/s."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -105,7 +104,7 @@ async def kernel_fetches(stack: NetworkStack, name: str, host: str, data: bytes,
 
 
 async def stack_fetches(stack: NetworkStack, name: str, host: str, data: bytes, folder: Path) -> float:
-    """The stack from Python's HTTP server in the namespace; returns Gbit/s."""
+    """Let the stack fetch the data from Python's HTTP server in the namespace; return Gbit/s."""
     (folder / "payload").write_bytes(data)
     server = await asyncio.create_subprocess_exec(
         *("ip", "netns", "exec", name, sys.executable, "-I", "-u", "-m", "http.server", str(PORT)),
@@ -115,15 +114,15 @@ async def stack_fetches(stack: NetworkStack, name: str, host: str, data: bytes, 
     )
     try:
         assert server.stdout is not None
-        await server.stdout.readline()  # it says so when it listens
+        await server.stdout.readline()  # it prints a line when it listens
         clock = asyncio.get_running_loop().time
         reader, writer = await stack.open_connection(host, PORT)
         started = clock()
         writer.write(b"GET /payload HTTP/1.0\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
         digest = hashlib.sha256()
-        while piece := await reader.read(65536):
-            digest.update(piece)
+        while chunk := await reader.read(65536):
+            digest.update(chunk)
         seconds = clock() - started
         writer.close()
     finally:
@@ -135,7 +134,7 @@ async def stack_fetches(stack: NetworkStack, name: str, host: str, data: bytes, 
 
 def check(arrived: hashlib._Hash, sent: bytes) -> None:
     if arrived.hexdigest() != hashlib.sha256(sent).hexdigest():
-        raise SystemExit("what arrived is not what was sent")
+        raise SystemExit("the received data differs from the data sent")
 
 
 def report(megabytes: int, route: str, rate: float) -> None:

@@ -1,7 +1,7 @@
-"""The smallest program: one host talks to itself, through its own loopback interface.
+"""The smallest program: one host connects to itself, through its loopback interface.
 
-A stack has 127.0.0.1 and ::1 from the start. `listen_tcp` and `connect_tcp` give connections that are read by
-iterating over them, and written through `writable`.
+A new stack has 127.0.0.1 and ::1. `listen_tcp` and `connect_tcp` return connections that are read by iterating
+over them, and written through `writable`.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ async def main() -> None:
             writer = connection.writable.get_writer()
             await writer.write(b"hello, ")
             await writer.write(b"myself")
-            await writer.close()  # says that no more comes; reading goes on
+            await writer.close()  # sends FIN; reading goes on
             answer = b"".join([chunk async for chunk in connection])
             await echoing
             print(f"{connection.local_address[0]} port {connection.remote_address[1]}: {answer.decode()}")

@@ -1,8 +1,8 @@
 """Names instead of addresses: from a hosts table, and from a DNS server that runs on another stack.
 
-A stack knows the names in `stack.hosts` by itself. For others it asks the servers in `stack.name_servers`, by UDP and
-TCP of its own; nothing leaves this process. The server here is thirty lines around dnspython, which the resolver needs
-too: pip install 'tcpip_wasm[dns]'.
+A stack resolves the names in `stack.hosts` itself. For others it queries the servers in `stack.name_servers`, over its
+own UDP and TCP; no packet leaves this process. The server here is thirty lines around dnspython, which the resolver
+needs, too: pip install 'tcpip_wasm[dns]'.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ ZONE = {
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """Answers questions about the zone."""
+    """Answers queries for the zone."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.DatagramTransport)
@@ -72,14 +72,14 @@ async def main() -> None:
         await host.start_server(greet, port=80)
         await host.create_datagram_endpoint(NameServer, ("10.0.0.80", 53))
 
-        # The hosts table comes first, and nobody is asked.
+        # The hosts table comes first, without a query.
         client.hosts["printer"] = "10.0.0.80"
         client.hosts.load("10.0.0.80  db.example  db  # as in /etc/hosts\n")
         await call(client, "printer")
         await call(client, "db")
         assert client.resolver.statistics().udp_queries == 0
 
-        # Others by DNS: both families at once, IPv6 first, and the answers are remembered.
+        # Others by DNS: both families at once, IPv6 first, and the answers are cached.
         await call(client, "www.example")
         client.resolver.search = ["example"]
         await call(client, "web")

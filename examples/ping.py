@@ -14,11 +14,11 @@ async def ping(stack: NetworkStack, host: str) -> None:
             payload = bytes(size)
             reply = await session.ping(payload)
             if reply.payload != payload:
-                raise SystemExit(f"{host} sent something else back")
+                raise SystemExit(f"{host} sent another payload back")
             time = reply.round_trip_time * 1e3
             print(f"{size:,} bytes from {reply.host}: sequence {reply.sequence_number}, {time:.2f} ms")
         replies = await asyncio.gather(*[session.ping() for _ in range(100)])
-        print(f"{len(replies)} more at once: all of them came back")
+        print(f"{len(replies)} more at once: all were answered")
 
 
 async def main() -> None:
@@ -29,14 +29,14 @@ async def main() -> None:
         )
         for host in ("10.0.0.2", "fd00::2", "127.0.0.1"):
             await ping(alice, host)
-        for host in ("10.0.0.3", "192.0.2.1"):  # nobody has this address; nothing leads to that one
+        for host in ("10.0.0.3", "192.0.2.1"):  # no host has the first address; no route leads to the second
             async with await alice.create_ping_session(host) as session:
                 try:
                     await session.ping(timeout=0.2)
                 except OSError as error:
                     print(f"{host}: {error.strerror}")
                 else:
-                    raise SystemExit(f"{host} cannot have answered")
+                    raise SystemExit(f"{host} must not answer")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What goes over the wire: every frame of a tap, printed, and answered by a peer of twenty lines.
+"""Raw frames: every frame of a TAP interface is printed, and answered by a peer of twenty lines.
 
-`tap.readable` and `tap.writable` carry whole Ethernet frames as bytes, so anything can stand at the far end:
-a tunnel, an emulator, or, as here, a host made by hand that answers ARP (RFC 826) and refuses every TCP
-connection (RFC 9293, section 3.10.7.1). The stack resolves its address, tries to connect, and is refused.
+`tap.readable` and `tap.writable` carry whole Ethernet frames as bytes, so the other end can be a tunnel, an
+emulator, or, as here, a minimal host that answers ARP (RFC 826) and refuses every TCP connection (RFC 9293,
+section 3.10.7.1). The stack resolves its address, tries to connect, and is refused.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ def arp_reply(request: bytes) -> bytes:
 
 
 def refusal(packet: bytes) -> bytes:
-    """RST for a SYN that is packet's TCP segment."""
+    """Return the RST for a packet with a SYN."""
     segment = packet[20:]
     acknowledged = (int.from_bytes(segment[4:8], "big") + 1).to_bytes(4, "big")
     reset = segment[2:4] + segment[:2] + bytes(4) + acknowledged + bytes([0x50, RST_ACK]) + bytes(6)

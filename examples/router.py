@@ -1,7 +1,7 @@
-"""Two networks and a router between them: a stack that passes on what is not for itself.
+"""Two networks and a router between them: a stack that forwards packets.
 
-Forwarding is off unless it is asked for. The hosts have to be told of their router; the router knows the networks that
-it has addresses in. One network is an Ethernet, the other a tunnel of IP packets; IPv4 and IPv6 pass alike.
+Forwarding is off by default. The hosts need a route to their router; the router has routes to the networks of
+its addresses. One network is an Ethernet, the other a tunnel of IP packets; IPv4 and IPv6 are forwarded.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ async def main() -> None:
             print(f"Alice has {len(arrived):,} bytes from {address}, the same as Bob's")
 
         figures = router.stats().core
-        print(f"the router passed on {figures.forwarded:,} packets, and took part in no connection")
+        print(f"the router forwarded {figures.forwarded:,} packets, and had no connection itself")
         assert figures.forwarded > 4000
         assert figures.tcp_segments_in == 0
 
@@ -57,7 +57,7 @@ async def main() -> None:
             async with asyncio.timeout(0.5):
                 await alice.open_connection("10.2.0.2", 8000)
         except TimeoutError:
-            print("with forwarding off, nothing passes")
+            print("with forwarding off, the connection fails")
         assert router.stats().core.forwarded == before
 
 

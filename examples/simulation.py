@@ -1,6 +1,6 @@
-"""A service that crashes and a network that falls apart, in virtual time: two minutes that take a moment.
+"""A service that crashes and a network with loss, in virtual time: two virtual minutes take less than a second.
 
-The same seed gives the same frames; the digest says so.
+The same seed gives the same frames, as the digest shows.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ async def count_words() -> None:
 
 
 async def ask(text: str) -> tuple[int, int]:
-    """Ask until there is an answer, as a client does that has learnt not to trust networks."""
+    """Send the request until there is an answer, as a robust client does."""
     for attempt in range(100):
         try:
             async with asyncio.timeout(5):
@@ -32,7 +32,7 @@ async def ask(text: str) -> tuple[int, int]:
                         return int(answer), attempt + 1
                 finally:
                     writer.close()
-        except OSError:  # a TimeoutError is one
+        except OSError:  # includes TimeoutError
             pass
         await asyncio.sleep(1)
     raise TimeoutError("a hundred attempts")
@@ -66,10 +66,10 @@ def main() -> None:
     trace = first.network.trace()
     dropped = [str(one.comment) for one in trace.observations if one.dropped]
     print(f"100 answers in {first.value} attempts, {first.duration:.0f} s of virtual time, {len(trace)} frames")
-    print("lost on the way:", ", ".join(f"{dropped.count(why)} by {why}" for why in sorted(set(dropped))))
+    print("dropped:", ", ".join(f"{dropped.count(why)} by {why}" for why in sorted(set(dropped))))
     assert first.digest == second.digest
     assert first.digest != other.digest
-    assert not first.left_open
+    assert not first.leaked
     assert took < first.duration
     print("the same seed gives the same frames, another seed gives others")
 

@@ -1,5 +1,5 @@
-"""Two hosts that nobody numbered by hand: one advertises a prefix as a router does, the other makes an address of it
-(RFC 4862), learns of a name server (RFC 8106), and they talk.
+"""Two hosts without configured addresses: one advertises a prefix as a router does, the other configures an address
+from it (RFC 4862) and a name server (RFC 8106), and they connect.
 
     .venv/bin/python examples/slaac.py
 """
@@ -30,8 +30,8 @@ async def main() -> int:
 
         await there.configure(slaac=True)
         (address,) = there.addresses
-        print(f"the host made itself {address}, and nobody else has it")
-        print(f"it would ask {there.name_servers[0]} for names")
+        print(f"the host configured {address}, and no other host has it")
+        print(f"its name server is {there.name_servers[0]}")
         if address.ip not in PREFIX:
             return 1
 
@@ -40,7 +40,7 @@ async def main() -> int:
         writer.write(b"neighbour\n")
         answer = await reader.read()
         writer.close()
-        print(f"the router called it and heard: {answer.decode().strip()}")
+        print(f"the router connected to it and received: {answer.decode().strip()}")
         await advertiser.close()
         return 0 if answer == b"good day, neighbour\n" else 1
 

@@ -1,7 +1,7 @@
-"""Streams in a row: a server that compresses what it is sent, in one line of plumbing.
+"""Piped streams: a server that compresses the data it receives, in one line.
 
-`readable.pipe_through(transform).pipe_to(writable)` moves the data, holds the sender back while the receiver
-is slow, passes on errors and the end in both directions, and never holds more than a few chunks.
+`readable.pipe_through(transform).pipe_to(writable)` moves the data, with backpressure from a slow receiver,
+propagates errors and the end in both directions, and never buffers more than a few chunks.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import zlib
 
 from tcpip_wasm import TcpConnection, TcpListener, TransformStream, create_stack
 
-GZIP = 31  # what zlib takes to write gzip's format: the largest window and 16
+GZIP = 31  # makes zlib write gzip's format: the largest window plus 16
 
 
 async def compress(connection: TcpConnection) -> None:

@@ -1,7 +1,7 @@
-"""Traceroute in a dozen lines: pings whose TTL runs out one router further each time.
+"""Traceroute in a dozen lines: pings whose TTL expires one router further each time.
 
-`traceroute` works over any path. Here it is four hops long: a host, three stacks that route, and the host behind them.
-What says where a packet's time ran out are the routers themselves.
+`traceroute` works over any path. Here it is four hops long: a host, three stacks that forward, and another host. The
+routers report by ICMP where a TTL has expired.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ ROUTERS = 3
 
 
 async def traceroute(stack: NetworkStack, host: str, most: int = 30) -> list[str]:
-    """Return the addresses of the routers on the way to a host, and the host's at the end; * keeps silent."""
+    """Return the addresses of the routers on the path to a host, and the host's at the end; * for no answer."""
     hops = []
     async with await stack.create_ping_session(host) as session:
         for ttl in range(1, most + 1):
@@ -31,14 +31,14 @@ async def traceroute(stack: NetworkStack, host: str, most: int = 30) -> list[str
 
 
 async def chain(held: AsyncExitStack) -> list[NetworkStack]:
-    """Return hosts in a row: link n joins number n, who has .1 on it, with the next, who has .2; IPv6 likewise."""
+    """Return hosts in a row: link n connects host n, with .1 on it, and the next one, with .2; IPv6 likewise."""
     stacks = [await held.enter_async_context(await create_stack()) for _ in range(ROUTERS + 2)]
     for link, (near, far) in enumerate(pairwise(stacks)):
         connect(
             await near.create_tap_interface(ip=[f"10.0.{link}.1/24", f"fd01:{link}::1/64"]),
             await far.create_tap_interface(ip=[f"10.0.{link}.2/24", f"fd01:{link}::2/64"]),
         )
-        # What is further on lies ahead, what is not lies behind.
+        # Networks with higher numbers are reached through the next host, others through the previous one.
         near.add_route("0.0.0.0/0", via=f"10.0.{link}.2")
         near.add_route("::/0", via=f"fd01:{link}::2")
         for behind in range(link):
@@ -62,8 +62,8 @@ async def main() -> None:
                 raise SystemExit(f"the way is {way}")
         stacks[2].forwarding = False
         if await traceroute(stacks[0], "10.0.3.2", most=2) != ["10.0.0.2", "*"]:
-            raise SystemExit("who forwards nothing is no router")
-        print("the second router forwards no more, and from there on nobody answers")
+            raise SystemExit("a host that does not forward is not a router")
+        print("the second router forwards no more, and no host beyond it answers")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Two hosts and asyncio's own vocabulary: `start_server` and `open_connection`, as methods of a stack.
+"""Two hosts and asyncio's own functions, `start_server` and `open_connection`, as methods of a stack.
 
-What they take and return is what asyncio's functions of the same names take and return, so a program written
-for real sockets runs on virtual ones by calling `stack.` instead of `asyncio.`; the exceptions are the same
-ones, too.
+Their arguments, results and exceptions are those of asyncio's functions of the same names, so a program that is
+written for real sockets runs on a stack by calling `stack.` instead of `asyncio.`.
 """
 
 import asyncio
@@ -35,7 +34,7 @@ async def main() -> None:
         try:
             await alice.open_connection("10.0.0.2", 8000)
         except ConnectionRefusedError:
-            print("client: nobody listens any more")
+            print("client: the port is closed")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A chat room over UDP: nobody connects to anything.
+"""A chat room over UDP, without connections.
 
-One host has the room, which repeats what it hears to everybody who has ever said something. On the other host
-three guests have a socket each. In the end the room says good night to a multicast group that they joined.
+One host has the room, which repeats each message to all guests that have sent one. On the other host three
+guests have a socket each. At the end the room sends good night to a multicast group that they joined.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ async def keep_room(udp: UdpSocket) -> None:
         for host, port in known - {speaker}:
             await udp.send(UdpDatagram(host, port, datagram.data))
         known.add(speaker)
-        await udp.send(UdpDatagram(*speaker, b"the room has heard you"))
+        await udp.send(UdpDatagram(*speaker, b"the room has received it"))
 
 
-async def hear(name: str, udp: UdpSocket, expected: str) -> None:
+async def expect(name: str, udp: UdpSocket, expected: str) -> None:
     text = (await asyncio.wait_for(udp.receive(), 10)).data.decode()
     if text != expected:
-        raise SystemExit(f"{name} heard {text!r}, not {expected!r}")
-    print(f"  {name} hears: {text}")
+        raise SystemExit(f"{name} received {text!r}, not {expected!r}")
+    print(f"  {name} receives: {text}")
 
 
 async def main() -> None:
@@ -42,16 +42,16 @@ async def main() -> None:
         for number, (name, udp) in enumerate(guests.items()):
             print(f"{name} says hello")
             await udp.send(UdpDatagram(ROOM, PORT, f"hello from {name}".encode()))
-            await hear(name, udp, "the room has heard you")
+            await expect(name, udp, "the room has received it")
             for other in GUESTS[:number]:
-                await hear(other, guests[other], f"hello from {name}")
+                await expect(other, guests[other], f"hello from {name}")
 
-        # One datagram for all who joined the group; a socket of its own hears it, on the group's port.
+        # One datagram for all members of the group; another socket receives it, on the group's port.
         async with await away.open_udp(port=4001) as member, await home.open_udp() as speaker:
             member.join_group(GROUP)
             print("the room says good night to the group")
             await speaker.send(UdpDatagram(GROUP, 4001, b"good night"))
-            await hear("a member", member, "good night")
+            await expect("a member", member, "good night")
         await room.close()
         await keeper
 

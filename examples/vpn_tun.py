@@ -1,9 +1,9 @@
-"""A tunnel in sixty lines: two hosts reach each other through encrypted datagrams, and nobody needed root.
+"""A tunnel in sixty lines: two hosts reach each other through encrypted datagrams, without root privileges.
 
-Each end is a stack with a `tun` interface. Every packet that leaves it is sealed with ChaCha20-Poly1305 under a
-counter and goes, in a datagram of the machine's own network (here 127.0.0.1), to the other end, which opens it
-and hands it in. What was forged, damaged or sent again is dropped; TCP inside the tunnel sends it anew. Keys
-come from thin air here; a real VPN agrees on them first.
+Each end is a stack with a TUN interface. Every packet that leaves it is encrypted with ChaCha20-Poly1305, with
+a counter as nonce, and sent in a datagram of the machine's own network (here 127.0.0.1) to the other end, which
+decrypts and injects it. Forged, corrupted and replayed datagrams are dropped; TCP inside the tunnel
+retransmits. Both ends share a key from the start; a real VPN negotiates it.
 
 Needs the package `cryptography`, which comes with the `test` extra.
 """
@@ -18,15 +18,15 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from tcpip_wasm import TunInterface, create_stack
 
-MTU = 1400  # what is left of 1,500 bytes after the headers of the datagram, its counter and its tag
+MTU = 1400  # 1,500 bytes less the headers of the datagram, its counter and its tag
 
 
 class TunnelEnd(asyncio.DatagramProtocol):
-    """Between a tun interface and a datagram socket: seals what leaves, opens what arrives."""
+    """Connects a TUN interface to a datagram socket: encrypts packets that leave, decrypts those that arrive."""
 
     def __init__(self, tun: TunInterface, key: bytes, side: int) -> None:
         self.tun, self.cipher, self.side = tun, ChaCha20Poly1305(key), side
-        self.peer: tuple[str, int] | None = None  # a server learns it from the first packet that it can open
+        self.peer: tuple[str, int] | None = None  # a server learns it from the first valid datagram
         self.sent = self.dropped = 0
         self.newest = -1
 

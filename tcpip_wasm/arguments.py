@@ -1,6 +1,6 @@
-"""Reading what callers write: numbers within bounds, and times. Wrong input gets an error that names it and its value.
+"""Checks of arguments: integers within bounds, ports, timeouts. Errors name the argument and its value.
 
-Knows nothing of the package; what is particular to addresses, hosts or routes is read where those are at home.
+Knows nothing of the package; the modules of addresses, hosts and routes check those.
 
 The reasons are in docs/explanation/event-loop.md.
 """
@@ -13,12 +13,12 @@ MAX_PORT = 65535
 
 
 def check_int(name: str, value: object, lowest: int, highest: int) -> int:
-    """Return a whole number.
+    """Return an integer within bounds.
 
     Args:
-        name: the argument's, for the message.
-        value: what the caller wrote; a bool is no number.
-        lowest, highest: what it may be, both included.
+        name: the argument's name, for the message.
+        value: the argument; a bool is not accepted.
+        lowest, highest: the bounds, both included.
 
     Raises:
         TypeError: not an int.
@@ -32,16 +32,16 @@ def check_int(name: str, value: object, lowest: int, highest: int) -> int:
 
 
 def check_port(name: str, value: object, lowest: int = 0) -> int:
-    """Return a port number: from 0, which is any free one, or from 1. Raises what `check_int` raises."""
+    """Return a port number; 0 chooses a free port, where `lowest` allows it. Raises what `check_int` raises."""
     return check_int(name, value, lowest, MAX_PORT)
 
 
 def check_timeout(name: str, value: object) -> float | None:
-    """Return seconds to wait at most, or None for no limit. With 0 the time is up at once, as asyncio has it.
+    """Return a timeout in seconds, or None for no limit. With 0 it expires at once, as in asyncio.
 
     Raises:
         TypeError: neither a number nor None.
-        ValueError: negative, or not a number in the other sense.
+        ValueError: negative, or NaN.
     """
     if value is None:
         return None

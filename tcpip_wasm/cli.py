@@ -1,4 +1,4 @@
-"""The command ``tcpip-wasm``: what is in a capture, as lines and as pictures; simulations under many seeds."""
+"""The command ``tcpip-wasm``: prints and plots captures, and runs simulations under many seeds."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command, and return its exit status: 0, 1 if something failed, 2 if it was called wrongly.
+    """Run the command, and return its exit status: 0, 1 after an error, 2 for wrong arguments.
 
     Args:
-        arguments: those of the command line; None takes the program's.
+        arguments: the command line; None takes that of the process.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         return int(options.run(options))
-    except BrokenPipeError:  # whoever reads has enough, as ``head`` has
+    except BrokenPipeError:  # the reader has closed the pipe, as ``head`` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, ValueError) as error:
@@ -46,19 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="tcpip-wasm", description="Looks at captures (pcapng and pcap), and runs simulations under many seeds."
+        prog="tcpip-wasm", description="Prints and plots captures (pcapng and pcap), runs simulations under many seeds."
     )
     parser.add_argument("--version", action="version", version=f"tcpip-wasm {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND")
     show = commands.add_parser("show", help="print one line for each packet")
     show.add_argument("capture", type=Path)
     show.add_argument(
-        *("-p", "--point"), action="append", metavar="NAME", help="only what this link or interface saw; repeatable"
+        *("-p", "--point"), action="append", metavar="NAME", help="only packets at this link or interface; repeatable"
     )
     show.add_argument(
         "--host", action="append", metavar="ADDRESS", type=_address, help="only from or to this address; repeatable"
     )
-    show.add_argument("--tcp", action="store_true", help="only TCP: no broadcasts, which show on each link")
+    show.add_argument("--tcp", action="store_true", help="only TCP: no broadcasts, which appear on each link")
     show.set_defaults(run=_show)
     plot = commands.add_parser(
         "plot",
@@ -66,22 +66,20 @@ def _parser() -> argparse.ArgumentParser:
         description="Draws a TCP connection: sequence numbers, data under way and throughput over time.",
     )
     plot.add_argument("capture", type=Path)
+    plot.add_argument("-o", "--output", type=Path, help="a PNG, SVG or PDF file; default: the capture's name with .png")
+    plot.add_argument("-c", "--connection", type=int, metavar="N", help="its number, see --list; default: most data")
     plot.add_argument(
-        "-o", "--output", type=Path, help="PNG, SVG or PDF, as its name says; the capture's name with .png"
+        "-p", "--point", metavar="NAME", help="the link or interface that captured it; default: the first of --list"
     )
-    plot.add_argument("-c", "--connection", type=int, metavar="N", help="which one, see --list; the one with most data")
-    plot.add_argument(
-        "-p", "--point", metavar="NAME", help="as which link or interface saw it; the first of those that --list names"
-    )
-    plot.add_argument("-l", "--list", action="store_true", help="print the connections and draw none")
-    plot.add_argument("-r", "--reverse", action="store_true", help="draw the direction in which less data went")
-    plot.add_argument("--start", type=float, metavar="SECONDS", help="what is shown, by the times of `show`")
-    plot.add_argument("--end", type=float, metavar="SECONDS")
+    plot.add_argument("-l", "--list", action="store_true", help="print the connections instead")
+    plot.add_argument("-r", "--reverse", action="store_true", help="draw the direction with less data")
+    plot.add_argument("--start", type=float, metavar="SECONDS", help="from this time on, as `show` prints it")
+    plot.add_argument("--end", type=float, metavar="SECONDS", help="up to this time")
     plot.set_defaults(run=_plot)
     sweep = commands.add_parser(
         "sweep",
         help="run a simulation under many seeds",
-        description="Runs a scenario, as of tcpip_wasm.simulation.run, under many seeds in many processes.",
+        description="Runs a scenario of tcpip_wasm.simulation.run under many seeds, in many processes.",
     )
     add_arguments(sweep)
     sweep.set_defaults(run=sweep_command)
@@ -89,11 +87,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show(options: argparse.Namespace) -> int:
-    # A file that is damaged at its end shows all that comes before.
+    # Packets before a damaged part of the file are printed.
     events: list[Event] = []
     packets = _packets(options, events)
     first = next(packets, None)
-    origin = None if first is None else origin_of(first.time)  # of the whole capture, whatever is shown of it
+    origin = None if first is None else origin_of(first.time)  # of the whole capture, whatever is filtered
     shown = (packet for packet in chain([] if first is None else [first], packets) if _is_wanted(options, packet))
     for text in lines(shown, events=events, origin=origin):
         print(text)

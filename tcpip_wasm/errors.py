@@ -1,7 +1,7 @@
 """The package's exceptions: one tree, each leaf also the standard library's class that a caller would catch.
 
     TcpipError                              everything the stack raises for reasons of the network
-    ├── StackError (OSError)                a whole stack is gone
+    ├── StackError (OSError)                a whole stack has ended
     │   ├── StackClosedError                it was closed (also ConnectionAbortedError)
     │   └── StackTrappedError               its module trapped
     ├── NetworkError (OSError)              a call failed; `errno` says why
@@ -10,13 +10,13 @@
     │   ├── MachineNetworkError             a strict block refuses the machine's network (also PermissionError)
     │   └── IcmpError                       a router or host reports it by ICMP
     │       ├── DestinationUnreachableError, TimeExceededError
-    ├── NameResolutionError                 a name led to no address (socket.gaierror, which is an OSError)
+    ├── NameResolutionError                 a name was not resolved (socket.gaierror, which is an OSError)
     ├── StreamClosedError                   a stream was used after its end (ConnectionAbortedError)
-    ├── StreamLockedError (RuntimeError)    a stream has another user
-    ├── CaptureFormatError (ValueError)     a file is no capture, or a damaged one
+    ├── StreamLockedError (RuntimeError)    a stream has a reader, writer or pipe already
+    ├── CaptureFormatError (ValueError)     a file is not a capture, or damaged
     └── ModuleMismatchError (RuntimeError)  no module built, or one of another ABI version
 
-Mistakes of the caller (a malformed address, a wrong type) are plain ``ValueError`` and ``TypeError``.
+Wrong arguments (a malformed address, a wrong type) raise plain ``ValueError`` and ``TypeError``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 
 
 class TcpipError(Exception):
-    """Root of everything the stack raises for reasons of the network."""
+    """Base class of everything the stack raises for reasons of the network."""
 
 
 class NetworkError(TcpipError, OSError):
@@ -58,7 +58,7 @@ class NetworkError(TcpipError, OSError):
 
 
 class ConnectionRefused(NetworkError, ConnectionRefusedError):
-    """Nobody listens there: the answer to SYN was RST."""
+    """No socket listens on the port: the answer to the SYN was RST."""
 
 
 class ConnectionReset(NetworkError, ConnectionResetError):
@@ -66,22 +66,22 @@ class ConnectionReset(NetworkError, ConnectionResetError):
 
 
 class ConnectionTimedOut(NetworkError, TimeoutError):
-    """No answer to SYN, ARP or ND, or all retransmissions used up."""
+    """No answer to SYN, ARP or ND, or no acknowledgement after all retransmissions."""
 
 
 class ConnectionAborted(NetworkError, ConnectionAbortedError):
-    """The connection was closed on this side before the call."""
+    """The connection was closed locally before the call."""
 
 
 class PermissionDenied(NetworkError, PermissionError):
-    """A broadcast by a socket that was not opened for it."""
+    """A datagram to a broadcast address, by a socket that was opened without permission for it."""
 
 
 class MachineNetworkError(NetworkError, PermissionError):
-    """A call would have reached the machine's network inside of a block that refuses it; ``errno`` is EPERM.
+    """A call would have used the machine's network inside a block that refuses it; ``errno`` is EPERM.
 
     Attributes:
-        call: the call that was refused, as text: its audit event (PEP 578) and where it leads.
+        call: the call that was refused, as text: its audit event (PEP 578) and its destination.
     """
 
     def __init__(self, number: int, text: str, call: str = "") -> None:
@@ -93,7 +93,7 @@ class MachineNetworkError(NetworkError, PermissionError):
 
 
 class IcmpError(NetworkError):
-    """An ICMP or ICMPv6 message says why a packet did not arrive.
+    """An ICMP or ICMPv6 message reports why a packet did not arrive.
 
     Attributes:
         reporter: address of the router or host that sent the message.
@@ -110,25 +110,24 @@ class IcmpError(NetworkError):
 
 
 class DestinationUnreachableError(IcmpError):
-    """The network, the host or the port cannot be reached; ``errno`` says which."""
+    """The network, the host or the port is unreachable; ``errno`` says which."""
 
 
 class TimeExceededError(IcmpError):
-    """The packet's TTL or hop limit ran out at a router, which is how traceroute works; ``errno`` is EHOSTUNREACH."""
+    """The packet's TTL or hop limit reached zero at a router, as traceroute uses it; ``errno`` is EHOSTUNREACH."""
 
 
 class NameResolutionError(TcpipError, socket.gaierror):
-    """A name led to no address, or an address to no name; ``errno`` is one of the ``EAI_`` constants of `socket`.
+    """A name has no address, or an address no name; ``errno`` is one of the ``EAI_`` constants of `socket`.
 
-    ``EAI_NONAME``: it does not exist. ``EAI_AGAIN``: no name server gave an answer. ``EAI_FAIL``: none can be
-    asked.
+    ``EAI_NONAME``: it does not exist. ``EAI_AGAIN``: no name server answered. ``EAI_FAIL``: no name server is known.
     """
 
 
 class MalformedHostError(NameResolutionError, ValueError):
-    """What was given for a host is neither a name nor an address that can be used; ``errno`` is ``EAI_NONAME``.
+    """A host argument is neither a valid name nor a valid address; ``errno`` is ``EAI_NONAME``.
 
-    Existing programs expect `socket.gaierror` of such a host, as `socket.getaddrinfo` raises it.
+    Existing programs expect `socket.gaierror` for such a host, as `socket.getaddrinfo` raises it.
     """
 
     def __init__(self, message: str) -> None:
@@ -136,7 +135,7 @@ class MalformedHostError(NameResolutionError, ValueError):
 
 
 class StackError(TcpipError, OSError):
-    """A whole stack is gone, and every call on it raises this."""
+    """A whole stack has ended, and every call on it raises this."""
 
 
 class StackClosedError(StackError, ConnectionAbortedError):
@@ -144,7 +143,7 @@ class StackClosedError(StackError, ConnectionAbortedError):
 
 
 class StackTrappedError(StackError):
-    """The stack's module trapped. Other stacks go on."""
+    """The stack's module trapped. Other stacks are not affected."""
 
 
 class StreamClosedError(TcpipError, ConnectionAbortedError):
@@ -156,10 +155,10 @@ class StreamLockedError(TcpipError, RuntimeError):
 
 
 class CaptureFormatError(TcpipError, ValueError):
-    """A file is no capture, or a damaged one.
+    """A file is not a capture, or is damaged.
 
     Attributes:
-        offset: bytes from the beginning of the file to what is wrong.
+        offset: bytes from the beginning of the file to the error.
     """
 
     def __init__(self, text: str, offset: int) -> None:

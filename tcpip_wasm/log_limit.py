@@ -1,4 +1,4 @@
-"""A limit on log records whose rate a peer decides.
+"""A rate limit for log records that a peer can cause.
 
 A host on the link may advertise and withdraw a router a thousand times a second; the log must not grow with it.
 """
@@ -14,14 +14,14 @@ PERIOD: Final = 60.0
 """Seconds."""
 
 BURST: Final = 20
-"""Records within a period: enough for a host that gets its configuration by DHCP and from eight routers."""
+"""Records in a period: enough for a host that is configured by DHCP and by eight routers."""
 
 
 class LogLimit:
-    """Hands records to a logger, at most `BURST` in each `PERIOD`, and says how many were left out.
+    """Passes records to a logger, at most `BURST` in each `PERIOD`, and logs how many were left out.
 
     Args:
-        logger: gets the records.
+        logger: the logger.
         clock: returns the time in seconds.
     """
 
@@ -32,7 +32,7 @@ class LogLimit:
         self._count = 0
 
     def log(self, level: int, text: str, *arguments: object) -> None:
-        """Do what `logging.Logger.log` does, unless there were too many."""
+        """Log as `logging.Logger.log` does, within the limit."""
         if not self._logger.isEnabledFor(level):
             return
         now = self._clock()

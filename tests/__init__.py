@@ -1,1 +1,1 @@
-"""Tests of the package. Folders mirror its layers; `support*` modules hold what several of them share."""
+"""Tests of the package. Folders mirror its layers; `kit` has the helpers that several of them share."""

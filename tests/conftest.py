@@ -1,4 +1,4 @@
-"""What all tests share: a heap in which looking for garbage is cheap, and examples that may take their time."""
+"""Settings of all tests: cheap garbage collection, and no deadline for generated examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ settings.load_profile("unhurried")
 
 @pytest.fixture(autouse=True, scope="module")
 def small_heap() -> Iterator[None]:
-    """Set aside what was there before a module's tests, so that a collection looks only at what they make.
+    """Freeze the objects that exist before a module's tests, so that a collection visits only new ones.
 
     Most tests end with one, to find what they left behind. Over all that the libraries of the tests bring along, a
     collection takes a third of a second.

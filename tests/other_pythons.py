@@ -47,7 +47,7 @@ def interpreters() -> list[str]:
     if named:
         return named
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    beside = Path(sys.base_prefix).parent  # where pyenv made this one, whoever's home that is
+    beside = Path(sys.base_prefix).parent  # pyenv's folder of versions, of any user
     found = []
     for minor in VERSIONS:
         if minor == sys.version_info.minor:

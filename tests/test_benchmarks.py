@@ -1,4 +1,4 @@
-"""What `python -m benchmarks` prints: figures for programs first, and at the end the table for people."""
+"""The output of `python -m benchmarks`: JSON lines first, and the table at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors that say what is wrong and what to do about it, and arguments that used to be accepted in silence."""
+"""Errors that name the cause and a remedy, and invalid arguments that were accepted before."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ async def failure(awaitable: Any, kind: type[BaseException] = OSError) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["tun", "tap"])
-def test_a_time_out_says_that_nothing_is_attached(kind: str) -> None:
-    """Frames that leave before anything is attached are lost; whatever waits for their answer says so."""
+def test_a_timeout_names_an_interface_without_a_port(kind: str) -> None:
+    """Frames that leave without a port are dropped; the error of a call that waits for their answer names the cause."""
 
     async def main() -> None:
         async with await create_stack(seed=1) as stack:
@@ -51,7 +51,7 @@ def test_a_time_out_says_that_nothing_is_attached(kind: str) -> None:
     run_virtually(main())
 
 
-def test_configure_says_that_nothing_is_attached() -> None:
+def test_configure_names_an_interface_without_a_port() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as stack:
             tap = await stack.create_tap_interface()
@@ -72,7 +72,7 @@ def test_a_bridge_without_cables_is_named() -> None:
     run_virtually(main())
 
 
-def test_a_connection_whose_cable_is_taken_away_says_so() -> None:
+def test_a_timeout_after_closing_the_cable_names_the_interface() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as a, await create_stack(seed=2) as b:
             one, other = await a.create_tap_interface(ip="10.0.0.1/24"), await b.create_tap_interface(ip="10.0.0.2/24")
@@ -89,7 +89,7 @@ def test_a_connection_whose_cable_is_taken_away_says_so() -> None:
     run_virtually(main())
 
 
-def test_with_something_attached_nothing_is_said() -> None:
+def test_with_a_port_the_error_is_unchanged() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as stack:
             tap = await stack.create_tap_interface(ip="10.0.0.1/24")
@@ -216,7 +216,7 @@ def test_negative_times_are_refused(timeout: float) -> None:
     asyncio.run(main())
 
 
-def test_the_memory_that_is_accepted_is_granted() -> None:
+def test_the_memory_limit_is_available() -> None:
     async def main() -> None:
         async with await create_stack(memory_limit=2**30):
             pass
@@ -260,7 +260,7 @@ def misuses(stack: NetworkStack, writer: asyncio.StreamWriter) -> list[Callable[
 
 @pytest.mark.parametrize("name", ["asyncio", "uvloop"])
 def test_debug_mode_refuses_other_threads(name: str) -> None:
-    """As asyncio's loops do, so that a mistake is found in tests."""
+    """As asyncio's loops do, so that tests find the error."""
     caught: list[BaseException] = []
 
     def elsewhere(calls: list[Callable[[], Any]]) -> None:
@@ -296,7 +296,7 @@ def test_debug_mode_refuses_other_threads(name: str) -> None:
 # --- Programs ---------------------------------------------------------------------------------------------------------
 
 
-def test_compat_run_wants_a_coroutine() -> None:
+def test_compat_run_requires_a_coroutine() -> None:
     async def main() -> str:
         return "done"
 

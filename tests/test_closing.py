@@ -16,7 +16,7 @@ from tcpip_wasm import (
     UdpDatagram,
     create_stack,
 )
-from tests.support_stacks import Pair, pair, run, turns
+from tests.kit.stacks import Pair, iterations, pair, run
 
 NOBODY = "10.0.0.99"
 Call = Callable[[Pair], Awaitable[Any]]
@@ -132,7 +132,7 @@ async def waiting(two: Pair, call: Call) -> AsyncIterator[asyncio.Task[Any]]:
     two.a.name_servers = [(NOBODY, 53)]
     task = asyncio.ensure_future(call(two))
     assert isinstance(task, asyncio.Task)
-    await turns(200)
+    await iterations(200)
     assert not task.done(), task
     yield task
 
@@ -151,7 +151,7 @@ def test_pending_calls_end(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["tap", "udp", "listener"])
 def test_iterations_end(kind: str) -> None:
-    """What has an end, ends: an iteration over frames, datagrams or connections."""
+    """Iterations over frames, datagrams and connections end."""
 
     async def main() -> None:
         async with await create_stack() as stack:
@@ -161,7 +161,7 @@ def test_iterations_end(kind: str) -> None:
                 "listener": lambda stack: stack.listen_tcp(80),
             }[kind]
             task = asyncio.create_task(all_of(await made(stack)))
-            await turns(5)
+            await iterations(5)
             assert not task.done()
             await stack.aclose()
             await asyncio.wait_for(task, 5)

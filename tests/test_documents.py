@@ -56,7 +56,7 @@ class Block(NamedTuple):
 
 
 def blocks_of(document: Path) -> list[Block]:
-    """Return the blocks of a document; one without a comment is of no kind."""
+    """Return the blocks of a document; a block without a comment has the kind ``""``."""
     found = []
     for comment, _, code in BLOCK.findall(document.read_text(encoding="utf-8")):
         directive = DIRECTIVE.fullmatch(comment)
@@ -69,7 +69,7 @@ BLOCKS: Final = [block for document in DOCUMENTS if document != TUTORIAL for blo
 
 
 def test_blocks_are_found() -> None:
-    """No block is missed, and each says how it is run."""
+    """All blocks are found, and each has a directive."""
     for document in DOCUMENTS:
         fences = re.findall(r"^ *```(?:python|py)\b", document.read_text(encoding="utf-8"), re.MULTILINE)
         assert len(blocks_of(document)) == len(fences), document
@@ -109,7 +109,7 @@ def test_blocks_run_as_they_stand(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.stem)
-def test_links_lead_somewhere(document: Path) -> None:
+def test_links_have_targets(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     headings = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
@@ -126,7 +126,7 @@ DOCS: Final = ROOT / "docs"
 REFERENCE: Final = DOCS / "reference"
 SOURCES: Final = ["tcpip_wasm", "benchmarks", "examples", "wasm", "*.py"]
 NAMING: Final = [*SOURCES, "tests", "third_party", "README.md", "Makefile"]
-"""Where pages are named. The changelog also names pages of earlier versions."""
+"""Files that name pages. The changelog also names pages of earlier versions."""
 
 
 def pages_named_in(names: list[str]) -> set[str]:
@@ -141,7 +141,7 @@ def pages_named_in(names: list[str]) -> set[str]:
     }
 
 
-def test_pages_that_files_name_are_there() -> None:
+def test_pages_that_files_name_exist() -> None:
     named = pages_named_in(NAMING)
     assert len(named) > 20
     assert {page for page in named if not (ROOT / page).is_file()} == {"docs/x.md"}  # a sample in test_wheel.py
@@ -187,7 +187,7 @@ def test_each_page_is_in_a_table_of_contents() -> None:
 
 @pytest.mark.parametrize("module", ["tcpip_wasm", "streams", "compat", "links", "capture", "simulation", "errors"])
 def test_the_reference_has_all_public_names(module: str) -> None:
-    """A page takes all names of a module, or lists them."""
+    """A page documents all names of a module, or lists them."""
     text = "".join(path.read_text(encoding="utf-8") for path in REFERENCE.glob("*.md"))
     if module != "tcpip_wasm":
         assert re.search(rf"^\.\. automodule:: tcpip_wasm\.{module}$", text, re.MULTILINE)

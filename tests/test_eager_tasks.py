@@ -1,4 +1,4 @@
-"""Connections, servers, datagrams and names where every task runs as soon as it is made (Python 3.12 and later)."""
+"""Connections, servers, datagrams and names with eager tasks (Python 3.12 and later)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import UdpDatagram
-from tests import support_stacks
-from tests.support import payload
-from tests.support_stacks import Recorder, pair, recorders, run
-from tests.support_tls import client_context, server_context
+from tests.kit import stacks as stack_kit
+from tests.kit.core_network import payload
+from tests.kit.stacks import Recorder, pair, recorders, run
+from tests.kit.tls import client_context, server_context
 
 EAGER: Any = getattr(asyncio, "eager_task_factory", None)
 
@@ -29,8 +29,8 @@ def eager_loop() -> asyncio.AbstractEventLoop:
 
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `run` make loops with eager tasks."""
-    monkeypatch.setattr(support_stacks, "loop_factory", eager_loop)
+    """Let `run` create loops with eager tasks."""
+    monkeypatch.setattr(stack_kit, "loop_factory", eager_loop)
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -79,8 +79,8 @@ def test_streams_datagrams_names_and_pings() -> None:
             connecting = asyncio.create_task(two.a.connect_tcp("other", 80))
             accepting = asyncio.create_task(listener.accept())
             async with await connecting as client, await accepting as server:
-                sending = asyncio.create_task(support_stacks.send_all(client, CONTENT))
-                assert await support_stacks.read_all(server) == CONTENT
+                sending = asyncio.create_task(stack_kit.send_all(client, CONTENT))
+                assert await stack_kit.read_all(server) == CONTENT
                 await sending
             await listener.close()
             async with await two.a.open_udp() as near, await two.b.open_udp(two.host, 53) as far:

@@ -1,4 +1,4 @@
-"""The examples do what they say: each runs as a program, warnings are errors, its output is checked."""
+"""The examples: each runs as a program, warnings are errors, its output is checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SKIPPED = 77
-"""Exit status of an example that cannot run on this machine, after a line that says why."""
+"""Exit status of an example that cannot run on this machine, after a line with the reason."""
 
 SECONDS = 250.0
 
@@ -43,7 +43,7 @@ def run_program(*arguments: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_every_example_is_tested_here_and_told_of() -> None:
+def test_every_example_is_tested_here_and_documented() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     names = [path.name for path in EXAMPLES.glob("*.py")]
     assert "demo.py" in names
@@ -83,7 +83,7 @@ def test_two_hosts() -> None:
         "client: good day, Alice",
         "server: Alice called from fd00::1",
         "client: good day, Alice",
-        "client: nobody listens any more",
+        "client: the port is closed",
     ]
 
 
@@ -142,7 +142,7 @@ def test_router() -> None:
     assert "  10.2.0.0/24 by tun0" in lines
     for address in ("10.2.0.2", "fd02::2"):
         assert f"Alice has 3,200,000 bytes from {address}, the same as Bob's" in lines
-    assert lines[-1] == "with forwarding off, nothing passes"
+    assert lines[-1] == "with forwarding off, the connection fails"
 
 
 def test_kernel_tap() -> None:
@@ -160,15 +160,15 @@ def test_vpn_tun() -> None:
 
 def test_udp_chat() -> None:
     lines = run("udp_chat.py")
-    assert lines.count("  Alice hears: hello from Carol") == 1
-    assert sum(line.endswith("hears: the room has heard you") for line in lines) == 3
-    assert lines[-1] == "  a member hears: good night"
+    assert lines.count("  Alice receives: hello from Carol") == 1
+    assert sum(line.endswith("receives: the room has received it") for line in lines) == 3
+    assert lines[-1] == "  a member receives: good night"
 
 
 def test_ping() -> None:
     lines = run("ping.py")
     assert sum(bool(re.match(r"65,487 bytes from \S+: sequence 4, [\d.]+ ms", line)) for line in lines) == 3
-    assert lines.count("100 more at once: all of them came back") == 3
+    assert lines.count("100 more at once: all were answered") == 3
     assert lines[-2].startswith("10.0.0.3: Connection timed out")
     assert lines[-1].startswith("192.0.2.1: Network is unreachable")
 
@@ -176,7 +176,7 @@ def test_ping() -> None:
 def test_simulation() -> None:
     lines = run("simulation.py")
     assert re.fullmatch(r"100 answers in 1\d\d attempts, 1\d\d s of virtual time, \d{4} frames", lines[0])
-    assert re.fullmatch(r"lost on the way: \d+ by crash, \d+ by loss, \d+ by partition", lines[1])
+    assert re.fullmatch(r"dropped: \d+ by crash, \d+ by loss, \d+ by partition", lines[1])
     assert lines[2] == "the same seed gives the same frames, another seed gives others"
 
 
@@ -186,16 +186,16 @@ def test_traceroute() -> None:
         *("1 10.0.0.2", "2 10.0.1.2", "3 10.0.2.2", "4 10.0.3.2"),
         "the way to fd01:3::2:",
         *("1 fd01::2", "2 fd01:1::2", "3 fd01:2::2", "4 fd01:3::2"),
-        "the second router forwards no more, and from there on nobody answers",
+        "the second router forwards no more, and no host beyond it answers",
     ]
 
 
 def test_slaac() -> None:
     lines = run("slaac.py")
-    assert re.fullmatch(r"the host made itself 2001:db8:1:0:\S+/64, and nobody else has it", lines[1])
+    assert re.fullmatch(r"the host configured 2001:db8:1:0:\S+/64, and no other host has it", lines[1])
     assert lines[2:] == [
-        "it would ask 2001:db8:1::53 for names",
-        "the router called it and heard: good day, neighbour",
+        "its name server is 2001:db8:1::53",
+        "the router connected to it and received: good day, neighbour",
     ]
 
 

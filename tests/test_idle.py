@@ -1,4 +1,4 @@
-"""Who sleeps and who is kept waiting: idle stacks do not wake, busy ones leave the loop its turns."""
+"""Scheduling: idle stacks do not wake, busy ones leave time for other callbacks of the loop."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 
 from tcpip_wasm import driver
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_stacks import WAYS, Pair, Recorder, pair, read_all, recorders, run, send_all, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import WAYS, Pair, Recorder, iterations, pair, read_all, recorders, run, send_all, until
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_idle_stacks_do_not_wake(way: str) -> None:
-    """An hour with an open connection over which nothing is said."""
+    """An hour with an open, idle connection."""
 
     async def main() -> None:
         async with pair(way) as two:
@@ -31,7 +31,7 @@ def test_idle_stacks_do_not_wake(way: str) -> None:
             assert not any(driver.core.more for driver in drivers)
             before = [driver.turns for driver in drivers]
             await pass_time(3600)
-            await turns(1000)
+            await iterations(1000)
             assert [driver.turns for driver in drivers] == before
             await writer.write(b"awake again")
             assert await reader.read() == b"awake again"
@@ -57,8 +57,8 @@ async def pass_time(seconds: float) -> None:
     await waiter
 
 
-def test_what_leaves_by_one_interface_does_not_make_another_wait() -> None:
-    """A window opens on the loopback, which only a poll serves, and then a write leaves by the cable without one."""
+def test_sending_on_one_interface_does_not_delay_another() -> None:
+    """A window opens on the loopback, which only a poll serves; then a write is sent by the cable without a poll."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -72,7 +72,7 @@ def test_what_leaves_by_one_interface_does_not_make_another_wait() -> None:
             while True:
                 await pass_time(0.1)
                 two.a._driver.wake()  # brings TCP's clock up to date, so that the write leaves at once
-                await turns(10)
+                await iterations(10)
                 began, arrived = loop.time(), len(far.data)
                 if arrived == len(data):
                     break
@@ -84,7 +84,7 @@ def test_what_leaves_by_one_interface_does_not_make_another_wait() -> None:
             assert far.data == data
             for recorder in (client, server, near, far):
                 recorder.transport.abort()
-            await turns(10)
+            await iterations(10)
 
     run_virtually(main())
 
@@ -124,8 +124,8 @@ def test_timer_keeps_firing_during_a_saturating_transfer() -> None:
     run(main())
 
 
-def test_others_get_their_turns_during_a_saturating_transfer() -> None:
-    """Between two turns of somebody else, only a slice of the transfer's work is done."""
+def test_other_callbacks_run_during_a_saturating_transfer() -> None:
+    """Between two iterations of another task, only a slice of the transfer's work is done."""
 
     async def main() -> None:
         async with pair() as two:
@@ -144,8 +144,8 @@ def test_others_get_their_turns_during_a_saturating_transfer() -> None:
     run(main())
 
 
-def test_others_get_their_turns_during_an_endless_exchange() -> None:
-    """Two protocols that answer each other from within their callbacks would leave the loop no turn at all."""
+def test_other_callbacks_run_during_an_endless_exchange() -> None:
+    """Two protocols that answer each other from their callbacks would otherwise never return to the loop."""
 
     class Answering(Recorder):
         left = 0
@@ -183,8 +183,8 @@ def test_others_get_their_turns_during_an_endless_exchange() -> None:
     run(main())
 
 
-def test_who_waits_is_not_overtaken_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight stacks write in every turn of the loop, which has time to poll four: a ninth gets its turn all the same."""
+def test_waiting_stacks_are_polled_under_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight stacks write in every loop iteration, which has time to poll four: a ninth is still polled."""
     monkeypatch.setattr(driver, "MOST_TURNS", 4)
 
     async def main() -> None:
@@ -212,13 +212,13 @@ def test_who_waits_is_not_overtaken_for_ever(monkeypatch: pytest.MonkeyPatch) ->
     run_virtually(main())
 
 
-def test_no_turn_without_work() -> None:
+def test_no_poll_without_work() -> None:
     async def main() -> None:
         async with pair() as two:
             client, server = await two.connections()
             for _ in range(3):
                 before = two.a.stats().turns
-                await turns(100)
+                await iterations(100)
                 assert two.a.stats().turns - before <= 5
             await client.close()
             await server.close()

@@ -14,9 +14,9 @@ import pytest
 from tcpip_wasm import StackClosedError, TunInterface, create_stack
 from tcpip_wasm.links import FrameInterface, Link
 from tcpip_wasm.links.link import QUEUE_BYTES
-from tests.interop.harness.interface_double import InterfaceDouble
-from tests.support import payload
-from tests.support_stacks import read_all, run, send_all, until
+from tcpip_wasm.testing import MemoryInterface
+from tests.kit.core_network import payload
+from tests.kit.stacks import read_all, run, send_all, until
 
 MTU = 1500
 
@@ -70,24 +70,6 @@ class MessageLink(Link):
         self.released += 1
 
 
-class FillingInterface(InterfaceDouble):
-    """An interface that calls back when a test makes room."""
-
-    def __init__(self) -> None:
-        super().__init__("tun", MTU)
-        self.callbacks: list[object] = []
-
-    def call_when_room(self, callback: object, /) -> None:
-        self.callbacks.append(callback)
-
-    def make_room(self) -> None:
-        self.full = False
-        callbacks, self.callbacks = self.callbacks, []
-        for callback in callbacks:
-            assert callable(callback)
-            callback()
-
-
 def test_a_transfer_crosses_a_transport_that_holds_eight_frames() -> None:
     """Nothing is lost, though the stacks offer far more than the transport takes at once."""
 
@@ -119,7 +101,7 @@ def test_a_transfer_crosses_a_transport_that_holds_eight_frames() -> None:
 @pytest.mark.parametrize("flow_control", [False, True], ids=["without flow control", "with flow control"])
 def test_what_a_full_stack_does_not_take_waits_within_a_bound(flow_control: bool) -> None:
     async def main() -> None:
-        interface = FillingInterface()
+        interface = MemoryInterface("tun", MTU)
         link = MessageLink(interface, flow_control=flow_control)
         interface.full = True
         frames = [payload(1000, salt) for salt in range(600)]
@@ -143,7 +125,7 @@ def test_what_a_full_stack_does_not_take_waits_within_a_bound(flow_control: bool
 
 def test_a_transport_that_fails_ends_the_link_and_frees_the_interface() -> None:
     async def main() -> None:
-        interface = FillingInterface()
+        interface = MemoryInterface("tun", MTU)
         link = MessageLink(interface)
         interface.full = True
         link.deliver(b"waits")

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from tcpip_wasm import create_stack
-from tests.support import payload, two_hosts
-from tests.support_stacks import pair, read_all, run, send_all, turns
+from tests.kit.core_network import payload, two_hosts
+from tests.kit.stacks import iterations, pair, read_all, run, send_all
 
 
 @pytest.mark.parametrize("way", ["tap4", "loopback6"])
@@ -42,7 +42,7 @@ def test_five_hundred_connections_at_once(way: str) -> None:
 
 
 def test_ten_thousand_connections_in_turn() -> None:
-    """Whoever closes first keeps some in TIME-WAIT; two minutes later memory is back where it was."""
+    """The side that closes first keeps some in TIME-WAIT; two minutes later the memory is free again."""
     network = two_hosts()
     network.open()
     network.settle()
@@ -75,7 +75,7 @@ def test_ten_thousand_connections_in_turn() -> None:
         assert later.memory <= earlier.memory + (2 << 20)
 
 
-def test_connections_that_are_reset_leave_nothing() -> None:
+def test_reset_connections_leak_nothing() -> None:
     network = two_hosts()
     network.open()
     network.settle()
@@ -100,14 +100,14 @@ def test_connections_that_are_reset_leave_nothing() -> None:
         assert later.heap_used <= earlier.heap_used + 4096
 
 
-def test_python_keeps_nothing_of_a_connection() -> None:
+def test_connections_are_garbage_collected() -> None:
     async def main() -> None:
         async with pair() as two:
             for _ in range(20):
                 client, server = await two.connections()
                 await client.close()
                 await server.close()
-            await turns(20)
+            await iterations(20)
             # What answers for handles: the loopback interface and one more, nothing of any connection.
             assert [len(stack._driver.handlers) for stack in (two.a, two.b)] == [2, 2]
 

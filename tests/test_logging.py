@@ -1,4 +1,4 @@
-"""The log records that an operator reads: what they say, and that they cost an idle or silent stack nothing."""
+"""Log records for operators: their texts, and that they cost nothing without handlers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tcpip_wasm.engine import Core, Statistics
 from tcpip_wasm.interfaces.drops import PERIOD
 from tcpip_wasm.log_limit import BURST, LogLimit
 from tcpip_wasm.simulation import VirtualLoop, run_virtually
-from tests.support_dhcp import LENT, SERVER, dhcp_server
-from tests.support_frames import IPV4, UDP, ethernet, ipv4
-from tests.support_stacks import pair
+from tests.kit.dhcp import LEASED, SERVER, dhcp_server
+from tests.kit.frames import IPV4, UDP, ethernet, ipv4
+from tests.kit.stacks import pair
 
 MALFORMED = b"\xff" * 12 + b"\x08\0" + b"\x45" + b"\0" * 30
 
@@ -32,7 +32,7 @@ def records(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 def said(caplog: pytest.LogCaptureFixture, name: str, level: int) -> list[str]:
-    """Return the texts of one logger and level, and forget them."""
+    """Return the texts of one logger and level, and remove them."""
     found = [record for record in caplog.records if record.name == f"tcpip_wasm.{name}" and record.levelno == level]
     for record in found:
         caplog.records.remove(record)
@@ -53,25 +53,26 @@ def test_a_lease_is_gained_renewed_lost_and_released(records: pytest.LogCaptureF
             async with dhcp_server(tap) as server:
                 await tap.configure(dhcp=True)
                 assert infos(records, "interfaces", "lease") == [
-                    f"tap0: lease of {LENT}/24 from {SERVER} gained for 3600 s"
+                    f"tap0: lease of {LEASED}/24 from {SERVER} gained for 3600 s"
                 ]
                 assert said(records, "names", logging.INFO) == [
                     "tap0: name servers 10.0.0.53 port 53, search list lab.example"
                 ]
                 await asyncio.sleep(1900)
                 assert infos(records, "interfaces", "lease") == [
-                    f"tap0: lease of {LENT}/24 from {SERVER} renewed for 3600 s"
+                    f"tap0: lease of {LEASED}/24 from {SERVER} renewed for 3600 s"
                 ]
                 server.answers = False
                 await tap.wait_address_change(timeout=4000)
-                assert said(records, "interfaces", logging.WARNING) == [f"tap0: lease of {LENT}/24 from {SERVER} lost"]
+                lost = said(records, "interfaces", logging.WARNING)
+                assert lost == [f"tap0: lease of {LEASED}/24 from {SERVER} lost"]
                 assert said(records, "names", logging.INFO) == ["tap0: no name servers any more"]
                 server.answers = True
                 await tap.wait_address_change(timeout=120)
                 await tap.release()
                 assert infos(records, "interfaces", "lease") == [
-                    f"tap0: lease of {LENT}/24 from {SERVER} gained for 3600 s",
-                    f"tap0: lease of {LENT}/24 released",
+                    f"tap0: lease of {LEASED}/24 from {SERVER} gained for 3600 s",
+                    f"tap0: lease of {LEASED}/24 released",
                 ]
 
     run_virtually(main())
@@ -117,7 +118,7 @@ def test_routers_are_found_and_lost(how: str, records: pytest.LogCaptureFixture)
     run_virtually(main())
 
 
-def test_a_peer_does_not_decide_how_many_records_there_are(records: pytest.LogCaptureFixture) -> None:
+def test_the_rate_of_records_is_limited(records: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     limit = LogLimit(logging.getLogger("tcpip_wasm.interfaces"), lambda: now[0])
     for _ in range(1000):
@@ -135,7 +136,7 @@ def test_a_peer_does_not_decide_how_many_records_there_are(records: pytest.LogCa
 
 
 class Sink:
-    """A port that takes all frames and forgets them."""
+    """A port that accepts all frames and discards them."""
 
     def transmit(self, records: memoryview) -> int:
         return len(records)
@@ -235,7 +236,7 @@ def test_a_trap_is_an_error(records: pytest.LogCaptureFixture) -> None:
     run_virtually(main())
 
 
-def test_a_handler_that_raises_stops_no_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_handler_that_raises_does_not_affect_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             raise OSError("the disk is full")
@@ -312,7 +313,7 @@ def test_servers_that_do_not_answer(records: pytest.LogCaptureFixture) -> None:
 # --- What it costs --------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_printed_unless_the_program_asks() -> None:
+def test_nothing_is_printed_by_default() -> None:
     program = """
 import asyncio, logging, sys
 from tcpip_wasm import create_stack
@@ -337,7 +338,7 @@ asyncio.run(main())
         assert bool(done.stderr) == printed
 
 
-def test_a_stack_has_no_code_for_it_in_its_turn_by_default() -> None:
+def test_logging_adds_no_code_to_a_poll_by_default() -> None:
     async def main() -> None:
         async with await create_stack() as stack:
             assert "turn" not in vars(stack._driver)
@@ -358,7 +359,7 @@ def test_a_stack_has_no_code_for_it_in_its_turn_by_default() -> None:
 
 
 def figures(level: int) -> tuple[Any, ...]:
-    """Run something with drops at a level, and return all that a log record could have changed."""
+    """Run a scenario with drops at a level, and return everything that a log record could have changed."""
     logger = logging.getLogger("tcpip_wasm")
     before = logger.level
     logger.setLevel(level)
@@ -380,7 +381,7 @@ def figures(level: int) -> tuple[Any, ...]:
             stacks = two.a, two.b
             assert [stack._driver.core.deadline for stack in stacks] == [inf, inf]
             assert [stack._driver._timer for stack in stacks] == [None, None]
-            return loop.turns, loop.jumps, loop.time(), *(repr(stack.stats()) for stack in stacks)
+            return loop.iterations, loop.jumps, loop.time(), *(repr(stack.stats()) for stack in stacks)
 
     try:
         return run_virtually(main())
@@ -388,7 +389,7 @@ def figures(level: int) -> tuple[Any, ...]:
         logger.setLevel(before)
 
 
-def test_a_run_is_the_same_with_and_without() -> None:
+def test_logging_does_not_change_a_run() -> None:
     silent = figures(logging.CRITICAL)
     assert "malformed=50" in silent[3]
     assert figures(logging.WARNING) == silent

@@ -1,4 +1,4 @@
-"""Streams over a link that loses, doubles and swaps frames arrive whole, in virtual time."""
+"""Streams over a link that loses, duplicates and reorders frames arrive completely, in virtual time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from math import inf
 import pytest
 
 from tcpip_wasm.engine import abi
-from tests.support import Host, Network, Rule, deliver, duplicate, hold_back, lose, payload, two_hosts
-from tests.support_frames import ACK, SYN, checksum, ipv4
+from tests.kit.core_network import Host, Network, Rule, delay_frames, deliver, duplicate, lose, payload, two_hosts
+from tests.kit.frames import ACK, SYN, checksum, ipv4
 
 ADDRESSES = pytest.mark.parametrize("address", [0, 1], ids=["IPv4", "IPv6"])
 
 
 def short_exchange(rule: Rule, *, address: int, seed: int = 1) -> tuple[int, int]:
-    """Ask, answer, close both ways; return how many frames left and how many were lost."""
+    """Send a request and an answer, close both sides; return the numbers of frames that were sent and lost."""
     network = two_hosts(rule=rule, seed=seed)
     client, server = network.open(address=address)
     client.write(payload(5_000, 1))
@@ -66,11 +66,13 @@ def test_each_frame_late_in_turn(address: int) -> None:
     frames, _ = short_exchange(deliver, address=address)
     for number in range(frames):
         for seconds in (0.0005, 0.01, 0.3):
-            short_exchange(hold_back(number, seconds=seconds), address=address)
+            short_exchange(delay_frames(number, seconds=seconds), address=address)
 
 
 @ADDRESSES
-@pytest.mark.parametrize("rule", [lose(40), duplicate(40), hold_back(40), lose(40, 41, 42), hold_back(40, 42, 44)])
+@pytest.mark.parametrize(
+    "rule", [lose(40), duplicate(40), delay_frames(40), lose(40, 41, 42), delay_frames(40, 42, 44)]
+)
 def test_bulk(rule: Rule, address: int) -> None:
     network = two_hosts(rule=rule)
     client, server = network.open(address=address)
@@ -82,7 +84,7 @@ def test_bulk(rule: Rule, address: int) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_everything_at_random(seed: int) -> None:
-    """One frame in a hundred is lost, one doubled, one late by up to 50 ms; both ways at once."""
+    """One frame in a hundred is lost, one duplicated, one late by up to 50 ms; in both directions at once."""
     dice = random.Random(seed)
 
     def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:
@@ -105,8 +107,8 @@ def test_everything_at_random(seed: int) -> None:
 
 
 @pytest.mark.parametrize("bit", [0, 40, 300, 900])
-def test_damaged_frames_do_not_reach_anybody(bit: int) -> None:
-    """One bit of each tenth frame turned over: the sums find it, and TCP sends it again."""
+def test_corrupted_frames_are_not_delivered(bit: int) -> None:
+    """One bit of each tenth frame is inverted: checksums detect it, and TCP retransmits."""
 
     def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:
         if number % 10 == 9 and len(frame) > 150:
@@ -148,8 +150,8 @@ def test_no_zero_window_deadlock_when_its_opening_is_lost() -> None:
 
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("passed", [0.0, 0.001, 0.02, 10.0])
-def test_a_closed_window_is_probed_for_what_was_written_after_it_closed(passed: float, at_once: bool) -> None:
-    """Nothing leaves by that write, some time after a tick found nothing to wait for; and the opening is lost."""
+def test_a_closed_window_is_probed_for_data_written_later(passed: float, at_once: bool) -> None:
+    """The write sends no segment, after a tick has found no reason for a timer; and the window update is lost."""
     lost: list[int] = []
     losing = False
 
@@ -184,8 +186,8 @@ def test_a_closed_window_is_probed_for_what_was_written_after_it_closed(passed: 
 
 
 @pytest.mark.parametrize("seconds", [10, 60, 3600])
-def test_a_host_that_was_held_up_does_not_send_all_again_for_each_tick(seconds: int) -> None:
-    """The answer lies at the device while the process is stopped; the ticks of that time are no reason to despair."""
+def test_a_delayed_host_does_not_retransmit_for_each_missed_tick(seconds: int) -> None:
+    """The answer waits in the device while the process is stopped; the missed ticks must not count as timeouts."""
     network = two_hosts(rule=lambda number, frame: [(0.05, frame)])
     client, server = network.open()
     network.settle()
@@ -202,7 +204,7 @@ def test_a_host_that_was_held_up_does_not_send_all_again_for_each_tick(seconds: 
 
 
 def with_segment_size(frame: bytes, size: int) -> bytes:
-    """Return an IPv4 TCP segment with the option of the largest segment before its other ones."""
+    """Return an IPv4 TCP segment with an MSS option before its other options."""
     segment = frame[34:]
     segment = segment[:12] + bytes([segment[12] + 0x10]) + segment[13:16] + bytes(2) + segment[18:20] + b"\2\4"
     segment += size.to_bytes(2) + frame[54:]
@@ -241,7 +243,7 @@ def test_the_size_of_segments_does_not_change(size: int) -> None:
 
 
 def test_a_syn_that_arrives_twice_changes_no_size() -> None:
-    """The accepting end's MTU is the smaller one: its segments must not leave in fragments."""
+    """The accepting end has the smaller MTU: its segments must not be fragmented."""
     a = Host("10.0.0.1/24", seed=1)
     b = Host("10.0.0.2/24", seed=2, mtu=576)
     b.listen(80)
@@ -263,8 +265,8 @@ def test_a_syn_that_arrives_twice_changes_no_size() -> None:
     assert b.core.statistics().fragments_out == 0
 
 
-def test_what_was_written_outlasts_last_ack() -> None:
-    """The peer has finished, and this end closes; then nothing arrives for longer than twice MSL."""
+def test_data_is_delivered_after_a_long_last_ack() -> None:
+    """The peer has sent FIN, and this end closes; then no packet arrives for longer than twice the MSL."""
     cut = False
     network = two_hosts(rule=lambda number, frame: [] if cut else [(0.01, frame)])
     client, server = network.open()
@@ -317,7 +319,7 @@ def test_slow_start_after_a_lost_syn(flags: int, lost: int) -> None:
 
 
 def test_an_outage_lowers_the_threshold_once() -> None:
-    """RFC 5681, section 3.1: a second time-out of the same segment tells nothing new about congestion."""
+    """RFC 5681, section 3.1: a second timeout of the same segment does not indicate new congestion."""
     rounds: Counter[int] = Counter()
     cut = False
 

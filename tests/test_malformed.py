@@ -1,4 +1,4 @@
-"""Frames that are cut or mutated: no trap, no exception in the loop, and the stack still serves."""
+"""Truncated and mutated frames: no trap, no exception in the loop, and the stack still serves."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from struct import pack
 import pytest
 
 from tcpip_wasm import connect, create_stack
-from tests.support import START, Host, Network, payload
-from tests.support_frames import (
+from tests.kit.core_network import START, Host, Network, payload
+from tests.kit.frames import (
     ACK,
     FIN,
     ICMP,
@@ -26,7 +26,7 @@ from tests.support_frames import (
     samples,
     tcp,
 )
-from tests.support_stacks import read_all, run, send_all, turns
+from tests.kit.stacks import iterations, read_all, run, send_all
 
 MAC, PEER_MAC = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
 OWN, PEER = ("10.0.0.1", "fd00::1"), ("10.0.0.2", "fd00::2")
@@ -40,12 +40,12 @@ def target(seed: int = 1) -> Host:
 
 
 def own_frames(host: Host) -> dict[str, bytes]:
-    """The samples, addressed to this host's own MAC."""
+    """Return the samples, addressed to this host's own MAC address."""
     return samples(mac_of(host), OWN, PEER_MAC, PEER, 80)
 
 
 def mac_of(host: Host) -> bytes:
-    """What a host writes as its own address into its frames."""
+    """Return the source addresses of a host's frames."""
     for frame in host.poll(START):
         return frame[6:12]
     raise AssertionError("a host with an address announces it")
@@ -62,7 +62,7 @@ def feed(host: Host, frames: list[bytes], now: float) -> None:
 
 
 def still_serves(host: Host, now: float) -> None:
-    """A host with other addresses than those the frames named connects and exchanges data."""
+    """Assert that a host with other addresses than those in the frames can connect and exchange data."""
     network = Network(Host("10.0.0.9/24", "fd00::9/64", seed=99, now=now), host)
     network.now = now
     for address in (0, 1):
@@ -86,7 +86,7 @@ def test_every_truncation(name: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_truncation_with_lengths_that_fit(name: str) -> None:
-    """The length fields of the packet say how long it is, so that only what is inside is cut."""
+    """The length fields of the packet are adjusted, so that only its content is truncated."""
     host = target()
     frame = own_frames(host)[name]
     cut = []
@@ -97,7 +97,7 @@ def test_every_truncation_with_lengths_that_fit(name: str) -> None:
         if body[12:14] == b"\x86\xdd" and length >= 54:
             body[18:20] = (length - 54).to_bytes(2, "big")
         cut.append(bytes(body))
-    # Without sums, or hardly any of these would come through to what reads the inside.
+    # Without checksums, since with them hardly any of these would reach the parsers of the payload.
     host.core.set_checksums(host.buffers.handle, False)
     feed(host, cut, START)
     host.core.set_checksums(host.buffers.handle, True)
@@ -106,7 +106,7 @@ def test_every_truncation_with_lengths_that_fit(name: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_samples_are_well_formed(name: str) -> None:
-    """The whole of each frame is taken in; the tests above would prove nothing otherwise."""
+    """Each frame is accepted completely; otherwise the tests above would prove nothing."""
     host = target()
     feed(host, [own_frames(host)[name]], START)
     assert host.buffers.counters()[2] == 0
@@ -134,8 +134,8 @@ def test_samples_are_answered() -> None:
 
 
 def mutated(dice: random.Random, frame: bytes) -> bytes:
-    """Change, cut, lengthen or repeat a little of a frame, but for its destination: for another station it would be
-    dropped at once."""
+    """Change, cut, lengthen or repeat some bytes of a frame, but not its destination: a frame for another station would
+    be dropped at once."""
     body = bytearray(frame)
     for _ in range(dice.choice((1, 1, 2, 4, 8))):
         at = dice.randrange(len(body)) if body else 0
@@ -155,7 +155,7 @@ def mutated(dice: random.Random, frame: bytes) -> bytes:
 
 @pytest.mark.parametrize("sums", [True, False], ids=["checksums verified", "not verified"])
 def test_a_hundred_thousand_mutations(sums: bool) -> None:
-    """Half of them with sums verified, and half without, so that they reach deeper."""
+    """Half of them with checksums verified, and half without, so that they reach deeper parsers."""
     host = target()
     frames = list(own_frames(host).values())
     network = Network(Host("10.0.0.8/24", seed=98), host)
@@ -180,7 +180,7 @@ def test_a_hundred_thousand_mutations(sums: bool) -> None:
 
 
 def test_mutations_of_a_connections_own_segments() -> None:
-    """A man in the middle of one connection changes what he likes; another connection does not notice."""
+    """An attacker in the path of one connection mutates its segments; another connection is not affected."""
     dice = random.Random(5)
 
     def rule(number: int, frame: bytes) -> list[tuple[float, bytes]]:
@@ -194,7 +194,7 @@ def test_mutations_of_a_connections_own_segments() -> None:
         client.write(payload(30_000))
         client.finish()
         network.run(lambda: server.eof or server.ended is not None)  # noqa: B023
-        assert server.ended is None, "sums are verified: no mutated segment counts"
+        assert server.ended is None, "checksums are verified: no mutated segment is accepted"
         assert server.received == payload(30_000)
 
 
@@ -225,8 +225,8 @@ def test_segments_outside_the_window() -> None:
     assert server.received == b"before and after"
 
 
-def test_a_live_stack_takes_rubbish() -> None:
-    """The same through the asyncio stack: nothing reaches the loop's exception handler, and a transfer goes on."""
+def test_a_stack_under_malformed_frames_goes_on() -> None:
+    """The same with an asyncio stack: the loop's exception handler gets no report, and a transfer goes on."""
 
     async def main() -> None:
         async with await create_stack(seed=1) as stack, await create_stack(seed=2) as other:
@@ -242,7 +242,7 @@ def test_a_live_stack_takes_rubbish() -> None:
                     for number in range(5000):
                         await writer.write(mutated(dice, dice.choice(frames)))
                         if number % 100 == 0:
-                            await turns(1)
+                            await iterations(1)
                 await send_all(client, payload(300_000))
                 assert await read_all(server) == payload(300_000)
             assert bad.statistics().frames_in == 5000
@@ -252,7 +252,7 @@ def test_a_live_stack_takes_rubbish() -> None:
 
 
 def bad_packets() -> dict[str, list[bytes]]:
-    """Packets to the host, each malformed in one way, with sums that are right: what no mutation is sure to find."""
+    """Packets to the host, each malformed in one way, with right checksums, which mutations may not produce."""
     (own4, own6), (peer4, peer6) = OWN, PEER
     syn = tcp((peer4, 3000), (own4, 80))
 
@@ -290,7 +290,7 @@ def bad_packets() -> dict[str, list[bytes]]:
         "ICMPv6: error without a packet": [ipv6(peer6, own6, ICMPV6, icmpv6(peer6, own6, 2, 0, bytes(4)))],
         "IGMP: short": [ipv4(peer4, "224.0.0.1", 2, b"\x11\0\xee\xff"), ipv4(peer4, "224.0.0.1", 2, b"\x11")],
         "MLD: short": [to_group(130, bytes(4)), to_group(130, bytes(12))],
-        "from everybody": [ipv4("255.255.255.255", own4, UDP, pack("!HHHH", 5000, 80, 8, 0))],
+        "from broadcast": [ipv4("255.255.255.255", own4, UDP, pack("!HHHH", 5000, 80, 8, 0))],
         "from a group": [
             ipv4("224.0.0.5", own4, TCP, tcp(("224.0.0.5", 3000), (own4, 80))),
             ipv6("ff02::5", own6, TCP, tcp(("ff02::5", 3000), (own6, 80))),
@@ -303,7 +303,7 @@ COUNTED = ("malformed", "protocol_drops", "checksum_errors", "fragment_drops", "
 
 
 @pytest.mark.parametrize("name", bad_packets())
-def test_what_is_malformed_gets_no_answer_and_leaves_nothing(name: str) -> None:
+def test_malformed_packets_get_no_answer_and_leak_nothing(name: str) -> None:
     host = target()
     own = mac_of(host)
     packets = [ethernet(own, PEER_MAC, 0x86DD if p[0] >> 4 == 6 else 0x0800, p) for p in bad_packets()[name]]

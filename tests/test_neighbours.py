@@ -1,4 +1,4 @@
-"""A transfer among a hundred thousand neighbours that do not exist: it is not cut off, and nothing grows."""
+"""A transfer among a hundred thousand forged neighbours: it continues, and memory does not grow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from struct import pack
 
 import pytest
 
-from tests.support import START, Host, Network, payload
+from tests.kit.core_network import START, Host, Network, payload
 
 _FORGED = 100_000
 _BURST = 250
@@ -14,7 +14,7 @@ _BURST = 250
 
 
 def arp(number: int, target: Host) -> bytes:
-    """An ARP request for the target, or an answer to it, by a host of the same network that does not exist."""
+    """An ARP request for the target, or a reply to it, from a forged host of the same network."""
     mac = b"\x02\x09" + pack(">I", number)
     forged = pack(">I", 0x0A000000 + 0x10000 + number)
     owned = target.addresses[0].ip.packed
@@ -31,7 +31,7 @@ def _icmp6(source: bytes, target: bytes, message: bytes, mac: bytes) -> bytes:
 
 
 def solicitation(number: int, target: Host) -> bytes:
-    """A neighbour solicitation for the target, or an advertisement to it, by such a host."""
+    """A neighbour solicitation for the target, or an advertisement to it, from such a host."""
     mac = b"\x02\x09" + pack(">I", number)
     forged = bytes.fromhex("fd00000000000000") + pack(">Q", 1 << 32 | number)
     owned = target.addresses[1].ip.packed
@@ -43,7 +43,7 @@ def solicitation(number: int, target: Host) -> bytes:
 
 
 def echo(number: int, target: Host) -> bytes:
-    """An echo request by such a host, which has to be asked after before it can be answered."""
+    """An echo request from such a host, whose answer needs neighbour resolution."""
     mac = b"\x02\x09" + pack(">I", number)
     forged = bytes.fromhex("fd00000000000000") + pack(">Q", 2 << 32 | number)
     return _icmp6(forged, target.addresses[1].ip.packed, b"\x80\0\0\0\0\0\0\0", mac)

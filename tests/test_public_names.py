@@ -1,4 +1,4 @@
-"""The public names: what the top level exports, and what importing it pulls in."""
+"""The public names: the exports of the top level, and the modules that importing it loads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAYERS = ("errors", "interfaces", "names", "sockets", "stack", "streams")
 """Modules whose public names are the package's."""
 
 WITHIN = {
-    # For who implements a stream, an interface or an exception: importable from their own module only.
+    # For code that implements a stream or an interface: importable from their own module only.
     "streams": {"EndOfStream", "PIPE_BURST", "Sink", "Source", "StreamPair", "TEE_LIMIT", "TRANSFORM_LIMIT"},
     "interfaces": {"StreamInterface"},
     "errors": set[str](),
@@ -52,7 +52,7 @@ def test_top_level_is_the_union_of_its_layers() -> None:
     assert len(tcpip_wasm.__all__) == len(set(tcpip_wasm.__all__))
 
 
-def test_every_name_is_there() -> None:
+def test_every_public_name_exists() -> None:
     for name in tcpip_wasm.__all__:
         assert getattr(tcpip_wasm, name) is not None
     for layer in LAYERS:
@@ -91,7 +91,7 @@ def test_public_names_are_documented(name: str) -> None:
 
 
 def test_help_shows_what_users_call() -> None:
-    """What the driver, interfaces and sockets call among each other begins with an underscore."""
+    """Methods that the driver, interfaces and sockets call on each other begin with an underscore."""
     for name in tcpip_wasm.__all__:
         value = getattr(tcpip_wasm, name)
         if inspect.isclass(value) and value.__module__.startswith("tcpip_wasm"):

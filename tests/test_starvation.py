@@ -1,4 +1,4 @@
-"""Peers that cannot be sent to, and peers in great number, cost bounded work: counted in calls, polls and events."""
+"""Peers with tiny segments and windows, and many peers, cost bounded work: counted in calls, polls and events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.engine import abi
 from tcpip_wasm.simulation import run_virtually
-from tests.support_frames import ACK, RST, SYN, ipv4, tcp
+from tests.kit.frames import ACK, RST, SYN, ipv4, tcp
 
 OWN, PEER = "10.0.0.1", "10.0.0.2"
 PORT = 80
@@ -27,7 +27,7 @@ KINDS = {
 
 
 class Program(asyncio.Protocol):
-    """Keeps its transport."""
+    """Records its transport."""
 
     def __init__(self, opened: asyncio.Queue[Program]) -> None:
         self._opened = opened
@@ -43,7 +43,7 @@ class Program(asyncio.Protocol):
 
 
 class Silent:
-    """The far end of a tun: it opens connections and answers nothing else."""
+    """The peer on a TUN interface: it opens connections and answers nothing else."""
 
     def __init__(self, stack: NetworkStack) -> None:
         self.stack = stack
@@ -92,7 +92,7 @@ async def silent(count: int, kind: str) -> AsyncIterator[Silent]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_writes_to_peers_that_take_nothing(kind: str) -> None:
+def test_writes_to_peers_that_accept_nothing(kind: str) -> None:
     """A hundred programs write 64 KiB to peers of tiny segments.
 
     Each call takes what fits, none takes nothing, and the stack is polled for its clock alone once all is queued.
@@ -119,17 +119,17 @@ def test_writes_to_peers_that_take_nothing(kind: str) -> None:
             assert sum(handed) <= 100 * 3.5 * AMOUNT, "what does not fit is not copied into the module again and again"
             assert len(calls) <= 100 * (AMOUNT // (128 * 36) + 1), "parts of 128 segments"
             assert core.statistics().heap_used < 100 * 2**20
-            turns = peers.stack._driver.turns
+            iterations = peers.stack._driver.turns
             before = len(calls)
             await asyncio.sleep(10)
             assert len(calls) == before
-            assert peers.stack._driver.turns - turns <= 10 * 40 + 10, "one poll for each tick of TCP"
+            assert peers.stack._driver.turns - iterations <= 10 * 40 + 10, "one poll for each tick of TCP"
 
     run_virtually(main())
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_they_end_as_others_do(kind: str) -> None:
+def test_such_connections_end_as_others(kind: str) -> None:
     async def main() -> None:
         async with silent(3, kind) as peers:
             for program in peers.programs:
@@ -142,7 +142,7 @@ def test_they_end_as_others_do(kind: str) -> None:
     run_virtually(main())
 
 
-def test_ends_are_announced_in_parts() -> None:
+def test_resets_are_reported_in_parts() -> None:
     """Three hundred connections are reset in one poll; the loop has an iteration between parts of the reports."""
 
     async def main() -> None:

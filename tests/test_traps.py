@@ -14,9 +14,9 @@ import pytest
 
 from tcpip_wasm import ReadableStreamReader, TcpConnection, TcpListener, connect, create_stack
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_frames import ACK, ARP, FIN, IPV4, IPV6, RST, SYN, TCP, arp, ethernet, ipv4, ipv6, tcp
-from tests.support_stacks import read_all, send_all
+from tests.kit.core_network import payload
+from tests.kit.frames import ACK, ARP, FIN, IPV4, IPV6, RST, SYN, TCP, arp, ethernet, ipv4, ipv6, tcp
+from tests.kit.stacks import read_all, send_all
 
 MAC, PEER_MAC = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
 OWN, PEER = "10.0.0.1", "10.0.0.2"
@@ -61,7 +61,7 @@ class Peer:
         await self.send(ethernet(MAC, PEER_MAC, IPV4, ipv4(PEER, OWN, TCP, segment)))
 
     async def receive(self) -> bytes:
-        """Return the next segment of the stack's: TCP's header and what follows."""
+        """Return the stack's next segment: TCP header and payload."""
         while True:
             frame = await self.frames.read()
             assert frame is not None
@@ -78,7 +78,7 @@ class Peer:
         await self.say()
 
     async def take(self) -> None:
-        """Take the next segment in: only its part of the stream that comes next and fits the window counts."""
+        """Process the next segment: only bytes that are next in the stream and fit the window count."""
         segment = await self.receive()
         data, flags = segment[(segment[12] >> 4) * 4 :], segment[13]
         self.ended |= bool(flags & (FIN | RST))
@@ -186,7 +186,7 @@ def test_a_segment_that_covers_an_early_fin_and_fills_the_window() -> None:
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_extension_headers_longer_than_half_a_packet(complete: bool) -> None:
-    """A fragment behind 34 kB of destination options, whose datagram times out, or becomes whole."""
+    """A fragment after 34 kB of destination options, whose datagram times out, or is completed."""
 
     async def story(scene: Scene) -> None:
         options = b"".join(b"\1\xfd" + bytes(253) for _ in range(8)) + b"\1\4" + bytes(4)

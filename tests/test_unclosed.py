@@ -1,4 +1,4 @@
-"""What a program never closes says so when it is collected, as asyncio's own does. What its stack closes is closed."""
+"""Unclosed objects warn when they are garbage-collected, as asyncio's do. Objects that their stack closed do not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAKE: dict[str, Callable[[NetworkStack], Awaitable[Any]]] = {
 
 
 def seen(main: Coroutine[Any, Any, None]) -> list[warnings.WarningMessage]:
-    """Run something, and return the warnings of what it leaves when the loop is gone, too."""
+    """Run a coroutine, and return the warnings of unclosed objects, also after the loop was closed."""
     gc.collect()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ResourceWarning)
@@ -41,7 +41,7 @@ def test_a_stack() -> None:
 
 
 @pytest.mark.parametrize("kind", MAKE)
-def test_what_is_on_it(kind: str) -> None:
+def test_sockets_of_an_unclosed_stack(kind: str) -> None:
     async def main() -> None:
         await MAKE[kind](await create_stack())
 
@@ -51,8 +51,8 @@ def test_what_is_on_it(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", MAKE)
 @pytest.mark.parametrize("how", ["aclose", "abort", "itself"])
-def test_what_is_closed(kind: str, how: str) -> None:
-    """By its stack or by itself."""
+def test_closed_objects_do_not_warn(kind: str, how: str) -> None:
+    """Closed by their stack or by the program."""
 
     async def main() -> None:
         async with await create_stack() as stack:
@@ -77,7 +77,7 @@ def test_a_connection() -> None:
     assert seen(main()) == []
 
 
-def test_what_was_never_made() -> None:
+def test_objects_that_were_never_created() -> None:
     async def main() -> None:
         async with await create_stack() as stack:
             await stack.open_udp(port=53)

@@ -2,9 +2,9 @@
 
 The tutorial explains it: docs/tutorial/replicated-store.md.
 
-    store       the store: ordinary asyncio code, which knows nothing of simulations
-    client      a client of it, which writes down what it did
-    checker     whether what clients saw is what one store would have answered
+    store       the store: ordinary asyncio code, independent of simulations
+    client      a client, which records its operations
+    checker     checks that a history of operations is linearizable
     scenario    five replicas and four clients on a switch, and partitions
-    __main__    the hunt: ``python -m examples.replicated_store``
+    __main__    the search for a failing seed: ``python -m examples.replicated_store``
 """

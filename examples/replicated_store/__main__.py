@@ -1,8 +1,8 @@
-"""The hunt: runs seeds until a client reads what it should not, repeats that seed, shows why, and tries the repair.
+"""Runs seeds until a client reads a stale value, repeats that seed, shows why, and tests the repaired store.
 
     python -m examples.replicated_store [--first 0] [--last 299] [--capture stale-read.pcapng]
 
-It ends with status 1 if it finds nothing, if the seed does not repeat itself, or if the repaired store fails, too.
+It exits with status 1 if no seed fails, if the seed does not repeat, or if the repaired store fails, too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def hunt(seeds: range) -> int:
-    """Return the first seed with which something is wrong."""
+    """Return the first seed that fails."""
     for seed in seeds:
         if check(run(scenario, seed=seed, trace=False).value.history):
             print(f"seeds {seeds[0]} to {seed - 1} pass, seed {seed} does not")
@@ -52,7 +52,7 @@ def hunt(seeds: range) -> int:
 
 
 def repeat(seed: int) -> Run[Outcome]:
-    """Run a seed again, with what replicas log."""
+    """Run a seed again, with the log of the replicas."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     log = logging.getLogger("store")
@@ -66,7 +66,7 @@ def repeat(seed: int) -> Run[Outcome]:
 
 
 def explain(result: Run[Outcome]) -> None:
-    """Print the first thing that is wrong, and the packets that made it so."""
+    """Print the first violation, and the packets that caused it."""
     violation = check(result.value.history)[0]
     print()
     for event in result.network.events:
@@ -77,7 +77,7 @@ def explain(result: Run[Outcome]) -> None:
 
 
 def decisive(network: Network, violation: Violation) -> Iterator[Packet]:
-    """Yield the answers that contradict each other, and between them the acknowledgements that came too late."""
+    """Yield the two contradicting answers, and between them the acknowledgements that arrived too late."""
     newer, stale = violation.newer, violation.stale
     packets = network.trace().delivered().tcp(source_port=7000).where(lambda packet: packet.payload)
     yield packets.at(newer.client, outgoing=False).between(newer.begin, newer.end + 1e-6)[-1]
@@ -85,13 +85,13 @@ def decisive(network: Network, violation: Violation) -> Iterator[Packet]:
     for packet in packets.at(stale.replica, outgoing=False).between(newer.end, stale.end):
         message = json.loads(packet.payload.splitlines()[0])
         if message["do"] == "ack" and packet.time - message["sent"] > LEASE:
-            late[packet.source] = packet  # the last one of each counts; those before may have arrived in time, too
+            late[packet.source] = packet  # only the last one of each is relevant
     yield from late.values()
     yield packets.at(stale.client, outgoing=False).between(stale.begin, stale.end + 1e-6)[-1]
 
 
 def describe(network: Network, packet: Packet) -> str:
-    """Return when, from whom to whom, and what."""
+    """Return time, sender, receiver and content of a packet."""
     ends = [network.name_of(str(address)) for address in (packet.source, packet.destination)]
     return f"{packet.time:.6f} {ends[0]} > {ends[1]}: {packet.payload.splitlines()[0].decode()}"
 

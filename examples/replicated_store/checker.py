@@ -1,8 +1,8 @@
-"""Whether a history is linearizable: whether one store, asked by one client after another, could have answered so.
+"""Checks that a history is linearizable: that a single store, accessed by one client at a time, could have answered so.
 
-That is: each operation can be put at one moment between its begin and its end, so that every read returns what was
-written last. In general that takes a search. Where no value is written twice, it does not: all operations with one
-value must stand together in the order, the write first, so it is only asked in which order the values can come. (P. B.
+That is: each operation can take effect at one moment between its begin and its end, so that every read returns the
+value that was written last. In general that needs a search. Where no value is written twice, it does not: all
+operations with one value are adjacent in the order, the write first, so only the order of the values is open. (P. B.
 Gibbons and E. Korach, Testing shared memories, SIAM Journal on Computing 26(4), 1997.)
 """
 
@@ -16,12 +16,12 @@ from examples.replicated_store.client import Operation
 
 @dataclass(frozen=True)
 class Violation:
-    """Two values of one key that can stand in no order.
+    """Two values of one key that cannot be ordered.
 
     Attributes:
-        stale: the operation with the older value, too late.
-        before: the one that ended first of those with the older value.
-        newer: the one that ended first of those with the newer value: before `stale` began.
+        stale: the late operation with the older value.
+        before: the first to end of the operations with the older value.
+        newer: the first to end of those with the newer value, before `stale` began.
     """
 
     stale: Operation
@@ -33,7 +33,7 @@ class Violation:
 
 
 def check(history: Iterable[Operation]) -> list[Violation]:
-    """Return what is wrong with a history; nothing, if it is linearizable.
+    """Return the violations of a history; none, if it is linearizable.
 
     Raises:
         ValueError: a value was written twice, or read and never written.
@@ -51,14 +51,14 @@ def _check(values: dict[str | None, list[Operation]]) -> Iterable[Violation]:
         writes = [one for one in operations if one.kind == "put"]
         if len(writes) != 1:
             raise ValueError(f"{value!r} was written {len(writes)} times")
-        # The value was there when the first operation with it had ended, and when the last one began.
+        # The value was current when the first operation with it ended, and when the last one began.
         first = min(operations, key=lambda one: one.end)
         last = max(operations, key=lambda one: one.begin)
         if first.end < writes[0].begin:
             yield Violation(writes[0], first, first)  # read before it was written
         if first.end < float("inf"):
             spans.append((first, last))
-    # If the one had ended before the last of the other began, and the other way round, there is no order.
+    # If each ended before the last operation of the other began, there is no order.
     for index, (first, last) in enumerate(spans):
         for other_first, other_last in spans[index + 1 :]:
             if first.end < other_last.begin and other_first.end < last.begin:

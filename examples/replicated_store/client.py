@@ -1,4 +1,4 @@
-"""A client of the store, which writes down what it asked, when, and what it was told. Nothing but asyncio."""
+"""A client of the store, which records its requests, their times and the answers. Nothing but asyncio."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 
 from examples.replicated_store.store import PORT
 
-PATIENCE = 0.15
+ANSWER_TIMEOUT = 0.15
 """Seconds that a client waits for an answer."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A read that was answered, or a write. Nobody writes a value that was written before.
+    """A read that was answered, or a write. No value is written twice.
 
     Attributes:
-        client, replica: who asked, and who answered or did not.
+        client, replica: the client, and the replica that it asked.
         kind: ``get`` or ``put``.
-        value: what was read or written; None is what a key has at first.
-        begin, end: seconds. A write without an answer may be carried out at any time, or never: `end` is infinite.
+        value: the value that was read or written; None is the initial value of a key.
+        begin, end: seconds. A write without an answer may take effect at any time, or never: `end` is infinite.
     """
 
     client: str
@@ -44,9 +44,9 @@ class Client:
     """A client.
 
     Args:
-        name: its own.
-        replicas: whom it may ask.
-        history: where it writes down its operations.
+        name: its name.
+        replicas: the replicas that it may ask.
+        history: the list to which it appends its operations.
     """
 
     def __init__(self, name: str, replicas: list[str], history: list[Operation]) -> None:
@@ -72,19 +72,19 @@ class Client:
             self.disconnect()
 
     async def operate(self, kind: str, key: str, value: str | None = None) -> None:
-        """Ask one replica after another, until one answers or the operation may have been carried out."""
+        """Ask one replica after another, until one answers or the operation may have taken effect."""
         begin = time.monotonic()
         while True:
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(ANSWER_TIMEOUT):
                     answer = await self.ask({"do": kind, "key": key, "value": value})
-            except OSError:  # TimeoutError is one
+            except OSError:  # includes TimeoutError
                 self.disconnect()
                 answer = {"do": "unknown"}
             asked = self.replica
             if answer["do"] == "ask":
                 await asyncio.sleep(random.uniform(0, 0.04))
-                self.turn_to(answer["whom"])
+                self.switch_to(answer["whom"])
                 continue
             if answer["do"] == "value":
                 self.history.append(Operation(self.name, asked, kind, key, answer["value"], begin, time.monotonic()))
@@ -92,11 +92,11 @@ class Client:
                 end = time.monotonic() if answer["do"] == "done" else inf
                 self.history.append(Operation(self.name, asked, kind, key, value, begin, end))
             if answer["do"] == "unknown":
-                self.turn_to(None)
+                self.switch_to(None)
             return
 
-    def turn_to(self, replica: str | None) -> None:
-        """Ask another one from now on: the one that was named, or any."""
+    def switch_to(self, replica: str | None) -> None:
+        """Ask another replica from now on: the given one, or any."""
         if replica is None or replica == self.replica:
             replica = random.choice(self.replicas)
         if replica != self.replica:
@@ -111,12 +111,12 @@ class Client:
         writer.write(json.dumps(message).encode() + b"\n")
         line = await reader.readline()
         if not line:
-            raise ConnectionResetError("the replica has hung up")
+            raise ConnectionResetError("the replica has closed the connection")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def disconnect(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self.connection is not None:
             self.connection[1].close()
             self.connection = None

@@ -1,4 +1,4 @@
-"""Five replicas and four clients on a switch, parted and healed as the seed decides."""
+"""Five replicas and four clients on a switch, with partitions that depend on the seed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ END = 3.3
 
 @dataclass
 class Outcome:
-    """What came of it.
+    """The result of the scenario.
 
     Attributes:
-        history: what clients did.
+        history: the clients' operations.
     """
 
     history: list[Operation] = field(default_factory=list)
 
 
 async def scenario(network: Network, kind: type[Replica] = Replica) -> Outcome:
-    """Let clients use the store on a network that is parted now and then."""
+    """Let clients use the store on a network with partitions."""
     outcome = Outcome()
     network.switch("switch")
     for number, name in enumerate(REPLICAS + CLIENTS, 1):
@@ -49,13 +49,13 @@ async def repaired_scenario(network: Network) -> Outcome:
 
 
 async def checked_scenario(network: Network) -> None:
-    """The first one; it fails by itself where a client reads what it should not."""
+    """The scenario with the checker: it fails if a client reads a stale value."""
     wrong = check((await scenario(network)).history)
     assert not wrong, wrong[0]
 
 
 def plan_partition(network: Network) -> None:
-    """Part the hosts into two groups for a while. The random numbers are its own, from the seed."""
+    """Partition the hosts into two groups for a while, by a random stream of its own."""
     random = network.random("partitions")
     few = random.sample(REPLICAS, 2)
     sides: tuple[list[str], list[str]] = ([], [])

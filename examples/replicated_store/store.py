@@ -1,14 +1,14 @@
 """A key-value store on several replicas, of which a majority suffices. JSON lines over TCP, nothing but asyncio.
 
-One replica is the primary. Every `BEAT` it sends the whole store to the others, and at once when something was written;
-a write is answered when a majority has it. Who has heard nothing for a while stands for election with a higher term:
-whoever votes for it obeys no lower term any more, and tells it what it has. The primary begins with the newest store
-that a majority knew of.
+One replica is the primary. Every `BEAT` it sends the whole store to the others, and at once after a write; a write is
+answered when a majority has it. A replica that receives no beats for a while stands for election with a higher term: a
+replica that votes for it ignores lower terms from then on, and sends it its data. The primary begins with the newest
+data of a majority.
 
-Reads cost no messages. Each replica that acknowledges a beat promises to vote for nobody during the next `LEASE`
-seconds. While a majority is bound like this there is no other primary, so that the primary may answer by itself.
+Reads cost no messages. Each replica that acknowledges a beat promises not to vote during the next `LEASE` seconds.
+While a majority is bound like this there is no other primary, so that the primary may answer by itself.
 
-What it leaves out, for it is an example: disks, so that no replica may restart, and stores too large for one message.
+As an example it omits disks, so that replicas must not restart, and stores too large for one message.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ class Replica:
 
     Args:
         name: its host's name.
-        names: all of them.
+        names: the names of all replicas.
     """
 
     def __init__(self, name: str, names: list[str]) -> None:
         self.name = name
         self.peers = {peer: Peer(peer, self.heard) for peer in names if peer != name}
         self.majority = len(names) // 2 + 1
-        self.term = 0  # the highest that it obeys
+        self.term = 0  # the highest that it has seen
         self.primary: str | None = None  # of that term
-        self.bound = 0.0  # until when it votes for nobody
+        self.bound = 0.0  # until when it must not vote
         self.version = (0, 0)  # of its data: the term and the number of the change
         self.data: dict[str, str] = {}
-        # What a candidate has:
+        # State of a candidate:
         self.votes: dict[str, Message] = {}
-        # What a primary has:
+        # State of a primary:
         self.acknowledged: dict[str, int] = {}  # the number of the last change that each replica has
         self.promised: dict[str, float] = {}  # from when on each replica has been bound
         self.answers: dict[str, str] = {}  # the data that a majority has
@@ -66,7 +66,7 @@ class Replica:
             await server.serve_forever()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer whoever has connected, replica or client."""
+        """Serve a connection of a replica or a client."""
         try:
             while line := await reader.readline():
                 message = json.loads(line)
@@ -81,7 +81,7 @@ class Replica:
                         answer = await self.put(message)
                 writer.write(json.dumps(answer).encode() + b"\n")
         except OSError:
-            pass  # whoever it was will come again
+            pass  # the peer will connect again
         finally:
             writer.close()
 
@@ -109,7 +109,7 @@ class Replica:
     # --- As a replica -----------------------------------------------------------------------------------------------
 
     def beat(self, message: Message) -> Message:
-        """Take over what the primary has, and be bound to it."""
+        """Store the primary's data, and be bound to it."""
         if message["term"] < self.term:
             return {"do": "refuse", "term": self.term}
         self.follow(message["term"], message["primary"])
@@ -119,7 +119,7 @@ class Replica:
         return {"do": "ack", "term": self.term, "number": message["number"], "sent": message["sent"]}
 
     def vote(self, message: Message) -> Message:
-        """Vote for whoever asks first in a new term, unless bound."""
+        """Vote for the first candidate of a new term, unless bound."""
         now = time.monotonic()
         if message["term"] <= self.term or now < self.bound:
             return {"do": "refuse", "term": self.term}
@@ -128,7 +128,7 @@ class Replica:
         return {"do": "vote", "term": self.term, "version": self.version, "data": self.data}
 
     def follow(self, term: int, primary: str | None) -> None:
-        """Obey a term, and its primary if it is known."""
+        """Adopt a term, and its primary if it is known."""
         if self.primary == self.name and term > self.term:
             log.info("steps down for term %d", term)
             for done in self.waiting.values():
@@ -137,7 +137,7 @@ class Replica:
         self.term, self.primary = term, primary
 
     async def live(self) -> None:
-        """Send beats as the primary, and otherwise stand for election when nobody does."""
+        """Send beats as the primary, and otherwise stand for election when no beats arrive."""
         while True:
             if self.primary == self.name:
                 self.send_beat()
@@ -150,14 +150,14 @@ class Replica:
     # --- As a candidate, and as the primary -------------------------------------------------------------------------
 
     def stand(self) -> None:
-        """Ask all for their votes."""
+        """Request the votes of all replicas."""
         self.follow(self.term + 1, None)
         self.votes = {self.name: {"version": self.version, "data": self.data}}
         for peer in self.peers.values():
             peer.send({"do": "vote", "term": self.term})
 
     def send_beat(self) -> None:
-        """Send all that there is to all."""
+        """Send all data to all replicas."""
         now = time.monotonic()
         self.bound = now + LEASE  # to itself, too
         beat = {"do": "beat", "term": self.term, "primary": self.name, "number": self.version[1], "sent": now}
@@ -165,7 +165,7 @@ class Replica:
             peer.send({**beat, "data": self.data})
 
     def heard(self, peer: str, message: Message) -> None:
-        """Take in what another replica has answered."""
+        """Process the answer of another replica."""
         if message["term"] > self.term:
             self.follow(message["term"], None)
         elif message["term"] == self.term and message["do"] == "vote" and self.primary is None:
@@ -178,7 +178,7 @@ class Replica:
             self.commit()
 
     def begin(self) -> None:
-        """Be the primary, with the newest data of those that voted."""
+        """Become the primary, with the newest data of the replicas that voted."""
         newest = max(self.votes.values(), key=lambda vote: tuple(vote["version"]))
         self.data, self.version = newest["data"], (self.term, 1)
         self.primary = self.name
@@ -187,7 +187,7 @@ class Replica:
         self.send_beat()
 
     def commit(self) -> None:
-        """Find out what a majority has."""
+        """Answer the writes that a majority has."""
         number = self.of_majority([self.version[1], *self.acknowledged.values()])
         if number > self.committed and number == self.version[1]:
             self.committed, self.answers = number, self.data
@@ -200,12 +200,12 @@ class Replica:
         return bool(now < self.of_majority([now, *self.promised.values()]) + LEASE)
 
     def of_majority(self, values: list[Any]) -> Any:
-        """Return the largest value that a majority reaches; who has said nothing reaches none."""
+        """Return the largest value that a majority reaches; a replica without an answer reaches none."""
         values += [-inf] * (len(self.peers) + 1 - len(values))
         return sorted(values, reverse=True)[self.majority - 1]
 
     def bound_since(self, ack: Message) -> float:
-        """Return since when a replica is bound to this one, of which an acknowledgement has arrived just now."""
+        """Return since when a replica is bound to this one, whose acknowledgement has just arrived."""
         return time.monotonic()
 
 
@@ -213,16 +213,16 @@ class RepairedReplica(Replica):
     """The same, repaired."""
 
     def bound_since(self, ack: Message) -> float:
-        """Return since when, at the earliest: it has not been bound before the beat was sent."""
+        """Return the earliest possible time: it was not bound before the beat was sent."""
         return float(ack["sent"])
 
 
 class Peer:
-    """The connection to another replica, which is made anew when it breaks. What it cannot send is forgotten.
+    """The connection to another replica, which reconnects after errors. Messages that cannot be sent are dropped.
 
     Args:
         name: the other's name.
-        heard: takes its name and what it answers.
+        heard: called with its name and each answer.
     """
 
     def __init__(self, name: str, heard: Any) -> None:
@@ -239,7 +239,7 @@ class Peer:
                 while line := await reader.readline():
                     self.heard(self.name, json.loads(line))
             except OSError:
-                pass  # TimeoutError is one
+                pass  # includes TimeoutError
             finally:
                 if self.writer is not None:
                     self.writer.close()
@@ -247,6 +247,6 @@ class Peer:
             await asyncio.sleep(BEAT)
 
     def send(self, message: Message) -> None:
-        """Send a message, if there is a connection that is not stuck for good."""
+        """Send a message, if there is a connection with room in its buffer."""
         if self.writer is not None and self.writer.transport.get_write_buffer_size() < 100_000:
             self.writer.write(json.dumps(message).encode() + b"\n")

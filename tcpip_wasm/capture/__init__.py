@@ -1,19 +1,19 @@
-"""Captures: what passes interfaces and links, as pcapng files and as packets for a test.
+"""Captures of the frames on interfaces and links, as pcapng files and as packets for a test.
 
     link_types    the numbers of link types
-    observation   one frame that was seen, and what happened to it; events
+    observation   one observed frame, and whether it was dropped; events
     pcapng        writing pcapng files
     reading       reading pcapng and pcap files
-    recorder      observations into a file
+    recorder      writes observations into a file
     decode, text  frames as objects, and as lines
-    segments      which TCP segments were sent again
+    segments      which TCP segments are retransmissions
     trace         observations for a test, and their digest
-    capture       what passes interfaces of stacks
+    capture       captures interfaces of stacks
     connections   TCP connections of a trace
-    plotting      `plot`, a figure of one of them
-    picture       how it is drawn
+    plotting      `plot`, which returns a figure of one of them
+    picture       draws the figure
 
-Nothing of it needs more than the standard library, but for `picture`, which needs matplotlib.
+All of it needs the standard library only, except `picture`, which needs matplotlib.
 
 The reasons are in docs/explanation/captures.md.
 """

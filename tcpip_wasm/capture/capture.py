@@ -1,7 +1,7 @@
-"""Capturing interfaces of stacks: what leaves and enters, with its time, into a file or to whoever wants to see it.
+"""Captures the frames that enter and leave interfaces of stacks, with their time, into a file or for a function.
 
-Owns the way from an interface's observer to a recorder. Interfaces know nothing of it; those that nobody captures do
-no work for it.
+Connects an interface's observer to a recorder. Interfaces know nothing of it; those that are not captured do no work
+for it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Destination = str | os.PathLike[str] | BinaryIO | Callable[[Observation], None]
 
 
 class Capture:
-    """A capture that is under way; `capture` begins it. ``with`` and `close` end it.
+    """A running capture; `capture` starts it. ``with`` and `close` end it.
 
     Attributes:
         frames: how many were captured.
-        error: why the capture ended by itself, or None: the file took no more, or who was called raised.
+        error: why the capture ended by itself, or None: the file could not be written, or the function raised.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Capture:
         self._snaplen = snaplen
         self._points = {interface: name for name, interface in interfaces.items()}
         self._names = ", ".join(interfaces)
-        self._links: dict[Interface, tuple[str, int]] = {}  # of those that frames have come from
+        self._links: dict[Interface, tuple[str, int]] = {}  # of interfaces with captured frames
         self._recorder: Recorder | None = None
         self._sink: Callable[[Observation], None] | None = None
         self.frames: int = 0
@@ -64,18 +64,18 @@ class Capture:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is captured any more."""
+        """Whether the capture has ended."""
         return not self._points
 
     def flush(self) -> None:
-        """Hand what was captured to the operating system, so that other programs can read it."""
+        """Flush the file, so that other programs can read what was captured."""
         if self._recorder is not None:
             self._recorder.flush()
 
     def close(self) -> None:
-        """End the capture: what was captured is written, and a file that was given as a path is closed. Idempotent.
+        """End the capture: flush the file, and close it if it was given as a path. Idempotent.
 
-        An error of the file is reported as those before, and not raised.
+        A write error is reported to the loop's exception handler, and not raised.
         """
         points, self._points = self._points, {}
         for interface in points:
@@ -92,7 +92,7 @@ class Capture:
         self.close()
 
     def observed(self, interface: Interface, outgoing: bool, frame: memoryview) -> None:
-        """Take a frame of an interface."""
+        """Record a frame of an interface."""
         if not self._points:  # closed at an earlier frame of the same batch
             return
         point, link_type = self._links.get(interface) or self._link_of(interface)
@@ -111,7 +111,7 @@ class Capture:
             self.frames += 1
 
     def unobserved(self, interface: Interface) -> None:
-        """An interface is gone. With the last one the capture ends."""
+        """An interface was removed. With the last one the capture ends."""
         if self._points.pop(interface, None) is not None and not self._points:
             self.close()
 
@@ -140,31 +140,31 @@ def capture(
     clock: Callable[[], int] | None = None,
     comment: str | None = None,
 ) -> Capture:
-    """Capture what passes interfaces of stacks from now on, whatever they are attached to.
+    """Capture the frames of interfaces from now on, whatever they are attached to.
 
-    A frame is captured when it leaves the stack, and when it enters the stack's receive buffer. What crosses a cable is
-    captured at each of its ends that is asked for; what passes a loopback once, as it leaves; of a bridge, what passes
-    its ports. Several captures may look at one interface.
+    A frame is captured when it leaves the stack, and when it enters the stack's receive buffer. A frame on a cable is
+    captured at each end that is given, one on a loopback interface once, as it leaves; a bridge is captured at its
+    ports. An interface may have several captures.
 
     Args:
-        interfaces: one; several, of whatever stacks, under their own names; or several by the names that they are to
-            have in the capture.
-        to: a path or a file open for writing bytes, which becomes a pcapng file; or what is called with each
+        interfaces: one interface; several, of any stacks, under their own names; or a mapping of names in the capture
+            to interfaces.
+        to: a path or a file open for writing bytes, which becomes a pcapng file; or a function that is called with each
             `Observation`, such as a `Trace`.
-        snaplen: bytes that are kept of each frame at most; 0 keeps all.
-        clock: tells the time in nanoseconds. None is the virtual time of a loop that has a method `time_ns`, else
+        snaplen: most bytes that are kept of each frame; 0 keeps all.
+        clock: returns the time in nanoseconds. None is the virtual time of a loop that has a method `time_ns`, else
             the time of day.
-        comment: what to say of the capture in the file.
+        comment: a comment on the capture in the file.
 
     Returns:
-        What ends the capture. It also ends with the last of its interfaces, and when the file takes no more, which is
-        reported to the loop's exception handler once and leaves the stack as it is.
+        The capture. It also ends with the last of its interfaces, and at a write error, which is reported to the loop's
+        exception handler once and does not affect the stack.
 
     Raises:
         OSError: the file cannot be opened, or ``ENODEV``: an interface was removed.
-        StackError: the stack of one is gone.
-        TypeError: something else than interfaces.
-        ValueError: none, or two of one name; a negative `snaplen`.
+        StackError: the stack of an interface has ended.
+        TypeError: not an interface.
+        ValueError: no interface, or two with one name; a negative `snaplen`.
     """
     if isinstance(interfaces, Interface):
         named = {interfaces.name: interfaces}

@@ -1,6 +1,6 @@
-"""TCP connections of a trace, as what a picture shows of them: segments, acknowledgements, data under way, throughput.
+"""TCP connections of a trace: segments, acknowledgements, data under way and throughput, for a figure.
 
-Owns the reading of sequence numbers. It knows nothing of how a picture is drawn.
+Interprets sequence numbers, and knows nothing of drawing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Endpoint = tuple[str, int]
 
 _HALF: Final = 1 << 31
 _BINS: Final = 125
-"""How many intervals of throughput there are at most where nobody says how long one is."""
+"""Most intervals of throughput where the caller does not set their length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Segment:
 
     Attributes:
         time: seconds since the connection's first packet.
-        start, end: sequence numbers, counted from the SYN or the first byte that was seen, and on past 2³².
-        retransmitted: some of it had been seen before.
-        dropped: why it went no further, or None.
+        start, end: sequence numbers, relative to the SYN or the first byte that was captured, without wrapping at 2³².
+        retransmitted: some of it was captured before.
+        dropped: why it was dropped, or None.
     """
 
     time: float
@@ -41,14 +41,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """What the receiver said.
+    """An acknowledgement of the receiver.
 
     Attributes:
         time: seconds since the connection's first packet.
         number: the next sequence number that it expects.
-        edge: the sequence number up to which it would take data: `number` and the window.
+        edge: the right edge of its window: `number` plus the window.
         sack: blocks that have arrived beyond `number`: start and end.
-        dropped: why it went no further, or None.
+        dropped: why it was dropped, or None.
     """
 
     time: float
@@ -64,8 +64,8 @@ class Direction:
 
     Attributes:
         sender, receiver: address and port.
-        segments: what was sent.
-        acknowledgements: what came back.
+        segments: the segments of the sender.
+        acknowledgements: the acknowledgements of the receiver.
         data: bytes of payload, each counted once.
     """
 
@@ -74,15 +74,14 @@ class Direction:
     segments: list[Segment] = field(default_factory=list)
     acknowledgements: list[Acknowledgement] = field(default_factory=list)
     data: int = 0
-    _first: int | None = None  # sequence number that counts as 0
-    _highest: int = 0  # end of what was seen
+    _first: int | None = None  # the sequence number that is 0 in the relative ones
+    _highest: int = 0  # the highest end of a segment
     _scale: int | None = None  # of the receiver's window, RFC 7323
 
     def outstanding(self) -> list[tuple[float, int]]:
-        """Return the data under way as (seconds, bytes) after each change: sent, as the capture saw, and not
-        acknowledged.
+        """Return the data under way as (seconds, bytes) after each change: captured and not acknowledged.
 
-        What the sender's congestion window is cannot be seen from outside; while the network limits it, it fills it.
+        The sender's congestion window is not visible in a capture; while the network limits a sender, it is about this.
         """
         events: list[tuple[float, int, int]] = [(segment.time, 1, segment.end) for segment in self.segments]
         events += [(ack.time, 0, ack.number) for ack in self.acknowledgements if ack.dropped is None]
@@ -94,7 +93,7 @@ class Direction:
                 sent = max(sent, number)
             else:
                 acknowledged = max(acknowledged, number)
-                sent = max(sent, acknowledged)  # what was sent before the capture began
+                sent = max(sent, acknowledged)  # data from before the capture
             points.append((time, sent - acknowledged))
         return points
 
@@ -104,12 +103,12 @@ class Direction:
         """Return throughput over time.
 
         Args:
-            width: seconds of an interval; None chooses a round one that makes 50 to 125.
+            width: seconds of an interval; None chooses a round number that gives 50 to 125 intervals.
             start, end: seconds; None is the time of the last packet.
 
         Returns:
-            The width; for each interval from `start` on the bit/s that were sent, retransmissions among them, and the
-            bit/s that were acknowledged. SYN and FIN count as a byte each, as they do in sequence numbers.
+            The width; for each interval from `start` on the bit/s that were sent, retransmissions included, and the
+            bit/s that were acknowledged. SYN and FIN count as one byte each, as in sequence numbers.
 
         Raises:
             ValueError: more than a million intervals.
@@ -135,12 +134,12 @@ class Direction:
                     acknowledged[min(int((ack.time - start) / width), count - 1)] += new * 8 / width
         return width, sent, acknowledged
 
-    # --- What packets bring ---------------------------------------------------------------------------------------
+    # --- Adding packets -----------------------------------------------------------------------------------------------
 
-    def _unwrap(self, number: int, near: int) -> int:
-        """Return a sequence number of 32 bits as the distance from the first, close to another such."""
+    def _unwrap(self, number: int, reference: int) -> int:
+        """Return a 32-bit sequence number relative to the first, without wrapping: the value nearest to `reference`."""
         assert self._first is not None
-        return near + (number - self._first - near + _HALF) % (1 << 32) - _HALF
+        return reference + (number - self._first - reference + _HALF) % (1 << 32) - _HALF
 
     def _add_segment(self, time: float, tcp: Tcp, length: int, dropped: str | None) -> None:
         if self._first is None:
@@ -166,15 +165,15 @@ class Direction:
 
 @dataclass(slots=True)
 class Connection:
-    """A TCP connection as one point saw it.
+    """A TCP connection, as captured at one point.
 
     Attributes:
-        point: where.
-        start: seconds: the time of its first packet.
-        directions: from who sent the first packet, and to it.
-        packets: how many were seen.
-        leaving: bytes of payload in those that the point saw going out.
-        finished: a FIN or RST was seen.
+        point: name of the link or interface.
+        start: the time of its first packet in seconds.
+        directions: from the sender of the first packet, and to it.
+        packets: how many were captured.
+        leaving: bytes of payload in outgoing packets.
+        finished: a FIN or RST was captured.
     """
 
     point: str
@@ -191,7 +190,7 @@ class Connection:
 
     @property
     def main(self) -> Direction:
-        """The direction in which more payload went."""
+        """The direction with more payload."""
         first, second = self.directions
         return second if second.data > first.data else first
 
@@ -220,7 +219,7 @@ class Connection:
 def connections(packets: Iterable[Packet]) -> list[Connection]:
     """Return the TCP connections among packets, those with the most payload first.
 
-    A connection that was captured at several points is there once for each, the point at its sender before others.
+    A connection that was captured at several points is listed for each, the point at its sender first.
 
     Args:
         packets: such as a `Trace`, in any order.
@@ -243,15 +242,12 @@ def connections(packets: Iterable[Packet]) -> list[Connection]:
 
 
 def views(found: Iterable[Connection]) -> list[list[Connection]]:
-    """Return connections with all that points saw of each, in the order of `connections`.
+    """Group the results of `connections` by connection, each with those of all points, in the same order.
 
-    Ports that were used again are another connection: it begins where a point has seen the one before.
-
-    Args:
-        found: what `connections` returned.
+    A reuse of the same ports is another connection: it begins where a point has captured the end of the one before.
     """
     found = list(found)
-    groups: dict[int, dict[str, Connection]] = {}  # by the connection; of each, by the point
+    groups: dict[int, dict[str, Connection]] = {}  # connection -> point
     latest: dict[frozenset[Endpoint], dict[str, Connection]] = {}
     for connection in sorted(found, key=lambda each: each.start):
         first = connection.directions[0]
@@ -274,7 +270,7 @@ def endpoint_text(endpoint: Endpoint) -> str:
 
 
 def _round(width: float) -> float:
-    """Return the next 1, 2 or 5 times a power of ten; a microsecond at least."""
+    """Round up to 1, 2 or 5 times a power of ten, and at least to a microsecond."""
     unit = 1e-6
     while unit < 1e9:
         for factor in (1, 2, 5):

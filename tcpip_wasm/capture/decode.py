@@ -1,7 +1,7 @@
-"""Decoding frames: Ethernet, ARP, IPv4 and IPv6, ICMP, UDP and TCP, as objects for tests and for pictures.
+"""Decodes frames: Ethernet, ARP, IPv4 and IPv6, ICMP, UDP and TCP, as objects for tests and figures.
 
-Owns what the fields are called. Whatever the bytes are, decoding raises nothing: a packet has what could be read of it,
-and says in `Packet.malformed` what is wrong with the rest. Checksums are not verified.
+Decoding never raises: a packet has the headers that could be decoded, and `Packet.malformed` says what is wrong with
+the rest. Checksums are not verified.
 
 The reasons are in docs/explanation/captures.md.
 """
@@ -25,7 +25,7 @@ ETHERTYPE_IPV4: Final = 0x0800
 ETHERTYPE_ARP: Final = 0x0806
 ETHERTYPE_IPV6: Final = 0x86DD
 _VLAN: Final = frozenset({0x8100, 0x88A8})
-"""IEEE 802.1Q, of which a frame may have two."""
+"""IEEE 802.1Q; a frame may have two tags."""
 
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 _EXTENSIONS: Final = frozenset({0, 43, 60})
@@ -34,7 +34,7 @@ _FRAGMENT: Final = 44
 
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
 _LETTERS: Final = "FSRP.UEW"
-"""Of the flags, from the lowest bit on, as tcpdump has them."""
+"""Letters of the TCP flags, from the lowest bit on, as in tcpdump."""
 
 _IPV4 = struct.Struct("!BBHHHBB2x4s4s")
 _IPV6 = struct.Struct("!IHBB16s16s")
@@ -43,7 +43,7 @@ _PAIR = struct.Struct("!II")
 
 
 class Ethernet(NamedTuple):
-    """An Ethernet header. MACs are texts, ``02:00:00:00:00:01``; `vlan` is the number of the innermost tag, or None."""
+    """An Ethernet header. MAC addresses are text, ``02:00:00:00:00:01``; `vlan` is the innermost VLAN ID, or None."""
 
     source: str
     destination: str
@@ -52,7 +52,7 @@ class Ethernet(NamedTuple):
 
 
 class Arp(NamedTuple):
-    """ARP for IPv4 over Ethernet, RFC 826: `operation` 1 asks, 2 answers. The MAC that is asked for is zero."""
+    """ARP for IPv4 over Ethernet, RFC 826: `operation` 1 is a request, with a destination MAC of zero, 2 a reply."""
 
     operation: int
     source_mac: str
@@ -67,11 +67,11 @@ class Ip(NamedTuple):
     Attributes:
         version: 4 or 6.
         source, destination: addresses as texts.
-        protocol: what follows, IPv6's extension headers left out.
+        protocol: protocol of the payload, after IPv6's extension headers.
         hop_limit: IPv4's TTL.
         length: bytes of the packet with its headers.
         traffic_class: IPv4's type of service: six bits of DSCP, two of ECN.
-        identification: of the packet whose fragment this is; 0 for an IPv6 packet that is whole.
+        identification: identifies the packet of a fragment; 0 for an IPv6 packet that is not fragmented.
         fragment_offset: bytes.
         more_fragments, dont_fragment: the flags; the latter is always set for IPv6.
     """
@@ -90,7 +90,7 @@ class Ip(NamedTuple):
 
     @property
     def is_fragment(self) -> bool:
-        """Whether it is one piece of several."""
+        """Whether it is a fragment."""
         return self.more_fragments or self.fragment_offset > 0
 
 
@@ -130,11 +130,11 @@ class Tcp(NamedTuple):
     """A TCP header (RFC 9293) with its options.
 
     Attributes:
-        window: as it stands there, not scaled.
-        mss: bytes, or None without the option; so the next ones.
+        window: the field, without scaling.
+        mss: bytes, or None without the option, like the next ones.
         window_scale: bits, RFC 7323.
         sack_permitted: RFC 2018.
-        sack: the blocks that arrived, left edge and right edge.
+        sack: blocks of received data, left edge and right edge.
         timestamps: value and echo, RFC 7323.
     """
 
@@ -185,15 +185,15 @@ class Tcp(NamedTuple):
 
 
 class Packet:
-    """An observation with what its frame says; headers that it has not are None.
+    """An observation with the decoded headers of its frame; those that it lacks are None.
 
     Attributes:
-        observation: what was seen.
+        observation: the observation.
         ethernet, arp, ip, icmp, udp, tcp: the headers.
-        payload: what follows the last of them. Padding of short Ethernet frames is left out.
-        payload_length: its bytes on the wire, where a capture has not kept all.
-        truncated: the capture has not kept all of the frame.
-        malformed: what is wrong with it, or None.
+        payload: the bytes after the last header, without the padding of short Ethernet frames.
+        payload_length: its bytes on the wire, of which the capture may have fewer.
+        truncated: the capture does not have the whole frame.
+        malformed: the error that ended decoding, or None.
     """
 
     __slots__ = (
@@ -218,9 +218,9 @@ class Packet:
             self._link(frame, observation.link_type)
         except (_Malformed, struct.error) as error:
             if not self.truncated:
-                self.malformed = str(error) if isinstance(error, _Malformed) else "a header ends too early"
+                self.malformed = str(error) if isinstance(error, _Malformed) else "truncated header"
 
-    # --- What was seen ------------------------------------------------------------------------------------------
+    # --- Observation and addresses ----------------------------------------------------------------------------------
 
     @property
     def time(self) -> float:
@@ -239,23 +239,23 @@ class Packet:
 
     @property
     def comment(self) -> str | None:
-        """Why it was dropped, or what was done to it."""
+        """Why it was dropped, or how it was changed."""
         return self.observation.comment
 
     @property
     def dropped(self) -> bool:
-        """Whether it went no further."""
+        """Whether it was dropped."""
         return self.observation.dropped
 
     @property
     def source(self) -> str | None:
-        """The IP address that it comes from, also of ARP; or None."""
+        """The source IP address, also of ARP; or None."""
         header = self.ip or self.arp
         return header.source if header else None
 
     @property
     def destination(self) -> str | None:
-        """The IP address that it goes to, also of ARP; or None."""
+        """The destination IP address, also of ARP; or None."""
         header = self.ip or self.arp
         return header.destination if header else None
 
@@ -275,10 +275,10 @@ class Packet:
         return self.text()
 
     def text(self, *, names: Names | None = None) -> str:
-        """Return one line: when, where, in which direction, what, and what became of it.
+        """Return one line: time, point, direction, headers, and why it was dropped.
 
         Args:
-            names: what to show in the place of addresses: a function, such as `Network.name_of`, or a dictionary.
+            names: names to show instead of addresses: a function, such as `Network.name_of`, or a dictionary.
         """
         from tcpip_wasm.capture.text import line
 
@@ -307,7 +307,7 @@ class Packet:
         elif link_type == link_types.LINUX_SLL2:
             at, kind = 20, int.from_bytes(frame[:2])
         else:
-            raise _Malformed(f"link type {link_type} is none that is known here")
+            raise _Malformed(f"link type {link_type} is not supported")
         if kind == ETHERTYPE_IPV4:
             self._ipv4(frame, at)
         elif kind == ETHERTYPE_IPV6:
@@ -325,7 +325,7 @@ class Packet:
 
     def _arp(self, frame: bytes, at: int) -> None:
         if frame[at : at + 6] != b"\0\1\x08\0\6\4":
-            raise _Malformed("ARP for something else than IPv4 over Ethernet")
+            raise _Malformed("ARP for other protocols than IPv4 over Ethernet")
         if len(frame) < at + 28:
             raise _Malformed(f"ARP in {len(frame) - at} bytes")
         self.arp = Arp(
@@ -345,7 +345,7 @@ class Packet:
         if first >> 4 != 4 or header < 20:
             raise _Malformed(f"an IPv4 header that begins with {first:#04x}")
         wire_end = at + total
-        if total == 0:  # what a kernel captures before the network card has cut it
+        if total == 0:  # captured by a kernel before the network card segmented it
             wire_end = wire
         elif total < header or wire_end > wire:
             raise _Malformed(f"an IPv4 packet of {total} bytes in {wire - at}")
@@ -371,7 +371,7 @@ class Packet:
         more, problem = False, None
         while protocol in _EXTENSIONS or protocol == _FRAGMENT:
             if start + 8 > end:
-                problem = "an IPv6 extension header ends too early"
+                problem = "truncated IPv6 extension header"
                 break
             following, size = frame[start], 8
             if protocol == _FRAGMENT:
@@ -383,7 +383,7 @@ class Packet:
             start += size
             protocol = following
             if offset:
-                break  # what follows belongs to the first fragment's headers
+                break  # only the first fragment has the headers of the payload
         self.ip = Ip(
             *(6, _address(source), _address(to), protocol, hops, wire_end - at, first >> 20 & 0xFF),
             *(identification, offset, more, True),
@@ -437,10 +437,10 @@ _TIMESTAMPS: Final = b"\1\1\x08\x0a"
 
 
 def _options(options: bytes) -> tuple[_Options, str]:
-    """Return what TCP options say, and what is wrong with them or nothing (RFC 9293, section 3.1)."""
+    """Decode TCP options (RFC 9293, section 3.1); return them, and the error or ``""``."""
     if not options:
         return _NONE, ""
-    if len(options) == 12 and options.startswith(_TIMESTAMPS):  # what most segments have
+    if len(options) == 12 and options.startswith(_TIMESTAMPS):  # the options of most segments
         return (None, None, False, (), _PAIR.unpack_from(options, 4)), ""
     mss: int | None = None
     scale: int | None = None

@@ -1,8 +1,7 @@
-"""Writing pcapng files: section header, interface descriptions, enhanced packets (draft-ietf-opsawg-pcapng), events.
+"""Writes pcapng files: section header, interface descriptions, enhanced packets (draft-ietf-opsawg-pcapng), events.
 
-Owns the layout of the blocks. It knows nothing of stacks, of clocks, or of what is in a frame; `reading` is its
-counterpart. A file is only appended to, so that a pipe will do, and what was flushed can be read while the rest is
-still to come.
+Owns the layout of the blocks, and knows nothing of stacks, clocks and headers of frames; `reading` reads the same
+blocks. A file is only appended to, so that it may be a pipe, and flushed blocks can be read while it grows.
 
 The reasons are in docs/explanation/captures.md.
 """
@@ -24,9 +23,9 @@ INTERFACE_DESCRIPTION: Final = 1
 SIMPLE_PACKET: Final = 3
 ENHANCED_PACKET: Final = 6
 JOURNAL: Final = 9
-"""Section 4.7, a record of systemd's journal: what happened beside packets. Wireshark lists it among them."""
+"""Section 4.7, a record of systemd's journal, for events. Wireshark lists it between the packets."""
 BYTE_ORDER_MAGIC: Final = 0x1A2B3C4D
-"""Section 4.1: who reads it as 0x4D3C2B1A has the other byte order."""
+"""Section 4.1: a reader that reads it as 0x4D3C2B1A has the other byte order."""
 
 JOURNAL_TIME: Final = "TCPIP_WASM_TIME"
 """The field of a record with its time in nanoseconds."""
@@ -45,7 +44,7 @@ INBOUND: Final = 1
 OUTBOUND: Final = 2
 
 _NANOSECONDS: Final = 9
-"""if_tsresol: time stamps count units of ten to the power of minus nine seconds."""
+"""if_tsresol: time stamps are in units of 10⁻⁹ seconds."""
 
 _BLOCK = struct.Struct("<II")
 _SECTION = struct.Struct("<IHHq")
@@ -66,13 +65,13 @@ class PcapngWriter:
     """Writes a pcapng file: one section, its interfaces, packets with time stamps in nanoseconds.
 
     Args:
-        file: a path, which is written anew and closed by `close`; or a file open for writing bytes, to which the
+        file: a path, which is overwritten, and closed by `close`; or a file open for writing bytes, to which the
             section is appended, and which stays open.
-        snaplen: bytes that are kept of each frame at most; 0 keeps all.
-        comment: what to say of the whole capture.
+        snaplen: most bytes that are kept of each frame; 0 keeps all.
+        comment: a comment on the whole capture.
 
     Raises:
-        OSError: the file cannot be opened or written. The same holds for all methods; what had been written remains.
+        OSError: the file cannot be opened or written, also by the methods; blocks that were written remain.
         ValueError: a negative `snaplen`.
     """
 
@@ -89,7 +88,7 @@ class PcapngWriter:
         if comment is not None:
             options = _text(OPTION_COMMENT, comment) + options
         try:
-            # Version 1.0; the length of the section is not known, as -1 says.
+            # Version 1.0; a section length of -1 means unknown.
             self._block(SECTION_HEADER, _SECTION.pack(BYTE_ORDER_MAGIC, 1, 0, -1), options)
         except BaseException:
             self.abandon()
@@ -97,7 +96,7 @@ class PcapngWriter:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called, or the writing of a block failed."""
+        """Whether `close` was called, or writing a block failed."""
         return self._file is None
 
     def add_interface(
@@ -138,14 +137,14 @@ class PcapngWriter:
             time: nanoseconds since 1970-01-01 UTC, or of virtual time, 0 to 2⁶⁴ - 1.
             frame: its bytes; what exceeds the `snaplen` is left out.
             outgoing: its direction as the interface sees it, or None for unknown.
-            comment: what is to be known of it, such as why it was dropped; 65,535 bytes of UTF-8 at most are kept.
-            length: bytes that it had on the wire, if `frame` is not all of it.
+            comment: a comment, such as why it was dropped; at most 65,535 bytes of UTF-8 are kept.
+            length: bytes that it had on the wire, if `frame` has fewer.
 
         Raises:
-            ValueError: a number that is none of an interface, or a time out of range.
+            ValueError: an unknown interface number, or a time out of range.
         """
         if not 0 <= interface < self._interfaces:
-            raise ValueError(f"interface: {interface} is none of the {self._interfaces} that were added")
+            raise ValueError(f"interface: {interface} is not one of the {self._interfaces} that were added")
         if not 0 <= time < 1 << 64:
             raise ValueError(f"time: {time} ns is out of range")
         total = len(frame)
@@ -165,11 +164,11 @@ class PcapngWriter:
         self._put(b"".join((head, frame, bytes(padding), options, _LENGTH.pack(size))))
 
     def write_event(self, time: int, text: str) -> None:
-        """Write what happened beside packets, as a record of a journal; programs that know no such thing skip it.
+        """Write an event as a journal record, which programs that do not support it skip.
 
         Args:
             time: nanoseconds, as for `write`.
-            text: what it was, in one line.
+            text: a description, in one line.
 
         Raises:
             ValueError: a time out of range.
@@ -188,7 +187,7 @@ class PcapngWriter:
         self._put(_BLOCK.pack(JOURNAL, size) + body + bytes(-len(body) % 4) + _LENGTH.pack(size))
 
     def flush(self) -> None:
-        """Hand what was written to the operating system."""
+        """Flush the file."""
         if self._file is not None:
             self._file.flush()
 
@@ -221,18 +220,18 @@ class PcapngWriter:
             raise ValueError("the capture file is closed")
         try:
             written = file.write(block)
-            while written is not None and written < len(block):  # a file without a buffer may take less
+            while written is not None and written < len(block):  # an unbuffered file may write less
                 block = block[written:]
                 written = file.write(block)
         except BaseException:
-            self.abandon()  # a part of the block may be there: nothing can follow it
+            self.abandon()  # a part of the block may be written: no block can follow it
             raise
 
     def abandon(self) -> None:
-        """Write no more, and close the file if the writer opened it, whatever that does to it."""
+        """Write no more, and close the file if the writer opened it; errors are ignored."""
         file, self._file = self._file, None
         if file is not None and self._owned:
-            with contextlib.suppress(OSError):  # that of the write is on its way
+            with contextlib.suppress(OSError):  # the error of the write is raised already
                 file.close()
 
 

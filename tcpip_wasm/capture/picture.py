@@ -1,6 +1,6 @@
-"""Pictures of a TCP connection: sequence numbers over time, data under way, throughput. Needs matplotlib.
+"""Draws a TCP connection: sequence numbers over time, data under way, throughput. Needs matplotlib.
 
-Owns how it looks; what is shown comes from `connections`.
+Owns the appearance; `connections` has the data.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _DOWN: Final = "#404040"
 _MOST_LABELS: Final = 40
 _LONGEST_LABEL: Final = 48
 _MANY: Final = 4000
-"""Segments from which on they are drawn as pixels in an SVG, too."""
+"""Number of segments from which on they are drawn as pixels, in an SVG too."""
 
 
 class Picture(Figure):
-    """A figure that a notebook shows by itself."""
+    """A figure that a notebook displays."""
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
@@ -48,12 +48,12 @@ class Picture(Figure):
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """What is shown of time: seconds since the connection's first packet, and how they stand on the axis.
+    """The range of time that is shown, in seconds since the connection's first packet, and its scale on the axis.
 
     Attributes:
-        first, last: what is shown.
+        first, last: the range.
         shift: seconds from the origin of the axis to the connection's first packet.
-        scale: units of the axis for a second.
+        scale: units of the axis per second.
     """
 
     first: float
@@ -62,7 +62,7 @@ class _Span:
     scale: float
 
     def at(self, time: float) -> float:
-        """Return where a time stands on the axis."""
+        """Return the position of a time on the axis."""
         return (time + self.shift) * self.scale
 
 
@@ -78,12 +78,12 @@ def draw(
     """Return a figure of one direction of a connection.
 
     Args:
-        connection: what to show.
+        connection: the connection.
         direction: one of its two; None is that with more payload.
-        start, end: seconds since the origin between which it is shown; None shows all of it.
-        events: what happened beside packets, such as `Trace.events`: a line for each, and shades from a partition to
-            its end, from a crash to the restart, and while a link is down.
-        origin: the time that stands as 0 on the axis, in the packets' time; None is the connection's first packet.
+        start, end: the range in seconds since the origin; None shows all of it.
+        events: such as `Trace.events`: each is a line, and the times of a partition, of a crashed host and of a link
+            that is down are shaded.
+        origin: the time that is 0 on the axis, in the packets' time; None is the connection's first packet.
     """
     shown = connection.main if direction is None else direction
     shift = 0.0 if origin is None else connection.start - origin
@@ -123,7 +123,7 @@ def save(figure: Figure, file: str | os.PathLike[str] | BinaryIO, *, format: str
         format: ``png``, ``svg`` or another of matplotlib's; None takes it from the path.
 
     Raises:
-        ValueError: matplotlib has no such format.
+        ValueError: matplotlib does not support the format.
         OSError: the file cannot be written.
     """
     kind = format or (os.path.splitext(os.fspath(file))[1][1:] if isinstance(file, (str, os.PathLike)) else "png")
@@ -167,7 +167,7 @@ def _sequence(axes: Axes, shown: Direction, span: _Span) -> None:
 
 
 def _acknowledged(axes: Axes, acks: Sequence[Acknowledgement], span: _Span, size: float) -> None:
-    """Draw the edge of the receiver's window, and what it has acknowledged."""
+    """Draw the edge of the receiver's window, and the acknowledged sequence number."""
     times = [span.at(each.time) for each in acks]
     edges, numbers = [each.edge / size for each in acks], [each.number / size for each in acks]
     dashes = (0, (4, 2))
@@ -179,10 +179,10 @@ def _acknowledged(axes: Axes, acks: Sequence[Acknowledgement], span: _Span, size
 def _segments(axes: Axes, segments: Sequence[Segment], span: _Span, size: float) -> None:
     groups = (
         ("sent", _SENT, [s for s in segments if not s.retransmitted and s.dropped is None]),
-        ("sent again", _RETRANSMITTED, [s for s in segments if s.retransmitted and s.dropped is None]),
+        ("retransmitted", _RETRANSMITTED, [s for s in segments if s.retransmitted and s.dropped is None]),
         ("dropped", _DROPPED, [s for s in segments if s.dropped is not None]),
     )
-    # A segment is as tall as it is long; beside many others its line would be too short to be seen without ends.
+    # A segment's line is as high as its length; among many segments it needs end marks to be visible.
     ends = max(1.0, min(5.0, 600 / max(len(segments), 1)))
     many = len(segments) > _MANY
     for label, color, group in groups:
@@ -242,7 +242,7 @@ def _outstanding(axes: Axes, shown: Direction, span: _Span) -> None:
     axes.set_ylim(bottom=0)
     axes.set_ylabel(f"unacknowledged ({unit})")
     axes.set_title(
-        "Data under way: sent and not acknowledged, as seen at this point; the congestion window itself cannot be seen",
+        "Data under way: sent and not acknowledged, at this point; the congestion window is not visible in a capture",
         loc="left",
         fontsize=8.5,
         color="#444444",
@@ -266,7 +266,7 @@ _RATES: Final = ((1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1, "bit/s")
 
 
 def _events(panels: Sequence[Axes], events: Sequence[tuple[float, str]], span: _Span) -> None:
-    """Draw a line for each event, and shade what lasts."""
+    """Draw a line for each event, and shade the times of partitions, crashed hosts and links that are down."""
     for begin, end, color in _lasting(events):
         if begin <= span.last and end >= span.first:
             edges = span.at(max(begin, span.first)), span.at(min(end, span.last))
@@ -291,22 +291,22 @@ def _events(panels: Sequence[Axes], events: Sequence[tuple[float, str]], span: _
 
 
 def _lasting(events: Sequence[tuple[float, str]]) -> list[tuple[float, float, str]]:
-    """Return from when until when there was a partition, and a host or a link was down, each with a color."""
+    """Return begin, end and color of each partition, and of each time that a host or a link was down."""
     found: list[tuple[float, float, str]] = []
-    parted: float | None = None
+    begun: float | None = None
     down: dict[str, float] = {}
     for time, text in events:
         host, _, what = text.rpartition(" ")
-        if text.startswith("parted: ") or text == "healed":
-            if parted is not None:
-                found.append((parted, time, _PARTED))
-            parted = None if text == "healed" else time
+        if text.startswith("partition: ") or text == "healed":
+            if begun is not None:
+                found.append((begun, time, _PARTED))
+            begun = None if text == "healed" else time
         elif what in ("crashed", "down"):  # a host, a link
             down.setdefault(host, time)
         elif what in ("restarted", "up") and host in down:
             found.append((down.pop(host), time, _DOWN))
     found += [(time, inf, _DOWN) for time in down.values()]
-    return found if parted is None else [*found, (parted, inf, _PARTED)]
+    return found if begun is None else [*found, (begun, inf, _PARTED)]
 
 
 def _within(points: Sequence[tuple[float, int]], first: float, last: float) -> Sequence[tuple[float, int]]:

@@ -25,20 +25,20 @@ def plot(
 ) -> Figure:
     """Return a figure of a TCP connection: sequence numbers, data under way and throughput over time.
 
-    Partitions, crashes and other events of the trace are drawn in it. A notebook shows the figure; `Figure.savefig`
+    Partitions, crashes and other events of the trace are drawn, too. A notebook displays the figure; `Figure.savefig`
     writes it. Needs the extra ``plot``.
 
     Args:
         capture: a trace, such as `Network.trace` returns, or a capture file.
-        connection: which one, from 1 on, in the order of ``tcpip-wasm plot --list``; None is the one with most data.
-        point: as which link or interface saw it; None is the one at the sender.
-        reverse: whether to draw the direction in which less data went.
-        start, end: what is shown, in seconds as ``tcpip-wasm show`` and `Trace.text` print them; None is all of it.
+        connection: its number from 1 on, in the order of ``tcpip-wasm plot --list``; None is the one with most data.
+        point: the link or interface that captured it; None is the one at the sender.
+        reverse: whether to draw the direction with less data.
+        start, end: the range in seconds, as ``tcpip-wasm show`` and `Trace.text` print them; None shows all of it.
 
     Raises:
-        ValueError: no TCP connection, or no such connection or point.
+        ValueError: no TCP connection, or an unknown connection or point.
         ImportError: matplotlib is not installed.
-        CaptureFormatError: the file is no capture, or a damaged one.
+        CaptureFormatError: the file is not a capture, or is damaged.
         OSError: it cannot be read.
     """
     trace = capture if isinstance(capture, Trace) else Trace.load(capture)
@@ -47,10 +47,10 @@ def plot(
 
 
 def choose(trace: Trace, connection: int | None, point: str | None) -> tuple[str, Connection]:
-    """Return a connection as a point saw it, and which of how many it is; see `plot`.
+    """Return a connection as captured at a point, and a text "number of count"; see `plot`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it does not exist.
     """
     found = views(connections(trace))
     if not found:
@@ -60,7 +60,7 @@ def choose(trace: Trace, connection: int | None, point: str | None) -> tuple[str
         raise ValueError(f"connection {number}: there are 1 to {len(found)}")
     seen = {each.point: each for each in found[number - 1]}
     if point is not None and point not in seen:
-        raise ValueError(f"point {point}: connection {number} was seen at {', '.join(seen)}")
+        raise ValueError(f"point {point}: connection {number} was captured at {', '.join(seen)}")
     return f"{number} of {len(found)}", seen[next(iter(seen)) if point is None else point]
 
 

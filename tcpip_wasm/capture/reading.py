@@ -1,7 +1,7 @@
-"""Reading capture files: pcapng (draft-ietf-opsawg-pcapng) and the older pcap (draft-ietf-opsawg-pcap), of any program.
+"""Reads capture files: pcapng (draft-ietf-opsawg-pcapng) and the older pcap (draft-ietf-opsawg-pcap), of any program.
 
-Owns the layout of both in either byte order. A file is hostile input: every length is checked against what is there,
-blocks are bounded, and an error says where in the file it is.
+Owns the layout of both in either byte order. A file is hostile input: every length is checked against the bytes that
+are left, blocks are bounded, and an error has its offset in the file.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tcpip_wasm.errors import CaptureFormatError
 __all__ = ["CapturedFrame", "read_capture"]
 
 MAX_BLOCK: Final = 16 << 20
-"""Bytes of one block, or of one packet of a pcap file. Wireshark has the same bound for blocks."""
+"""Most bytes of a block, or of a packet of a pcap file. Wireshark has the same bound for blocks."""
 
 MAX_INTERFACES: Final = 65_536
-"""Of one section."""
+"""Most interfaces of a section."""
 
 _Order = Literal["<", ">"]
 _BLOCK_TYPE: Final = pcapng.SECTION_HEADER.to_bytes(4, "big")  # the same in both byte orders
@@ -32,7 +32,7 @@ _PCAP: Final[dict[bytes, tuple[_Order, int]]] = {
     for order in ("<", ">")
     for magic, unit in ((0xA1B2C3D4, 1000), (0xA1B23C4D, 1))
 }
-"""How a pcap file begins: its byte order, and the nanoseconds in a unit of its time stamps."""
+"""First bytes of a pcap file -> its byte order, and the nanoseconds in a unit of its time stamps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,12 @@ class CapturedFrame:
 
     Attributes:
         time: nanoseconds since 1970-01-01 UTC, or of virtual time; 0 where the file has none.
-        interface: the name of where it was seen, ``interface 0`` and so on where the file has none.
-        link_type: what it begins with, one of `link_types`.
-        outgoing: its direction, or None where the file does not say.
+        interface: the name of its interface, ``interface 0`` and so on where the file has none.
+        link_type: the type of its first header, one of `link_types`.
+        outgoing: its direction, or None where the file does not have it.
         frame: its bytes.
         length: bytes that it had on the wire.
-        comment: what the file says of it, or None.
+        comment: its comment in the file, or None.
     """
 
     time: int
@@ -61,15 +61,15 @@ class CapturedFrame:
 def read_capture(
     file: str | os.PathLike[str] | BinaryIO, *, on_event: Callable[[Event], None] | None = None
 ) -> Iterator[CapturedFrame]:
-    """Yield the frames of a pcapng or pcap file, as they come.
+    """Yield the frames of a pcapng or pcap file, in the order of the file.
 
     Args:
         file: a path, or a file open for reading bytes, which stays open.
-        on_event: called with what the file says of what happened beside frames, in the order of the file.
+        on_event: called with each event, in the order of the file.
 
     Raises:
-        CaptureFormatError: the file is no capture, is damaged or ends in the middle of a block. What comes before was
-            yielded.
+        CaptureFormatError: the file is not a capture, is damaged or ends in the middle of a block; the frames before
+            that are yielded first.
         OSError: it cannot be read.
     """
     if isinstance(file, (str, os.PathLike)):
@@ -87,14 +87,14 @@ def read_capture(
 
 
 class _Source:
-    """A file that knows how far it was read."""
+    """A file with its current offset."""
 
     def __init__(self, file: BinaryIO | BufferedIOBase) -> None:
         self._file = file
         self.offset = 0
 
     def take(self, count: int, what: str, *, may_end: bool = False) -> bytes:
-        """Return so many bytes; with `may_end` none where the file ends before them."""
+        """Return `count` bytes; with `may_end` none where the file ends before them."""
         parts = []
         missing = count
         while missing:
@@ -113,7 +113,7 @@ class _Source:
 
 
 def _read_pcap(source: _Source, order: _Order, unit: int) -> Iterator[CapturedFrame]:
-    # Version, two words of no use, the longest packet, and the link type with flags above its 16 bits.
+    # Version, two unused words, the snapshot length, and the link type with flags above its 16 bits.
     *_, word = struct.unpack(f"{order}HHIIII", source.take(20, "the header"))
     link_type = word & 0xFFFF
     while True:
@@ -139,7 +139,7 @@ class _Interface:
     link_type: int
     snaplen: int
     units: int = 1_000_000
-    """Units of a time stamp in a second; microseconds unless the file says otherwise."""
+    """Units of a time stamp per second; the default is microseconds."""
     offset: int = 0
     """Seconds to be added to a time stamp."""
 
@@ -186,7 +186,7 @@ def _read_pcapng(source: _Source, on_event: Callable[[Event], None] | None) -> I
                 yield _simple(order, body, interfaces, at)
             elif kind == pcapng.JOURNAL and on_event is not None and (event := _event(body)) is not None:
                 on_event(event)
-            # Others carry no packets that anybody writes today, section 3.1: they are to be skipped.
+            # Other blocks have no packets that current programs write; section 3.1: skip them.
         except struct.error as error:
             raise CaptureFormatError("a block that is shorter than its fields", at) from error
         at = source.offset
@@ -194,7 +194,7 @@ def _read_pcapng(source: _Source, on_event: Callable[[Event], None] | None) -> I
 
 
 def _event(body: bytes) -> Event | None:
-    """Return a record of a journal, if it is one that was written here."""
+    """Return the event of a journal record, or None for a record of another program."""
     lines = body.rstrip(b"\0").decode("utf-8", "replace").split("\n")
     fields = dict(line.split("=", 1) for line in lines if "=" in line)
     time = fields.get(pcapng.JOURNAL_TIME, "")
@@ -220,7 +220,7 @@ def _interface(order: _Order, body: bytes, number: int, at: int) -> _Interface:
 def _enhanced(order: _Order, body: bytes, interfaces: list[_Interface], at: int) -> CapturedFrame:
     number, high, low, kept, length = struct.unpack_from(f"{order}IIIII", body)
     if number >= len(interfaces):
-        raise CaptureFormatError(f"a packet of interface {number}, of {len(interfaces)} that are described", at)
+        raise CaptureFormatError(f"a packet of interface {number}, of {len(interfaces)} interfaces", at)
     if kept > len(body) - 20:
         raise CaptureFormatError(f"a packet of {kept} bytes in a block that has room for {len(body) - 20}", at)
     interface = interfaces[number]

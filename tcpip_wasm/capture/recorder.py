@@ -1,7 +1,7 @@
-"""Recorders: they put what is seen at several points into one pcapng file, until the file takes no more.
+"""Recorders: they write the observations of several points into one pcapng file.
 
-Owns the numbers of the interfaces in the file, and what becomes of an error: whoever brings frames is not to suffer
-from a full disk, so that it ends the recording, is reported once, and is raised by nobody.
+Owns the numbers of the interfaces in the file, and the handling of write errors: a full disk must not affect the
+caller, so an error ends the recording, is reported once, and is not raised.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tcpip_wasm.capture.pcapng import PcapngWriter
 __all__ = ["Recorder"]
 
 DROPPED: Final = "dropped: "
-"""What the comment of a dropped frame begins with in a file."""
+"""Prefix of the comment of a dropped frame in a file."""
 
 NOTE: Final = "note: "
-"""What a comment that somebody else wrote begins with when it is read, so that it does not say why a frame was lost."""
+"""Prefix of another program's comment when it is read, so that it is not taken for the cause of a drop."""
 
 _LATE = re.compile(r"(.*) \(at ([0-9]+\.[0-9]{9}) s\)", re.DOTALL)
 
@@ -31,14 +31,14 @@ _LATE = re.compile(r"(.*) \(at ([0-9]+\.[0-9]{9}) s\)", re.DOTALL)
 class Recorder:
     """Writes observations into a pcapng file. It is called with each of them.
 
-    What is still under way is written when it has arrived or been dropped, and what was sent later waits until then:
-    the file has all frames in the order in which they were sent, each with its fate.
+    A frame under way is written when it has arrived or was dropped, and later ones wait for that: the file has all
+    frames in the order in which they were sent, with the cause of each drop.
 
     Args:
-        file: a path, which is written anew, or a file open for writing bytes, which stays open.
-        snaplen: bytes that are kept of each frame at most; 0 keeps all.
-        comment: what to say of the whole capture.
-        on_error: called once with why the recording ended, unless it was closed.
+        file: a path, which is overwritten, or a file open for writing bytes, which stays open.
+        snaplen: most bytes that are kept of each frame; 0 keeps all.
+        comment: a comment on the whole capture.
+        on_error: called once with the error that ended the recording.
 
     Attributes:
         frames: how many were written.
@@ -60,21 +60,21 @@ class Recorder:
         self._writer = PcapngWriter(file, snaplen=snaplen, comment=comment)
         self._numbers: dict[tuple[str, int], int] = {}
         self._on_error = on_error
-        self._held: deque[Observation | Event] = deque()  # the first of them is under way
+        self._held: deque[Observation | Event] = deque()  # queued behind the first, which is under way
         self.frames: int = 0
         self.error: Exception | None = None
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is written any more."""
+        """Whether the recording has ended."""
         return self._writer.closed
 
     def record(self, observation: Observation) -> None:
-        """Write an observation, once its fate is known. Without effect once closed."""
+        """Write an observation, once it has arrived or was dropped. Without effect once closed."""
         self._take(observation)
 
     def event(self, event: Event) -> None:
-        """Write what happened beside frames, in its place among them. Without effect once closed."""
+        """Write an event, in order with the frames. Without effect once closed."""
         self._take(event)
 
     def _take(self, item: Observation | Event) -> None:
@@ -118,7 +118,7 @@ class Recorder:
         comment: str | None = None,
         length: int | None = None,
     ) -> None:
-        """Write a frame; arguments as those of `Observation`, but for the time in nanoseconds."""
+        """Write a frame; the arguments are those of `Observation`, but the time is in nanoseconds."""
         writer = self._writer
         if writer.closed:
             return
@@ -132,7 +132,7 @@ class Recorder:
             self._fail(error)
 
     def describe(self, point: str, link_type: int = ETHERNET, mac: bytes | None = None) -> None:
-        """Put a point into the file that may never see a frame, and tell its MAC. Without effect if it is known."""
+        """Add a point to the file before its first frame, with its MAC address. Without effect if it was added."""
         if self._writer.closed or (point, link_type) in self._numbers:
             return
         try:
@@ -141,16 +141,16 @@ class Recorder:
             self._fail(error)
 
     def flush(self) -> None:
-        """Hand what was written to the operating system."""
+        """Flush the file."""
         try:
             self._writer.flush()
         except Exception as error:
             self._fail(error)
 
     def close(self) -> None:
-        """Write what is left and close the file, if it was opened here. Idempotent.
+        """Write the queued observations, and close the file if it was opened here. Idempotent.
 
-        What is under way then has no fate in the file.
+        Frames that are under way then are written without a comment.
         """
         while self._held:
             self._put(self._held.popleft())
@@ -184,6 +184,6 @@ def _comment_of(observation: Observation) -> str | None:
 
 
 def cause_of(comment: str) -> tuple[str, float | None]:
-    """Return why a frame was dropped, and when if that was later, from what a file says after `DROPPED`."""
+    """Return why a frame was dropped, and when if that was later, from the text after `DROPPED` in a file."""
     found = _LATE.fullmatch(comment)
     return (found[1], float(found[2])) if found else (comment, None)

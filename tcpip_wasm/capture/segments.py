@@ -1,4 +1,4 @@
-"""Which TCP segments are first transmissions, and which are sent again, as each point of a trace saw them."""
+"""Distinguishes first transmissions of TCP segments from retransmissions, at each point of a trace."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _HALF: Final = 1 << 31
 
 
 def transmissions(packets: Iterable[Packet]) -> Iterator[tuple[Packet, bool]]:
-    """Yield the segments that take up sequence numbers (data, SYN, FIN), and whether each was sent again.
+    """Yield the segments that occupy sequence numbers (data, SYN, FIN), and whether each is a retransmission.
 
-    It was, if it begins before the end of what its point has seen of the same direction, as in `connections`. Behind a
-    link that reorders, a late segment looks like that, too.
+    It is one if it begins before the highest sequence number that its point has captured in the same direction, as in
+    `connections`. After a link that reorders, a late segment looks the same.
 
     Args:
-        packets: in the order of time.
+        packets: in order of time.
     """
     ends: dict[tuple[str, str | None, int, str | None, int], int] = {}
     begun: dict[tuple[str, str | None, int, str | None, int], int] = {}

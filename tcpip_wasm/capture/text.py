@@ -1,4 +1,4 @@
-"""Packets as text: one line each, in the manner of tcpdump."""
+"""Packets as text: one line each, in the style of tcpdump."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["EVENT", "Names", "event_line", "line", "lines"]
 Names = Callable[[str], str | None] | Mapping[str, str]
 
 EVENT: Final = "***"
-"""What stands in the place of a point where a line is no packet's."""
+"""Shown instead of a point in the line of an event."""
 
 _ICMP: Final = {
     4: {
@@ -50,23 +50,23 @@ _ICMP: Final = {
         (143,): "listener report",
     },
 }
-"""Names of ICMP's types, or of type and code: RFC 792, RFC 4443, RFC 4861, RFC 3810."""
+"""Names of ICMP types, or of types and codes: RFC 792, RFC 4443, RFC 4861, RFC 3810."""
 
 _EPOCH: Final = 1_000_000.0
-"""Seconds. A capture that begins later has times of day, which are shown from its beginning on."""
+"""Seconds. A capture that begins later has times of day, which are shown relative to its beginning."""
 
 Flow = tuple[str, int, str, int]
 
 
 def line(packet: Packet, start: float = 0.0, firsts: dict[Flow, int] | None = None, names: Names | None = None) -> str:
-    """Return one line for a packet: when, where, in which direction, what, and what became of it.
+    """Return one line for a packet: time, point, direction, headers, and why it was dropped.
 
     Args:
         packet: the packet.
-        start: seconds, from which its time counts.
-        firsts: the first sequence numbers of each direction of the connections so far, from which those of TCP count;
-            it is added to. None shows them as they are.
-        names: a function or a dictionary from an address to the name to be shown in its place, or None.
+        start: seconds to subtract from its time.
+        firsts: the first sequence number of each direction of the connections so far, to which TCP's are relative; it
+            is added to. None shows absolute ones.
+        names: a function or a dictionary from an address to the name to show instead, or None.
     """
     arrow = "out" if packet.outgoing else "in "
     text = f"{packet.time - start:.6f} {packet.point} {arrow} {_what(packet, firsts, _naming(names))}"
@@ -82,9 +82,9 @@ def line(packet: Packet, start: float = 0.0, firsts: dict[Flow, int] | None = No
 
 
 def origin_of(first: float) -> float:
-    """Return the time that text and pictures of a capture count from, given the time of its first packet.
+    """Return the time that is 0 in text and figures of a capture, given the time of its first packet.
 
-    It is the beginning of a simulated run, of which the times are virtual; else the first packet.
+    It is the beginning of a simulated run, whose times are virtual; else the first packet.
     """
     return first if first > _EPOCH else 0.0
 
@@ -96,13 +96,13 @@ def lines(
     names: Names | None = None,
     origin: float | None = None,
 ) -> Iterator[str]:
-    """Yield one line for each packet, and one for each event. Sequence numbers of a connection count from the first.
+    """Yield one line for each packet, and one for each event. Sequence numbers are relative to a connection's first.
 
     Args:
         packets: the packets.
-        events: what happened beside them, in the order of time; what is added while packets come is shown, too.
+        events: in order of time; events that are appended while packets are read are shown, too.
         names: hosts' names for addresses, see `line`.
-        origin: the time that is shown as 0; None is that of the first of these packets, see `origin_of`.
+        origin: the time that is shown as 0; None is the one for the first of these packets, see `origin_of`.
     """
     start = origin
     firsts: dict[Flow, int] = {}
@@ -119,7 +119,7 @@ def lines(
 
 
 def event_line(event: Event, start: float = 0.0) -> str:
-    """Return what happened as one line."""
+    """Return one line for an event."""
     return f"{event.time - start:.6f} {EVENT} {event.text}"
 
 

@@ -1,7 +1,6 @@
-"""Traces: what was seen at the points of a network, as packets for a test to look at, and as one hash.
+"""Traces: the observations at the points of a network, as packets for a test, and as one hash.
 
-Owns the list of observations and the questions that tests ask of it. A frame is decoded when somebody looks at it, and
-not before.
+Owns the list of observations and the filters that tests apply to it. A frame is decoded when it is first read.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _HEAD = struct.Struct("<q?IIi")
 
 
 class Named(Protocol):
-    """What has a name, such as a host or a link of a network."""
+    """An object with a name, such as a host or a link of a network."""
 
     @property
     def name(self) -> str:
@@ -35,36 +34,36 @@ class Named(Protocol):
 
 
 Place = str | Address | Named
-"""An address, or where the trace is that of a network, a host of it or its name."""
+"""An address; in the trace of a network, also a host or its name."""
 
 
 class About(Protocol):
-    """What knows the names in a trace: a `Network`."""
+    """Resolves the names in a trace: a `Network`."""
 
     def name_of(self, address: str) -> str | None:
         """Return the name of the host that has an address."""
 
     def host_of(self, thing: object) -> str | None:
-        """Return the name of a host, given the host or its name; None for what is none."""
+        """Return the name of a host, given the host or its name; None for another object."""
 
     def points_of(self, thing: object) -> dict[str, bool] | None:
-        """Return the links that end at something, each with the direction in which it sends; None: it is unknown."""
+        """Return the links of an object, each with the direction in which it sends; None for an unknown object."""
 
 
 class Trace:
-    """A list of packets, the oldest first. Called with an `Observation`, it adds it.
+    """A list of packets, the oldest first. Called with an `Observation`, it appends it.
 
-    What asks a question of it returns another trace with the packets that fit, so that questions can follow each other:
+    Filters return another trace with the matching packets, so that they can be chained:
     ``trace.tcp(port=80).dropped()``.
 
     Args:
-        observations: what it begins with.
-        limit: how many are kept at most, the latest; None keeps all. What is not kept is still part of the digest, for
-            which what is under way is kept until its fate is known.
-        about: what knows the names of hosts, or None.
+        observations: its first observations.
+        limit: how many of the latest are kept; None keeps all. Others are still part of the digest, for which frames
+            under way are kept until they have arrived or were dropped.
+        about: resolves the names of hosts, or None.
 
     Attributes:
-        events: what happened beside packets, such as partitions, in the order of time. No part of the digest.
+        events: events such as partitions, in order of time. They are not part of the digest.
     """
 
     def __init__(
@@ -73,12 +72,14 @@ class Trace:
         if limit is not None and limit < 0:
             raise ValueError(f"limit must be 0 or more, or None, not {limit}")
         self._limit = limit
-        self._most = 2 * limit + 1024 if limit is not None else float("inf")  # after which old ones are let go
-        self._items: list[Observation | Packet] = []  # packets, where somebody has looked
-        self._hash = hashlib.sha256(b"tcpip_wasm trace 1")  # of those that were let go
-        self._let_go = 0
+        self._most = (
+            2 * limit + 1024 if limit is not None else float("inf")
+        )  # the length at which old ones are discarded
+        self._items: list[Observation | Packet] = []  # a `Packet` where it was decoded
+        self._hash = hashlib.sha256(b"tcpip_wasm trace 1")  # of those that were discarded
+        self._discarded = 0
         self._about = about
-        self._origin: float | None = None  # of what this is a part of
+        self._origin: float | None = None  # of the trace that this is a part of
         self.events: list[Event] = []
         for observation in observations:
             self.record(observation)
@@ -94,7 +95,7 @@ class Trace:
                 self._hash.update(_encode(item))
                 known += 1
             del self._items[:known]
-            self._let_go += known
+            self._discarded += known
 
     __call__ = record
 
@@ -104,19 +105,19 @@ class Trace:
 
     @property
     def forgotten(self) -> int:
-        """How many are not kept any more."""
-        return self._let_go + self._begin
+        """How many were discarded."""
+        return self._discarded + self._begin
 
     @property
     def observations(self) -> list[Observation]:
-        """What is kept."""
+        """The observations that are kept."""
         return [_seen(item) for item in self._items[self._begin :]]
 
     def digest(self) -> str:
         """Return a SHA-256 of all observations in their order, in hexadecimal.
 
-        It covers the time in whole nanoseconds, the point, the direction, the frame, the comment and when it was
-        dropped, so that two runs with the same digest did the same.
+        It covers the time in whole nanoseconds, the point, the direction, the frame, the comment and the time of the
+        drop, so that two runs with the same digest sent the same frames.
         """
         hashed = self._hash.copy()
         for item in self._items:
@@ -154,14 +155,13 @@ class Trace:
         return self.text()
 
     def text(self, last: int | None = None, *, names: bool | Names = False) -> str:
-        """Return one line for each packet, in the manner of tcpdump; sequence numbers of TCP count from the first.
+        """Return one line for each packet, in the style of tcpdump, with relative sequence numbers of TCP.
 
-        Between them is a line for each of the `events`.
+        Each of the `events` has a line between them.
 
         Args:
-            last: how many lines there may be; what comes before them is counted in a line of its own.
-            names: True shows names of hosts for addresses, in the trace of a network; or what gives others, as for
-                `Packet.text`.
+            last: most lines; those before them are counted in a line of its own.
+            names: True shows names of hosts for addresses, in the trace of a network; or names as for `Packet.text`.
         """
         naming: Names | None
         if isinstance(names, bool):
@@ -176,10 +176,10 @@ class Trace:
         what = "lines" if self.events else "packets"
         return "\n".join(([f"… {hidden} {what} before"] if hidden else []) + every)
 
-    # --- Questions ----------------------------------------------------------------------------------------------
+    # --- Filters ------------------------------------------------------------------------------------------------
 
     def where(self, predicate: Callable[[Packet], object]) -> Trace:
-        """Return the packets for which a function returns something true."""
+        """Return the packets for which a function returns a true value."""
         return self._of([packet for packet in self if predicate(packet)])
 
     def tcp(
@@ -194,12 +194,12 @@ class Trace:
         """Return the TCP segments.
 
         Args:
-            source, destination: addresses; in the trace of a network also hosts or their names, for any address of
-                theirs.
-            port: of either side; `source_port` and `destination_port` are of one.
+            source, destination: addresses; in the trace of a network also hosts or their names, which match all
+                their addresses.
+            port: the port of either side; `source_port` and `destination_port` match one side.
 
         Raises:
-            ValueError: something that is neither.
+            ValueError: not an address and not a host.
         """
         return self._between(source, destination, port, source_port, destination_port, lambda p: p.tcp)
 
@@ -212,67 +212,67 @@ class Trace:
         source_port: int | None = None,
         destination_port: int | None = None,
     ) -> Trace:
-        """Return the UDP datagrams, and of those in fragments the first. Arguments are those of `tcp`."""
+        """Return the UDP datagrams, of fragmented ones the first fragment. The arguments are those of `tcp`."""
         return self._between(source, destination, port, source_port, destination_port, lambda p: p.udp)
 
     def icmp(self, *, source: Place | None = None, destination: Place | None = None) -> Trace:
-        """Return what is ICMP and ICMPv6, neighbour discovery among it."""
+        """Return the packets of ICMP and ICMPv6, including neighbour discovery."""
         return self._between(source, destination, None, None, None, lambda p: p.icmp)
 
     def arp(self) -> Trace:
-        """Return what is ARP."""
+        """Return the packets of ARP."""
         return self.where(lambda packet: packet.arp)
 
     def dropped(self, reason: str | None = None) -> Trace:
-        """Return what was dropped, all or for one reason, such as ``loss``."""
+        """Return the packets that were dropped, all or for one reason, such as ``loss``."""
         return self.where(lambda packet: packet.dropped and (reason is None or packet.comment == reason))
 
     def delivered(self) -> Trace:
-        """Return what has arrived: what was neither dropped, then or later, nor is still under way."""
+        """Return the packets that have arrived: neither dropped nor under way."""
         return self.where(lambda packet: not packet.dropped and not packet.observation.under_way)
 
     def host(self, host: Place) -> Trace:
-        """Return what comes from a host or goes to it, on whatever link; ARP, too.
+        """Return the packets from a host or to it, on any link, including ARP.
 
         Args:
-            host: an address, or a host of the network whose trace it is, or its name.
+            host: an address, or in the trace of a network a host or its name.
 
         Raises:
-            ValueError: something that is neither.
+            ValueError: not an address and not a host.
         """
         fits = self._address(host)
         return self.where(lambda packet: fits(packet.source) or fits(packet.destination))
 
     def containing(self, data: bytes) -> Trace:
-        """Return the packets whose payload contains some bytes; what spans two segments is in neither."""
+        """Return the packets whose payload contains some bytes; bytes that span two segments are not found."""
         return self.where(lambda packet: data in packet.payload)
 
     def first_transmissions(self) -> Trace:
-        """Return the TCP segments with data, SYN or FIN which the point at which they were seen had not seen before."""
+        """Return the TCP segments with data, SYN or FIN that were captured at their point for the first time."""
         return self._of([packet for packet, again in transmissions(self) if not again])
 
     def retransmissions(self) -> Trace:
-        """Return the TCP segments with data, SYN or FIN that begin with what their point had seen before.
+        """Return the TCP segments with data, SYN or FIN whose first sequence number was captured at their point before.
 
-        Behind a link that reorders, late segments look like that, too: ask at the sender's. What a filter has left out
-        counts as not seen, so this question comes before such as `dropped`.
+        After a link that reorders, late segments look the same: use the sender's link. Packets that a filter has
+        removed count as not captured, so apply this before filters such as `dropped`.
         """
         return self._of([packet for packet, again in transmissions(self) if again])
 
     def between(self, start: float, end: float) -> Trace:
-        """Return what was seen, on a link: sent, from a time on and before another, in seconds."""
+        """Return the packets from a time on and before another, in seconds; on a link, the time is that of sending."""
         found = self._of([item for item in self._items[self._begin :] if start <= item.time < end])
         found.events = [event for event in self.events if start <= event.time < end]
         return found
 
     def at(self, point: str | Named, *, outgoing: bool | None = None) -> Trace:
-        """Return what was seen at one point, in both directions or in one.
+        """Return the packets at one point, in both directions or in one.
 
         Args:
             point: the name of a link or an interface; in the trace of a network also the link itself, or a host, a card
-                of one, a switch, or the name of a host or a switch, for all links that end there.
-            outgoing: of a link, True is from its first end to its second; of a host or a switch, what it sends. None
-                is both.
+                of one, a switch, or the name of a host or a switch, for all its links.
+            outgoing: for a link, True is from its first end to its second; for a host or a switch, True is the packets
+                that it sends. None is both.
         """
         points = None if self._about is None else self._about.points_of(point)
         if points is None:
@@ -286,7 +286,7 @@ class Trace:
         )
 
     def _address(self, place: Place | None) -> Callable[[str | None], bool]:
-        """Return whether an address is that of a place."""
+        """Return a function that returns whether an address belongs to a place."""
         if place is None:
             return lambda address: True
         about = self._about
@@ -296,7 +296,7 @@ class Trace:
         try:
             wanted = str(ip_address(place))  # type: ignore[arg-type]
         except ValueError:
-            raise ValueError(f"{place!r} is no address, and no host that this trace knows") from None
+            raise ValueError(f"{place!r} is neither an address nor a host of this trace") from None
         return lambda address: address == wanted
 
     def _between(
@@ -331,7 +331,7 @@ class Trace:
 
     @property
     def origin(self) -> float:
-        """The time that text and pictures count from, in that of the packets: of the whole trace, also in a part of it.
+        """The time that is 0 in text and figures, in the packets' time: of the whole trace, also in a part of it.
 
         It is the beginning of a simulated run, else the first packet.
         """
@@ -342,11 +342,11 @@ class Trace:
     # --- As a file ----------------------------------------------------------------------------------------------
 
     def save(self, file: str | os.PathLike[str] | BinaryIO, *, comment: str | None = None) -> None:
-        """Write what is kept into a pcapng file.
+        """Write the observations that are kept into a pcapng file.
 
         Args:
-            file: a path, which is written anew, or a file open for writing bytes, which stays open.
-            comment: what to say of the whole file.
+            file: a path, which is overwritten, or a file open for writing bytes, which stays open.
+            comment: a comment on the whole file.
 
         Raises:
             OSError: the file cannot be written.
@@ -367,13 +367,13 @@ class Trace:
 
     @classmethod
     def load(cls, file: str | os.PathLike[str] | BinaryIO) -> Trace:
-        """Return what is in a capture file, pcapng or pcap, of any program.
+        """Return the trace of a capture file, pcapng or pcap, of any program.
 
-        A comment that does not begin with ``dropped:`` becomes one that begins with ``note:``, unless it is one of
-        those that `Observation` knows. A frame whose direction the file does not have counts as incoming.
+        A comment that does not begin with ``dropped:`` gets the prefix ``note:``, unless it is one of those of
+        `Observation`. A frame without a direction in the file counts as incoming.
 
         Raises:
-            CaptureFormatError: the file is no capture, or a damaged one.
+            CaptureFormatError: the file is not a capture, or is damaged.
             OSError: it cannot be read.
         """
         trace = cls()
@@ -383,7 +383,7 @@ class Trace:
 
 
 def observation_of(captured: CapturedFrame) -> Observation:
-    """Return what a file says as an observation."""
+    """Return a frame of a file as an observation."""
     comment, dropped_at = captured.comment, None
     if comment is not None:
         if comment.startswith(DROPPED):

@@ -1,8 +1,8 @@
 """Existing programs over a virtual stack, unchanged.
 
     loop      programs of asyncio: the event loop's network methods
-    blocking  programs that block: the `socket` module's names, in a thread beside the stack's
-    adapters  one client library each
+    blocking  programs that block: the `socket` module's names, for code in other threads than the stack's
+    adapters  one module for each client library
     route     which destinations are the stack's
 
 Public modules, to be imported by name:

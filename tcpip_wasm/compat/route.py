@@ -15,26 +15,26 @@ from typing import Any, Final
 from tcpip_wasm.addresses import Address, Network, without_mapping
 
 RouteLike = Callable[[str], bool] | Iterable[str | Network] | str | None
-"""What `route=` takes: a predicate on hosts, networks and name patterns, one of them, or None for everything."""
+"""What `route=` accepts: a predicate on hosts, networks and name patterns, one of them, or None for everything."""
 
 ANY_ADDRESS: Final = "0.0.0.0"
-"""What a predicate is asked about where a program names no host, to listen on all addresses."""
+"""The host that a predicate receives where a program names none, to listen on all addresses."""
 
-LEARNT: Final = 4096
-"""Addresses of names that are remembered, the latest."""
+MAX_LEARNT: Final = 4096
+"""How many addresses of names are remembered; the oldest is forgotten first."""
 
 _PATTERN: Final = re.compile(r"[\w*?\[\]!.-]+")
 
 
 def host_text(host: Any) -> str:
-    """Return a host as text: ``""`` for None; of bytes what is not ASCII is replaced, and matches nothing."""
+    """Return a host as text: ``""`` for None; bytes that are not ASCII are replaced, and match nothing."""
     if isinstance(host, (bytes, bytearray)):
         return bytes(host).decode("ascii", "replace")
     return "" if host is None else str(host)
 
 
 def literal(host: str) -> Address | None:
-    """Return the address that a host is written as, an IPv4 one where IPv6 maps it; None for a name."""
+    """Return a host that is an address as that address, an IPv4-mapped IPv6 one as IPv4; None for a name."""
     try:
         address = ip_address(host.strip("[]"))
     except ValueError:
@@ -43,7 +43,7 @@ def literal(host: str) -> Address | None:
 
 
 class Route:
-    """Decides for hosts.
+    """Decides which hosts are the stack's.
 
     Args:
         chosen: see `RouteLike`. A pattern is matched against a whole name, without regard to case: ``*`` is any text.
@@ -79,7 +79,7 @@ class Route:
 
     @property
     def takes_everything(self) -> bool:
-        """Whether there is nothing that is left to others."""
+        """Whether every destination is the stack's."""
         return self._everything
 
     def takes(self, host: str) -> bool:
@@ -97,9 +97,9 @@ class Route:
         return any(fnmatchcase(name, pattern) for pattern in self._patterns)
 
     def learn(self, address: str) -> None:
-        """Remember an address that the stack gave for a name: programs resolve first and connect to what they got."""
+        """Remember an address that the stack resolved a name to: programs resolve first, then connect."""
         if not self._everything:
             self._learnt[address] = None
             self._learnt.move_to_end(address)
-            if len(self._learnt) > LEARNT:
+            if len(self._learnt) > MAX_LEARNT:
                 self._learnt.popitem(last=False)

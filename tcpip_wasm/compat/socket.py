@@ -1,8 +1,8 @@
 """The standard `socket` module's names over a virtual host: ``from tcpip_wasm.compat import socket``.
 
-Sockets belong to the host that is current when they are made, see `polyfill_socket` and `use`. Constants, conversions
-and exceptions are the real module's, and so are `AF_UNIX` sockets, which are no network. Its functions written in
-Python are the standard library's own, run with this module's names in place of the real one's.
+A socket belongs to the host that is current when it is created, see `polyfill_socket` and `use`. Constants, conversions
+and exceptions are the real module's, and so are `AF_UNIX` sockets, which use no network. The functions that the real
+module has in Python are the standard library's own code, run with this module's global names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tcpip_wasm.compat.blocking.active_host import (
     current_host,
     current_route,
     is_lookup_of_own_loop,
-    is_machines_own,
+    is_on_host_loop,
     leave,
     use,
 )
@@ -37,7 +37,7 @@ __all__ = [*_real.__all__, "leave", "use"]
 globals().update({name: value for name, value in vars(_real).items() if name[:2] != "__"})
 
 _machine = {name: getattr(_real, name) for name in dir(_real) if callable(getattr(_real, name)) and name[:1] != "_"}
-"""The real module's functions, whatever stands in their place later."""
+"""The real module's functions, kept here before anything replaces them."""
 
 _real_socketpair = _real.socketpair
 _host_names: _WeakKeyDictionary[_NetworkStack, str] = _WeakKeyDictionary()
@@ -60,7 +60,7 @@ def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int
             for info in found:
                 route.learn(info[4][0])
         return found
-    except ValueError as error:  # a malformed host is one that nobody knows
+    except ValueError as error:  # programs expect the error of an unknown name for a malformed host
         raise _NameResolutionError(_real.EAI_NONAME, str(error)) from None
 
 
@@ -87,7 +87,7 @@ def gethostbyname(hostname: str) -> str:
 
 def gethostbyname_ex(hostname: str) -> tuple[str, list[str], list[str]]:
     """Return a name's canonical one, an empty list, and its IPv4 addresses."""
-    if is_machines_own():
+    if is_on_host_loop():
         return _machine["gethostbyname_ex"](hostname)  # type: ignore[no-any-return]
     if hostname == "":
         return "", [], ["0.0.0.0"]
@@ -101,9 +101,9 @@ def gethostbyaddr(ip_address: str) -> tuple[str, list[str], list[str]]:
     """Return the name of an address, an empty list, and the address.
 
     Raises:
-        socket.herror: it has none.
+        socket.herror: the address has no name.
     """
-    if is_machines_own():
+    if is_on_host_loop():
         return _machine["gethostbyaddr"](ip_address)  # type: ignore[no-any-return]
     address = getaddrinfo(ip_address, 0, 0, _real.SOCK_STREAM)[0][4]
     try:
@@ -114,9 +114,9 @@ def gethostbyaddr(ip_address: str) -> tuple[str, list[str], list[str]]:
 
 
 def gethostname() -> str:
-    """Return the current host's name: as `sethostname` has set it, as its table calls one of its addresses, or
-    ``localhost``."""
-    if is_machines_own():
+    """Return the current host's name: the one set by `sethostname`, else the name of one of its addresses in its hosts
+    table, else ``localhost``."""
+    if is_on_host_loop():
         return _machine["gethostname"]()  # type: ignore[no-any-return]
     here = current_host()
     given = _host_names.get(here.stack)
@@ -132,15 +132,15 @@ def gethostname() -> str:
 
 
 def sethostname(name: str | bytes) -> None:
-    """Give the current host a name. The machine keeps its own."""
-    if is_machines_own():
-        raise OSError(_errno.EPERM, "the machine keeps its name")
+    """Set the current host's name. The machine's name does not change."""
+    if is_on_host_loop():
+        raise OSError(_errno.EPERM, "sethostname() does not change the machine's name")
     _host_names[current_host().stack] = _os.fsdecode(name)
 
 
 def if_nameindex() -> list[tuple[int, str]]:
     """Return numbers and names of the current host's interfaces."""
-    if is_machines_own():
+    if is_on_host_loop():
         return _machine["if_nameindex"]()  # type: ignore[no-any-return]
     here = current_host()
 
@@ -152,8 +152,8 @@ def if_nameindex() -> list[tuple[int, str]]:
 
 def get_adapters(include_unconfigured: bool = False) -> list[Any]:
     """Return the current host's interfaces as ``ifaddr.get_adapters`` does those of the machine."""
-    if is_machines_own() and _adapter_list.machines is not None:
-        return _adapter_list.machines(include_unconfigured)  # type: ignore[no-any-return]
+    if is_on_host_loop() and _adapter_list.machine_get_adapters is not None:
+        return _adapter_list.machine_get_adapters(include_unconfigured)  # type: ignore[no-any-return]
     here = current_host()
 
     async def adapters() -> list[Any]:
@@ -166,7 +166,7 @@ def if_nametoindex(if_name: str | bytes, /) -> int:
     """Return the number of an interface.
 
     Raises:
-        OSError: there is none of that name.
+        OSError: no interface has that name.
     """
     if not isinstance(if_name, (str, bytes)):
         raise TypeError(f"an interface's name must be str or bytes, not {type(if_name).__name__}")
@@ -180,7 +180,7 @@ def if_indextoname(if_index: int, /) -> str:
     """Return the name of an interface.
 
     Raises:
-        OSError: ``ENXIO`` where there is none of that number.
+        OSError: ``ENXIO`` where no interface has that number.
     """
     if not 0 <= _index(if_index) < 2**32:
         raise OverflowError("an interface's number must be an unsigned 32-bit integer")
@@ -191,15 +191,16 @@ def if_indextoname(if_index: int, /) -> str:
 
 
 def socketpair(family: int | None = None, type: int = _real.SOCK_STREAM, proto: int = 0) -> tuple[Any, Any]:  # noqa: A002
-    """Return two connected sockets: the machine's for ``AF_UNIX``, the default, else over the stack's loopback.
+    """Return two connected sockets: the machine's for ``AF_UNIX``, the default; others are connected over the stack's
+    loopback.
 
     Raises:
-        OSError: ``EOPNOTSUPP`` for other kinds than streams over the stack.
+        OSError: ``EOPNOTSUPP`` for another type than ``SOCK_STREAM`` over the stack.
     """
     if family is None or family not in (_real.AF_INET, _real.AF_INET6):
         return _real_socketpair(family, type, proto)
     if type != _real.SOCK_STREAM:
-        raise OSError(_errno.EOPNOTSUPP, "a pair over a stack is one of streams")
+        raise OSError(_errno.EOPNOTSUPP, "socketpair() over a stack supports SOCK_STREAM only")
     with Socket(family, type, proto) as listener:
         listener.bind(("127.0.0.1" if family == _real.AF_INET else "::1", 0))
         listener.listen(1)
@@ -209,7 +210,7 @@ def socketpair(family: int | None = None, type: int = _real.SOCK_STREAM, proto: 
             server, address = listener.accept()
             if address != client.getsockname():
                 server.close()
-                raise ConnectionError("somebody else connected")
+                raise ConnectionError("another socket connected to the listener of the pair")
         except BaseException:
             client.close()
             raise
@@ -217,7 +218,7 @@ def socketpair(family: int | None = None, type: int = _real.SOCK_STREAM, proto: 
 
 
 def _over_the_stack(function: Any) -> Any:
-    """Return a function of the real module that finds this module's names where it looked for that one's."""
+    """Return a copy of a function of the real module whose global names are this module's."""
     copy = _FunctionType(function.__code__, globals(), function.__name__, function.__defaults__, function.__closure__)
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__doc__ = function.__doc__

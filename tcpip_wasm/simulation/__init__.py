@@ -1,15 +1,15 @@
-"""Networks that repeat themselves: hosts, links and switches in virtual time.
+"""Deterministic simulated networks: hosts, links and switches in virtual time.
 
-    time     the loop whose clock jumps, and the process's clocks
+    time     the event loop in virtual time, and the process's clocks
     links    links, queues, loss models, switches
-    runs     `run`, which is where to start; sweeps; reports of a run
+    runs     `run`, the entry point; sweeps; reports of a run
     network  topology, schedules, partitions
     host     hosts, their network cards, crashes
     names    names of hosts
-    seeds    where every seed is derived
-    place    on which host code runs, and for which service
-    owners   which service has opened a socket
-    errors   what ends a run
+    seeds    derives every seed of a simulation
+    place    context variables for the host and the service that code belongs to
+    owners   records which service opened a socket
+    errors   exceptions that end a run
 
 The reasons are in docs/explanation/simulation.md.
 """

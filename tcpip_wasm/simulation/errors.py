@@ -1,9 +1,9 @@
-"""What ends a simulation that cannot go on. All of them are `TcpipError` and `RuntimeError`.
+"""Exceptions that end a simulation. All of them are `TcpipError` and `RuntimeError`.
 
 SimulationError
-├── DeadlockError       nothing is runnable, nothing is due, and nothing outside can change that
-├── TimeLimitError      the virtual or the real time that a run may take is used up
-└── ScenarioError       callbacks or services of hosts failed where nobody could catch it
+├── DeadlockError       no task is runnable, no timer is armed, and no external event can arrive
+├── TimeLimitError      the limit of virtual or real time of a run is reached
+└── ScenarioError       callbacks or tasks failed with exceptions that no code awaited
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ __all__ = [
 ]
 
 
-class _Kept:
-    """A network within an exception, and the hash of its trace. A pickled exception leaves both behind."""
+class _NetworkAttachment:
+    """A network attached to an exception, and the hash of its trace. Pickling drops both."""
 
     def __init__(self, network: Network | None = None, digest: str | None = None) -> None:
         self.network = network
         self.digest = digest
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Kept, ()
+        return _NetworkAttachment, ()
 
 
 def attach_network(error: BaseException, network: Network, digest: str | None) -> None:
-    """Let `network_of` find a network by an exception, whatever its class, and `digest_of` the hash of its trace."""
-    error.__dict__["_tcpip_wasm_network"] = _Kept(network, digest)
+    """Attach a network and the hash of its trace to an exception of any class, for `network_of` and `digest_of`."""
+    error.__dict__["_tcpip_wasm_network"] = _NetworkAttachment(network, digest)
 
 
 def network_of(error: BaseException) -> Network | None:
-    """Return the network of the run from which an exception came, closed by now, with its trace.
+    """Return the network of the run that raised an exception: closed, with its trace.
 
     Args:
-        error: what `run` has raised.
+        error: an exception that `run` has raised.
 
     Returns:
-        None for what no run has raised, or was pickled since.
+        None for an exception that `run` has not raised, or that was pickled since.
     """
-    kept = error.__dict__.get("_tcpip_wasm_network")
-    return kept.network if isinstance(kept, _Kept) else None
+    attachment = error.__dict__.get("_tcpip_wasm_network")
+    return attachment.network if isinstance(attachment, _NetworkAttachment) else None
 
 
 def digest_of(error: BaseException) -> str | None:
-    """Return the hash of the trace as it was when the scenario ended, which the exception's note tells; see
-    `network_of`. What is sent while a run is cleared away is no part of it."""
-    kept = error.__dict__.get("_tcpip_wasm_network")
-    return kept.digest if isinstance(kept, _Kept) else None
+    """Return the hash of the trace at the end of the scenario, which the exception's note contains; see `network_of`.
+    It does not cover frames that are sent while the run is closed."""
+    attachment = error.__dict__.get("_tcpip_wasm_network")
+    return attachment.digest if isinstance(attachment, _NetworkAttachment) else None
 
 
 class SimulationError(TcpipError, RuntimeError):
@@ -68,15 +68,15 @@ class SimulationError(TcpipError, RuntimeError):
 
     @property
     def network(self) -> Network | None:
-        """The network of the run, closed by now, with its trace; see `network_of`."""
+        """The network of the run, closed, with its trace; see `network_of`."""
         return network_of(self)
 
 
 class DeadlockError(SimulationError):
-    """Every task waits for another. The text lists them, and what each waits for.
+    """No task can ever run again. The text lists the tasks, and what each waits for.
 
     Attributes:
-        waiting: one text for each task, in the order in which the tasks were made.
+        waiting: one text for each task, in the order of their creation.
     """
 
     def __init__(self, text: str, waiting: Sequence[str] = ()) -> None:
@@ -85,10 +85,10 @@ class DeadlockError(SimulationError):
 
 
 class TimeLimitError(SimulationError):
-    """A run has used up its virtual time, or has really waited for too long. The text lists the tasks.
+    """A run has reached its limit of virtual time, or a wait in real time has. The text lists the tasks.
 
     Attributes:
-        waiting: as of `DeadlockError`.
+        waiting: one text for each task, in the order of their creation.
     """
 
     def __init__(self, text: str, waiting: Sequence[str] = ()) -> None:
@@ -97,10 +97,10 @@ class TimeLimitError(SimulationError):
 
 
 class ScenarioError(SimulationError):
-    """The scenario came to its end, but something failed beside it. The first failure is the cause.
+    """The scenario returned, but callbacks or tasks failed during it. The first failure is the exception's cause.
 
     Attributes:
-        failures: what was reported, in the order in which it was.
+        failures: the exceptions, in the order in which they were reported.
     """
 
     def __init__(self, text: str, failures: Sequence[BaseException] = ()) -> None:

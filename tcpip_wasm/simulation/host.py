@@ -1,7 +1,7 @@
-"""`Host`: a machine of the network, with a name, network cards, and code that runs on it; it can crash and come back.
+"""`Host`: a machine of the network, with a name, network cards, and code that runs on it; it can crash and restart.
 
-Owns the lives of a host: each has a stack of its own, and what runs on a host belongs to one life. Cards and names
-outlive them.
+Owns the incarnations of a host: one from each start to the next crash. Each has a stack of its own, and the tasks that
+run on a host belong to one incarnation. Cards and names outlast them.
 """
 
 from __future__ import annotations
@@ -33,24 +33,29 @@ Service = Callable[..., Coroutine[Any, Any, Any]]
 
 
 class Adapter(InterfaceEnd):
-    """A network card of a host: the end of a link, which stays there while interfaces of the host come and go.
+    """A network card of a host: the end of a link, which stays when the host crashes and gets a new interface.
 
     Args:
-        host: whose it is.
+        host: its host.
         number: counts from 0 on each host.
-        addresses: the host's addresses there.
+        addresses: the host's addresses on this card.
         mtu: bytes of the largest IP packet.
 
     Attributes:
-        host: whose it is.
+        host: its host.
         name: such as ``web.tap0``.
-        mac: its address; the same in all lives of the host.
+        mac: its MAC address; it does not change when the host restarts.
         addresses: as given.
-        linked: whether a link ends here.
+        linked: whether a link is plugged in.
     """
 
     def __init__(
-        self, host: Host, life: Life, number: int, addresses: Sequence[IPv4Interface | IPv6Interface], mtu: int
+        self,
+        host: Host,
+        incarnation: Incarnation,
+        number: int,
+        addresses: Sequence[IPv4Interface | IPv6Interface],
+        mtu: int,
     ) -> None:
         self.host = host
         self.name: str = f"{host.name}.tap{number}"
@@ -58,57 +63,59 @@ class Adapter(InterfaceEnd):
         self.addresses: tuple[IPv4Interface | IPv6Interface, ...] = tuple(addresses)
         self.mtu = mtu
         self.linked: bool = False
-        super().__init__(self.make(life))
+        super().__init__(self.make(incarnation))
 
     def __repr__(self) -> str:
         return f"<Adapter {self.name} {', '.join(map(str, self.addresses)) or 'no address'}>"
 
-    def make(self, life: Life) -> TapInterface:
-        """Make the interface of a life of the host."""
-        return _at_once(life.stack.create_tap_interface(mac=self.mac, ip=list(self.addresses), mtu=self.mtu))
+    def make(self, incarnation: Incarnation) -> TapInterface:
+        """Create the interface of an incarnation of the host."""
+        return _run_without_waiting(
+            incarnation.stack.create_tap_interface(mac=self.mac, ip=list(self.addresses), mtu=self.mtu)
+        )
 
     def plug(self, send: Callable[[bytes], None]) -> None:
-        """Hand what leaves here to `send` from now on."""
+        """Pass frames that leave the card to `send` from now on."""
         if self.linked:
             raise network_error(errno.EBUSY, f"{self.name} has a link already")
         self.linked = True
         super().plug(send)
-        self._tell()
+        self._update_link_state()
 
     def unplug(self) -> None:
-        """Hand on nothing any more; the card stays, for another link. Idempotent."""
+        """Stop passing frames; the card can get another link. Idempotent."""
         self.linked = False
         self._send = None
         self._forget()
-        self._tell()
+        self._update_link_state()
 
     def attach(self, interface: Interface) -> None:
-        """Attach to the interface of the next life."""
+        """Attach to the interface of the next incarnation."""
         super().attach(interface)
-        self._tell()
+        self._update_link_state()
 
-    def _tell(self) -> None:
+    def _update_link_state(self) -> None:
         if self.interface is not None:
             self.interface._dead_end = None if self.linked else f"{self.name} has no link"  # noqa: SLF001  for this package alone: interfaces are public
 
     gone = "crash"
 
     def receive(self, frame: bytes) -> str | None:
-        """Take a frame from the link, unless a partition is between its sender and this host; return why not."""
+        """Receive a frame from the link; return why it is dropped, for one a partition, or None."""
         network = self.host.network
-        if network.parted and network.parts(self.host, frame):
+        if network.partitioned and network.separates(self.host, frame):
             return "partition"
         return super().receive(frame)
 
 
-class Life:
-    """One life of a host, from its start to its crash.
+class Incarnation:
+    """One incarnation of a host: from its start to its crash.
 
     Attributes:
-        host: whose it is.
+        host: the host.
         stack: its stack.
         number: counts from 1.
-        context: what runs on it begins with this context.
+        context: the context in which its tasks start.
         ended: whether the host has crashed.
     """
 
@@ -122,14 +129,14 @@ class Life:
 
 
 class Host:
-    """A machine of the network; `Network.host` makes it.
+    """A machine of the network; `Network.host` creates it.
 
     Attributes:
-        network: what it is part of.
+        network: its network.
         name: its name, which other hosts resolve.
-        number: counts from 1 in the order in which the network's hosts were made.
-        adapters: its network cards; the first was made with it.
-        hosts: names that this host knows beside those of the network.
+        number: counts from 1 in the order in which the network's hosts were created.
+        adapters: its network cards; the first is created with the host.
+        hosts: its hosts table: names that this host resolves in addition to those of the network.
     """
 
     def __init__(
@@ -141,11 +148,11 @@ class Host:
         self.adapters: list[Adapter] = []
         self.hosts: HostNames = HostNames(network.names, name)
         self._services: list[tuple[Service, tuple[Any, ...]]] = []
-        self._lives = 0
-        self._life: Life | None = None
-        self._kept: tuple[bool, list[Route]] = (False, [])
-        life = self._begin()
-        self.adapters.append(life.context.run(Adapter, self, life, 0, addresses, mtu))
+        self._incarnations = 0
+        self._incarnation: Incarnation | None = None
+        self._saved: tuple[bool, list[Route]] = (False, [])
+        incarnation = self._begin()
+        self.adapters.append(incarnation.context.run(Adapter, self, incarnation, 0, addresses, mtu))
 
     def __repr__(self) -> str:
         return f"<Host {self.name} {'up' if self.up else 'down'} {', '.join(map(str, self.addresses))}>"
@@ -155,16 +162,16 @@ class Host:
     @property
     def up(self) -> bool:
         """Whether it is running."""
-        return self._life is not None
+        return self._incarnation is not None
 
     @property
     def stack(self) -> NetworkStack:
-        """The stack of the present life. What is set there (routes, forwarding) is kept by `restart`.
+        """The stack of the current incarnation. `restart` keeps its routes and its forwarding.
 
         Raises:
             OSError: ``EHOSTDOWN`` after a crash.
         """
-        return self._alive().stack
+        return self._current().stack
 
     @property
     def addresses(self) -> tuple[IPv4Interface | IPv6Interface, ...]:
@@ -173,22 +180,22 @@ class Host:
 
     @property
     def address(self) -> str:
-        """The first address, as text, such as a program takes for a host.
+        """The first address, as text.
 
         Raises:
-            ValueError: it has none.
+            ValueError: the host has no address.
         """
         if not self.addresses:
             raise ValueError(f"{self.name} has no address")
         return str(self.addresses[0].ip)
 
-    def _alive(self) -> Life:
-        if self._life is None:
+    def _current(self) -> Incarnation:
+        if self._incarnation is None:
             raise network_error(errno.EHOSTDOWN, f"{self.name} has crashed")
-        return self._life
+        return self._incarnation
 
     def interface(self, *addresses: str | IPv4Interface | IPv6Interface, mtu: int = 1500) -> Adapter:
-        """Add a network card, to be given to `Network.link`; a router has several.
+        """Add a network card, for `Network.link`; a router has several.
 
         Args:
             addresses: such as ``"10.1.0.1/24"``; at most one of them is IPv4.
@@ -198,24 +205,26 @@ class Host:
             ValueError, TypeError: a malformed argument.
             OSError: ``EHOSTDOWN`` after a crash.
         """
-        life = self._alive()
-        parsed = self.network.free(parse_addresses(addresses))
-        adapter = life.context.run(Adapter, self, life, len(self.adapters), parsed, parse_mtu(mtu, parsed))
+        incarnation = self._current()
+        parsed = self.network.check_free(parse_addresses(addresses))
+        adapter = incarnation.context.run(
+            Adapter, self, incarnation, len(self.adapters), parsed, parse_mtu(mtu, parsed)
+        )
         self.adapters.append(adapter)
-        self.network.learn(self, adapter.addresses)
+        self.network.add_names(self, adapter.addresses)
         return adapter
 
     # --- Running something on it --------------------------------------------------------------------------------------
 
     def run(self, coroutine: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
-        """Run a coroutine on this host, as a task to await: asyncio's network functions use its stack inside.
+        """Run a coroutine on this host as a task, and return the task: in it, asyncio's functions use the host's stack.
 
         Args:
             coroutine: the program. Its context is a copy of the caller's.
             name: the task's name.
 
         Raises:
-            TypeError: no coroutine.
+            TypeError: not a coroutine.
             OSError: ``EHOSTDOWN`` after a crash.
 
         The task is cancelled when the host crashes.
@@ -223,103 +232,107 @@ class Host:
         if not asyncio.iscoroutine(coroutine):
             raise TypeError(f"coroutine must be a coroutine, such as main() makes, not {type(coroutine).__name__}")
         try:
-            life = self._alive()
+            incarnation = self._current()
         except OSError:
             coroutine.close()
             raise
         context = copy_context()
-        context.run(place.set, life)
+        context.run(place.set, incarnation)
         task = self.network.loop.create_task(coroutine, name=name, context=context)
-        task.add_done_callback(self.network.ended)
+        task.add_done_callback(self.network.on_task_done)
         return task
 
     def start(self, service: Service, *arguments: Any) -> asyncio.Task[Any]:
         """Run a service on this host, now and after each `restart`.
 
-        Connections, servers and tasks of a service may stay open when the run ends: they end with it, and are not
-        counted as left open.
+        Connections, servers and tasks of a service may stay open when the run ends: they end with it, and do not count
+        as leaked.
 
         Args:
-            service: a coroutine function, which is called in each life. If it raises, the whole run ends with that.
-            arguments: handed to it.
+            service: a coroutine function, which is called at each start. If it raises, the run ends with its exception.
+            arguments: passed to it.
 
         Returns:
-            The task of the present life.
+            The task of the current incarnation.
 
         Raises:
-            TypeError: no function.
+            TypeError: not a function.
             OSError: ``EHOSTDOWN`` after a crash.
         """
         if not callable(service):
             if asyncio.iscoroutine(service):
                 service.close()
             raise TypeError(f"service must be a coroutine function (serve, not serve()), not {type(service).__name__}")
-        life = self._alive()
+        incarnation = self._current()
         self._services.append((service, arguments))
-        return self._serve(life, service, arguments)
+        return self._serve(incarnation, service, arguments)
 
-    def _serve(self, life: Life, service: Service, arguments: tuple[Any, ...]) -> asyncio.Task[Any]:
+    def _serve(self, incarnation: Incarnation, service: Service, arguments: tuple[Any, ...]) -> asyncio.Task[Any]:
         def make() -> asyncio.Task[Any]:
             return self.network.loop.create_task(service(*arguments), name=f"{self.name}/{_name_of(service)}")
 
-        context = life.context.copy()
+        context = incarnation.context.copy()
         context.run(current_service.set, object())
-        driver = life.stack.interfaces[0].driver
+        driver = incarnation.stack.interfaces[0].driver
         if not isinstance(driver.handlers, OwnedHandlers):
             driver.handlers = OwnedHandlers(driver.handlers)
         task = context.run(make)
-        task.add_done_callback(self._served)
-        life.services.append(task)
+        task.add_done_callback(self._on_service_done)
+        incarnation.services.append(task)
         return task
 
-    def _served(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None and getattr(task, "life", 0) is self._life:
+    def _on_service_done(self, task: asyncio.Task[Any]) -> None:
+        if (
+            not task.cancelled()
+            and (error := task.exception()) is not None
+            and getattr(task, "incarnation", 0) is self._incarnation
+        ):
             self.network.fail(error)
 
-    # --- Lives --------------------------------------------------------------------------------------------------------
+    # --- Incarnations -------------------------------------------------------------------------------------------------
 
-    def _begin(self) -> Life:
-        self._lives += 1
+    def _begin(self) -> Incarnation:
+        self._incarnations += 1
         context = self.network.context.copy()
-        life = Life(self, self._lives, context)
-        context.run(place.set, life)
-        context.run(self._boot, life)
-        self._life = life
-        return life
+        incarnation = Incarnation(self, self._incarnations, context)
+        context.run(place.set, incarnation)
+        context.run(self._boot, incarnation)
+        self._incarnation = incarnation
+        return incarnation
 
-    def _boot(self, life: Life) -> None:
-        # Each life draws other numbers: ports and sequence numbers of the one before may still be known to peers.
-        seed = derive(self.network.seed, self.name, life.number).encode()
-        stack = life.stack = _at_once(create_stack(seed=seed))
+    def _boot(self, incarnation: Incarnation) -> None:
+        # Each incarnation has another seed: peers may still have ports and sequence numbers of the one before.
+        seed = derive(self.network.seed, self.name, incarnation.number).encode()
+        stack = incarnation.stack = _run_without_waiting(create_stack(seed=seed))
         stack.hosts = self.hosts
         stack.resolver.asks_itself = False
         names: dict[str, TapInterface] = {}
         for adapter in self.adapters:
-            interface = adapter.make(life)
+            interface = adapter.make(incarnation)
             adapter.attach(interface)
             names[interface.name] = interface
-        stack.forwarding, routes = self._kept
+        stack.forwarding, routes = self._saved
         for route in routes:
             if (name := route.interface.name) in names:
                 stack.add_route(route.network, via=route.via, interface=names[name], metric=route.metric)
 
     def crash(self) -> None:
-        """Cut the host's power: from now on it sends nothing, not even FIN or RST, and frames to it vanish.
+        """Stop the host at once: it sends nothing more, not even FIN or RST, and frames to it are dropped.
 
-        Its tasks are cancelled, and its timers are gone; what a task does in `finally` finds no network. Without
-        effect on a host that is down.
+        Its tasks and timers are cancelled; network calls in a task's `finally` fail. Does nothing on a host that is
+        down.
         """
-        life = self._life
-        if life is None:
+        incarnation = self._incarnation
+        if incarnation is None:
             return
-        self._life = None
-        life.ended = True
+        self._incarnation = None
+        incarnation.ended = True
         self.network.note(f"{self.name} crashed")
-        self._kept = life.stack.forwarding, [route for route in life.stack.routes if not route.connected]
-        for task in [one for one in self.network.loop.unfinished() if getattr(one, "life", None) == life]:
+        self._saved = incarnation.stack.forwarding, [route for route in incarnation.stack.routes if not route.connected]
+        for task in [one for one in self.network.loop.unfinished() if getattr(one, "incarnation", None) == incarnation]:
             task.cancel(f"{self.name} has crashed")
-        self.network.loop.forget_timers(life)
-        life.stack.abort(f"{self.name} has crashed")
+        self.network.loop.forget_timers(incarnation)
+        incarnation.stack.abort(f"{self.name} has crashed")
 
     def restart(self) -> None:
         """Start the host again, with the same names, addresses, routes and services, and a new stack.
@@ -328,17 +341,17 @@ class Host:
         """
         self.crash()
         self.network.note(f"{self.name} restarted")
-        life = self._begin()
+        incarnation = self._begin()
         for service, arguments in self._services:
-            self._serve(life, service, arguments)
+            self._serve(incarnation, service, arguments)
 
     def unfinished_services(self) -> list[asyncio.Task[Any]]:
-        """Return the tasks of this life's services that are not done."""
-        return [] if self._life is None else [task for task in self._life.services if not task.done()]
+        """Return the tasks of the current incarnation's services that are not done."""
+        return [] if self._incarnation is None else [task for task in self._incarnation.services if not task.done()]
 
     def reset_connections_of_services(self) -> int:
-        """Reset the connections that services of this life have opened or accepted, and return how many there were."""
-        handlers = None if self._life is None else self._life.stack.interfaces[0].driver.handlers
+        """Reset the connections that the current services have opened or accepted, and return their number."""
+        handlers = None if self._incarnation is None else self._incarnation.stack.interfaces[0].driver.handlers
         if not isinstance(handlers, OwnedHandlers):
             return 0
         connections: list[Any] = [one for one in handlers.owned() if getattr(one, "is_connection", False)]
@@ -347,7 +360,7 @@ class Host:
         return len(connections)
 
     def stop_services(self) -> list[asyncio.Task[Any]]:
-        """Cancel the tasks of services, and start none any more; return those that have yet to end."""
+        """Cancel the tasks of services, do not restart them, and return those that have not ended."""
         self._services.clear()
         tasks = self.unfinished_services()
         for task in tasks:
@@ -356,10 +369,10 @@ class Host:
 
 
 def check_name(name: object) -> str:
-    """Return a host's name as it is compared.
+    """Return a host's name in the form that is compared.
 
     Raises:
-        TypeError, ValueError: it is no name.
+        TypeError, ValueError: not a valid name.
     """
     if not isinstance(name, str):
         raise TypeError(f"name must be text, not {type(name).__name__}")
@@ -370,11 +383,11 @@ def _name_of(service: Service) -> str:
     return getattr(service, "__name__", None) or type(service).__name__
 
 
-def _at_once(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Return the result of a coroutine that waits for nothing."""
+def _run_without_waiting(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine that does not suspend."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     coroutine.close()
-    raise AssertionError("this waits for nothing")
+    raise AssertionError("the coroutine suspended")

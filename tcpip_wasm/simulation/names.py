@@ -1,6 +1,6 @@
-"""Names of a network's hosts, as each host sees them: its own table first, then what the network knows.
+"""Names of a network's hosts, as each host resolves them: its own table first, then the network's.
 
-A short name is also looked for in the host's own domain, which is what follows the first dot of the host's name.
+A short name is also looked up in the host's own domain, the part of the host's name after the first dot.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class HostNames(HostsTable):
         self._domain = name.partition(".")[2]
 
     def _known(self, name: str) -> tuple[HostsTable | None, str]:
-        """Return the table that has a name, and the name as it stands there."""
+        """Return the table that has a name, and the name in that table."""
         key = host_name(name)
         candidates = [key]
         if self._domain and "." not in key and not name.endswith("."):
@@ -55,10 +55,10 @@ class HostNames(HostsTable):
         return len(list(iter(self)))
 
     def canonical(self, name: str) -> str:
-        """Return the canonical name of a name, which has the host's domain where that was looked for.
+        """Return the canonical name of a name, with the host's domain where it was found there.
 
         Raises:
-            KeyError: nobody knows it.
+            KeyError: no table has it.
         """
         table, key = self._known(name)
         return super().canonical(key) if table is None else table.canonical(key)

@@ -1,6 +1,6 @@
-"""`Network`: hosts, links and switches, what happens to them at which time, and what was seen on the links.
+"""`Network`: the hosts, links and switches of a simulation, its scheduled events, and the trace of its links.
 
-Owns the topology and the schedule. Links and switches do their work in files of their own, hosts too.
+Owns the topology and the schedule. Links, switches and hosts have modules of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip
 from math import inf
 from random import Random
 from typing import Any, BinaryIO, Final, Literal
+from warnings import warn
 
 from tcpip_wasm.addresses import Address
 from tcpip_wasm.capture import Event, Observation, Recorder, Trace
@@ -33,24 +34,23 @@ from tcpip_wasm.simulation.time.loop import VirtualLoop
 Member = Host | str
 
 MOST_HOSTS: Final = 0xFFFE
-"""Two bytes of a MAC are the host's number."""
+"""The host's number takes two bytes of a MAC address."""
 
 
 class Network:
-    """A network of hosts, on the running `VirtualLoop`; `run` makes one and hands it to the scenario.
+    """A network of hosts, on the running `VirtualLoop`; `run` creates one and passes it to the scenario.
 
     Args:
-        seed: what all random choices of links and hosts derive from.
+        seed: the seed of all random choices of links and hosts.
         trace: whether every frame is recorded; ``"digest"`` keeps only their hash, and no frames.
 
     Attributes:
         seed: as given.
-        loop: whose time it is.
-        names: what all hosts know: the names of hosts, and what is added here.
-        hosts, links, switches: by name, in the order in which they were made.
-        parted: whether a partition is in force.
-        events: what has happened to it: partitions, crashes and restarts of hosts, changes of links by their methods,
-            and what `note` was told.
+        loop: the loop whose time it uses.
+        names: the names that all hosts resolve: those of hosts, and those that are added here.
+        hosts, links, switches: by name, in the order of creation.
+        partitioned: whether a partition is in force.
+        events: partitions, crashes and restarts of hosts, changes of links by their methods, and texts of `note`.
 
     Raises:
         TypeError: the seed is neither int nor text, or the running loop is not a `VirtualLoop`.
@@ -69,7 +69,7 @@ class Network:
         self.hosts: dict[str, Host] = {}
         self.links: dict[str, Link] = {}
         self.switches: dict[str, Switch] = {}
-        self.parted: bool = False
+        self.partitioned: bool = False
         self.context: Context = copy_context()
         self.context.run(place.set, None)
         self.on_failure: Callable[[BaseException], None] | None = None
@@ -81,19 +81,25 @@ class Network:
         self._names: dict[str, str] = {}  # of hosts, by address
         self._closed = False
         self._failed: list[asyncio.Task[Any]] = []
-        self._side: dict[str, int] = {}  # of each host that a partition names
-        self._owners: dict[bytes, Host] = {}  # by MAC, and by packed address
+        self._groups: dict[str, int] = {}  # the group of each host that a partition names
+        self._owners: dict[bytes, Host] = {}  # by MAC address, and by packed IP address
+
+    @property
+    def parted(self) -> bool:
+        """Deprecated name of `partitioned`."""
+        warn("Network.parted is now partitioned", DeprecationWarning, stacklevel=2)
+        return self.partitioned
 
     def __repr__(self) -> str:
         return f"<Network seed {self.seed!r}, {len(self.hosts)} hosts, {len(self.links)} links>"
 
-    # --- What it consists of ------------------------------------------------------------------------------------------
+    # --- Topology -----------------------------------------------------------------------------------------------------
 
     def host(self, name: str, *addresses: str | IPv4Interface | IPv6Interface, mtu: int = 1500) -> Host:
         """Add a host.
 
         Args:
-            name: its name; other hosts resolve it. Of ``db.lab``, hosts in the domain ``lab`` also know ``db``.
+            name: its name; other hosts resolve it. ``db.lab`` is also ``db`` for hosts in the domain ``lab``.
             addresses: of its first network card, such as ``"10.0.0.1/24"``; at most one of them is IPv4. None takes
                 the next of 10.0.0.0/8 and of fd00::/64, the latter not with an MTU below 1,280.
             mtu: bytes of the largest IP packet; with an IPv6 address, 1,280 at least.
@@ -116,9 +122,9 @@ class Network:
                 IPv4Interface((int(IPv4Address("10.0.0.0")) + number, 8)),
                 *([IPv6Interface((int(IPv6Address("fd00::")) + number, 64))] if mtu >= MIN_MTU6 else []),
             ]
-        host = Host(self, key, number, self.free(parsed), mtu)
+        host = Host(self, key, number, self.check_free(parsed), mtu)
         self.hosts[key] = host
-        self.learn(host, parsed)
+        self.add_names(host, parsed)
         return host
 
     def switch(self, name: str, *, table: int = DEFAULT_TABLE, ageing: float = DEFAULT_AGEING) -> Switch:
@@ -126,8 +132,8 @@ class Network:
 
         Args:
             name: its name.
-            table: addresses that it remembers.
-            ageing: seconds after which it forgets one.
+            table: size of its address table.
+            ageing: seconds after which an address that was not seen is removed.
 
         Raises:
             ValueError, TypeError: a malformed argument, or a name that is taken.
@@ -148,14 +154,14 @@ class Network:
         b_to_a: LinkSettings | None = None,
         **settings: Any,
     ) -> Link:
-        """Lay a link between two hosts, two switches, or a host and a switch.
+        """Add a link between two hosts, two switches, or a host and a switch.
 
         Args:
-            a, b: the ends, or their names: a host, by its first card, which must be free; one of its cards
+            a, b: the ends, or their names: a host, by its first card, which must have no link; one of its cards
                 (`Host.interface`); a switch.
-            name: for traces; None makes one of the names of the ends.
+            name: for traces; None joins the names of the ends.
             a_to_b, b_to_a: settings of one direction.
-            settings: fields of `LinkSettings`, of the directions that are not given otherwise.
+            settings: fields of `LinkSettings`, for directions without settings of their own.
 
         Raises:
             ValueError, TypeError: a malformed argument, or a name that is taken.
@@ -200,61 +206,61 @@ class Network:
         host = self._host(end)
         if host.adapters[0].linked:
             raise network_error(
-                errno.EBUSY, f"{host.name} has a link; a further one needs a card of its own, see Host.interface()"
+                errno.EBUSY, f"{host.name} has a link; another link needs another card, see Host.interface()"
             )
         return host.adapters[0]
 
-    def free(self, addresses: Sequence[IPv4Interface | IPv6Interface]) -> Sequence[IPv4Interface | IPv6Interface]:
-        """Return the addresses.
+    def check_free(self, addresses: Sequence[IPv4Interface | IPv6Interface]) -> Sequence[IPv4Interface | IPv6Interface]:
+        """Return the addresses unchanged.
 
         Raises:
-            ValueError: a host has one of them.
+            ValueError: a host has one of them already.
         """
         for address in addresses:
             owner = self._owners.get(address.ip.packed)
             if owner is not None:
-                raise ValueError(f"addresses: {address.ip} is that of {owner.name}")
+                raise ValueError(f"addresses: {address.ip} is an address of {owner.name}")
         return addresses
 
-    def learn(self, host: Host, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
-        """Let all hosts know further addresses of a host."""
+    def add_names(self, host: Host, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
+        """Add addresses of a host to the names that all hosts resolve."""
         for address in addresses:
             self.names.add(address.ip, host.name)
             self._owners[address.ip.packed] = host
         for adapter in host.adapters:
             self._owners[bytes.fromhex(adapter.mac.replace(":", ""))] = host
 
-    # --- What happens to it -------------------------------------------------------------------------------------------
+    # --- Events -------------------------------------------------------------------------------------------------------
 
     def at(self, time: float, call: Callable[..., Any], *arguments: Any) -> asyncio.TimerHandle:
-        """Call something at a time, such as ``network.at(5.0, link.down)``.
+        """Call a function at a time, such as ``network.at(5.0, link.down)``.
 
         Args:
             time: virtual seconds since the run began.
-            call: what to call, on no host. If it returns a coroutine, that runs as a task. If it raises, the run ends
-                with that.
-            arguments: handed to it.
+            call: the function; it runs outside of all hosts. If it returns a coroutine, that runs as a task. An
+                exception that it raises ends the run.
+            arguments: passed to it.
 
         Returns:
-            What can be cancelled.
+            A handle that can be cancelled.
 
         Raises:
-            ValueError: a time in the past, infinite or not a number.
-            TypeError: the time is no number, or what is to be called is no function.
+            ValueError: a time in the past, infinite or NaN.
+            TypeError: the time is not a number, or `call` is not a function.
         """
         now = self.loop.time()
         _check_call(call)
         check_number("time", time, -inf, inf)
-        if now - time > 1e-9:  # the clock counts nanoseconds, sums of floating point numbers miss them
+        if now - time > 1e-9:  # the clock counts nanoseconds; sums of floating point numbers are off by less
             raise ValueError(f"time: {time:g} s is past, it is {now:g} s since the run began; after() counts from now")
         return self.loop.call_at(time, self._call, call, arguments, context=self.context.copy())
 
     def after(self, delay: float, call: Callable[..., Any], *arguments: Any) -> asyncio.TimerHandle:
-        """Call something some virtual seconds from now; see `at`.
+        """Call a function some virtual seconds from now; see `at`.
 
         Raises:
-            ValueError: a negative delay, an infinite one, or not a number.
-            TypeError: the delay is no number, or what is to be called is no function.
+            ValueError: a delay that is negative, infinite or NaN.
+            TypeError: the delay is not a number, or `call` is not a function.
         """
         _check_call(call)
         check_number("delay", delay, 0.0, inf)
@@ -267,38 +273,38 @@ class Network:
             self.fail(error)
             return
         if inspect.iscoroutine(result):
-            self.loop.create_task(result).add_done_callback(self._called)
+            self.loop.create_task(result).add_done_callback(self._on_call_done)
 
-    def _called(self, task: asyncio.Task[Any]) -> None:
+    def _on_call_done(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)
 
     def fail(self, error: BaseException) -> None:
-        """End the run with an error that nobody could catch."""
+        """End the run with an exception of a callback or service, which no code awaits."""
         if self.on_failure is not None:
             self.on_failure(error)
         else:
             self.loop.call_exception_handler({"message": "a part of the simulation failed", "exception": error})
 
-    def ended(self, task: asyncio.Task[Any]) -> None:
-        """Remember a task that failed, until the end of the run: somebody may still await it."""
-        if not task.cancelled() and _is_unheard(task):
+    def on_task_done(self, task: asyncio.Task[Any]) -> None:
+        """Record a task that failed: it is reported at the end of the run unless its exception is retrieved."""
+        if not task.cancelled() and _is_unretrieved(task):
             self._failed.append(task)
 
-    def unheard(self) -> list[BaseException]:
-        """Return the exceptions of tasks that nobody has awaited."""
+    def unretrieved_errors(self) -> list[BaseException]:
+        """Return the exceptions of failed tasks that were not retrieved."""
         failed, self._failed = self._failed, []
-        return [error for task in failed if _is_unheard(task) and (error := task.exception()) is not None]
+        return [error for task in failed if _is_unretrieved(task) and (error := task.exception()) is not None]
 
     def partition(self, *groups: Member | Iterable[Member]) -> None:
-        """Part hosts: what a host of one group sends never arrives at a host of another, what is under way included.
+        """Partition hosts: packets from a host of one group do not arrive at a host of another, also those under way.
 
-        Whoever has sent a packet is told by its addresses, so that switches and routers between make no difference.
-        Hosts that no group names still reach everybody, and so do routers among them; but of a single group, all other
-        hosts are the second. A further call takes the place of the one before.
+        The sender of a packet is identified by its addresses, whatever switches and routers it passes. Hosts in no
+        group still reach all hosts, also as routers; but with a single group, all other hosts are the second. Another
+        call replaces the partition.
 
         Args:
-            groups: hosts or their names; a group of one need not be a list.
+            groups: hosts or their names; a group of one host need not be a list.
 
         Raises:
             ValueError: no such host, one in two groups, or no group.
@@ -314,17 +320,19 @@ class Network:
                     raise ValueError(f"groups: {host.name} is in two of them")
         if len(members) == 1:
             side = {name: side.get(name, 1) for name in self.hosts}
-        self._side = side
-        self.parted = True
+        self._groups = side
+        self.partitioned = True
         numbers = sorted(set(side.values()))
-        self.note(f"parted: {' | '.join(' '.join(n for n, at in side.items() if at == number) for number in numbers)}")
+        self.note(
+            f"partition: {' | '.join(' '.join(n for n, at in side.items() if at == number) for number in numbers)}"
+        )
 
     def heal(self) -> None:
-        """End a partition. Links that are down stay so."""
-        if self.parted:
+        """End the partition. Links that are down stay down."""
+        if self.partitioned:
             self.note("healed")
-        self.parted = False
-        self._side = {}
+        self.partitioned = False
+        self._groups = {}
 
     def _host(self, member: Member) -> Host:
         if isinstance(member, Host):
@@ -332,32 +340,32 @@ class Network:
                 raise ValueError(f"{member!r} is not of this network")
             return member
         if not isinstance(member, str):
-            raise TypeError(f"a host or its name is wanted, not {type(member).__name__}")
+            raise TypeError(f"expected a host or its name, not {type(member).__name__}")
         found = self.hosts.get(check_name(member))
         if found is None:
             raise ValueError(f"{member!r} is no host of this network")
         return found
 
-    def parts(self, host: Host, frame: bytes) -> bool:
-        """Whether a partition keeps a frame from arriving at a host."""
-        mine = self._side.get(host.name)
+    def separates(self, host: Host, frame: bytes) -> bool:
+        """Whether the partition drops a frame that arrives at a host."""
+        mine = self._groups.get(host.name)
         if mine is None:
             return False
         sender = self._sender(frame)
-        return sender is not None and self._side.get(sender.name, mine) != mine
+        return sender is not None and self._groups.get(sender.name, mine) != mine
 
     def _sender(self, frame: bytes) -> Host | None:
         kind = frame[12:14]
         source = frame[26:30] if kind == b"\x08\x00" else frame[22:38] if kind == b"\x86\xdd" else b""
         return self._owners.get(source) or self._owners.get(frame[6:12])
 
-    # --- What was seen ------------------------------------------------------------------------------------------------
+    # --- Observations ------------------------------------------------------------------------------------------------
 
     def note(self, text: str) -> None:
-        """Record that something happens now: it is one of the `events`, and in the text of traces and in captures.
+        """Record an event of the current time: in `events`, in the text of traces, and in captures.
 
         Args:
-            text: what happens, in one line.
+            text: a description, in one line.
         """
         if self._closed:
             return
@@ -367,10 +375,10 @@ class Network:
             recorder.event(event)
 
     def name_of(self, address: str | Address) -> str | None:
-        """Return the name of the host that has an address, link-local ones among them; None where nobody has it.
+        """Return the name of the host that has an address, also a link-local one; None where no host has it.
 
         Raises:
-            ValueError: it is no address.
+            ValueError: not an address.
         """
         text = str(address)
         found = self._names.get(text)
@@ -379,7 +387,7 @@ class Network:
             packed = parsed.packed
             owner = self._owners.get(packed)
             if owner is None and isinstance(parsed, IPv6Address) and parsed.is_link_local:
-                # RFC 4291, appendix A: the MAC with two bytes in its middle and one bit turned over
+                # RFC 4291, appendix A: the MAC address with two bytes inserted and one bit inverted
                 owner = self._owners.get(bytes([packed[8] ^ 2]) + packed[9:11] + packed[13:])
             if owner is None:
                 return None
@@ -387,19 +395,19 @@ class Network:
         return found
 
     def host_of(self, thing: object) -> str | None:
-        """Return the name of a host, given the host or its name; None for what is no host of this network."""
+        """Return the name of a host, given the host or its name; None for another object."""
         if isinstance(thing, Host):
             return thing.name if self.hosts.get(thing.name) is thing else None
         return thing if isinstance(thing, str) and thing in self.hosts else None
 
     def points_of(self, thing: object) -> dict[str, bool] | None:
-        """Return the names of the links that end at something, each with whether that is the link's first end.
+        """Return the names of the links of an object, each with whether the object is the link's first end.
 
         Args:
             thing: a host, a card of one, a switch, the name of a host or a switch; or a link, or its name.
 
         Returns:
-            None if the network has no such thing.
+            None if it is not part of the network.
         """
         if isinstance(thing, Link):
             thing = thing.name
@@ -417,69 +425,69 @@ class Network:
         return found
 
     def random(self, name: str) -> Random:
-        """Return a stream of random numbers of the scenario's own, which derives from the seed and a name.
+        """Return a random stream for the scenario, derived from the seed and a name.
 
-        What other parts of the scenario draw, or links and hosts, changes nothing in it. The same name gives the same
-        stream, which goes on where it stands.
+        Its numbers do not depend on draws of other streams, links and hosts. The same name returns the same stream
+        object, which continues.
 
         Args:
             name: such as ``"partitions"``.
 
         Raises:
-            ValueError: a name with a slash, ``random`` or ``urandom``: these are the network's.
+            ValueError: a name with a slash, ``random`` or ``urandom``, which the network uses.
         """
         if not isinstance(name, str):
             raise TypeError(f"name must be text, not {type(name).__name__}")
         if "/" in name or name in ("random", "urandom"):
-            raise ValueError(f"name: {name!r} is one of the network's own")
+            raise ValueError(f"name: {name!r} is reserved for the network")
         return self._random.setdefault(name, random_for(self.seed, name))
 
     def observe(self, observation: Observation) -> None:
-        """Record what a link has seen."""
+        """Record an observation of a link."""
         for observer in self._observers:
             observer(observation)
 
     def trace(self) -> Trace:
-        """Return what was seen on all links so far."""
+        """Return the trace of all links so far."""
         return self._trace
 
     def capture(
         self, file: str | os.PathLike[str] | BinaryIO, *links: Link | str, snaplen: int = 0, comment: str | None = None
     ) -> Recorder:
-        """Write what is seen on links from now on into a pcapng file, until the recorder or the run is closed.
+        """Write frames on links from now on into a pcapng file, until the recorder or the run is closed.
 
-        Time stamps are virtual. Frames that were dropped are there, with a comment that says why, and when if that was
-        later; and so are the `events`, as records of a journal, which Wireshark lists between the frames.
+        Time stamps are virtual. Dropped frames are included, with a comment that says why, and when if that was later.
+        So are the `events`, as journal records, which Wireshark lists between the frames.
 
         Args:
-            file: a path, which is written anew, or a file open for writing bytes.
-            links: links or their names; none means all, and those that are made later.
-            snaplen: bytes that are kept of each frame at most; 0 keeps all.
-            comment: what to say of the whole capture.
+            file: a path, which is overwritten, or a file open for writing bytes.
+            links: links or their names; none selects all, also those that are added later.
+            snaplen: most bytes that are kept of each frame; 0 keeps all.
+            comment: a comment on the whole capture.
 
         Raises:
-            OSError: the file cannot be opened. A file that can be written no more ends the run.
-            ValueError, TypeError: a malformed argument, or no link of this network.
+            OSError: the file cannot be opened. A later write error ends the run.
+            ValueError, TypeError: a malformed argument, or not a link of this network.
         """
         names = [link.name if isinstance(link, Link) else link for link in links]
         for name in names:
             if name not in self.links:
-                raise ValueError(f"links: {name!r} is no link of this network")
+                raise ValueError(f"links: {name!r} is not a link of this network")
         recorder = Recorder(file, snaplen=snaplen, comment=comment, on_error=self.fail)
         for name in names or self.links:
             recorder.describe(name)
         wanted = frozenset(names)
 
-        def some(observation: Observation) -> None:
+        def record_selected(observation: Observation) -> None:
             if observation.point in wanted:
                 recorder.record(observation)
 
-        self._observers.append(some if wanted else recorder.record)
+        self._observers.append(record_selected if wanted else recorder.record)
         self._recorders.append(recorder)
         return recorder
 
     def close(self) -> None:
-        """Close what captures write, and cut the power of all hosts; `run` does it. Idempotent."""
+        """Close the files of captures, and crash all hosts; `run` calls it. Idempotent."""
         self._closed = True
         for host in self.hosts.values():
             host.crash()
@@ -495,12 +503,12 @@ def _check_call(call: object) -> None:
         raise TypeError(f"call must be a function (network.at(5, host.crash), not host.crash()), not {call!r}")
 
 
-def _is_unheard(task: asyncio.Task[Any]) -> bool:
+def _is_unretrieved(task: asyncio.Task[Any]) -> bool:
     return bool(getattr(task, "_log_traceback", False))
 
 
 def _end_name(end: Any) -> str:
     name = getattr(end, "name", end)
     if not isinstance(name, str):
-        raise TypeError(f"a link ends in a host, a card of one, or a switch, not in {type(end).__name__}")
+        raise TypeError(f"a link connects hosts, their cards and switches, not {type(end).__name__}")
     return name

@@ -1,7 +1,7 @@
-"""Which service of a host has opened what: `OwnedHandlers`, a driver's handlers that note it.
+"""`OwnedHandlers`: a driver's handlers, which record the service of a host that opened each socket.
 
-A server's connections and the tasks that their protocols make belong to the service that has opened the server. They
-are made in the context of the stack, and not in that of the service, so that the context is set for each event.
+A server's connections and the tasks that their protocols create belong to the service that opened the server. They are
+created in the context of the stack, not in that of the service, so the context variable is set for each event.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from tcpip_wasm.simulation.place import service
 
 
 class OwnedHandlers(dict[int, Handler]):
-    """What stands behind each handle of a stack; `get` is called by the driver before it hands out an event.
+    """The handlers of a stack by handle; the driver calls `get` before it delivers an event.
 
     Attributes:
-        owners: the service that has opened it, by handle; what no service has opened is not there.
+        owners: the service that opened each handle; handles that no service opened are missing.
     """
 
     def __init__(self, handlers: dict[int, Handler]) -> None:
@@ -32,15 +32,15 @@ class OwnedHandlers(dict[int, Handler]):
             self.owners[handle] = owner
 
     def pop(self, handle: int, *default: Any) -> Any:
-        """Remove a handler, and the service that has opened it."""
+        """Remove a handler and its owner."""
         self.owners.pop(handle, None)
         return super().pop(handle, *default)
 
     def owned(self) -> list[Handler]:
-        """Return the handlers that services have."""
+        """Return the handlers that belong to services."""
         return [self[handle] for handle in self.owners]
 
     def get(self, handle: int, default: Handler | None = None) -> Handler | None:  # type: ignore[override]
-        """Return a handler, and let what it does belong to the service that has opened it."""
+        """Return a handler, and make the service that opened it the current one."""
         service.set(self.owners.get(handle))
         return super().get(handle, default)

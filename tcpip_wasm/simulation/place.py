@@ -1,7 +1,6 @@
-"""On which host code runs, and for which service: context variables, which tasks and callbacks inherit.
+"""Context variables for the host and the service that code belongs to; tasks and callbacks inherit them.
 
-Owns the variables. `place` holds one life of a host, so that what outlives a crash never gets hold of the restarted
-host.
+`place` has one incarnation of a host, so that code which survives a crash cannot use the restarted host.
 """
 
 from __future__ import annotations
@@ -14,20 +13,20 @@ from tcpip_wasm.errors import network_error
 from tcpip_wasm.stack import NetworkStack
 
 if TYPE_CHECKING:
-    from tcpip_wasm.simulation.host import Host, Life
+    from tcpip_wasm.simulation.host import Host, Incarnation
 
-place: ContextVar[Life | None] = ContextVar("tcpip_wasm.simulation.place", default=None)
-"""The life of the host that the current code runs on, or None outside of all hosts."""
+place: ContextVar[Incarnation | None] = ContextVar("tcpip_wasm.simulation.place", default=None)
+"""The incarnation of the host that the current code runs on, or None outside of all hosts."""
 
 
 service: ContextVar[object | None] = ContextVar("tcpip_wasm.simulation.service", default=None)
-"""The service of a host that the current code is part of, or None: what it opens ends with it."""
+"""The service of a host that the current code is part of, or None. Sockets and tasks that it opens end with it."""
 
 
 def current_host() -> Host | None:
     """Return the host that the caller runs on; None for the scenario itself."""
-    life = place.get()
-    return None if life is None else life.host
+    incarnation = place.get()
+    return None if incarnation is None else incarnation.host
 
 
 def current_stack() -> NetworkStack:
@@ -36,7 +35,7 @@ def current_stack() -> NetworkStack:
     Raises:
         OSError: ``ENETDOWN`` outside of all hosts.
     """
-    life = place.get()
-    if life is None:
+    incarnation = place.get()
+    if incarnation is None:
         raise network_error(errno.ENETDOWN, "no host: run this on one, with host.run() or host.start()")
-    return life.stack
+    return incarnation.stack

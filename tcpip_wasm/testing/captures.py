@@ -1,4 +1,4 @@
-"""The folder with captures of failed tests: it stays small by itself."""
+"""The folder with captures of failed tests, of bounded size."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ PATTERN: Final = "*.pcapng"
 
 
 def prune(folder: Path, keep: Path, *, files: int = MOST_FILES, size: int = MOST_BYTES) -> None:
-    """Delete the oldest captures of a folder until the others are few and small enough.
+    """Delete the oldest captures of a folder, until the rest is within the limits.
 
     Args:
-        folder: where they are.
-        keep: the one that stays in any case.
-        files, size: how many may stay, and of how many bytes in all.
+        folder: the folder.
+        keep: a file that is not deleted.
+        files, size: the most files that stay, and their most bytes in total.
     """
     found = []
     for path in folder.glob(PATTERN):
         try:
             status = path.stat()
-        except OSError:  # another process does the same
+        except OSError:  # another process has deleted it
             continue
         found.append((path == keep, status.st_mtime_ns, path, status.st_size))
     total = 0

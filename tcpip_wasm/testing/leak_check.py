@@ -1,7 +1,7 @@
-"""A stack on the running loop, whose ever it is, and what a test leaves open there.
+"""A stack on the running loop, and a check for tasks, sockets and stacks that a test leaks there.
 
-Owns the comparison of before and after. Tasks and stacks that were there before the stack was made are nobody's
-business: a loop may be used by many tests.
+Compares what is open before and after the test. Tasks and stacks that are older than the stack are ignored: many tests
+may share a loop.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from tcpip_wasm.driver import drivers_of
 from tcpip_wasm.simulation.runs.leaked import open_sockets, open_stacks, open_tasks
 from tcpip_wasm.simulation.seeds import derive
 from tcpip_wasm.stack import NetworkStack, create_stack
-from tcpip_wasm.testing.left_open import Policy, report_left_open
+from tcpip_wasm.testing.leaks import Policy, report_leaks
 
-_TURNS: Final = 10
-"""Turns of the loop that what was cancelled or closed has to end."""
+_ITERATIONS: Final = 10
+"""Loop iterations in which cancelled tasks and closed sockets have to end."""
 
 
-class WatchedStack:
-    """A stack for one test; ``async with`` makes and closes it.
+class LeakCheckedStack:
+    """A stack for one test; ``async with`` creates and closes it.
 
     Args:
-        seed: what its random choices derive from.
-        left_open: what becomes of a test that leaves something open.
+        seed: the seed of its random choices.
+        policy: what to do about a test that leaks something.
 
     Attributes:
         stack: the stack.
@@ -32,13 +32,13 @@ class WatchedStack:
 
     stack: NetworkStack
 
-    def __init__(self, seed: int | str, left_open: Policy = "fail") -> None:
+    def __init__(self, seed: int | str, policy: Policy = "fail") -> None:
         self._seed = seed
-        self._left_open = left_open
-        self._told = False
+        self._policy = policy
+        self._reported = False
         self._before: dict[Any, str] = {}
 
-    async def __aenter__(self) -> WatchedStack:
+    async def __aenter__(self) -> LeakCheckedStack:
         self._loop = asyncio.get_running_loop()
         self._stacks = set(drivers_of(self._loop))
         self._tasks = asyncio.all_tasks(self._loop)
@@ -56,42 +56,42 @@ class WatchedStack:
         return {**open_tasks(tasks, self._tasks), **sockets, **open_stacks(self._loop, self._stacks)}
 
     def begin(self) -> None:
-        """The test begins: what is open by now, a fixture may close later."""
+        """Record at the beginning of the test what is open: fixtures may close it later."""
         self._before = self._open()
 
     def check(self) -> None:
-        """The test has returned, and the loop stands: it fails if it has left something open."""
+        """Report what the test has leaked, after it has returned and while the loop is not running."""
         __tracebackhide__ = True
         if self._new() and not self._loop.is_running() and not self._loop.is_closed():
-            self._loop.run_until_complete(_turns())
-        left = self._new()
-        if left:
-            self._told = True
-            report_left_open("the test", left.values(), self._left_open)
+            self._loop.run_until_complete(_iterate())
+        leaked = self._new()
+        if leaked:
+            self._reported = True
+            report_leaks("the test", leaked.values(), self._policy)
 
     def _new(self) -> dict[Any, str]:
-        return {thing: text for thing, text in self._open().items() if thing not in self._before}
+        return {item: text for item, text in self._open().items() if item not in self._before}
 
-    def give_up(self) -> None:
-        """The test has failed: whatever is open is no news."""
-        self._told = True
+    def skip(self) -> None:
+        """Do not report leaks: the test has failed."""
+        self._reported = True
 
     async def finish(self) -> None:
-        """The fixtures have ended, too: nothing may be open any more."""
+        """Report what is still open after the fixtures have ended."""
         __tracebackhide__ = True
-        if self._told:
+        if self._reported:
             return
-        await _turns()
-        # Of tasks only those that the test has seen: others belong to whoever runs fixtures on this loop.
-        left = {
-            thing: text
-            for thing, text in self._open().items()
-            if thing in self._before or not isinstance(thing, asyncio.Task)
+        await _iterate()
+        # Only tasks that existed in the test: others belong to a plugin that runs fixtures on this loop.
+        leaked = {
+            item: text
+            for item, text in self._open().items()
+            if item in self._before or not isinstance(item, asyncio.Task)
         }
-        if left:
-            report_left_open("the test or its fixtures", left.values(), self._left_open)
+        if leaked:
+            report_leaks("the test or its fixtures", leaked.values(), self._policy)
 
 
-async def _turns() -> None:
-    for _ in range(_TURNS):
+async def _iterate() -> None:
+    for _ in range(_ITERATIONS):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What a failure says of itself: its seed, its trace, a capture of it, and how to repeat it."""
+"""The section of a failure's report: its seed, its trace, a capture of it, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -14,29 +14,34 @@ import pytest
 from tcpip_wasm.simulation.runs.sweep import file_name
 from tcpip_wasm.simulation.runs.trial import capture_of
 from tcpip_wasm.testing.captures import prune
-from tcpip_wasm.testing.virtual_test import StagedTest
+from tcpip_wasm.testing.virtual_test import VirtualTest
 
 FOLDER = "tcpip_wasm"
 """Within pytest's cache."""
 
 
 def describe(
-    item: pytest.Item, report: pytest.TestReport, seed: int | str, staged: StagedTest | None, directory: str | None
+    item: pytest.Item,
+    report: pytest.TestReport,
+    seed: int | str,
+    virtual_test: VirtualTest | None,
+    directory: str | None,
 ) -> str:
-    """Save a test's capture, and return what to say of it.
+    """Save a test's capture, and return the section.
 
     Args:
         item: the test.
-        report: of one of its phases.
+        report: pytest's report of one of its phases.
         seed: its seed.
-        staged: what ran it, if that was in virtual time.
-        directory: folder for captures; None is one for failures, in pytest's cache.
+        virtual_test: its network, if it ran in virtual time.
+        directory: folder for captures; None is the one for failures, in pytest's cache.
     """
     lines = [f"seed     {seed}"]
-    if staged is not None:
-        trace = staged.network.trace()
-        digest = staged.digest or trace.digest()
-        lines.append(f"trace    {digest}, {len(trace):,} frames, {staged.network.loop.time():.6f} s of virtual time")
+    if virtual_test is not None:
+        trace = virtual_test.network.trace()
+        digest = virtual_test.digest or trace.digest()
+        duration = virtual_test.network.loop.time()
+        lines.append(f"trace    {digest}, {len(trace):,} frames, {duration:.6f} s of virtual time")
         if len(trace):
             outcome = "failed" if report.failed else report.outcome
             content = capture_of(trace, f"{item.nodeid}, {outcome}, seed {seed}, trace {digest}")
@@ -54,7 +59,7 @@ def _save(item: pytest.Item, seed: int | str, content: bytes, directory: str | N
         path.write_bytes(content)
         if not directory:
             prune(folder, path)
-    except OSError as error:  # a full disk is not to hide why the test failed
+    except OSError as error:  # a full disk must not hide why the test failed
         return f"none: {error}"
     shown = os.path.relpath(path, item.config.invocation_params.dir)
     return str(path) if shown.startswith("..") else shown

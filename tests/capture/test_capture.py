@@ -1,4 +1,4 @@
-"""Capturing interfaces: all that passes, in order and with its time, and no harm to who is captured."""
+"""Capturing interfaces: all frames, in order and with their times, without effects on the traffic."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from tcpip_wasm import StackClosedError, UdpDatagram, connect, create_stack
 from tcpip_wasm.capture import Observation, Trace, capture, link_types, read_capture
 from tcpip_wasm.engine import FrameBuffers
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-
-from .support import ALICE, BOB, LossyLink, cable_of, echo, stream_of, transfer
+from tests.kit.captures import ALICE, BOB, LossyLink, cable_of, echo, stream_of, transfer
+from tests.kit.core_network import payload
 
 
 def test_a_cable_at_both_ends() -> None:
@@ -29,7 +28,7 @@ def test_a_cable_at_both_ends() -> None:
         into = [observation.frame for observation in trace.at(other, outgoing=False).observations]
         assert len(out) > 10
         assert out == into
-    # What one sends the other receives afterwards.
+    # The other end receives each frame afterwards.
     seen: Counter[bytes] = Counter()
     for observation in trace.observations:
         seen[observation.frame] += 1 if observation.outgoing else -1
@@ -41,7 +40,7 @@ def test_a_cable_at_both_ends() -> None:
     assert ends[0].statistics().frames_in == len(trace.at("alice", outgoing=False))
 
 
-def test_one_end_of_a_cable_alone() -> None:
+def test_one_end_of_a_cable() -> None:
     async def main() -> tuple[Trace, Trace]:
         near, far = Trace(), Trace()
         async with await create_stack(seed=1) as alice, await create_stack(seed=2) as bob:
@@ -58,8 +57,8 @@ def test_one_end_of_a_cable_alone() -> None:
     assert {observation.point for observation in (*near.observations, *far.observations)} == {"tap0"}
 
 
-def test_who_is_not_captured_runs_nothing_more() -> None:
-    """Buffers have the class that they had, and interfaces no attribute more, before and after a capture."""
+def test_interfaces_without_a_capture_run_no_extra_code() -> None:
+    """Before and after a capture, buffers have their class, and interfaces no additional attribute."""
 
     async def main() -> None:
         async with await create_stack(seed=1) as alice, await create_stack(seed=2) as bob:
@@ -142,13 +141,13 @@ def test_loopback() -> None:
     assert answer == payload(3_000_000) * 4 + payload(100)
     for host in ("127.0.0.1", "::1"):
         assert stream_of(first.tcp(source=host), 7) == payload(3_000_000)
-    # Each packet is there once, as it leaves.
+    # Each packet is captured once, as it leaves.
     assert all(packet.outgoing and packet.malformed is None for packet in first)
     assert [packet.payload for packet in first.udp()] == [b"datagram"] * 2
     assert stream_of(second.tcp(), 7) == payload(100)
 
 
-def test_a_loopback_capture_that_begins_and_ends_in_the_middle() -> None:
+def test_a_loopback_capture_during_a_transfer() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as stack:
 
@@ -205,7 +204,7 @@ def test_a_bridge_by_its_ports() -> None:
     assert [p.observation.frame for p in tcp if not p.outgoing] == [p.observation.frame for p in tcp if p.outgoing]
 
 
-def test_frames_of_streams_and_of_nobody() -> None:
+def test_frames_with_and_without_a_reader() -> None:
     async def main() -> Trace:
         trace = Trace()
         async with await create_stack(seed=1) as stack:
@@ -234,7 +233,7 @@ def test_frames_of_streams_and_of_nobody() -> None:
 
 
 def test_virtual_time() -> None:
-    """A packet that waits 20 ms in a link has these in the file, to the nanosecond."""
+    """The delay of 20 ms of a link is in the file, to the nanosecond."""
 
     class Clocked:
         def __init__(self) -> None:
@@ -269,7 +268,7 @@ def test_virtual_time() -> None:
     assert times == pytest.approx([0, 20_000_000, 20_000_000, 40_000_000], abs=1)
 
 
-def test_the_clock_of_a_loop_in_virtual_time_is_found() -> None:
+def test_the_clock_of_a_virtual_loop_is_used() -> None:
     async def main() -> list[float]:
         trace = Trace()
         loop: Any = asyncio.get_running_loop()
@@ -326,7 +325,7 @@ def reports(loop: asyncio.AbstractEventLoop) -> list[dict[str, Any]]:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_ends_the_capture_and_nothing_else() -> None:
+def test_a_full_disk_ends_only_the_capture() -> None:
     async def main() -> None:
         told = reports(asyncio.get_running_loop())
         async with await create_stack(seed=1) as alice, await create_stack(seed=2) as bob:
@@ -353,8 +352,8 @@ def test_a_full_disk_ends_the_capture_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("way", ["cable", "port", "inject"])
-def test_who_is_called_raises(way: str) -> None:
-    """Wherever a frame passes, the capture ends there, and the frame goes on."""
+def test_a_function_that_raises_ends_the_capture(way: str) -> None:
+    """At every point at which a frame is captured, the capture ends, and the frame is delivered."""
 
     async def main() -> None:
         told = reports(asyncio.get_running_loop())
@@ -423,7 +422,7 @@ def test_wrong_calls(tmp_path: Path) -> None:
     run_virtually(main())
 
 
-def test_the_same_seed_the_same_digest() -> None:
+def test_the_same_seed_gives_the_same_digest() -> None:
     digests = []
     for loss in (0.01, 0.01, 0.02):
         trace = Trace()

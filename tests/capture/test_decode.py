@@ -1,4 +1,4 @@
-"""Frames as objects: the same as dpkt reads, whole lines, and no frame that raises."""
+"""Frames as objects: the fields agree with dpkt's, lines of text, and no frame raises."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcpip_wasm.capture import Observation, Packet, link_types
-from tests.support_frames import ACK, ETHERNET, IPV4, PSH, TCP, UDP, ethernet, ipv4, ipv6, samples, tcp
+from tests.kit.frames import ACK, ETHERNET, IPV4, PSH, TCP, UDP, ethernet, ipv4, ipv6, samples, tcp
 
 MAC, PEER_MAC = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
 FRAMES = samples(MAC, ("10.0.0.1", "fd00::1"), PEER_MAC, ("10.0.0.2", "fd00::2"), 80)
@@ -22,7 +22,7 @@ def packet(frame: bytes, link_type: int = link_types.ETHERNET, **more: object) -
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_as_dpkt_reads_it(name: str) -> None:
+def test_decoding_agrees_with_dpkt(name: str) -> None:
     ours, theirs = packet(FRAMES[name]), dpkt.ethernet.Ethernet(FRAMES[name])
     assert ours.ethernet is not None
     assert ours.ethernet[:3] == (theirs.src.hex(":"), theirs.dst.hex(":"), theirs.type)
@@ -80,7 +80,7 @@ def test_lines(name: str, text: str) -> None:
     assert str(packet(FRAMES[name])) == f"1.500000 tap0 out {text}"
 
 
-def test_what_became_of_it() -> None:
+def test_drops_and_comments() -> None:
     frame = FRAMES["udp 4"]
     assert str(packet(frame, comment="loss")).endswith("UDP 8 bytes [DROPPED: loss]")
     assert str(packet(frame, comment="duplicate")).endswith("UDP 8 bytes [duplicate]")
@@ -110,7 +110,7 @@ def test_wrong_options_of_tcp(options: bytes) -> None:
     assert got.payload == b"data"
 
 
-def test_padding_is_no_payload() -> None:
+def test_padding_is_not_payload() -> None:
     short = ethernet(MAC, PEER_MAC, IPV4, ipv4("10.0.0.1", "10.0.0.2", TCP, tcp(("10.0.0.1", 1), ("10.0.0.2", 2))))
     got = packet(short.ljust(60, b"\0"))
     assert (got.payload, got.payload_length, got.malformed) == (b"", 0, None)
@@ -141,13 +141,13 @@ def test_other_links(link_type: int, before: bytes) -> None:
     assert (got.payload, got.malformed, got.ethernet) == (b"datagram", None, None)
 
 
-def test_a_link_that_nobody_knows() -> None:
+def test_unknown_link_type() -> None:
     got = packet(b"whatever", 147)
-    assert got.malformed == "link type 147 is none that is known here"
+    assert got.malformed == "link type 147 is not supported"
     assert got.payload == b"whatever"
 
 
-def test_what_a_capture_has_cut() -> None:
+def test_truncated_frames() -> None:
     frame = FRAMES["tcp data 4"]
     got = packet(frame[:60], length=len(frame))
     assert got.tcp is not None
@@ -178,7 +178,7 @@ def test_fragments() -> None:
     st.integers(0, 130),
     st.booleans(),
 )
-def test_no_frame_raises(frame: bytes, changes: list[tuple[int, int]], length: int, cut: bool) -> None:
+def test_random_frames_do_not_raise(frame: bytes, changes: list[tuple[int, int]], length: int, cut: bool) -> None:
     data = bytearray(frame)
     for at, value in changes:
         if at < len(data):
@@ -191,7 +191,7 @@ def test_no_frame_raises(frame: bytes, changes: list[tuple[int, int]], length: i
 
 @settings(max_examples=500)
 @given(st.binary(max_size=120), st.sampled_from([0, 1, 101, 108, 113, 228, 229, 276, 9999]))
-def test_no_bytes_raise(data: bytes, link_type: int) -> None:
+def test_random_bytes_do_not_raise(data: bytes, link_type: int) -> None:
     got = packet(data, link_type)
     assert got.payload_length >= len(got.payload)
     assert str(got)

@@ -1,4 +1,4 @@
-"""Capture files: what tshark, dpkt and scapy read in ours, what we read in those of others, and damaged ones."""
+"""Capture files: ours are read by tshark, dpkt and scapy, those of other programs and damaged ones are read here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tcpip_wasm import CaptureFormatError
 from tcpip_wasm.capture import CapturedFrame, PcapngWriter, link_types, read_capture
-from tests.support_frames import samples
+from tests.kit.frames import samples
 
 FRAMES = samples(b"\2\0\0\0\0\1", ("10.0.0.1", "fd00::1"), b"\2\0\0\0\0\2", ("10.0.0.2", "fd00::2"), 80)
 TIME = 1_700_000_000_123_456_789
@@ -24,7 +24,7 @@ MAC = b"\2\0\0\0\0\1"
 
 
 def write(file: Path | io.BytesIO, *, snaplen: int = 0) -> list[CapturedFrame]:
-    """Write the samples, by turns at a tap and as packets at a tun, and return what is to be read."""
+    """Write the samples, alternately at a TAP and as packets at a TUN interface; return the expected frames."""
     expected = []
     with PcapngWriter(file, snaplen=snaplen, comment="all samples") as writer:
         tap = writer.add_interface("täp0", mac=MAC, description="the first")
@@ -59,7 +59,7 @@ def tshark(path: Path, *fields: str, filter: str = "") -> list[list[str]]:  # no
 
 
 @pytest.mark.parametrize("snaplen", [0, 60])
-def test_we_read_what_we_write(snaplen: int) -> None:
+def test_files_are_read_back(snaplen: int) -> None:
     file = io.BytesIO()
     expected = write(file, snaplen=snaplen)
     assert not file.closed
@@ -87,7 +87,7 @@ def test_tshark_reads_it(tmp_path: Path, snaplen: int) -> None:
     assert [row[6] for row in read] == ["1" if f.link_type == link_types.ETHERNET else "7" for f in expected]
 
 
-def test_tshark_finds_no_fault_in_the_file(tmp_path: Path) -> None:
+def test_tshark_reports_no_error_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     expected = write(path)
     if shutil.which("capinfos") is None:
@@ -117,7 +117,7 @@ def test_dpkt_and_scapy_read_it(tmp_path: Path) -> None:
         assert metadata.linktype == frame.link_type
 
 
-def test_a_file_is_written_in_pieces_and_can_be_read_before_its_end(tmp_path: Path) -> None:
+def test_a_file_is_written_in_parts_and_can_be_read_before_its_end(tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     writer = PcapngWriter(path)
     number = writer.add_interface("tap0")
@@ -132,7 +132,7 @@ def test_a_file_is_written_in_pieces_and_can_be_read_before_its_end(tmp_path: Pa
 
 
 class Reluctant(io.RawIOBase):
-    """Takes a few bytes at a time, as a pipe without a buffer may."""
+    """Accepts a few bytes at a time, as an unbuffered pipe may."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -146,7 +146,7 @@ class Reluctant(io.RawIOBase):
         return len(part)
 
 
-def test_a_file_that_takes_little_at_a_time() -> None:
+def test_a_file_with_short_writes() -> None:
     file, whole = Reluctant(), io.BytesIO()
     assert write(file) == write(whole)  # type: ignore[arg-type]
     assert file.data == whole.getvalue()
@@ -158,7 +158,7 @@ def test_a_time_out_of_range(time: int) -> None:
     writer.add_interface("tap0")
     with pytest.raises(ValueError, match=f"time: {time} ns"):
         writer.write(0, time, b"frame")
-    with pytest.raises(ValueError, match="interface: 1 is none of the 1"):
+    with pytest.raises(ValueError, match="interface: 1 is not one of the 1"):
         writer.write(1, 0, b"frame")
     with pytest.raises(ValueError, match="snaplen"):
         PcapngWriter(io.BytesIO(), snaplen=-1)
@@ -257,7 +257,7 @@ def test_damaged_files(data: bytes, text: str, offset: int) -> None:
 
 
 def read(data: bytes) -> tuple[list[CapturedFrame], int]:
-    """Return what can be read, and where the damage is or 0."""
+    """Return the frames that can be read, and the offset of the damage or 0."""
     frames = []
     try:
         for frame in read_capture(io.BytesIO(data)):
@@ -289,7 +289,7 @@ write(_WHOLE)
     st.lists(st.tuples(st.integers(0, len(_WHOLE.getvalue()) - 1), st.integers(0, 255)), min_size=1, max_size=8),
     st.integers(0, 64),
 )
-def test_whatever_is_in_a_file(changes: list[tuple[int, int]], cut: int) -> None:
+def test_random_blocks_of_a_file(changes: list[tuple[int, int]], cut: int) -> None:
     data = bytearray(_WHOLE.getvalue())
     for at, value in changes:
         data[at] = value
@@ -300,6 +300,6 @@ def test_whatever_is_in_a_file(changes: list[tuple[int, int]], cut: int) -> None
 
 @settings(max_examples=200)
 @given(st.binary(max_size=200), st.sampled_from([section("<"), section(">"), b"\xd4\xc3\xb2\xa1", b""]))
-def test_anything_at_all(data: bytes, before: bytes) -> None:
+def test_random_files(data: bytes, before: bytes) -> None:
     _, offset = read(before + data)
     assert 0 <= offset <= len(before + data)

@@ -1,4 +1,4 @@
-"""Connections as pictures: the points that are drawn, pictures that are pictures, and the command."""
+"""Figures of connections: the points that are drawn, the files, and the command."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from tcpip_wasm.capture import Event, Observation, PcapngWriter, Trace, link_typ
 from tcpip_wasm.capture.connections import Acknowledgement, Segment, connections, views
 from tcpip_wasm.cli import main
 from tcpip_wasm.simulation import Network, run, run_virtually
-from tests.support import payload
-from tests.support_frames import ACK, FIN, SYN, TCP, ipv4, tcp
-
-from .support import transfer
+from tests.kit.captures import transfer
+from tests.kit.core_network import payload
+from tests.kit.frames import ACK, FIN, SYN, TCP, ipv4, tcp
 
 A, B = ("10.0.0.1", 1000), ("10.0.0.2", 80)
 FIRST = 0xFFFFFF00  # the sequence numbers of A pass 2³²
@@ -78,7 +77,7 @@ CONVERSATION = [
 ]
 
 
-def test_what_is_drawn() -> None:
+def test_the_points_that_are_drawn() -> None:
     (connection,) = connections(Trace(CONVERSATION))
     there, back = connection.directions
     assert connection.main is there
@@ -120,13 +119,13 @@ def test_a_capture_that_begins_in_the_middle() -> None:
     assert there.sender == A
     assert [segment.start for segment in there.segments] == [0, 1000]
     assert [ack.number for ack in there.acknowledgements] == [0, 0, 1000, 1001]
-    # What the scale of the window is, nobody has seen.
+    # The window scale was not captured.
     assert there.acknowledgements[0].edge == 1000
     assert [size for _, size in there.outstanding()] == [0, 0, 500, 1001, 0]
 
 
-def test_what_is_dropped_after_it_was_sent() -> None:
-    """It is seen once, when it is sent, and marked when its queue drops it."""
+def test_frames_dropped_after_they_were_sent() -> None:
+    """A frame is observed once, when it is sent, and marked when its queue drops it."""
     dropped = segment(0.25, 501, 1, data=500)
     acknowledged = replace(CONVERSATION[6])
     trace = Trace([*CONVERSATION[:4], CONVERSATION[5], dropped, acknowledged, CONVERSATION[8]])
@@ -193,7 +192,7 @@ def test_a_connection_that_several_points_saw_is_one(tmp_path: Path, capsys: pyt
         f"3  {ends}: 2 packets, 0 bytes there, 100 back",
     ]
     assert main(["plot", "-c", "2", "-p", "c", str(file)]) == 1
-    assert capsys.readouterr().err == f"tcpip-wasm: {file}: point c: connection 2 was seen at a, b\n"
+    assert capsys.readouterr().err == f"tcpip-wasm: {file}: point c: connection 2 was captured at a, b\n"
     pytest.importorskip("matplotlib")
     for options, point in (([], "a"), (["-p", "c"], "c")):
         assert main(["plot", *options, "-o", str(tmp_path / "a.svg"), str(file)]) == 0
@@ -204,7 +203,7 @@ def fields_of(each: Observation) -> tuple[str, bool, bytes, str | None, int]:
     return each.point, each.outgoing, each.frame, each.comment, each.link_type
 
 
-def test_a_transfer_adds_up() -> None:
+def test_the_throughput_of_a_transfer() -> None:
     trace = Trace()
     size = 300_000
     assert run_virtually(transfer(trace, size, loss=0.01)) == payload(size)
@@ -276,13 +275,13 @@ def test_labels() -> None:
         "edge of the receiver's window",
         "acknowledged",
         "sent (4)",
-        "sent again (1)",
+        "retransmitted (1)",
         "dropped (1)",
         "selectively acknowledged (1 blocks)",
         "acknowledgement dropped (1)",
     ]
     assert middle.get_ylabel() == "unacknowledged (bytes)"
-    assert "the congestion window itself cannot be seen" in middle.get_title(loc="left")
+    assert "the congestion window is not visible" in middle.get_title(loc="left")
     assert bottom.get_ylabel() == "throughput (Mbit/s)"
     assert bottom.get_xlabel() == "time since the connection's first packet (ms)"
     # Also of next to nothing, of the other direction and of a part without packets.
@@ -293,7 +292,7 @@ def test_labels() -> None:
     save(draw(connection, start=50, end=60), io.BytesIO(), format="svg")
 
 
-# --- What happens beside packets ------------------------------------------------------------------------------------
+# --- Events ---------------------------------------------------------------------------------------------------------
 
 
 async def _parted(network: Network) -> Trace:
@@ -332,24 +331,24 @@ async def _parted(network: Network) -> Trace:
 
 
 @pytest.fixture(scope="module")
-def parted() -> Trace:
+def partitioned() -> Trace:
     return run(_parted, seed=1).value
 
 
-EVENTS = ["parted: client | server", "healed", "link client-server: down", "link client-server: up", "server crashed",
-          "server restarted"]  # fmt: skip
+EVENTS = ["partition: client | server", "healed", "link client-server: down", "link client-server: up",
+          "server crashed", "server restarted"]  # fmt: skip
 
 
 def shades_of(axes: Any) -> list[Any]:
     return [patch for patch in axes.patches if hasattr(patch, "get_height") and patch.get_height() == 1]
 
 
-def test_events_are_drawn(parted: Trace, tmp_path: Path) -> None:
+def test_events_are_drawn(partitioned: Trace, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from matplotlib.colors import to_hex
 
-    parted.save(tmp_path / "parted.pcapng")
-    for source in (parted, tmp_path / "parted.pcapng", str(tmp_path / "parted.pcapng")):
+    partitioned.save(tmp_path / "partition.pcapng")
+    for source in (partitioned, tmp_path / "partition.pcapng", str(tmp_path / "partition.pcapng")):
         figure = plot(source)
         top, middle, bottom = figure.axes
         assert [text.get_text().strip() for text in top.texts] == EVENTS
@@ -363,19 +362,19 @@ def test_events_are_drawn(parted: Trace, tmp_path: Path) -> None:
             colors = [to_hex(shade.get_facecolor()) for shade in shades]
             assert colors[0] != colors[1] == colors[2]
     # What lasts from before the part that is shown until after it fills it.
-    part = plot(parted, start=9.5, end=10.5)
+    part = plot(partitioned, start=9.5, end=10.5)
     assert not part.axes[0].texts
     (shade,) = shades_of(part.axes[0])
     assert (shade.get_x(), shade.get_width()) == pytest.approx((9.5, 1.0))
-    assert plot(parted, reverse=True, connection=1, point="client-server").axes[0].texts
+    assert plot(partitioned, reverse=True, connection=1, point="client-server").axes[0].texts
 
 
-def test_one_origin_of_time(parted: Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A picture's axis, text of a trace and ``show`` have the same times, with and without filters."""
+def test_one_origin_of_time(partitioned: Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A figure's axis, text of a trace and ``show`` have the same times, with and without filters."""
     pytest.importorskip("matplotlib")
-    later = Trace(Observation(each.time + 1.7e9, *fields_of(each)) for each in parted.observations)
-    later.events += [Event(event.time + 1.7e9, event.text) for event in parted.events]
-    for trace, unit in ((parted, "run"), (later, "capture")):
+    later = Trace(Observation(each.time + 1.7e9, *fields_of(each)) for each in partitioned.observations)
+    later.events += [Event(event.time + 1.7e9, event.text) for event in partitioned.events]
+    for trace, unit in ((partitioned, "run"), (later, "capture")):
         path = tmp_path / f"{unit}.pcapng"
         trace.save(path)
         shown = {}
@@ -400,13 +399,13 @@ def test_one_origin_of_time(parted: Trace, tmp_path: Path, capsys: pytest.Captur
         assert first < last <= high + 3
 
 
-def test_a_notebook_shows_the_figure(parted: Trace) -> None:
+def test_a_notebook_shows_the_figure(partitioned: Trace) -> None:
     pytest.importorskip("matplotlib")
-    assert plot(parted)._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    assert plot(partitioned)._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="connection 9: there are 1 to"):
-        plot(parted, connection=9)
-    with pytest.raises(ValueError, match="point x: connection 1 was seen at client-server"):
-        plot(parted, point="x")
+        plot(partitioned, connection=9)
+    with pytest.raises(ValueError, match="point x: connection 1 was captured at client-server"):
+        plot(partitioned, point="x")
     with pytest.raises(ValueError, match="no TCP connection among 0 packets"):
         plot(Trace())
 
@@ -444,7 +443,7 @@ def test_list_show_and_mistakes(file: Path, tmp_path: Path, capsys: pytest.Captu
     assert caught.value.code == 2
 
 
-def test_a_file_that_was_cut_off(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_file(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut = tmp_path / "cut.pcapng"
     cut.write_bytes(file.read_bytes()[:-10])
     whole = len(Trace.load(file))
@@ -482,7 +481,7 @@ def test_as_a_program(file: Path) -> None:
         check=True,
     )
     assert "300,000 bytes there" in done.stdout
-    # Whoever reads has enough after a line.
+    # The reader closes the pipe after one line.
     with subprocess.Popen(
         [sys.executable, "-m", "tcpip_wasm", "show", str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

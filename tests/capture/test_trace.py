@@ -1,4 +1,4 @@
-"""Traces: questions of tests, the digest, files."""
+"""Traces: filters, the digest, files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import pytest
 
 from tcpip_wasm.capture import Observation, PcapngWriter, Trace, link_types
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_frames import samples
-
-from .support import ALICE, BOB, stream_of, transfer
+from tests.kit.captures import ALICE, BOB, stream_of, transfer
+from tests.kit.core_network import payload
+from tests.kit.frames import samples
 
 FRAMES = samples(b"\2\0\0\0\0\1", (ALICE, "fd00::1"), b"\2\0\0\0\0\2", (BOB, "fd00::2"), 80)
 
@@ -63,7 +62,7 @@ def test_as_a_sequence() -> None:
             trace[index]
 
 
-def test_every_part_counts_in_the_digest() -> None:
+def test_every_field_is_part_of_the_digest() -> None:
     base = Observation(1.0, "link0", True, b"frame")
     others = [
         Observation(1.000000001, "link0", True, b"frame"),
@@ -78,7 +77,7 @@ def test_every_part_counts_in_the_digest() -> None:
     digests |= {Trace().digest(), Trace([base, base]).digest(), Trace([base, others[0]]).digest()}
     assert len(digests) == len(others) + 4
     assert Trace([others[0], base]).digest() not in digests
-    # Digests stand in tests as constants: they must stay what they are.
+    # Tests have digests as constants: they must not change.
     assert Trace([base]).digest() == "4e6a2abcfd766071abb3473283c6f418300eb7ac2beef21ec31a028d281f4928"
 
 
@@ -126,7 +125,7 @@ def test_a_file_and_back(tmp_path: Path) -> None:
     assert len(loaded.dropped()) == len(trace.dropped()) > 0
 
 
-def test_the_comment_of_another_program_is_no_reason_for_a_loss() -> None:
+def test_the_comment_of_another_program_is_not_a_drop() -> None:
     file = io.BytesIO()
     writer = PcapngWriter(file)
     writer.write(writer.add_interface("eth0"), 0, FRAMES["udp 4"], comment="the one that I looked for")

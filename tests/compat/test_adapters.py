@@ -1,4 +1,4 @@
-"""The seams of httpcore, aiohttp and anyio: both ends outside of any polyfill, or only the server inside."""
+"""The adapters of httpcore, aiohttp and anyio: both ends outside of any polyfill, or only the server inside."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import pytest
 from tcpip_wasm.compat.aiohttp import StackConnector
 from tcpip_wasm.compat.anyio import StackListener, StackStream
 from tcpip_wasm.compat.httpcore import StackBackend
-from tests.compat.support import served
+from tests.kit.core_network import payload
+from tests.kit.http import served
+from tests.kit.stacks import Pair, iterations, pair, run, until
+from tests.kit.tls import client_context
 from tests.programs.bodies import BLOCK, blocks, digest, received
-from tests.support import payload
-from tests.support_stacks import Pair, pair, run, turns, until
-from tests.support_tls import client_context
 
 secure = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 MEGABYTES = 10
@@ -47,8 +47,8 @@ def test_httpcore(tls: bool, way: str, tmp_path: Path) -> None:
                 assert two.a.stats().core.connections == 1
                 arrived = hashlib.sha256()
                 async with pool.stream("GET", f"{url}/down?megabytes={MEGABYTES}") as streamed:
-                    async for piece in streamed.aiter_stream():
-                        arrived.update(piece)
+                    async for chunk in streamed.aiter_stream():
+                        arrived.update(chunk)
                 assert arrived.hexdigest() == digest(MEGABYTES)
                 response = await pool.request(
                     "POST", f"{url}/up", content=blocks(MEGABYTES), headers={"Content-Length": str(SIZE)}
@@ -76,7 +76,7 @@ def test_httpcore(tls: bool, way: str, tmp_path: Path) -> None:
 
 
 def test_httpcore_notices_a_dead_connection() -> None:
-    """A pool asks an idle connection whether it is readable; one that the peer closed is not used again."""
+    """A pool checks whether an idle connection is readable; one that the peer has closed is not reused."""
 
     async def main() -> None:
         async with pair() as two:
@@ -93,7 +93,7 @@ def test_httpcore_notices_a_dead_connection() -> None:
             async with httpcore.AsyncConnectionPool(network_backend=StackBackend(two.a)) as pool:
                 for number in range(5):
                     assert (await pool.request("GET", f"http://{two.host}")).content == b"ok"
-                    await turns(20)
+                    await iterations(20)
                     assert served == number + 1
 
     run(main())
@@ -111,8 +111,8 @@ def test_aiohttp(tls: bool, way: str, tmp_path: Path) -> None:
                 assert two.a.stats().core.connections == 1
                 arrived = hashlib.sha256()
                 async with session.get(f"{url}/down?megabytes={MEGABYTES}") as response:
-                    async for piece in response.content.iter_any():
-                        arrived.update(piece)
+                    async for chunk in response.content.iter_any():
+                        arrived.update(chunk)
                 assert arrived.hexdigest() == digest(MEGABYTES)
                 async with session.post(f"{url}/up", data=blocks(MEGABYTES)) as response:
                     assert await response.json() == received(MEGABYTES)
@@ -154,9 +154,9 @@ def test_anyio_stream() -> None:
                 group.start_soon(send)
                 with pytest.raises(anyio.EndOfStream):
                     while True:
-                        piece = await server.receive(10_000)
-                        assert 0 < len(piece) <= 10_000
-                        received += piece
+                        chunk = await server.receive(10_000)
+                        assert 0 < len(chunk) <= 10_000
+                        received += chunk
             assert received == data
             await server.send(b"the other way is open")
             assert await client.receive() == b"the other way is open"
@@ -183,7 +183,7 @@ def test_anyio_errors() -> None:
                 await client.receive(0)
             async with anyio.create_task_group() as group:
                 group.start_soon(client.receive)
-                await turns(5)
+                await iterations(5)
                 with pytest.raises(anyio.BusyResourceError):
                     await client.receive()
                 group.cancel_scope.cancel()
@@ -203,10 +203,10 @@ def test_anyio_errors() -> None:
 
 
 def test_anyio_listener_and_tls() -> None:
-    """anyio's own TLS stream over ours, which is how its programs stack them."""
+    """anyio's own TLS stream over ours, as anyio programs use it."""
     from anyio.streams.tls import TLSListener, TLSStream
 
-    from tests.support_tls import server_context
+    from tests.kit.tls import server_context
 
     async def main() -> None:
         async with pair() as two:
@@ -247,7 +247,7 @@ except ModuleNotFoundError as error:
 
 
 @pytest.mark.parametrize("library", ["aiohttp", "anyio", "httpcore"])
-def test_which_extra_is_missing(library: str) -> None:
+def test_a_missing_library_names_its_extra(library: str) -> None:
     def said(missing: str) -> str:
         command = [sys.executable, "-c", MISSING, library, missing]
         return subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Addresses that mean something else than they say: the unspecified one, IPv4 ones that IPv6 maps, malformed ones."""
+"""Special addresses: the unspecified one, IPv4-mapped IPv6 ones, malformed ones."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import NetworkStack, UdpDatagram, create_stack
-from tests.compat.support_socket import BOUND, network
-from tests.support_stacks import pair, run
+from tests.kit.blocking_sockets import BOUND, network
+from tests.kit.stacks import pair, run
 
 HERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "::ffff:127.0.0.1": "127.0.0.1"}
 
@@ -23,7 +23,7 @@ async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def ask(host: str, port: int, **options: Any) -> Any:
-    """Have one line answered; return the peer's address."""
+    """Send a line, check the answer, and return the peer's address."""
     reader, writer = await asyncio.open_connection(host, port, **options)
     writer.write(b"there\n")
     assert await reader.read() == b"hello there\n"

@@ -1,4 +1,4 @@
-"""py-amqp's transport, which Celery and kombu stand on: it reads and sets every option of TCP when it connects."""
+"""py-amqp's transport, which Celery and kombu use: it reads and sets every option of TCP when it connects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.compat.support_socket import BOUND, Background, polyfilled
+from tests.kit.blocking_sockets import BOUND, Background, polyfilled
 
 transport = pytest.importorskip("amqp.transport")
 
@@ -19,7 +19,7 @@ SIZES = (0, 1, 131_064, 5)
 
 
 def exactly(sock: Any, count: int) -> bytes:
-    """Return so many bytes."""
+    """Return `size` bytes."""
     data = bytearray()
     while len(data) < count:
         chunk = sock.recv(count - len(data))
@@ -67,7 +67,7 @@ def test_connects_and_exchanges_frames(kind: str, host: str) -> None:
         assert lengths == list(SIZES)
 
 
-def test_options_are_what_it_has_set() -> None:
+def test_options_have_the_values_that_were_set() -> None:
     with polyfilled("stack"), socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         options = {socket.TCP_USER_TIMEOUT: 4000, socket.TCP_KEEPIDLE: 33, socket.TCP_KEEPCNT: 3}

@@ -1,6 +1,6 @@
-"""Cancellation at every turn of the loop, of whole conversations: nothing is left, nothing hangs, nobody complains.
+"""Cancellation at every loop iteration of whole conversations: nothing leaks, nothing hangs, no error is reported.
 
-Each conversation is run again and again, cancelled one turn of the loop later each time, until it finishes before; so
+Each conversation is run repeatedly, cancelled one loop iteration later each time, until it finishes before; so
 every await point in it is hit, those inside of asyncio and of TLS as well. `run` fails where a task is left or where an
 exception was never retrieved.
 """
@@ -18,10 +18,10 @@ import httpx
 import pytest
 
 from tcpip_wasm import NetworkStack
-from tests.compat.support import served
-from tests.support import payload
-from tests.support_stacks import Pair, pair, run, turns, until
-from tests.support_tls import client_context, server_context
+from tests.kit.core_network import payload
+from tests.kit.http import served
+from tests.kit.stacks import Pair, iterations, pair, run, until
+from tests.kit.tls import client_context, server_context
 
 secure = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 SIZE = 150_000
@@ -36,12 +36,12 @@ def held(stack: NetworkStack) -> int:
 async def at_every_turn(
     make: Callable[[], Coroutine[Any, Any, Any]], settled: Callable[[], Awaitable[None]], *, step: int = 1
 ) -> int:
-    """Cancel a coroutine after 0, 1, 2, … turns of the loop, until it finishes before; return how often it was.
+    """Cancel a coroutine after 0, 1, 2, … loop iterations, until it finishes before; return how often it was cancelled.
 
     Args:
         make: makes the coroutine anew.
         settled: waits until nothing of it is left, after each.
-        step: turns by which the next one is cancelled later.
+        step: loop iterations by which the next run is cancelled later.
     """
     for count in range(0, MOST, step):
         task = asyncio.create_task(make())
@@ -60,7 +60,7 @@ async def at_every_turn(
         await settled()
         if finished:
             return count // step
-    raise AssertionError(f"not finished after {MOST} turns")
+    raise AssertionError(f"not finished after {MOST} loop iterations")
 
 
 def nothing_left(two: Pair, handles: tuple[int, int] | None = None) -> Callable[[], Awaitable[None]]:
@@ -111,7 +111,7 @@ def test_client(tls: bool) -> None:
 
 @secure
 def test_server(tls: bool) -> None:
-    """The task that serves a connection, with its reads, writes, drains and close; the client sees an end."""
+    """The task that serves a connection, with its reads, writes, drains and close; the client receives an end."""
     data = payload(SIZE)
 
     async def main() -> None:
@@ -154,7 +154,7 @@ def test_server(tls: bool) -> None:
                     other = asyncio.create_task(client(two.host))
                     await accepted
                     task = serving.pop()
-                    await turns(count)
+                    await iterations(count)
                     finished = task.done()
                     task.cancel()
                     await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 10)
@@ -226,7 +226,7 @@ def test_the_callers_sockets() -> None:
             with two.a.polyfill() as polyfill:
 
                 async def swept() -> None:
-                    polyfill._placed.sweep()  # otherwise done by the next connect
+                    polyfill._caller_sockets.sweep()  # otherwise done by the next connect
                     await settled()
 
                 assert await at_every_turn(talk, swept) > 5
@@ -256,7 +256,7 @@ def test_servers() -> None:
 @secure
 @pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
 def test_requests(tls: bool, tmp_path: Any) -> None:
-    """A request of httpx to uvicorn; every other turn, since there are many.
+    """A request of httpx to uvicorn; cancelled at every second loop iteration, since there are many.
 
     Cancelled within a TLS handshake, httpcore forgets the connection: it ends as garbage, as one of asyncio's own does.
     """

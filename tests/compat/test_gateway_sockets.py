@@ -1,4 +1,4 @@
-"""`polyfill_socket` beside the machine's network: code on the stack's own loop, and destinations outside of a route."""
+"""`polyfill_socket` and the machine's network: code on the stack's own loop, and destinations outside of a route."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tcpip_wasm.compat import StackThread, polyfill_socket
-from tests import support_stacks
-from tests.compat.support_socket import BOUND, Background
-from tests.support import payload
+from tests.kit import stacks as stack_kit
+from tests.kit.blocking_sockets import BOUND, Background
+from tests.kit.core_network import payload
 
 MACHINE_SOCKET = socket.socket
 
@@ -22,7 +22,7 @@ MACHINE_SOCKET = socket.socket
 @pytest.fixture
 def thread() -> Iterator[StackThread]:
     """A stack in a thread."""
-    with StackThread(loop_factory=support_stacks.loop_factory) as made:
+    with StackThread(loop_factory=stack_kit.loop_factory) as made:
         yield made
 
 
@@ -53,7 +53,7 @@ def _echo(server: Any, kind: int) -> None:
 
 
 def exchange(sock: Any, data: bytes) -> None:
-    """Send, and have the same back."""
+    """Send data, and receive its echo."""
     sock.settimeout(BOUND)
     running = Background(sock.sendall, data)
     got = bytearray()
@@ -71,7 +71,7 @@ def on_the_loop(thread: StackThread, function: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_gateway_on_the_own_loop_reaches_the_machine(thread: StackThread, host: str) -> None:
+def test_a_gateway_on_the_stacks_loop_uses_the_machines_network(thread: StackThread, host: str) -> None:
     data = payload(300_000)
     with machines_echo() as (_, port), polyfill_socket(thread):
 
@@ -90,7 +90,7 @@ def test_a_gateway_on_the_own_loop_reaches_the_machine(thread: StackThread, host
             socket.create_connection(("127.0.0.1", port), timeout=BOUND)
 
 
-def test_what_else_the_own_loop_calls_is_the_machines(thread: StackThread) -> None:
+def test_other_calls_on_the_stacks_loop_use_the_machines_network(thread: StackThread) -> None:
     name, index = socket.gethostname(), socket.if_nameindex()
     with polyfill_socket(thread):
 

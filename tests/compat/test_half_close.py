@@ -1,4 +1,4 @@
-"""Clients that send a request and their FIN in one go are answered as over the kernel, by uvicorn and by aiohttp."""
+"""Clients that send a request and FIN together are answered as over the kernel, by uvicorn and by aiohttp."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests.support_stacks import join_together, pair, run
-from tests.support_tls import client_context, server_context
+from tests.kit.stacks import connect_batched, pair, run
+from tests.kit.tls import client_context, server_context
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello"
 Factory = Callable[[], asyncio.Protocol]
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Answer at once: uvicorn closes a connection that says FIN, and what is not written then is lost."""
+    """Answer at once: uvicorn closes a connection after the peer's FIN, and data that is written later is lost."""
     length = (b"content-length", b"5")
     body = (await receive())["body"]
     await send({"type": "http.response.start", "status": 200, "headers": [length]})
@@ -34,7 +34,7 @@ def uvicorn_protocol(http: str) -> Factory:
 
 
 async def ask(host: str, port: int, **options: Any) -> bytes:
-    """Send a request and FIN, and return all that comes until the server's FIN."""
+    """Send a request and FIN, and return all data until the server's FIN."""
     reader, writer = await asyncio.open_connection(host, port, **options)
     writer.write(REQUEST)
     if writer.can_write_eof():
@@ -53,7 +53,7 @@ async def over_both(factory: Factory) -> tuple[bytes, bytes]:
     kernel = await ask(*server.sockets[0].getsockname())
     server.close()
     async with pair(cable=False) as two:
-        join_together(two)
+        connect_batched(two)
         with two.b.polyfill():
             server = await loop.create_server(factory, two.host, 80)
         with two.a.polyfill():
@@ -73,7 +73,7 @@ def test_uvicorn(http: str) -> None:
 
 @pytest.mark.parametrize("waits", [False, True], ids=["at once", "reads first"])
 def test_aiohttp(waits: bool) -> None:
-    """Whether it answers depends on the versions of Python and aiohttp: then it does so over both."""
+    """Whether it answers depends on the versions of Python and aiohttp, but is the same over both."""
     web = pytest.importorskip("aiohttp.web")
 
     async def handler(request: Any) -> Any:
@@ -92,7 +92,7 @@ def test_aiohttp(waits: bool) -> None:
 
 
 class Answering(asyncio.Protocol):
-    """Answers in a task that begins with the data, and keeps to asyncio's habit of closing at the FIN."""
+    """Answers in a task that starts with the data, and closes at the FIN, which is asyncio's default."""
 
     def __init__(self) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
@@ -113,7 +113,7 @@ class Answering(asyncio.Protocol):
 def test_a_protocol_that_answers_in_a_task(tls: bool) -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
-            join_together(two)
+            connect_batched(two)
             server = await two.b.create_server(Answering, two.host, 80, ssl=server_context() if tls else None)
             if not tls:
                 with two.a.polyfill():

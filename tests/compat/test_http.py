@@ -1,4 +1,4 @@
-"""uvicorn and Starlette on one virtual host, httpx and aiohttp on another, all of them unmodified."""
+"""uvicorn and Starlette on one stack, httpx and aiohttp on another, all of them unmodified."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.compat.support import served
+from tests.kit.http import served
+from tests.kit.stacks import pair, run, until
+from tests.kit.tls import client_context
 from tests.programs.clients import aiohttp_client, httpx_client
-from tests.support_stacks import pair, run, until
-from tests.support_tls import client_context
 
 secure = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
@@ -46,13 +46,12 @@ def test_aiohttp(tls: bool, way: str, megabytes: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("tls", "count"), [(False, 1000), (True, 200)], ids=["plain", "tls"])
 def test_a_thousand_connections(tls: bool, count: int, tmp_path: Path) -> None:
-    """All of them open at once through one uvicorn, each with a request in flight; fewer where each has to agree on
-    keys first."""
+    """All of them open at once to one uvicorn, each with a request in flight; fewer with TLS, for its handshakes."""
 
     async def main() -> None:
         async with pair() as two, served(two, tmp_path if tls else None, backlog=255) as url:
             with two.a.polyfill():
-                # Not httpx: its pool takes half a minute of processor time to hand out a thousand connections.
+                # Not httpx: its pool takes half a minute of processor time to open a thousand connections.
                 async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
                     async def ask(number: int) -> str:

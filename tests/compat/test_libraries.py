@@ -1,4 +1,4 @@
-"""Other libraries over virtual hosts, unmodified: websockets, asyncssh, aiosmtpd with aiosmtplib."""
+"""Other unmodified libraries over stacks: websockets, asyncssh, aiosmtpd with aiosmtplib."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from tests.kit.stacks import Pair, pair, run, until
+from tests.kit.tls import server_context
 from tests.programs.clients import aiosmtplib_client, asyncssh_client, websockets_client
 from tests.programs.ports import SMTP, SSH, WS
 from tests.programs.servers import serve_mail, serve_ssh, serve_websockets
-from tests.support_stacks import Pair, pair, run, until
-from tests.support_tls import server_context
 
 secure = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 
 async def nothing_held(two: Pair) -> None:
-    """Wait until neither host has a connection, but in TIME-WAIT."""
+    """Wait until neither host has a connection except in TIME-WAIT."""
     await until(lambda: all(s.core.connections == s.core.time_wait for s in (two.a.stats(), two.b.stats())))
 
 

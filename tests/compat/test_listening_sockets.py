@@ -13,9 +13,9 @@ import pytest
 
 from tcpip_wasm import TcpipError, create_stack
 from tcpip_wasm.compat import MachineNetworkWarning, machine_network
-from tests.support_outside import machine_refuses
-from tests.support_stacks import fails, pair, run, turns
-from tests.support_tls import client_context, server_context
+from tests.kit.machine_network import machine_refuses
+from tests.kit.stacks import iterations, pair, raises_errno, run
+from tests.kit.tls import client_context, server_context
 
 
 def new_socket(family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
@@ -47,7 +47,7 @@ def test_sock_accept() -> None:
                 listening.bind((two.host, 0))  # an address that the machine does not have
                 host, port = listening.getsockname()
                 assert host == two.host
-                await fails(errno.ECONNREFUSED, two.a.open_connection(host, port))
+                await raises_errno(errno.ECONNREFUSED, two.a.open_connection(host, port))
                 listening.listen(5)
                 machine_refuses(port)
                 reader, writer = await two.a.open_connection(host, port)
@@ -62,14 +62,14 @@ def test_sock_accept() -> None:
                 assert await reader.read() == b""
                 writer.close()
                 waiting = asyncio.create_task(loop.sock_accept(listening))
-                await turns(3)
+                await iterations(3)
                 waiting.cancel()
                 await asyncio.gather(waiting, return_exceptions=True)
                 _, writer = await two.a.open_connection(host, port)
                 accepted, _ = await loop.sock_accept(listening)
                 accepted.close()
                 writer.close()
-            await fails(errno.ECONNREFUSED, two.a.open_connection(host, port))
+            await raises_errno(errno.ECONNREFUSED, two.a.open_connection(host, port))
 
     run(main())
 
@@ -77,7 +77,7 @@ def test_sock_accept() -> None:
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("listens", [False, True])
 def test_a_server_over_a_socket(tls: bool, listens: bool) -> None:
-    """Also connections that arrived before the server was made are served."""
+    """Connections that arrived before the server was created are served, too."""
     context: dict[str, Any] = {"ssl": server_context()} if tls else {}
 
     async def main() -> None:
@@ -90,7 +90,7 @@ def test_a_server_over_a_socket(tls: bool, listens: bool) -> None:
                 if listens:
                     sock.listen()
                     early = asyncio.create_task(two.a.open_connection(two.host, port, **client_options()))
-                    await turns(50)
+                    await iterations(50)
                 server = await asyncio.start_server(upper, sock=sock, **context)
                 machine_refuses(port)
                 assert sock.getsockname() == ("0.0.0.0", port)
@@ -105,7 +105,7 @@ def test_a_server_over_a_socket(tls: bool, listens: bool) -> None:
             server.close()
             await server.wait_closed()
             assert sock.fileno() == -1
-            await fails(errno.ECONNREFUSED, two.a.open_connection(two.host, port))
+            await raises_errno(errno.ECONNREFUSED, two.a.open_connection(two.host, port))
 
     def client_options() -> dict[str, Any]:
         return {"ssl": client_context()} if tls else {}
@@ -122,13 +122,13 @@ def test_closing_the_socket_of_a_server_ends_it() -> None:
                 server = await asyncio.start_server(upper, sock=sock)
                 sock.close()
                 assert not server.is_serving()
-                await fails(errno.ECONNREFUSED, two.a.open_connection(two.host, 80))
+                await raises_errno(errno.ECONNREFUSED, two.a.open_connection(two.host, 80))
 
     run(main())
 
 
 def test_a_socket_bound_on_the_machine_before() -> None:
-    """The server is the stack's, and the machine's port is given up."""
+    """The server is the stack's, and the machine's port is released."""
 
     async def main() -> None:
         async with pair() as two:
@@ -231,7 +231,7 @@ def test_both_families() -> None:
                     server = await asyncio.start_server(upper, sock=sock)
                     assert await ask(stack, "::1", port) == b"QUESTION\n"
                     if only:
-                        await fails(errno.ECONNREFUSED, stack.open_connection("127.0.0.1", port))
+                        await raises_errno(errno.ECONNREFUSED, stack.open_connection("127.0.0.1", port))
                     else:
                         assert await ask(stack, "127.0.0.1", port) == b"QUESTION\n"
                     server.close()
@@ -283,7 +283,7 @@ def test_datagrams(port: int) -> None:
                     machine.bind(("127.0.0.1", here[1]))  # which the machine has free
                     assert _socket.socket.getsockname(machine) == ("127.0.0.1", here[1]), "bound on the machine"
                 waiting = asyncio.create_task(loop.sock_recvfrom(sock, 100))
-                await turns(3)
+                await iterations(3)
                 transport, _ = await two.a.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=here)
                 transport.sendto(b"datagram")
                 assert await waiting == (b"datagram", transport.get_extra_info("sockname"))
@@ -292,7 +292,7 @@ def test_datagrams(port: int) -> None:
     run(main())
 
 
-def test_what_cannot_be_served_is_refused() -> None:
+def test_calls_that_cannot_be_served_are_refused() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with pair() as two:
@@ -319,8 +319,8 @@ def test_what_cannot_be_served_is_refused() -> None:
     run(main())
 
 
-def test_what_goes_to_the_machine_is_warned_of() -> None:
-    """Calls that block, and those of other threads that work for the loop."""
+def test_calls_that_use_the_machines_network_warn() -> None:
+    """Blocking calls, and those of the loop's executor."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Options of sockets: every kind of socket of the package beside the kernel's, and what the options do."""
+"""Options of sockets: every kind of socket of the package compared with the kernel's, and the options' effects."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 
 from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.sockets import options
-from tests.compat.support_socket import BOUND, Background, network, pair
-from tests.support_stacks import pair as stacks
-from tests.support_stacks import run, until
+from tests.kit.blocking_sockets import BOUND, Background, network, pair
+from tests.kit.stacks import pair as stacks
+from tests.kit.stacks import run, until
 
 TCP, IP, IP6, SOCKET = real.IPPROTO_TCP, real.IPPROTO_IP, real.IPPROTO_IPV6, real.SOL_SOCKET
 
@@ -34,7 +34,7 @@ OTHERWISE = {
     (IP6, real.IPV6_MULTICAST_IF),
     (IP, 49),  # IP_MULTICAST_ALL, which some kernels answer as if they did not know it
 }
-"""What may differ from the kernel."""
+"""Options that may differ from the kernel's."""
 
 KEYS = sorted(
     {*options.OPTIONS, options.LINGER, options.GROUP_INTERFACE, *OTHERWISE}
@@ -43,7 +43,7 @@ KEYS = sorted(
 
 
 def made(net: Any, family: int) -> Iterator[tuple[str, Any]]:
-    """Yield sockets of all states, and what each is."""
+    """Yield sockets in all states, with a name for each."""
     host = "127.0.0.1" if family == real.AF_INET else "::1"
     with ExitStack() as stack:
         yield "new stream", stack.enter_context(net.socket(family, real.SOCK_STREAM))
@@ -61,7 +61,7 @@ def made(net: Any, family: int) -> Iterator[tuple[str, Any]]:
 
 
 def outcome(sock: Any, key: tuple[int, int]) -> Any:
-    """What `getsockopt` returns, or that it raises."""
+    """Return the result of `getsockopt`, or that it raises."""
     try:
         return sock.getsockopt(*key, 16)
     except OSError:
@@ -70,7 +70,7 @@ def outcome(sock: Any, key: tuple[int, int]) -> Any:
 
 @pytest.mark.parametrize("family", [real.AF_INET, real.AF_INET6])
 def test_defaults_are_the_kernels(family: int) -> None:
-    """What the kernel of this machine does not know is not compared."""
+    """Options that this machine's kernel lacks are not compared."""
     kernels: dict[tuple[str, tuple[int, int]], Any] = {}
     for kind, sock in made(real, family):
         kernels |= {(kind, key): outcome(sock, key) for key in KEYS}
@@ -141,7 +141,7 @@ def test_values_are_kept_and_checked(kind: str) -> None:
         assert udp.getsockopt(IP, real.IP_MULTICAST_IF, 4) == real.inet_aton("127.0.0.1")
 
 
-def test_what_would_change_behaviour_is_refused() -> None:
+def test_unsupported_values_are_refused() -> None:
     with network("stack") as net, net.socket() as tcp, net.socket(type=real.SOCK_DGRAM) as udp:
         for sock, level, name, value in [
             (tcp, SOCKET, real.SO_MARK, 1),
@@ -163,7 +163,7 @@ def test_what_would_change_behaviour_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["kernel", "stack"])
-def test_linger_of_no_seconds_resets(kind: str) -> None:
+def test_linger_of_zero_resets(kind: str) -> None:
     with network(kind) as net:
         client, server = pair(net)
         with server:
@@ -176,7 +176,7 @@ def test_linger_of_no_seconds_resets(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["kernel", "stack"])
 def test_lingering_waits_for_the_peer(kind: str) -> None:
-    """All has arrived when `close` returns: the peer reads it after the listener and the client are gone."""
+    """All data has arrived when `close` returns: the peer reads it after the listener and the client are closed."""
     with network(kind) as net:
         client, server = pair(net)
         with server:
@@ -234,7 +234,7 @@ def test_times_for_calls_that_block() -> None:
 
 
 class Echo(asyncio.Protocol):
-    """Keeps its transport and how it ended."""
+    """Records its transport and how it ended."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport
@@ -382,7 +382,7 @@ def test_blocking_sockets_share_a_port(kind: str) -> None:
             listeners.append(listener)
 
 
-def test_user_timeout_is_handed_down() -> None:
+def test_user_timeout_is_passed_on() -> None:
     with network("stack") as net:
         client, server = pair(net)
         with client, server:

@@ -1,15 +1,12 @@
-"""`polyfill` and `run`: what goes where, what is restored, and that nothing reaches the machine's network."""
+"""`polyfill` and `run`: destinations, restoring, and that the machine's network is not used."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,47 +14,10 @@ import pytest
 
 from tcpip_wasm import NetworkStack, TcpTransport, compat, create_stack
 from tcpip_wasm.compat.loop.polyfill import REPLACED
-from tcpip_wasm.compat.route import LEARNT, Route
-from tcpip_wasm.sockets.tcp.stream_reader import PieceReader
-from tests.support import payload
-from tests.support_stacks import Recorder, pair, run, turns, until
-from tests.support_tls import client_context, server_context
-
-
-def held(stack: NetworkStack) -> int:
-    """Return how many connections a stack has that are not over."""
-    figures = stack.stats().core
-    return figures.connections - figures.time_wait
-
-
-async def upper(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while line := await reader.readline():
-        writer.write(line.upper())
-        await writer.drain()
-    writer.close()
-
-
-async def ask(host: str, port: int, **options: Any) -> bytes:
-    """Return the answer of a server of `upper`."""
-    reader, writer = await asyncio.open_connection(host, port, **options)
-    writer.write(b"question\n")
-    answer = await reader.readline()
-    writer.close()
-    await writer.wait_closed()
-    return answer
-
-
-@asynccontextmanager
-async def kernel_server() -> AsyncIterator[int]:
-    """Serve on the machine's loopback, answers begin with ``kernel``, and yield the port."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"kernel " + await reader.readline())
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, family=socket.AF_INET)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+from tcpip_wasm.compat.route import MAX_LEARNT, Route
+from tests.kit.polyfill_servers import ask, kernel_server, upper
+from tests.kit.stacks import Recorder, iterations, pair, run, until
+from tests.kit.tls import client_context, server_context
 
 
 def test_asyncios_own_functions() -> None:
@@ -89,8 +49,8 @@ def test_asyncios_own_functions() -> None:
 
 
 @pytest.mark.parametrize("host", [None, "", "0.0.0.0", "::", "localhost", "127.0.0.1", ["127.0.0.1", "::1"]])
-def test_a_stack_alone(host: Any) -> None:
-    """Servers on whatever means "here" are found at the loopback."""
+def test_servers_without_a_host_on_a_stack_alone(host: Any) -> None:
+    """Servers on every form of the local host are reached at the loopback."""
 
     async def main() -> None:
         async with await create_stack() as stack:
@@ -105,7 +65,7 @@ def test_a_stack_alone(host: Any) -> None:
                 if host not in ("0.0.0.0", "::", "127.0.0.1"):
                     assert await ask("localhost", 8000) == b"QUESTION\n"
                 serving = asyncio.create_task(server.serve_forever())
-                await turns(2)
+                await iterations(2)
                 serving.cancel()
                 await asyncio.gather(serving, return_exceptions=True)
                 assert not server.is_serving()
@@ -167,7 +127,7 @@ def test_start_tls() -> None:
     run(main())
 
 
-def test_the_rest_goes_to_the_machine() -> None:
+def test_other_destinations_use_the_machines_network() -> None:
     async def main() -> None:
         async with kernel_server() as port, pair() as two:
             await two.b.start_server(upper, two.host, 80)
@@ -195,7 +155,7 @@ def test_the_rest_goes_to_the_machine() -> None:
     run(main())
 
 
-def test_a_socket_of_the_callers_stays_the_machines() -> None:
+def test_a_connected_socket_stays_the_machines() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with await create_stack() as stack:
@@ -270,158 +230,6 @@ def test_datagrams() -> None:
     run(main())
 
 
-# --- sock_connect and its kin ---------------------------------------------------------------------------------
-
-
-def placeholder() -> socket.socket:
-    sock = socket.socket()
-    sock.setblocking(False)
-    return sock
-
-
-def test_sock_methods(tmp_path: Path) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        async with pair() as two:
-            await two.b.start_server(upper, two.host, 80, limit=2**20)
-            with two.a.polyfill():
-                with placeholder() as sock:
-                    await loop.sock_connect(sock, (two.host, 80))
-                    with pytest.raises(OSError, match="stands for a connection already"):
-                        await loop.sock_connect(sock, (two.host, 80))
-                    await loop.sock_sendall(sock, b"first\n")
-                    assert await loop.sock_recv(sock, 3) == b"FIR"
-                    buffer = bytearray(10)
-                    assert await loop.sock_recv_into(sock, buffer) == 3
-                    assert buffer[:3] == b"ST\n"
-                    large = payload(300_000).hex().encode()
-                    path = tmp_path / "file"
-                    path.write_bytes(b"skipped" + large + b"\n")
-                    with path.open("rb") as file:
-                        sending = asyncio.create_task(loop.sock_sendfile(sock, file, 7))
-                        received = b""
-                        while not received.endswith(b"\n"):
-                            received += await loop.sock_recv(sock, 100_000)
-                        assert await sending == len(large) + 1
-                    assert received == large.upper() + b"\n"
-                    waiting = asyncio.create_task(loop.sock_recv(sock, 1))
-                    await turns(3)
-                    waiting.cancel()
-                    await asyncio.gather(waiting, return_exceptions=True)
-                    await loop.sock_sendall(sock, b"x\n")
-                    assert await loop.sock_recv(sock, 100) == b"X\n"
-                with placeholder() as refused, pytest.raises(ConnectionRefusedError):
-                    await loop.sock_connect(refused, (two.host, 81))
-                with socket.socket() as blocking, pytest.raises(ValueError, match="non-blocking"):
-                    await loop.sock_connect(blocking, (two.host, 80))
-            await until(lambda: held(two.a) == 0)
-
-    run(main())
-
-
-@pytest.mark.parametrize("how", ["closed", "forgotten", "left"])
-def test_abandoned_sockets_leave_nothing(how: str) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        async with pair() as two:
-            await two.b.create_server(Recorder, two.host, 80)
-            with two.a.polyfill():
-                sock = placeholder()
-                await loop.sock_connect(sock, (two.host, 80))
-                assert two.a.stats().core.connections == 1
-                assert sock.getpeername() == (two.host, 80)
-                assert sock.getsockname()[0] == two.own
-                if how == "closed":
-                    sock.close()
-                    await until(lambda: held(two.a) == 0)
-                elif how == "forgotten":
-                    sock.detach()
-                    del sock
-                    gc.collect()
-                    await until(lambda: held(two.a) == 0)
-            await until(lambda: held(two.a) == 0)
-            if how == "left":
-                assert type(sock) is socket.socket
-                sock.close()
-
-    run(main())
-
-
-def test_a_connection_taken_over_by_a_protocol() -> None:
-    """As connectors do that race addresses themselves: data that came before the protocol is its own."""
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        async with pair() as two:
-
-            async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                writer.write(b"220 welcome\n")
-                await upper(reader, writer)
-
-            await two.b.start_server(greet, two.host, 80)
-            await two.b.start_server(upper, two.host, 443, ssl=server_context())
-            with two.a.polyfill():
-                sock = placeholder()
-                await loop.sock_connect(sock, (two.host, 80))
-                await turns(20)
-                reader, writer = await asyncio.open_connection(sock=sock)
-                assert sock.fileno() == -1
-                assert await reader.readline() == b"220 welcome\n"
-                writer.write(b"hello\n")
-                assert await reader.readline() == b"HELLO\n"
-                writer.close()
-                await writer.wait_closed()
-
-                sock = placeholder()
-                await loop.sock_connect(sock, (two.host, 443))
-                reader, writer = await asyncio.open_connection(
-                    sock=sock, ssl=client_context(), server_hostname="server.test"
-                )
-                writer.write(b"hello\n")
-                assert await reader.readline() == b"HELLO\n"
-                writer.close()
-                await writer.wait_closed()
-
-                sock = placeholder()
-                await loop.sock_connect(sock, (two.host, 443))
-                with pytest.raises(ValueError, match="You must set server_hostname"):
-                    await asyncio.open_connection(sock=sock, ssl=client_context())
-            await until(lambda: held(two.a) == 0)
-
-    run(main())
-
-
-def test_streams_of_the_stack_keep_pieces() -> None:
-    async def main() -> None:
-        servers: list[asyncio.StreamReader] = []
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            servers.append(reader)
-            writer.write(await reader.readexactly(300_000))
-            writer.close()
-
-        async def client(host: str, port: int) -> asyncio.StreamReader:
-            reader, writer = await asyncio.open_connection(host, port)
-            writer.write(data)
-            assert await reader.read() == data
-            writer.close()
-            return reader
-
-        data = payload(300_000)
-        async with pair() as two:
-            real = await asyncio.start_server(serve, "127.0.0.1", 0)
-            with two.b.polyfill():
-                await asyncio.start_server(serve, two.host, 80)
-            with two.a.polyfill(route=["10.0.0.0/8"]):
-                ours = [await client(two.host, 80), servers.pop()]
-                machines = [await client("127.0.0.1", real.sockets[0].getsockname()[1]), servers.pop()]
-            real.close()
-        assert [type(reader) for reader in ours] == [PieceReader, PieceReader]
-        assert [type(reader) for reader in machines] == [asyncio.StreamReader, asyncio.StreamReader]
-
-    run(main())
-
-
 # --- Entering and leaving -------------------------------------------------------------------------------------
 
 
@@ -449,7 +257,7 @@ def test_leaving_restores_everything() -> None:
     run(main())
 
 
-def test_what_others_replaced_is_restored() -> None:
+def test_methods_replaced_by_others_are_restored() -> None:
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
 
@@ -468,7 +276,7 @@ def test_what_others_replaced_is_restored() -> None:
 
 
 def test_nesting() -> None:
-    """The inner one's leavings go to the outer one."""
+    """Destinations that the inner one's route leaves go to the outer one."""
 
     async def main() -> None:
         async with pair() as one, pair(seed=70) as other:
@@ -552,9 +360,9 @@ def test_malformed_routes() -> None:
 
 def test_addresses_learnt_by_name_are_bounded() -> None:
     route = Route(["*.internal"])
-    for number in range(LEARNT + 10):
+    for number in range(MAX_LEARNT + 10):
         route.learn(f"address {number}")
-    assert route.takes(f"address {LEARNT + 9}")
+    assert route.takes(f"address {MAX_LEARNT + 9}")
     assert not route.takes("address 9")
     assert route.takes("address 10")
 
@@ -583,10 +391,10 @@ DENYING = """
 import asyncio, ctypes, platform, socket, struct, sys
 import httpx, aiohttp
 from tcpip_wasm import connect, create_stack
-from tests.support_outside import conclude, deny
+from tests.kit.machine_network import conclude, deny
 
 def kill_at_system_calls():
-    # Where the kernel can: end this process at connect or bind, for loops whose sockets no audit hook sees.
+    # Where the kernel can: end this process at connect or bind, for loops whose sockets raise no audit events.
     numbers = {"x86_64": (42, 49), "aarch64": (203, 200)}.get(platform.machine())
     if sys.platform != "linux" or numbers is None:
         return
@@ -670,7 +478,7 @@ else:
 
 
 def test_nothing_reaches_the_machines_network(loop_kind: str) -> None:
-    """A program whose sockets may neither connect, bind, send nor look up names runs as ever inside a polyfill."""
+    """A program whose real sockets must neither connect, bind, send nor look up names works inside a polyfill."""
     done = subprocess.run(
         [sys.executable, "-c", DENYING, loop_kind],
         capture_output=True,
@@ -685,7 +493,7 @@ def test_nothing_reaches_the_machines_network(loop_kind: str) -> None:
         assert done.returncode == -signal.SIGSYS, done.stderr
     else:
         assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "denied outside, unseen inside", done.stderr
+    assert done.stdout.splitlines()[-1] == "no call has used the machine's network", done.stderr
 
 
 # --- run ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""UDP sockets that a program makes itself and hands to the loop, inside `polyfill`."""
+"""UDP sockets that a program creates itself and passes to the loop, inside `polyfill`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import payload
-from tests.support_stacks import Pair, pair, run, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import Pair, iterations, pair, run, until
 
 
 class Upper(asyncio.DatagramProtocol):
@@ -56,7 +56,7 @@ def test_send_and_receive(way: str) -> None:
                 with pytest.raises(OSError, match=r"."):
                     sock.getpeername()
                 waiting = asyncio.create_task(loop.sock_recvfrom(sock, 1))
-                await turns(3)
+                await iterations(3)
                 waiting.cancel()
                 await asyncio.gather(waiting, return_exceptions=True)
                 await loop.sock_sendto(sock, b"after", (two.host, 53))
@@ -78,7 +78,7 @@ def test_a_bound_socket_serves() -> None:
                 sock.bind(("0.0.0.0", 0))
                 port = sock.getsockname()[1]
                 receiving = asyncio.create_task(loop.sock_recvfrom(sock, 100))
-                await turns(3)
+                await iterations(3)
                 client, protocol = await two.a.create_datagram_endpoint(Upper, remote_addr=(two.host, port))
                 client.sendto(b"QUESTION")
                 data, source = await receiving
@@ -105,11 +105,11 @@ def test_an_endpoint_over_a_socket(how: str) -> None:
                 if how == "used":
                     await loop.sock_sendto(sock, b"early", (two.host, 53))
                     await until(lambda: len(far.got) == 1)
-                    await turns(20)
+                    await iterations(20)
                 transport, protocol = await loop.create_datagram_endpoint(Upper, sock=sock)
                 assert sock.fileno() == -1
                 if how == "used":
-                    assert protocol.got == [(b"EARLY", (two.host, 53))], "it waited for somebody who receives"
+                    assert protocol.got == [(b"EARLY", (two.host, 53))], "it waited for a receiver"
                 if how == "bound":
                     assert transport.get_extra_info("sockname")[1] == own
                 transport.sendto(b"late", (two.host, 53))
@@ -120,7 +120,7 @@ def test_an_endpoint_over_a_socket(how: str) -> None:
     run(main())
 
 
-def test_what_is_not_the_stack_s_is_the_machine_s() -> None:
+def test_datagrams_to_other_destinations_use_the_machines_network() -> None:
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
         async with pair("tap4") as two:
@@ -157,10 +157,10 @@ def test_errors_and_bounds() -> None:
                     await loop.sock_sendto(sock, b"HERE", (two.host, 53))
                     for number in range(40):
                         sender.sendto(payload(50_000, number), (two.own, sock.getsockname()[1]))
-                        await turns(5)
+                        await iterations(5)
                     end = _end_of(two, sock)
                     await until(lambda: end._arrived.size > 900_000)
-                    await turns(50)
+                    await iterations(50)
                     assert end._arrived.size <= 1 << 20
                     assert (await loop.sock_recvfrom(sock, 60_000))[0] == payload(50_000, 0)
                 with udp() as blocking:
@@ -178,4 +178,4 @@ def test_errors_and_bounds() -> None:
 def _end_of(two: Pair, sock: socket.socket) -> Any:
     from tcpip_wasm.compat.loop.polyfill import _active
 
-    return _active[asyncio.get_running_loop()][-1]._placed.find(sock)
+    return _active[asyncio.get_running_loop()][-1]._caller_sockets.find(sock)

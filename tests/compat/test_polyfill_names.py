@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tcpip_wasm.simulation import run_virtually
+from tests.kit.stacks import Recorder
 from tests.names.test_happy_eyeballs import DEAD4, DEAD6, GOOD4, GOOD6, network, now
-from tests.support_stacks import Recorder
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_the_machine_s_addresses_of_a_name_are_raced_on_the_stack() -> None:
     run_virtually(main())
 
 
-def test_whom_a_name_led_to_is_the_stack_s() -> None:
+def test_addresses_of_a_routed_name_are_the_stack_s() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = GOOD4
@@ -129,7 +129,7 @@ def test_whom_a_name_led_to_is_the_stack_s() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.1.1.~1", "1:1:1:1:1:1:1:1:1", "fe80::1%eth9", "10.0.0.256"])
-def test_a_malformed_host_is_one_that_nobody_knows(host: str) -> None:
+def test_a_malformed_host_raises_the_error_of_an_unknown_name(host: str) -> None:
     async def main() -> None:
         async with network() as net:
             loop: Any = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""A program that closes its stack gets no reports of what it has ended itself; a trap is reported as before."""
+"""Closing a stack reports no errors of handlers that it ends; a trap is reported."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from tcpip_wasm import NetworkStack, StackClosedError, StackTrappedError, create_stack
 from tcpip_wasm.compat import StackThread, VirtualHost
-from tests.support_stacks import Pair, pair, run, run_with_reports, turns, until
-from tests.support_tls import client_context, server_context
+from tests.kit.stacks import Pair, iterations, pair, run, run_with_reports, until
+from tests.kit.tls import client_context, server_context
 
 COUNT = 20
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -52,7 +52,7 @@ async def group(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 class Begun:
-    """Counts the handlers that have begun, and what ended them."""
+    """Records the handlers that have started, and how they ended."""
 
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
@@ -72,7 +72,7 @@ async def clients(two: Pair, tls: bool, begun: Begun) -> list[Any]:
     options: dict[str, Any] = {"ssl": client_context(), "server_hostname": two.host} if tls else {}
     made = [await two.a.open_connection(two.host, 80, **options) for _ in range(COUNT)]
     await until(lambda: begun.count == COUNT)
-    await turns(50)
+    await iterations(50)
     return made
 
 
@@ -135,14 +135,14 @@ def test_a_trap_is_reported() -> None:
     assert [type(report["exception"]) for report in reports] == [StackTrappedError] * COUNT
 
 
-def test_pending_calls_of_others_raise() -> None:
+def test_pending_calls_of_other_tasks_raise() -> None:
     async def main() -> None:
         begun = Begun(read)
         async with pair() as two:
             await two.b.start_server(begun, two.host, 80)
             made = await clients(two, False, begun)
             reading = [asyncio.create_task(reader.read()) for reader, _ in made]
-            await turns(5)
+            await iterations(5)
             await two.a.aclose()
             for task in reading:
                 with pytest.raises(StackClosedError):
@@ -169,9 +169,9 @@ def test_protocols_handshakes_listeners_and_datagrams() -> None:
             listener = await two.b.listen_tcp(84, ssl=server_context())
             accepting = asyncio.create_task(anext(aiter(listener), None))
             serving = asyncio.create_task(server.serve_forever())
-            # These say nothing, so that the handshakes on the other side wait.
+            # These send nothing, so that the handshakes on the other side wait.
             made = [await two.a.connect_tcp(two.host, port) for port in (81, 83, 84)]
-            await turns(50)
+            await iterations(50)
             await two.b.aclose()
             assert await accepting is None
             with pytest.raises(StackClosedError):
@@ -226,7 +226,7 @@ def test_servers_of_http(server: str) -> None:
                 writer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
             await until(lambda: started == COUNT // 2)
             await two.b.aclose()
-            await turns(20)
+            await iterations(20)
             for _, writer in made:
                 writer.transport.abort()
         if server == "aiohttp":

@@ -31,11 +31,11 @@ import websockets.sync.client
 
 from tcpip_wasm import MachineNetworkError, NetworkStack, create_stack
 from tcpip_wasm.compat import MachineNetworkWarning, StackThread, polyfill_socket
-from tests import support_stacks
-from tests.compat.support_socket import BOUND
+from tests.kit import stacks as stack_kit
+from tests.kit.blocking_sockets import BOUND
+from tests.kit.stacks import pair, run
 from tests.programs.ports import WS
 from tests.programs.servers import application, serve_websockets
-from tests.support_stacks import pair, run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "libraries.md"
@@ -54,7 +54,7 @@ def row(library: dict[str, str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def test_the_page_says_what_is_tested() -> None:
+def test_the_page_lists_the_tested_libraries() -> None:
     rows = [line for line in PAGE.read_text("utf-8").splitlines() if re.match(r"\| (?!library |---)", line)]
     assert rows == [row(library) for library in LIBRARIES]
 
@@ -71,7 +71,7 @@ def test_each_row_has_a_test(library: dict[str, str]) -> None:
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer one request of HTTP."""
+    """Answer one HTTP request."""
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nstack")
     writer.close()
@@ -124,14 +124,14 @@ HOST = "10.0.0.2"
 
 
 def blocking(program: Callable[[], object]) -> None:
-    """Run a program that blocks on a host whose peer has the servers."""
-    loop_factory = support_stacks.loop_factory
+    """Run a blocking program on a host whose peer has the servers."""
+    loop_factory = stack_kit.loop_factory
     with StackThread(served, loop_factory=loop_factory) as thread, polyfill_socket(thread, strict=True):
         program()
 
 
 def alone(program: Callable[[NetworkStack], Coroutine[Any, Any, None]]) -> None:
-    """Run a program of asyncio on a host of its own."""
+    """Run an asyncio program on a host of its own."""
 
     async def main() -> None:
         async with await create_stack() as stack:
@@ -288,7 +288,7 @@ async def mqtt(host: str) -> None:
 
 
 def test_aiomqtt() -> None:
-    """paho connects in a thread, by itself; on a loop of another thread than the stack's it is reached."""
+    """paho connects in a thread of its own; it uses the stack if the loop is not the stack's."""
 
     async def program(stack: NetworkStack) -> None:
         with pytest.raises(aiomqtt.MqttError, match=r"strict=True"):
@@ -420,8 +420,8 @@ def test_grpcio() -> None:
     """Its core opens sockets in C."""
     assert run_program(GRPC).splitlines() == [
         "refused: grpc: AioChannel",
-        "warned: ['grpc: AioChannel goe']",
+        "warned: ['grpc: AioChannel use']",
         "refused: grpc: Channel",
-        "warned: ['grpc: Channel goes t']",
+        "warned: ['grpc: Channel uses t']",
         "refused: grpc: AioServer",
     ]

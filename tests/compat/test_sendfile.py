@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import NetworkStack
-from tests.support import payload
-from tests.support_stacks import Pair, pair, run, until
-from tests.support_tls import client_context, server_context
+from tests.kit.core_network import payload
+from tests.kit.stacks import Pair, pair, run, until
+from tests.kit.tls import client_context, server_context
 
 SIZE = 5_000_000
 CONTENT = payload(SIZE)
@@ -34,7 +34,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Receiver(asyncio.Protocol):
-    """Keeps what arrives; it may begin to read later, and close in the middle."""
+    """Records the received data; it can start to read later, and close in the middle."""
 
     def __init__(self, *, reads: bool = True, most: int = 2**60) -> None:
         self.data = bytearray()
@@ -58,7 +58,7 @@ class Receiver(asyncio.Protocol):
 
 
 class Sender(Receiver):
-    """Writes down whether it was to pause."""
+    """Records whether writing was paused."""
 
     paused = False
 
@@ -73,7 +73,7 @@ class Sender(Receiver):
 
 @asynccontextmanager
 async def connected(by: str, tls: bool = False, **options: Any) -> AsyncIterator[tuple[Pair, Send, Sender, Receiver]]:
-    """Yield two hosts, what sends files, and the protocols of a connection between them."""
+    """Yield two hosts, the function that sends files, and the protocols of a connection between them."""
     async with pair() as two:
         receivers: list[Receiver] = []
 
@@ -93,7 +93,7 @@ async def connected(by: str, tls: bool = False, **options: Any) -> AsyncIterator
 
 
 async def stuck(transport: Any) -> None:
-    """Wait until a transport takes no more of a file, and the peer none from the transport."""
+    """Wait until a transport accepts no more of a file, and the peer no more from the transport."""
     paused = 0
     while paused < 300:
         await asyncio.sleep(0)
@@ -131,7 +131,7 @@ def test_the_file_arrives(
 
 @way
 @secure
-def test_a_slow_peer_holds_the_file_back(by: str, tls: bool, path: Path) -> None:
+def test_a_slow_peer_delays_the_file(by: str, tls: bool, path: Path) -> None:
     async def main() -> None:
         async with connected(by, tls, reads=False) as (_, send, sender, receiver):
             with path.open("rb") as file:
@@ -152,7 +152,7 @@ def test_a_slow_peer_holds_the_file_back(by: str, tls: bool, path: Path) -> None
 @way
 @secure
 def test_cancelled(by: str, tls: bool, path: Path) -> None:
-    """The connection goes on, the protocol has its calls back, and the position says what was sent at least."""
+    """The connection goes on, the protocol gets its callbacks again, and the position covers the data sent."""
 
     async def main() -> None:
         async with connected(by, tls, reads=False) as (_, send, sender, receiver):
@@ -197,7 +197,7 @@ def test_the_peer_ends_in_the_middle(by: str, tls: bool, path: Path) -> None:
 
 @way
 @secure
-def test_what_cannot_be_sent(by: str, tls: bool, path: Path) -> None:
+def test_files_that_cannot_be_sent(by: str, tls: bool, path: Path) -> None:
     async def main() -> None:
         async with connected(by, tls) as (two, send, sender, receiver):
             with path.open("rb") as file:
@@ -247,7 +247,7 @@ def test_asyncios_own_loop_without_a_polyfill(tls: bool, path: Path, loop_kind: 
 
 
 def test_files_of_connections_of_the_machine(path: Path, loop_kind: str) -> None:
-    """What is not the stack's goes to the loop."""
+    """Connections of the machine use the loop's method."""
 
     async def main() -> None:
         async with pair() as two:
@@ -272,7 +272,7 @@ def test_files_of_connections_of_the_machine(path: Path, loop_kind: str) -> None
 
 
 async def fetch(url: str) -> list[tuple[int, str | None, int, str]]:
-    """Fetch files whole, in parts, and what is not there; return what came."""
+    """Fetch a file as a whole, in parts, and a missing one; return the responses."""
     aiohttp = pytest.importorskip("aiohttp")
     requests = [
         ("/static/large.bin", {}),
@@ -315,7 +315,7 @@ async def static_files(path: Path, host: str, port: int = 0) -> AsyncIterator[st
 
 
 def test_static_files_of_aiohttp(path: Path) -> None:
-    """They come as they come over the kernel."""
+    """The responses are those over the kernel."""
 
     async def main() -> None:
         async with static_files(path, "127.0.0.1") as url:
@@ -335,8 +335,8 @@ def test_static_files_of_aiohttp(path: Path) -> None:
     run(main())
 
 
-def test_a_second_file_meanwhile(path: Path) -> None:
-    """It is refused, and the first arrives whole."""
+def test_a_second_file_at_the_same_time_is_refused(path: Path) -> None:
+    """It is refused, and the first arrives completely."""
 
     async def main() -> None:
         async with connected("stack") as (_, send, sender, receiver):
@@ -356,8 +356,8 @@ def test_a_second_file_meanwhile(path: Path) -> None:
     run(main())
 
 
-def test_a_file_that_is_closed_meanwhile(path: Path) -> None:
-    """The call raises what the file does, and the transport has its protocol again."""
+def test_a_file_that_is_closed_while_it_is_sent(path: Path) -> None:
+    """The call raises the file's error, and the transport has its protocol again."""
 
     async def main() -> None:
         async with connected("stack") as (_, send, sender, receiver):

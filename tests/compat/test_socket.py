@@ -1,4 +1,4 @@
-"""The socket stand-in beside real sockets: every test here runs on both, and has to come out the same."""
+"""`compat.socket` compared with real sockets: every test here runs on both, with the same result."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests import support_stacks
-from tests.compat.support_socket import BOUND, Background, network, pair
-from tests.support import payload
+from tests.kit import stacks as stack_kit
+from tests.kit.blocking_sockets import BOUND, Background, network, pair
+from tests.kit.core_network import payload
 
 FAMILIES = pytest.mark.parametrize("family", [real.AF_INET, real.AF_INET6])
 LOOPBACK = {real.AF_INET: "127.0.0.1", real.AF_INET6: "::1"}
@@ -25,10 +25,10 @@ LOOPBACK = {real.AF_INET: "127.0.0.1", real.AF_INET6: "::1"}
 
 @pytest.fixture(params=["kernel", "stack", "stack, uvloop"])
 def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Which network, and of what kind its loop is; the kernel has none."""
+    """The network, and the kind of its loop; the kernel has none."""
     if request.param == "stack, uvloop":
         uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
-        monkeypatch.setattr(support_stacks, "loop_factory", uvloop.new_event_loop)
+        monkeypatch.setattr(stack_kit, "loop_factory", uvloop.new_event_loop)
     return str(request.param)
 
 
@@ -40,7 +40,7 @@ def net(loop_kind: str) -> Iterator[Any]:
 
 
 def closed_port(net: Any) -> int:
-    """Return a port nobody listens on."""
+    """Return a port without a listener."""
     with net.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -86,8 +86,8 @@ def test_bulk_both_ways_with_half_close(net: Any, slow: str) -> None:
 
     def back() -> bytes:
         got = bytearray()
-        while piece := server.recv(3000 if slow == "reader" else 100_000):
-            got += piece
+        while chunk := server.recv(3000 if slow == "reader" else 100_000):
+            got += chunk
         server.sendall(got)
         server.shutdown(real.SHUT_WR)
         return bytes(got)
@@ -97,21 +97,21 @@ def test_bulk_both_ways_with_half_close(net: Any, slow: str) -> None:
         client.sendall(data)
         client.shutdown(real.SHUT_WR)
         got = bytearray()
-        while piece := client.recv(65536):
-            got += piece
+        while chunk := client.recv(65536):
+            got += chunk
         assert echo.result() == data
         assert got == data
         assert client.recv(1) == b""
 
 
-def test_what_was_sent_before_close_arrives(net: Any) -> None:
+def test_data_sent_before_close_arrives(net: Any) -> None:
     data = payload(3_000_000)
     client, server = pair(net)
     with server:
         sender = Background(lambda: (client.sendall(data), client.close()))
         got = bytearray()
-        while piece := server.recv(65536):
-            got += piece
+        while chunk := server.recv(65536):
+            got += chunk
         sender.result()
         assert got == data
 
@@ -148,7 +148,7 @@ def test_makefile_reads_lines_and_keeps_the_socket(net: Any) -> None:
     assert client.fileno() == -1
 
 
-def test_reset_is_told_once(net: Any) -> None:
+def test_a_reset_is_raised_once(net: Any) -> None:
     client, server = pair(net)
     with client:
         server.setsockopt(real.SOL_SOCKET, real.SO_LINGER, struct.pack("ii", 1, 0))
@@ -160,7 +160,7 @@ def test_reset_is_told_once(net: Any) -> None:
             client.send(b"x")
 
 
-def test_a_blocked_sender_that_has_not_read_hears_of_a_reset(net: Any) -> None:
+def test_a_blocked_sender_that_has_not_read_raises_on_a_reset(net: Any) -> None:
     client, server = pair(net)
     with server:
         server.settimeout(None)
@@ -236,7 +236,7 @@ def test_dup_and_detach_share_the_connection(net: Any) -> None:
         assert server.recv(20) == b""
 
 
-# --- Time-outs and not blocking -------------------------------------------------------------------------------------
+# --- Timeouts and non-blocking calls---------------------------------------------------------------------------------
 
 
 def test_timeouts(net: Any) -> None:
@@ -259,7 +259,7 @@ def test_timeouts(net: Any) -> None:
             listener.accept()
 
 
-def test_not_blocking(net: Any) -> None:
+def test_non_blocking_calls(net: Any) -> None:
     client, server = pair(net)
     with client, server:
         client.setblocking(False)
@@ -276,7 +276,7 @@ def test_not_blocking(net: Any) -> None:
             listener.accept()
 
 
-def test_connect_without_blocking(net: Any) -> None:
+def test_non_blocking_connect(net: Any) -> None:
     with net.create_server(("127.0.0.1", 0)) as listener, net.socket() as sock:
         listener.settimeout(BOUND)
         sock.setblocking(False)
@@ -292,7 +292,7 @@ def test_connect_without_blocking(net: Any) -> None:
             assert sock.connect_ex(listener.getsockname()) in (0, errno.EISCONN)
 
 
-def test_connect_without_blocking_is_refused_later(net: Any) -> None:
+def test_non_blocking_connect_is_refused_later(net: Any) -> None:
     port = closed_port(net)
     with net.socket() as sock:
         sock.setblocking(False)
@@ -349,7 +349,7 @@ def test_selectors_mix_our_sockets_and_descriptors(net: Any, kind: str) -> None:
     os.close(theirs)
 
 
-def test_a_listener_is_readable_when_somebody_waits(net: Any) -> None:
+def test_a_listener_is_readable_while_a_connection_waits(net: Any) -> None:
     with net.create_server(("127.0.0.1", 0)) as listener:
         assert select.select([listener], [], [], 0)[0] == []
         with net.create_connection(listener.getsockname()):
@@ -358,7 +358,7 @@ def test_a_listener_is_readable_when_somebody_waits(net: Any) -> None:
             assert select.select([listener], [], [], 0)[0] == []
 
 
-# --- What goes wrong ------------------------------------------------------------------------------------------------
+# --- Errors ---------------------------------------------------------------------------------------------------------
 
 
 def test_refused(net: Any) -> None:
@@ -434,7 +434,7 @@ def test_options(net: Any) -> None:
         assert listener.getsockopt(real.SOL_SOCKET, real.SO_ACCEPTCONN) == 1
 
 
-# --- Somebody else ends it ------------------------------------------------------------------------------------------
+# --- Ended by another thread or the peer ------------------------------------------------------------------------------
 
 
 def test_shutdown_wakes_a_reader(net: Any) -> None:
@@ -497,7 +497,7 @@ def test_many_datagrams_wait(net: Any) -> None:
         assert [b.recv(200) for _ in sent] == sent
 
 
-def test_a_port_nobody_has_refuses(net: Any) -> None:
+def test_a_port_without_a_listener_refuses(net: Any) -> None:
     with net.socket(type=real.SOCK_DGRAM) as sock:
         sock.settimeout(BOUND)
         sock.connect(("127.0.0.1", 9))
@@ -548,13 +548,13 @@ def test_default_timeout(net: Any) -> None:
         net.setdefaulttimeout(None)
 
 
-def test_families_and_types_that_there_are_not(net: Any) -> None:
+def test_unsupported_families_and_types(net: Any) -> None:
     with pytest.raises(OSError, match=r"."):
         net.socket(real.AF_INET, real.SOCK_STREAM, real.IPPROTO_UDP)
     assert number(net.socket, 9999) == errno.EAFNOSUPPORT
 
 
-def test_a_forked_child_goes_on_with_what_its_parent_closes(net: Any) -> None:
+def test_a_forked_child_uses_a_socket_that_its_parent_closes(net: Any) -> None:
     client, server = pair(net)
     with client, net.socket(type=real.SOCK_DGRAM) as datagrams, net.socket(type=real.SOCK_DGRAM) as other:
         datagrams.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Libraries that block, as they are, through the socket stand-in: both ends on virtual hosts, over a cable."""
+"""Unmodified blocking libraries over `compat.socket`: both ends on stacks, over a cable."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import pytest
 
 from tcpip_wasm import NetworkStack
 from tcpip_wasm.compat import StackThread, polyfill_socket
-from tests import support_stacks
-from tests.compat.support import served
-from tests.compat.support_socket import BOUND, Background
+from tests.kit import stacks as stack_kit
+from tests.kit.blocking_sockets import BOUND, Background
+from tests.kit.core_network import payload
+from tests.kit.http import served
+from tests.kit.stacks import Pair, pair
+from tests.kit.tls import client_context, server_context
 from tests.programs.blocking_clients import ftplib_client, requests_client, smtplib_client, urllib_client
 from tests.programs.ports import FTP, HTTP, SMTP
 from tests.programs.servers import serve_files, serve_mail
-from tests.support import payload
-from tests.support_stacks import Pair, pair
-from tests.support_tls import client_context, server_context
 
 
 @asynccontextmanager
 async def uvicorn(two: Pair, folder: Any) -> AsyncIterator[None]:
     """Serve HTTP on the second host."""
-    # requests keeps a connection of TLS open as long as somebody holds an answer, over any network.
+    # requests keeps a TLS connection open as long as a response object is referenced, over any network.
     async with served(two, folder, timeout_graceful_shutdown=1):
         yield
 
@@ -63,7 +63,7 @@ class Hosts:
 
 @contextmanager
 def hosts(server: Callable[[Pair], AbstractAsyncContextManager[None]] | None = None) -> Iterator[Hosts]:
-    """Make the hosts, with what shall run on their loop."""
+    """Create the hosts, and start the servers on their loop."""
     made: list[Pair] = []
 
     @asynccontextmanager
@@ -72,7 +72,7 @@ def hosts(server: Callable[[Pair], AbstractAsyncContextManager[None]] | None = N
             made.append(two)
             yield two.a
 
-    with StackThread(setup, loop_factory=support_stacks.loop_factory) as thread:
+    with StackThread(setup, loop_factory=stack_kit.loop_factory) as thread:
         yield Hosts(thread, made[0])
 
 

@@ -1,4 +1,4 @@
-"""What the socket stand-in does beyond the kernel's sockets, and how blocked callers hear of a stack's end."""
+"""Behaviour of `compat.socket` beyond the kernel's sockets, and errors of blocked calls when a stack ends."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ import pytest
 
 from tcpip_wasm import NetworkStack, StackClosedError, TcpipError, create_stack
 from tcpip_wasm.compat import StackThread, VirtualHost, polyfill_socket
-from tcpip_wasm.compat import socket as stand_in
+from tcpip_wasm.compat import socket as stack_socket
 from tcpip_wasm.compat.blocking.active_host import current_host
 from tcpip_wasm.compat.blocking.patch import REPLACED
-from tests import support_stacks
-from tests.compat.support_socket import BOUND, Background, pair
-from tests.support import payload
-from tests.support_stacks import Pair
-from tests.support_stacks import pair as pair_of_stacks
+from tests.kit import stacks as stack_kit
+from tests.kit.blocking_sockets import BOUND, Background, pair
+from tests.kit.core_network import payload
+from tests.kit.stacks import Pair
+from tests.kit.stacks import pair as pair_of_stacks
 
 
 @pytest.fixture
 def thread() -> Iterator[StackThread]:
-    with StackThread(loop_factory=support_stacks.loop_factory) as thread:
-        host = stand_in.use(thread)
+    with StackThread(loop_factory=stack_kit.loop_factory) as thread:
+        host = stack_socket.use(thread)
         yield thread
-        stand_in.leave(host)
+        stack_socket.leave(host)
 
 
 def connections(thread: VirtualHost) -> int:
-    """Return how many connections the stack has that are not over."""
+    """Return the number of the stack's connections that are not in TIME-WAIT."""
 
     async def count() -> int:
         figures = thread.stack.stats().core
@@ -84,7 +84,7 @@ def test_a_setup_must_make_a_stack() -> None:
     async def setup() -> Any:
         return _NoStack()
 
-    with pytest.raises(TypeError, match="must make a stack"):
+    with pytest.raises(TypeError, match="must return a stack"):
         StackThread(setup)
 
 
@@ -96,8 +96,8 @@ class _NoStack:
         return None
 
 
-def test_a_setup_that_does_not_leave_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tcpip_wasm.compat.blocking.thread.GRACE", 0.02)
+def test_a_setup_whose_exit_hangs_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tcpip_wasm.compat.blocking.thread.EXIT_TIMEOUT", 0.02)
 
     @asynccontextmanager
     async def setup() -> AsyncIterator[NetworkStack]:
@@ -120,7 +120,7 @@ def test_calls_return_raise_and_time_out(thread: StackThread) -> None:
 
 
 def test_a_blocking_call_on_the_loop_itself_is_refused(thread: StackThread) -> None:
-    sock = stand_in.socket()
+    sock = stack_socket.socket()
 
     async def inside() -> None:
         sock.bind(("127.0.0.1", 0))
@@ -131,8 +131,8 @@ def test_a_blocking_call_on_the_loop_itself_is_refused(thread: StackThread) -> N
 
 def test_calls_after_the_end_raise() -> None:
     with StackThread() as thread:
-        host = stand_in.use(thread)
-        sock = stand_in.socket()
+        host = stack_socket.use(thread)
+        sock = stack_socket.socket()
     try:
         with pytest.raises(StackClosedError):
             thread.call(asyncio.sleep(0))
@@ -141,10 +141,10 @@ def test_calls_after_the_end_raise() -> None:
         sock.close()
         thread.close()
     finally:
-        stand_in.leave(host)
+        stack_socket.leave(host)
 
 
-def test_a_call_that_is_under_way_ends_with_the_thread() -> None:
+def test_a_running_call_ends_with_the_thread() -> None:
     thread = StackThread()
     caller = Background(thread.call, asyncio.sleep(3600))
     caller.wait_until_blocked()
@@ -153,27 +153,27 @@ def test_a_call_that_is_under_way_ends_with_the_thread() -> None:
         caller.result()
 
 
-# --- Who is blocked hears of the end --------------------------------------------------------------------------------
+# --- Blocked calls end with the stack --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", ["close the socket", "close the stack", "end the thread"])
 @pytest.mark.parametrize("call", ["recv", "recv_into", "accept", "sendall", "recvfrom", "connect"])
 def test_blocked_calls_wake_up(call: str, end: str) -> None:
-    thread = StackThread(loop_factory=support_stacks.loop_factory)
-    host = stand_in.use(thread)
+    thread = StackThread(loop_factory=stack_kit.loop_factory)
+    host = stack_socket.use(thread)
     sockets: list[Any] = []
     try:
         if call in ("recv", "recv_into", "sendall"):
-            sockets += pair(stand_in)
+            sockets += pair(stack_socket)
             sockets[0].settimeout(None)
         elif call == "accept":
-            sockets.append(stand_in.create_server(("127.0.0.1", 0)))
+            sockets.append(stack_socket.create_server(("127.0.0.1", 0)))
         elif call == "recvfrom":
-            sockets.append(stand_in.socket(type=real.SOCK_DGRAM))
+            sockets.append(stack_socket.socket(type=real.SOCK_DGRAM))
             sockets[0].bind(("127.0.0.1", 0))
         else:
             thread.call(silent_cable(thread.stack))
-            sockets.append(stand_in.socket())
+            sockets.append(stack_socket.socket())
         blocked = Background(
             *{
                 "recv": (sockets[0].recv, 1),
@@ -201,11 +201,11 @@ def test_blocked_calls_wake_up(call: str, end: str) -> None:
         for sock in sockets:
             sock.close()
         thread.close()
-        stand_in.leave(host)
+        stack_socket.leave(host)
 
 
 async def silent_cable(stack: NetworkStack) -> None:
-    """Give a stack a network where nobody answers."""
+    """Give a stack a network in which no host answers."""
     tap = await stack.create_tap_interface(ip="10.0.0.1/24")
     stack.loop.create_task(_swallow(tap))
 
@@ -215,20 +215,20 @@ async def _swallow(tap: Any) -> None:
         pass
 
 
-def test_connect_times_out_and_leaves_nothing(thread: StackThread) -> None:
+def test_connect_times_out_and_leaks_nothing(thread: StackThread) -> None:
     thread.call(silent_cable(thread.stack))
     with pytest.raises(TimeoutError, match="timed out"):
-        stand_in.create_connection(("10.0.0.2", 80), timeout=0.05)
+        stack_socket.create_connection(("10.0.0.2", 80), timeout=0.05)
     wait_for_no_connections(thread)
 
 
-# --- Nothing is left ------------------------------------------------------------------------------------------------
+# --- Leaks ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["close", "shut, then close", "forget", "reset", "detach"])
 def test_connections_end_with_their_sockets(thread: StackThread, how: str) -> None:
     for _ in range(20):
-        client, server = pair(stand_in)
+        client, server = pair(stack_socket)
         server.sendall(b"unread")
         if how == "shut, then close":
             client.shutdown(real.SHUT_WR)
@@ -251,14 +251,14 @@ def test_descriptors_do_not_leak(thread: StackThread) -> None:
         return len(os.listdir("/proc/self/fd"))
 
     def use_some() -> None:
-        client, server = pair(stand_in)
+        client, server = pair(stack_socket)
         client.close()
         server.close()
-        with stand_in.socket(type=real.SOCK_DGRAM) as sock:
+        with stack_socket.socket(type=real.SOCK_DGRAM) as sock:
             sock.sendto(b"x", ("127.0.0.1", 9))
-        with stand_in.socket() as sock:
+        with stack_socket.socket() as sock:
             sock.connect_ex(("127.0.0.1", 1))
-        with stand_in.socket() as sock:
+        with stack_socket.socket() as sock:
             sock.setblocking(False)
             sock.connect_ex(("127.0.0.1", 1))
 
@@ -271,10 +271,10 @@ def test_descriptors_do_not_leak(thread: StackThread) -> None:
 
 
 def test_a_backlog_is_a_bound(thread: StackThread) -> None:
-    with stand_in.create_server(("127.0.0.1", 0), backlog=3) as listener:
+    with stack_socket.create_server(("127.0.0.1", 0), backlog=3) as listener:
         clients = []
         for _ in range(10):
-            client = stand_in.socket()
+            client = stack_socket.socket()
             client.setblocking(False)
             client.connect_ex(listener.getsockname())
             clients.append(client)
@@ -284,18 +284,18 @@ def test_a_backlog_is_a_bound(thread: StackThread) -> None:
             client.close()
 
 
-# --- Putting it in place --------------------------------------------------------------------------------------------
+# --- The polyfill ---------------------------------------------------------------------------------------------------
 
 
 def names() -> dict[str, Any]:
-    """Return what is replaced."""
+    """Return the names that are replaced."""
     return {name: getattr(real, name) for name in REPLACED} | {"ssl": ssl.SSLContext.sslsocket_class}
 
 
 def test_polyfills_restore_and_nest(thread: StackThread) -> None:
     before = names()
     with polyfill_socket(thread) as outer:
-        assert real.socket is stand_in.socket
+        assert real.socket is stack_socket.socket
         inner_names = names()
         with StackThread() as other, pytest.raises(ZeroDivisionError), polyfill_socket(other) as inner:
             assert current_host() is inner
@@ -306,23 +306,23 @@ def test_polyfills_restore_and_nest(thread: StackThread) -> None:
 
 
 def test_leaving_out_of_order_is_refused(thread: StackThread) -> None:
-    first = stand_in.use(thread)
-    second = stand_in.use(thread.stack)
+    first = stack_socket.use(thread)
+    second = stack_socket.use(thread.stack)
     with pytest.raises(RuntimeError, match="another host"):
-        stand_in.leave(first)
-    stand_in.leave(second)
-    stand_in.leave(first)
+        stack_socket.leave(first)
+    stack_socket.leave(second)
+    stack_socket.leave(first)
 
 
-def test_without_a_host_nothing_is_opened() -> None:
+def test_without_a_host_no_socket_can_be_created() -> None:
     with pytest.raises(OSError, match="no virtual host") as caught:
-        stand_in.socket()
+        stack_socket.socket()
     assert caught.value.errno == errno.ENETDOWN
     with pytest.raises(TypeError, match="StackThread"), polyfill_socket("10.0.0.1"):  # type: ignore[arg-type]
         pass
 
 
-def test_a_polyfilled_program_reaches_nobody_outside(thread: StackThread) -> None:
+def test_a_polyfilled_program_does_not_use_the_machines_network(thread: StackThread) -> None:
     with real.create_server(("127.0.0.1", 0)) as kernel, polyfill_socket(thread):
         with pytest.raises(ConnectionRefusedError):
             real.create_connection(kernel.getsockname(), timeout=BOUND)
@@ -332,22 +332,22 @@ def test_a_polyfilled_program_reaches_nobody_outside(thread: StackThread) -> Non
             real.socket(real.AF_INET, real.SOCK_RAW)
 
 
-def test_errors_are_of_the_stack_s_tree(thread: StackThread) -> None:
-    with pytest.raises(TcpipError), stand_in.socket() as sock:
+def test_errors_are_of_the_packages_tree(thread: StackThread) -> None:
+    with pytest.raises(TcpipError), stack_socket.socket() as sock:
         sock.connect(("127.0.0.1", 1))
-    with pytest.raises(TcpipError), stand_in.socket() as sock:
+    with pytest.raises(TcpipError), stack_socket.socket() as sock:
         sock.connect(("192.0.2.1", 1))
 
 
 def test_socketpair_over_the_loopback(thread: StackThread) -> None:
     for family in (real.AF_INET, real.AF_INET6):
-        a, b = stand_in.socketpair(family)
+        a, b = stack_socket.socketpair(family)
         with a, b:
             assert a.getpeername() == b.getsockname()
             a.sendall(b"x")
             assert b.recv(2) == b"x"
-    with pytest.raises(OSError, match="streams"):
-        stand_in.socketpair(real.AF_INET, real.SOCK_DGRAM)
+    with pytest.raises(OSError, match="SOCK_STREAM only"):
+        stack_socket.socketpair(real.AF_INET, real.SOCK_DGRAM)
 
 
 def test_a_new_event_loop_runs_inside(thread: StackThread) -> None:
@@ -376,7 +376,7 @@ def test_a_new_event_loop_runs_inside(thread: StackThread) -> None:
 
 @asynccontextmanager
 async def first_of(kind: str, others: list[Pair]) -> AsyncIterator[NetworkStack]:
-    """Make two stacks on a cable, and give the first."""
+    """Create two stacks on a cable, and yield the first."""
     async with pair_of_stacks(kind) as two:
         others.append(two)
         yield two.a
@@ -384,7 +384,7 @@ async def first_of(kind: str, others: list[Pair]) -> AsyncIterator[NetworkStack]
 
 def test_multicast_between_two_hosts() -> None:
     others: list[Pair] = []
-    with StackThread(lambda: first_of("tap4", others), loop_factory=support_stacks.loop_factory) as a:
+    with StackThread(lambda: first_of("tap4", others), loop_factory=stack_kit.loop_factory) as a:
         two = others[0]
         with polyfill_socket(two.b):
             member = real.socket(type=real.SOCK_DGRAM)
@@ -404,7 +404,7 @@ def test_multicast_between_two_hosts() -> None:
 
 def test_hosts_have_names_of_their_own() -> None:
     others: list[Pair] = []
-    with StackThread(lambda: first_of("tap4", others), loop_factory=support_stacks.loop_factory) as a:
+    with StackThread(lambda: first_of("tap4", others), loop_factory=stack_kit.loop_factory) as a:
         two = others[0]
 
         async def name_it() -> None:

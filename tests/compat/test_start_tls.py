@@ -1,4 +1,4 @@
-"""TLS that begins on an open connection reads what came before it in the same segment: PROXY protocol, STARTTLS."""
+"""TLS that starts on an open connection, with its first bytes in the segment of the plain text: PROXY, STARTTLS."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import NetworkStack
-from tests.support import payload
-from tests.support_stacks import Pair, pair, run, turns, until
-from tests.support_tls import client_context, server_context
+from tests.kit.core_network import payload
+from tests.kit.stacks import Pair, iterations, pair, run, until
+from tests.kit.tls import client_context, server_context
 
 LINE = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
 CONTENT = payload(200_000)
@@ -23,20 +23,20 @@ hows = pytest.mark.parametrize("how", ["writer", "loop"])
 
 
 class Hello:
-    """The client's side of TLS, by hand: its first flight can go in one segment with what comes before."""
+    """A client's TLS object without a transport: its first flight can be sent in one segment with plain text."""
 
     def __init__(self, host: str) -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = client_context().wrap_bio(self.incoming, self.outgoing, server_hostname=host)
 
     def flight(self) -> bytes:
-        """Go on with the handshake, and return what is to be sent."""
+        """Continue the handshake, and return the bytes to send."""
         with suppress(ssl.SSLWantReadError):
             self.tls.do_handshake()
         return self.outgoing.read()
 
     def read(self) -> bytes | None:
-        """Return plain text, or None where more has to arrive."""
+        """Return plain text, or None if more bytes are needed."""
         try:
             return self.tls.read(2**16)
         except ssl.SSLWantReadError:
@@ -58,7 +58,7 @@ async def serving(two: Pair, stack: NetworkStack, way: str, connected: Callable[
 
 
 async def upgrade(how: str, stack: NetworkStack, reader: Any, writer: Any, context: Any, **options: Any) -> Any:
-    """Begin TLS by `StreamWriter.start_tls` or by the loop's and the stack's; return the writer for it."""
+    """Start TLS by `StreamWriter.start_tls` or by the loop's and the stack's method; return its writer."""
     if how == "writer":
         await writer.start_tls(context, **options)
         return writer
@@ -110,7 +110,7 @@ def test_a_line_and_a_hello_in_one_segment(way: str, how: str) -> None:
 
 @ways
 def test_many_segments_wait_in_a_paused_reader(way: str) -> None:
-    """A reader that holds more than its limit has paused the transport; all of it is read, in its order."""
+    """A reader that buffers more than its limit has paused the transport; all data is read, in order."""
 
     async def main() -> None:
         async with pair() as two:
@@ -130,7 +130,7 @@ def test_many_segments_wait_in_a_paused_reader(way: str) -> None:
                 reader, writer = await two.a.open_connection(two.host, 80)
                 writer.write(LINE)
                 starting = asyncio.create_task(writer.start_tls(client_context(), server_hostname=two.host))
-                await turns(20)
+                await iterations(20)
                 answered.set()
                 await starting
                 writer.write(CONTENT)
@@ -142,8 +142,8 @@ def test_many_segments_wait_in_a_paused_reader(way: str) -> None:
 
 @ways
 @hows
-def test_plain_text_behind_the_answer_is_no_plain_text_of_tls(way: str, how: str) -> None:
-    """What an attacker puts behind "go ahead" fails the client's handshake, and is not read afterwards."""
+def test_plain_text_after_the_answer_is_not_read_as_tls_data(way: str, how: str) -> None:
+    """Data that an attacker inserts after the answer fails the client's handshake, and is not read afterwards."""
 
     async def main() -> None:
         async with pair() as two:
@@ -176,8 +176,8 @@ def test_plain_text_behind_the_answer_is_no_plain_text_of_tls(way: str, how: str
 
 
 @ways
-def test_a_peer_that_ends_behind_its_line(way: str) -> None:
-    """The FIN that the stream has seen already ends the handshake, too; it would wait a minute otherwise."""
+def test_a_fin_directly_after_the_line(way: str) -> None:
+    """The FIN that the stream has received ends the handshake, too, which would wait a minute otherwise."""
 
     async def main() -> None:
         async with pair() as two:

@@ -1,4 +1,4 @@
-"""Strict blocks: what would reach the machine's network, its resolver or another program is refused, by name."""
+"""Strict blocks: calls that would use the machine's network, its resolver or another program are refused."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ import pytest
 from tcpip_wasm import MachineNetworkError, TcpipError, create_stack
 from tcpip_wasm.compat import StackThread, machine_network, polyfill_socket
 from tcpip_wasm.compat import run as compat_run
-from tests.compat.support_socket import BOUND, Background
-from tests.support_outside import unreached_server
-from tests.support_stacks import pair, run
+from tests.kit.blocking_sockets import BOUND, Background
+from tests.kit.machine_network import unreached_server
+from tests.kit.stacks import pair, run
 
 TCP = (socket.AF_INET, socket.SOCK_STREAM)
 RealSocket = socket.socket
@@ -59,7 +59,7 @@ def listen_real(_: Any) -> None:
 
 
 class OwnSocket(RealSocket):
-    """As libraries have, which wrap sockets."""
+    """A wrapper of a socket, as libraries have it."""
 
 
 def listen_subclass(_: Any) -> None:
@@ -90,10 +90,10 @@ CALLS: dict[str, tuple[str, Callable[[Any], object]]] = {
     "system": ("os.system", lambda _: os.system("true")),
     "posix_spawn": ("os.posix_spawn", spawn),
 }
-"""What would reach the machine: the name in the refusal, and the call, which is given an address of the machine."""
+"""Calls that use the machine's network: the name in the refusal, and the call, with an address of the machine."""
 
 SERVED = ("bind", "listen")
-"""What the loop's polyfill serves in the thread of the loop."""
+"""Calls that the loop's polyfill serves in the thread of the loop."""
 
 each_call = pytest.mark.parametrize("call", CALLS)
 
@@ -113,7 +113,7 @@ def refused(call: str, address: Any) -> None:
 
 @pytest.mark.parametrize("call", [call for call in CALLS if call not in SERVED])
 def test_under_the_loop_s_polyfill(call: str) -> None:
-    """In the loop's thread, in the executor's threads, and in a thread that was there before."""
+    """In the loop's thread, in the executor's threads, and in a thread that was started before."""
 
     async def main() -> None:
         with ThreadPoolExecutor() as pool, unreached_server() as address:
@@ -147,7 +147,7 @@ def test_under_the_socket_polyfill(call: str) -> None:
         Background(refused, call, address).result()
 
 
-def test_what_the_stack_serves_is_not_refused() -> None:
+def test_calls_that_the_stack_serves_are_not_refused() -> None:
     async def upper(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write((await reader.readline()).upper())
         writer.close()
@@ -199,7 +199,7 @@ def test_unix_sockets_are_allowed(tmp_path: Path) -> None:
     run(main())
 
 
-def test_what_the_route_leaves_is_allowed() -> None:
+def test_destinations_that_the_route_leaves_are_allowed() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         with socket.create_server(("127.0.0.1", 0)) as kernel:
@@ -328,7 +328,7 @@ def test_the_error_can_be_pickled() -> None:
     assert (again.errno, again.strerror, again.call) == (errno.EPERM, "text", "call")
 
 
-def test_urllib_says_what_refused_it() -> None:
+def test_urllib_reports_the_refusal() -> None:
     with unreached_server() as (_, port), warnings.catch_warnings():
 
         async def main() -> None:
@@ -358,6 +358,6 @@ asyncio.run(main())
 
 
 def test_a_whole_program() -> None:
-    """In a process of its own, where the hook is installed for the first time inside of a loop."""
+    """In a process of its own, where the hook is first installed inside a loop."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=100, check=True)
     assert done.stdout.splitlines() == ["socket.getaddrinfo('localhost')", "socket.getaddrinfo('example.org')"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.compat.support_socket import BOUND, polyfilled
-from tests.support import payload
+from tests.kit.blocking_sockets import BOUND, polyfilled
+from tests.kit.core_network import payload
 
 trio = pytest.importorskip("trio")
 
@@ -18,7 +18,7 @@ HOSTS = {"v4": "127.0.0.1", "v6": "::1"}
 
 
 def run(main: Any, *arguments: Any) -> None:
-    """Run a Trio program within a time."""
+    """Run a Trio program with a time limit."""
 
     async def bounded() -> None:
         with trio.fail_after(BOUND):
@@ -99,7 +99,7 @@ def test_errors(kind: str) -> None:
         run(refused)
 
 
-def test_trio_is_as_it_was_afterwards() -> None:
+def test_trio_is_restored_afterwards() -> None:
     from trio._socket import _SocketType
 
     before = _SocketType._nonblocking_helper

@@ -1,4 +1,4 @@
-"""python-zeroconf as it is: two hosts find each other's services, over IPv4 and IPv6, on blocking sockets."""
+"""Unmodified python-zeroconf: two hosts find each other's services, over IPv4 and IPv6, on blocking sockets."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 
 from tcpip_wasm import NetworkStack, connect, create_stack
 from tcpip_wasm.compat import StackThread, VirtualHost, polyfill_socket
-from tests import support_stacks
+from tests.kit import stacks as stack_kit
 
 zeroconf = pytest.importorskip("zeroconf")
 
 KIND = "_test._tcp.local."
 BOUND = 30.0
-"""Seconds after which what should be found is missing."""
+"""Time limit in seconds for finding a service."""
 
 FAMILIES = {
     "v4": (zeroconf.IPVersion.V4Only, "10.0.0.{}"),
@@ -42,7 +42,7 @@ def service(number: int, address: str) -> Any:
 
 
 def check(found: Any, number: int, address: str) -> None:
-    """What was found is what that host has registered."""
+    """Assert that the service found is the one that the host has registered."""
     assert found is not None
     assert found.port == 8000 + number
     assert found.server == f"host{number}.local."
@@ -102,7 +102,7 @@ def two_hosts() -> Iterator[list[VirtualHost]]:
             stacks.extend(made)
             yield made[0]
 
-    with StackThread(setup, loop_factory=support_stacks.loop_factory) as thread:
+    with StackThread(setup, loop_factory=stack_kit.loop_factory) as thread:
         yield [thread, VirtualHost(stacks[1])]
 
 
@@ -137,7 +137,7 @@ def test_two_hosts_find_each_others_services(family: str, interfaces: str) -> No
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_two_hosts_find_each_others_services_under_the_polyfill(family: str) -> None:
-    """On the stacks' own loop: each host's program is made inside of its polyfill, and goes on after it."""
+    """On the stacks' own loop: each host's program is created inside its polyfill, and works after it."""
     version, pattern = FAMILIES[family]
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
@@ -166,7 +166,7 @@ def test_two_hosts_find_each_others_services_under_the_polyfill(family: str) -> 
             for instance in instances:
                 await instance.async_close()
 
-    support_stacks.run(main())
+    stack_kit.run(main())
 
 
 class Changes:

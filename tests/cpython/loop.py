@@ -1,4 +1,4 @@
-"""A loop for CPython's tests: asyncio's own, with a stack in place of its network, and a bridge for their threads.
+"""A loop for CPython's tests: asyncio's own, with a stack instead of its network, and a bridge for their threads.
 
 Those tests put one end of a connection on the loop and the other into a thread with a real, blocking socket on
 127.0.0.1. Here the loop's end is always a stack's; where the other one is real, a relay stands between the kernel's
@@ -20,15 +20,15 @@ from typing import Any, ClassVar
 from tcpip_wasm import create_stack
 
 TURNS = 8
-"""Turns of the loop in which a reset gets from a transport of the stack to the real socket behind the relay."""
+"""Loop iterations in which a reset gets from a transport of the stack to the real socket of the relay."""
 
 
 ANOTHER_ADDRESS = "192.0.2.1"
-"""An address of the stack at which a door can stand where the port is also a server's of the stack."""
+"""An address of the stack for relays whose port is also that of a server of the stack."""
 
 
 class _Relay(asyncio.Protocol):
-    """One end of a relay; what arrives here leaves at the other."""
+    """One end of a relay; data that arrives here is sent at the other end."""
 
     def __init__(self, other: _Relay | None = None, caller: socket.socket | None = None) -> None:
         self.other = other
@@ -103,7 +103,7 @@ class StackLoop(asyncio.SelectorEventLoop):
         self._polyfill.__enter__()
 
     def run_until_complete(self, future: Any) -> Any:
-        """As asyncio's; what a failure has closed is closed behind the bridge, too, before the loop stops."""
+        """As asyncio's; connections that a failure has closed are closed at the bridge, too, before the loop stops."""
         try:
             return super().run_until_complete(future)
         except BaseException:
@@ -122,7 +122,7 @@ class StackLoop(asyncio.SelectorEventLoop):
         return await self._through(sock, factory, host, port, **options)
 
     async def create_connection(self, protocol_factory: Any, *arguments: Any, sock: Any = None, **options: Any) -> Any:
-        """As asyncio's; a connected socket of the caller's is at the far end of a connection of the stack."""
+        """As asyncio's; a connected socket of the caller is relayed over a connection of the stack."""
         if not _is_plain(sock):
             return await super().create_connection(protocol_factory, *arguments, sock=sock, **options)
         self.counts["given sockets"] += 1
@@ -133,7 +133,7 @@ class StackLoop(asyncio.SelectorEventLoop):
         return await self._through(own, protocol_factory, host, port, caller=sock, **options)
 
     async def create_server(self, protocol_factory: Any, *arguments: Any, sock: Any = None, **options: Any) -> Any:
-        """As asyncio's; what connects to a bound socket of the caller's gets to a server of the stack."""
+        """As asyncio's; connections to a bound socket of the caller are relayed to a server of the stack."""
         if not _is_plain(sock):
             return await super().create_server(protocol_factory, *arguments, sock=sock, **options)
         self.counts["given sockets"] += 1
@@ -143,10 +143,10 @@ class StackLoop(asyncio.SelectorEventLoop):
     async def _through(
         self, sock: Any, factory: Any, host: str, port: int, caller: socket.socket | None = None, **options: Any
     ) -> Any:
-        """Connect over the stack to a relay that leads to a socket; the relay listens where the socket leads."""
+        """Connect over the stack to a relay to a socket's peer; the relay listens at the peer's address."""
         base = asyncio.SelectorEventLoop.__mro__[1].create_connection  # type: ignore[attr-defined]
         _, real = await base(self, lambda: _Relay(caller=caller), None, None, sock=sock)
-        # One listener for each address, as long as anybody connects to it; connections of one address are alike.
+        # One listener for each address, as long as it is connected to; connections of one address are alike.
         if port in self._servers:
             host, port = ANOTHER_ADDRESS, port  # the server's own is taken
         waiting = self._expected.setdefault((host, port), deque())
@@ -198,7 +198,7 @@ class StackLoop(asyncio.SelectorEventLoop):
                 task.add_done_callback(self._tasks.discard)
                 return near
 
-            with suppress(OSError):  # the port is another's: nobody outside will find us
+            with suppress(OSError):  # the port is in use: the kernel's clients cannot reach this server
                 hosts = ["127.0.0.1", "::1"] if name[0] == "::" else [target]
                 if sock is not None:
                     outside = await base.create_server(self, relay, sock=sock)

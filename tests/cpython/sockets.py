@@ -19,19 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from tcpip_wasm.compat import StackThread, polyfill_socket
-from tcpip_wasm.compat import socket as stand_in
+from tcpip_wasm.compat import socket as stack_socket
 from tests.cpython import tests_of
 
 LIST = Path(__file__).with_name("sockets.toml")
-PATIENCE = 20.0
-"""Seconds after which a test hangs, and all of it ends with the stacks of all threads."""
+HANG_TIMEOUT = 20.0
+"""Time limit of a test in seconds; after it the run ends with the stack traces of all threads."""
 
 
 class _Result(unittest.TextTestResult):
     """Ends a test that hangs."""
 
     def startTest(self, test: Any) -> None:
-        faulthandler.dump_traceback_later(PATIENCE, exit=True)
+        faulthandler.dump_traceback_later(HANG_TIMEOUT, exit=True)
         super().startTest(test)
 
     def stopTest(self, test: Any) -> None:
@@ -72,9 +72,9 @@ def main() -> int:
 
 
 def _pairs_over_the_stack() -> None:
-    """Have the tests of selectors, which make pairs of sockets, make them over the stack."""
+    """Let the tests of selectors create their pairs of sockets over the stack."""
     module: Any = importlib.import_module("test.test_selectors")
-    module.socketpair = lambda: stand_in.socketpair(socket.AF_INET)
+    module.socketpair = lambda: stack_socket.socketpair(socket.AF_INET)
 
 
 async def _frames(stack: Any) -> int:

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 AT_LEAST = 120
-"""Tests that run, so that a list which matches nothing is noticed."""
+"""Number of tests that run, so that a list which matches no test is detected."""
 
 
 NEWEST = (3, 13)

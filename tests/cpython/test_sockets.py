@@ -21,7 +21,7 @@ AT_LEAST = {
     "test_socketserver.*": 20,
     "test_ssl.*": 70,
 }
-"""Tests that run of each part, so that a list which matches nothing is noticed."""
+"""Number of tests of each part that run, so that a list which matches no test is detected."""
 
 
 @pytest.mark.skipif(importlib.util.find_spec("test.test_socket") is None, reason="the tests are not installed")

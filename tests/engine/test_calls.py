@@ -1,4 +1,4 @@
-"""Calls into an instance: the fast way and the public way give the same results and the same errors."""
+"""Calls into an instance: the fast path and wasmtime's public call give the same results and the same errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tcpip_wasm.engine.port import Trap
 from tcpip_wasm.engine.wasmtime_engine import calls
 from tcpip_wasm.engine.wasmtime_engine.calls import make_call
 from tcpip_wasm.engine.wasmtime_engine.module import engine
-from tests.support import Host, Network, payload
+from tests.kit.core_network import Host, Network, payload
 
 BOTH = pytest.mark.parametrize("fast", [True, False], ids=["fast", "public"])
 
@@ -80,13 +80,13 @@ def test_trap_and_after(fast: bool) -> None:
     del store
 
 
-def test_public_way_where_the_fast_one_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_public_calls_without_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "_unchecked", None)
     two, _store = functions(("two", ("ii", "i")), fast=True)
     assert two(5, 7) == -2
 
 
-def test_public_way_where_wasmtime_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_public_calls_with_an_unknown_wasmtime(monkeypatch: pytest.MonkeyPatch) -> None:
     def changed(*_: object) -> None:
         raise AttributeError("_func")
 
@@ -114,5 +114,5 @@ def exchange(fast: bool) -> tuple[list[bytes], list[bytes], bytes, bytes, float]
     return a.sent, b.sent, bytes(b.accepted[0].received), bytes(b.accepted[1].received), network.now
 
 
-def test_both_ways_send_the_same_frames() -> None:
+def test_both_call_paths_send_the_same_frames() -> None:
     assert exchange(fast=True) == exchange(fast=False)

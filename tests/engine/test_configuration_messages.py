@@ -1,4 +1,4 @@
-"""What DHCP servers and routers say: options as they should be, and anything else, which must not raise."""
+"""Messages of DHCP servers and routers: valid options, and any other bytes, which must not raise."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_options_are_found() -> None:
     assert found == {53: b"\x05", 15: b"lab"}
 
 
-def test_a_long_option_comes_in_pieces() -> None:
+def test_a_long_option_is_split() -> None:
     """RFC 3396."""
     assert dhcp_options(message(option(15, b"lab.") + option(6, b"1234") + option(15, b"example"))) == {
         15: b"lab.example",
@@ -42,20 +42,20 @@ def test_a_long_option_comes_in_pieces() -> None:
 
 
 @pytest.mark.parametrize(("overload", "found"), [(1, b"file"), (2, b"name"), (3, b"filename"), (4, b""), (0, b"")])
-def test_options_go_on_in_other_fields(overload: int, found: bytes) -> None:
+def test_options_continue_in_other_fields(overload: int, found: bytes) -> None:
     options = dhcp_options(
         message(option(52, bytes([overload])), file=option(15, b"file") + b"\xff", name=option(15, b"name") + b"\xff")
     )
     assert options.get(15, b"") == found
 
 
-def test_an_option_that_ends_nowhere_is_left_out() -> None:
+def test_a_truncated_option_is_ignored() -> None:
     assert dhcp_options(message(option(15, b"lab") + b"\x06\x09\x01")) == {15: b"lab"}
     assert dhcp_options(message(option(15, b"lab") + b"\x06")) == {15: b"lab"}
     assert dhcp_options(b"") == {}
 
 
-def test_name_servers_are_hosts_and_few() -> None:
+def test_name_servers_are_checked_and_bounded() -> None:
     packed = bytes([0, 0, 0, 0, 10, 0, 0, 1, 224, 0, 0, 1, 255, 255, 255, 255, 10, 0, 0, 1, 10, 0, 0, 2, 10, 0])
     assert dhcp_name_servers({6: packed}) == (IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"))
     many = b"".join(bytes([10, 0, 1, i]) for i in range(60))
@@ -88,12 +88,12 @@ def test_search_list_with_a_pointer() -> None:
 
 
 @pytest.mark.parametrize("packed", [b"\xc0\x00", b"\x03eng\xc0\x00", b"\x3fshort", b"\x03e g\x00", b"\xc0", b"\x00"])
-def test_search_lists_that_are_none(packed: bytes) -> None:
+def test_malformed_search_lists(packed: bytes) -> None:
     assert dhcp_search({119: packed}) == ()
 
 
 @given(st.binary(max_size=700))
-def test_any_bytes_are_read_without_an_error(data: bytes) -> None:
+def test_random_bytes_raise_no_error(data: bytes) -> None:
     options = dhcp_options(data)
     dhcp_name_servers(options)
     dhcp_domain(options)
@@ -115,14 +115,14 @@ def advertisement(**changes: object) -> bytes:
     return build_advertisement(**(given | changes))  # type: ignore[arg-type]
 
 
-def test_what_is_built_is_read() -> None:
+def test_built_options_are_parsed() -> None:
     read = parse_advertisement(advertisement())
     assert read.lifetime == 1800
     assert read.name_servers == ((IPv6Address("2001:db8::53"), 600), (IPv6Address("fe80::1"), 600))
     assert parse_advertisement(advertisement(name_servers=(), router_lifetime=0)).name_servers == ()
 
 
-def test_scapy_reads_what_is_built() -> None:
+def test_scapy_parses_built_options() -> None:
     inet6 = pytest.importorskip("scapy.layers.inet6")
     read = inet6.ICMPv6ND_RA(advertisement())
     assert (read.routerlifetime, read.chlim) == (1800, 64)

@@ -21,7 +21,7 @@ from tcpip_wasm.errors import (
     NetworkError,
     TcpipError,
 )
-from tests.support import START, Host, Network, payload, refused, two_hosts
+from tests.kit.core_network import START, Host, Network, call_raises_errno, payload, two_hosts
 
 CALLS_BY_HANDLE: list[Callable[[Core, int], object]] = [
     lambda core, handle: core.tcp_received(handle, 0),
@@ -53,7 +53,7 @@ def test_stale_handles() -> None:
     network.settle()
     for stale in (client.handle, listener, interface):
         for call in CALLS_BY_HANDLE:
-            refused(errno.EBADF, lambda call=call, stale=stale: call(core, stale))  # type: ignore[misc]
+            call_raises_errno(errno.EBADF, lambda call=call, stale=stale: call(core, stale))  # type: ignore[misc]
     assert server.ended == errno.ECONNRESET
 
 
@@ -65,7 +65,7 @@ def test_stale_handle_does_not_reach_its_successor() -> None:
     assert first not in later
     assert len(later) == 200
     assert first & 0xFFFF in {handle & 0xFFFF for handle in later}, "its slot is in use again"
-    refused(errno.EBADF, lambda: core.tcp_local_port(first))
+    call_raises_errno(errno.EBADF, lambda: core.tcp_local_port(first))
     assert {core.tcp_local_port(handle) for handle in later} == set(range(1000, 1200))
 
 
@@ -81,7 +81,7 @@ def test_forged_handles() -> None:
     for handle in forged:
         if handle not in held:
             for call in CALLS_BY_HANDLE:
-                refused(errno.EBADF, lambda call=call, handle=handle: call(core, handle))  # type: ignore[misc]
+                call_raises_errno(errno.EBADF, lambda call=call, handle=handle: call(core, handle))  # type: ignore[misc]
     client.write(b"still here")
     network.run(lambda: server.received == b"still here")
 
@@ -91,13 +91,13 @@ def test_handle_of_another_kind() -> None:
     client, _ = network.open()
     core = network.hosts[0].core
     interface = network.hosts[0].buffers.handle
-    refused(errno.EBADF, lambda: core.tcp_close(interface))
-    refused(errno.EBADF, lambda: core.tcp_send(interface, memoryview(b"x")))
-    refused(errno.EBADF, lambda: core.remove_interface(client.handle))
-    refused(errno.EBADF, lambda: core.tcp_local_port(client.handle))
+    call_raises_errno(errno.EBADF, lambda: core.tcp_close(interface))
+    call_raises_errno(errno.EBADF, lambda: core.tcp_send(interface, memoryview(b"x")))
+    call_raises_errno(errno.EBADF, lambda: core.remove_interface(client.handle))
+    call_raises_errno(errno.EBADF, lambda: core.tcp_local_port(client.handle))
     listener = core.tcp_listen(None, 81, 1)
-    refused(errno.EBADF, lambda: core.tcp_abort(listener))
-    refused(errno.EBADF, lambda: core.tcp_send(listener, memoryview(b"x")))
+    call_raises_errno(errno.EBADF, lambda: core.tcp_abort(listener))
+    call_raises_errno(errno.EBADF, lambda: core.tcp_send(listener, memoryview(b"x")))
 
 
 # --- Arguments and errors -----------------------------------------------------------------------------------------
@@ -143,52 +143,52 @@ def test_reading_more_than_arrived() -> None:
     server.reading = False
     network.run(lambda: server.received == b"12345")
     core = network.hosts[1].core
-    refused(errno.EINVAL, lambda: core.tcp_received(server.handle, 6))
-    refused(errno.EINVAL, lambda: core.tcp_received(server.handle, -1))
+    call_raises_errno(errno.EINVAL, lambda: core.tcp_received(server.handle, 6))
+    call_raises_errno(errno.EINVAL, lambda: core.tcp_received(server.handle, -1))
     core.tcp_received(server.handle, 5)
-    refused(errno.EINVAL, lambda: core.tcp_received(server.handle, 1))
+    call_raises_errno(errno.EINVAL, lambda: core.tcp_received(server.handle, 1))
 
 
-def test_a_full_buffer_says_so_before_anything_is_refused() -> None:
+def test_a_full_buffer_is_reported_before_a_refusal() -> None:
     network = two_hosts()
     client, server = network.open()
     core = network.hosts[0].core
-    piece = payload(65536)
+    chunk = payload(65536)
     sent = 0
     while not core.send_full:
-        assert core.tcp_send(client.handle, piece) == len(piece), "taken whole until it says that it is full"
-        sent += len(piece)
+        assert core.tcp_send(client.handle, chunk) == len(chunk), "taken whole until it says that it is full"
+        sent += len(chunk)
     room: list[int] = []
     client.on_event = lambda kind, value, payload: room.append(kind)  # type: ignore[method-assign]
     network.hosts[0].dirty = True
     network.run(lambda: len(server.received) == sent)
-    assert server.received == piece * (sent // len(piece))
+    assert server.received == chunk * (sent // len(chunk))
     network.settle()
     assert room == [abi.EVENT_WRITABLE]
     assert core.tcp_send(client.handle, b"more") == 4
     assert not core.send_full
 
 
-def test_send_on_what_is_not_open() -> None:
+def test_send_on_a_connection_that_is_not_open() -> None:
     network = two_hosts()
     client = network.hosts[0].connect(network.hosts[1], 80)
     core = network.hosts[0].core
-    refused(errno.ENOTCONN, lambda: core.tcp_send(client.handle, memoryview(b"x")))
+    call_raises_errno(errno.ENOTCONN, lambda: core.tcp_send(client.handle, memoryview(b"x")))
     network.run(lambda: client.connected)
     client.finish()
-    refused(errno.ENOTCONN, lambda: core.tcp_send(client.handle, memoryview(b"x")))
+    call_raises_errno(errno.ENOTCONN, lambda: core.tcp_send(client.handle, memoryview(b"x")))
 
 
 @pytest.mark.parametrize("option", [0, 9, -1, 99])
 def test_unknown_option(option: int) -> None:
     network = two_hosts()
     client, _ = network.open()
-    refused(errno.EINVAL, lambda: network.hosts[0].core.tcp_option(client.handle, option, 1))
+    call_raises_errno(errno.EINVAL, lambda: network.hosts[0].core.tcp_option(client.handle, option, 1))
 
 
 def test_link_local_address_of_no_interface() -> None:
     core = Core(now=START, seed=seed_bytes(0))
-    refused(errno.EINVAL, lambda: core.tcp_connect(IPv6Address("fe80::1"), 80, scope=12345))
+    call_raises_errno(errno.EINVAL, lambda: core.tcp_connect(IPv6Address("fe80::1"), 80, scope=12345))
 
 
 @pytest.mark.parametrize(
@@ -196,26 +196,26 @@ def test_link_local_address_of_no_interface() -> None:
 )
 def test_connect_without_any_interface(text: str) -> None:
     core = Core(now=START, seed=seed_bytes(0))
-    refused(errno.ENETUNREACH, lambda: core.tcp_connect(ip_address(text), 80))
+    call_raises_errno(errno.ENETUNREACH, lambda: core.tcp_connect(ip_address(text), 80))
     assert core.statistics().handles == 0
     assert core.statistics().connections == 0
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0", "255.255.255.255", "10.0.0.255", "224.0.0.1", "::", "::1", "ff02::1"])
-def test_connect_to_what_is_no_station(text: str) -> None:
+def test_connect_to_an_address_that_is_not_unicast(text: str) -> None:
     """RFC 1122, section 4.2.3.10."""
     host = Host("10.0.0.1/24", "fd00::1/64")
-    refused(errno.ENETUNREACH, lambda: host.core.tcp_connect(ip_address(text), 80))
+    call_raises_errno(errno.ENETUNREACH, lambda: host.core.tcp_connect(ip_address(text), 80))
     assert host.core.statistics().handles == 1
 
 
-def test_failed_calls_leave_nothing_behind() -> None:
+def test_failed_calls_leak_nothing() -> None:
     host = Host("10.0.0.1/24")
     before = host.core.statistics()
     for _ in range(1000):
-        refused(errno.ENETUNREACH, lambda: host.core.tcp_connect(IPv4Address("10.9.0.1"), 80))
-        refused(errno.EADDRNOTAVAIL, lambda: host.core.tcp_listen(IPv4Address("10.9.0.1"), 80, 1))
-        refused(
+        call_raises_errno(errno.ENETUNREACH, lambda: host.core.tcp_connect(IPv4Address("10.9.0.1"), 80))
+        call_raises_errno(errno.EADDRNOTAVAIL, lambda: host.core.tcp_listen(IPv4Address("10.9.0.1"), 80, 1))
+        call_raises_errno(
             errno.EADDRNOTAVAIL,
             lambda: host.core.tcp_connect(IPv4Address("10.0.0.2"), 80, local=IPv4Address("10.9.0.1")),
         )
@@ -269,7 +269,7 @@ def test_receive_buffer_is_bounded() -> None:
     assert host.buffers.receive_frame(frame)
 
 
-def test_rubbish_records_are_dropped() -> None:
+def test_malformed_records_are_dropped() -> None:
     host = Host("10.0.0.1/24")
     for length in (0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 65536, 5):
         view = host.buffers.receive_view()
@@ -352,7 +352,7 @@ def test_ports_differ_between_destinations() -> None:
     assert len(steps) > 5, "no fixed step from one destination to the next"
 
 
-def test_macs_are_of_the_seed() -> None:
+def test_macs_derive_from_the_seed() -> None:
     cores = [Core(now=START, seed=seed_bytes(seed)) for seed in (1, 1, 2)]
     macs = [[core.random_mac() for _ in range(3)] for core in cores]
     assert macs[0] == macs[1]
@@ -398,7 +398,7 @@ def test_no_deadline_in_time_wait() -> None:
     assert network.hosts[0].core.statistics().time_wait == 0
 
 
-def test_deadline_while_something_is_unacknowledged() -> None:
+def test_deadline_while_data_is_unacknowledged() -> None:
     network = two_hosts(rule=lambda number, frame: [])
     network.hosts[0].connect(network.hosts[1], 80)
     network.hosts[0].poll(START)
@@ -406,7 +406,7 @@ def test_deadline_while_something_is_unacknowledged() -> None:
     assert START < deadline <= START + 1
 
 
-def test_clock_that_steps_back_stands_still() -> None:
+def test_a_clock_that_steps_back_is_stopped() -> None:
     network = two_hosts()
     client, server = network.open()
     network.now -= 500
@@ -418,7 +418,7 @@ def test_clock_that_steps_back_stands_still() -> None:
     assert server.received == payload(10_000)
 
 
-def test_keepalive_has_a_deadline_and_finds_out() -> None:
+def test_keepalive_has_a_deadline_and_detects_a_dead_peer() -> None:
     cut = False
     network = two_hosts(rule=lambda number, frame: [] if cut else [(0.0, frame)])
     client, _ = network.open()

@@ -1,4 +1,4 @@
-"""One instance: what it demands of a module, how it dies, and its views when memory grows."""
+"""One instance: its requirements of a module, traps, and its views when memory grows."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tcpip_wasm.errors import (
     StackTrappedError,
     TcpipError,
 )
-from tests.support import START, Host, Network, payload, two_hosts
+from tests.kit.core_network import START, Host, Network, payload, two_hosts
 
 
 def imitation(*, version: int = abi.VERSION, without: str = "", poll: str = "unreachable") -> wasmtime.Module:
-    """Return a module with the interface of the real one, which does nothing but `poll`."""
+    """Return a module with the exports of the real one, of which only `poll` is implemented."""
     types = {"i": "i32", "I": "i64", "d": "f64"}
     functions = []
     for name, (parameters, result) in abi.EXPORTS.items():
@@ -55,7 +55,7 @@ def test_missing_export(without: str) -> None:
         Instance(module=imitation(without=without))
 
 
-def test_module_that_wants_imports() -> None:
+def test_module_with_imports_is_refused() -> None:
     module = wasmtime.Module(engine(), bytes(wasmtime.wat2wasm('(module (import "env" "clock" (func)))')))
     with pytest.raises(ModuleMismatchError, match="cannot be instantiated"):
         Instance(module=module)
@@ -86,12 +86,12 @@ def test_runaway_recursion_is_a_trap(fast: bool) -> None:
         core.poll(START)
 
 
-def test_trap_of_the_real_module_leaves_others_alone() -> None:
+def test_trap_of_the_real_module_does_not_affect_others() -> None:
     network, other = two_hosts(seed=1), two_hosts(seed=2)
     client, _ = other.open()
     victim = network.hosts[0]
     victim.buffers.receive_frame(b"\xff" * 64)
-    # The address of the receive buffer is the module's own word; a host that overwrites it gets what it asked for.
+    # The module stores the address of the receive buffer in its memory, which the test overwrites.
     memory = victim.core._instance
     for index in range(len(memory.words) // 2, len(memory.words)):
         memory.words[index] = 0xFFFFFFFC
@@ -121,7 +121,7 @@ def test_closed_core() -> None:
         core.tcp_listen(None, 80, 1)
 
 
-def test_growth_keeps_views_right() -> None:
+def test_growth_renews_views() -> None:
     network = two_hosts()
     client, server = network.open()
     before = [len(host.core._instance.memory) for host in network.hosts]

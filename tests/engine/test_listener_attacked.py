@@ -1,4 +1,4 @@
-"""A listener under forged SYNs, which any host on the link or elsewhere can send, and what honest clients notice."""
+"""A listener under forged SYNs, which any host can send, and the delay of honest clients."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ipaddress import IPv4Address, ip_network
 
 import pytest
 
-from tests.support import Host, Network, payload
-from tests.support_frames import ACK, IPV4, IPV6, SYN, TCP, UDP, ethernet, ipv4, ipv6, tcp
+from tests.kit.core_network import Host, Network, payload
+from tests.kit.frames import ACK, IPV4, IPV6, SYN, TCP, UDP, ethernet, ipv4, ipv6, tcp
 
 PORT = 80
 CONNECTS = 24
@@ -30,7 +30,7 @@ SOURCES: dict[str, Callable[[int], str]] = {
 
 
 def forged(server: Host, source: str, *, flags: int = SYN) -> list[bytes]:
-    """Return frames with forged segments for the server's port, of which none has the address of a real host."""
+    """Return frames with forged segments for the server's port, from addresses of no real host."""
     chance = random.Random(source)
     frames = []
     for number in range(POOL):
@@ -50,7 +50,7 @@ def forged(server: Host, source: str, *, flags: int = SYN) -> list[bytes]:
 
 
 def hosts(backlog: int, trip: float) -> Network:
-    """Return a client, which is the server's router, and a server that listens, so many seconds of round trip apart."""
+    """Return a client, which is the server's router, and a server that listens, with a round-trip time in seconds."""
     client = Host("10.0.0.1/24", "fd00::1/64", seed=1)
     server = Host("10.0.0.2/24", "fd00::2/64", seed=2)
     server.core.routes.add(ip_network("0.0.0.0/0"), IPv4Address("10.0.0.1"), 0, 0)
@@ -59,13 +59,13 @@ def hosts(backlog: int, trip: float) -> Network:
 
 
 def flood(network: Network, frames: Iterator[bytes], rate: int) -> None:
-    """Let so many frames a second arrive at the server until the next honest connect, in batches of 10 ms."""
+    """Deliver a number of frames per second to the server until the next honest connect, in batches of 10 ms."""
     for number in range(int(rate * INTERVAL)):
         network.inject(next(frames), network.hosts[1], number // max(rate // 100, 1) * max(1 / rate, 0.01))
 
 
 def connect_and_exchange(network: Network, address: int, number: int) -> float:
-    """Connect, let each end send the other something, and return how long connecting took."""
+    """Connect, exchange data in both directions, and return the time that connecting took."""
     client_host, server_host = network.hosts
     taken, begun = len(server_host.accepted), network.now
     client = client_host.connect(server_host, PORT, address=address)
@@ -113,13 +113,13 @@ def test_honest_clients_connect_under_forged_syns(rate: int, backlog: int) -> No
 
 @pytest.mark.parametrize(("rate", "trip"), [(20, 0.1), (200, 0.2), (2000, 0.02)])
 @pytest.mark.parametrize("source", [source for source in SOURCES if source != "far away"])
-def test_honest_clients_connect_where_neighbours_are_forged(rate: int, trip: float, source: str) -> None:
-    """Each answer to a forged neighbour begins a search for it. The table holds 127, so at 2,000 a second each
+def test_honest_clients_connect_with_forged_neighbours(rate: int, trip: float, source: str) -> None:
+    """Each answer to a forged neighbour starts its resolution. The table holds 127, so at 2,000 a second each
     has 60 ms."""
     attacked(rate, 100, source, trip)
 
 
-def test_forged_acknowledgements_make_no_connection() -> None:
+def test_forged_acknowledgements_open_no_connection() -> None:
     network = hosts(100, 0.1)
     server = network.hosts[1]
     syns, acknowledgements = forged(server, "far away"), forged(server, "far away", flags=ACK)

@@ -1,4 +1,4 @@
-"""The compiled module and its cache: what is kept, what is believed, and what is said where there is no module."""
+"""The compiled module and its cache: entries, checks of their owner, and the error of a missing module."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What is compiled, as opposed to taken from the cache."""
+    """The modules that are compiled, and not loaded from the cache."""
     compiled: list[bytes] = []
 
     class Counting(wasmtime.Module):
@@ -77,14 +77,14 @@ def test_folder_and_parents_are_made(tmp_path: Path) -> None:
 
 
 @posix
-def test_entry_is_for_nobody_else(folder: Path) -> None:
+def test_cache_entry_of_other_users_is_ignored(folder: Path) -> None:
     compile_cached(SMALL, folder)
     assert stat.S_IMODE(entries(folder)[0].stat().st_mode) & 0o022 == 0
 
 
 @posix
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
-def test_folder_that_others_may_write(folder: Path, compilations: list[bytes], mode: int) -> None:
+def test_folder_writable_by_others_is_not_used(folder: Path, compilations: list[bytes], mode: int) -> None:
     folder.mkdir()
     folder.chmod(mode)
     assert answer(compile_cached(SMALL, folder)) == 42
@@ -94,7 +94,7 @@ def test_folder_that_others_may_write(folder: Path, compilations: list[bytes], m
 
 @posix
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
-def test_entry_that_others_may_write_is_rebuilt(folder: Path, compilations: list[bytes], mode: int) -> None:
+def test_entry_writable_by_others_is_rebuilt(folder: Path, compilations: list[bytes], mode: int) -> None:
     compile_cached(SMALL, folder)
     entries(folder)[0].chmod(mode)
     assert answer(compile_cached(SMALL, folder)) == 42
@@ -104,7 +104,9 @@ def test_entry_that_others_may_write_is_rebuilt(folder: Path, compilations: list
 
 @posix
 @pytest.mark.parametrize("what", ["folder", "entry"])
-def test_of_another_owner(folder: Path, compilations: list[bytes], monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_entry_of_another_owner(
+    folder: Path, compilations: list[bytes], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
     compile_cached(SMALL, folder)
     own = os.geteuid()
     if own == 0:
@@ -161,8 +163,8 @@ asyncio.run(main())
 
 @posix
 @pytest.mark.parametrize("put", [put_fifo, put_socket, put_device, put_directory, put_huge_file])
-def test_what_is_no_file_of_ours_in_place_of_an_entry(folder: Path, put: Callable[[Path], None]) -> None:
-    """It is passed over, and replaced if it can be; another process, since a read of it might never end."""
+def test_other_files_in_place_of_an_entry(folder: Path, put: Callable[[Path], None]) -> None:
+    """It is ignored, and replaced if possible; in another process, since reading it might never end."""
 
     def create() -> str:
         environment = {**os.environ, module.CACHE_VARIABLE: str(folder)}
@@ -189,7 +191,7 @@ def test_what_is_no_file_of_ours_in_place_of_an_entry(folder: Path, put: Callabl
 
 
 @posix
-def test_entry_that_becomes_a_fifo_while_it_is_looked_at(
+def test_entry_replaced_by_a_fifo_during_the_check(
     folder: Path, compilations: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compile_cached(SMALL, folder)
@@ -258,7 +260,7 @@ def test_no_folder(compilations: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("obstacle", ["file in its place", "file in its parent's place"])
-def test_folder_that_cannot_be(tmp_path: Path, obstacle: str) -> None:
+def test_folder_that_cannot_be_created(tmp_path: Path, obstacle: str) -> None:
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" if obstacle == "file in its place" else tmp_path / "file" / "cache"
     assert answer(compile_cached(SMALL, folder)) == 42
@@ -279,7 +281,7 @@ def test_read_only_folder(folder: Path, compilations: list[bytes], monkeypatch: 
 
 
 @posix
-def test_full_disk_leaves_no_rubbish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_no_partial_entry(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError("no space left on device")
 
@@ -299,7 +301,9 @@ def test_full_disk_leaves_no_rubbish(folder: Path, monkeypatch: pytest.MonkeyPat
     ],
 )
 @posix
-def test_where_the_cache_is(variables: dict[str, str], expected: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_location_of_the_cache(
+    variables: dict[str, str], expected: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("TCPIP_WASM_CACHE_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
@@ -319,12 +323,12 @@ def test_no_module_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         module.load.cache_clear()
 
 
-def test_one_module_a_process() -> None:
+def test_one_module_per_process() -> None:
     assert module.load() is module.load()
 
 
 def test_optimization_is_chosen_by_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each kind has an entry of its own in the cache, and a kind that is none is refused."""
+    """Each level has an entry of its own in the cache, and an unknown level is refused."""
     fresh = engine.__wrapped__  # the process keeps its engine
     for level in module.OPTIMIZATIONS:
         monkeypatch.setenv(module.OPTIMIZE_VARIABLE, level)

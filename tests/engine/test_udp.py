@@ -1,4 +1,4 @@
-"""UDP and ping at the core: handles, limits, determinism, both ways of calling; and any datagrams over any wire."""
+"""UDP and ping at the core: handles, limits, determinism, both call paths; and random datagrams over random wires."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tcpip_wasm.engine import (
 )
 from tcpip_wasm.engine.instance import Instance
 from tcpip_wasm.errors import StackClosedError
-from tests.support import START, payload, refused
+from tests.kit.core_network import START, call_raises_errno, payload
 
 OWN = ("10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2")
 
 
 class Node:
-    """A core with one tun, and what its sockets received."""
+    """A core with one TUN interface, and the events of its sockets."""
 
     def __init__(self, index: int, *, mtu: int = 1500, instance: Instance | None = None) -> None:
         self.core = Core(now=START, seed=seed_bytes(index), instance=instance)
@@ -42,7 +42,7 @@ class Node:
         self.poll()
 
     def poll(self, now: float = START) -> list[bytes]:
-        """Poll until there is nothing more to do; return the packets that leave."""
+        """Poll until no work is left; return the packets that leave."""
         packets: list[bytes] = []
         while True:
             self.core.poll(now)
@@ -60,7 +60,7 @@ class Node:
 
 @pytest.mark.parametrize("text", OWN)
 @pytest.mark.parametrize("scope", [0, 65537])
-def test_endpoints_there_and_back(text: str, scope: int) -> None:
+def test_endpoints_round_trip(text: str, scope: int) -> None:
     address = ip_address(text)
     record = encode_endpoint(address, 65535, scope)
     assert len(record) == abi.ENDPOINT_SIZE
@@ -88,24 +88,24 @@ def test_stale_and_forged_handles() -> None:
     for calls, handle, other in ((of_udp, udp, ping), (of_ping, ping, udp)):
         for wrong in (0, -1, 1, 2**31 - 1, handle + 0x10000, handle + 7, other):
             for call in calls:
-                refused(errno.EBADF, lambda call=call, wrong=wrong: call(wrong))  # type: ignore[misc]
+                call_raises_errno(errno.EBADF, lambda call=call, wrong=wrong: call(wrong))  # type: ignore[misc]
     core.udp.close(udp)
     core.ping.close(ping)
     for calls, handle in ((of_udp, udp), (of_ping, ping)):
         for call in calls:
-            refused(errno.EBADF, lambda call=call, handle=handle: call(handle))  # type: ignore[misc]
+            call_raises_errno(errno.EBADF, lambda call=call, handle=handle: call(handle))  # type: ignore[misc]
 
 
-def test_there_are_so_many_and_no_more() -> None:
+def test_the_number_of_sockets_is_limited() -> None:
     core = Node(1).core
     sockets = [core.udp.open(None, 0) for _ in range(abi.MAX_UDP_SOCKETS)]
     assert len({decode_endpoint(core.udp.local(socket))[1] for socket in sockets}) == abi.MAX_UDP_SOCKETS
-    refused(errno.ENOSPC, lambda: core.udp.open(None, 0))
+    call_raises_errno(errno.ENOSPC, lambda: core.udp.open(None, 0))
     core.udp.close(sockets[0])
     core.udp.open(None, 0)
     sessions = [core.ping.open(IPv6Address("fd00::2")) for _ in range(abi.MAX_PING_SESSIONS)]
     assert len({core.ping.identifier(session) for session in sessions}) == abi.MAX_PING_SESSIONS
-    refused(errno.ENOSPC, lambda: core.ping.open(IPv6Address("fd00::2")))
+    call_raises_errno(errno.ENOSPC, lambda: core.ping.open(IPv6Address("fd00::2")))
 
 
 def test_closed_cores() -> None:
@@ -124,7 +124,7 @@ def test_closed_cores() -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_both_ways_of_calling(fast: bool) -> None:
+def test_both_call_paths(fast: bool) -> None:
     node = Node(1, instance=Instance(fast=fast))
     socket = node.core.udp.open(None, 53)
     remote = encode_endpoint(IPv4Address("10.0.0.2"), 9)
@@ -173,8 +173,8 @@ def test_every_length_of_the_last_fragment(mtu: int) -> None:
     st.sampled_from([1280, 1500, 9000, 65535]),
     st.randoms(use_true_random=False),
 )
-def test_any_datagrams_over_any_wire(sizes, fates, mtu, random) -> None:  # type: ignore[no-untyped-def]
-    """What arrives was sent, whole; without loss all of it arrives; and later nothing is left of what did not."""
+def test_random_datagrams_over_random_wires(sizes, fates, mtu, random) -> None:  # type: ignore[no-untyped-def]
+    """Datagrams arrive unchanged; without loss all of them; and incomplete ones are freed later."""
     a, b = Node(1, mtu=mtu), Node(2, mtu=mtu)
     near, far = a.core.udp.open(None, 0), b.core.udp.open(None, 53)
     heap = b.core.statistics().heap_used

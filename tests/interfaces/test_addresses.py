@@ -1,4 +1,4 @@
-"""What callers write: addresses, MACs and MTUs; a mistake gets an error that names the argument and the value."""
+"""Arguments: addresses, MACs and MTUs; errors name the argument and the value."""
 
 from __future__ import annotations
 

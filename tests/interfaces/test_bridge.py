@@ -1,4 +1,4 @@
-"""Bridges: hosts that reach one another through one, ports that come and go, loops that do not stop the loop."""
+"""Bridges: hosts that are connected by one, ports that are added and removed, and forwarding loops."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tcpip_wasm import BridgeInterface, Cable, NetworkError, NetworkStack, TapIn
 from tcpip_wasm.capture import Trace, capture
 from tcpip_wasm.engine import abi
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_frames import ARP, ICMPV6, IPV6, arp, ethernet, icmpv6, ipv6
-from tests.support_stacks import read_all, run, send_all, turns, until
+from tests.kit.core_network import payload
+from tests.kit.frames import ARP, ICMPV6, IPV6, arp, ethernet, icmpv6, ipv6
+from tests.kit.stacks import iterations, read_all, run, send_all, until
 
 
 class Switch:
@@ -46,7 +46,7 @@ async def switch(count: int, *, ip: Any = None) -> AsyncIterator[Switch]:
 
 
 async def exchange(a: NetworkStack, b: NetworkStack, address: str, size: int, *, salt: int = 0, port: int = 80) -> None:
-    """Send so many bytes each way over a new connection, and compare them."""
+    """Send `size` bytes in each direction over a new connection, and compare them."""
     async with await b.listen_tcp(port) as listener:
         client = await a.connect_tcp(address, port)
         server = await listener.accept()
@@ -58,7 +58,7 @@ async def exchange(a: NetworkStack, b: NetworkStack, address: str, size: int, *,
         assert answered == back
 
 
-def test_what_a_bridge_says() -> None:
+def test_attributes_of_a_bridge() -> None:
     async def main() -> None:
         async with await create_stack() as stack:
             one, two = await stack.create_tap_interface(), await stack.create_tap_interface(mtu=1400)
@@ -84,7 +84,7 @@ def test_what_a_bridge_says() -> None:
     run(main())
 
 
-def test_what_cannot_be_a_port() -> None:
+def test_interfaces_that_cannot_be_ports() -> None:
     async def main() -> None:
         async with await create_stack() as stack, await create_stack() as other:
             tap, tun = await stack.create_tap_interface(), await stack.create_tun_interface()
@@ -127,11 +127,11 @@ def test_what_cannot_be_a_port() -> None:
 
 
 @pytest.mark.parametrize("flood", [False, True], ids=["in peace", "in a flood"])
-def test_twenty_hosts_talk_each_to_each(flood: bool) -> None:
-    """190 connections at once, with data both ways: each finishes, and nothing is lost, doubled or moved.
+def test_twenty_hosts_connect_to_each_other(flood: bool) -> None:
+    """190 connections at once, with data both ways: each finishes, and no data is lost, repeated or reordered.
 
     In a flood, a 21st station claims to be forty thousand others meanwhile, by ARP and by neighbour
-    advertisements to everybody. Nobody is cut off, and neither bridge nor hosts grow by it.
+    advertisements to all hosts. No host loses its connection, and the memory of bridge and hosts does not grow.
     """
 
     async def main() -> None:
@@ -158,7 +158,7 @@ def test_twenty_hosts_talk_each_to_each(flood: bool) -> None:
 
             async def each_to_each() -> None:
                 servers = [asyncio.create_task(serve(host)) for host in range(20)]
-                await turns(2)
+                await iterations(2)
                 await asyncio.gather(*(call(caller, host) for host in range(20) for caller in range(host)))
                 await asyncio.gather(*servers)
 
@@ -174,10 +174,10 @@ def test_twenty_hosts_talk_each_to_each(flood: bool) -> None:
             for number in range(FORGED):
                 await writer.write(forged(number))
                 if number % 50 == 0:
-                    await turns(1)
+                    await iterations(1)
             await until(lambda: port.statistics().frames_in == FORGED)
             await talking
-            # And once more, with what the flood left in the tables.
+            # And once more, with the tables as the flood has left them.
             await each_to_each()
             for stack, memory in zip((made.stack, *made.hosts), before, strict=True):
                 assert stack.stats().core.memory <= memory + (1 << 20)
@@ -191,7 +191,7 @@ FORGED = 40_000
 
 
 def forged(number: int) -> bytes:
-    """An ARP request or answer, or a neighbour advertisement, to all, by a station that does not exist."""
+    """An ARP request or reply, or a neighbour advertisement, to all hosts, from a station that does not exist."""
     mac = b"\2\x09" + number.to_bytes(4, "big")
     if number % 3 == 0:
         sender, everybody = f"fd00::{number >> 16:x}:{number & 0xFFFF:x}:1", "ff02::1"
@@ -202,14 +202,14 @@ def forged(number: int) -> bytes:
     return ethernet(b"\xff" * 6, mac, ARP, arp(1 + number % 2, mac, claimed, bytes(6), asked))
 
 
-def test_unicast_stays_between_two() -> None:
+def test_unicast_is_not_flooded() -> None:
     async def main() -> None:
         async with switch(3) as made:
             await exchange(made.hosts[0], made.hosts[1], "10.0.0.2", 1000)
             before = made.taps[2].statistics().frames_in
             await exchange(made.hosts[0], made.hosts[1], "10.0.0.2", 500_000, port=81)
             after = made.taps[2].statistics()
-            assert after.frames_in - before < 5, "the third hears broadcasts, and nothing of what is not for it"
+            assert after.frames_in - before < 5, "the third host receives broadcasts, and no frames for others"
             assert made.stack.stats().interfaces["tap0"].frames_in > 300
 
     run(main())
@@ -251,15 +251,15 @@ def test_a_hundred_ports() -> None:
     run(main())
 
 
-def test_ports_come_and_go_under_a_transfer() -> None:
-    """A connection over a port that is taken out stands still, and goes on when the port is back."""
+def test_ports_are_removed_and_added_during_a_transfer() -> None:
+    """A connection over a port that is removed stalls, and continues when the port is added again."""
 
     async def main() -> None:
         async with switch(3) as made:
             async with await made.hosts[1].listen_tcp(80) as listener:
                 client = await made.hosts[0].connect_tcp("10.0.0.2", 80)
                 server = await listener.accept()
-            await asyncio.sleep(1)  # what the port would have told of its group, a port keeps to itself
+            await asyncio.sleep(1)  # the port's own group report is not sent while it is a port
             data = payload(3_000_000)
             sending = asyncio.create_task(send_all(client, data))
             reading = asyncio.create_task(read_all(server))
@@ -279,16 +279,16 @@ def test_ports_come_and_go_under_a_transfer() -> None:
     run_virtually(main())
 
 
-def test_a_port_taken_out_at_once_tells_its_group() -> None:
-    """A tap has a link-local address, and tells twice which group that is in, the second time within half a second.
+def test_a_port_removed_at_once_reports_its_group() -> None:
+    """A tap has a link-local address, and reports its group twice, the second time within half a second.
 
-    That is all it says for itself: one who was a port in between is a tap again.
+    Other reports are not sent: after it was a port it is a plain tap again.
     """
 
     async def main() -> None:
         async with switch(2) as made:
             port = made.bridge.ports[0]
-            await asyncio.sleep(0.01)  # it has told the first time
+            await asyncio.sleep(0.01)  # it has reported the first time
             with capture(port, trace := Trace()):
                 await made.bridge.remove_port(port)
                 await asyncio.sleep(0.5)
@@ -341,15 +341,15 @@ def test_removed_in_any_order(first: str) -> None:
     run(main())
 
 
-def test_a_removed_bridge_gives_its_memory_back() -> None:
+def test_a_removed_bridge_frees_its_memory() -> None:
     async def main() -> None:
         async with await create_stack() as stack:
             taps = [await stack.create_tap_interface() for _ in range(4)]
-            await turns(5)
+            await iterations(5)
             before = stack.stats().core
             for _ in range(50):
                 bridge = await stack.create_bridge_interface(taps, ip="10.0.0.1/24")
-                await turns(3)
+                await iterations(3)
                 await stack.remove_interface(bridge)
             after = stack.stats().core
             assert (after.heap_used, after.handles) == (before.heap_used, before.handles)
@@ -358,9 +358,9 @@ def test_a_removed_bridge_gives_its_memory_back() -> None:
     run(main())
 
 
-def test_a_storm_leaves_the_loop_alive_and_ends_with_its_cable() -> None:
-    """Two bridges joined by two cables, and one broadcast, which comes around for ever: without a spanning tree that is
-    so. Timers fire on time, others are served, and when a cable is closed, there is peace."""
+def test_a_broadcast_storm_does_not_block_the_loop_and_ends_with_its_cable() -> None:
+    """Two bridges with two cables between them, and one broadcast, which circulates for ever without a spanning tree.
+    Timers fire on time, other traffic is served, and the storm ends when a cable is closed."""
 
     async def main() -> None:
         async with await create_stack() as a, await create_stack() as b, await create_stack() as other:
@@ -375,14 +375,14 @@ def test_a_storm_leaves_the_loop_alive_and_ends_with_its_cable() -> None:
             around = ends[1][0].statistics
             await until(lambda: around().frames_in > 1000)
             for _ in range(5):
-                await asyncio.sleep(0)  # the loop has its turn in the middle of it
+                await asyncio.sleep(0)  # a loop iteration in the middle of it
             await exchange(other, other, "127.0.0.1", 100_000)
             before = around().frames_in
             await until(lambda: around().frames_in > before + 100)
             cables[1].close()
             while True:
                 before = around().frames_in
-                await turns(20)
+                await iterations(20)
                 if around().frames_in == before:
                     break
             assert a.stats().core.memory < 8 << 20

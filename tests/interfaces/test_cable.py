@@ -1,4 +1,4 @@
-"""Cables: what they join, what they refuse, what happens when they are pulled."""
+"""Cables: the interfaces that they connect and refuse, and closing them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import NetworkError, NetworkStack, TcpipError, connect, create_stack
-from tests.support import payload
-from tests.support_stacks import pair, read_all, run, send_all, turns
+from tests.kit.core_network import payload
+from tests.kit.stacks import iterations, pair, read_all, run, send_all
 
 
-def test_what_a_cable_does_not_join() -> None:
+def test_interfaces_that_a_cable_cannot_connect() -> None:
     async def main() -> None:
         async with await create_stack() as a, await create_stack() as b:
             tap, tun = await a.create_tap_interface(), await a.create_tun_interface()
@@ -34,7 +34,7 @@ def test_what_a_cable_does_not_join() -> None:
     run(main())
 
 
-def test_one_cable_an_interface() -> None:
+def test_one_cable_per_interface() -> None:
     async def main() -> None:
         async with await create_stack() as a, await create_stack() as b:
             one, two = await a.create_tap_interface(), await a.create_tap_interface()
@@ -69,7 +69,7 @@ def test_cable_and_stream_exclude_each_other() -> None:
 
 
 class connect_for:
-    """A cable for the time of a `with`."""
+    """A cable in a `with` block."""
 
     def __init__(self, *ends: Any) -> None:
         self.cable = connect(*ends)
@@ -120,8 +120,8 @@ def test_stacks_of_different_loops() -> None:
     run(main())
 
 
-def test_pulled_and_put_back() -> None:
-    """What was sent meanwhile is lost on the way, and TCP sends it again."""
+def test_closed_and_connected_again() -> None:
+    """Segments that were sent in the meantime are lost, and TCP retransmits them."""
 
     async def main() -> None:
         async with pair() as two:
@@ -134,7 +134,7 @@ def test_pulled_and_put_back() -> None:
             two.cable.close()
             assert two.cable.closed
             await writer.write(b"meanwhile ")
-            await turns(20)
+            await iterations(20)
             assert two.interfaces[0].statistics().unheard > 0
             connect(*two.interfaces)
             assert await reader.read() == b"meanwhile "
@@ -145,7 +145,7 @@ def test_pulled_and_put_back() -> None:
     run(main())
 
 
-def test_pulled_in_the_middle_of_a_transfer() -> None:
+def test_closed_in_the_middle_of_a_transfer() -> None:
     async def main() -> None:
         async with pair() as two:
             client, server = await two.connections()
@@ -158,7 +158,7 @@ def test_pulled_in_the_middle_of_a_transfer() -> None:
                 if len(received) > (pulls + 1) * 700_000:
                     assert two.cable is not None
                     two.cable.close()
-                    await turns(20)
+                    await iterations(20)
                     two.cable = connect(*two.interfaces)
                     pulls += 1
             assert received == data
@@ -169,15 +169,15 @@ def test_pulled_in_the_middle_of_a_transfer() -> None:
 
 
 @pytest.mark.parametrize("way", ["tap4", "tun4"])
-def test_slow_reader_stops_nobody_else(way: str) -> None:
-    """Two connections share a cable; one is not read, the other passes."""
+def test_slow_reader_does_not_stop_other_readers(way: str) -> None:
+    """Two connections share a cable; one is not read, the other is not affected."""
 
     async def main() -> None:
         async with pair(way) as two, await two.b.listen_tcp(80) as listener:
             stuck = await two.a.connect_tcp(two.host, 80)
             unread = await listener.accept()
             sending = asyncio.create_task(send_all(stuck, payload(4_000_000, 1)))
-            await turns(200)
+            await iterations(200)
             passing = await two.a.connect_tcp(two.host, 80)
             server = await listener.accept()
             other = asyncio.create_task(send_all(passing, payload(4_000_000, 2)))
@@ -191,7 +191,7 @@ def test_slow_reader_stops_nobody_else(way: str) -> None:
 
 
 def test_a_chain_of_cables() -> None:
-    """Three hosts on two cables; the middle one has a connection each way."""
+    """Three hosts on two cables; the middle one has a connection to each other one."""
 
     async def main() -> None:
         stacks = [await create_stack(seed=i) for i in range(3)]

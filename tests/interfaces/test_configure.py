@@ -1,4 +1,4 @@
-"""Interfaces that find their own addresses, in virtual time: leases of a scripted server, prefixes of another stack."""
+"""Autoconfiguration of interfaces in virtual time: leases of a scripted server, prefixes of another stack."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pytest
 
 from tcpip_wasm import NetworkStack, StackClosedError, TapInterface, TcpipError, connect, create_stack
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_dhcp import (
+from tests.kit.core_network import payload
+from tests.kit.dhcp import (
     ACK,
     DISCOVER,
-    LENT,
+    LEASED,
     RELEASE,
     REQUEST,
     SERVER,
@@ -40,7 +40,7 @@ async def with_server() -> AsyncIterator[tuple[NetworkStack, TapInterface, DhcpS
 
 @asynccontextmanager
 async def two_taps(**options: Any) -> AsyncIterator[tuple[TapInterface, TapInterface]]:
-    """The first belongs to a router, the second has no address."""
+    """Two taps: the first belongs to a router, the second has no address."""
     async with await create_stack(seed=1) as a, await create_stack(seed=2) as b:
         router = await a.create_tap_interface(ip="2001:db8:1::1/64", **options)
         host = await b.create_tap_interface(**options)
@@ -67,12 +67,12 @@ def test_a_lease() -> None:
             began = now()
             lease = await tap.configure(dhcp=True)
             assert now() - began < 2, "the probes of RFC 5227, and nothing sent twice"
-            assert lease.address == IPv4Interface(f"{LENT}/24")
+            assert lease.address == IPv4Interface(f"{LEASED}/24")
             assert (lease.router, lease.server, lease.domain) == (SERVER, SERVER, "lab.example")
             assert lease.name_servers == (IPv4Address("10.0.0.53"),)
             assert stack.name_servers == [("10.0.0.53", 53)]
             assert tap.lease is lease
-            assert (tap.ip, str(tap.netmask)) == (LENT, "255.255.255.0")
+            assert (tap.ip, str(tap.netmask)) == (LEASED, "255.255.255.0")
             assert tap.routers == (SERVER,)
             assert lease.renews == pytest.approx(now() + 1800, abs=2)
             assert lease.rebinds == pytest.approx(now() + 3150, abs=2)
@@ -88,18 +88,18 @@ def test_a_lease_is_renewed_and_an_idle_stack_sleeps_until_then() -> None:
         async with with_server() as (stack, tap, server):
             lease = await tap.configure(dhcp=True)
             await asyncio.sleep(60)
-            turns = stack.stats().turns
+            iterations = stack.stats().turns
             await asyncio.sleep(lease.renews - now() - 10)
-            assert stack.stats().turns == turns
+            assert stack.stats().turns == iterations
             assert server.seen == [DISCOVER, REQUEST]
             await asyncio.sleep(20)
             assert server.seen == [DISCOVER, REQUEST, REQUEST]
             assert tap.lease is not None
             assert tap.lease.expires > lease.expires
-            assert tap.ip == LENT
+            assert tap.ip == LEASED
             for _ in range(20):  # and so on, for ever
                 await asyncio.sleep(1800)
-            assert tap.ip == LENT
+            assert tap.ip == LEASED
             assert DISCOVER not in server.seen[1:]
 
     run_virtually(main())
@@ -116,12 +116,12 @@ def test_a_lease_that_is_not_renewed_ends_with_its_address() -> None:
             assert server.seen.count(REQUEST) >= 4, "it tried before"
             server.answers = True
             addresses = await tap.wait_address_change(timeout=120)
-            assert addresses == (IPv4Interface(f"{LENT}/24"),), "and still tries afterwards"
+            assert addresses == (IPv4Interface(f"{LEASED}/24"),), "and still tries afterwards"
 
     run_virtually(main())
 
 
-def test_what_is_for_elsewhere_goes_to_the_router() -> None:
+def test_packets_to_other_networks_go_to_the_router() -> None:
     async def main() -> None:
         async with with_server() as (stack, tap, server):
             with pytest.raises(OSError, match="unreachable") as caught:
@@ -132,7 +132,7 @@ def test_what_is_for_elsewhere_goes_to_the_router() -> None:
             with pytest.raises(TimeoutError):
                 await stack.connect_tcp("192.0.2.1", 80, timeout=0.5)
             frame = server.others[-1]
-            assert (frame[:6], frame[26:30], frame[30:34]) == (SERVER_MAC, LENT.packed, bytes([192, 0, 2, 1]))
+            assert (frame[:6], frame[26:30], frame[30:34]) == (SERVER_MAC, LEASED.packed, bytes([192, 0, 2, 1]))
             await tap.release()
             assert tap.gateway is None
             with pytest.raises(OSError, match="unreachable"):
@@ -141,7 +141,7 @@ def test_what_is_for_elsewhere_goes_to_the_router() -> None:
     run_virtually(main())
 
 
-def test_a_server_that_refuses_takes_the_address_back() -> None:
+def test_a_nak_removes_the_address() -> None:
     async def main() -> None:
         async with with_server() as (_, tap, server):
             await tap.configure(dhcp=True)
@@ -149,7 +149,7 @@ def test_a_server_that_refuses_takes_the_address_back() -> None:
             assert await tap.wait_address_change(timeout=2000) == ()
             server.refuses = False
             await tap.wait_address_change(timeout=60)
-            assert tap.ip == LENT
+            assert tap.ip == LEASED
 
     run_virtually(main())
 
@@ -186,7 +186,7 @@ def test_closing_releases() -> None:
 
 
 @pytest.mark.parametrize("what", ["stack", "interface"])
-def test_cancelled_while_the_server_is_told_it_closes_all_the_same(what: str) -> None:
+def test_closes_even_if_cancelled_while_it_releases_the_lease(what: str) -> None:
     async def main() -> None:
         async with with_server() as (stack, tap, _):
             await tap.configure(dhcp=True)
@@ -204,7 +204,7 @@ def test_cancelled_while_the_server_is_told_it_closes_all_the_same(what: str) ->
     run_virtually(main())
 
 
-def test_nobody_answers() -> None:
+def test_no_answer_times_out() -> None:
     async def main() -> None:
         async with with_server() as (stack, tap, server):
             server.answers = False
@@ -243,7 +243,7 @@ def test_cancelled() -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "remove"])
-def test_the_end_comes_while_somebody_waits(how: str) -> None:
+def test_closed_while_a_task_waits(how: str) -> None:
     async def main() -> None:
         async with with_server() as (stack, tap, server):
             server.answers = False
@@ -261,7 +261,7 @@ def test_the_end_comes_while_somebody_waits(how: str) -> None:
     run_virtually(main())
 
 
-def test_what_cannot_be_configured() -> None:
+def test_interfaces_that_cannot_be_configured() -> None:
     async def main() -> None:
         async with await create_stack() as stack:
             tap = await stack.create_tap_interface(ip="10.0.0.1/24")
@@ -288,7 +288,7 @@ def test_what_cannot_be_configured() -> None:
 # --- SLAAC ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_address_from_what_another_stack_advertises() -> None:
+def test_an_address_from_an_advertised_prefix() -> None:
     async def main() -> None:
         async with two_taps() as (router, host):
             servers = ["2001:db8:1::53", "fe80::1"]
@@ -321,7 +321,7 @@ def test_an_address_from_what_another_stack_advertises() -> None:
     run_virtually(main())
 
 
-def test_an_address_lives_as_long_as_it_is_advertised() -> None:
+def test_an_address_expires_with_its_prefix() -> None:
     async def main() -> None:
         async with two_taps() as (router, host):
             advertiser = await router.advertise(_PREFIX, lifetime=100, interval=30)
@@ -336,7 +336,7 @@ def test_an_address_lives_as_long_as_it_is_advertised() -> None:
     run_virtually(main())
 
 
-def test_solicitations_are_answered_but_not_all() -> None:
+def test_solicitations_are_answered_at_a_limited_rate() -> None:
     async def main() -> None:
         async with two_taps() as (router, host):
             advertiser = await router.advertise(_PREFIX, interval=1800)
@@ -362,7 +362,7 @@ async def _solicitation(host: TapInterface) -> bytes:
     return bytes(Ether(dst="33:33:00:00:00:02", src=host.mac) / packet)
 
 
-def test_a_smaller_mtu_is_kept_to() -> None:
+def test_an_advertised_mtu_is_used() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as a, await create_stack(seed=2) as b:
             router = await a.create_tap_interface(ip="2001:db8:1::1/64")
@@ -387,7 +387,7 @@ def test_a_smaller_mtu_is_kept_to() -> None:
             writer = connection.writable.get_writer()
             await writer.write(data)
             await writer.close()
-            received = b"".join([piece async for piece in accepted])
+            received = b"".join([chunk async for chunk in accepted])
             assert received == data
             assert max(sizes) == 1300 + 14
             connection.abort()
@@ -412,7 +412,7 @@ def test_two_stations_of_one_mac() -> None:
     run_virtually(main())
 
 
-def test_duplicates_of_given_addresses() -> None:
+def test_duplicates_of_configured_addresses() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as a, await create_stack(seed=2) as b:
             one = await a.create_tap_interface(ip="fd00::1/64")
@@ -475,7 +475,7 @@ def test_several_prefixes_and_release() -> None:
     run_virtually(main())
 
 
-def test_both_at_once() -> None:
+def test_dhcp_and_slaac_at_once() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as a, await create_stack(seed=2) as b:
             router = await a.create_tap_interface(ip="2001:db8:1::1/64")
@@ -492,7 +492,7 @@ def test_both_at_once() -> None:
                 lease = await host.configure(dhcp=True, slaac=True)
                 assert lease.address in host.addresses
                 assert len(host.addresses) == 2
-                assert host.ip == LENT
+                assert host.ip == LEASED
                 assert host.routers[0] == SERVER
                 assert len(host.routers) == 2
                 task.cancel()
@@ -522,7 +522,7 @@ def test_both_at_once() -> None:
         ({"prefix": _PREFIX, "interval": 3}, ValueError, "interval: 3"),
     ],
 )
-def test_what_cannot_be_advertised(options: dict[str, Any], error: type[Exception], text: str) -> None:
+def test_invalid_advertisements(options: dict[str, Any], error: type[Exception], text: str) -> None:
     async def main() -> None:
         async with await create_stack() as stack:
             tap = await stack.create_tap_interface()

@@ -1,4 +1,4 @@
-"""Stacks that route: what passes between their interfaces, on links of each kind, and what becomes of what does not."""
+"""Forwarding between interfaces of each kind, and packets that cannot be forwarded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from tcpip_wasm import Cable, NetworkStack, TapInterface, TunInterface, connect, create_stack
-from tests.support import payload
-from tests.support_stacks import Middleman, read_all, run, send_all, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import FrameRelay, iterations, read_all, run, send_all, until
 
 LINKS = [("tap", "tap"), ("tun", "tap"), ("tap", "tun"), ("tun", "tun")]
 
@@ -70,7 +70,7 @@ async def way(
 
 
 async def exchange(made: Way, family: int, size: int) -> None:
-    """Send so many bytes each way over a connection from a to b, and compare them."""
+    """Send `size` bytes in each direction over a connection from a to b, and compare them."""
     async with await made.b.listen_tcp(80) as listener:
         client = await made.a.connect_tcp(made.host(family), 80)
         server = await listener.accept()
@@ -84,7 +84,7 @@ async def exchange(made: Way, family: int, size: int) -> None:
 
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("kinds", LINKS)
-def test_tcp_passes(kinds: tuple[str, ...], family: int) -> None:
+def test_tcp_is_forwarded(kinds: tuple[str, ...], family: int) -> None:
     async def main() -> None:
         async with way(kinds) as made:
             await exchange(made, family, 2_000_000)
@@ -93,7 +93,7 @@ def test_tcp_passes(kinds: tuple[str, ...], family: int) -> None:
             assert figures.tcp_segments_in == 0, "a router is no party to it"
             # A full buffer of packets does not quite fit one of frames, which have a header more each.
             assert figures.forward_drops <= (0 if kinds[0] == kinds[1] else figures.forwarded // 100)
-            await turns(50)
+            await iterations(50)
             assert made.routers[0].stats().core.memory < 8 << 20
 
     run(main())
@@ -102,8 +102,8 @@ def test_tcp_passes(kinds: tuple[str, ...], family: int) -> None:
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("kinds", LINKS)
 @pytest.mark.parametrize("mtus", [(1500, 1280), (9000, 1400), (1280, 9000)])
-def test_a_narrow_link_on_the_way(kinds: tuple[str, ...], family: int, mtus: tuple[int, int]) -> None:
-    """IPv4 without DF is fragmented on the way; IPv6 hears of the MTU."""
+def test_a_link_with_a_smaller_mtu(kinds: tuple[str, ...], family: int, mtus: tuple[int, int]) -> None:
+    """IPv4 without DF is fragmented by the router; IPv6 receives Packet Too Big."""
 
     async def main() -> None:
         async with way(kinds, mtus=mtus) as made:
@@ -114,8 +114,8 @@ def test_a_narrow_link_on_the_way(kinds: tuple[str, ...], family: int, mtus: tup
 
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("mtus", [(1500, 1300, 1500), (9000, 1280, 9000), (65535, 1500, 65535)])
-def test_a_narrow_link_between_wide_ones(family: int, mtus: tuple[int, int, int]) -> None:
-    """Neither end's MSS says what fits: IPv6 segments on their way are too big, and are cut anew."""
+def test_a_small_mtu_between_large_ones(family: int, mtus: tuple[int, int, int]) -> None:
+    """Neither end's MSS fits the path: IPv6 segments under way are too big, and are retransmitted in smaller ones."""
 
     async def main() -> None:
         async with way(("tap", "tun", "tap"), mtus=mtus) as made:
@@ -130,7 +130,7 @@ def test_a_narrow_link_between_wide_ones(family: int, mtus: tuple[int, int, int]
 
 
 @pytest.mark.parametrize("mtu", [576, 68])
-def test_a_very_narrow_link(mtu: int) -> None:
+def test_a_very_small_mtu(mtu: int) -> None:
     async def main() -> None:
         async with way(("tap", "tun"), mtus=(1500, mtu)) as made:
             await exchange(made, 4, 20_000)
@@ -141,7 +141,7 @@ def test_a_very_narrow_link(mtu: int) -> None:
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("sums", [(True, False), (False, True), (False, False)])
 def test_checksums_of_one_side_only(family: int, sums: tuple[bool, bool]) -> None:
-    """A router fills in the sums that one link goes without and the next one checks."""
+    """A router fills in checksums that one link omits and the next one verifies."""
 
     async def main() -> None:
         async with way() as made:
@@ -156,7 +156,7 @@ def test_checksums_of_one_side_only(family: int, sums: tuple[bool, bool]) -> Non
     run(main())
 
 
-def test_off_unless_asked_for() -> None:
+def test_forwarding_is_off_by_default() -> None:
     async def main() -> None:
         async with way() as made:
             router = made.routers[0]
@@ -164,16 +164,16 @@ def test_off_unless_asked_for() -> None:
             router.forwarding = False
             attempt = asyncio.create_task(made.a.connect_tcp(made.host(4), 80))
             await until(lambda: made.wires[0][1].statistics().frames_in >= 3)
-            await turns(20)
+            await iterations(20)
             assert router.stats().core.forwarded == 0
             assert not attempt.done()
             async with await made.b.listen_tcp(80) as listener:
                 router.forwarding = True
-                client = await attempt  # its SYN is sent again
+                client = await attempt  # its SYN is retransmitted
                 server = await listener.accept()
                 await client.close()
                 await server.close()
-            # Its own addresses, all of them, are reachable from everywhere either way.
+            # All of its own addresses are reachable from both networks either way.
             async with await router.listen_tcp(81) as listener:
                 client = await made.a.connect_tcp("10.2.0.1", 81)
                 server = await listener.accept()
@@ -217,8 +217,8 @@ def test_three_routers_in_a_row() -> None:
 
 
 def test_through_a_bridge_and_a_router() -> None:
-    """Two hosts on a bridge, whose host routes to a third on another network: the frames that the bridge floods are not
-    forwarded a second time."""
+    """Two hosts on a bridge, whose stack forwards to a third host on another network: frames that the bridge floods are
+    not forwarded a second time."""
 
     async def main() -> None:
         async with AsyncExitStack() as stacks:
@@ -248,23 +248,23 @@ def test_through_a_bridge_and_a_router() -> None:
     run(main())
 
 
-def test_a_lossy_way() -> None:
-    """Every seventh frame of the second link is lost, and TCP makes up for it through the router."""
+def test_a_path_with_loss() -> None:
+    """Every seventh frame of the second link is lost, and TCP recovers through the router."""
 
     async def main() -> None:
         async with way(cables=False) as made:
             connect(*made.wires[0])
             near, far = made.wires[1]
             rule = lambda number, frame: [] if number % 7 == 3 else [(0.0, frame)]  # noqa: E731
-            async with Middleman(near, far, rule):
+            async with FrameRelay(near, far, rule):
                 await exchange(made, 4, 50_000)
 
     run(main())
 
 
 @pytest.mark.parametrize("cut", ["cable", "interface", "stack"])
-def test_a_router_goes_in_the_middle(cut: str) -> None:
-    """What leaves is lost; nothing waits for ever, and the router keeps nothing."""
+def test_a_router_is_removed_during_a_transfer(cut: str) -> None:
+    """Packets under way are lost; no call waits for ever, and the router's memory is freed."""
 
     async def main() -> None:
         async with way() as made:
@@ -281,14 +281,14 @@ def test_a_router_goes_in_the_middle(cut: str) -> None:
                 assert all(route.interface is not made.wires[1][0] for route in router.routes)
             else:
                 await router.aclose()
-            await turns(100)
+            await iterations(100)
             assert not sending.done()
             client.abort()
             with pytest.raises(ConnectionError):
                 await sending
             server.abort()
             if cut != "stack":
-                await turns(20)
+                await iterations(20)
                 assert router.stats().core.heap_used < 3 << 20
 
     run(main())

@@ -1,4 +1,4 @@
-"""Frame streams: whole frames out of an interface and into it, bounded both ways."""
+"""Frame streams: whole frames out of an interface and into it, bounded in both directions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 
 from tcpip_wasm import NetworkError, StackClosedError, StreamLockedError, TransformStream, create_stack
 from tcpip_wasm.interfaces.frames import QUEUE_BYTES
-from tests.support import deliver, duplicate, hold_back, lose, payload
-from tests.support_stacks import Middleman, pair, read_all, run, send_all, turns, until
+from tests.kit.core_network import delay_frames, deliver, duplicate, lose, payload
+from tests.kit.stacks import FrameRelay, iterations, pair, read_all, run, send_all, until
 
 
 @pytest.mark.parametrize("way", ["tap4", "tun4", "tap6", "tun6"])
-def test_by_hand(way: str) -> None:
+def test_frames_carried_by_the_test(way: str) -> None:
     async def main() -> None:
-        async with pair(way, cable=False) as two, Middleman(*two.interfaces, deliver) as middle:
+        async with pair(way, cable=False) as two, FrameRelay(*two.interfaces, deliver) as middle:
             client, server = await two.connections()
             async with asyncio.TaskGroup() as group:
                 group.create_task(send_all(client, payload(500_000)))
@@ -88,7 +88,7 @@ def test_iteration_and_the_second_listener() -> None:
     run(main())
 
 
-def test_nothing_is_kept_before_the_first_use() -> None:
+def test_frames_before_the_first_use_are_dropped() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             tap = two.interfaces[0]
@@ -109,7 +109,7 @@ def test_nothing_is_kept_before_the_first_use() -> None:
     run(main())
 
 
-def test_cancelled_stream_counts_again() -> None:
+def test_cancelled_stream_drops_and_counts_again() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             tap = two.interfaces[0]
@@ -118,7 +118,7 @@ def test_cancelled_stream_counts_again() -> None:
             assert await reader.read() is None
             reader.release_lock()
             assert not tap.attached
-            await turns(10)
+            await iterations(10)
             before = tap.statistics()
             with pytest.raises(TimeoutError):
                 await two.a.connect_tcp("10.0.0.78", 80, timeout=0.02)
@@ -136,7 +136,7 @@ def test_cancelled_stream_counts_again() -> None:
     run(main())
 
 
-def test_unread_frames_are_bounded_and_hold_tcp_back() -> None:
+def test_unread_frames_are_bounded_and_delay_tcp() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             tap, other = two.interfaces
@@ -148,7 +148,7 @@ def test_unread_frames_are_bounded_and_hold_tcp_back() -> None:
                     await writers[1 - way].write(frame)
 
             ways = [asyncio.create_task(carry(way)) for way in (0, 1)]
-            # The first flight of so many connections is more than the queue holds.
+            # The first segments of all connections are more than the queue holds.
             connections = [await two.connections() for _ in range(40)]
             ways[0].cancel()
             await asyncio.gather(ways[0], return_exceptions=True)
@@ -156,7 +156,7 @@ def test_unread_frames_are_bounded_and_hold_tcp_back() -> None:
                 asyncio.create_task(send_all(client, payload(50_000, number)))
                 for number, (client, _) in enumerate(connections)
             ]
-            await turns(300)
+            await iterations(300)
             held = tap._source
             assert held is not None
             assert held._full
@@ -211,7 +211,7 @@ def test_removal_ends_the_streams() -> None:
             tap = await stack.create_tap_interface()
             reader = tap.readable.get_reader()
             writer = tap.writable.get_writer()
-            await turns(5)
+            await iterations(5)
             await stack.remove_interface(tap)
             async with asyncio.timeout(5):
                 while await reader.read() is not None:
@@ -229,7 +229,7 @@ def test_removal_ends_a_waiting_read() -> None:
         async with await create_stack(initialize_loopback=False) as stack:
             tun = await stack.create_tun_interface()
             reading = asyncio.create_task(tun.readable.get_reader().read())
-            await turns(5)
+            await iterations(5)
             assert not reading.done()
             await stack.remove_interface(tun)
             assert await reading is None
@@ -247,17 +247,17 @@ def test_removal_ends_a_waiting_write() -> None:
                 while True:
                     await writer.write(b"\0" * 60_000)
 
-            # The writes that fit are over in its first turn; the next one waits when the interface goes.
+            # The writes that fit end in its first iteration; the next one waits when the interface is removed.
             flooding = asyncio.create_task(flood())
             await asyncio.sleep(0)
             await stack.remove_interface(tun)
             with pytest.raises(NetworkError) as caught:
                 await flooding
             assert caught.value.errno == errno.ENODEV
-            await turns(20)
+            await iterations(20)
             before = stack.stats().turns
-            await turns(200)
-            assert stack.stats().turns == before, "nobody waits for room in what is gone"
+            await iterations(200)
+            assert stack.stats().turns == before, "no task waits for room in a removed interface"
 
     run(main())
 
@@ -267,11 +267,11 @@ def test_closed_stack_ends_the_streams() -> None:
         async with await create_stack() as stack:
             tap = await stack.create_tap_interface()
             reader, writer = tap.readable.get_reader(), tap.writable.get_writer()
-            await turns(5)
+            await iterations(5)
             while tap._source is not None and tap._source._frames:
                 await reader.read()
             reading = asyncio.create_task(reader.read())
-            await turns(3)
+            await iterations(3)
             await stack.aclose()
             assert await reading is None
             with pytest.raises(StackClosedError):
@@ -281,7 +281,7 @@ def test_closed_stack_ends_the_streams() -> None:
 
 
 def test_streams_through_a_transform() -> None:
-    """A transform between two interfaces: frames pass, and can be counted on their way."""
+    """A transform between two interfaces counts frames."""
 
     async def main() -> None:
         async with pair("tun4", cable=False) as two:
@@ -296,7 +296,7 @@ def test_streams_through_a_transform() -> None:
                 asyncio.create_task(near.readable.pipe_through(TransformStream(count)).pipe_to(far.writable))
                 for near, far in ((one, other), (other, one))
             ]
-            await turns(1)
+            await iterations(1)
             client, server = await two.connections()
             await send_all(client, payload(100_000))
             assert await read_all(server) == payload(100_000)
@@ -306,15 +306,15 @@ def test_streams_through_a_transform() -> None:
             await asyncio.gather(*ways, return_exceptions=True)
             await two.a.remove_interface(one)
             await two.b.remove_interface(other)
-            await turns(10)
+            await iterations(10)
 
     run(main())
 
 
-@pytest.mark.parametrize("rule", [lose(5), lose(9, 30), duplicate(*range(60)), hold_back(8, 20, 31)])
-def test_a_middleman_with_rules(rule) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("rule", [lose(5), lose(9, 30), duplicate(*range(60)), delay_frames(8, 20, 31)])
+def test_a_relay_with_rules(rule) -> None:  # type: ignore[no-untyped-def]
     async def main() -> None:
-        async with pair("tun4", cable=False) as two, Middleman(*two.interfaces, rule):
+        async with pair("tun4", cable=False) as two, FrameRelay(*two.interfaces, rule):
             client, server = await two.connections()
             async with asyncio.TaskGroup() as group:
                 group.create_task(send_all(client, payload(200_000)))

@@ -1,4 +1,4 @@
-"""Interfaces of a stack: what they say of themselves, what they drop and count, how they go."""
+"""Interfaces of a stack: attributes, drops and counters, removal."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tcpip_wasm import (
 )
 from tcpip_wasm.engine import abi
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_stacks import WAYS, pair, read_all, run, run_with_reports, send_all, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import WAYS, iterations, pair, read_all, run, run_with_reports, send_all, until
 
 
-def test_what_they_say() -> None:
+def test_attributes_of_interfaces() -> None:
     async def main() -> None:
         async with await create_stack() as stack:
             tun = await stack.create_tun_interface(ip="192.168.2.1/25", mtu=1400)
@@ -63,7 +63,7 @@ def test_ipv6_alone() -> None:
     run(main())
 
 
-def test_default_macs_are_unique_and_of_the_seed() -> None:
+def test_default_macs_are_unique_and_derive_from_the_seed() -> None:
     async def macs(seed: int | None) -> list[str]:
         async with await create_stack(seed=seed) as stack:
             taps = [await stack.create_tap_interface() for _ in range(8)]
@@ -117,7 +117,7 @@ def test_wrong_types() -> None:
         for limit, error in (("4 MiB", TypeError), (True, TypeError), (-1, ValueError), (65536, ValueError)):
             with pytest.raises(error, match="memory_limit"):
                 await create_stack(memory_limit=limit)  # type: ignore[arg-type]
-        async with await create_stack(memory_limit=4 << 20) as stack:  # the least that is allowed is enough to talk
+        async with await create_stack(memory_limit=4 << 20) as stack:  # the minimum is enough for a connection
             session = await stack.create_ping_session("127.0.0.1")
             assert (await session.ping(b"here")).payload == b"here"
 
@@ -162,7 +162,7 @@ def test_one_loopback() -> None:
     run(main())
 
 
-def test_as_many_interfaces_as_there_can_be() -> None:
+def test_the_number_of_interfaces_is_limited() -> None:
     async def main() -> None:
         async with await create_stack(initialize_loopback=False) as stack:
             for number in range(abi.MAX_INTERFACES):
@@ -178,7 +178,7 @@ def test_as_many_interfaces_as_there_can_be() -> None:
     run(main())
 
 
-def test_frames_before_anybody_listens_are_dropped_and_counted() -> None:
+def test_frames_without_a_reader_are_dropped_and_counted() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             with pytest.raises(TimeoutError):
@@ -207,7 +207,7 @@ def test_statistics() -> None:
             assert await read_all(server) == payload(300_000)
             await server.close()
             await client.close()
-            await turns(20)
+            await iterations(20)
             figures = two.a.stats()
             assert figures.interfaces["tap0"] == tap.statistics()
             assert figures.interfaces["lo0"] == InterfaceStatistics(0, 0, 0, 0, 0, 0, 0, 0)
@@ -277,7 +277,7 @@ def test_mtu_is_respected(way: str, mtu: int) -> None:
     run(main())
 
 
-def test_different_mtus_meet_at_the_smaller() -> None:
+def test_different_mtus_use_the_smaller() -> None:
     async def main() -> None:
         async with await create_stack() as a, await create_stack() as b:
             small = await a.create_tap_interface(ip="10.0.0.1/24", mtu=576)
@@ -324,7 +324,7 @@ def test_remove_interface() -> None:
     run(main())
 
 
-def test_statistics_of_a_removed_interface_are_its_last() -> None:
+def test_statistics_of_a_removed_interface_stay() -> None:
     async def main() -> None:
         async with pair() as two:
             client, _ = await two.connections()
@@ -356,15 +356,15 @@ def test_removal_with_frames_under_way() -> None:
                 reader = server.readable.get_reader()
                 assert await reader.read()
                 await two.b.remove_interface(two.interfaces[1])
-                await turns(50)
+                await iterations(50)
             assert not two.interfaces[0].attached
             client.abort()
-            await turns(5)
+            await iterations(5)
 
     run(main())
 
 
-def test_stack_closed_takes_its_interfaces() -> None:
+def test_closing_the_stack_removes_its_interfaces() -> None:
     async def main() -> None:
         async with pair() as two:
             tap, other = two.interfaces
@@ -467,7 +467,7 @@ def test_link_local_addresses_with_a_scope() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_observer_that_raises_disturbs_nobody(way: str) -> None:
+def test_an_observer_that_raises_does_not_affect_traffic(way: str) -> None:
     class Raising:
         def observed(self, interface: Interface, outgoing: bool, frame: memoryview) -> None:
             raise LookupError("observed")

@@ -10,7 +10,7 @@ import pytest
 
 from tcpip_wasm import NetworkError, NetworkStack, Route, TapInterface, TcpipError, UdpDatagram, create_stack
 from tcpip_wasm.engine import abi, split_records
-from tests.support_stacks import run, turns
+from tests.kit.stacks import iterations, run
 
 
 async def stack_with_taps(*addresses: Any) -> tuple[NetworkStack, list[TapInterface]]:
@@ -172,7 +172,7 @@ class Keeper:
 
 async def asked_for(destination: str, *taps: TapInterface) -> tuple[int, str] | None:
     """Connect, and return by which tap (its index) whose link-layer address is asked for; None for no route."""
-    await turns(3)
+    await iterations(3)
     keepers = [Keeper() for _ in taps]
     for tap, keeper in zip(taps, keepers, strict=True):
         tap.attach(keeper)
@@ -180,7 +180,7 @@ async def asked_for(destination: str, *taps: TapInterface) -> tuple[int, str] | 
     try:
         handle = driver.core.tcp_connect(ip_address(destination), 80)
         driver.wake()
-        await turns(5)
+        await iterations(5)
         driver.core.tcp_abort(handle)
     except OSError as error:
         if error.errno != errno.ENETUNREACH:
@@ -195,7 +195,7 @@ async def asked_for(destination: str, *taps: TapInterface) -> tuple[int, str] | 
                 return number, str(IPv4Address(frame[38:42]))
             if frame[12:14] == b"\x86\xdd" and frame[54] == 135 and frame[22:38] != bytes(16):
                 return number, str(IPv6Address(frame[62:78]))
-    raise AssertionError(f"nobody was asked for on the way to {destination}")
+    raise AssertionError(f"no neighbour was resolved for {destination}")
 
 
 def test_which_route_wins() -> None:

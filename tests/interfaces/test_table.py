@@ -10,7 +10,7 @@ from tcpip_wasm import create_stack
 from tcpip_wasm.addresses import parse_address
 from tcpip_wasm.errors import MalformedHostError
 from tcpip_wasm.stack_parts import parts_of
-from tests.support_stacks import run
+from tests.kit.stacks import run
 
 
 def test_names_scopes_and_own_addresses() -> None:

@@ -1,4 +1,4 @@
-"""A stack between two namespaces, as a router or as a bridge: what the tests of both start from."""
+"""A stack between two namespaces, as a router or as a bridge, for the tests of both."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Between:
         return done.stdout
 
     async def fetch(self, version: int, folder: Path) -> None:
-        """The near kernel's curl fetches a file from the far kernel's server; what arrives is what was sent."""
+        """Let the near kernel's curl fetch a file from the far kernel's server, and compare it."""
         host = self.addresses[version]
         payload = make_payload(MEGABYTES)
         payload.write_to(folder)
@@ -59,7 +59,7 @@ class Between:
         print(f"IPv{version} through the stack: {float(speed) * 8 / 1e9:.2f} Gbit/s")
 
     async def ping(self, version: int) -> None:
-        """Echoes come back, whole packets and some in pieces."""
+        """Echo replies arrive, for whole packets and for fragmented ones."""
         for size in (56, 1400, 4000):
             await asyncio.to_thread(self.near.echoes, self.addresses[version], 5, size=size)
 

@@ -96,13 +96,13 @@ class KernelPeer:
             await asyncio.to_thread(self.namespace.echoes, STACK_ADDRESSES[version], 5, size=size)
 
     async def refused_by_kernel(self, version: int) -> None:
-        """Nobody listens there: the kernel's RST ends the call, and at once."""
+        """No listener: the kernel's RST ends the call at once."""
         async with asyncio.timeout(60.0):
             with pytest.raises(ConnectionRefusedError):
                 await self.stack.open_connection(KERNEL_ADDRESSES[version], _PORT)
 
     async def refused_by_stack(self, version: int) -> None:
-        """The other way round: the kernel's curl is refused by the stack (exit status 7)."""
+        """In the other direction: the stack refuses the kernel's curl (exit status 7)."""
         report = await asyncio.to_thread(
             self.namespace.run,
             *("curl", "--silent", "--globoff", "--noproxy", "*", "--max-time", "60"),
@@ -117,7 +117,7 @@ class KernelPeer:
 async def kernel_peer(
     kind: Kind, namespace: Namespace | None = None, *, seed: bytes | None = b"interop"
 ) -> AsyncIterator[KernelPeer]:
-    """Join a new stack and the kernel of a namespace by a TAP or TUN device.
+    """Connect a new stack and the kernel of a namespace by a TAP or TUN device.
 
     Args:
         kind: of the device, which goes at the end.

@@ -1,4 +1,4 @@
-"""Our captures beside the kernel's: of one cable between a stack and the kernel, both have the same frames."""
+"""Our captures compared with the kernel's: of a link between a stack and the kernel, both have the same frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tcpip_wasm import CaptureFormatError, UdpDatagram, create_stack
 from tcpip_wasm.capture import Trace, capture, read_capture
 from tcpip_wasm.capture.connections import connections
 from tcpip_wasm.capture.trace import observation_of
-from tests.support import payload
+from tests.kit.core_network import payload
 
 from .harness.namespaces import network_namespace
 from .harness.requirements import require_kernel_peer
@@ -37,7 +37,7 @@ _SOURCES = ("10.91.0.1", "10.91.0.2", "fd91::1", "fd91::2")
 
 
 def _readable(path: Path) -> Trace:
-    """What a file that is being written has so far."""
+    """Return the frames that a growing file has so far."""
     trace = Trace()
     try:
         for captured in read_capture(path):
@@ -49,7 +49,7 @@ def _readable(path: Path) -> Trace:
 
 @pytest.mark.parametrize("kind", ["tap", "tun"])
 @pytest.mark.parametrize("format_", ["pcap", "pcapng"])
-def test_the_kernel_captures_the_same(kind: str, format_: str, tmp_path: Path) -> None:
+def test_the_kernels_capture_has_the_same_frames(kind: str, format_: str, tmp_path: Path) -> None:
     require_kernel_peer("dumpcap")
     kernel, ours = tmp_path / f"kernel.{format_}", tmp_path / "ours.pcapng"
 
@@ -77,7 +77,7 @@ def test_the_kernel_captures_the_same(kind: str, format_: str, tmp_path: Path) -
                                 await udp.receive()
             # It writes what it has several times a second.
             async with asyncio.timeout(100):
-                while len(_readable(kernel)) < len(_readable(ours)):  # noqa: ASYNC110 - a file tells nobody
+                while len(_readable(kernel)) < len(_readable(ours)):  # noqa: ASYNC110 - files have no events
                     await asyncio.sleep(0.1)
             dumpcap.send_signal(signal.SIGINT)
             await asyncio.to_thread(dumpcap.wait, 60)

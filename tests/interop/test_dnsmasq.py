@@ -28,11 +28,11 @@ _KERNEL = {4: "10.66.0.1", 6: "fd66::1"}
 _SERVER = "10.66.0.53"
 _SERVER6 = "fd66::53"
 _WAIT = 60.0
-"""Seconds for what takes a second or two."""
+"""Time limit in seconds of steps that take a second or two."""
 
 
 class ShiftedLoop(asyncio.SelectorEventLoop):
-    """A loop with real sockets whose clock a test may put forward: an hour of a lease in no time."""
+    """A loop with real sockets whose clock a test can advance, for an hour of a lease."""
 
     shift = 0.0
 
@@ -68,7 +68,7 @@ class Peer:
         return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
     def log(self) -> str:
-        """What dnsmasq has said."""
+        """Return dnsmasq's log."""
         return (self.folder / "log").read_text()
 
     async def until(self, condition: str) -> None:
@@ -184,7 +184,7 @@ def test_closing_a_stack_releases_its_lease(tmp_path: Path) -> None:
     _run(work, tmp_path, *_DHCP)
 
 
-def test_an_address_that_somebody_has_is_declined(tmp_path: Path) -> None:
+def test_an_address_in_use_is_declined(tmp_path: Path) -> None:
     async def work(peer: Peer) -> None:
         # Another host on the same link has the only address that dnsmasq may lend.
         with network_namespace() as other:
@@ -225,7 +225,7 @@ def test_slaac_and_name_servers_from_router_advertisements(tmp_path: Path) -> No
     _run(work, tmp_path, *_SLAAC)
 
 
-def test_the_kernel_makes_an_address_of_what_the_stack_advertises(tmp_path: Path) -> None:
+def test_the_kernel_configures_an_address_from_the_stacks_advertisements(tmp_path: Path) -> None:
     async def work(peer: Peer) -> None:
         for setting in ("accept_ra=2", "accept_ra_mtu=1", "forwarding=0", "dad_transmits=1"):
             await asyncio.to_thread(peer.namespace.run, "sysctl", "-qw", f"net.ipv6.conf.peer0.{setting}")
@@ -255,7 +255,7 @@ def test_a_duplicate_of_the_kernels_address_is_found(tmp_path: Path) -> None:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    """Look again and again: nothing tells when a line is in a file or an address of the kernel is ready."""
+    """Poll: there is no event for a line in a file or an address of the kernel that is ready."""
     async with asyncio.timeout(_WAIT):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""iperf3's load through a stack that routes and one that bridges: what arrives, at what rate, by iperf3's own count.
+"""iperf3 through a router and a bridge: loss and rate, by iperf3's own count.
 
 The rates are modest: what is proven is that a steady load passes whole, in both directions, and not how much would.
 """
@@ -70,7 +70,7 @@ async def _dropped(namespace: Namespace, version: int) -> int:
 
 
 def test_datagrams(middle: Any, version: int, reverse: bool) -> None:
-    """None is lost on the way: what does not arrive, the kernels have dropped, as they may where a machine is busy."""
+    """The stack loses none: missing datagrams were dropped by the kernels, as on a busy machine."""
 
     async def main() -> None:
         async with middle() as between, asyncio.timeout(250):

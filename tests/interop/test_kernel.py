@@ -1,4 +1,4 @@
-"""A stack and the machine's own kernel, joined by a TAP or a TUN device in a network namespace.
+"""A stack and the machine's own kernel, connected by a TAP or a TUN device in a network namespace.
 
 On a TAP there is Ethernet, so ARP and neighbour discovery have a part in it; a TUN has bare IP packets. Throughput is
 printed (`pytest -s`), not asserted: it is the benchmark's business, and a busy machine must not fail what works.

@@ -1,5 +1,5 @@
 """UDP and ICMP against the machine's own kernel, over TAP and TUN in a network namespace: its ping and ours, its
-UDP and ours, fragments of everybody, closed ports, groups and broadcasts."""
+UDP and ours, fragments of both, closed ports, groups and broadcasts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tcpip_wasm import UdpDatagram
 from tcpip_wasm.links.tuntap import Kind
-from tests.support import payload
+from tests.kit.core_network import payload
 
 from .harness.requirements import require_kernel_peer
 from .scenarios import STACK_ADDRESSES, KernelPeer, kernel_peer
@@ -20,7 +20,7 @@ from .scenarios import STACK_ADDRESSES, KernelPeer, kernel_peer
 KERNEL: Final = {4: "10.88.0.2", 6: "fd88::2"}
 MOST: Final = {4: 65_507, 6: 65_487}
 SIZES: Final = (0, 1, 56, 1452, 1453, 1472, 1473, 9000, 60_000)
-"""Besides `MOST`; 1,452 and 1,472 are the most that leaves in one piece, over IPv6 and IPv4."""
+"""In addition to `MOST`; 1,452 and 1,472 are the largest that are not fragmented, over IPv6 and IPv4."""
 GROUP: Final = {4: "239.88.1.2", 6: "ff05::8812"}
 PORT: Final = 7007
 
@@ -74,7 +74,7 @@ family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
 client = socket.socket(family, socket.SOCK_DGRAM)
 client.settimeout(60)
 client.connect((sys.argv[1], 9))
-client.send(b"anybody there?")
+client.send(b"ping")
 try:
     client.recv(1)
 except ConnectionRefusedError:
@@ -96,7 +96,7 @@ else:
     member.bind(("", int(port)))
 print("ready")
 data, address = member.recvfrom(65535)
-member.sendto(b"heard " + data, address)
+member.sendto(b"received " + data, address)
 """
 
 SENDER: Final = """
@@ -206,7 +206,7 @@ def test_udp_from_the_kernel(kind: Kind, version: int) -> None:
 
 
 def test_a_load_to_the_kernel(kind: Kind, version: int) -> None:
-    """Numbered datagrams of 1,380 bytes, many under way: each comes back, whole and in order."""
+    """Numbered datagrams of 1,380 bytes, many under way: each is echoed, unchanged and in order."""
 
     async def work(peer: KernelPeer) -> None:
         host = KERNEL[version]
@@ -256,7 +256,7 @@ def test_groups(kind: Kind, version: int) -> None:
             assert (heard.host, heard.data) == (own, b"to the group")
             await asyncio.to_thread(peer.namespace.start, *python(MEMBER, group, own, PORT + 1), ready="ready")
             await udp.send(UdpDatagram(group, PORT + 1, b"the group"))
-            assert (await udp.receive()).data == b"heard the group"
+            assert (await udp.receive()).data == b"received the group"
 
     with_peer(kind, work)
 

@@ -1,4 +1,4 @@
-"""A stack whose way leads through kernels that route: who they are, what they report, and TCP over a narrow last link.
+"""A stack behind kernels that forward: their addresses, their ICMP errors, and TCP over a last link with a small MTU.
 
 Three namespaces in a row, joined by veth pairs; the stack is on the first one's TAP.
 """
@@ -16,7 +16,7 @@ import pytest
 
 from examples.traceroute import traceroute
 from tcpip_wasm import DestinationUnreachableError, NetworkStack, TimeExceededError, create_stack
-from tests.support import payload
+from tests.kit.core_network import payload
 
 from .harness.namespaces import network_namespace
 from .harness.requirements import require_kernel_peer
@@ -83,7 +83,7 @@ def _network(kind: int, link: int) -> str:
     return f"10.9{link}.0.0/24" if kind == 4 else f"fd9{link}::/64"
 
 
-def test_each_router_says_who_it_is(version: int) -> None:
+def test_each_router_reports_its_address(version: int) -> None:
     async def main() -> None:
         async with _behind_routers(version) as stack, asyncio.timeout(_WAIT):
             way = [_address(version, link, 2) for link in range(3)]
@@ -96,7 +96,7 @@ def test_each_router_says_who_it_is(version: int) -> None:
             assert await traceroute(stack, way[-1]) == way
             async with await stack.create_ping_session(way[-1]) as session:
                 for hops, router in enumerate(way[:-1], 1):
-                    # In pieces, too: a router reports the first.
+                    # In fragments, too: a router reports the first.
                     for size in (0, 1200, 5000):
                         with pytest.raises(TimeExceededError) as caught:
                             await session.ping(payload(size), ttl=hops, timeout=60)
@@ -110,7 +110,7 @@ def test_each_router_says_who_it_is(version: int) -> None:
     asyncio.run(main())
 
 
-def test_tcp_over_a_narrow_link_behind_routers(version: int) -> None:
+def test_tcp_over_a_small_mtu_behind_routers(version: int) -> None:
     async def main() -> None:
         async with _behind_routers(version) as stack, asyncio.timeout(_WAIT):
             data = payload(2_000_000)

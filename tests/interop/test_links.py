@@ -14,8 +14,8 @@ from contextlib import contextmanager
 import pytest
 
 from tcpip_wasm.links import DatagramSocketLink, open_tuntap
+from tcpip_wasm.testing import MemoryInterface
 
-from .harness.interface_double import InterfaceDouble
 from .harness.namespaces import network_namespace
 from .harness.requirements import require_kernel_peer
 from .harness.wire import Responder
@@ -33,7 +33,7 @@ def _socket_pair(
         yield ours, theirs
 
 
-async def _until(interface: InterfaceDouble, count: int) -> list[bytes]:
+async def _until(interface: MemoryInterface, count: int) -> list[bytes]:
     """Wait until the link has delivered so many frames."""
     arrived = asyncio.Event()
     interface.on_frame = lambda frame: arrived.set() if len(interface.received) >= count else None
@@ -45,12 +45,12 @@ async def _until(interface: InterfaceDouble, count: int) -> list[bytes]:
 
 @pytest.mark.parametrize("kind", [socket.SOCK_SEQPACKET, socket.SOCK_DGRAM])
 def test_frames_pass_whole_and_in_order(kind: socket.SocketKind) -> None:
-    """Lengths around the padding and at the limit, both ways."""
+    """Lengths around the padding and at the limit, in both directions."""
     frames = [bytes([length % 251]) * length for length in (14, 15, 16, 17, 60, 1513, 1514, 1518)]
 
     async def run() -> None:
         with _socket_pair(kind) as (ours, theirs):
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             link = DatagramSocketLink(ours, interface)
             for frame in frames:
                 theirs.send(frame)
@@ -67,7 +67,7 @@ def test_frames_pass_whole_and_in_order(kind: socket.SocketKind) -> None:
 def test_a_frame_too_long_is_dropped_and_counted() -> None:
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
-            interface = InterfaceDouble("tun", mtu=1280)
+            interface = MemoryInterface("tun", mtu=1280)
             link = DatagramSocketLink(ours, interface)
             theirs.send(b"a" * 1281)
             theirs.send(b"b" * 1280)
@@ -81,12 +81,12 @@ def test_a_frame_too_long_is_dropped_and_counted() -> None:
 
 
 def test_a_small_buffer_is_filled_again_and_again() -> None:
-    """Room for one maximal frame at a time, as the interface promises at least."""
+    """Room for one maximal frame at a time, the minimum of an interface."""
     frames = [os.urandom(1518) for _ in range(20)]
 
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
-            interface = InterfaceDouble(buffer=1522)
+            interface = MemoryInterface(buffer=1522)
             link = DatagramSocketLink(ours, interface)
             for frame in frames:
                 theirs.send(frame)
@@ -96,10 +96,10 @@ def test_a_small_buffer_is_filled_again_and_again() -> None:
     asyncio.run(run())
 
 
-def test_a_full_stack_leaves_frames_outside() -> None:
+def test_a_full_stack_leaves_frames_in_the_socket() -> None:
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             interface.full = True
             turned_away = asyncio.Event()
             interface.on_full = turned_away.set
@@ -116,15 +116,15 @@ def test_a_full_stack_leaves_frames_outside() -> None:
     asyncio.run(run())
 
 
-def test_a_slow_reader_holds_the_stack_back() -> None:
-    """What the socket does not take stays with the stack, and goes out when the reader catches up."""
+def test_a_slow_reader_delays_the_stack() -> None:
+    """Frames that the socket does not accept stay in the stack, and are sent when the reader has caught up."""
     frames = [struct.pack("<I", number) * 375 for number in range(400)]
 
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)
             theirs.setblocking(False)
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             link = DatagramSocketLink(ours, interface)
             interface.send(*frames)
             assert interface.unsent > 0
@@ -140,19 +140,19 @@ def test_a_slow_reader_holds_the_stack_back() -> None:
     asyncio.run(run())
 
 
-def test_much_to_send_is_spread_over_turns_of_the_loop() -> None:
-    """A batch of small frames does not keep the loop from its other work."""
+def test_many_frames_are_sent_over_several_loop_iterations() -> None:
+    """A batch of small frames does not block the loop."""
     frames = [bytes([number % 256]) * 20 for number in range(600)]
 
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_000_000)
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             link = DatagramSocketLink(ours, interface)
             interface.send(*frames)
             sent_in_first_turn = link.counters.frames_sent
             assert 0 < sent_in_first_turn < len(frames)
-            # Reading does not block: what is left goes out in the next turns, not when the peer reads.
+            # Reading does not block: the rest is sent in the next loop iterations, not when the peer reads.
             for _ in range(len(frames) // sent_in_first_turn + 1):
                 await asyncio.sleep(0)
             assert interface.unsent == 0
@@ -162,10 +162,10 @@ def test_much_to_send_is_spread_over_turns_of_the_loop() -> None:
     asyncio.run(run())
 
 
-def test_the_peer_going_away_ends_the_link() -> None:
+def test_closing_the_peer_ends_the_link() -> None:
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             link = DatagramSocketLink(ours, interface)
             theirs.send(b"last words")
             theirs.close()
@@ -182,7 +182,7 @@ def test_the_peer_going_away_ends_the_link() -> None:
 def test_sending_to_a_peer_that_has_gone_ends_the_link() -> None:
     async def run() -> None:
         with _socket_pair(socket.SOCK_DGRAM) as (ours, theirs):
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             link = DatagramSocketLink(ours, interface)
             theirs.close()
             interface.send(b"nobody hears this")
@@ -197,7 +197,7 @@ def test_sending_to_a_peer_that_has_gone_ends_the_link() -> None:
 def test_removing_the_interface_ends_the_link() -> None:
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             link = DatagramSocketLink(ours, interface)
             interface.remove()
             await link.wait_closed()
@@ -213,7 +213,7 @@ def test_removing_the_interface_ends_the_link() -> None:
 def test_closing_twice_and_sending_after_it() -> None:
     async def run() -> None:
         with _socket_pair() as (ours, theirs):
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             link = DatagramSocketLink(ours, interface)
             link.close()
             link.close()
@@ -233,7 +233,7 @@ def test_closing_twice_and_sending_after_it() -> None:
 def test_a_byte_stream_is_refused() -> None:
     async def run() -> None:
         with _socket_pair(socket.SOCK_STREAM) as (ours, _), pytest.raises(ValueError, match="sock"):
-            DatagramSocketLink(ours, InterfaceDouble())
+            DatagramSocketLink(ours, MemoryInterface())
 
     asyncio.run(run())
 
@@ -245,7 +245,7 @@ def test_arguments_of_a_device_are_checked() -> None:
         open_tuntap("a-name-that-is-too-long")
 
 
-def test_a_namespace_that_is_not_there() -> None:
+def test_a_missing_namespace() -> None:
     require_kernel_peer()
     with pytest.raises(FileNotFoundError):
         open_tuntap(namespace="tcpip-no-such-namespace")
@@ -253,7 +253,7 @@ def test_a_namespace_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("kind", ["tap", "tun"])
 def test_the_kernel_pings_raw_frames(kind: str) -> None:
-    """ARP and ICMP answered by hand: frames pass both ways, before any stack has a part in it."""
+    """The test answers ARP and ICMP: frames pass in both directions without a stack."""
     require_kernel_peer("ping")
     assert kind in ("tap", "tun")
 
@@ -262,7 +262,7 @@ def test_the_kernel_pings_raw_frames(kind: str) -> None:
             network_namespace() as namespace,
             namespace.open_device("tap" if kind == "tap" else "tun", ["10.88.0.2/24"]) as device,
         ):
-            interface = InterfaceDouble(kind)
+            interface = MemoryInterface(kind)
             responder = Responder(kind, "10.88.0.1")
 
             def answer(frame: bytes) -> None:
@@ -283,16 +283,16 @@ def test_a_device_that_is_deleted_ends_the_link() -> None:
 
     async def run() -> None:
         with network_namespace() as namespace, namespace.open_device("tap", ["10.88.0.2/24"]) as device:
-            link = device.attach(InterfaceDouble())
+            link = device.attach(MemoryInterface())
             with pytest.raises(ValueError, match="attached already"):
-                device.attach(InterfaceDouble())
+                device.attach(MemoryInterface())
             await asyncio.to_thread(namespace.run, "ip", "link", "delete", device.name)
             async with asyncio.timeout(_BOUND):
                 await link.wait_closed()
             assert isinstance(link.error, OSError)
             assert link.error.errno == errno.EBADFD
         with pytest.raises(ValueError, match="closed"):
-            device.attach(InterfaceDouble())
+            device.attach(MemoryInterface())
 
     asyncio.run(run())
 
@@ -307,8 +307,8 @@ def test_frames_for_a_device_that_is_down_are_dropped_and_counted() -> None:
         ):
             assert device.mtu == 9000
             with pytest.raises(ValueError, match="tap interface"):
-                device.attach(InterfaceDouble("tun"))
-            interface = InterfaceDouble()
+                device.attach(MemoryInterface("tun"))
+            interface = MemoryInterface()
             link = device.attach(interface)
             interface.send(bytes(60), bytes(60))
             assert link.counters.send_dropped == 2

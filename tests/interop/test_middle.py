@@ -1,4 +1,4 @@
-"""A stack between two kernels: as a router it passes their packets on, as a bridge their frames.
+"""A stack between two kernels: as a router it forwards their packets, as a bridge their frames.
 
 The kernels' own programs judge: curl and SHA-256 that nothing is lost, ping that echoes come back, traceroute and
 tracepath that a router says who it is and how much fits.
@@ -30,8 +30,8 @@ def test_a_file_through_a_router(version: int, tmp_path: Path) -> None:
 
 
 @_versions
-def test_a_file_through_a_router_to_a_narrow_link(version: int, tmp_path: Path) -> None:
-    """The kernel learns the path's MTU from what the router says of its first large packets, or its peer's MSS."""
+def test_a_file_through_a_router_to_a_link_with_a_small_mtu(version: int, tmp_path: Path) -> None:
+    """The kernel learns the path MTU from the router's ICMP errors, or its peer's MSS."""
 
     async def main() -> None:
         async with routed(far_mtu=1300) as between:
@@ -69,7 +69,7 @@ def test_traceroute_shows_the_router(version: int, method: str) -> None:
 
 
 @_versions
-def test_tracepath_finds_the_narrow_link(version: int) -> None:
+def test_tracepath_finds_the_small_mtu(version: int) -> None:
     async def main() -> None:
         async with routed(far_mtu=1300) as between:
             said = await between.run("tracepath", f"-{version}", "-n", between.addresses[version])
@@ -83,8 +83,8 @@ def test_tracepath_finds_the_narrow_link(version: int) -> None:
 
 
 @_versions
-def test_the_router_says_that_there_is_no_way(version: int) -> None:
-    """No network, and nobody at that address."""
+def test_the_router_reports_unreachable_destinations(version: int) -> None:
+    """No route, and no host at that address."""
 
     async def main() -> None:
         async with routed() as between:

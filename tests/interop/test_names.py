@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tcpip_wasm import NameResolutionError
-from tests.support_dns import DnsServer, Zone
+from tests.kit.dns import DnsServer, Zone
 
 from .harness.requirements import require_kernel_peer
 from .scenarios import STACK_ADDRESSES, KernelPeer, kernel_peer
@@ -21,7 +21,7 @@ _MANY = [f"10.99.{n // 100}.{n % 100 + 1}" for n in range(200)]
 
 
 def _with_dnsmasq(work: Callable[[KernelPeer], Awaitable[None]], folder: Path) -> None:
-    """Run a test against a dnsmasq in the namespace that knows some names and nobody to ask for others."""
+    """Run a test against a dnsmasq in the namespace that knows some names and has no upstream server."""
     require_kernel_peer("dnsmasq")
     hosts = folder / "hosts"
     hosts.write_text("".join(f"{address} many.test\n" for address in _MANY))
@@ -64,7 +64,7 @@ def test_the_stack_asks_dnsmasq(server: str, tmp_path: Path) -> None:
             with pytest.raises(NameResolutionError) as caught:
                 await found(host, family)
             assert caught.value.errno == socket.EAI_NONAME
-        # Nobody to ask for other domains: dnsmasq refuses.
+        # Without an upstream server for other domains dnsmasq refuses.
         with pytest.raises(NameResolutionError) as caught:
             await found("www.example")
         assert caught.value.errno == socket.EAI_AGAIN
@@ -85,7 +85,7 @@ def test_dnsmasq_truncates_and_the_stack_asks_by_tcp(tmp_path: Path) -> None:
 
 
 def test_connecting_by_name_to_the_kernel(tmp_path: Path) -> None:
-    """Nobody listens in the namespace: both addresses refuse, and the error says so."""
+    """No listener in the namespace: both addresses refuse, and the error has both."""
 
     async def work(peer: KernelPeer) -> None:
         with pytest.raises(ConnectionRefusedError) as caught:

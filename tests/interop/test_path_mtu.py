@@ -1,4 +1,4 @@
-"""Paths that are narrower than their ends, or become so: two kernels route between a stack and a third one.
+"""Paths with a smaller MTU than their ends, or that get one: two kernels forward between a stack and a third one.
 
 The links of both ends carry 1,500 bytes, so that neither end's MSS says what fits in between. The stack's IPv6 segments
 are too big for the way and the router says so; it sends IPv4 without DF, so that the router fragments; the kernel finds
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import pytest
 
 from tcpip_wasm import NetworkError, NetworkStack, UdpDatagram, create_stack
-from tests.support import payload
+from tests.kit.core_network import payload
 
 from .harness.namespaces import Namespace, network_namespace
 from .harness.requirements import require_kernel_peer
@@ -40,8 +40,8 @@ while True:
     sending = threading.Thread(target=connection.sendall, args=(data,))
     sending.start()
     digest = hashlib.sha256()
-    while piece := connection.recv(65536):
-        digest.update(piece)
+    while chunk := connection.recv(65536):
+        digest.update(chunk)
     sending.join()
     connection.sendall(digest.digest())
     connection.close()
@@ -78,7 +78,7 @@ class Path:
     far: Namespace
 
     def narrow(self) -> None:
-        """The link between the routers carries less from now on, both ways."""
+        """Reduce the MTU of the link between the routers, in both directions."""
         for router in self.routers:
             router.run("ip", "link", "set", "middle", "mtu", str(NARROW))
 
@@ -133,7 +133,7 @@ async def start(made: Path, program: str, *arguments: object) -> None:
 
 
 async def exchange(made: Path, version: int, *, narrow_after: int) -> None:
-    """So many bytes each way at once; the path becomes narrow when so many of them have come."""
+    """Send bytes in both directions at once, and reduce the path MTU after some of them have arrived."""
     reader, writer = await made.stack.open_connection(FAR[version], PORT)
     data = payload(LENGTH, version)
     digest, length = hashlib.sha256(), 0
@@ -150,10 +150,10 @@ async def exchange(made: Path, version: int, *, narrow_after: int) -> None:
         if length >= narrow_after and not narrow:
             narrow = True
             await asyncio.to_thread(made.narrow)
-        piece = await reader.read(min(65536, LENGTH - length))
-        assert piece, f"the stream ended after {length} bytes"
-        digest.update(piece)
-        length += len(piece)
+        chunk = await reader.read(min(65536, LENGTH - length))
+        assert chunk, f"the stream ended after {length} bytes"
+        digest.update(chunk)
+        length += len(chunk)
     await sending
     assert await reader.readexactly(32) == hashlib.sha256(data).digest(), "what the kernel got is not what was sent"
     assert await reader.read() == b""
@@ -162,7 +162,7 @@ async def exchange(made: Path, version: int, *, narrow_after: int) -> None:
     assert digest.digest() == hashlib.sha256(random.Random(7).randbytes(LENGTH)).digest()
 
 
-def test_tcp_on_a_path_that_becomes_narrow(version: int) -> None:
+def test_tcp_on_a_path_whose_mtu_becomes_smaller(version: int) -> None:
     async def work(made: Path) -> None:
         await start(made, BULK, FAR[version], PORT, LENGTH)
         await exchange(made, version, narrow_after=LENGTH // 4)
@@ -175,7 +175,7 @@ def test_tcp_on_a_path_that_becomes_narrow(version: int) -> None:
     with_path(work)
 
 
-def test_tcp_on_a_narrow_path(version: int) -> None:
+def test_tcp_on_a_path_with_a_small_mtu(version: int) -> None:
     async def work(made: Path) -> None:
         made.narrow()
         await start(made, BULK, FAR[version], PORT, LENGTH)
@@ -194,7 +194,7 @@ class Echo(asyncio.DatagramProtocol):
 
 
 def test_datagrams_and_pings_of_60000_bytes(version: int) -> None:
-    """A sender finds the path's MTU by losing its first packet, each end one; those that follow arrive."""
+    """Each sender learns the path MTU from the loss of its first packet; later ones arrive."""
 
     async def work(made: Path) -> None:
         made.narrow()

@@ -17,7 +17,7 @@ from typing import Any
 
 from tcpip_wasm import NetworkStack, TapInterface, UdpDatagram, create_stack
 from tcpip_wasm.links import DatagramSocketLink
-from tests.support import payload
+from tests.kit.core_network import payload
 
 from .harness.capture import Capture
 from .harness.payload import make_payload
@@ -43,7 +43,7 @@ async def _behind_slirp(
         )
         try:
             async with asyncio.timeout(_WAIT):
-                while not theirs.exists():  # nothing tells when QEMU has bound its socket
+                while not theirs.exists():  # there is no event for QEMU binding its socket
                     assert qemu.returncode is None
                     await asyncio.sleep(0.02)
             end.connect(str(theirs))
@@ -101,65 +101,83 @@ def test_slaac(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_ping_udp_and_tcp_both_ways(tmp_path: Path) -> None:
-    """Echoes of libslirp's router; UDP to this machine's loopback and from it, TCP from it, by way of forwarded ports;
-    and what tshark says of all of it."""
-    capture = Capture()
+class _Reverser(asyncio.DatagramProtocol):
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
 
-    class Echo(asyncio.DatagramProtocol):
-        def connection_made(self, transport: Any) -> None:
-            self.transport = transport
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.transport.sendto(data[::-1], addr)
 
-        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-            self.transport.sendto(data[::-1], addr)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        data = await reader.read()
-        writer.write(data[::-1])
+async def _reverse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    data = await reader.read()
+    writer.write(data[::-1])
+    writer.close()
+
+
+async def _ping_router(stack: NetworkStack) -> None:
+    """Ping libslirp's router over IPv4 and IPv6."""
+    for router in ("10.0.2.2", "fec0::2"):
+        async with await stack.create_ping_session(router) as session:
+            for size in (0, 1, 56, 1000):
+                reply = await session.ping(payload(size), timeout=_WAIT)
+                assert (reply.host, reply.payload) == (router, payload(size))
+
+
+async def _udp_from_the_stack(stack: NetworkStack) -> None:
+    """Send from the stack, and answer from this machine; 9,000 bytes are sent in fragments."""
+    loop = asyncio.get_running_loop()
+    endpoint, _ = await loop.create_datagram_endpoint(_Reverser, local_addr=("127.0.0.1", 0))
+    port = endpoint.get_extra_info("sockname")[1]
+    async with await stack.open_udp() as out:
+        for size in (1, 1472, 9000):
+            await out.send(UdpDatagram("10.0.2.2", port, payload(size)))
+            assert await out.receive() == UdpDatagram("10.0.2.2", port, payload(size)[::-1])
+    endpoint.close()
+
+
+async def _udp_to_the_stack(stack: NetworkStack, udp: int) -> None:
+    """Send from this machine to a forwarded port, and answer from the stack."""
+    loop = asyncio.get_running_loop()
+    inner, _ = await stack.create_datagram_endpoint(_Reverser, local_addr=("10.0.2.15", 7))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.connect(("127.0.0.1", udp))
+        for size in (1, 1000, 1472):
+            await loop.sock_sendall(client, payload(size))
+            assert await loop.sock_recv(client, 65535) == payload(size)[::-1]
+    inner.close()
+
+
+async def _tcp_to_the_stack(stack: NetworkStack, tcp: int) -> None:
+    """Connect from this machine to a forwarded port of the stack."""
+    async with await stack.start_server(_reverse, "10.0.2.15", 80):
+        data = make_payload(_MEGABYTES).data
+        reader, writer = await asyncio.open_connection("127.0.0.1", tcp)
+        answer = asyncio.create_task(reader.read())
+        writer.write(data)
+        writer.write_eof()
+        assert await answer == data[::-1]
         writer.close()
+
+
+def test_ping_udp_and_tcp_both_ways(tmp_path: Path) -> None:
+    """Echoes of libslirp's router; UDP to this machine's loopback and from it, TCP from it, through forwarded ports;
+    tshark finds no error in any of it."""
+    capture = Capture()
 
     async def main() -> None:
         tcp, udp = _free_port(socket.SOCK_STREAM), _free_port(socket.SOCK_DGRAM)
         forwarded = f",hostfwd=tcp:127.0.0.1:{tcp}-10.0.2.15:80,hostfwd=udp:127.0.0.1:{udp}-10.0.2.15:7"
-        loop = asyncio.get_running_loop()
         async with (
             _behind_slirp(tmp_path, options=forwarded, capture=capture) as (stack, tap),
             asyncio.timeout(250),
         ):
             await tap.configure(dhcp=True, slaac=True, timeout=_WAIT)
-            for router in ("10.0.2.2", "fec0::2"):
-                async with await stack.create_ping_session(router) as session:
-                    for size in (0, 1, 56, 1000):
-                        reply = await session.ping(payload(size), timeout=_WAIT)
-                        assert (reply.host, reply.payload) == (router, payload(size))
-
-            # The stack sends, this machine answers; 9,000 bytes leave in fragments.
-            near, _ = await loop.create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 0))
-            port = near.get_extra_info("sockname")[1]
-            async with await stack.open_udp() as out:
-                for size in (1, 1472, 9000):
-                    await out.send(UdpDatagram("10.0.2.2", port, payload(size)))
-                    assert await out.receive() == UdpDatagram("10.0.2.2", port, payload(size)[::-1])
-            near.close()
-
-            # This machine sends, the stack answers.
-            inner, _ = await stack.create_datagram_endpoint(Echo, local_addr=("10.0.2.15", 7))
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-                client.setblocking(False)
-                client.connect(("127.0.0.1", udp))
-                for size in (1, 1000, 1472):
-                    await loop.sock_sendall(client, payload(size))
-                    assert await loop.sock_recv(client, 65535) == payload(size)[::-1]
-            inner.close()
-
-            async with await stack.start_server(serve, "10.0.2.15", 80):
-                data = make_payload(_MEGABYTES).data
-                reader, writer = await asyncio.open_connection("127.0.0.1", tcp)
-                answer = asyncio.create_task(reader.read())
-                writer.write(data)
-                writer.write_eof()
-                assert await answer == data[::-1]
-                writer.close()
+            await _ping_router(stack)
+            await _udp_from_the_stack(stack)
+            await _udp_to_the_stack(stack, udp)
+            await _tcp_to_the_stack(stack, tcp)
             assert stack.stats().core.checksum_errors == 0
 
     asyncio.run(main())
@@ -167,13 +185,13 @@ def test_ping_udp_and_tcp_both_ways(tmp_path: Path) -> None:
     assert verdict.bad == []
     assert all(verdict.good[each] > 0 for each in ("ip", "tcp", "udp", "icmp", "icmpv6"))
     assert verdict.protocols["dhcp"] >= 4
-    print(f"{len(capture.frames):,} frames, sums {dict(verdict.good)}")
+    print(f"{len(capture.frames):,} frames, checksums {dict(verdict.good)}")
 
 
 def _free_port(kind: int) -> int:
-    """A port of the loopback that nobody has just now: QEMU has to be told one.
+    """Return a port of the loopback that is free now, since QEMU needs a number.
 
-    It is none of those that the system gives to whoever asks for any.
+    It is outside of the range from which the system chooses ports.
     """
     while True:
         port = 20_000 + secrets.randbelow(10_000)

@@ -1,4 +1,4 @@
-"""tshark, which has its own reading of every protocol, finds no wrong sum and nothing malformed in what stacks send.
+"""tshark, an independent decoder of every protocol, finds no wrong checksum and no malformed packet of stacks.
 
 One session has it all: a kernel with dnsmasq, a stack that bridges, a stack that routes to a narrow link and to a tun,
 and hosts behind them; TCP, UDP in fragments, echoes, errors, DHCP, router and neighbour discovery, groups.
@@ -24,8 +24,8 @@ from tcpip_wasm import (
     UdpDatagram,
     create_stack,
 )
-from tests.support import payload
-from tests.support_frames import ACK, TCP, ipv4, tcp
+from tests.kit.core_network import payload
+from tests.kit.frames import ACK, TCP, ipv4, tcp
 
 from .harness.capture import Capture
 from .harness.namespaces import Namespace, network_namespace
@@ -81,7 +81,7 @@ class Session:
     kernels: list[str] = field(default_factory=list)
 
     def ask_the_kernel(self) -> None:
-        """Note which addresses it has, one that dnsmasq made it make among them."""
+        """Record its addresses, including the one configured from dnsmasq's advertisements."""
         (device,) = json.loads(self.namespace.run("ip", "-j", "address", "show", "dev", "peer0").stdout)
         self.kernels += [address["local"] for address in device["addr_info"]]
 
@@ -213,7 +213,7 @@ async def _everything(session: Session) -> None:
             await asyncio.to_thread(run, "traceroute", f"-{version}", "-n", "-q", "1", "-w", "2", target)
 
 
-def test_no_wrong_sum_and_nothing_malformed(tmp_path: Path) -> None:
+def test_no_wrong_checksum_and_nothing_malformed(tmp_path: Path) -> None:
     require_kernel_peer("dnsmasq", "tshark", "ping", "curl", "traceroute")
 
     async def main() -> Session:
@@ -228,8 +228,8 @@ def test_no_wrong_sum_and_nothing_malformed(tmp_path: Path) -> None:
         verdict = capture.judge(tmp_path, kernels=session.kernels)
         assert verdict.bad == [], f"between {name}"
         total += len(capture.frames)
-        print(f"between {name}: {len(capture.frames):,} frames, sums {dict(verdict.good)}")
-        # It was worth looking: each kind of packet was there, and its sums were verified.
+        print(f"between {name}: {len(capture.frames):,} frames, checksums {dict(verdict.good)}")
+        # Each kind of packet was captured, and its checksums were verified.
         asked = ("ip", "tcp", "udp", "icmp", "icmpv6")
         assert all(verdict.good[each] > (0 if name == "bridge and lessee" else 10) for each in asked if each != "icmp")
         assert name == "bridge and lessee" or verdict.good["icmp"] > 10
@@ -243,8 +243,8 @@ def test_no_wrong_sum_and_nothing_malformed(tmp_path: Path) -> None:
     assert total > 5000
 
 
-def test_tshark_would_find_a_wrong_sum(tmp_path: Path) -> None:
-    """The test above can fail: a bit changed in a few frames is found in each of them, and nowhere else."""
+def test_tshark_finds_a_wrong_checksum(tmp_path: Path) -> None:
+    """The test above can fail: an inverted bit in a few frames is found in each of them, and nowhere else."""
     require_kernel_peer("dnsmasq", "tshark")
 
     async def main() -> tuple[Capture, list[str]]:
@@ -267,8 +267,8 @@ def test_tshark_would_find_a_wrong_sum(tmp_path: Path) -> None:
     assert [line.split()[0] for line in capture.judge(tmp_path, kernels=kernels).bad] == changed
 
 
-def test_a_sum_of_ffff_is_forgiven_a_kernel_only(tmp_path: Path) -> None:
-    """TCP's sum is 0 where everything else adds up to 0xFFFF; Linux sends 0xFFFF then, no stack of ours may."""
+def test_a_checksum_of_ffff_is_accepted_from_a_kernel_only(tmp_path: Path) -> None:
+    """TCP's checksum is 0 if the rest adds up to 0xFFFF; Linux sends 0xFFFF then, our stacks must not."""
     require_programs("tshark")
     near, far = "10.0.0.1", "10.0.0.2"
 
@@ -276,7 +276,7 @@ def test_a_sum_of_ffff_is_forgiven_a_kernel_only(tmp_path: Path) -> None:
         def segment(payload: bytes) -> bytes:
             return tcp((near, 80), (far, 80), sequence=sequence, flags=ACK, payload=payload)
 
-        summed = segment(segment(bytes(2))[16:18])  # its payload is what its sum would be without
+        summed = segment(segment(bytes(2))[16:18])  # its payload is the checksum of the segment without payload
         assert summed[16:18] == bytes(2)
         damaged = summed[20:21] + bytes([summed[21] ^ change])
         return ipv4(near, far, TCP, summed[:16] + struct.pack("!H", sum_) + summed[18:20] + damaged)

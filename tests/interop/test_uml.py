@@ -17,9 +17,9 @@ import pytest
 
 from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.links import DatagramSocketLink
+from tcpip_wasm.testing import MemoryInterface
 
 from .harness.http import download, file_server
-from .harness.interface_double import InterfaceDouble
 from .harness.payload import make_payload
 from .harness.requirements import require_user_mode_linux
 from .harness.uml import Guest, user_mode_linux
@@ -38,7 +38,7 @@ _LOSSY = "loss 1% delay 20ms"
 _SHUFFLED = "delay 10ms reorder 25% 50% duplicate 5%"
 
 _WAIT = 60.0
-"""Seconds for what takes one or two."""
+"""Time limit in seconds of steps that take one or two."""
 
 # The line of `tc -s qdisc` with what a netem let through and dropped.
 _SENT = re.compile(r"Sent \d+ bytes (\d+) pkt \(dropped (\d+),")
@@ -75,7 +75,7 @@ def _impaired(report: str, netem: str) -> bool:
 
 
 def _until_impaired(run: Callable[[], Coroutine[Any, Any, bool]]) -> None:
-    """A transfer in which the guest's netem has lost nothing, which has been seen once, proves nothing: again."""
+    """Repeat a transfer in which the guest's netem has lost no frame, which happens rarely."""
     assert any(asyncio.run(run()) for _ in range(2))
 
 
@@ -83,14 +83,14 @@ def _url(host: str) -> str:
     return f"http://[{host}]:{_PORT}/" if ":" in host else f"http://{host}:{_PORT}/"
 
 
-def test_the_wire_carries_frames_before_any_stack_is_there() -> None:
-    """ARP and echo answered by hand; the round trip shows that the delay holds in both directions."""
+def test_the_wire_carries_frames_without_a_stack() -> None:
+    """The test answers ARP and echo requests; the round trip has the delay of both directions."""
     require_user_mode_linux()
 
     async def run() -> None:
         script = f"for number in 1 2 3 4; do ping -n -c 1 -W 20 {_STACK[4]} | sed 's/^/PING /'; done"
         async with user_mode_linux(script, addresses=[f"{_GUEST[4]}/24"], netem="delay 20ms") as guest:
-            interface = InterfaceDouble()
+            interface = MemoryInterface()
             responder = Responder("tap", _STACK[4])
 
             def answer(frame: bytes) -> None:
@@ -141,7 +141,7 @@ def test_the_guest_fetches_from_the_stack(version: int, netem: str) -> None:
 @versions
 @impairments
 def test_the_stack_fetches_from_the_guest(version: int, netem: str, tmp_path: Path) -> None:
-    """The stack is the receiver here: it puts the segments in order and says what it lacks."""
+    """The stack is the receiver here: it reorders the segments and acknowledges selectively."""
     require_user_mode_linux()
     payload = make_payload(_MEGABYTES)
     folder = payload.write_to(tmp_path).parent

@@ -20,7 +20,7 @@ import pytest
 
 from tcpip_wasm import NetworkStack, TapInterface, UdpDatagram, create_stack
 from tcpip_wasm.links import DatagramSocketLink
-from tests.support import payload
+from tests.kit.core_network import payload
 
 from .harness.capture import Capture
 from .harness.namespaces import network_namespace
@@ -31,7 +31,7 @@ _GUEST = {4: "10.99.0.2", 6: "fd99::2"}
 _LEASED = "10.99.0.100"
 _SHELL, _ECHO, _PORT = 2300, 7007, 8080
 _WAIT = 120.0
-"""Seconds for what takes one or two."""
+"""Time limit in seconds of steps that take one or two."""
 
 _SIZES = {4: (0, 1, 1472, 1473, 65_507), 6: (0, 1, 1452, 1453, 65_487)}
 
@@ -67,7 +67,7 @@ chmod +x changed
 busybox udhcpc -f -n -q -i vec0 -s /mnt/changed
 """
 
-# Its own kernel hears the daemon, and would make an address, too.
+# Its own kernel receives the daemon's advertisements, and would configure an address, too.
 _ADVERTISE = (
     "echo 0 > /proc/sys/net/ipv6/conf/vec0/accept_ra\n"
     "dnsmasq --no-daemon --conf-file=/dev/null --no-hosts --no-resolv --port=0 --user=root --interface=vec0 "
@@ -106,7 +106,7 @@ async def _guest_and_tap(
 
 
 async def _shell(stack: NetworkStack, host: str, command: str) -> str:
-    """Run a command in the guest by way of the stack's own TCP, and return what it says."""
+    """Run a command in the guest over the stack's own TCP, and return its output."""
     async with asyncio.timeout(_WAIT):
         reader, writer = await stack.open_connection(host, _SHELL)
         writer.write(command.encode() + b"\n")
@@ -117,7 +117,7 @@ async def _shell(stack: NetworkStack, host: str, command: str) -> str:
 
 
 async def _talk(stack: NetworkStack, guest: str, own: str, folder: Path) -> None:
-    """Ping and TCP both ways, UDP from the guest and back; each with payloads that are compared."""
+    """Ping and TCP in both directions, UDP from the guest and back; payloads are compared."""
     sizes = _SIZES[IPv4Interface(own).version if "." in own else 6]
     async with asyncio.timeout(_WAIT):
         async with await stack.create_ping_session(guest) as session:
@@ -166,7 +166,7 @@ def _judge(capture: Capture, folder: Path, *protocols: str) -> None:
     verdict = capture.judge(folder, kernels=_GUEST.values())
     assert verdict.bad == []
     assert all(verdict.good[each] > 5 for each in protocols), verdict.good
-    print(f"{len(capture.frames):,} frames, sums {dict(verdict.good)}")
+    print(f"{len(capture.frames):,} frames, checksums {dict(verdict.good)}")
 
 
 def test_an_address_of_the_guests_dhcp_server(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_an_address_the_guest_advertises(tmp_path: Path) -> None:
     _judge(capture, tmp_path, "icmpv6", "udp", "tcp")
 
 
-def test_the_guest_makes_an_address_of_what_the_stack_advertises(tmp_path: Path) -> None:
+def test_the_guest_configures_an_address_from_the_stacks_advertisements(tmp_path: Path) -> None:
     async def main() -> None:
         script = (
             "until address=$(ip -6 address show dev vec0 -tentative scope global | grep -o 'fd99:[0-9a-f:]*'); "
@@ -228,7 +228,7 @@ def test_the_guest_makes_an_address_of_what_the_stack_advertises(tmp_path: Path)
 
 
 def test_the_guest_gets_an_address_through_a_bridge(tmp_path: Path) -> None:
-    """dnsmasq in a namespace, the guest's udhcpc, and between them a stack that bridges and is on that network, too."""
+    """dnsmasq in a namespace, the guest's udhcpc, and a bridge of a stack between them, which is a host, too."""
 
     async def main() -> None:
         script = f"{_UDHCPC}\n{_SERVE_A_SHELL}"

@@ -1,4 +1,4 @@
-"""The cache: bounded in number, and entries end by themselves."""
+"""The cache: a bounded number of entries, which expire."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Clock:
         return self.now
 
 
-def test_entries_end() -> None:
+def test_entries_expire() -> None:
     clock = Clock()
     cache: Cache[str] = Cache(10, clock)
     cache.put("a", "1", 5)
@@ -26,7 +26,7 @@ def test_entries_end() -> None:
     assert len(cache) == 0
 
 
-def test_nothing_is_kept_for_no_time() -> None:
+def test_a_ttl_of_zero_is_not_cached() -> None:
     cache: Cache[str] = Cache(10, Clock())
     cache.put("a", "1", 5)
     cache.put("a", "2", 0)
@@ -36,7 +36,7 @@ def test_nothing_is_kept_for_no_time() -> None:
     assert len(empty) == 0
 
 
-def test_what_was_not_used_goes_first() -> None:
+def test_the_least_recently_used_entry_is_evicted() -> None:
     cache: Cache[int] = Cache(3, Clock())
     for number in range(3):
         cache.put(number, number, 60)
@@ -49,7 +49,7 @@ def test_what_was_not_used_goes_first() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.floats(0, 100), st.floats(0, 50))))
-def test_never_more_than_its_size_and_never_too_late(steps: list[tuple[int, float, float]]) -> None:
+def test_the_cache_is_bounded_and_entries_expire(steps: list[tuple[int, float, float]]) -> None:
     clock = Clock()
     cache: Cache[float] = Cache(5, clock)
     for key, ttl, passing in steps:

@@ -1,4 +1,4 @@
-"""Connecting to a name with several addresses, in virtual time: who is tried when, who wins, what becomes of losers."""
+"""Connecting to a name with several addresses, in virtual time: order and times of attempts, and their cancellation."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tcpip_wasm import (
 )
 from tcpip_wasm.simulation import run_virtually
 from tcpip_wasm.sockets.tcp.connect import MAX_ATTEMPTS
-from tests.support import Rule
-from tests.support_stacks import Middleman, Recorder, turns, until
+from tests.kit.core_network import Rule
+from tests.kit.stacks import FrameRelay, Recorder, iterations, until
 
 DEAD6 = "fd01::2"
 DEAD4 = "10.1.0.2"
 GOOD6 = "fd00::2"
 GOOD4 = "10.0.0.2"
-"""What is alive is on a cable to a host; what is dead is behind an interface from which nothing comes back."""
+"""Networks by kind: ``alive`` is connected by a cable to a host, ``dead`` is an interface without a peer."""
 
 
 @dataclass
@@ -50,14 +50,14 @@ class Net:
     tried: list[tuple[float, str]] = field(default_factory=list)
 
     def held(self) -> list[tuple[int, int]]:
-        """Handles and connections of both stacks, without those that only finish."""
+        """Handles and connections of both stacks, without connections that are closing."""
         figures = [stack.stats().core for stack in (self.client, self.server)]
         return [(one.handles, one.connections - one.time_wait) for one in figures]
 
 
 @asynccontextmanager
 async def network(*, rule: Rule | None = None) -> AsyncIterator[Net]:
-    """Make the net; a rule for frames puts a `Middleman` in the place of the cable."""
+    """Create the network; with a rule for frames, a `FrameRelay` replaces the cable."""
     async with AsyncExitStack() as exits:
         client = await exits.enter_async_context(await create_stack(seed=1))
         server = await exits.enter_async_context(await create_stack(seed=2))
@@ -66,7 +66,7 @@ async def network(*, rule: Rule | None = None) -> AsyncIterator[Net]:
             await server.create_tap_interface(ip=[f"{GOOD4}/24", f"{GOOD6}/64"]),
         )
         if rule is not None:
-            await exits.enter_async_context(Middleman(*ends, rule))
+            await exits.enter_async_context(FrameRelay(*ends, rule))
         else:
             connect(*ends)
         net = Net(client, server, await client.create_tun_interface(ip=["10.1.0.1/24", "fd01::1/64"]))
@@ -82,7 +82,7 @@ async def network(*, rule: Rule | None = None) -> AsyncIterator[Net]:
                     net.tried.append((round(now() - begun, 2), str(ip_address(header))))
 
         task = asyncio.create_task(swallow())
-        await turns(1)
+        await iterations(1)
         try:
             yield net
         finally:
@@ -95,7 +95,7 @@ def now() -> float:
 
 
 @pytest.mark.parametrize("how", ["connect_tcp", "open_connection", "create_connection"])
-def test_a_black_hole_costs_a_quarter_of_a_second(how: str) -> None:
+def test_a_black_hole_delays_by_a_quarter_of_a_second(how: str) -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = [DEAD6, GOOD4]
@@ -117,7 +117,7 @@ def test_a_black_hole_costs_a_quarter_of_a_second(how: str) -> None:
             assert peer == (GOOD4, 80)
             assert now() - begun == pytest.approx(0.25, abs=0.01)
             assert net.tried == [(0, DEAD6)]
-            await turns(20)
+            await iterations(20)
             assert net.held() == before
             server.close()
 
@@ -139,7 +139,7 @@ def test_asyncio_s_own_default_waits_for_each() -> None:
     run_virtually(main())
 
 
-def test_the_families_take_turns() -> None:
+def test_the_families_alternate() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = ["fd01::2", "fd01::3", "fd01::4", "10.1.0.2", "10.1.0.3", GOOD4]
@@ -174,7 +174,7 @@ def test_a_refusal_does_not_wait_for_the_delay() -> None:
     run_virtually(main())
 
 
-def test_families_that_a_host_does_not_have_come_last() -> None:
+def test_families_without_a_route_come_last() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = ["2001:db8::1", GOOD4]
@@ -198,7 +198,7 @@ def test_families_that_a_host_does_not_have_come_last() -> None:
 
 
 def test_both_answer_at_once_and_one_connection_remains() -> None:
-    """The answer to the first attempt is late, and arrives together with that to the second: both are open."""
+    """The late answer to the first attempt arrives together with that to the second: both connections are open."""
 
     def hold_the_first(number: int, frame: bytes) -> list[tuple[float, bytes]]:
         is_syn_ack = frame[12:14] == b"\x86\xdd" and frame[20] == 6 and frame[14 + 40 + 13] == 0x12
@@ -232,14 +232,14 @@ def test_both_answer_at_once_and_one_connection_remains() -> None:
             transport.abort()
             await winner.lost
             await protocol.lost
-            await turns(20)
+            await iterations(20)
             assert net.held() == before
             server.close()
 
     run_virtually(main())
 
 
-def test_data_that_come_with_the_connection_are_not_lost() -> None:
+def test_data_that_arrives_with_the_connection_is_not_lost() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = [DEAD6, GOOD4, DEAD4]
@@ -275,7 +275,7 @@ def test_all_refuse(delay: float | None) -> None:
     run_virtually(main())
 
 
-def test_they_fail_in_different_ways() -> None:
+def test_attempts_fail_with_different_errors() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = [GOOD6, DEAD4]
@@ -292,7 +292,7 @@ def test_they_fail_in_different_ways() -> None:
     run_virtually(main())
 
 
-def test_no_route_to_either() -> None:
+def test_no_route_to_either_address() -> None:
     async def main() -> None:
         async with await create_stack(initialize_loopback=False) as stack:
             stack.hosts["web"] = [GOOD6, GOOD4]
@@ -303,7 +303,7 @@ def test_no_route_to_either() -> None:
     run_virtually(main())
 
 
-def test_a_name_cannot_make_a_host_knock_everywhere() -> None:
+def test_the_number_of_attempts_is_bounded() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = [f"fd01::1:{n}" for n in range(MAX_ATTEMPTS + 20)]
@@ -315,8 +315,8 @@ def test_a_name_cannot_make_a_host_knock_everywhere() -> None:
 
 
 @pytest.mark.parametrize("addresses", [[DEAD6, GOOD4], [GOOD6, GOOD4], [DEAD6, DEAD4]], ids=["hole", "good", "dead"])
-def test_cancelled_whenever(addresses: list[str]) -> None:
-    """At every turn of the loop, and while it waits."""
+def test_cancelled_at_any_time(addresses: list[str]) -> None:
+    """At every loop iteration, and while it waits."""
 
     async def attempt(net: Net, wait: Callable[[], Any]) -> bool:
         made: list[Recorder] = []
@@ -332,7 +332,7 @@ def test_cancelled_whenever(addresses: list[str]) -> None:
         await asyncio.wait([task])
         if not task.cancelled() and task.exception() is None:
             task.result()[0].abort()
-        await turns(20)
+        await iterations(20)
         assert not made or made[0].calls in ([], ["made", "lost"])
         return working
 
@@ -342,7 +342,7 @@ def test_cancelled_whenever(addresses: list[str]) -> None:
             await net.server.create_server(Recorder, GOOD4, 80)
             before = net.held()
             for count in range(30):
-                await attempt(net, lambda count=count: turns(count))  # type: ignore[misc]
+                await attempt(net, lambda count=count: iterations(count))  # type: ignore[misc]
                 assert net.held() == before
             for seconds in (0.2, 0.25, 0.2501, 0.4):
                 await attempt(net, lambda seconds=seconds: asyncio.sleep(seconds))  # type: ignore[misc]
@@ -351,7 +351,7 @@ def test_cancelled_whenever(addresses: list[str]) -> None:
     run_virtually(main())
 
 
-def test_a_protocol_that_fails_fails_the_call() -> None:
+def test_a_factory_that_raises_fails_the_call() -> None:
     class Failing(Recorder):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             raise ZeroDivisionError
@@ -368,14 +368,14 @@ def test_a_protocol_that_fails_fails_the_call() -> None:
             before = net.held()
             with pytest.raises(ZeroDivisionError):
                 await net.client.create_connection(Failing, "web", 80, happy_eyeballs_delay=0.25)
-            await turns(20)
+            await iterations(20)
             assert net.held() == before
         return reports
 
     assert [type(one["exception"]) for one in run_virtually(main())] == [ZeroDivisionError]
 
 
-def test_closing_the_stack_ends_the_race() -> None:
+def test_closing_the_stack_ends_all_attempts() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = [DEAD6, DEAD4]
@@ -388,7 +388,7 @@ def test_closing_the_stack_ends_the_race() -> None:
     run_virtually(main())
 
 
-def test_own_address_of_the_right_family() -> None:
+def test_local_address_of_the_right_family() -> None:
     async def main() -> None:
         async with network() as net:
             net.client.hosts["web"] = [GOOD6, GOOD4]

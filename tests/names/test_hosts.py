@@ -43,7 +43,7 @@ def test_mapping() -> None:
         del hosts["db"]
 
 
-def test_names_of_other_scripts() -> None:
+def test_internationalized_names() -> None:
     hosts = HostsTable()
     hosts["Bücher.example"] = "10.0.0.5"
     assert hosts["xn--bcher-kva.example"] == hosts["bücher.EXAMPLE"] == (IPv4Address("10.0.0.5"),)
@@ -127,7 +127,7 @@ def test_mistakes(name: Any, addresses: Any, error: type[Exception]) -> None:
 
 
 @given(st.text())
-def test_any_text_as_a_file(text: str) -> None:
+def test_random_text_as_a_file(text: str) -> None:
     hosts = HostsTable()
     try:
         count = hosts.load(text + "\n")

@@ -1,4 +1,4 @@
-"""Names wherever an address may be: `getaddrinfo` and `getnameinfo` beside asyncio's, and every method of a stack."""
+"""Names instead of addresses: `getaddrinfo` and `getnameinfo` compared with asyncio's, and every method of a stack."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tcpip_wasm import NameResolutionError, NetworkError, NetworkStack, UdpDatagram, create_stack
 from tcpip_wasm.simulation import run_virtually
-from tests.support_dns import SERVER, Asked, Zone, dns_network
-from tests.support_stacks import Recorder, run, turns
+from tests.kit.dns import SERVER, Query, Zone, dns_network
+from tests.kit.stacks import Recorder, iterations, run
 
 ZONE = Zone("web.test 60 A 10.0.0.53\nweb.test 60 AAAA fd00::53\nfour.test 60 A 10.0.0.53")
 
@@ -39,14 +39,14 @@ ZONE = Zone("web.test 60 A 10.0.0.53\nweb.test 60 AAAA fd00::53\nfour.test 60 A 
         (None, None, {}),
     ],
 )
-def test_as_asyncio_does(host: Any, port: Any, options: dict[str, int]) -> None:
-    """Numeric hosts, so that the machine's resolver asks nobody either; raw sockets, which a stack has not, aside."""
+def test_getaddrinfo_as_asyncio_does(host: Any, port: Any, options: dict[str, int]) -> None:
+    """Numeric hosts, so that the machine's resolver sends no query either; without raw sockets, which a stack lacks."""
 
     async def ask(asked: Any) -> Any:
         try:
             return [info for info in await asked.getaddrinfo(host, port, **options) if info[1] != socket.SOCK_RAW]
         except socket.gaierror as error:
-            # Which of two mistakes is named first is the C library's business.
+            # Which of two errors is raised depends on the C library.
             return error.errno if error.errno != socket.EAI_SERVICE else socket.EAI_NONAME
 
     async def main() -> None:
@@ -75,8 +75,8 @@ def test_getnameinfo_as_asyncio_does(sockaddr: Any, flags: int) -> None:
     run(main())
 
 
-def test_services_are_a_list_of_its_own() -> None:
-    """The machine's need not have one."""
+def test_services_are_the_packages_own_list() -> None:
+    """The machine may have none."""
 
     async def main() -> None:
         async with await create_stack() as stack:
@@ -133,7 +133,7 @@ def test_mistakes(host: Any, port: Any, error: type[Exception]) -> None:
     run_virtually(main())
 
 
-def test_link_local_addresses_have_their_scope() -> None:
+def test_link_local_addresses_have_a_scope() -> None:
     async def main() -> None:
         async with dns_network(ZONE) as network:
             client = network.client
@@ -147,6 +147,65 @@ def test_link_local_addresses_have_their_scope() -> None:
     run_virtually(main())
 
 
+async def tcp_by_name(client: NetworkStack, peer: NetworkStack, host: str, at: str) -> None:
+    """Connect by every method to a host by name; `at` is a name of the peer's own."""
+    listener = await peer.listen_tcp(80, at)
+    connection = await client.connect_tcp(host, 80)
+    accepted = await listener.accept()
+    assert accepted.local_address == connection.remote_address
+    connection.abort()
+    accepted.abort()
+    await listener.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        writer.close()
+
+    served = await peer.start_server(serve, [at, "127.0.0.1"], 81)
+    reader, writer = await client.open_connection(host, 81)
+    writer.write(b"hello\n")
+    assert await reader.read() == b"hello\n"
+    writer.close()
+    served.close()
+    await served.wait_closed()
+
+    made = await peer.create_server(Recorder, at, 82)
+    transport, protocol = await client.create_connection(Recorder, host, 82)
+    transport.abort()
+    await protocol.lost
+    made.close()
+
+
+async def first(stack: NetworkStack, host: str) -> str:
+    (info, *_) = await stack.getaddrinfo(host, 90, type=socket.SOCK_DGRAM)
+    return str(info[4][0])
+
+
+async def udp_and_ping_by_name(client: NetworkStack, peer: NetworkStack, host: str, at: str) -> None:
+    """Send datagrams and a ping by every method to a host by name; `at` is a name of the peer's own."""
+    echo = await peer.open_udp(port=90)
+    async with await client.open_udp(remote=(host, 90)) as udp, await client.open_udp() as free:
+        await udp.send(UdpDatagram(await first(client, host), 90, b"one"))
+        arrived = await echo.receive()
+        assert arrived.data == b"one"
+        await echo.send(UdpDatagram(arrived.host, arrived.port, b"back"))
+        assert (await udp.receive()).data == b"back"
+        await free.send(UdpDatagram(host, 90, b"two"))
+        assert (await echo.receive()).data == b"two"
+    endpoint, _ = await client.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=(host, 90))
+    endpoint.sendto(b"three")
+    assert (await echo.receive()).data == b"three"
+    endpoint.close()
+    await echo.close()
+    session = await client.create_ping_session(host)
+    assert (await session.ping(b"are you there?")).payload == b"are you there?"
+    await session.close()
+    # A local end by name.
+    endpoint, _ = await peer.create_datagram_endpoint(asyncio.DatagramProtocol, (at, 91))
+    assert endpoint.get_extra_info("sockname")[1] == 91
+    endpoint.close()
+
+
 @pytest.mark.parametrize("host", ["web.test", "four.test", "own", "OWN.", "localhost"])
 def test_every_method_that_takes_a_host(host: str) -> None:
     """The server is known by DNS, the client by its own table; `localhost` is the client itself."""
@@ -158,58 +217,9 @@ def test_every_method_that_takes_a_host(host: str) -> None:
             server.hosts["me"] = ["10.0.0.53", "fd00::53"]
             peer, at = (client, "localhost") if host == "localhost" else (server, "me")
 
-            listener = await peer.listen_tcp(80, at)
-            connection = await client.connect_tcp(host, 80)
-            accepted = await listener.accept()
-            assert accepted.local_address == connection.remote_address
-            connection.abort()
-            accepted.abort()
-            await listener.close()
-
-            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                writer.write(await reader.readline())
-                writer.close()
-
-            served = await peer.start_server(serve, [at, "127.0.0.1"], 81)
-            reader, writer = await client.open_connection(host, 81)
-            writer.write(b"hello\n")
-            assert await reader.read() == b"hello\n"
-            writer.close()
-            served.close()
-            await served.wait_closed()
-
-            made = await peer.create_server(Recorder, at, 82)
-            transport, protocol = await client.create_connection(Recorder, host, 82)
-            transport.abort()
-            await protocol.lost
-            made.close()
-
-            echo = await peer.open_udp(port=90)
-            async with await client.open_udp(remote=(host, 90)) as udp, await client.open_udp() as free:
-                await udp.send(UdpDatagram(await first(client, host), 90, b"one"))
-                arrived = await echo.receive()
-                assert arrived.data == b"one"
-                await echo.send(UdpDatagram(arrived.host, arrived.port, b"back"))
-                assert (await udp.receive()).data == b"back"
-                await free.send(UdpDatagram(host, 90, b"two"))
-                assert (await echo.receive()).data == b"two"
-            endpoint, _ = await client.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=(host, 90))
-            endpoint.sendto(b"three")
-            assert (await echo.receive()).data == b"three"
-            endpoint.close()
-            await echo.close()
-            session = await client.create_ping_session(host)
-            assert (await session.ping(b"are you there?")).payload == b"are you there?"
-            await session.close()
-            # A local end by name.
-            endpoint, _ = await peer.create_datagram_endpoint(asyncio.DatagramProtocol, (at, 91))
-            assert endpoint.get_extra_info("sockname")[1] == 91
-            endpoint.close()
-            await turns(10)
-
-    async def first(stack: NetworkStack, host: str) -> str:
-        (info, *_) = await stack.getaddrinfo(host, 90, type=socket.SOCK_DGRAM)
-        return str(info[4][0])
+            await tcp_by_name(client, peer, host, at)
+            await udp_and_ping_by_name(client, peer, host, at)
+            await iterations(10)
 
     run_virtually(main())
 
@@ -237,7 +247,7 @@ def test_both_ends_of_a_datagram_socket_are_of_one_family() -> None:
     run_virtually(main())
 
 
-def test_a_datagram_to_a_name_is_of_the_socket_s_family() -> None:
+def test_a_datagram_to_a_name_uses_the_socket_s_family() -> None:
     async def main() -> None:
         async with dns_network(ZONE) as network, await network.host.open_udp(port=90) as echo:
             for own, expected in (("10.0.0.1", "10.0.0.1"), ("fd00::1", "fd00::1"), (None, "fd00::1")):
@@ -253,7 +263,7 @@ def test_a_datagram_to_a_name_is_of_the_socket_s_family() -> None:
     run_virtually(main())
 
 
-def test_a_name_of_no_own_address() -> None:
+def test_binding_to_a_name_without_a_local_address() -> None:
     async def main() -> None:
         async with dns_network(ZONE) as network:
             with pytest.raises(NetworkError, match=r"10\.0\.0\.53"):
@@ -264,10 +274,10 @@ def test_a_name_of_no_own_address() -> None:
     run_virtually(main())
 
 
-def test_ipv6_addresses_that_do_not_come_are_not_waited_for() -> None:
+def test_a_missing_answer_for_ipv6_does_not_delay_connecting() -> None:
     """RFC 8305, section 3: some servers never answer a question for AAAA."""
 
-    def rule(asked: Asked) -> bytes | None:
+    def rule(asked: Query) -> bytes | None:
         return ZONE(asked) if asked.type == "A" else None
 
     async def main() -> None:
@@ -279,7 +289,7 @@ def test_ipv6_addresses_that_do_not_come_are_not_waited_for() -> None:
             assert asyncio.get_running_loop().time() - begun == pytest.approx(0.05, abs=0.01)
             connection.abort()
             assert network.client.resolver.statistics().under_way == 0
-            # Who asks for all addresses gets what there is, and waits for it.
+            # A lookup of all addresses waits for the answer.
             begun = asyncio.get_running_loop().time()
             infos = await network.client.getaddrinfo("web.test", 80, type=socket.SOCK_STREAM)
             assert [info[4][0] for info in infos] == ["10.0.0.53"]
@@ -320,10 +330,10 @@ def test_family_and_flags_of_a_connection() -> None:
 
 @settings(max_examples=150)
 @given(st.binary(max_size=400), st.booleans(), st.booleans())
-def test_whatever_a_server_answers(data: bytes, right_id: bool, right_question: bool) -> None:
+def test_random_answers_give_an_address_or_an_error(data: bytes, right_id: bool, right_question: bool) -> None:
     """Random bytes, behind a header and a question that are right or not: an address, or one class of error."""
 
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         query = asked.message.to_wire()
         question = query[12 : 12 + len(b"\x03web\x04test\x00") + 4]
         head = query[:2] + bytes.fromhex("8180 0001 0001 0001 0001") + question
@@ -339,7 +349,7 @@ def test_whatever_a_server_answers(data: bytes, right_id: bool, right_question: 
                 assert error.errno in (socket.EAI_AGAIN, socket.EAI_NONAME)  # noqa: PT017
             else:
                 assert all(ip_address(info[4][0]) for info in infos)
-            await turns(5)
+            await iterations(5)
             assert network.client.resolver.statistics().under_way == 0
 
     run_virtually(main())

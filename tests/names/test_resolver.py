@@ -4,67 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from tcpip_wasm import NameResolutionError, NetworkStack, StackClosedError, TcpipError, connect, create_stack
+from tcpip_wasm import NameResolutionError, StackClosedError, connect, create_stack
 from tcpip_wasm.names import query as question
 from tcpip_wasm.names import resolver as limits
 from tcpip_wasm.simulation import run_virtually
-from tests.support_dns import CLIENT, SERVER, Asked, DnsServer, Network, Rule, Zone, dns_network
-from tests.support_stacks import turns, until
+from tests.kit.dns import CLIENT, SERVER, DnsServer, Network, Query, Zone, dns_network
+from tests.kit.resolver import BASIC, addresses, failure, now, with_network
+from tests.kit.stacks import iterations, until
 
-BASIC = Zone(
-    """
-    www.test 60 A 10.0.0.9
-    www.test 60 AAAA fd00::9
-    four.test 60 A 10.0.0.4
-    six.test 60 AAAA fd00::6
-    text.test 60 TXT nothing
-    alias.test 60 CNAME second.test.
-    second.test 30 CNAME www.test.
-    lost.test 60 CNAME gone.test.
-    9.0.0.10.in-addr.arpa 60 PTR www.test.
-    """
-)
-
-
-def with_network(work: Callable[[Network], Coroutine[Any, Any, None]], rule: Rule = BASIC, seed: int = 7) -> None:
-    """Run a test against a server, and see that it leaves no question and no socket behind."""
-
-    async def main() -> None:
-        async with dns_network(rule, seed=seed) as network:
-            before = network.client.stats().core.handles
-            await work(network)
-            await turns(20)
-            assert network.client.resolver.statistics().under_way == 0
-            # Connections that finish by themselves hold no handle.
-            assert network.client.stats().core.handles == before
-
-    run_virtually(main())
-
-
-async def addresses(stack: NetworkStack, host: str, **options: Any) -> list[str]:
-    return [info[4][0] for info in await stack.getaddrinfo(host, 80, type=socket.SOCK_STREAM, **options)]
-
-
-async def failure(stack: NetworkStack, host: str, **options: Any) -> NameResolutionError:
-    with pytest.raises(NameResolutionError) as caught:
-        await stack.getaddrinfo(host, 80, **options)
-    assert isinstance(caught.value, socket.gaierror)
-    assert isinstance(caught.value, TcpipError)
-    assert host.lower().rstrip(".") in str(caught.value)
-    return caught.value
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-# --- What is asked and answered -------------------------------------------------------------------------------------
+# --- Queries and answers --------------------------------------------------------------------------------------------
 
 
 def test_both_families_are_asked_for_at_once() -> None:
@@ -131,10 +84,10 @@ def test_reverse_lookup() -> None:
     with_network(work)
 
 
-def test_names_in_reverse_answers_are_names() -> None:
-    """Whoever owns an address writes its PTR record: what is something else to a shell or a terminal is no name."""
+def test_reverse_answers_must_be_host_names() -> None:
+    """The owner of an address writes its PTR record: text with a meaning to a shell or a terminal is not a name."""
 
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         return asked.answer(rf"{asked.name} 60 PTR \027[31m\;rm\032-rf.test.").to_wire()
 
     async def work(network: Network) -> None:
@@ -143,7 +96,7 @@ def test_names_in_reverse_answers_are_names() -> None:
     with_network(work, rule)
 
 
-def test_an_address_asks_nobody() -> None:
+def test_an_address_sends_no_query() -> None:
     async def work(network: Network) -> None:
         network.client.hosts["db"] = "10.0.0.53"
         for host in ("10.0.0.53", "fd00::53", "localhost", "printer.localhost.", "db", "DB.", "[fd00::53]"):
@@ -155,7 +108,7 @@ def test_an_address_asks_nobody() -> None:
     with_network(work)
 
 
-def test_localhost_is_what_the_host_has() -> None:
+def test_localhost_is_the_loopback_of_the_host() -> None:
     async def main() -> None:
         async with await create_stack(initialize_loopback=False) as bare:
             await bare.create_loopback_interface("127.0.0.1/8")
@@ -194,10 +147,10 @@ def test_search_list(host: str, ndots: int, asked: list[str]) -> None:
     with_network(work)
 
 
-def test_search_stops_where_a_server_does_not_tell() -> None:
-    """Another host of that name, further down the list, would be the wrong one."""
+def test_search_stops_where_a_server_fails() -> None:
+    """A host of that name in a later domain would be the wrong one."""
 
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         return asked.answer(rcode="SERVFAIL").to_wire() if asked.name == "www.first" else BASIC(asked)
 
     async def work(network: Network) -> None:
@@ -212,8 +165,8 @@ def test_search_stops_where_a_server_does_not_tell() -> None:
 # --- Servers --------------------------------------------------------------------------------------------------------
 
 
-def test_retries_until_somebody_answers() -> None:
-    def rule(asked: Asked) -> bytes | None:
+def test_retries_until_a_server_answers() -> None:
+    def rule(asked: Query) -> bytes | None:
         return BASIC(asked) if asked.at - begun > 2.9 else None
 
     begun = 1000.0
@@ -230,7 +183,7 @@ def test_retries_until_somebody_answers() -> None:
     with_network(work, rule)
 
 
-def test_silence_has_an_end() -> None:
+def test_unanswered_queries_time_out() -> None:
     async def work(network: Network) -> None:
         begun = now()
         error = await failure(network.client, "www.test")
@@ -259,8 +212,8 @@ def test_the_next_server_is_asked(rcode: str) -> None:
     with_network(work, lambda asked: asked.answer(rcode=rcode).to_wire())
 
 
-def test_a_host_without_a_server_is_not_waited_for() -> None:
-    """Its ICMP message says that nobody is there."""
+def test_an_icmp_error_ends_the_wait_for_a_server() -> None:
+    """Its ICMP error reports a closed port."""
 
     async def work(network: Network) -> None:
         begun = now()
@@ -288,7 +241,7 @@ def test_all_servers_refuse() -> None:
 
 @pytest.mark.parametrize("repeats", [True, False])
 def test_a_server_older_than_edns(repeats: bool) -> None:
-    def rule(asked: Asked) -> bytes:
+    def rule(asked: Query) -> bytes:
         if asked.message.edns < 0:
             return BASIC(asked)
         answer = asked.answer(rcode="FORMERR").to_wire()
@@ -301,7 +254,7 @@ def test_a_server_older_than_edns(repeats: bool) -> None:
 
 
 def test_a_server_with_a_link_local_address() -> None:
-    """As router advertisements tell (RFC 8106, section 5.1)."""
+    """As in router advertisements (RFC 8106, section 5.1)."""
 
     async def work(network: Network) -> None:
         connect(
@@ -342,7 +295,7 @@ def test_the_default_server_is_the_stack_itself() -> None:
     run_virtually(main())
 
 
-def test_servers_that_interfaces_learn() -> None:
+def test_servers_learned_by_interfaces() -> None:
     async def main() -> None:
         async with await create_stack(name_server=("10.0.0.1", 53)) as stack:
             resolver = stack.resolver
@@ -356,7 +309,7 @@ def test_servers_that_interfaces_learn() -> None:
             resolver.forget("tap0 dhcp")
             resolver.forget("tap0 ra")
             assert stack.name_servers == [("127.0.0.1", 53)]
-            # Whatever a network tells is bounded.
+            # The servers that a network announces are bounded.
             resolver.learn("evil", [f"10.9.{n}.1" for n in range(200)], [f"s{n}.test" for n in range(200)])
             assert len(stack.name_servers) == limits.MAX_SERVERS
             assert len(resolver.search) == limits.MAX_SEARCH
@@ -396,7 +349,7 @@ def test_malformed_servers(servers: Any, error: type[Exception]) -> None:
 MANY = Zone("\n".join(f"many.test 60 A 10.7.{n // 250}.{n % 250 + 1}" for n in range(300)))
 
 
-def test_a_long_answer_comes_by_tcp() -> None:
+def test_a_truncated_answer_is_repeated_by_tcp() -> None:
     async def work(network: Network) -> None:
         found = await addresses(network.client, "many.test", family=socket.AF_INET)
         assert len(found) == question.MAX_ADDRESSES
@@ -411,8 +364,8 @@ def test_a_long_answer_comes_by_tcp() -> None:
 
 
 @pytest.mark.parametrize("answer", ["closes", "garbage", "another id", "truncated again", "silence"])
-def test_what_may_go_wrong_by_tcp(answer: str) -> None:
-    def rule(asked: Asked) -> bytes | None:
+def test_errors_of_queries_by_tcp(answer: str) -> None:
+    def rule(asked: Query) -> bytes | None:
         if asked.by == "udp":
             return MANY(asked)
         good = MANY(asked)
@@ -429,7 +382,7 @@ def test_what_may_go_wrong_by_tcp(answer: str) -> None:
         error = await failure(network.client, "many.test", family=socket.AF_INET)
         assert error.errno == socket.EAI_AGAIN
         assert now() - begun < limits.LIFETIME + 0.1
-        # One server, and it does not know; another would be asked.
+        # The only server answers with an error; another one would be queried.
         second = await DnsServer(MANY).serve(network.host, SERVER, 5353)
         network.client.name_servers = [(SERVER, 53), (SERVER, 5353)]
         assert len(await addresses(network.client, "many.test", family=socket.AF_INET)) == question.MAX_ADDRESSES
@@ -438,330 +391,10 @@ def test_what_may_go_wrong_by_tcp(answer: str) -> None:
     with_network(work, rule)
 
 
-# --- Hostile answers ------------------------------------------------------------------------------------------------
+# --- Concurrent queries and closing---------------------------------------------------------------------------------
 
 
-def test_loops_of_cnames() -> None:
-    loops = Zone("\n".join(f"n{n}.test 60 CNAME n{n + 1}.test." for n in range(40)))
-
-    def rule(asked: Asked) -> bytes:
-        if asked.name == "a.test":
-            return asked.answer("a.test 60 CNAME b.test.", "b.test 60 CNAME a.test.").to_wire()
-        if asked.name.startswith("x"):  # a chain without end, of which each answer tells one link
-            return asked.answer(f"{asked.name} 60 CNAME x{asked.name}.").to_wire()
-        return loops(asked)
-
-    async def work(network: Network) -> None:
-        for name in ("a.test", "n0.test", "x.test"):
-            network.asked.clear()
-            error = await failure(network.client, name, family=socket.AF_INET)
-            assert error.errno == socket.EAI_AGAIN
-            assert len(network.asked) <= question.MAX_CHAIN + 1
-        assert (await failure(network.client, "n30.test")).errno == socket.EAI_NONAME
-
-    with_network(work, rule)
-
-
-def test_a_chain_is_followed_over_several_answers() -> None:
-    def rule(asked: Asked) -> bytes:
-        if asked.name == "first.test":
-            return asked.answer("first.test 60 CNAME four.test.").to_wire()
-        return BASIC(asked)
-
-    async def work(network: Network) -> None:
-        assert await addresses(network.client, "first.test", family=socket.AF_INET) == ["10.0.0.4"]
-        assert [one.name for one in network.asked] == ["first.test", "four.test"]
-
-    with_network(work, rule)
-
-
-FORGED = "10.0.0.66"
-
-
-@pytest.mark.parametrize("forgery", ["id", "name", "type", "query", "port", "host", "garbage", "oversize", "loop"])
-def test_forged_answers_are_not_taken(forgery: str) -> None:
-    """A forged answer arrives before the right one, or alone."""
-    hosts: list[NetworkStack] = []
-    tasks: list[asyncio.Task[None]] = []
-    alone = False
-    server: DnsServer
-
-    def rule(asked: Asked) -> list[bytes]:
-        answer = asked.answer(f"{asked.name} 60 A {FORGED}")
-        if forgery == "id":
-            answer.id ^= 0x0100
-        elif forgery == "query":
-            answer.flags &= 0x7FFF
-        packed = answer.to_wire()
-        if forgery == "name":
-            packed = packed.replace(b"\x04four", b"\x04fouR", 1).replace(b"\x04fouR", b"\x04foux")
-        elif forgery == "type":
-            packed = packed.replace(b"\x04test\x00\x00\x01", b"\x04test\x00\x00\x1c", 1)
-        elif forgery == "garbage":
-            packed = packed[:2] + bytes(range(100))
-        elif forgery == "oversize":
-            packed = packed.ljust(1233, b"\0")
-        elif forgery == "loop":
-            packed = packed[:28] + b"\xc0\x1c" + packed[30:]
-        elif forgery in ("port", "host"):
-            # The right answer in all but where it comes from.
-            tasks.append(asyncio.create_task(send_from_elsewhere(packed, asked)))
-            return []
-        return [packed] if alone else [packed, BASIC(asked)]
-
-    async def send_from_elsewhere(packed: bytes, asked: Asked) -> None:
-        local = (SERVER if forgery == "port" else "10.0.0.54", 5353 if forgery == "port" else 53)
-        transport, _ = await hosts[0].create_datagram_endpoint(asyncio.DatagramProtocol, local)
-        transport.sendto(packed, asked.source[:2])
-        transport.close()
-        await turns(50)
-        if not alone:
-            server.transport.sendto(BASIC(asked), asked.source)
-
-    async def work(network: Network) -> None:
-        nonlocal alone, server
-        server = network.server
-        hosts.append(network.host)
-        if forgery == "host":
-            # The same host under another address, on another cable.
-            connect(
-                await network.client.create_tap_interface(ip="10.0.1.1/24"),
-                await network.host.create_tap_interface(ip="10.0.0.54/32"),
-            )
-        before = network.client.resolver.statistics()
-        assert await addresses(network.client, "four.test", family=socket.AF_INET) == ["10.0.0.4"]
-        after = network.client.resolver.statistics()
-        if forgery in ("id", "name", "type", "query"):
-            assert after.unasked == before.unasked + 1
-        elif forgery in ("garbage", "oversize", "loop"):
-            assert after.malformed + after.unasked == before.malformed + before.unasked + 1
-        network.client.resolver.flush()
-        alone = True
-        begun = now()
-        error = await failure(network.client, "four.test", family=socket.AF_INET)
-        assert error.errno == socket.EAI_AGAIN
-        assert now() - begun == pytest.approx(sum(question.ROUNDS), abs=0.1), "it was waited for the right one"
-        await asyncio.gather(*tasks)
-        for interface in network.client.interfaces[2:]:
-            await network.client.remove_interface(interface)
-
-    with_network(work, rule)
-
-
-def test_answers_of_strangers_on_a_socket_that_hears_all() -> None:
-    """Where a socket does not filter by itself, the resolver does."""
-
-    class Talking:
-        def __init__(self, transport: Any, server: Any) -> None:
-            self._transport, self._server = transport, server
-
-        def sendto(self, data: bytes) -> None:
-            self._transport.sendto(data, self._server)
-
-        def abort(self) -> None:
-            self._transport.abort()
-
-    def rule(asked: Asked) -> bytes:
-        elsewhere.sendto(asked.answer(f"{asked.name} 60 A {FORGED}").to_wire(), asked.source)
-        return BASIC(asked)
-
-    elsewhere: Any = None
-
-    async def work(network: Network) -> None:
-        nonlocal elsewhere
-
-        async def unconnected(factory: Any, server: Any, port: int) -> Any:
-            transport, protocol = await network.client.create_datagram_endpoint(factory, ("0.0.0.0", port))
-            return Talking(transport, server), protocol
-
-        elsewhere, _ = await network.host.create_datagram_endpoint(asyncio.DatagramProtocol, (SERVER, 5353))
-        network.client.resolver._open = unconnected, network.client.resolver._open[1]
-        assert await addresses(network.client, "four.test", family=socket.AF_INET) == ["10.0.0.4"]
-        assert network.client.resolver.statistics().strangers == 1
-        elsewhere.close()
-
-    with_network(work, rule)
-
-
-def test_a_flood_of_bad_answers_is_not_read() -> None:
-    def rule(asked: Asked) -> list[bytes]:
-        return [asked.answer(f"{asked.name} 60 A {FORGED}").to_wire()[:-13]] * 300
-
-    async def work(network: Network) -> None:
-        await failure(network.client, "four.test", family=socket.AF_INET)
-        figures = network.client.resolver.statistics()
-        assert figures.malformed == 100 * len(question.ROUNDS)
-
-    with_network(work, rule)
-
-
-def test_only_the_question_is_remembered() -> None:
-    """What else an answer tells is neither used nor kept, in whatever section it stands."""
-
-    def rule(asked: Asked) -> bytes:
-        if asked.name != "four.test":
-            return BASIC(asked)
-        message = asked.answer("four.test 60 A 10.0.0.4", f"www.test 60 A {FORGED}", f"bank.test 60 A {FORGED}")
-        message.additional.append(message.answer[-1])
-        message.authority.append(message.answer[-1])
-        return message.to_wire()
-
-    async def work(network: Network) -> None:
-        assert await addresses(network.client, "four.test", family=socket.AF_INET) == ["10.0.0.4"]
-        assert network.client.resolver.statistics().cached == 1
-        assert await addresses(network.client, "www.test", family=socket.AF_INET) == ["10.0.0.9"]
-        assert (await failure(network.client, "bank.test", family=socket.AF_INET)).errno == socket.EAI_NONAME
-
-    with_network(work, rule)
-
-
-def test_a_denial_out_of_bailiwick_is_not_remembered() -> None:
-    denying = Zone("", origin="elsewhere")
-
-    async def work(network: Network) -> None:
-        for _ in range(2):
-            assert (await failure(network.client, "www.test", family=socket.AF_INET)).errno == socket.EAI_NONAME
-        assert len(network.asked) == 2
-        assert network.client.resolver.statistics().cached == 0
-
-    with_network(work, denying)
-
-
-# --- Memory ---------------------------------------------------------------------------------------------------------
-
-
-def test_answers_are_remembered_for_the_shortest_ttl() -> None:
-    async def work(network: Network) -> None:
-        for expected in (1, 1, 2):
-            assert await addresses(network.client, "alias.test", family=socket.AF_INET) == ["10.0.0.9"]
-            assert len(network.asked) == expected
-            await asyncio.sleep(20)  # the shortest TTL of the chain is 30 s
-        assert network.client.resolver.statistics().cache_hits == 1
-
-    with_network(work)
-
-
-def test_denials_are_remembered_for_the_time_of_their_soa() -> None:
-    async def work(network: Network) -> None:
-        for name, expected in (("gone.test", 2), ("text.test", 4)):
-            for _ in range(2):
-                for family in (socket.AF_INET, socket.AF_INET6):
-                    assert (await failure(network.client, name, family=family)).errno == socket.EAI_NONAME
-            assert len(network.asked) == expected
-        await asyncio.sleep(60)
-        await failure(network.client, "gone.test", family=socket.AF_INET)
-        assert len(network.asked) == 5
-
-    with_network(work)
-
-
-@pytest.mark.parametrize("denied", ["A", "AAAA"])
-@pytest.mark.parametrize("rcode", ["NXDOMAIN", "NOERROR"])
-@pytest.mark.parametrize("host", ["www.test", "alias.test"])
-def test_a_denial_of_one_type_hides_no_address_of_the_other(denied: str, rcode: str, host: str) -> None:
-    """RFC 4074, section 4.2: servers exist that deny the whole name where it only has no record of this type."""
-    soa = "test 60 SOA ns.test. root.test. 1 7200 900 1209600 60"
-    other, expected = (socket.AF_INET6, "fd00::9") if denied == "A" else (socket.AF_INET, "10.0.0.9")
-
-    def rule(asked: Asked) -> bytes:
-        aliases = ["alias.test 60 CNAME www.test."] if asked.name == "alias.test" else []
-        if asked.type == denied:
-            return asked.answer(*aliases, rcode=rcode, authority=(soa,)).to_wire()
-        return asked.answer(*aliases, f"www.test 60 {asked.type} {expected}").to_wire()
-
-    async def work(network: Network) -> None:
-        client = network.client
-        refused = socket.AF_INET if denied == "A" else socket.AF_INET6
-        assert (await failure(client, host, family=refused)).errno == socket.EAI_NONAME
-        for _ in range(3):
-            assert await addresses(client, host) == [expected]
-            assert await addresses(client, host, family=other) == [expected]
-            assert (await failure(client, host, family=refused)).errno == socket.EAI_NONAME
-            await asyncio.sleep(5)
-        assert network.server.names == [(host, "A"), (host, "AAAA")], "both answers are remembered"
-        await asyncio.sleep(60)
-        assert await addresses(client, host) == [expected]
-        assert len(network.asked) == 4
-
-    with_network(work, rule)
-
-
-def test_a_denied_name_does_not_deny_names_below_it() -> None:
-    """RFC 8020 would allow it, but servers exist that deny a name of which only longer ones have records."""
-    zone = Zone("www.lab.test 60 A 10.0.0.9")
-
-    async def work(network: Network) -> None:
-        for _ in range(2):
-            assert (await failure(network.client, "lab.test")).errno == socket.EAI_NONAME
-            assert await addresses(network.client, "www.lab.test") == ["10.0.0.9"]
-
-    with_network(work, zone)
-
-
-def test_failures_and_answers_without_ttl_are_not_remembered() -> None:
-    def rule(asked: Asked) -> bytes:
-        rcode = "NOERROR" if asked.name == "zero.test" else "SERVFAIL"
-        return asked.answer("zero.test 0 A 10.0.0.9", rcode=rcode).to_wire()
-
-    async def work(network: Network) -> None:
-        for _ in range(2):
-            await failure(network.client, "fail.test", family=socket.AF_INET)
-            assert await addresses(network.client, "zero.test", family=socket.AF_INET) == ["10.0.0.9"]
-        assert len(network.asked) == 4
-
-    with_network(work, rule)
-
-
-def test_ttls_have_a_cap() -> None:
-    zone = Zone("long.test 2000000000 A 10.0.0.9", negative_ttl=2000000000)
-
-    async def work(network: Network) -> None:
-        for _ in range(2):
-            await addresses(network.client, "long.test", family=socket.AF_INET)
-            await failure(network.client, "gone.test", family=socket.AF_INET)
-        assert len(network.asked) == 2
-        await asyncio.sleep(question.MAX_NEGATIVE_TTL + 1)
-        await failure(network.client, "gone.test", family=socket.AF_INET)
-        await addresses(network.client, "long.test", family=socket.AF_INET)
-        assert len(network.asked) == 3
-        await asyncio.sleep(question.MAX_TTL)
-        await addresses(network.client, "long.test", family=socket.AF_INET)
-        assert len(network.asked) == 4
-
-    with_network(work, zone)
-
-
-def test_thousands_of_names_fill_no_memory() -> None:
-    def rule(asked: Asked) -> bytes:
-        number = int(asked.name.removeprefix("n").removesuffix(".test"))
-        return asked.answer(f"{asked.name} 600 A 10.7.{number // 256}.{number % 256}").to_wire()
-
-    async def work(network: Network) -> None:
-        client = network.client
-        names = list(range(3_000))  # three times what is remembered
-        for at in range(0, len(names), 500):
-            found = await asyncio.gather(
-                *(addresses(client, f"n{n}.test", family=socket.AF_INET) for n in names[at : at + 500])
-            )
-            assert found == [[f"10.7.{n // 256}.{n % 256}"] for n in names[at : at + 500]]
-            network.asked.clear()
-        figures = client.resolver.statistics()
-        assert figures.udp_queries == 3_000
-        assert figures.cached == limits.CACHE_SIZE
-        assert figures.evicted == 3_000 - limits.CACHE_SIZE
-        # The latest are remembered, the first are not.
-        await addresses(client, "n2999.test", family=socket.AF_INET)
-        assert network.asked == []
-        await addresses(client, "n0.test", family=socket.AF_INET)
-        assert len(network.asked) == 1
-
-    with_network(work, rule)
-
-
-# --- Many at a time, and the end ------------------------------------------------------------------------------------
-
-
-def test_one_question_is_shared() -> None:
+def test_equal_queries_are_shared() -> None:
     async def work(network: Network) -> None:
         found = await asyncio.gather(*(addresses(network.client, host) for host in ["www.test", "WWW.test."] * 50))
         assert found == [["fd00::9", "10.0.0.9"]] * 100
@@ -770,7 +403,7 @@ def test_one_question_is_shared() -> None:
     with_network(work)
 
 
-def test_questions_under_way_are_bounded() -> None:
+def test_concurrent_queries_are_bounded() -> None:
     async def work(network: Network) -> None:
         client = network.client
         before = client.stats().core.handles
@@ -793,7 +426,7 @@ def test_questions_under_way_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("answering", [True, False])
-def test_cancelled_at_every_turn(answering: bool) -> None:
+def test_cancelled_at_every_loop_iteration(answering: bool) -> None:
     async def work(network: Network) -> None:
         client = network.client
         before = client.stats().core.handles
@@ -801,10 +434,10 @@ def test_cancelled_at_every_turn(answering: bool) -> None:
             client.resolver.flush()
             begun = now()
             task = asyncio.create_task(client.getaddrinfo("many.test", 80))
-            await turns(count)
+            await iterations(count)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await turns(3)
+            await iterations(3)
             assert now() == begun, "to be cancelled takes no time"
             assert client.resolver.statistics().under_way == 0
             assert client.stats().core.handles == before
@@ -813,12 +446,12 @@ def test_cancelled_at_every_turn(answering: bool) -> None:
     with_network(work, MANY if answering else lambda asked: None)
 
 
-def test_who_is_cancelled_does_not_take_others_along() -> None:
+def test_cancelling_one_of_several_waiters() -> None:
     async def work(network: Network) -> None:
         tasks = [asyncio.create_task(addresses(network.client, "four.test", family=socket.AF_INET)) for _ in range(3)]
         await asyncio.sleep(1.5)
         tasks[0].cancel()
-        await turns(5)
+        await iterations(5)
         assert network.client.resolver.statistics().under_way == 1
         network.server.rule = BASIC
         assert await asyncio.gather(*tasks[1:]) == [["10.0.0.4"], ["10.0.0.4"]]

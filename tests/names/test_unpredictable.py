@@ -1,4 +1,4 @@
-"""Ids and ports: who sees some cannot tell the next, and the same seed gives the same."""
+"""Ids and ports: the next ones cannot be predicted from earlier ones, and the same seed gives the same ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tcpip_wasm import NameResolutionError, create_stack
 from tcpip_wasm.names.prng import Unpredictable
 from tcpip_wasm.names.transaction import FIRST_PORT
 from tcpip_wasm.simulation import run_virtually
-from tests.support_dns import Asked, Zone, dns_network
+from tests.kit.dns import Query, Zone, dns_network
 
 SEED = b"sixteen bytes..."
 
@@ -26,24 +26,24 @@ def test_seed_and_purpose_decide() -> None:
     others = [drawn(SEED[:-1] + b"!"), drawn(SEED, b"other")]
     for other in others:
         same = sum(a == b for a, b in zip(drawn(SEED), other, strict=True))
-        assert same < 5, "two lists of 4096 have 0.06 places in common on average"
+        assert same < 5, "two lists of 4096 have 0.06 positions in common on average"
 
 
-def test_numbers_are_spread() -> None:
+def test_numbers_are_uniform() -> None:
     numbers = drawn(SEED, count=65536)
     # Chi-squared with 255 degrees of freedom, for either byte: 400 is beyond one in a hundred million.
     for shift in (0, 8):
         counts = Counter(number >> shift & 0xFF for number in numbers)
         assert sum((counts[value] - 256) ** 2 / 256 for value in range(256)) < 400
-    # Nor does one number tell of the next: the differences are spread, too.
+    # A number does not predict the next one: the differences are spread, too.
     counts = Counter((b - a) >> 8 & 0xFF for a, b in itertools.pairwise(numbers))
     assert sum((counts[value] - 256) ** 2 / 256 for value in range(256)) < 400
     assert set(drawn(SEED, limit=3)) == {0, 1, 2}
 
 
-def ask(count: int, seed: int) -> list[Asked]:
-    """The questions that one stack sends for so many names."""
-    asked: list[Asked] = []
+def ask(count: int, seed: int) -> list[Query]:
+    """Return the queries that a stack sends for `count` names."""
+    asked: list[Query] = []
 
     async def main() -> None:
         async with dns_network(Zone(""), seed=seed) as network:
@@ -72,7 +72,7 @@ def test_each_question_has_its_own_id_and_port() -> None:
         assert steps.most_common(1)[0][1] <= 3, "no step is more common than chance allows"
 
 
-def test_two_seeds_differ_and_one_repeats() -> None:
+def test_seeds_differ_and_repeat() -> None:
     def seen(seed: int) -> list[tuple[int, int]]:
         return [(one.message.id, one.source[1]) for one in ask(20, seed)]
 
@@ -81,7 +81,7 @@ def test_two_seeds_differ_and_one_repeats() -> None:
     assert not set(seen(2)) & set(first)
 
 
-def test_a_port_that_somebody_has_is_passed_over() -> None:
+def test_a_port_in_use_is_skipped() -> None:
     taken = ask(1, seed=3)[0].source[1]
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""Reading answers: what they say, and that bytes of any kind are either an answer or `BadMessage`, soon."""
+"""Parsing answers: their content, and that any bytes give an answer or `BadMessage`, in bounded time."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def test_extended_codes_count() -> None:
         (built("www.test. A 10.0.0.9").ljust(TCP_SIZE + 1, b"\0"), "malformed"),
     ],
 )
-def test_no_answer(data: bytes, cause: str) -> None:
+def test_messages_that_are_not_answers(data: bytes, cause: str) -> None:
     with pytest.raises(BadMessage) as caught:
         read(data)
     assert caught.value.cause == cause
 
 
-def test_who_cannot_read_a_question_does_not_repeat_it() -> None:
+def test_errors_without_the_question_are_accepted() -> None:
     assert read(bytes.fromhex("1234 8181 0000 0000 0000 0000")).rcode == 1
     for header in ("1234 8180 0000 0000 0000 0000", "1235 8181 0000 0000 0000 0000", "1234 0181 0000 0000 0000 0000"):
         with pytest.raises(BadMessage):
@@ -92,13 +92,13 @@ def test_case_makes_no_difference() -> None:
     assert read(HEADER[:6] + bytes(6) + QUESTION.upper().replace(b"\x03WWW", b"\x03wWw")).answers == ()
 
 
-def test_ttl_with_the_highest_bit_is_none() -> None:
+def test_a_ttl_with_the_highest_bit_is_zero() -> None:
     data = HEADER + QUESTION + b"\xc0\x0c\x00\x01\x00\x01\xff\xff\xff\xff\x00\x04\x0a\x00\x00\x01"
     assert read(data).answers[0].ttl == 0
 
 
-def test_chains_of_pointers_cost_little() -> None:
-    """As many names as fit, each through as many pointers as fit: seconds of work if it were done."""
+def test_chains_of_pointers_are_bounded() -> None:
+    """As many names as fit, each with as many pointers as fit: unbounded, they would take seconds."""
     chain = b"\x00\x00" + b"".join((12 + len(QUESTION) + at).to_bytes(2, "big") for at in range(0, 8000, 2))
     chain = bytes(b | 0xC0 if i % 2 == 0 and i > 1 else b for i, b in enumerate(chain))
     last = (0xC000 | 12 + len(QUESTION) + 11 + len(chain) - 2).to_bytes(2, "big")
@@ -112,7 +112,7 @@ def test_chains_of_pointers_cost_little() -> None:
 
 
 def test_an_answer_of_a_thousand_addresses_is_read() -> None:
-    """What TCP can bring must not be more work than an answer is worth."""
+    """The largest answer by TCP is parsed in bounded time."""
     data = built(*(f"www.test. A 10.1.{n // 250}.{n % 250}" for n in range(1000)))
     assert len(data) < TCP_SIZE
     assert len(read(data).answers) == 1000
@@ -137,7 +137,7 @@ def test_random_records(data: bytes, answers: int, authority: int, additional: i
 
 
 @given(st.data())
-def test_damaged_answers(data: st.DataObject) -> None:
+def test_corrupted_answers(data: st.DataObject) -> None:
     packed = bytearray(built("www.test. CNAME web.test.", "web.test. A 10.0.0.9", "web.test. A 10.0.0.8"))
     for _ in range(data.draw(st.integers(1, 4))):
         packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
@@ -148,7 +148,7 @@ def test_damaged_answers(data: st.DataObject) -> None:
     assert len(response.answers) <= 3
 
 
-def test_the_bound_is_one_of_steps() -> None:
+def test_the_bound_counts_steps() -> None:
     reader = wire._Reader(b"\0" * (MAX_STEPS + 2))
     for _ in range(MAX_STEPS):
         reader.get_uint8()

@@ -1,4 +1,4 @@
-"""Without the extra: everything but asking DNS servers works, and the error says what to install."""
+"""Without the extra: everything but DNS queries works, and the error says what to install."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_names_of_the_hosts_table_need_nothing() -> None:
     assert modules == "['dns']"
 
 
-def test_dnspython_is_imported_only_when_somebody_is_asked() -> None:
+def test_dnspython_is_imported_only_for_a_query() -> None:
     program = PROGRAM.replace('sys.modules["dns"] = None', "")
     program = program.replace('await stack.connect_tcp("www.test", 80)', "pass")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=250, check=True)

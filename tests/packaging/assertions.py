@@ -1,4 +1,4 @@
-"""What the compiled sources assert, taken from them as the compiler sees them.
+"""Lists the assertions of the compiled sources, after preprocessing.
 
 An assertion that fails ends the stack. The preprocessor of a C compiler expands the sources, so that neither comments,
 strings, conditions nor macros of headers are read wrongly; only `LWIP_ASSERT` itself becomes a mark that is
@@ -48,7 +48,7 @@ def sources() -> list[Path]:
 
 
 def marked_headers(folder: Path) -> Path:
-    """Copy lwIP's headers, with the mark in place of what an assertion does, to a new folder."""
+    """Copy lwIP's headers to a new folder, with assertions replaced by a mark."""
     include = folder / "include"
     shutil.copytree(LWIP / "build" / "src" / "include", include)
     header = include / "lwip" / "debug.h"
@@ -59,7 +59,7 @@ def marked_headers(folder: Path) -> Path:
 
 
 def expand(command: list[str], source: Path, headers: Path) -> str:
-    """Return a source as the compiler proper would get it."""
+    """Return a preprocessed source."""
     options = ["-std=gnu11", "-DNDEBUG", "-E", "-P", f"-I{WASM / 'include'}", f"-I{WASM / 'src'}", f"-isystem{headers}"]
     done = subprocess.run([*command, *options, str(source)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -75,12 +75,12 @@ def asserted(text: str) -> list[str]:
 
 
 def other_ends(text: str) -> list[str]:
-    """Return what else would end the stack in an expanded source, each with what stands around it."""
+    """Return other statements that would end the stack in an expanded source, each with its context."""
     return [text[max(0, match.start() - 60) : match.end() + 20] for match in _ENDS.finditer(text)]
 
 
 def listed(groups: Iterable[dict[str, object]]) -> Assertions:
-    """Return what the list has."""
+    """Return the content of the list."""
     found: Assertions = Counter()
     for group in groups:
         files = group["assertions"]

@@ -1,5 +1,5 @@
-"""Layouts as data: what C, Python and TypeScript make of wasm/abi.toml, what changes the fingerprint, and that no file
-writes a layout by hand."""
+"""Layouts as data: the files that are generated from wasm/abi.toml, the fingerprint, and that no file has a layout
+written by hand."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_statistics_have_the_order_of_the_words(generator: ModuleType) -> None:
     assert [field.name.upper() for field in fields(Statistics)] == [*words, "MEMORY"]
 
 
-def test_words_that_are_read_together_stand_together() -> None:
+def test_words_that_are_read_together_are_adjacent() -> None:
     # Core.poll reads the first two words of the control block as one, FrameBuffers.counters six of an interface's.
     assert (abi.CONTROL_EVENT_LENGTH, abi.CONTROL_MORE) == (0, 1)
     names = "RECEIVED_FRAMES TRANSMITTED_FRAMES DROPPED_MALFORMED DROPPED_TRANSMIT_FULL DROPPED_FOREIGN"
@@ -257,7 +257,7 @@ def test_wording_does_not_change_the_fingerprint(generator: ModuleType, old: str
         ('staging = "length", ', ""),
     ],
 )
-def test_what_an_embedder_depends_on_changes_the_fingerprint(generator: ModuleType, old: str, new: str) -> None:
+def test_names_numbers_and_layouts_change_the_fingerprint(generator: ModuleType, old: str, new: str) -> None:
     assert generator.Abi(changed(old, new)).fingerprint != abi.VERSION
 
 
@@ -275,12 +275,12 @@ def test_what_an_embedder_depends_on_changes_the_fingerprint(generator: ModuleTy
         ("MAX_ROUTES =", "ENDPOINT_SIZE =", "these names are given twice: ENDPOINT_SIZE"),
     ],
 )
-def test_what_cannot_be_generated_is_refused(generator: ModuleType, old: str, new: str, message: str) -> None:
+def test_invalid_definitions_are_refused(generator: ModuleType, old: str, new: str, message: str) -> None:
     with pytest.raises(generator.AbiError, match=re.escape(message)):
         generator.Abi(changed(old, new))
 
 
-def test_check_names_the_file_that_is_out_of_step(
+def test_check_names_an_outdated_file(
     generator: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert generator.main(["--check"]) == 0

@@ -81,7 +81,7 @@ def test_each_group_has_a_reason() -> None:
     assert len(set(reasons)) == len(reasons)
 
 
-def test_only_what_is_compiled_is_found(tmp_path: Path, headers: Path) -> None:
+def test_only_compiled_assertions_are_found(tmp_path: Path, headers: Path) -> None:
     source = tmp_path / "example.c"
     source.write_text(EXAMPLE)
     found = Counter(assertions.asserted(expand(source, headers)))
@@ -93,7 +93,7 @@ def test_only_what_is_compiled_is_found(tmp_path: Path, headers: Path) -> None:
     }
 
 
-def test_a_message_that_is_no_literal_is_an_error(tmp_path: Path, headers: Path) -> None:
+def test_a_message_that_is_not_a_literal_is_an_error(tmp_path: Path, headers: Path) -> None:
     source = tmp_path / "example.c"
     source.write_text('#include "lwip/debug.h"\nvoid example(const char *text) { LWIP_ASSERT(text, text != 0); }\n')
     with pytest.raises(AssertionError, match="1 assertions, 0 of which"):

@@ -1,4 +1,4 @@
-"""The reader of built modules, on modules written out byte by byte, and what it makes of golden files."""
+"""The check of built modules, on modules written byte by byte, and its golden files."""
 
 from __future__ import annotations
 
@@ -123,13 +123,13 @@ def test_a_module_made_of_it_has_a_hash_of_its_own_and_the_same_interface(golden
 
 
 @pytest.mark.parametrize("module", [b"", b"\x7fELF", MODULE[:-1]], ids=["empty", "another format", "cut short"])
-def test_what_is_no_module_is_refused(golden: Path, module: bytes) -> None:
+def test_files_that_are_not_modules_are_refused(golden: Path, module: bytes) -> None:
     result = check(golden, module)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
 
 
-def test_golden_sum_is_of_the_pinned_toolchain() -> None:
+def test_golden_hash_is_of_the_pinned_toolchain() -> None:
     requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
     (pin,) = (requirement for requirement in requirements if requirement.startswith("ziglang"))
     toolchain = (ROOT / "wasm" / "golden" / "sha256.txt").read_text().split()[-1]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.support import LWIP, load_lwip_program
+from tests.kit.lwip_program import LWIP, load_lwip_program
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
@@ -145,7 +145,7 @@ def test_rebase_onto_moved_and_changed_lines(tmp_path: Path, project: Path, rele
     assert (tmp_path / "again/src/core/two.c").read_text() == (tmp_path / "tree/src/core/two.c").read_text()
 
 
-def test_rebase_names_what_conflicts_and_can_be_continued(tmp_path: Path, project: Path, release: Path) -> None:
+def test_rebase_names_conflicts_and_can_be_continued(tmp_path: Path, project: Path, release: Path) -> None:
     tree = tmp_path / "tree"
     changed = RELEASE["src/core/one.c"].replace("int b = 2", "int b = 7")
     onto = write(tmp_path / "next", {**RELEASE, "src/core/one.c": changed})
@@ -161,13 +161,13 @@ def test_rebase_names_what_conflicts_and_can_be_continued(tmp_path: Path, projec
     assert "+  int b = 9;" in patch_files(project)["0001-odd.patch"]
 
 
-def test_what_the_new_release_has_is_dropped(tmp_path: Path, project: Path, release: Path) -> None:
+def test_patches_that_the_new_release_has_are_dropped(tmp_path: Path, project: Path, release: Path) -> None:
     onto = write(tmp_path / "next", {**RELEASE, "src/core/one.c": RELEASE["src/core/one.c"].replace("b = 2", "b = 5")})
     assert series.rebase_series(tmp_path / "tree", onto, project, release) == ["0001-odd.patch"]
 
 
 def test_our_series_on_another_tree(tmp_path: Path) -> None:
-    """The tree is 2.2.1 with lines that moved; then one line, too, that a patch of ours changes."""
+    """The tree is 2.2.1 with moved lines; then also with a change of a line that a patch of ours changes."""
     manifest = series.fetch.Manifest.load(LWIP / "manifest.toml")
     pristine = tmp_path / "pristine"
     series.import_series(tmp_path / "first")

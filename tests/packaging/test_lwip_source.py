@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.support import LWIP, load_lwip_program
+from tests.kit.lwip_program import LWIP, load_lwip_program
 
 ONE = b"first\nsecond\nthird\n"
 TWO = b"alpha\nbeta\n"
@@ -51,7 +51,7 @@ def project(tmp_path: Path, release: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def add_patch(project: Path, name: str, text: str) -> None:
-    """Put a patch at the end of the series."""
+    """Append a patch to the series."""
     (project / "patches" / name).write_text(text)
     with (project / "patches" / "series").open("a") as series:
         series.write(f"{name}\n")
@@ -100,7 +100,7 @@ def test_real_manifest_catches_a_tampered_copy(tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "output").exists()
 
 
-def test_failure_keeps_what_was_there(project: Path, release: Path) -> None:
+def test_failure_keeps_the_former_tree(project: Path, release: Path) -> None:
     output = fetch.fetch(folder=project)
     add_patch(project, "01-wrong.patch", PLAIN_PATCH.replace("-second", "-zweite"))
     with pytest.raises(fetch.FetchError, match=r"does not apply: 01-wrong\.patch"):
@@ -160,7 +160,7 @@ def test_folders_of_the_unit_tests_are_verified_where_they_are_wanted(project: P
         fetch.obtain(fetch.Manifest.load(manifest), folders=True)
 
 
-def test_second_fetch_does_nothing_until_a_patch_comes(project: Path, release: Path) -> None:
+def test_second_fetch_does_nothing_until_a_patch_is_added(project: Path, release: Path) -> None:
     output = fetch.fetch(folder=project)
     shutil.rmtree(release)
     assert fetch.fetch(folder=project) == output

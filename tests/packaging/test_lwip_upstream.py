@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.support import load_lwip_program
+from tests.kit.lwip_program import load_lwip_program
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
@@ -108,7 +108,7 @@ def test_commits_that_are_not_listed_are_printed(
         (LIST.replace("{commit}", "f" * 40), "do not agree on commit"),
     ],
 )
-def test_a_list_that_is_wrong_is_refused(tmp_path: Path, listed: str, message: str) -> None:
+def test_a_wrong_list_is_refused(tmp_path: Path, listed: str, message: str) -> None:
     folder = folder_of(tmp_path, listed.replace("{commit}", COMMIT))
     with pytest.raises(upstream.series.SeriesError, match=message):
         upstream.read_reviews(folder)

@@ -1,4 +1,4 @@
-"""The front door: what its targets would install, as ``make -n`` tells. Nothing is installed or built here."""
+"""The Makefile at the root: what its targets install, according to ``make -n``. Nothing is installed or built here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel: what it is called, what it holds, and that it runs where there is no C toolchain."""
+"""The wheel: its name, its content, and that it runs without a C toolchain."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a fresh environment that holds the wheel and what it depends on."""
+    """The Python of a new environment with the wheel and its dependencies."""
     folder = tmp_path_factory.mktemp("installed")
     venv.create(folder, with_pip=True, symlinks=True)
     python = folder / "bin" / "python"
@@ -91,7 +91,7 @@ def test_wheel_contents(wheel: Path) -> None:
 
 
 def test_the_description_has_no_dead_links(wheel: Path, sdist: Path) -> None:
-    """A reader of a package index has none of the files that the links name."""
+    """Readers of a package index do not have the repository's files."""
     with zipfile.ZipFile(wheel) as pack:
         (name,) = (name for name in pack.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = pack.read(name).decode()
@@ -162,7 +162,7 @@ def test_wheel_runs_without_a_toolchain(installed: Path, tmp_path: Path) -> None
     assert Path(place).is_relative_to(installed.parents[1])
 
 
-def test_import_takes_nothing_but_wasmtime(installed: Path, tmp_path: Path) -> None:
+def test_import_needs_wasmtime_only(installed: Path, tmp_path: Path) -> None:
     listed = run(installed, "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check", cwd=tmp_path)
     names = {line.partition("==")[0].lower().replace("-", "_") for line in listed.split() if "==" in line}
     assert {"tcpip_wasm", "wasmtime"} <= names

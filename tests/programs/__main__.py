@@ -16,7 +16,7 @@ from tests.programs.servers import HttpServer, serve_files, serve_mail, serve_ss
 
 
 async def main(host: str, folder: Path) -> None:
-    """Start them, and say so."""
+    """Start them, and print a line when they listen."""
     certificate = str(folder / "certificate.pem"), str(folder / "key.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)

@@ -1,4 +1,4 @@
-"""Clients that block: each is called inside of `polyfill_socket`, and checks what it gets."""
+"""Blocking clients: each is called inside `polyfill_socket`, and checks the responses."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any, Final
 
 import requests
 
+from tests.kit.tls import client_context
 from tests.programs.bodies import Body, digest, received
 from tests.programs.clients import ROUNDS, letter
-from tests.support_tls import client_context
 
 BOUND: Final = 60.0
-"""Seconds that a single call may block."""
+"""Time limit of a single call in seconds."""
 
 
 def urllib_client(url: str, own: str, megabytes: int) -> None:
-    """Ask for a small thing, a large one, and send a large one: a connection each.
+    """Fetch a small and a large body, and send a large one, each over its own connection.
 
     Args:
         url: the server's, without a path.
@@ -34,8 +34,8 @@ def urllib_client(url: str, own: str, megabytes: int) -> None:
         assert response.read() == b"hello " + own.encode()
     arrived = hashlib.sha256()
     with opener.open(f"{url}/down?megabytes={megabytes}", timeout=BOUND) as response:
-        while piece := response.read(1 << 20):
-            arrived.update(piece)
+        while chunk := response.read(1 << 20):
+            arrived.update(chunk)
     assert arrived.hexdigest() == digest(megabytes)
     body = Body(megabytes)
     length = {"Content-Length": str(len(body))}
@@ -51,11 +51,11 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return super().init_poolmanager(*arguments, ssl_context=client_context(), **options)
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """The context says it."""
+        """The context trusts the test's authority."""
 
 
 def requests_client(url: str, own: str, megabytes: int) -> None:
-    """Like `urllib_client`, all over one connection that is kept alive."""
+    """Like `urllib_client`, over one persistent connection."""
     with requests.Session() as session:
         session.trust_env = False
         session.mount("https://", _Adapter())
@@ -63,8 +63,8 @@ def requests_client(url: str, own: str, megabytes: int) -> None:
             assert session.get(f"{url}/", timeout=BOUND).text == f"hello {own}"
         down = session.get(f"{url}/down", params={"megabytes": megabytes}, timeout=BOUND, stream=True)
         arrived = hashlib.sha256()
-        for piece in down.iter_content(1 << 20):
-            arrived.update(piece)
+        for chunk in down.iter_content(1 << 20):
+            arrived.update(chunk)
         assert arrived.hexdigest() == digest(megabytes)
         up = session.post(f"{url}/up", data=Body(megabytes), timeout=BOUND)
         assert up.json() == received(megabytes)
@@ -77,7 +77,7 @@ def requests_client(url: str, own: str, megabytes: int) -> None:
 
 
 def smtplib_client(host: str, port: int, tls: bool) -> None:
-    """Send mails; the server says what arrived."""
+    """Send mails; the server reports what it received."""
     with smtplib.SMTP(host, port, "a.test", timeout=BOUND) as client:
         if tls:
             client.starttls(context=client_context())

@@ -1,4 +1,4 @@
-"""Large bodies: no two blocks of one are equal, so that lost and swapped ones change its digest."""
+"""Large bodies: all blocks of a body differ, so that lost and reordered ones change its digest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def block(number: int) -> bytes:
 
 @cache
 def digest(megabytes: int) -> str:
-    """Return the SHA-256, in hexadecimal, of a body of so many blocks."""
+    """Return the SHA-256, in hexadecimal, of a body of `count` blocks."""
     whole = hashlib.sha256()
     for number in range(megabytes):
         whole.update(block(number))
@@ -34,7 +34,7 @@ async def blocks(megabytes: int) -> AsyncIterator[bytes]:
 
 
 def received(megabytes: int) -> dict[str, object]:
-    """Return what the application answers to a body that has arrived."""
+    """Return the application's answer to a body."""
     return {"sha256": digest(megabytes), "size": megabytes * len(BLOCK)}
 
 
@@ -61,6 +61,6 @@ class Body(io.RawIOBase):
         if not self._rest and self._number < self._megabytes:
             self._rest = memoryview(block(self._number))
             self._number += 1
-        piece = self._rest[: size if size > 0 else len(self._rest)]
-        self._rest = self._rest[len(piece) :]
-        return bytes(piece)
+        chunk = self._rest[: size if size > 0 else len(self._rest)]
+        self._rest = self._rest[len(chunk) :]
+        return bytes(chunk)

@@ -1,4 +1,4 @@
-"""Clients of asyncio: each is called on a loop whose network is the stack's, and checks what it gets.
+"""asyncio clients: each is called on a loop that uses the stack's network, and checks the responses.
 
 They take the client's stack only to count its connections.
 """
@@ -20,17 +20,17 @@ import pytest
 import websockets.asyncio.client
 
 from tcpip_wasm import NetworkStack
+from tests.kit.tls import client_context
 from tests.programs.bodies import BLOCK, block, blocks, digest, received
 from tests.programs.ports import NOBODY
 from tests.programs.servers import COMMAND
-from tests.support_tls import client_context
 
 ROUNDS: Final = 20
 """Requests over a connection that is kept alive."""
 
 
 async def httpx_client(stack: NetworkStack, url: str, own: str, megabytes: int) -> None:
-    """Ask for small things, a large one, and send a large one, all over one connection; be refused elsewhere.
+    """Fetch small and large bodies, and send a large one, over one connection; then connect to a closed port.
 
     Args:
         stack: the client's.
@@ -47,9 +47,9 @@ async def httpx_client(stack: NetworkStack, url: str, own: str, megabytes: int) 
         assert stack.stats().core.connections == 1
         arrived, size = hashlib.sha256(), 0
         async with client.stream("GET", f"{url}/down", params={"megabytes": megabytes}) as response:
-            async for piece in response.aiter_raw():
-                arrived.update(piece)
-                size += len(piece)
+            async for chunk in response.aiter_raw():
+                arrived.update(chunk)
+                size += len(chunk)
         assert (size, arrived.hexdigest()) == (megabytes * len(BLOCK), digest(megabytes))
         response = await client.post(f"{url}/up", content=blocks(megabytes))
         assert response.json() == received(megabytes)
@@ -69,8 +69,8 @@ async def aiohttp_client(stack: NetworkStack, url: str, own: str, megabytes: int
         assert stack.stats().core.connections == 1
         arrived = hashlib.sha256()
         async with session.get(f"{url}/down", params={"megabytes": megabytes}, ssl=ssl) as response:
-            async for piece in response.content.iter_any():
-                arrived.update(piece)
+            async for chunk in response.content.iter_any():
+                arrived.update(chunk)
         assert arrived.hexdigest() == digest(megabytes)
         async with session.post(f"{url}/up", data=blocks(megabytes), ssl=ssl) as response:
             assert await response.json() == received(megabytes)
@@ -83,7 +83,7 @@ async def aiohttp_client(stack: NetworkStack, url: str, own: str, megabytes: int
 
 
 async def websockets_client(url: str, count: int = 10_000) -> None:
-    """Send so many messages, text and bytes, every tenth in fragments, and compare what comes back."""
+    """Send `count` messages, text and bytes, every tenth in fragments, and compare the echoes."""
 
     def message(number: int) -> str | bytes:
         size = random.Random(number).choice((0, 1, 125, 126, 2000))
@@ -114,7 +114,7 @@ def letter(number: int) -> bytes:
 
 
 async def aiosmtplib_client(host: str, port: int, tls: bool) -> None:
-    """Send mails; the server says what arrived."""
+    """Send mails; the server reports what it received."""
     client = aiosmtplib.SMTP(
         hostname=host,
         port=port,
@@ -131,7 +131,7 @@ async def aiosmtplib_client(host: str, port: int, tls: bool) -> None:
 
 
 async def asyncssh_client(host: str, port: int, key: Path, folder: Path, remote: str, megabytes: int) -> None:
-    """Have a conversation with a command, and copy a file there and back by sftp.
+    """Exchange lines with a command, and copy a file in both directions by sftp.
 
     Args:
         host, port: the server's.

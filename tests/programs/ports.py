@@ -1,4 +1,4 @@
-"""Where the servers listen, on every host."""
+"""The ports of the servers, on every host."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ OPENSSH: Final = 2222
 """Debian's sshd, in a namespace."""
 
 NOBODY: Final = 81
-"""Where nobody listens."""
+"""A port without a listener."""

@@ -1,4 +1,4 @@
-"""The servers: each is started on the running loop, by the loop's own functions, and stopped."""
+"""The servers: each is started on the running loop, by the loop's own methods, and stopped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket
 from tests.programs.bodies import blocks
 
 COMMAND: Final = r"sed -u -n -e '/^exit$/q7' -e 's/.*/\U&/p'"
-"""What is run over ssh: a line comes back in capitals, and "exit" ends it with status 7."""
+"""The command that is run over ssh: it answers each line in upper case, and "exit" ends it with status 7."""
 
 
 # --- HTTP -------------------------------------------------------------------------------------------------------------
@@ -38,14 +38,14 @@ async def _down(request: Request) -> Response:
 
 async def _up(request: Request) -> Response:
     digest, size = hashlib.sha256(), 0
-    async for piece in request.stream():
-        digest.update(piece)
-        size += len(piece)
+    async for chunk in request.stream():
+        digest.update(chunk)
+        size += len(chunk)
     return JSONResponse({"sha256": digest.hexdigest(), "size": size})
 
 
 async def _wait(request: Request) -> Response:
-    """Answer once as many requests as asked for are in flight."""
+    """Answer once a given number of requests are in flight."""
     state = request.app.state
     state.waiting = getattr(state, "waiting", 0) + 1
     if not hasattr(state, "all_here"):
@@ -63,7 +63,7 @@ async def _echo(socket: WebSocket) -> None:
 
 
 def application() -> Starlette:
-    """Return the application that every HTTP client talks to."""
+    """Return the application for all HTTP clients."""
     routes = [
         Route("/", _hello),
         Route("/down", _down),
@@ -103,7 +103,7 @@ class HttpServer(uvicorn.Server):
             await asyncio.sleep(0.001)
 
     async def end(self) -> None:
-        """Let it finish what it has begun."""
+        """Stop it after the current requests."""
         assert self._serving is not None
         self.should_exit = True
         await self._serving
@@ -123,7 +123,7 @@ async def serve_websockets(host: str, port: int, context: ssl.SSLContext | None)
 
 
 class _Mailbox:
-    """A handler of aiosmtpd that says what arrived: for how many, its SHA-256, and whether it came over TLS."""
+    """A handler of aiosmtpd that answers with the number of recipients, the SHA-256, and whether TLS was used."""
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         assert isinstance(envelope.content, bytes)
@@ -132,7 +132,7 @@ class _Mailbox:
 
 
 async def serve_mail(host: str, port: int, context: ssl.SSLContext) -> asyncio.AbstractServer:
-    """Serve SMTP, with STARTTLS for whoever asks; aiosmtpd does it by itself with asyncio's own SSL protocol."""
+    """Serve SMTP, with optional STARTTLS, which aiosmtpd implements with asyncio's own SSL protocol."""
     loop = asyncio.get_running_loop()
 
     def factory() -> SMTP:
@@ -142,14 +142,14 @@ async def serve_mail(host: str, port: int, context: ssl.SSLContext) -> asyncio.A
 
 
 async def serve_files(host: str, port: int, folder: Path) -> aioftp.Server:
-    """Serve a folder that is there by FTP, to everybody."""
+    """Serve an existing folder by FTP, without a login."""
     server = aioftp.Server([aioftp.User(base_path=folder)], block_size=65536)
     await server.start(host, port)
     return server
 
 
 async def _shell(process: asyncssh.SSHServerProcess[str]) -> None:
-    """Do what `COMMAND` does."""
+    """Behave as `COMMAND`."""
     assert process.command == COMMAND
     async for line in process.stdin:
         if line == "exit\n":

@@ -1,1 +1,1 @@
-"""Properties that hold for whatever a generator comes up with."""
+"""Properties that hold for all generated inputs."""

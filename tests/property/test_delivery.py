@@ -1,4 +1,4 @@
-"""Whatever is written arrives, whole, once and in order: any sizes, any readers, any half-close, any loss."""
+"""Written data arrives completely, once and in order: any sizes, any readers, any half-close, any loss."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import END_OF_TIME, Network, payload, two_hosts
+from tests.kit.core_network import END_OF_TIME, Network, payload, two_hosts
 
 SIZES = st.one_of(st.integers(1, 10), st.integers(1, 3000), st.integers(1, 200_000))
 
 
 @dataclass
 class Side:
-    """What one side does: pieces it writes, after how many steps each; whether and when it stops reading."""
+    """The actions of one side: chunks that it writes, after how many steps each; whether and when it stops reading."""
 
-    pieces: list[tuple[int, int]]
+    chunks: list[tuple[int, int]]
     pauses: list[tuple[int, int]]
     sent: bytes = field(default=b"")
 
@@ -50,7 +50,7 @@ def test_delivery(one: Side, other: Side, fates: list[str], address: int, mtu: i
     ends = network.open(address=address)
     steps = 0
     sides = (one, other)
-    todo = [list(side.pieces) for side in sides]
+    todo = [list(side.chunks) for side in sides]
     due = [0, 0]
     finished = [False, False]
 
@@ -78,7 +78,7 @@ def test_delivery(one: Side, other: Side, fates: list[str], address: int, mtu: i
         work()
         steps += 1
         moved = network.step()
-        assert moved or steps < 200, "nothing will ever happen again"
+        assert moved or steps < 200, "no deadline is left"
         assert network.now < until
     assert bytes(ends[1].received) == one.sent
     assert bytes(ends[0].received) == other.sent
@@ -87,7 +87,7 @@ def test_delivery(one: Side, other: Side, fates: list[str], address: int, mtu: i
 
 
 def rest(network: Network) -> None:
-    """Close, and see that nothing is left but TIME-WAIT."""
+    """Close, and assert that no connection is left except in TIME-WAIT."""
     for host in network.hosts:
         for end in list(host.ends.values()):
             end.close()

@@ -17,7 +17,7 @@ def main(folder: str) -> None:
     distributed: Any = importlib.import_module("distributed")
 
     from tcpip_wasm.simulation import sweep
-    from tests.simulation.support_sweep import every_seventh
+    from tests.kit.scenarios import every_seventh
 
     dask.config.set({"distributed.worker.daemon": True})
     cluster = distributed.LocalCluster(

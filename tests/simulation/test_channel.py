@@ -1,4 +1,4 @@
-"""One direction of a link: when frames arrive, and which do not. No stacks: all of it is exact to the nanosecond."""
+"""One direction of a link: arrival times and drops. Without stacks, so that times are exact to the nanosecond."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 
 from tcpip_wasm.capture.trace import Observation
 from tcpip_wasm.simulation import Channel, CoDel, DropTail, GilbertElliott, LinkSettings, run_virtually
-
-from .support import Wire, numbered
+from tests.kit.links import Wire, numbered
 
 
 def carried(settings: LinkSettings, frames: list[bytes], *, seed: int | str = 1) -> Wire:
@@ -29,7 +28,7 @@ def carried(settings: LinkSettings, frames: list[bytes], *, seed: int | str = 1)
     return run_virtually(run())
 
 
-def test_without_settings_frames_arrive_in_order_at_once_but_not_within_the_call() -> None:
+def test_without_settings_frames_arrive_in_order_in_the_next_iteration() -> None:
     async def run() -> None:
         wire = Wire(LinkSettings())
         for frame in numbered(100):
@@ -48,7 +47,7 @@ def test_a_frame_occupies_the_transmitter_for_its_length_and_arrives_after_the_d
     assert wire.times == [0.028192, 0.036384, 0.044576]
 
 
-def test_a_transmitter_that_was_idle_begins_at_once() -> None:
+def test_an_idle_transmitter_sends_at_once() -> None:
     async def run() -> None:
         wire = Wire(LinkSettings(bandwidth=1e6, delay=0.01))
         for pause in (0.0, 0.004, 0.1):
@@ -71,31 +70,31 @@ def test_a_transmitter_that_was_idle_begins_at_once() -> None:
         (CoDel(packets=5), 6),
     ],
 )
-def test_the_queue_holds_what_waits_and_not_what_is_sent(queue: DropTail | CoDel, arriving: int) -> None:
+def test_the_frame_being_sent_is_not_in_the_queue(queue: DropTail | CoDel, arriving: int) -> None:
     frames = numbered(1200, 1000)
     wire = carried(LinkSettings(bandwidth=1e9, queue=queue), frames)
     assert wire.frames == frames[:arriving]
     assert wire.channel.statistics().dropped == {"queue": 1200 - arriving}
 
 
-def test_a_longer_packet_than_the_mtu_is_dropped() -> None:
+def test_a_packet_longer_than_the_mtu_is_dropped() -> None:
     wire = carried(LinkSettings(mtu=500), [bytes(514), bytes(515)])
     assert [len(frame) for frame in wire.frames] == [514]
     assert wire.channel.statistics().dropped == {"mtu": 1}
 
 
-def test_jitter_spreads_evenly_and_never_reorders() -> None:
+def test_jitter_is_uniform_and_does_not_reorder() -> None:
     frames = numbered(4000)
     wire = carried(LinkSettings(bandwidth=1e5, delay=0.1, jitter=0.004, queue=DropTail(packets=4000)), frames)
     assert wire.frames == frames
     extra = [time - 0.1 - (number + 1) * 0.008 for number, time in enumerate(wire.times)]
     assert min(extra) >= -1e-9
     assert max(extra) <= 0.004 + 1e-9
-    # The mean of 4,000 even draws: 2 ms, with a standard deviation of 4/sqrt(12*4000) ms, 0.018.
+    # The mean of 4,000 uniform draws: 2 ms, with a standard deviation of 4/sqrt(12*4000) ms, 0.018.
     assert abs(sum(extra) / 4000 - 0.002) < 4 * 0.000_018_3
 
 
-def test_more_jitter_than_distance_keeps_the_order() -> None:
+def test_jitter_above_the_spacing_keeps_the_order() -> None:
     frames = numbered(500)
     wire = carried(LinkSettings(bandwidth=1e6, jitter=0.05), frames)
     assert wire.frames == frames
@@ -114,7 +113,7 @@ def test_a_reordered_frame_is_late_and_the_others_are_not() -> None:
     assert wire.frames != frames
 
 
-def test_a_doubled_frame_arrives_twice_in_a_row() -> None:
+def test_a_duplicate_arrives_directly_after_its_frame() -> None:
     frames = numbered(1000)
     wire = carried(LinkSettings(duplicate=0.1), frames)
     twice = {frame for frame in frames if wire.frames.count(frame) == 2}
@@ -124,7 +123,7 @@ def test_a_doubled_frame_arrives_twice_in_a_row() -> None:
     assert list(dict.fromkeys(wire.frames)) == frames
 
 
-def test_a_damaged_frame_differs_in_one_bit_anywhere() -> None:
+def test_a_corrupted_frame_differs_in_one_bit() -> None:
     frames = [bytes(100) for _ in range(4000)]
     wire = carried(LinkSettings(corrupt=0.5, queue=DropTail(packets=4000)), frames)
     bits = [int.from_bytes(frame) for frame in wire.frames]
@@ -136,7 +135,7 @@ def test_a_damaged_frame_differs_in_one_bit_anywhere() -> None:
     assert max(damaged) > 790
 
 
-def test_a_cut_wire_loses_what_is_in_it_and_what_waits() -> None:
+def test_going_down_drops_waiting_frames_and_those_under_way() -> None:
     async def run() -> None:
         wire = Wire(LinkSettings(bandwidth=1e6, delay=0.02))
         for frame in numbered(10, 1000):
@@ -157,7 +156,7 @@ def test_a_cut_wire_loses_what_is_in_it_and_what_waits() -> None:
     run_virtually(run())
 
 
-def test_settings_change_for_what_waits_and_not_for_what_was_sent() -> None:
+def test_settings_change_for_waiting_frames_only() -> None:
     async def run() -> None:
         wire = Wire(LinkSettings(bandwidth=1e6, delay=0.02))
         for frame in numbered(4, 1000):
@@ -183,7 +182,7 @@ def test_a_shorter_delay_reorders_nothing() -> None:
     run_virtually(run())
 
 
-def test_a_smaller_queue_drops_what_it_has_no_room_for() -> None:
+def test_a_smaller_queue_drops_excess_frames() -> None:
     async def run() -> None:
         wire = Wire(LinkSettings(bandwidth=1e6))
         frames = numbered(10, 1000)
@@ -197,9 +196,9 @@ def test_a_smaller_queue_drops_what_it_has_no_room_for() -> None:
     run_virtually(run())
 
 
-def test_a_lost_frame_has_occupied_the_transmitter() -> None:
+def test_a_lost_frame_occupies_the_transmitter() -> None:
     wire = carried(LinkSettings(bandwidth=1e6, loss=GilbertElliott(p=1.0, r=1.0)), numbered(4, 1000))
-    assert wire.times == [0.008, 0.024]  # the first finds the good state, the second the bad one
+    assert wire.times == [0.008, 0.024]  # the first is sent in the good state, the second in the bad one
     assert wire.channel.statistics().dropped == {"loss": 2}
 
 
@@ -217,7 +216,7 @@ def test_a_burst_goes_on_when_the_delay_changes() -> None:
 
 
 def test_too_much_under_way_is_dropped() -> None:
-    """Without a bandwidth nothing waits, and so no queue bounds what a loop of switches could put on a link."""
+    """Without a bandwidth no frame waits, so that no queue bounds the frames of a loop of switches."""
     frame = bytes(65535)
     wire = carried(LinkSettings(delay=1.0), [frame] * 5000)
     dropped = wire.channel.statistics().dropped
@@ -237,8 +236,8 @@ def test_the_same_stream_gives_the_same_frames_at_the_same_times() -> None:
     assert first.arrived != other.arrived
 
 
-def test_looking_changes_nothing() -> None:
-    """Statistics are read while frames wait, which moves work from one moment to another."""
+def test_reading_statistics_changes_nothing() -> None:
+    """Statistics are read while frames wait, which changes when the queue is processed."""
     frames = numbered(500, 700)
 
     async def run(looks: bool) -> list[tuple[float, bytes]]:
@@ -265,7 +264,7 @@ def test_every_frame_is_accounted_for() -> None:
     assert counted.delivered <= 3000 - sum(counted.dropped.values()) + counted.duplicated
 
 
-def test_the_observer_hears_of_each_frame_and_what_became_of_it() -> None:
+def test_the_observer_gets_each_frame_and_the_cause_of_its_drop() -> None:
     async def run() -> list[Observation]:
         loop = asyncio.get_running_loop()
         seen: list[Observation] = []

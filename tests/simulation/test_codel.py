@@ -1,4 +1,4 @@
-"""CoDel: the pseudocode's decisions one by one, and what it does to the queue of a saturating connection."""
+"""CoDel: the decisions of the pseudocode, and its effect on the queue of a saturating connection."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import pytest
 
 from tcpip_wasm.simulation import CoDel, DropTail, LinkSettings, run_virtually
 from tcpip_wasm.simulation.links.queue import CoDelQueue
-
-from .support import TCP_SHARE, linked, sample, transfer
+from tests.kit.links import TCP_SHARE, linked, sample, transfer
 
 MS = 1_000_000
 TARGET, INTERVAL = 5 * MS, 100 * MS
 
 
 class Packet:
-    """A frame of a size, with the time at which it came."""
+    """A frame of a size, with its arrival time."""
 
     def __init__(self, came: int, size: int = 1514) -> None:
         self.came = came
@@ -25,7 +24,7 @@ class Packet:
 
 
 class Overload:
-    """A queue that gets a frame each `every` and gives one away each millisecond, and what it drops meanwhile."""
+    """A queue that gets a frame every `every` nanoseconds and sends one every millisecond, and records drops."""
 
     def __init__(self) -> None:
         self.queue: CoDelQueue[Packet] = CoDelQueue(100_000, 2**30, TARGET, INTERVAL)
@@ -53,7 +52,7 @@ def test_nothing_is_dropped_below_the_target() -> None:
     assert load.drops == []
 
 
-def test_a_burst_that_is_gone_within_an_interval_is_not_dropped_from() -> None:
+def test_a_burst_shorter_than_an_interval_has_no_drops() -> None:
     load = Overload()
     for _ in range(95):
         load.queue.push(0, Packet(0))
@@ -69,9 +68,9 @@ def test_a_burst_that_is_gone_within_an_interval_is_not_dropped_from() -> None:
 
 
 def test_the_control_law() -> None:
-    """The first drop comes an interval after waiting times went above the target, the n-th interval/sqrt(n) later."""
+    """The first drop is an interval after waiting times exceeded the target, the n-th one interval/sqrt(n) later."""
     load = Overload()
-    load.run(3_000 * MS, every=800_000)  # a quarter too much
+    load.run(3_000 * MS, every=800_000)  # a quarter more than it sends
     above = next(at for at, sojourn in enumerate(load.sojourns) if sojourn >= TARGET) * MS
     assert load.drops[0] == above + INTERVAL
     due = float(load.drops[0])
@@ -81,7 +80,7 @@ def test_the_control_law() -> None:
 
 
 def test_dropping_resumes_at_the_rate_it_had() -> None:
-    """Section 5.4: soon after a dropping state of many drops, the next one does not begin at the lowest rate."""
+    """Section 5.4: soon after a dropping state of many drops, the next one does not start at the lowest rate."""
     load = Overload()
     load.run(2_000 * MS, every=700_000)
     many = len(load.drops)
@@ -98,8 +97,8 @@ def test_dropping_resumes_at_the_rate_it_had() -> None:
     assert len(load.drops) > 2 * len(fresh.drops)
 
 
-def test_one_frame_is_never_dropped_for_its_age() -> None:
-    """A slow link: what waits is no more than the largest frame, however long that takes."""
+def test_a_single_frame_is_never_dropped() -> None:
+    """A slow link: at most the largest frame waits, however long that takes."""
     queue: CoDelQueue[Packet] = CoDelQueue(1000, 2**30, TARGET, INTERVAL)
     drops: list[Packet] = []
     for turn in range(100):
@@ -117,7 +116,7 @@ def standing(queue: DropTail | CoDel) -> tuple[float, float, dict[str, int]]:
         bandwidth = 10e6
         async with linked(LinkSettings(bandwidth=bandwidth, delay=0.02, queue=queue)) as hosts:
             task = asyncio.create_task(transfer(hosts, 12_000_000))
-            await asyncio.sleep(5.0)  # slow start and what it left in the queue
+            await asyncio.sleep(5.0)  # slow start and its queue
             waiting = await sample(lambda: hosts.link.a_to_b.statistics().waiting_bytes, 5.0, 0.005)
             result = await task
             assert result.whole

@@ -1,4 +1,4 @@
-"""Dates in a run: ``datetime.now`` and what else returns the time follow virtual time, and objects stay plain ones."""
+"""Dates in a run: ``datetime.now`` and other functions follow virtual time, and objects have the real type."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DATE = "2000-01-01T01:01:01.250000"
 
 
 def in_a_run(ask: Callable[[], Any], **options: Any) -> Any:
-    """Return what a function returns an hour, a minute, a second and a quarter after a run has begun."""
+    """Return the result of a function an hour, a minute, a second and a quarter after the beginning of a run."""
 
     async def scenario(network: Network) -> Any:
         import asyncio
@@ -71,7 +71,7 @@ def test_dates_follow(ask: Callable[[], datetime.datetime]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*utcnow:DeprecationWarning")
-def test_what_is_deprecated_follows_too() -> None:
+def test_deprecated_functions_follow_too() -> None:
     assert in_a_run(lambda: imported_before.utcnow()).isoformat() == DATE
 
 
@@ -97,12 +97,12 @@ def test_what_is_deprecated_follows_too() -> None:
          "2000-01-01 01:01:01"),
     ],
 )  # fmt: skip
-def test_what_else_tells_the_time(ask: Callable[[], Any], expected: Any) -> None:
+def test_other_functions_that_return_the_time(ask: Callable[[], Any], expected: Any) -> None:
     assert in_a_run(ask) == expected
 
 
-def test_the_class_is_used_as_ever() -> None:
-    """It is compared, derived from, pickled and copied as the real class, and makes the real class's objects."""
+def test_the_class_behaves_as_the_real_one() -> None:
+    """It can be compared, derived from, pickled and copied as the real class, and creates the real class's objects."""
 
     class Early(datetime.datetime):
         pass
@@ -151,7 +151,7 @@ def test_the_class_is_used_as_ever() -> None:
     assert isinstance(KEPT[0].now(), kept["class"])
 
 
-def test_everything_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_is_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "imported_in_a_run.py").write_text("from datetime import datetime\nimport datetime as module\n")
     monkeypatch.syspath_prepend(tmp_path)
     functions = {name: getattr(time, name) for name in dir(time)}

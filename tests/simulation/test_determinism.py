@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tcpip_wasm.simulation import Network, run
+from tests.kit.simulation_hosts import echoed
 from tests.other_pythons import other_pythons
 from tests.simulation import repeated
-from tests.simulation.support_hosts import echoed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,7 @@ async def small(network: Network) -> bytes:
 
 
 def test_a_hundred_runs() -> None:
-    """With garbage of other sizes around, and in whatever state a hundred runs leave the process."""
+    """With garbage of different sizes, and in any state of the process after a hundred runs."""
     rubbish: list[object] = []
     for number in range(100):
         result = run(small, seed=7)
@@ -51,14 +51,14 @@ def test_another_seed_is_another_run() -> None:
     assert run(small, seed="seven").digest != SMALL_DIGEST
 
 
-def test_a_bit_of_everything() -> None:
+def test_all_protocols_in_one_scenario() -> None:
     first, second = repeated.once(1), repeated.once(1)
     assert first.value == second.value
     assert first.value[0] == 120
     assert 0 < first.value[1] < 50, "some datagrams were lost in the crash"
     assert first.duration == second.duration
     assert first.digest == second.digest == repeated.DIGEST
-    assert not first.left_open
+    assert not first.leaked
     assert repeated.once(2).digest == repeated.OTHER_DIGEST
 
 

@@ -1,4 +1,4 @@
-"""What a closing stack still delivers, and what its peers receive: over links with a delay, in virtual time."""
+"""Data that a closing stack still delivers, and what its peers receive: over links with a delay, in virtual time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 
 from tcpip_wasm import ConnectionReset, NetworkStack, StackClosedError, StackTrappedError, create_stack
 from tcpip_wasm.simulation import Link, LinkSettings, Network, run, run_virtually
-from tests.support import payload
-from tests.support_tls import client_context, server_context
+from tests.kit.core_network import payload
+from tests.kit.tls import client_context, server_context
 
 CONTENT = payload(100_000)
 DELAY = 0.05
 
 
 class Peer:
-    """A server that keeps what arrives, and how it ended."""
+    """A server that records the received data, and how the connection ended."""
 
     def __init__(self, stack: NetworkStack, *, reads: bool = True, **options: Any) -> None:
         self.stack = stack
@@ -47,7 +47,7 @@ class Peer:
 
 
 async def serve_without_reading(stack: NetworkStack) -> asyncio.Future[BaseException | None]:
-    """Serve, and return what is done once a connection is lost."""
+    """Serve, and return a future that is done once a connection is lost."""
     lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
 
     class Reluctant(asyncio.Protocol):
@@ -98,7 +98,7 @@ kept: list[Any] = []
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize(("write", "copies"), [(closed_at_once, 1), (closed_with_much_waiting, 10), (half_closed, 1)])
-def test_what_was_closed_is_delivered(write: Callable[..., Awaitable[None]], copies: int, tls: bool) -> None:
+def test_data_of_closed_connections_is_delivered(write: Callable[..., Awaitable[None]], copies: int, tls: bool) -> None:
     if tls and write is half_closed:
         pytest.skip("TLS has no half-close")
 
@@ -142,7 +142,7 @@ def test_the_time_is_bounded_and_the_peer_notices() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.2, 3.0, float("inf")])
-def test_aclose_waits_as_long_as_it_is_told(seconds: float) -> None:
+def test_aclose_waits_for_at_most_the_given_time(seconds: float) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with linked(delay=0.3) as (a, b, _):
@@ -161,8 +161,8 @@ def test_aclose_waits_as_long_as_it_is_told(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("idle", [True, False])
-def test_connections_that_are_held(idle: bool) -> None:
-    """Nothing waits for them. The idle one says FIN, the other is reset; a pending call gets the stack's error."""
+def test_connections_with_references_are_not_waited_for(idle: bool) -> None:
+    """The stack does not wait for them. The idle one sends FIN, the other is reset; a pending call raises."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -187,7 +187,7 @@ def test_connections_that_are_held(idle: bool) -> None:
     run_virtually(main())
 
 
-def test_who_holds_a_connection_may_go_on_meanwhile() -> None:
+def test_a_held_connection_works_while_draining() -> None:
     async def main() -> None:
         async with linked() as (a, b, _):
             peers = Peer(b)
@@ -249,8 +249,8 @@ def test_what_ends_the_wait(how: str) -> None:
 
 
 @pytest.mark.parametrize("held", [0, 20])
-def test_without_anything_to_deliver_it_closes_at_once(held: int) -> None:
-    """In the next loop iteration, as before."""
+def test_without_pending_data_it_closes_at_once(held: int) -> None:
+    """In the next loop iteration."""
 
     async def main() -> None:
         async with linked() as (a, b, _):
@@ -279,8 +279,8 @@ def test_without_anything_to_deliver_it_closes_at_once(held: int) -> None:
     run_virtually(main())
 
 
-def test_nothing_is_attached() -> None:
-    """A cable that was pulled, or a peer's stack that is gone, is not waited for; nor is this host itself."""
+def test_unreachable_peers_are_not_waited_for() -> None:
+    """The stack does not wait for a closed cable, a peer's stack that has ended, or itself."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

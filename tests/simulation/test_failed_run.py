@@ -1,4 +1,4 @@
-"""What a run says that fails, what it leaves behind, and where it logs to."""
+"""Runs that fail: their messages, their captures, and logs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tcpip_wasm.simulation import (
     network_of,
     run,
 )
-from tests.simulation.support_hosts import ask, serve_upper, star, two
+from tests.kit.simulation_hosts import ask, serve_upper, star, two
 
 
 async def talk(network: Network) -> None:
@@ -66,7 +66,7 @@ async def fails_in_service(network: Network) -> None:
         (fails_in_service, ArithmeticError),
     ],
 )
-def test_what_it_raises_says_how_to_repeat_it(scenario: object, kind: type[Exception], tmp_path: Path) -> None:
+def test_exceptions_say_how_to_repeat_the_run(scenario: object, kind: type[Exception], tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     caught = []
     for _ in range(2):
@@ -93,7 +93,7 @@ def test_what_it_raises_says_how_to_repeat_it(scenario: object, kind: type[Excep
 
 
 def run_digest(scenario: object) -> str:
-    """Return what the trace's hash is when the scenario ends."""
+    """Return the trace's hash at the end of the scenario."""
     found: list[str] = []
 
     async def wrapped(network: Network) -> None:
@@ -183,7 +183,7 @@ def test_logs_go_to_a_stream_or_a_handler() -> None:
     assert handler not in logging.getLogger().handlers
 
 
-def test_the_format_takes_records_of_before() -> None:
+def test_the_format_accepts_records_without_a_run() -> None:
     record = logging.makeLogRecord({"msg": "hello", "name": "x", "levelname": "INFO"})
     assert logging.Formatter(LOG_FORMAT).format(record) == "          nan -            INFO    x: hello"
 
@@ -191,7 +191,7 @@ def test_the_format_takes_records_of_before() -> None:
 # --- Random numbers --------------------------------------------------------------------------------------------------
 
 
-def test_a_stream_of_random_numbers_of_ones_own() -> None:
+def test_random_streams_of_the_scenario() -> None:
     def scenario_of(others: int) -> list[float]:
         async def scenario(network: Network) -> list[float]:
             for number in range(others):
@@ -210,7 +210,7 @@ def test_a_stream_of_random_numbers_of_ones_own() -> None:
 
     async def refused(network: Network) -> None:
         for name in ("a/b", "random", "urandom"):
-            with pytest.raises(ValueError, match="network's own"):
+            with pytest.raises(ValueError, match="reserved for the network"):
                 network.random(name)
         with pytest.raises(TypeError, match="name must be text"):
             network.random(7)  # type: ignore[arg-type]
@@ -219,8 +219,8 @@ def test_a_stream_of_random_numbers_of_ones_own() -> None:
     run(refused, seed=9)
 
 
-def test_one_more_link_changes_nothing_elsewhere() -> None:
-    """Neither what other links lose and delay, nor what hosts send over them."""
+def test_another_link_does_not_change_other_draws() -> None:
+    """Neither loss and delay of other links, nor the frames that hosts send over them."""
 
     async def scenario(network: Network, more: bool) -> str:
         a, b, c, d = (network.host(name) for name in "abcd")
@@ -250,10 +250,10 @@ def test_one_more_link_changes_nothing_elsewhere() -> None:
     assert len(beside.network.trace().at("c-d").dropped("loss")) > 10
 
 
-# --- What is left open -----------------------------------------------------------------------------------------------
+# --- Leaks -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_left_open_is_told_host_by_host() -> None:
+def test_leaks_are_listed_host_by_host() -> None:
     async def scenario(network: Network) -> None:
         hosts = star(network, 3)
 
@@ -267,7 +267,7 @@ def test_what_is_left_open_is_told_host_by_host() -> None:
         network.kept.append(network.loop.create_task(asyncio.sleep(1e6)))  # type: ignore[attr-defined]
         await asyncio.sleep(1)
 
-    left = run(scenario).left_open
+    left = run(scenario).leaked
     assert [text.split(" on ")[1][:2] for text in left[1:]] == sorted(text.split(" on ")[1][:2] for text in left[1:])
     assert " on " not in left[0]
     (server,) = [text for text in left if "h0/serve_upper" in text]
@@ -275,7 +275,7 @@ def test_what_is_left_open_is_told_host_by_host() -> None:
     assert "waits until its open connections are closed: see close_clients() and abort_clients()" in server
 
 
-def test_a_service_that_lives_on_is_given_up_soon() -> None:
+def test_a_service_that_does_not_end_is_reported() -> None:
     async def scenario(network: Network) -> None:
         a, b = two(network)
         b.start(serve_upper)
@@ -292,5 +292,5 @@ def test_a_service_that_lives_on_is_given_up_soon() -> None:
         await asyncio.sleep(1)
 
     result = run(scenario)
-    assert any("a/stubborn" in text for text in result.left_open)
+    assert any("a/stubborn" in text for text in result.leaked)
     assert result.network.loop.time() < 32

@@ -1,4 +1,4 @@
-"""What a network's trace and captures say: each frame once for each link with its fate, hosts by name, events."""
+"""Traces and captures of a network: each frame once for each link with the cause of a drop, hosts by name, events."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 
 from tcpip_wasm.capture import Event, Recorder, Trace, read_capture
 from tcpip_wasm.simulation import CoDel, Link, LinkSettings, Network, Switch, run, run_virtually
-from tests.simulation.support import linked, transfer
-from tests.simulation.support_hosts import ask, serve_upper, star, two
+from tests.kit.links import linked, transfer
+from tests.kit.simulation_hosts import ask, serve_upper, star, two
 
 
-async def parted(network: Network) -> None:
-    """Three hosts; ``h0`` is parted from the others for a while, and ``h2`` crashes."""
+async def partitioned(network: Network) -> None:
+    """Three hosts; a partition separates ``h0`` from the others for a while, and ``h2`` crashes."""
     a, b, c = star(network, 3)
     a.start(serve_upper)
     network.at(1.007, network.partition, [a], [b, c])
@@ -41,10 +41,10 @@ async def parted(network: Network) -> None:
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    return run(parted, seed=2).network
+    return run(partitioned, seed=2).network
 
 
-def test_what_a_partition_drops_was_not_delivered(network: Network) -> None:
+def test_frames_dropped_by_a_partition_are_not_delivered(network: Network) -> None:
     trace = network.trace()
     lost = trace.dropped("partition")
     assert lost
@@ -55,22 +55,22 @@ def test_what_a_partition_drops_was_not_delivered(network: Network) -> None:
     delivered = trace.delivered()
     assert len(delivered) + len(trace.dropped()) == len(trace)
     assert not delivered.at("h0-switch", outgoing=False).host("h1").between(1.007, 3.995)
-    # It has been carried as far as to the switch.
+    # It was carried up to the switch.
     assert delivered.at("h1-switch", outgoing=True).tcp(destination="h0").between(1.007, 3.995)
     assert "[DROPPED: partition at " in lost.text()
 
 
-def test_nobody_takes_what_comes_to_a_host_that_has_crashed(network: Network) -> None:
+def test_frames_to_a_crashed_host_are_dropped(network: Network) -> None:
     lost = network.trace().dropped("crash")
     assert {packet.point for packet in lost} == {"h2-switch"}
     assert min(packet.time for packet in lost) > 4.9
     assert lost.icmp(source="h1", destination="h2")
 
 
-def test_a_file_says_the_same(tmp_path: Path) -> None:
+def test_a_file_has_the_same_observations(tmp_path: Path) -> None:
     async def scenario(network: Network) -> None:
         network.capture(tmp_path / "live.pcapng")
-        await parted(network)
+        await partitioned(network)
 
     result = run(scenario, seed=2)
     trace = result.network.trace()
@@ -82,11 +82,11 @@ def test_a_file_says_the_same(tmp_path: Path) -> None:
         assert loaded.events == trace.events
         assert len(loaded.dropped("partition")) == len(trace.dropped("partition")) > 0
         assert loaded.text() == trace.text()
-    assert run(parted, seed=2).digest == result.digest, "captures change nothing"
+    assert run(partitioned, seed=2).digest == result.digest, "captures change nothing"
 
 
 def test_late_drops_of_links_are_marked() -> None:
-    """CoDel's, and what a link loses that goes down; every frame is observed once."""
+    """Drops of CoDel, and of a link that goes down; every frame is observed once."""
 
     async def scenario() -> None:
         trace = Trace()
@@ -122,7 +122,7 @@ def test_late_drops_of_links_are_marked() -> None:
     run_virtually(scenario())
 
 
-def test_a_recorder_waits_for_the_fate(tmp_path: Path) -> None:
+def test_a_recorder_waits_until_a_frame_arrives_or_is_dropped(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with linked() as hosts:
             hosts.link.close()
@@ -167,13 +167,13 @@ def test_hosts_by_name(network: Network) -> None:
     assert len(trace.host("h0").tcp()) == len(trace.tcp())
     assert not trace.host("10.0.0.3").tcp()
     for wrong in ("h9", "10.0.0"):
-        with pytest.raises(ValueError, match="no host that this trace knows"):
+        with pytest.raises(ValueError, match="neither an address nor a host"):
             trace.host(wrong)
-    with pytest.raises(ValueError, match="no host that this trace knows"):
+    with pytest.raises(ValueError, match="neither an address nor a host"):
         Trace(trace.observations).tcp(source="h1")
 
 
-def test_points_by_what_they_belong_to(network: Network) -> None:
+def test_points_of_hosts_cards_switches_and_links(network: Network) -> None:
     trace, link = network.trace(), network.links["h1-switch"]
     expected = trace.at("h1-switch").observations
     for point in ("h1", network.hosts["h1"], network.hosts["h1"].adapters[0], link):
@@ -239,13 +239,13 @@ def test_retransmissions_are_those_that_the_stack_counts() -> None:
 
 def test_events(network: Network) -> None:
     assert network.events == [
-        Event(1.007, "parted: h0 | h1 h2"),
+        Event(1.007, "partition: h0 | h1 h2"),
         Event(4.0, "healed"),
         Event(5.0, "h2 crashed"),
     ], "and no crash at the end of the run"
     trace = network.trace()
     lines = trace.text().splitlines()
-    assert "1.007000 *** parted: h0 | h1 h2" in lines
+    assert "1.007000 *** partition: h0 | h1 h2" in lines
     assert [line.split()[0] for line in lines] == sorted((line.split()[0] for line in lines), key=float)
     assert "healed" not in trace.between(0.0, 2.0).text()
     assert str(network.events[1]) == "4.000000 healed"
@@ -275,7 +275,7 @@ def test_links_and_notes_are_events() -> None:
         "b crashed",
         "b restarted",
         "something\nelse",
-        "parted: a | b",
+        "partition: a | b",
     ]
 
 
@@ -284,7 +284,7 @@ def test_wireshark_lists_events_and_fates(network: Network, tmp_path: Path) -> N
     path = tmp_path / "a.pcapng"
     network.trace().save(path)
     done = subprocess.run(["tshark", "-r", path], capture_output=True, text=True, timeout=250, check=True)
-    (parting,) = [line for line in done.stdout.splitlines() if "parted: h0 | h1 h2" in line]
+    (parting,) = [line for line in done.stdout.splitlines() if "partition: h0 | h1 h2" in line]
     assert parting.split()[1] == "1.007000"
     fields = ["-Y", "frame.comment", "-T", "fields", "-e", "frame.comment"]
     done = subprocess.run(["tshark", "-r", path, *fields], capture_output=True, text=True, timeout=250, check=True)

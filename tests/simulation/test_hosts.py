@@ -13,13 +13,13 @@ import pytest
 
 from tcpip_wasm import HostsTable, NetworkStack, StackClosedError, connect, create_stack
 from tcpip_wasm.simulation import Network, current_host, current_stack, run
-from tests.simulation.support_hosts import ask, serve_upper, star, two, upper
+from tests.kit.simulation_hosts import ask, serve_upper, star, two, upper
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_calls_use_the_stack_of_their_host() -> None:
-    """Three hosts listen on the same port at once, and each answers for itself."""
+    """Three hosts listen on the same port at once, and each answers its own clients."""
 
     async def scenario(network: Network) -> None:
         hosts = star(network, 3)
@@ -52,10 +52,10 @@ def test_calls_use_the_stack_of_their_host() -> None:
 
     result = run(scenario)
     assert result.value is None
-    assert not result.left_open
+    assert not result.leaked
 
 
-def test_a_function_and_a_coroutine_are_told_apart() -> None:
+def test_a_function_and_a_coroutine_are_distinguished() -> None:
     async def program() -> None:
         raise AssertionError("it is not run")
 
@@ -68,10 +68,10 @@ def test_a_function_and_a_coroutine_are_told_apart() -> None:
         host.crash()
         host.restart()
 
-    assert not run(scenario).left_open
+    assert not run(scenario).leaked
 
 
-def test_all_the_loops_calls() -> None:
+def test_all_network_methods_of_the_loop() -> None:
     async def scenario(network: Network) -> None:
         a, b = two(network)
 
@@ -127,7 +127,7 @@ def test_all_the_loops_calls() -> None:
         await asyncio.sleep(0.1)
         await a.run(client())
 
-    assert not run(scenario).left_open
+    assert not run(scenario).leaked
 
 
 def test_addresses_are_given_or_taken_from_pools() -> None:
@@ -143,8 +143,8 @@ def test_addresses_are_given_or_taken_from_pools() -> None:
         assert card.interface.mtu == 1400
         for name, addresses, message in (
             ("a", (), "name: 'a' is taken"),
-            ("c", ("192.168.7.1/24",), "192.168.7.1 is that of b"),
-            ("c", ("fd07::1/64",), "fd07::1 is that of b"),
+            ("c", ("192.168.7.1/24",), "192.168.7.1 is an address of b"),
+            ("c", ("fd07::1/64",), "fd07::1 is an address of b"),
             ("c", ("10.0.0.1/8x",), "ip: "),
             ("a b", (), "neither a name"),
         ):
@@ -154,13 +154,13 @@ def test_addresses_are_given_or_taken_from_pools() -> None:
             network.host(7)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="'c' is no host of this network"):
             network.link("a", "c")
-        with pytest.raises(TypeError, match="not in int"):
+        with pytest.raises(TypeError, match="not int"):
             network.link("a", 7)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="delay"):
             network.link("a", "b", delay=-1)
         link = network.link("a", "b")
         assert network.links == {"a-b": link}
-        with pytest.raises(OSError, match="a has a link; a further one needs a card of its own") as caught:
+        with pytest.raises(OSError, match="a has a link; another link needs another card") as caught:
             network.link("a", card)
         assert caught.value.errno == errno.EBUSY
         link.close()
@@ -171,7 +171,7 @@ def test_addresses_are_given_or_taken_from_pools() -> None:
 
 
 def test_names() -> None:
-    """Short names are looked for in the host's own domain; unknown ones fail at once, without asking anybody."""
+    """Short names are looked up in the host's own domain; unknown ones fail at once, without a query."""
 
     async def scenario(network: Network) -> None:
         web = network.host("web.lab", "10.0.0.1/24")
@@ -211,7 +211,7 @@ def test_names() -> None:
 
 
 def test_a_name_server_of_the_network_is_asked() -> None:
-    """Unknown names fail at once only as long as there is nobody to ask."""
+    """Unknown names fail at once only without a name server."""
     pytest.importorskip("dns", reason="dnspython is not installed")
 
     async def scenario(network: Network) -> float:
@@ -243,7 +243,7 @@ def test_outside_of_all_hosts_there_is_no_network() -> None:
     run(scenario)
 
 
-def test_routers_and_stacks_of_ones_own() -> None:
+def test_routers_and_stacks_of_the_scenario() -> None:
     async def scenario(network: Network) -> None:
         a = network.host("a", "10.1.0.1/24")
         b = network.host("b", "10.2.0.1/24")
@@ -255,7 +255,7 @@ def test_routers_and_stacks_of_ones_own() -> None:
         b.stack.add_route("0.0.0.0/0", via="10.2.0.254")
         b.start(serve_upper)
         assert await a.run(ask("b")) == b"QUESTION\n"
-        await asyncio.sleep(1)  # or the server hears of a reset
+        await asyncio.sleep(1)  # or the server gets a reset
         router.restart()
         a.restart()
         assert router.stack.forwarding
@@ -264,7 +264,7 @@ def test_routers_and_stacks_of_ones_own() -> None:
     run(scenario)
 
 
-def test_a_card_without_a_link_leads_nowhere() -> None:
+def test_connecting_from_a_card_without_a_link_fails_at_once() -> None:
     async def scenario(network: Network) -> None:
         a = network.host("a", "10.0.0.1/24")
         b = network.host("b", "10.0.0.2/24")
@@ -285,29 +285,29 @@ def test_a_card_without_a_link_leads_nowhere() -> None:
         a.restart()
         assert await a.run(ask("b")) == b"QUESTION\n"
         link.down()
-        with pytest.raises(TimeoutError):  # whose link is down waits, as with a cable that is cut somewhere
+        with pytest.raises(TimeoutError):  # with a link that is down connecting times out, as with a cable that is cut
             await a.run(ask("b"))
         link.close()
         assert await fails() == 0
         a.restart()
         assert await fails() == 0
 
-        # Another card leads to another network, and by a gateway into that of the first.
+        # Another card connects to another network, and by a gateway to that of the first.
         network.link(a.interface("10.1.0.1/24"), network.host("c", "10.1.0.2/24"))
         network.hosts["c"].start(serve_upper)
         assert await a.run(ask("c")) == b"QUESTION\n"
         a.stack.add_route("10.0.0.0/30", via="10.1.0.2")
-        with pytest.raises(TimeoutError):  # c forwards nothing
+        with pytest.raises(TimeoutError):  # c does not forward
             await a.run(ask("b"))
 
-    assert not run(scenario).left_open
+    assert not run(scenario).leaked
 
 
 DENYING = """
 import asyncio, socket, sys
 from tcpip_wasm.simulation import run
-from tests.simulation.support_hosts import ask, serve_upper, two
-from tests.support_outside import conclude, deny
+from tests.kit.simulation_hosts import ask, serve_upper, two
+from tests.kit.machine_network import conclude, deny
 
 async def scenario(network):
     sys.addaudithook(deny)
@@ -332,7 +332,7 @@ async def scenario(network):
                 await asyncio.wait_for(attempt, 3)
             except (OSError, TimeoutError):
                 continue
-            raise AssertionError("this reached somebody")
+            raise AssertionError("this reached the machine's network")
 
     await a.run(client())
     for outside in (asyncio.open_connection("127.0.0.1", 22), loop.getaddrinfo("example.org", 80)):
@@ -340,7 +340,7 @@ async def scenario(network):
             await outside
         except OSError:
             continue
-        raise AssertionError("this reached somebody")
+        raise AssertionError("this reached the machine's network")
 
 run(scenario)
 conclude()
@@ -351,10 +351,10 @@ def test_nothing_reaches_the_machines_network() -> None:
     done = subprocess.run(
         [sys.executable, "-c", DENYING], capture_output=True, text=True, timeout=250, cwd=ROOT, check=False
     )
-    assert done.stdout.split("\n")[0] == "denied outside, unseen inside", done.stderr
+    assert done.stdout.split("\n")[0] == "no call has used the machine's network", done.stderr
 
 
-def test_stacks_without_a_network_live_in_virtual_time_too() -> None:
+def test_stacks_outside_of_hosts_use_virtual_time() -> None:
     async def scenario(network: Network) -> bytes:
         async def make(address: str) -> NetworkStack:
             return await create_stack(seed=address.encode())
@@ -374,10 +374,10 @@ def test_stacks_without_a_network_live_in_virtual_time_too() -> None:
 
     result = run(scenario)
     assert result.value == b"HELLO\n"
-    assert not result.left_open
+    assert not result.leaked
 
 
-def test_a_stack_that_is_aborted_says_nothing_more() -> None:
+def test_an_aborted_stack_sends_nothing() -> None:
     async def scenario(network: Network) -> None:
         a, b = two(network)
         b.start(serve_upper)

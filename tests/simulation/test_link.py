@@ -1,4 +1,4 @@
-"""Links between stacks: what may be joined, what a link survives, and that its ends lose nothing."""
+"""Links between stacks: which ends can be linked, what a link survives, and that its ends lose no frames."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import pytest
 from tcpip_wasm import create_stack
 from tcpip_wasm.capture.trace import Trace
 from tcpip_wasm.simulation import InterfaceEnd, Link, LinkSettings, Switch, run_virtually
-from tests.support import refused
+from tests.kit.core_network import call_raises_errno
+from tests.kit.links import B4, linked, transfer
 
-from .support import B4, linked, transfer
 
-
-def test_what_cannot_be_joined() -> None:
+def test_ends_that_cannot_be_linked() -> None:
     async def run() -> None:
         async with await create_stack(initialize_loopback=False) as stack:
             tap, other = await stack.create_tap_interface(), await stack.create_tap_interface()
@@ -33,7 +32,7 @@ def test_what_cannot_be_joined() -> None:
             assert not tun.attached
             link = Link(tap, other)
             third = await stack.create_tap_interface()
-            refused(errno.EBUSY, lambda: Link(third, tap))
+            call_raises_errno(errno.EBUSY, lambda: Link(third, tap))
             assert not third.attached
             link.close()
             link.close()
@@ -45,7 +44,7 @@ def test_what_cannot_be_joined() -> None:
     run_virtually(run())
 
 
-def test_tuns_are_joined_without_ethernet() -> None:
+def test_tun_interfaces_are_linked_without_ethernet() -> None:
     async def run() -> None:
         async with await create_stack() as a, await create_stack() as b:
             settings = LinkSettings(bandwidth=1e6, delay=0.01, mtu=1500)
@@ -63,7 +62,7 @@ def test_tuns_are_joined_without_ethernet() -> None:
 
 
 def test_nothing_is_lost_however_fast_frames_arrive() -> None:
-    """Without bandwidth and delay a whole window arrives within one instant: more than an interface's buffer holds."""
+    """Without bandwidth and delay a whole window arrives at one instant: more than an interface's buffer holds."""
 
     async def run() -> None:
         async with linked(LinkSettings()) as hosts:
@@ -78,7 +77,7 @@ def test_nothing_is_lost_however_fast_frames_arrive() -> None:
 
 
 def test_frames_wait_for_a_stack_whose_buffer_is_full() -> None:
-    """Six hundred kilobytes at once, with no turn of the stack in between."""
+    """Six hundred kilobytes at once, without a poll of the stack in between."""
 
     async def run() -> None:
         async with linked() as hosts:
@@ -125,7 +124,7 @@ def test_one_direction_may_be_down() -> None:
     run_virtually(run())
 
 
-def test_settings_change_one_way_or_both_and_not_when_they_are_wrong() -> None:
+def test_settings_change_in_one_or_both_directions() -> None:
     async def run() -> None:
         async with linked(LinkSettings(delay=0.01)) as hosts, await hosts.a.create_ping_session(B4) as session:
             await session.ping()

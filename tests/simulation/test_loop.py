@@ -1,4 +1,4 @@
-"""`VirtualLoop`: a clock that jumps, real things that hold it, and waits that never end."""
+"""`VirtualLoop`: a clock that jumps, external work that stops it, and waits without an end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_hours_pass_at_once() -> None:
         await asyncio.sleep(10 * 86400)
         return [first, running().time()]
 
-    # That neither an hour nor ten days pass, the time that a test may take sees to.
+    # The time limit of tests ensures that neither an hour nor ten days of real time pass.
     assert run_virtually(main()) == [3600.0, 867_600.0]
 
 
@@ -62,7 +62,7 @@ def test_timers_fire_in_order_and_at_their_time() -> None:
     assert all(abs(at - delay) < 1e-9 for delay, at in fired)
 
 
-def test_time_stands_while_something_runs() -> None:
+def test_time_does_not_pass_while_callbacks_run() -> None:
     async def main() -> None:
         loop = running()
         asyncio.get_running_loop().call_later(1e-6, lambda: None)
@@ -76,8 +76,8 @@ def test_time_stands_while_something_runs() -> None:
     run_virtually(main())
 
 
-def test_far_in_the_future_timers_still_fire() -> None:
-    """Where the distance of two floating point numbers exceeds a nanosecond."""
+def test_timers_far_in_the_future_fire() -> None:
+    """Where adjacent floating point numbers differ by more than a nanosecond."""
 
     async def main() -> None:
         loop = running()
@@ -117,10 +117,10 @@ def test_tasks_are_numbered_and_hash_by_it() -> None:
     assert run_virtually(main()) == run_virtually(main()) == [f"Task-{number}" for number in range(2, 22)]
 
 
-# --- What is real ---------------------------------------------------------------------------------------------------
+# --- External work -------------------------------------------------------------------------------------------------
 
 
-def test_the_clock_stands_for_a_thread(tmp_path: Path) -> None:
+def test_a_thread_stops_the_clock(tmp_path: Path) -> None:
     """While a job runs, a timer that is due in a microsecond waits for it."""
     file = tmp_path / "file"
 
@@ -143,7 +143,7 @@ def test_the_clock_stands_for_a_thread(tmp_path: Path) -> None:
 
 
 def test_jobs_arrive_in_the_order_of_their_submission() -> None:
-    """However long each takes."""
+    """Whatever time each takes."""
 
     async def main() -> list[int]:
         order: list[int] = []
@@ -160,7 +160,7 @@ def test_jobs_arrive_in_the_order_of_their_submission() -> None:
 
 
 def test_a_job_that_needs_a_later_one_is_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop_module, "OVERTAKEN", 0.05)
+    monkeypatch.setattr(loop_module, "OVERTAKE_AFTER", 0.05)
 
     async def main() -> None:
         released = threading.Event()
@@ -188,7 +188,7 @@ def test_a_failing_and_a_cancelled_job() -> None:
             behind = loop.run_in_executor(pool, release.set)
             job.cancel()
             behind.cancel()
-            await asyncio.sleep(5)  # nobody waits for it any more
+            await asyncio.sleep(5)  # it was cancelled
             assert loop.time() == 5.0
             release.set()
 
@@ -196,7 +196,7 @@ def test_a_failing_and_a_cancelled_job() -> None:
 
 
 def test_calls_from_other_threads() -> None:
-    """A coroutine that a thread hands over, while the thread is held for."""
+    """A coroutine that a thread passes to the loop, inside `hold`."""
 
     async def double(number: int) -> int:
         await asyncio.sleep(10)
@@ -227,7 +227,7 @@ def test_calls_from_other_threads() -> None:
     run_virtually(main())
 
 
-def test_jobs_that_wait_for_the_loop_do_not_hold_it() -> None:
+def test_jobs_that_wait_for_the_loop_do_not_stop_the_clock() -> None:
     async def main() -> None:
         loop = running()
 
@@ -248,7 +248,7 @@ def test_jobs_that_wait_for_the_loop_do_not_hold_it() -> None:
 
 
 def test_threads_of_anyio() -> None:
-    """Frameworks run in them what is no coroutine."""
+    """Frameworks run functions that are not coroutines in them."""
     anyio = pytest.importorskip("anyio", reason="anyio is not installed")
     from_thread, to_thread = import_module("anyio.from_thread"), import_module("anyio.to_thread")
 
@@ -263,7 +263,7 @@ def test_threads_of_anyio() -> None:
             with anyio.fail_after(0.001):
                 assert await to_thread.run_sync(work) == "done"
         assert loop.time() == 0.0
-        await asyncio.sleep(3600)  # the idle threads hold nothing up
+        await asyncio.sleep(3600)  # idle threads do not stop the clock
 
         def ask() -> float:
             time.sleep(0.002)
@@ -275,7 +275,7 @@ def test_threads_of_anyio() -> None:
     run_virtually(main())
 
 
-def test_a_thread_of_its_own_is_waited_for_where_nothing_is_due() -> None:
+def test_a_thread_is_waited_for_without_timers() -> None:
     async def main() -> None:
         loop, done = running(), asyncio.Event()
 
@@ -309,7 +309,7 @@ def test_subprocesses_and_pipes() -> None:
 
 
 @posix
-def test_descriptors_are_looked_at_before_each_jump_and_do_not_hold_the_clock() -> None:
+def test_descriptors_are_polled_before_each_jump_and_do_not_stop_the_clock() -> None:
     async def main() -> None:
         loop = running()
         reading, writing = socket.socketpair()
@@ -340,10 +340,10 @@ def test_a_real_wait_is_bounded() -> None:
     assert "test_loop.py" in caught.value.waiting[0]
 
 
-# --- Waits that never end -------------------------------------------------------------------------------------------
+# --- Waits without an end -------------------------------------------------------------------------------------------
 
 
-def test_a_deadlock_lists_who_waits_for_what() -> None:
+def test_a_deadlock_lists_the_waiting_tasks() -> None:
     async def main() -> None:
         lock, event, queue = asyncio.Lock(), asyncio.Event(), asyncio.Queue[int]()
 
@@ -368,7 +368,7 @@ def test_a_deadlock_lists_who_waits_for_what() -> None:
             group.create_task(asyncio.wait([running().create_future()]), name="wants future")
             await asyncio.sleep(2)
 
-    with pytest.raises(DeadlockError, match=r"nothing can happen any more at 2\.0+ s") as caught:
+    with pytest.raises(DeadlockError, match=r"no task can run again at 2\.0+ s") as caught:
         run_virtually(main())
     error = caught.value
     assert isinstance(error, (TcpipError, RuntimeError))
@@ -395,8 +395,8 @@ def test_the_limit_of_virtual_time() -> None:
         run_virtually(main(), limit=100)
 
 
-def test_a_circle_without_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop_module, "MOST_TURNS", 1000)
+def test_endless_callbacks_without_time_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "MAX_ITERATIONS", 1000)
 
     async def main() -> None:
         await asyncio.sleep(1)
@@ -410,7 +410,7 @@ def test_a_circle_without_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @posix
 @pytest.mark.parametrize("idle", [False, True], ids=["busy", "waiting for a thread"])
 def test_an_interrupt_gets_through(idle: bool) -> None:
-    """As Ctrl-C does, in a run that never ends by itself."""
+    """As with Ctrl-C, in a run without an end."""
     release = threading.Event()
 
     async def main() -> None:
@@ -438,7 +438,7 @@ def test_signal_handlers_of_the_loop() -> None:
     run_virtually(main())
 
 
-def test_files_as_they_are(tmp_path: Path) -> None:
+def test_real_files_and_timers(tmp_path: Path) -> None:
     async def main() -> bytes:
         with (tmp_path / "file").open("w+b") as file:  # a real file, without a thread
             file.write(b"bytes")

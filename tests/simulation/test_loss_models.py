@@ -1,6 +1,6 @@
-"""Loss rates and the lengths of bursts, against what the models say, within bounds that chance leaves once in 15,000.
+"""Loss rates and the lengths of bursts, compared with the models, within bounds that are exceeded once in 15,000.
 
-The seeds are fixed, so that a test which passes once passes always; the bounds say that the seed was not chosen.
+The seeds are fixed, so that a test which passes once passes always; the bounds show that the seeds are not special.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import pytest
 
 from tcpip_wasm.simulation import DropTail, GilbertElliott, LinkSettings, run_virtually
 from tcpip_wasm.simulation.links.loss import loss_of
-
-from .support import Wire, numbered
+from tests.kit.links import Wire, numbered
 
 DEVIATIONS = 4.0
 COUNT = 200_000
@@ -35,7 +34,7 @@ def test_independent_loss(probability: float, seed: int | str) -> None:
     lost = loss_of(probability, Random(f"{seed}"))
     fates = [lost() for _ in range(COUNT)]
     assert abs(sum(fates) - COUNT * probability) < DEVIATIONS * sqrt(COUNT * probability * (1 - probability))
-    # Independent: a loss follows a loss as often as it follows anything.
+    # Independent: the loss rate after a loss is that after any frame.
     after = [next_one for one, next_one in pairwise(fates) if one]
     spread = sqrt(len(after) * probability * (1 - probability))
     assert abs(sum(after) - len(after) * probability) < DEVIATIONS * spread + 1
@@ -46,7 +45,7 @@ def test_independent_loss(probability: float, seed: int | str) -> None:
 def test_the_rate_of_bursts(model: GilbertElliott, seed: int | str) -> None:
     lost = loss_of(model, Random(f"{seed}"))
     fates = [lost() for _ in range(COUNT)]
-    # Fates are correlated by (1-p-r) a frame, which widens the variance of their mean by (1+c)/(1-c) at most.
+    # Losses are correlated by (1-p-r) a frame, which increases the variance of their mean by (1+c)/(1-c) at most.
     correlation = 1 - model.p - model.r
     widened = (1 + correlation) / (1 - correlation)
     assert abs(sum(fates) / COUNT - model.mean) < DEVIATIONS * sqrt(model.mean * (1 - model.mean) * widened / COUNT)
@@ -54,7 +53,7 @@ def test_the_rate_of_bursts(model: GilbertElliott, seed: int | str) -> None:
 
 @pytest.mark.parametrize("seed", [0, "another"])
 @pytest.mark.parametrize("model", BURSTS[:2], ids=["p0.01r0.25", "p0.002r0.1"])
-def test_the_lengths_of_bursts_and_of_what_lies_between(model: GilbertElliott, seed: int | str) -> None:
+def test_the_lengths_of_bursts_and_gaps(model: GilbertElliott, seed: int | str) -> None:
     """In the simple Gilbert model both are geometric: of mean 1/r and 1/p, of variance (1-r)/r² and (1-p)/p²."""
     lost = loss_of(model, Random(f"{seed}"))
     runs = [(fate, len(list(run))) for fate, run in groupby(lost() for _ in range(COUNT))][1:-1]
@@ -71,7 +70,7 @@ def test_the_mean_of_a_model() -> None:
 
 
 @pytest.mark.parametrize("model", [0.03, BURSTS[0]], ids=["independent", "bursts"])
-def test_a_channel_loses_what_its_model_says(model: float | GilbertElliott) -> None:
+def test_a_channel_loses_frames_by_its_model(model: float | GilbertElliott) -> None:
     frames = numbered(5000)
 
     async def run() -> Wire:
@@ -88,13 +87,13 @@ def test_a_channel_loses_what_its_model_says(model: float | GilbertElliott) -> N
     assert wire.channel.statistics().dropped == {"loss": 5000 - len(wire.frames)}
 
 
-def test_nothing_and_everything() -> None:
+def test_probabilities_zero_and_one() -> None:
     for probability in (0.0, 1.0):
         lost = loss_of(probability, Random("1"))
         assert {lost() for _ in range(1000)} == {bool(probability)}
 
 
 @pytest.mark.parametrize("fields", [{"p": 1.1, "r": 0.5}, {"p": 0.1, "r": 0}, {"p": 0.1, "r": 0.1, "h": -1}])
-def test_models_that_are_none(fields: dict[str, Any]) -> None:
+def test_malformed_models(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"GilbertElliott\.[prh]: "):
         GilbertElliott(**fields)

@@ -1,4 +1,4 @@
-"""A simulated host has no network but the simulation's: calls that block are refused, and say why."""
+"""A simulated host has only the simulated network: blocking calls are refused, with the reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from tcpip_wasm import MachineNetworkError
 from tcpip_wasm.compat import machine_network
 from tcpip_wasm.simulation import Network, run
-from tests.support_outside import unreached_server
+from tests.kit.machine_network import unreached_server
 
 BOUND = 60.0
 
@@ -84,7 +84,7 @@ def test_blocking_calls(attempt: Callable[[int], None]) -> None:
 
 
 def test_a_socket_that_is_bound_on_a_host() -> None:
-    """It is the host's, and the machine opens no port."""
+    """It is the host's, and no port of the machine is opened."""
 
     async def scenario(network: Network) -> None:
         a, b = network.host("a", "10.0.0.1/24"), network.host("b", "10.0.0.2/24")
@@ -111,11 +111,11 @@ def test_a_socket_that_is_bound_on_a_host() -> None:
         with socket.socket() as sock, pytest.raises(OSError, match="no host"):
             sock.bind(("127.0.0.1", 0))
 
-    assert not run(scenario).left_open
+    assert not run(scenario).leaked
 
 
 def test_other_threads_and_programs_go_on() -> None:
-    """A thread that was there before, such as that of a distributed computation, has the machine's network."""
+    """A thread that was started before, such as that of a distributed computation, uses the machine's network."""
     begin, outcome = threading.Event(), []
 
     with socket.create_server(("127.0.0.1", 0)) as server:

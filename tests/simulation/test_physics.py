@@ -1,4 +1,4 @@
-"""What a link does to ping, TCP and UDP is what arithmetic says it does."""
+"""Times and goodput of ping, TCP and UDP over a link are the computed ones."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import pytest
 
 from tcpip_wasm import UdpDatagram
 from tcpip_wasm.simulation import DropTail, GilbertElliott, LinkSettings, run_virtually
-
-from .support import A4, A6, B4, B6, TCP_SHARE, linked, sample, transfer
+from tests.kit.links import A4, A6, B4, B6, TCP_SHARE, linked, sample, transfer
 
 # bit/s, seconds, bytes of a transfer
 LINKS = [
@@ -19,7 +18,7 @@ LINKS = [
     pytest.param(1e6, 0.3, 2_000_000, id="1Mbit-300ms"),
 ]
 OPEN = 0.4
-"""The share of a transfer after which the window is open."""
+"""The share of a transfer after which the congestion window is fully open."""
 
 
 @pytest.mark.parametrize("host", [B4, B6])
@@ -27,7 +26,7 @@ OPEN = 0.4
 def test_a_ping_takes_twice_the_delay_to_the_microsecond(host: str, delay: float) -> None:
     async def run() -> None:
         async with linked(LinkSettings(delay=delay)) as hosts, await hosts.a.create_ping_session(host) as session:
-            await session.ping(timeout=60.0)  # which also asks for the MAC
+            await session.ping(timeout=60.0)  # which also resolves the MAC address
             for _ in range(5):
                 reply = await session.ping(timeout=60.0)
                 assert abs(reply.round_trip_time - 2 * delay) < 1e-6
@@ -75,7 +74,7 @@ def test_tcp_over_ipv6_fills_a_link_too() -> None:
 
 @pytest.mark.parametrize("share", [1.0, 2.0])
 def test_tcp_fills_a_link_whose_queue_holds_a_round_trip(share: float) -> None:
-    """Reno halves its window at a loss; with a queue of a round trip's bytes the link is busy all the same."""
+    """Reno halves its window at a loss; with a queue of a round trip's bytes the link stays busy."""
 
     async def run() -> None:
         bandwidth, delay = 10e6, 0.02
@@ -90,8 +89,8 @@ def test_tcp_fills_a_link_whose_queue_holds_a_round_trip(share: float) -> None:
     run_virtually(run())
 
 
-def test_without_a_queue_a_paced_sender_gets_all_of_a_link() -> None:
-    """Datagrams that leave one after the other, each as the one before has left: nothing waits, nothing is dropped."""
+def test_without_a_queue_a_paced_sender_fills_the_link() -> None:
+    """Datagrams that are sent one after the other, each when the one before has left: none waits, none is dropped."""
 
     async def run() -> None:
         bandwidth, size, count = 10e6, 1472, 2000
@@ -124,7 +123,7 @@ def test_without_a_queue_a_paced_sender_gets_all_of_a_link() -> None:
 
 @pytest.mark.parametrize("delay", [0.06, 0.08])
 def test_tcp_fills_a_link_that_holds_nearly_a_window(delay: float) -> None:
-    """Under way are 750,000 and 1,000,000 bytes, nearly the largest window: the buffer must be filled in time."""
+    """750,000 and 1,000,000 bytes are under way, nearly the largest window: the buffer must be filled in time."""
 
     async def run() -> None:
         async with linked(LinkSettings(bandwidth=50e6, delay=delay)) as hosts:
@@ -135,10 +134,10 @@ def test_tcp_fills_a_link_that_holds_nearly_a_window(delay: float) -> None:
     run_virtually(run())
 
 
-def test_without_a_standing_queue_a_window_takes_a_round_trip() -> None:
-    """A link that carries more than the largest window in a round trip, 1 MiB every 200 ms: then nothing waits long.
+def test_without_a_standing_queue_goodput_is_a_window_per_round_trip() -> None:
+    """A link that carries more than the largest window in a round trip, 1 MiB every 200 ms: then no frame waits long.
 
-    The sender fills its buffer by pieces of 128 KiB, so that between a piece less and all of the window is under way.
+    The sender fills its buffer in chunks of 128 KiB, so that the data under way is the window or up to one chunk less.
     """
 
     async def run() -> None:
@@ -154,7 +153,7 @@ def test_without_a_standing_queue_a_window_takes_a_round_trip() -> None:
     run_virtually(run())
 
 
-def test_the_directions_are_apart() -> None:
+def test_the_directions_are_independent() -> None:
     async def run() -> None:
         down = LinkSettings(bandwidth=20e6, delay=0.01)
         up = LinkSettings(bandwidth=1e6, delay=0.01)
@@ -177,8 +176,8 @@ HARM = {
 
 @pytest.mark.parametrize("host", [B4, B6])
 @pytest.mark.parametrize("harm", HARM)
-def test_what_a_link_does_to_frames_never_reaches_the_application(harm: str, host: str) -> None:
-    """Both ways, a bit of any of a frame's bytes; what arrives has the sum of what was sent."""
+def test_impairments_of_a_link_do_not_reach_the_application(harm: str, host: str) -> None:
+    """In both directions, one bit of any byte of a frame; the received data has the hash of the data sent."""
 
     async def run() -> None:
         async with linked(HARM[harm], seed=5) as hosts:
@@ -202,7 +201,7 @@ def test_what_a_link_does_to_frames_never_reaches_the_application(harm: str, hos
     run_virtually(run())
 
 
-def test_a_link_that_is_cut_for_a_while_delays_and_nothing_else() -> None:
+def test_an_outage_of_a_link_only_delays() -> None:
     async def run() -> None:
         async with linked(LinkSettings(bandwidth=10e6, delay=0.02)) as hosts:
             task = asyncio.create_task(transfer(hosts, 4_000_000))
@@ -220,7 +219,7 @@ def test_a_link_that_is_cut_for_a_while_delays_and_nothing_else() -> None:
 
 
 def test_another_link_changes_nothing() -> None:
-    """The draws of a link come from its own stream: what happens beside it is not felt."""
+    """The draws of a link come from its own stream, and do not depend on other links."""
 
     async def run(beside: bool) -> list[tuple[float, int]]:
         settings = LinkSettings(bandwidth=5e6, delay=0.01, loss=0.01, jitter=0.001)
@@ -237,7 +236,7 @@ def test_another_link_changes_nothing() -> None:
     assert [(round(t - began[0], 9), n) for t, n in alone] == [(round(t - began[1], 9), n) for t, n in beside]
 
 
-def test_both_ends_speak_over_a_slow_link() -> None:
+def test_both_ends_send_over_a_slow_link() -> None:
     async def run() -> None:
         async with linked(LinkSettings(bandwidth=1e5, delay=0.5)) as hosts:
             async with await hosts.b.create_ping_session(A4) as session:

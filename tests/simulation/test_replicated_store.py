@@ -1,4 +1,4 @@
-"""The store of the tutorial: seeds find its bug and repeat it, the repaired one has none, and the checker is right."""
+"""The store of the tutorial: a seed finds its bug and repeats it, the repaired store passes, and the checker works."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = (ROOT / "docs" / "tutorial" / "replicated-store.md").read_text(encoding="utf-8")
 
 SEED = 54
-"""The first with which the store fails; the tutorial says so."""
+"""The first seed with which the store fails, as in the tutorial."""
 
 DIGEST = "c2a684866b4537b391a1ebbbb2097d11e41dc7e346f4ef1f2de9306c572a8dbf"
-"""It changes with what stacks send; ``python -m examples.replicated_store`` says all that the tutorial shows."""
+"""It depends on the frames that stacks send; ``python -m examples.replicated_store`` prints it."""
 
 
-def test_seeds_before_pass_and_this_one_does_not() -> None:
+def test_the_known_seed_is_the_first_that_fails() -> None:
     wrong = [seed for seed in range(SEED - 8, SEED + 1) if check(run(scenario, seed=seed, trace=False).value.history)]
     assert wrong == [SEED]
 
 
-def test_the_seed_repeats_itself_and_the_trace_shows_why() -> None:
+def test_the_seed_repeats_and_the_trace_shows_why() -> None:
     result = run(scenario, seed=SEED)
     assert result.digest == DIGEST
-    assert result.left_open == ()
+    assert result.leaked == ()
     (first, *_) = check(result.value.history)
     assert first.newer.end < first.stale.begin
     assert first.newer.replica != first.stale.replica
-    parted, healed = (event.time for event in result.network.events)
-    # Acknowledgements that left before the partition arrive after it.
+    partitioned, healed = (event.time for event in result.network.events)
+    # Acknowledgements that were sent before the partition arrive after it.
     newer, *late, stale = decisive(result.network, first)
     assert b'"c1-1"' in newer.payload
     assert b"null" in stale.payload
-    lost = result.network.trace().dropped("partition").between(parted - 0.02, healed)
+    lost = result.network.trace().dropped("partition").between(partitioned - 0.02, healed)
     assert {result.network.name_of(str(one.source)) for one in late} == {"r1", "r2"}
     for one in late:
         same = [other for other in lost if other.payload[:60] == one.payload[:60] and other.source == one.source]
-        assert parted - 0.02 < same[0].time < parted + 0.1
-        assert parted < (same[0].observation.dropped_at or 0) < parted + 0.1
+        assert partitioned - 0.02 < same[0].time < partitioned + 0.1
+        assert partitioned < (same[0].observation.dropped_at or 0) < partitioned + 0.1
         assert healed < one.time < stale.time
         assert one.time - same[0].time > LEASE
 
@@ -73,7 +73,7 @@ operation = partial(Operation, "c", "r")
 
 
 def by_search(history: list[Operation]) -> bool:
-    """Whether some order of the operations is right: all are tried."""
+    """Whether any order of the operations is valid: all are tried."""
     certain = [one for one in history if one.end < inf]
     unsure = [one for one in history if one.end == inf]
     return any(
@@ -100,7 +100,9 @@ def fits(order: tuple[Operation, ...]) -> bool:
     st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6), st.integers(0, 3)), max_size=4),
 )
 @settings(max_examples=300)
-def test_the_checker_is_right(writes: list[tuple[int, int, bool]], reads: list[tuple[int, int, int]]) -> None:
+def test_the_checker_agrees_with_a_search(
+    writes: list[tuple[int, int, bool]], reads: list[tuple[int, int, int]]
+) -> None:
     history = [
         operation("put", "k", str(number), begin, inf if unsure else begin + length)
         for number, (begin, length, unsure) in enumerate(writes)
@@ -111,14 +113,14 @@ def test_the_checker_is_right(writes: list[tuple[int, int, bool]], reads: list[t
     assert (check(history) == []) is by_search(history)
 
 
-def test_the_checker_refuses_what_it_cannot_judge() -> None:
+def test_the_checker_rejects_invalid_histories() -> None:
     with pytest.raises(ValueError, match="'1' was written 2 times"):
         check([operation("put", "k", "1", 0, 1), operation("put", "k", "1", 2, 3)])
     with pytest.raises(ValueError, match="'1' was written 0 times"):
         check([operation("get", "k", "1", 0, 1)])
 
 
-def test_keys_are_judged_apart() -> None:
+def test_keys_are_checked_independently() -> None:
     history = [operation("put", "a", "1", 0, 1), operation("get", "b", None, 2, 3)]
     assert check(history) == []
     assert len(check([*history, operation("get", "a", None, 2, 3)])) == 1
@@ -132,14 +134,14 @@ def python_of(tutorial: str) -> list[str]:
 
 
 def shown_after(text: str) -> list[str]:
-    """Return the lines of the first block without a language behind a text of the tutorial."""
+    """Return the lines of the first block without a language after a text of the tutorial."""
     block = re.search(r"^```\n(.*?)^```$", TUTORIAL[TUTORIAL.index(text) :], re.MULTILINE | re.DOTALL)
     assert block
     return block[1].splitlines()
 
 
 def said_by(folder: Path, *arguments: str) -> str:
-    """Return what a module prints that fails, as it should."""
+    """Return the output of a module, which must fail."""
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=folder,
@@ -154,7 +156,7 @@ def said_by(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_the_plugin_says_what_the_tutorial_shows(tmp_path: Path) -> None:
+def test_the_plugin_prints_what_the_tutorial_shows(tmp_path: Path) -> None:
     test = python_of(TUTORIAL)[-1]
     few = test.replace("range(50, 56)", f"range({SEED - 1}, {SEED + 1})")
     assert few != test
@@ -164,7 +166,7 @@ def test_the_plugin_says_what_the_tutorial_shows(tmp_path: Path) -> None:
     assert "1 failed, 1 passed" in said
 
 
-def test_the_sweep_says_what_the_tutorial_shows(tmp_path: Path) -> None:
+def test_the_sweep_prints_what_the_tutorial_shows(tmp_path: Path) -> None:
     command, *shown = shown_after("A sweep runs more seeds")
     program, *arguments = command.removeprefix("$ ").split()
     assert program.endswith("/tcpip-wasm")
@@ -174,7 +176,7 @@ def test_the_sweep_says_what_the_tutorial_shows(tmp_path: Path) -> None:
     assert (tmp_path / shown[2].split()[1]).is_file()
 
 
-def test_the_tutorial_shows_the_programs_that_are_there() -> None:
+def test_the_tutorial_shows_the_programs_of_the_example() -> None:
     programs = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples/replicated_store").glob("*.py"))
     blocks = python_of(TUTORIAL)
     assert len(blocks) == 10

@@ -1,4 +1,4 @@
-"""Sweeps: what comes back, that failures repeat and are captured, and what becomes of processes that die."""
+"""Sweeps: their results, repetition and capture of failures, and processes that die."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from tcpip_wasm.cli import main
 from tcpip_wasm.simulation import Network, SweepReport, Trial, network_of, run, sweep
 from tcpip_wasm.simulation.runs.progress import ProgressLine
 from tcpip_wasm.simulation.runs.trial import capture_of
-from tests.simulation import support_sweep as scenarios
+from tests.kit import scenarios
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[ProcessPoolExecutor]:
-    """Two processes, for those tests that can share them."""
+    """Two processes, for tests that can share them."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as executor:
         yield executor
 
 
-def test_what_comes_back_is_what_a_run_gives(pool: ProcessPoolExecutor) -> None:
+def test_results_are_those_of_run(pool: ProcessPoolExecutor) -> None:
     trials: list[Trial] = []
     report = sweep(scenarios.exchange, 40, pool, on_trial=trials.append)
     assert (report.runs, report.passed, report.failed, report.failures) == (40, 40, 0, [])
@@ -59,7 +59,7 @@ def test_failures_repeat_and_are_captured(pool: ProcessPoolExecutor, tmp_path: P
     assert sorted(trial.seed for trial in report.failures) == [7, 14, 21, 28]
     assert (report.runs, report.failed, report.stopped) == (29, 4, False)
     for trial in report.failures:
-        assert trial.error == f"ValueError: seven divides {trial.seed}"
+        assert trial.error == f"ValueError: {trial.seed} is a multiple of seven"
         assert "in every_seventh" in trial.traceback
         assert trial.repeats
         assert trial.capture == folder / f"every_seventh-seed{trial.seed}.pcapng"
@@ -67,11 +67,11 @@ def test_failures_repeat_and_are_captured(pool: ProcessPoolExecutor, tmp_path: P
         assert trial.digest == run(scenarios.exchange, seed=trial.seed).digest
         assert str(trial.digest) in str(trial)
         assert str(trial.capture) in str(trial)
-    with pytest.raises(AssertionError, match=r"4 failed[^$]*seven divides 7"):
+    with pytest.raises(AssertionError, match=r"4 failed[^$]*7 is a multiple of seven"):
         report.check()
 
 
-def test_failures_come_while_others_run(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+def test_failures_are_reported_while_other_seeds_run(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
     order: list[Trial] = []
     sweep(scenarios.every_seventh, 500, pool, captures=None, keep=1, on_trial=order.append)
     places = [place for place, trial in enumerate(order) if trial.failed]
@@ -80,7 +80,7 @@ def test_failures_come_while_others_run(pool: ProcessPoolExecutor, tmp_path: Pat
     assert [trial.repeats for trial in order if trial.failed].count(True) == 1, "as many as are to be kept"
 
 
-def test_it_stops_after_enough_failures(pool: ProcessPoolExecutor) -> None:
+def test_the_sweep_stops_after_a_number_of_failures(pool: ProcessPoolExecutor) -> None:
     report = sweep(scenarios.every_seventh, itertools.count(), pool, stop_after=3, captures=None)
     assert report.stopped
     assert 3 <= report.failed < 100
@@ -88,24 +88,24 @@ def test_it_stops_after_enough_failures(pool: ProcessPoolExecutor) -> None:
     assert "stopped early" in str(report)
 
 
-def test_what_is_left_open_is_a_failure(pool: ProcessPoolExecutor) -> None:
-    report = sweep(scenarios.forgets, [2, 3], pool, captures=None)
+def test_a_leak_is_a_failure(pool: ProcessPoolExecutor) -> None:
+    report = sweep(scenarios.leaks_a_task, [2, 3], pool, captures=None)
     assert [trial.seed for trial in report.failures] == [3]
-    assert "left open: task forgotten" in str(report.failures[0])
+    assert "leaked: task forgotten" in str(report.failures[0])
 
 
-def test_a_scenario_that_does_not_repeat_itself(pool: ProcessPoolExecutor) -> None:
+def test_a_nondeterministic_scenario_is_reported(pool: ProcessPoolExecutor) -> None:
     report = sweep(scenarios.differs, 1, pool, captures=None)
     assert report.failures[0].repeats is False
     assert "does not depend on the seed alone" in str(report.failures[0])
 
 
-def test_what_cannot_be_sent_back(pool: ProcessPoolExecutor) -> None:
+def test_an_unpicklable_result_is_a_failure(pool: ProcessPoolExecutor) -> None:
     report = sweep(scenarios.unpicklable, 1, pool, captures=None)
-    assert "what the scenario returned cannot be pickled" in str(report.failures[0])
+    assert "the scenario's result cannot be pickled" in str(report.failures[0])
 
 
-def test_a_scenario_that_would_end_the_process(pool: ProcessPoolExecutor) -> None:
+def test_a_scenario_that_raises_keyboard_interrupt(pool: ProcessPoolExecutor) -> None:
     report = sweep(scenarios.leaves, 2, pool, captures=None)
     assert [trial.error for trial in report.failures] == ["SystemExit: 3", "SystemExit: 3"]
 
@@ -119,8 +119,8 @@ def test_options_and_text_seeds(pool: ProcessPoolExecutor) -> None:
     assert [trial.digest for trial in trials] == [None, None]
 
 
-def test_threads_take_turns() -> None:
-    """A run has the process's clocks for itself; the pool's other threads keep theirs."""
+def test_threads_run_one_after_the_other() -> None:
+    """A run replaces the process's clocks exclusively; the pool's other threads keep theirs."""
     clocks: list[float] = []
     ended = threading.Event()
 
@@ -141,7 +141,7 @@ def test_threads_take_turns() -> None:
     assert min(clocks) > 1.5e9, "real time, not that of 2000"
 
 
-def test_small_runs_are_not_sent_one_by_one() -> None:
+def test_small_runs_are_submitted_in_chunks() -> None:
     class Counting(ThreadPoolExecutor):
         submitted = 0
 
@@ -156,8 +156,8 @@ def test_small_runs_are_not_sent_one_by_one() -> None:
         assert executor.submitted < 100
 
 
-def test_own_pool_and_a_process_that_dies(tmp_path: Path) -> None:
-    """The seed that kills its process is found out, all others have run, and no process stays."""
+def test_a_process_of_the_pool_that_dies(tmp_path: Path) -> None:
+    """The seed that ends its process is identified, all others have run, and no process is left."""
     before = set(multiprocessing.active_children())
     trials: list[Trial] = []
     report = sweep(scenarios.dies, 60, workers=2, captures=tmp_path, on_trial=trials.append)
@@ -167,13 +167,13 @@ def test_own_pool_and_a_process_that_dies(tmp_path: Path) -> None:
     assert set(multiprocessing.active_children()) <= before
 
 
-def test_an_executor_that_breaks_is_its_owners_business() -> None:
+def test_a_broken_executor_of_the_caller_raises() -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as executor, pytest.raises(BrokenExecutor):
         sweep(scenarios.dies, [13], executor)
 
 
-def test_scenarios_that_no_other_process_finds() -> None:
+def test_scenarios_that_other_processes_cannot_import() -> None:
     async def local(network: Network) -> None:
         """Do nothing."""
 
@@ -216,7 +216,7 @@ def test_no_seeds_and_partial() -> None:
         assert sweep(functools.partial(scenarios.nothing), [5], executor).passed == 1
 
 
-def test_what_the_callback_raises_ends_it(pool: ProcessPoolExecutor) -> None:
+def test_an_exception_of_the_callback_ends_the_sweep(pool: ProcessPoolExecutor) -> None:
     def fail(trial: Trial) -> None:
         raise ZeroDivisionError
 
@@ -225,8 +225,8 @@ def test_what_the_callback_raises_ends_it(pool: ProcessPoolExecutor) -> None:
     assert sweep(scenarios.nothing, 1, pool).passed == 1, "the executor still works"
 
 
-def test_nothing_stays_of_a_run() -> None:
-    """A worker runs thousands: neither loops nor networks of those that are over may be held by anybody."""
+def test_a_run_is_garbage_collected() -> None:
+    """A worker runs thousands: no reference may keep loops and networks of finished runs."""
     loops = []
 
     async def watched(network: Network) -> int:
@@ -247,12 +247,12 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_the_line_on_a_terminal_and_elsewhere() -> None:
+def test_the_progress_line_on_a_terminal_and_elsewhere() -> None:
     terminal, file = _Terminal(), io.StringIO()
     for stream in (terminal, file):
         line = ProgressLine(100, stream=stream)
         line.update(40, 2)
-        line.say("seed 3: ValueError")
+        line.write_above("seed 3: ValueError")
         line.update(100, 2)
         line.close()
     assert file.getvalue() == ""
@@ -263,10 +263,10 @@ def test_the_line_on_a_terminal_and_elsewhere() -> None:
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    name = "tests.simulation.support_sweep"
+    name = "tests.kit.scenarios"
     assert main(["sweep", f"{name}:every_seventh", "--first", "5", "-n", "5", "-j", "1"]) == 1
     output = capsys.readouterr().out
-    assert "seed 7: ValueError: seven divides 7" in output
+    assert "seed 7: ValueError: 7 is a multiple of seven" in output
     assert "5 seeds, 1 failed" in output
     (repeat,) = (line for line in output.splitlines() if line.startswith("repeat"))
     _, program, *arguments = shlex.split(repeat)
@@ -283,8 +283,8 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         assert wrong.split(":")[0] in capsys.readouterr().err
 
 
-def test_a_failure_has_the_hash_that_a_run_tells(tmp_path: Path) -> None:
-    """It is that of the moment in which the scenario failed: what services send as they are ended is no part of it."""
+def test_a_failure_has_the_hash_of_a_run(tmp_path: Path) -> None:
+    """It is the hash at the failure of the scenario, without the frames that services send when they are ended."""
     with ThreadPoolExecutor(1) as executor:
         (failure,) = sweep(scenarios.fails_with_a_service, 1, executor, captures=tmp_path).failures
     with pytest.raises(ValueError, match="it fails") as caught:
@@ -298,9 +298,9 @@ def test_a_failure_has_the_hash_that_a_run_tells(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(pty, "openpty"), reason="no terminals here")
 def test_ctrl_c_on_a_terminal() -> None:
-    """It ends within moments, says what came so far and leaves no process."""
+    """It ends at once, prints the results so far, and leaves no process."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "tcpip_wasm", "sweep", "tests.simulation.support_sweep:slow", "-n", "100000"]
+    command = [sys.executable, "-m", "tcpip_wasm", "sweep", "tests.kit.scenarios:slow", "-n", "100000"]
     process = subprocess.Popen(
         [*command, "-j", "2"], cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     )
@@ -311,7 +311,7 @@ def test_ctrl_c_on_a_terminal() -> None:
         while True:
             try:
                 data = os.read(ours, 4096)
-            except OSError:  # nobody has the terminal any more, workers neither
+            except OSError:  # the terminal has no open descriptor left, also of workers
                 break
             if not data:
                 break
@@ -330,13 +330,13 @@ def test_ctrl_c_on_a_terminal() -> None:
     assert b"Traceback" not in seen, seen.decode()
 
 
-def test_a_report_says_what_it_counts() -> None:
+def test_the_text_of_a_report() -> None:
     report = SweepReport(runs=1000, failed=3, seconds=2.0)
     assert str(report) == "1,000 seeds, 3 failed, 2.0 s, 500/s"
     assert report.passed == 997
 
 
-def test_of_a_long_trace_the_end_is_kept() -> None:
+def test_a_long_trace_is_cut_at_its_beginning() -> None:
     async def scenario(network: Network) -> None:
         network.note("begun")
         network.at(0.015, network.note, "under way")

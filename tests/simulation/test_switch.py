@@ -1,4 +1,4 @@
-"""Learning switches: who gets a frame, what is remembered and for how long, and that nothing grows without end."""
+"""Learning switches: forwarding and flooding, the address table and its ageing, and bounds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tcpip_wasm import create_stack
 from tcpip_wasm.simulation import Link, LinkSettings, Switch, SwitchPort, run_virtually
-from tests.support import refused
+from tests.kit.core_network import call_raises_errno
 
 
 class Plugs:
@@ -38,7 +38,7 @@ def frame(source: int, target: int) -> bytes:
     return address + mac(source) + b"\x88\xb5" + bytes(46)
 
 
-def test_unknown_addresses_and_groups_go_everywhere_else_known_ones_to_their_port() -> None:
+def test_unknown_and_group_addresses_are_flooded_known_ones_are_forwarded() -> None:
     async def run() -> None:
         plugs = Plugs(4)
         assert plugs.sends(0, source=1, target=2) == [1, 2, 3]
@@ -51,7 +51,7 @@ def test_unknown_addresses_and_groups_go_everywhere_else_known_ones_to_their_por
     run_virtually(run())
 
 
-def test_what_is_for_where_it_came_from_is_dropped() -> None:
+def test_frames_to_the_port_of_their_arrival_are_dropped() -> None:
     async def run() -> None:
         plugs = Plugs(3)
         plugs.sends(0, source=1, target=-1)
@@ -84,7 +84,7 @@ def test_addresses_age() -> None:
     run_virtually(run())
 
 
-def test_a_full_table_forgets_whom_it_heard_longest_ago() -> None:
+def test_a_full_table_forgets_the_least_recently_seen_address() -> None:
     async def run() -> None:
         plugs = Plugs(3, table=2)
         plugs.sends(0, source=1, target=-1)
@@ -99,7 +99,7 @@ def test_a_full_table_forgets_whom_it_heard_longest_ago() -> None:
     run_virtually(run())
 
 
-def test_groups_are_not_learned_and_stumps_are_dropped() -> None:
+def test_group_addresses_are_not_learned_and_short_frames_are_dropped() -> None:
     async def run() -> None:
         plugs = Plugs(2)
         plugs.ports[0].receive(b"\xff" * 12 + bytes(50))
@@ -110,7 +110,7 @@ def test_groups_are_not_learned_and_stumps_are_dropped() -> None:
     run_virtually(run())
 
 
-def test_a_removed_port_takes_its_addresses_along() -> None:
+def test_a_removed_port_loses_its_addresses() -> None:
     async def run() -> None:
         plugs = Plugs(3)
         plugs.sends(0, source=1, target=-1)
@@ -118,20 +118,20 @@ def test_a_removed_port_takes_its_addresses_along() -> None:
         plugs.ports[0].unplug()
         assert plugs.sends(1, source=2, target=1) == [2]
         assert plugs.sends(0, source=3, target=-1) == []
-        refused(errno.ENODEV, lambda: plugs.ports[0].plug(print))
+        call_raises_errno(errno.ENODEV, lambda: plugs.ports[0].plug(print))
         assert plugs.switch.port().number == 3
 
     run_virtually(run())
 
 
-def test_a_port_takes_one_link() -> None:
+def test_a_port_has_one_link() -> None:
     async def run() -> None:
-        refused(errno.EBUSY, lambda: Plugs(1).ports[0].plug(print))
+        call_raises_errno(errno.EBUSY, lambda: Plugs(1).ports[0].plug(print))
 
     run_virtually(run())
 
 
-def test_a_switch_may_be_parted() -> None:
+def test_a_switch_can_be_partitioned() -> None:
     async def run() -> None:
         plugs = Plugs(4)
         refusals: list[tuple[SwitchPort, bytes]] = []
@@ -178,7 +178,7 @@ def test_four_hosts_on_two_switches() -> None:
         flooded = [switch.flooded for switch in switches]
         async with await stacks[0].create_ping_session("10.0.0.2") as session:
             reply = await session.ping()
-            # Three links there and back: each takes the bits' time and a millisecond.
+            # Three links in each direction: each takes the bits' time and a millisecond.
             assert reply.round_trip_time == pytest.approx(6 * (0.001 + 98 * 8 / 100e6), abs=1e-6)
         assert [switch.flooded for switch in switches] == flooded
         for link in links:
@@ -189,8 +189,8 @@ def test_four_hosts_on_two_switches() -> None:
     run_virtually(run())
 
 
-def test_a_loop_of_switches_does_not_stop_the_world() -> None:
-    """Two switches joined twice multiply a broadcast without end; each bound holds, and time goes on."""
+def test_a_loop_of_switches_is_bounded() -> None:
+    """Two switches with two links between them multiply a broadcast without end; the bounds hold, and time passes."""
 
     async def run() -> None:
         switches = [Switch("left"), Switch("right")]

@@ -1,4 +1,4 @@
-"""Whatever makes a simulation's tasks: they are numbered, and end with their host."""
+"""Tasks of any task factory are numbered, and end with their host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tcpip_wasm.simulation import Network, run
-from tests.simulation.support_hosts import echoed
+from tests.kit.simulation_hosts import echoed
 
 CONTENT = bytes(range(256)) * 40
 
@@ -19,7 +19,7 @@ def plain(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
 
 
 def factories() -> list[Any]:
-    """Return None, a factory that somebody wrote, and what Python 3.12 and later have for eager tasks."""
+    """Return None, a custom factory, and the eager task factory of Python 3.12 and later."""
     factories: list[Any] = [None, plain]
     newer: Any = asyncio
     if hasattr(newer, "eager_task_factory"):
@@ -65,10 +65,10 @@ def test_a_factory(factory: Any) -> None:
         assert len(set(numbered)) == 2
         assert all(name.startswith("Task-") for name in numbered)
     assert first.digest == second.digest
-    assert not first.left_open
+    assert not first.leaked
 
 
-def test_what_is_no_factory_is_refused() -> None:
+def test_objects_that_are_not_factories_are_refused() -> None:
     async def refused(network: Network) -> None:
         with pytest.raises(TypeError):
             asyncio.get_running_loop().set_task_factory(7)  # type: ignore[arg-type]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support_stacks import set_loop_kind
+from tests.kit.stacks import set_loop_kind
 
 
 @pytest.fixture(autouse=True, params=["asyncio", "uvloop"])
 def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The kind of loop that `support_stacks.run` makes."""
+    """The kind of loop that `stack_kit.run` makes."""
     set_loop_kind(request.param, monkeypatch)
     return str(request.param)

@@ -1,4 +1,4 @@
-"""Cancellation at every await: nothing is left behind, nothing is lost."""
+"""Cancellation at every await: nothing leaks, and no data is lost."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import NetworkStack, TcpConnection
-from tests.support import payload
-from tests.support_stacks import Recorder, pair, read_all, recorders, run, send_all, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import Recorder, iterations, pair, read_all, recorders, run, send_all, until
 
 
 async def cancelled_after(coroutine: Coroutine[Any, Any, Any], count: int) -> bool:
-    """Run a coroutine for some turns of the loop, then cancel it; return whether it was still at work."""
+    """Run a coroutine for some loop iterations, then cancel it; return whether it was still running."""
     task = asyncio.create_task(coroutine)
-    await turns(count)
+    await iterations(count)
     working = not task.done()
     task.cancel()
     results = await asyncio.gather(task, return_exceptions=True)
@@ -43,7 +43,7 @@ def test_connecting(answer: str) -> None:
             outcomes = []
             for count in range(1, 25):
                 outcomes.append(await cancelled_after(two.a.connect_tcp(two.host, 80), count))
-                await turns(20)
+                await iterations(20)
                 assert held(two.a) == before
             assert outcomes[0]
             if answer != "is silent":
@@ -55,8 +55,8 @@ def test_connecting(answer: str) -> None:
     run(main())
 
 
-def test_protocol_hears_of_the_end_if_it_heard_of_the_beginning() -> None:
-    """Also when `create_connection` is cancelled in the very turn in which the connection opens."""
+def test_connection_lost_follows_connection_made() -> None:
+    """Also when `create_connection` is cancelled in the loop iteration in which the connection opens."""
 
     async def main() -> None:
         async with pair() as two:
@@ -69,12 +69,12 @@ def test_protocol_hears_of_the_end_if_it_heard_of_the_beginning() -> None:
                     return made[0]
 
                 task = asyncio.create_task(two.a.create_connection(factory, two.host, 80))
-                await turns(count)
+                await iterations(count)
                 task.cancel()
                 results = await asyncio.gather(task, return_exceptions=True)
                 if not isinstance(results[0], BaseException):
                     results[0][0].abort()
-                await turns(20)
+                await iterations(20)
                 assert made[0].calls in ([], ["made", "lost"]), count
 
     run(main())
@@ -99,7 +99,7 @@ def test_cancelled_from_within_connection_made() -> None:
             task = asyncio.create_task(two.a.create_connection(factory, two.host, 80))
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await turns(20)
+            await iterations(20)
             assert made[0].calls == ["made", "lost"]
             assert held(two.a)[1] == 0
 
@@ -112,7 +112,7 @@ def test_accepting() -> None:
             for count in range(1, 25):
                 accepting = asyncio.create_task(listener.accept())
                 connecting = asyncio.create_task(two.a.connect_tcp(two.host, 80))
-                await turns(count)
+                await iterations(count)
                 accepting.cancel()
                 results = await asyncio.gather(accepting, return_exceptions=True)
                 client = await connecting
@@ -135,7 +135,7 @@ def test_accepting_by_several() -> None:
     async def main() -> None:
         async with pair() as two, await two.b.listen_tcp(80) as listener:
             first, second = [asyncio.create_task(listener.accept()) for _ in range(2)]
-            await turns(2)
+            await iterations(2)
             client = await two.a.connect_tcp(two.host, 80)
             await until(lambda: bool(listener._waiting))
             first.cancel()
@@ -147,7 +147,7 @@ def test_accepting_by_several() -> None:
 
 
 def test_reading_and_writing() -> None:
-    """A cancelled read takes no chunk, a cancelled write has handed over all of its chunk or nothing."""
+    """A cancelled read removes no chunk, a cancelled write has accepted all of its chunk or nothing."""
 
     async def main() -> None:
         async with pair() as two:
@@ -160,7 +160,7 @@ def test_reading_and_writing() -> None:
                     for number in range(120):
                         chunk = payload(40_000, number)
                         task = asyncio.create_task(writer.write(chunk))
-                        await turns(number % 4)
+                        await iterations(number % 4)
                         task.cancel()
                         results = await asyncio.gather(task, return_exceptions=True)
                         if results[0] is None:
@@ -173,7 +173,7 @@ def test_reading_and_writing() -> None:
             with server.readable.get_reader() as reader:
                 for number in range(10**6):
                     task = asyncio.create_task(reader.read())
-                    await turns(number % 5)
+                    await iterations(number % 5)
                     task.cancel()
                     results = await asyncio.gather(task, return_exceptions=True)
                     if isinstance(results[0], bytes):
@@ -192,7 +192,7 @@ def test_reading_and_writing() -> None:
 
 @pytest.mark.parametrize("count", range(1, 7))
 def test_closing(count: int) -> None:
-    """The closing goes on."""
+    """Closing goes on after a cancellation."""
 
     async def main() -> None:
         async with pair() as two:
@@ -203,7 +203,7 @@ def test_closing(count: int) -> None:
             assert await read_all(server) == payload(500_000)
             await cancelled_after(client.close(), count)
             await server.close()
-            await turns(20)
+            await iterations(20)
             assert held(two.a)[1] == held(two.b)[1] == 0
 
     run(main())
@@ -227,7 +227,7 @@ def test_closing_the_stack() -> None:
         async with pair() as two:
             client, _ = await two.connections()
             reading = asyncio.create_task(client.readable.get_reader().read())
-            await turns(2)
+            await iterations(2)
             task = asyncio.create_task(two.a.aclose())
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -15,8 +15,8 @@ from tcpip_wasm import (
     TransformStream,
     create_stack,
 )
-from tests.support import payload
-from tests.support_stacks import WAYS, pair, read_all, run, send_all, turns
+from tests.kit.core_network import payload
+from tests.kit.stacks import WAYS, iterations, pair, read_all, run, send_all
 
 ways = pytest.mark.parametrize("way", WAYS)
 
@@ -89,7 +89,7 @@ def test_half_close_of_either_side() -> None:
             assert await read_all(server) == b""
             with server.writable.get_writer() as writer:
                 await writer.write(b"answer, ")
-                await turns(20)
+                await iterations(20)
                 await writer.write(b"in two parts")
                 await writer.close()
             assert await read_all(client) == b"answer, in two parts"
@@ -104,7 +104,7 @@ def test_chunks_are_at_most_64_kib() -> None:
     async def main() -> None:
         async with pair("loopback4") as two:
             client, server = await two.connections()
-            sending = asyncio.create_task(send_all(client, payload(2_000_000), piece=2_000_000))
+            sending = asyncio.create_task(send_all(client, payload(2_000_000), chunk=2_000_000))
             sizes = [len(chunk) async for chunk in server]
             assert sum(sizes) == 2_000_000
             assert 0 < min(sizes) <= max(sizes) <= 122880
@@ -128,11 +128,11 @@ def test_writer_waits_for_a_reader() -> None:
                     await writer.close()
 
             writing = asyncio.create_task(write())
-            await turns(500)
+            await iterations(500)
             assert not writing.done()
             assert 500_000 < written < 3_000_000
             stuck = written
-            await turns(500)
+            await iterations(500)
             assert written == stuck
             assert two.b.stats().core.heap_used < 8 << 20
             assert await read_all(server) == b"".join(payload(50_000, number) for number in range(200))
@@ -145,8 +145,8 @@ def test_close_of_the_writable_waits_for_its_buffer() -> None:
     async def main() -> None:
         async with pair() as two:
             client, server = await two.connections()
-            sending = asyncio.create_task(send_all(client, payload(5_000_000), piece=5_000_000))
-            await turns(200)
+            sending = asyncio.create_task(send_all(client, payload(5_000_000), chunk=5_000_000))
+            await iterations(200)
             assert not sending.done()
             assert await read_all(server) == payload(5_000_000)
             await sending
@@ -206,9 +206,9 @@ def test_what_arrived_before_the_reset_can_be_read() -> None:
             client, server = await two.connections()
             with server.writable.get_writer() as writer:
                 await writer.write(b"last words")
-            await turns(20)
+            await iterations(20)
             server.abort()
-            await turns(20)
+            await iterations(20)
             reader = client.readable.get_reader()
             assert await reader.read() == b"last words"
             with pytest.raises(ConnectionReset):

@@ -1,4 +1,4 @@
-"""Data, then the tasks it has woken, then the end of the data: in this order, as over the kernel."""
+"""Data, then the tasks that it wakes, then the end of the data: in this order, as over the kernel."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import ConnectionReset
-from tests.support import payload
-from tests.support_stacks import Recorder, join_together, pair, run, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import Recorder, connect_batched, iterations, pair, run, until
 
 
 class Tasks(Recorder):
-    """Writes down also when tasks that its callbacks make take their first steps."""
+    """Records also when the tasks that its callbacks create start."""
 
     pauses = False
 
@@ -44,7 +44,7 @@ class Pausing(Tasks):
 
 
 class Buffered(asyncio.BufferedProtocol):
-    """`Tasks` that lends a buffer."""
+    """`Tasks` as a buffered protocol."""
 
     def __init__(self) -> None:
         self.inner = Tasks()
@@ -67,8 +67,8 @@ class Buffered(asyncio.BufferedProtocol):
 
 
 async def served(two: Any, factory: Any) -> tuple[Recorder, Any]:
-    """Return the client's protocol and that of the server, on a way that lets things arrive together."""
-    join_together(two)
+    """Return the protocols of client and server, over a link that delivers frames in batches."""
+    connect_batched(two)
     made: list[Any] = []
 
     def accept() -> Any:
@@ -88,7 +88,7 @@ def test_data_and_fin_together(kind: Any) -> None:
         async with pair(cable=False) as two:
             client, server = await served(two, kind)
             recorder = getattr(server, "inner", server)
-            await turns(30)
+            await iterations(30)
             client.transport.write(b"request")
             client.transport.write_eof()
             await recorder.lost
@@ -106,7 +106,7 @@ def test_many_chunks_and_fin_together() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             client, server = await served(two, lambda: Buffered())
-            await turns(30)
+            await iterations(30)
             client.transport.write(content)
             client.transport.write_eof()
             await server.inner.lost
@@ -121,11 +121,11 @@ def test_many_chunks_and_fin_together() -> None:
 
 
 def test_an_open_and_a_fin_together() -> None:
-    """A connection that says FIN at once: what `connection_made` has begun comes first."""
+    """A connection that sends FIN at once: the tasks that `connection_made` has created start first."""
 
     async def main() -> None:
         async with pair(cable=False) as two:
-            join_together(two)
+            connect_batched(two)
             made: list[Tasks] = []
             server = await two.b.create_server(lambda: made.append(Tasks()) or made[0], two.host, 80)  # type: ignore[func-returns-value]
             _, client = await two.a.create_connection(lambda: Recorder(keep_open=True), two.host, 80)
@@ -144,12 +144,12 @@ def test_a_task_that_pauses_reading_holds_the_end_back() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             client, server = await served(two, lambda: Pausing(keep_open=True))
-            await turns(30)
+            await iterations(30)
             server.transport.resume_reading()
             client.transport.write(b"request")
             client.transport.write_eof()
             await until(lambda: "task of data" in server.calls)
-            await turns(100)
+            await iterations(100)
             assert "eof" not in server.calls
             server.transport.resume_reading()
             await server.eof
@@ -162,17 +162,17 @@ def test_a_task_that_pauses_reading_holds_the_end_back() -> None:
     run(main())
 
 
-def test_what_waited_for_resume_reading() -> None:
-    """Data and FIN that arrived while reading was paused come in this order, too."""
+def test_data_and_fin_during_a_pause_are_delivered_in_order() -> None:
+    """Data and FIN that arrived while reading was paused are delivered in this order, too."""
 
     async def main() -> None:
         async with pair(cable=False) as two:
             client, server = await served(two, Tasks)
-            await turns(30)
+            await iterations(30)
             server.transport.pause_reading()
             client.transport.write(b"request")
             client.transport.write_eof()
-            await turns(100)
+            await iterations(100)
             assert "data" not in server.calls
             server.transport.resume_reading()
             await server.lost
@@ -184,17 +184,17 @@ def test_what_waited_for_resume_reading() -> None:
 
 
 def test_both_ends_finish_while_reading_is_paused() -> None:
-    """The connection is over for TCP, and yet its end is handed up first, once it may be."""
+    """TCP has closed the connection, but its end is delivered only after reading has resumed."""
 
     async def main() -> None:
         async with pair(cable=False) as two:
             client, server = await served(two, lambda: Tasks(keep_open=True))
-            await turns(30)
+            await iterations(30)
             server.transport.pause_reading()
             server.transport.write_eof()
             await client.eof
             client.transport.close()
-            await turns(200)
+            await iterations(200)
             assert server.calls[-1] == "task of connection_made"
             server.transport.resume_reading()
             await server.eof
@@ -205,12 +205,12 @@ def test_both_ends_finish_while_reading_is_paused() -> None:
 
 
 def test_data_and_reset_together() -> None:
-    """The task that data has woken begins before `connection_lost`, and no EOF comes between."""
+    """The task that the data has woken starts before `connection_lost`, and no EOF is delivered between."""
 
     async def main() -> None:
         async with pair(cable=False) as two:
             client, server = await served(two, Tasks)
-            await turns(30)
+            await iterations(30)
             client.transport.write(b"request")
             client.transport.abort()
             assert isinstance(await server.lost, ConnectionReset)
@@ -224,10 +224,10 @@ def test_data_fin_and_reset_together() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             client, server = await served(two, lambda: Tasks(keep_open=True))
-            await turns(30)
+            await iterations(30)
             client.transport.write(b"request")
             client.transport.write_eof()
-            await turns(1)
+            await iterations(1)
             client.transport.abort()
             assert isinstance(await server.lost, ConnectionReset)
             assert server.calls[-3:] == ["data", "task of data", "lost"]
@@ -237,11 +237,11 @@ def test_data_fin_and_reset_together() -> None:
 
 
 def test_readers_get_both_at_once() -> None:
-    """A reader is a queue: nothing is lost by an end that stands behind its data."""
+    """A reader is a queue: an end after its data loses none of it."""
 
     async def main() -> None:
         async with pair(cable=False) as two:
-            join_together(two)
+            connect_batched(two)
             seen: asyncio.Future[tuple[bytes, bool]] = asyncio.get_running_loop().create_future()
 
             async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong, and what the caller gets: the rows of the exception table that TCP can cause."""
+"""Errors and their exceptions: the rows of the exception table that concern TCP."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tcpip_wasm import (
 from tcpip_wasm.engine.wasmtime_engine.calls import make_call
 from tcpip_wasm.engine.wasmtime_engine.module import engine
 from tcpip_wasm.simulation import run_virtually
-from tests.support import Network, payload, two_hosts
-from tests.support_stacks import WAYS, Recorder, pair, read_all, recorders, run, send_all, turns, until
+from tests.kit.core_network import Network, payload, two_hosts
+from tests.kit.stacks import WAYS, Recorder, iterations, pair, read_all, recorders, run, send_all, until
 
 ways = pytest.mark.parametrize("way", WAYS)
 
 
 @ways
-def test_nobody_listens(way: str) -> None:
+def test_no_listener(way: str) -> None:
     async def main() -> None:
         async with pair(way) as two:
             before = two.a.stats().core
@@ -71,7 +71,7 @@ def test_no_route() -> None:
 
 
 @pytest.mark.parametrize("way", ["tap4", "tap6", "tun4"])
-def test_timeout_of_choice(way: str) -> None:
+def test_timeout_argument(way: str) -> None:
     async def main() -> None:
         async with pair(way, cable=False) as two:
             before = two.a.stats().core
@@ -86,7 +86,7 @@ def test_timeout_of_choice(way: str) -> None:
     run(main())
 
 
-def test_timeout_that_is_no_time() -> None:
+def test_invalid_timeouts() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             for timeout, error in (("1", TypeError), (True, TypeError), (float("nan"), ValueError)):
@@ -96,7 +96,7 @@ def test_timeout_that_is_no_time() -> None:
     run(main())
 
 
-def test_timeout_from_outside_is_asyncios_own() -> None:
+def test_asyncio_timeout_raises_its_own_error() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             with pytest.raises(TimeoutError) as caught:
@@ -108,7 +108,7 @@ def test_timeout_from_outside_is_asyncios_own() -> None:
 
 
 def test_unanswered_connect_times_out() -> None:
-    """TCP gives up by itself."""
+    """TCP's own timeout."""
 
     async def main() -> None:
         async with pair("tun4", cable=False) as two:
@@ -138,7 +138,7 @@ def test_unanswered_in_virtual_time(address: int, silent: str) -> None:
     start = network.now
     network.run(lambda: client.ended is not None)
     assert client.ended == errno.ETIMEDOUT
-    # A neighbour is searched for three times, for 5 (ARP) or 3 (ND) seconds each, less what TCP's own clock says.
+    # Neighbour resolution tries three times, for 5 (ARP) or 3 (ND) seconds in total, which TCP's timer may shorten.
     expected = 127 if silent == "TCP" else 14 if address == 0 else 10
     assert abs(network.now - start - expected) < 1.5
     client.close()
@@ -146,7 +146,7 @@ def test_unanswered_in_virtual_time(address: int, silent: str) -> None:
     assert network.hosts[0].core.statistics().connections == 0
 
 
-def test_retransmissions_used_up() -> None:
+def test_retransmissions_time_out() -> None:
     cut = False
     network = two_hosts(rule=lambda number, frame: [] if cut else [(0.0, frame)])
     client, server = network.open()
@@ -160,8 +160,8 @@ def test_retransmissions_used_up() -> None:
     assert server.received == payload(10_000)
 
 
-def test_peer_that_came_back_without_memory_resets() -> None:
-    """A host that was restarted knows nothing of the connection (RFC 9293, section 3.5.1)."""
+def test_a_restarted_peer_resets() -> None:
+    """A host that was restarted does not know the connection (RFC 9293, section 3.5.1)."""
     network = two_hosts()
     client, _ = network.open()
     again = Network(network.hosts[0], two_hosts(seed=9).hosts[1])
@@ -175,7 +175,7 @@ def test_peer_that_came_back_without_memory_resets() -> None:
 # --- A closed stack -----------------------------------------------------------------------------------------------
 
 
-def test_closed_stack_ends_everything_that_waits() -> None:
+def test_closed_stack_ends_pending_calls() -> None:
     async def main() -> None:
         async with pair() as two:
             listener = await two.a.listen_tcp(90)
@@ -198,7 +198,7 @@ def test_closed_stack_ends_everything_that_waits() -> None:
                 "stream read": asyncio.create_task(reader.readexactly(1)),
                 "connect": asyncio.create_task(two.a.connect_tcp("10.0.0.77", 80)),
             }
-            await turns(300)
+            await iterations(300)
             assert not any(task.done() for task in waiting.values())
             await two.a.aclose()
             for name, task in waiting.items():
@@ -240,7 +240,7 @@ def test_closed_stack_refuses_calls() -> None:
     run(main())
 
 
-def test_calls_on_what_a_closed_stack_left() -> None:
+def test_calls_on_sockets_of_a_closed_stack() -> None:
     async def main() -> None:
         async with pair() as two:
             client, server = await two.connections()
@@ -319,7 +319,7 @@ def test_trap_ends_one_stack_only() -> None:
                 asyncio.create_task(listener.accept()),
                 asyncio.create_task(two.a.connect_tcp("10.0.0.77", 80)),
             ]
-            await turns(20)
+            await iterations(20)
             two.a._driver.core._poll = trapping_call()
             two.a._driver.wake()
             with pytest.raises(StackTrappedError) as first:
@@ -389,7 +389,7 @@ def test_wrong_types() -> None:
 
 
 def test_out_of_memory_loses_nothing_accepted() -> None:
-    """What does not fit is refused with ENOBUFS or waits; what was accepted arrives."""
+    """Data that does not fit is refused with ENOBUFS or waits; accepted data arrives."""
 
     async def main() -> None:
         async with await create_stack(memory_limit=5 << 20) as stack, await stack.listen_tcp(80) as listener:
@@ -400,7 +400,7 @@ def test_out_of_memory_loses_nothing_accepted() -> None:
             sending = [
                 asyncio.create_task(send_all(client, payload(1_500_000, i))) for i, (client, _) in enumerate(pairs)
             ]
-            await turns(300)
+            await iterations(300)
             assert stack.stats().core.memory <= 5 << 20
             with pytest.raises(NetworkError) as caught:
                 for number in range(64):
@@ -414,7 +414,7 @@ def test_out_of_memory_loses_nothing_accepted() -> None:
 
 
 def test_a_writer_waits_for_memory_without_spinning() -> None:
-    """A full heap leaves room in a connection's own queue: that is no reason to try again in the same moment."""
+    """A full heap leaves room in a connection's own queue, which must not make the writer retry at once."""
 
     async def main() -> None:
         async with await create_stack(memory_limit=5 << 20) as stack, await stack.listen_tcp(80) as listener:
@@ -424,7 +424,7 @@ def test_a_writer_waits_for_memory_without_spinning() -> None:
                 pairs.append((client, await listener.accept()))
             data = [payload(400_000, number) for number in range(14)]
             sending = [asyncio.create_task(send_all(pairs[i][0], data[i])) for i in range(13)]
-            for _ in range(300):  # nobody reads
+            for _ in range(300):  # without a reader
                 await asyncio.sleep(0)
             sending.append(asyncio.create_task(send_all(pairs[13][0], data[13])))
             before = stack.stats().turns
@@ -432,7 +432,7 @@ def test_a_writer_waits_for_memory_without_spinning() -> None:
             assert stack.stats().core.memory == 5 << 20
             assert stack.stats().core.memory_errors > 0
             assert not sending[-1].done()
-            assert stack.stats().turns - before < 1000  # TCP's clock ticks forty times a second while somebody waits
+            assert stack.stats().turns - before < 1000  # TCP's timer ticks forty times a second
             assert await asyncio.gather(*[read_all(server) for _, server in pairs]) == data
             await asyncio.gather(*sending)
 
@@ -444,7 +444,7 @@ def test_reset_while_connecting_is_a_refusal() -> None:
         async with pair() as two, await two.b.listen_tcp(80, backlog=1) as listener:
             connection = await two.a.connect_tcp(two.host, 80)
             attempt = asyncio.create_task(two.a.connect_tcp(two.host, 80))
-            await turns(200)
+            await iterations(200)
             assert not attempt.done()
             await listener.close()
             with pytest.raises(ConnectionRefused):
@@ -455,7 +455,7 @@ def test_reset_while_connecting_is_a_refusal() -> None:
     run_virtually(main())
 
 
-def test_handshakes_without_a_place_are_reset_with_their_listener() -> None:
+def test_handshakes_beyond_the_backlog_are_reset_with_their_listener() -> None:
     async def main() -> None:
         async with pair() as two, await two.b.listen_tcp(80, backlog=1) as listener:
             connections = await asyncio.gather(*[two.a.connect_tcp(two.host, 80) for _ in range(5)])

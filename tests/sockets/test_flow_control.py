@@ -10,13 +10,13 @@ import pytest
 
 from tcpip_wasm.engine import abi, split_records
 from tcpip_wasm.sockets.tcp.transport import CREDIT
-from tests.support import payload
-from tests.support_stacks import (
+from tests.kit.core_network import payload
+from tests.kit.stacks import (
     Wire,
+    iterations,
     pair,
     recorders,
     run,
-    turns,
     until,
 )
 
@@ -28,7 +28,7 @@ def test_paused_reading_holds_the_writer_back() -> None:
             server.transport.pause_reading()
             assert not server.transport.is_reading()
             client.transport.write(payload(8_000_000))
-            await turns(500)
+            await iterations(500)
             assert server.data == b""
             held = client.transport.get_write_buffer_size()
             assert held >= 8_000_000 - abi.TCP_WINDOW - abi.TCP_SEND_BUFFER
@@ -46,7 +46,7 @@ def test_paused_reading_holds_the_writer_back() -> None:
     run(main())
 
 
-def test_pausing_and_resuming_all_the_time() -> None:
+def test_pausing_and_resuming_repeatedly() -> None:
     async def main() -> None:
         async with pair() as two:
             client, server = await recorders(two, server_keeps=True)
@@ -55,10 +55,10 @@ def test_pausing_and_resuming_all_the_time() -> None:
             while not server.eof.done():
                 before = len(server.data)
                 server.transport.pause_reading()
-                await turns(2)
+                await iterations(2)
                 assert len(server.data) == before
                 server.transport.resume_reading()
-                await turns(1)
+                await iterations(1)
             assert server.data == payload(2_000_000)
             assert server.calls == ["made", "eof"]
             server.transport.close()
@@ -68,18 +68,18 @@ def test_pausing_and_resuming_all_the_time() -> None:
     run(main())
 
 
-def test_eof_waits_for_who_paused() -> None:
+def test_eof_waits_until_reading_resumes() -> None:
     async def main() -> None:
         async with pair() as two:
             client, server = await recorders(two, server_keeps=True)
             server.transport.pause_reading()
             client.transport.write(b"data, then the end")
             client.transport.write_eof()
-            await turns(50)
+            await iterations(50)
             assert server.calls == ["made"]
             server.transport.resume_reading()
             server.transport.pause_reading()
-            await turns(5)
+            await iterations(5)
             assert server.data == b""
             server.transport.resume_reading()
             await server.eof
@@ -91,8 +91,8 @@ def test_eof_waits_for_who_paused() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"data"])
-def test_eof_comes_once(data: bytes) -> None:
-    """However often reading is paused and resumed around it."""
+def test_eof_is_delivered_once(data: bytes) -> None:
+    """Even if reading is paused and resumed around it."""
 
     async def main() -> None:
         async with pair() as two:
@@ -100,16 +100,16 @@ def test_eof_comes_once(data: bytes) -> None:
             server.transport.pause_reading()
             client.transport.write(data)
             client.transport.write_eof()
-            await turns(50)
+            await iterations(50)
             for _ in range(3):
                 server.transport.resume_reading()
                 server.transport.pause_reading()
             server.transport.resume_reading()
             await server.eof
-            await turns(5)
+            await iterations(5)
             server.transport.pause_reading()
             server.transport.resume_reading()
-            await turns(5)
+            await iterations(5)
             assert server.calls == ["made", "eof"]
             assert server.data == data
             server.transport.close()
@@ -126,7 +126,7 @@ def test_close_while_paused() -> None:
             client, server = await recorders(two)
             server.transport.pause_reading()
             client.transport.write(b"unread")
-            await turns(20)
+            await iterations(20)
             server.transport.close()
             assert await server.lost is None
             assert server.data == b""
@@ -135,8 +135,8 @@ def test_close_while_paused() -> None:
     run(main())
 
 
-def test_who_reads_while_a_window_is_told() -> None:
-    """The update leaves within `credit`, by a port that has the rest read: everything is credited, and once."""
+def test_reading_while_a_window_update_is_sent() -> None:
+    """The update is sent within `credit`, by a port that makes the test read the rest: each byte is credited once."""
 
     async def main() -> None:
         async with pair(cable=False) as two:
@@ -164,13 +164,13 @@ def test_who_reads_while_a_window_is_told() -> None:
             await until(lambda: len(server.data) == len(data) + 21)
             assert server.data[-21:] == b"one line, and its end"
             client.transport.abort()
-            await turns(10)
+            await iterations(10)
 
     run(main())
 
 
 class Reading:
-    """A port that hands frames to another interface, and calls back once."""
+    """A port that passes frames to another interface, and calls a function once."""
 
     def __init__(self, far: Wire) -> None:
         self.callback: Callable[[], None] | None = None
@@ -209,7 +209,7 @@ def test_water_marks() -> None:
             while "pause" not in client.calls:
                 before = transport.get_write_buffer_size()
                 transport.write(bytes(10_000))
-                await turns(3)
+                await iterations(3)
             assert before <= 100_000 < transport.get_write_buffer_size() <= before + 10_000
             server.transport.resume_reading()
             await until(lambda: client.calls[-1] == "resume")
@@ -235,7 +235,7 @@ def test_drain_waits() -> None:
             reader, writer = await two.a.open_connection(two.host, 80)
             writer.write(payload(4_000_000))
             draining = asyncio.create_task(writer.drain())
-            await turns(300)
+            await iterations(300)
             assert not draining.done()
             received = await readers[0].readexactly(4_000_000)
             assert received == payload(4_000_000)

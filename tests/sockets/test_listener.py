@@ -1,4 +1,4 @@
-"""Listeners and servers: ports, addresses, backlog, accepting, the end."""
+"""Listeners and servers: ports, addresses, backlog, accepting, closing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tcpip_wasm import (
     create_stack,
 )
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_stacks import WAYS, Recorder, pair, read_all, run, send_all, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import WAYS, Recorder, iterations, pair, read_all, run, send_all, until
 
 ways = pytest.mark.parametrize("way", WAYS)
 
@@ -35,7 +35,7 @@ def test_iteration_over_a_listener(way: str) -> None:
                 client = await two.a.connect_tcp(two.host, 80)
                 await send_all(client, payload(1000, number))
                 await client.close()
-                await turns(20)
+                await iterations(20)
             await listener.close()
             await listener.close()
             assert await serving == [payload(1000, number) for number in range(5)]
@@ -135,7 +135,7 @@ def test_address_of_no_interface() -> None:
 
 @ways
 def test_backlog(way: str) -> None:
-    """What does not fit waits at the client's, and comes in as places become free."""
+    """Connections beyond the backlog wait at the client, and are established as others are accepted."""
 
     async def main() -> None:
         async with pair(way) as two, await two.b.listen_tcp(80, backlog=3) as listener:
@@ -155,7 +155,7 @@ def test_backlog(way: str) -> None:
 @ways
 @pytest.mark.parametrize("count", [6, 500])
 def test_handshakes_that_end_while_the_backlog_is_full(way: str, count: int) -> None:
-    """They were answered before it was: their places come in order, and nothing that they sent is lost."""
+    """Their SYNs were answered before its: they are accepted in order, and no data that they sent is lost."""
 
     async def main() -> None:
         async with pair(way) as two, await two.b.listen_tcp(80, backlog=3) as listener:
@@ -250,12 +250,12 @@ def test_unaccepted_connections_are_reset_with_their_listener() -> None:
     run(main())
 
 
-def test_connection_that_is_gone_before_it_is_accepted() -> None:
+def test_connection_lost_before_it_is_accepted() -> None:
     async def main() -> None:
         async with pair() as two, await two.b.listen_tcp(80, backlog=1) as listener:
             for _ in range(5):
                 (await two.a.connect_tcp(two.host, 80)).abort()
-                await turns(20)
+                await iterations(20)
             client = await two.a.connect_tcp(two.host, 80)
             await send_all(client, b"the sixth")
             server = await listener.accept()
@@ -269,7 +269,7 @@ def test_acceptors_are_served_in_order() -> None:
     async def main() -> None:
         async with pair() as two, await two.b.listen_tcp(80) as listener:
             acceptors = [asyncio.create_task(listener.accept()) for _ in range(4)]
-            await turns(2)
+            await iterations(2)
             acceptors[1].cancel()
             clients = []
             for number in (0, 2, 3):
@@ -286,7 +286,7 @@ def test_accept_after_close() -> None:
         async with await create_stack() as stack:
             listener = await stack.listen_tcp(80)
             waiting = [asyncio.create_task(listener.accept()) for _ in range(3)]
-            await turns(2)
+            await iterations(2)
             await listener.close()
             for task in waiting:
                 with pytest.raises(ConnectionAbortedError):
@@ -297,7 +297,7 @@ def test_accept_after_close() -> None:
     run(main())
 
 
-def test_servers_like_asyncios() -> None:
+def test_servers_behave_as_asyncios() -> None:
     async def main() -> None:
         async with pair() as two:
             server = await two.b.create_server(Recorder, ["10.0.0.2", "127.0.0.1"], 0, backlog=5)
@@ -307,7 +307,7 @@ def test_servers_like_asyncios() -> None:
             assert server.get_loop() is asyncio.get_running_loop()
             await server.start_serving()
             forever = asyncio.create_task(server.serve_forever())
-            await turns(2)
+            await iterations(2)
             _, client = await two.a.create_connection(lambda: Recorder(keep_open=True), "10.0.0.2", server.port)
             with pytest.raises(RuntimeError, match="serve_forever"):
                 await server.serve_forever()
@@ -317,7 +317,7 @@ def test_servers_like_asyncios() -> None:
                 await forever
             assert not server.is_serving()
             assert server.sockets == ()
-            await turns(5)
+            await iterations(5)
             assert not waiting.done(), "a connection is open"
             server.close_clients()
             await waiting
@@ -354,7 +354,7 @@ def test_serving_again() -> None:
 
 
 def test_keep_alive_of_a_server() -> None:
-    """As `loop.create_server` of Python 3.13 takes it."""
+    """As the argument of `loop.create_server` of Python 3.13."""
 
     async def main() -> None:
         async with pair() as two:
@@ -379,8 +379,8 @@ def test_keep_alive_of_a_server() -> None:
     run(main())
 
 
-def test_close_clients_in_so_many_turns() -> None:
-    """CPython's own count two turns of the loop until those who wait for a server know that it is closed."""
+def test_close_clients_takes_a_number_of_iterations() -> None:
+    """CPython's own tests expect two loop iterations until tasks that wait for a server know that it is closed."""
 
     async def main() -> None:
         async with pair() as two:
@@ -388,13 +388,13 @@ def test_close_clients_in_so_many_turns() -> None:
             transport, _ = await two.a.create_connection(asyncio.Protocol, two.host, 80)
             await until(lambda: bool(server._connections))
             waiting = [asyncio.create_task(server.wait_closed()) for _ in range(3)]
-            await turns(3)
+            await iterations(3)
             waiting[0].cancel()
             server.close()
-            await turns(3)
+            await iterations(3)
             assert [task.done() for task in waiting] == [True, False, False]
             server.close_clients()
-            await turns(2)
+            await iterations(2)
             assert [task.done() for task in waiting] == [True, True, True]
             await server.wait_closed()
             transport.close()
@@ -407,7 +407,7 @@ def test_abort_clients() -> None:
         async with pair() as two:
             server = await two.b.create_server(Recorder, two.host, 80)
             clients = [(await two.a.create_connection(Recorder, two.host, 80))[1] for _ in range(3)]
-            await turns(20)
+            await iterations(20)
             server.close()
             server.abort_clients()
             await server.wait_closed()
@@ -417,12 +417,12 @@ def test_abort_clients() -> None:
     run(main())
 
 
-def test_cancelled_accept_in_the_turn_of_the_close() -> None:
+def test_accept_cancelled_in_the_iteration_of_the_close() -> None:
     async def main() -> None:
         async with pair() as two:
             listener = await two.b.listen_tcp(80)
             accepting = asyncio.create_task(listener.accept())
-            await turns(3)
+            await iterations(3)
             accepting.cancel()
             await listener.close()
             with pytest.raises(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Ping: replies matched to their requests, errors with their reporters, several at once, and in virtual time."""
+"""Ping: replies match their requests, ICMP errors name their senders, several at once, and in virtual time."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tcpip_wasm import (
     create_stack,
 )
 from tcpip_wasm.simulation import run_virtually
-from tests.support import payload
-from tests.support_stacks import WAYS, fails, pair, run, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import WAYS, iterations, pair, raises_errno, run, until
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -37,7 +37,7 @@ def test_sizes(way: str) -> None:
                 assert (reply.host, reply.identifier) == (two.host, session.identifier)
                 assert reply.sequence_number == number + 1
                 assert 0 <= reply.round_trip_time < 10  # uvloop's clock has milliseconds
-            await fails(errno.EMSGSIZE, session.ping(bytes(most + 1)))
+            await raises_errno(errno.EMSGSIZE, session.ping(bytes(most + 1)))
             assert len((await session.ping()).payload) == 56
 
     run(main())
@@ -61,7 +61,7 @@ def test_many_at_once() -> None:
     run(main())
 
 
-def test_sequence_numbers_come_around() -> None:
+def test_sequence_numbers_wrap() -> None:
     async def main() -> None:
         async with pair("loopback4") as two, await two.a.create_ping_session("127.0.0.1") as session:
             session._sequence = 0xFFFE
@@ -71,7 +71,7 @@ def test_sequence_numbers_come_around() -> None:
     run(main())
 
 
-def test_nobody_answers() -> None:
+def test_no_answer_times_out() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as stack:
             tun = await stack.create_tun_interface(ip="10.0.0.1/24")
@@ -86,7 +86,7 @@ def test_nobody_answers() -> None:
     run_virtually(main())
 
 
-def test_round_trip_time_is_the_loops() -> None:
+def test_round_trip_time_uses_the_loops_clock() -> None:
     async def main() -> None:
         async with pair("tun4", cable=False) as two:
             near, far = two.interfaces
@@ -114,7 +114,7 @@ def checksum(data: bytes) -> int:
 
 
 def icmp_about(packet: bytes, reporter: bytes, kind: int, code: int) -> bytes:
-    """Return what a router sends about a packet."""
+    """Return the ICMP error of a router about a packet."""
     if packet[0] >> 4 == 4:
         message = bytes([kind, code]) + bytes(6) + packet[:28]
         message = message[:2] + struct.pack("!H", checksum(message)) + message[4:]
@@ -188,7 +188,7 @@ def test_replies_of_others_are_ignored() -> None:
             near.inject(reply(sum=1))
             near.inject(reply(sequence=9999))
             await until(lambda: two.a.stats().core.icmp_in == 4)
-            await turns(3)
+            await iterations(3)
             assert not task.done()
             statistics = two.a.stats().core
             assert (statistics.icmp_unmatched, statistics.checksum_errors) == (2, 1)
@@ -217,7 +217,7 @@ def test_wrong_arguments() -> None:
             with pytest.raises(TypeError, match="payload"):
                 await session.ping("text")  # type: ignore[arg-type]
             lost = await two.a.create_ping_session("192.168.9.9")
-            await fails(errno.ENETUNREACH, lost.ping())
+            await raises_errno(errno.ENETUNREACH, lost.ping())
             assert not lost._pending
 
     run(main())
@@ -226,12 +226,12 @@ def test_wrong_arguments() -> None:
 async def in_flight(stack: Any) -> tuple[PingSession, asyncio.Task[Any]]:
     session = await stack.create_ping_session("10.0.0.77")
     task = asyncio.create_task(session.ping(timeout=None))
-    await turns(3)
+    await iterations(3)
     assert not task.done()
     return session, task
 
 
-def test_the_end() -> None:
+def test_closing_ends_pending_pings() -> None:
     async def main() -> None:
         async with pair("tun4", cable=False) as two:
             _ = two.interfaces[0].readable
@@ -243,8 +243,8 @@ def test_the_end() -> None:
             session, task = await in_flight(two.a)
             await session.close()
             await session.close()
-            await fails(errno.ECONNABORTED, task)
-            await fails(errno.ECONNABORTED, session.ping())
+            await raises_errno(errno.ECONNABORTED, task)
+            await raises_errno(errno.ECONNABORTED, session.ping())
             session, task = await in_flight(two.a)
             await two.a.aclose()
             with pytest.raises(StackClosedError):
@@ -256,7 +256,7 @@ def test_the_end() -> None:
     run(main())
 
 
-def test_pings_wait_for_room() -> None:
+def test_pings_wait_for_buffer_space() -> None:
     async def main() -> None:
         async with pair("tun4", cable=False) as two, await two.a.create_ping_session(two.host) as session:
             near = two.interfaces[0]
@@ -271,12 +271,12 @@ def test_pings_wait_for_room() -> None:
             assert not any(task.done() for task in tasks)
             await session.close()
             for task in tasks:
-                await fails(errno.ECONNABORTED, task)
+                await raises_errno(errno.ECONNABORTED, task)
 
     run(main())
 
 
-def test_a_connect_fails_for_the_reason_that_a_router_gave() -> None:
+def test_a_connect_fails_with_the_icmp_error_of_a_router() -> None:
     async def main() -> None:
         async with pair("tun4", cable=False) as two:
             near = two.interfaces[0]
@@ -286,10 +286,10 @@ def test_a_connect_fails_for_the_reason_that_a_router_gave() -> None:
                 syn = await reader.read()
                 assert syn is not None
                 near.inject(icmp_about(syn, bytes([10, 0, 0, 254]), 3, 1))
-                await turns(5)
+                await iterations(5)
                 assert not task.done(), "it goes on: RFC 1122, section 4.2.3.9"
                 started = loop.time()
-                await fails(errno.EHOSTUNREACH, task)
+                await raises_errno(errno.EHOSTUNREACH, task)
                 assert loop.time() - started > 3
 
     run_virtually(main())

@@ -1,4 +1,4 @@
-"""Protocols of every kind: buffered ones, ones that raise, ones that hand over to another."""
+"""Protocols: buffered ones, ones that raise, ones that are replaced by another."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextvars import ContextVar
 import pytest
 
 from tcpip_wasm import ConnectionReset, connect, create_stack
-from tests.support import payload
-from tests.support_stacks import (
+from tests.kit.core_network import payload
+from tests.kit.stacks import (
     Recorder,
     pair,
     recorders,
@@ -20,7 +20,7 @@ from tests.support_stacks import (
 
 
 class Buffered(asyncio.BufferedProtocol):
-    """Takes data in a buffer of its own."""
+    """Receives data in its own buffer."""
 
     def __init__(self, size: int) -> None:
         self.buffer = bytearray(size)
@@ -95,7 +95,7 @@ def test_empty_buffer_is_an_error() -> None:
 
 @pytest.mark.parametrize("callback", ["data_received", "eof_received"])
 def test_protocol_that_raises(callback: str) -> None:
-    """It loses its connection with its own error, the peer is reset, everybody else goes on."""
+    """It loses its connection with its own error, the peer is reset, other connections go on."""
 
     class Failing(Recorder):
         pass
@@ -226,8 +226,8 @@ def test_callbacks_run_in_the_context_of_their_own_stack() -> None:
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-def test_what_ends_the_program_leaves_no_hole_in_other_streams(kind: type[BaseException]) -> None:
-    """Who catches it and runs the loop again, to end in order, finds every other connection as it was."""
+def test_exceptions_that_end_the_loop_lose_no_data_of_other_connections(kind: type[BaseException]) -> None:
+    """A program that catches it and runs the loop again finds every other connection intact."""
 
     class Ending(asyncio.Protocol):
         def data_received(self, data: bytes) -> None:

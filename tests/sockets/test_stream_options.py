@@ -1,6 +1,6 @@
-"""Options of `open_connection`, `start_server`, `start_tls`: named parameters, with the defaults of what is called.
+"""Options of `open_connection`, `start_server`, `start_tls`: named parameters, with the called functions' defaults.
 
-Type checkers and editors read signatures; an option that is named but not handed on would be ignored without an error.
+Type checkers and editors read signatures; an option that is named but not passed on would be ignored without an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.sockets.tcp.connect import CONNECTION_ATTEMPT_DELAY
 from tcpip_wasm.sockets.tls import tls_transport as tls
-from tests.support_stacks import run
+from tests.kit.stacks import run
 
 
 def options_of(method: Any) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def options_of(method: Any) -> dict[str, Any]:
     return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def test_options_and_defaults_are_those_of_what_is_called() -> None:
+def test_options_and_defaults_are_those_of_the_called_functions() -> None:
     connect = options_of(NetworkStack.create_connection)
     assert options_of(NetworkStack.open_connection) == {
         **connect,
@@ -42,7 +42,7 @@ def test_options_and_defaults_are_those_of_what_is_called() -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_every_option_is_handed_on(
+def test_every_option_is_passed_on(
     method: Any, target: str, arguments: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Called(Exception):
@@ -63,7 +63,7 @@ def test_every_option_is_handed_on(
     run(main())
 
 
-def test_an_option_that_does_not_exist_is_a_type_error() -> None:
+def test_an_unknown_option_is_a_type_error() -> None:
     async def main() -> None:
         async with await create_stack() as stack:
             method: Any = stack.open_connection

@@ -1,4 +1,4 @@
-"""The reader that keeps pieces: it reads as asyncio's does, and returns pieces as they came."""
+"""The reader that keeps chunks: it reads as asyncio's does, and returns chunks as they arrived."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcpip_wasm.sockets.tcp.stream_reader import PieceReader, keep_pieces
-from tests.support import payload
-from tests.support_stacks import pair, run
+from tests.kit.core_network import payload
+from tests.kit.stacks import pair, run
 
 Step = tuple[str, Any]
 
@@ -30,7 +30,7 @@ _STEPS = st.lists(
 
 
 class _Transport(asyncio.ReadTransport):
-    """Only says whether the peer is held back."""
+    """Records whether reading is paused."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class _Transport(asyncio.ReadTransport):
 
 
 async def _play(reader: asyncio.StreamReader, steps: list[Step], *, short_reads: bool) -> list[Any]:
-    """Feed and read; whatever would wait is given up. Return what each step gave."""
+    """Feed and read, and cancel a read that would wait. Return the result of each step."""
     transport = _Transport()
     reader.set_transport(transport)
     given: list[Any] = []
@@ -67,7 +67,7 @@ async def _play(reader: asyncio.StreamReader, steps: list[Step], *, short_reads:
         elif name == "at_eof":
             given.append(reader.at_eof())
         elif name == "read" and not short_reads:
-            # Compared by content: a read may return less than there is, so it is repeated until nothing is left of it.
+            # Compared by content: a read may return less than is buffered, so it is repeated until the buffer is empty.
             parts, left = [], argument
             while left and (part := await one("read", left)) not in ("would wait", b""):
                 parts.append(part)
@@ -92,7 +92,7 @@ def _adopted(limit: int, loop: asyncio.AbstractEventLoop) -> asyncio.StreamReade
 @pytest.mark.parametrize("make", [PieceReader, _adopted])
 @settings(max_examples=200)
 @given(_STEPS)
-def test_reads_what_asyncio_reads(make: Callable[..., asyncio.StreamReader], steps: list[Step]) -> None:
+def test_reads_the_same_as_asyncio(make: Callable[..., asyncio.StreamReader], steps: list[Step]) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         ours = await _play(make(3000, loop), steps, short_reads=False)
@@ -102,7 +102,7 @@ def test_reads_what_asyncio_reads(make: Callable[..., asyncio.StreamReader], ste
 
 
 async def _woken(reader: asyncio.StreamReader, method: str, meanwhile: Callable[[], object]) -> bytes:
-    """Wait for four bytes, and do something between their arrival in two pieces and the reader's next step."""
+    """Wait for four bytes, and do something between their arrival in two chunks and the reader's next step."""
     reading = asyncio.create_task(getattr(reader, method)(4))
     await asyncio.sleep(0)
     reader.feed_data(b"fo")
@@ -115,7 +115,7 @@ async def _woken(reader: asyncio.StreamReader, method: str, meanwhile: Callable[
 
 @pytest.mark.parametrize("make", [asyncio.StreamReader, PieceReader, _adopted])
 @pytest.mark.parametrize("method", ["read", "readexactly"])
-def test_what_happens_before_a_woken_reader_goes_on(make: Callable[..., asyncio.StreamReader], method: str) -> None:
+def test_changes_before_a_woken_reader_continues(make: Callable[..., asyncio.StreamReader], method: str) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         reader = make(1000, loop)
@@ -130,7 +130,7 @@ def test_what_happens_before_a_woken_reader_goes_on(make: Callable[..., asyncio.
     asyncio.run(main())
 
 
-def test_a_reader_of_its_own_class_is_left_alone() -> None:
+def test_a_reader_of_another_class_is_not_replaced() -> None:
     class Reader(asyncio.StreamReader):
         pass
 
@@ -145,7 +145,7 @@ def test_a_reader_of_its_own_class_is_left_alone() -> None:
     asyncio.run(main())
 
 
-def test_a_large_piece_is_cut_from_its_front() -> None:
+def test_a_large_chunk_is_returned_in_parts() -> None:
     async def main() -> None:
         reader = PieceReader(65536, asyncio.get_running_loop())
         data = payload(200_000)
@@ -160,7 +160,7 @@ def test_a_large_piece_is_cut_from_its_front() -> None:
     asyncio.run(main())
 
 
-def test_a_piece_is_returned_as_it_came() -> None:
+def test_a_chunk_is_returned_as_it_arrived() -> None:
     async def main() -> None:
         reader = PieceReader(65536, asyncio.get_running_loop())
         first, second = payload(65536), payload(5000)
@@ -174,7 +174,7 @@ def test_a_piece_is_returned_as_it_came() -> None:
     asyncio.run(main())
 
 
-def test_small_pieces_are_returned_together() -> None:
+def test_small_chunks_are_returned_together() -> None:
     async def main() -> None:
         reader = PieceReader(65536, asyncio.get_running_loop())
         for number in range(100):
@@ -184,7 +184,7 @@ def test_small_pieces_are_returned_together() -> None:
     asyncio.run(main())
 
 
-def test_a_piece_of_a_mutable_buffer_is_copied() -> None:
+def test_a_chunk_of_a_mutable_buffer_is_copied() -> None:
     async def main() -> None:
         reader = PieceReader(65536, asyncio.get_running_loop())
         buffer = bytearray(b"before")
@@ -195,7 +195,7 @@ def test_a_piece_of_a_mutable_buffer_is_copied() -> None:
     asyncio.run(main())
 
 
-def test_the_peer_is_held_back_at_four_limits_and_let_go_at_two() -> None:
+def test_reading_pauses_at_four_limits_and_resumes_at_two() -> None:
     async def main() -> None:
         reader = PieceReader(1000, asyncio.get_running_loop())
         transport = _Transport()
@@ -214,7 +214,7 @@ def test_the_peer_is_held_back_at_four_limits_and_let_go_at_two() -> None:
     asyncio.run(main())
 
 
-def test_cancelled_it_takes_nothing_and_a_second_reader_is_refused() -> None:
+def test_a_cancelled_read_takes_nothing_and_a_second_reader_is_refused() -> None:
     async def main() -> None:
         reader = PieceReader(1000, asyncio.get_running_loop())
         waiting = asyncio.create_task(reader.read(10))
@@ -234,8 +234,8 @@ def test_cancelled_it_takes_nothing_and_a_second_reader_is_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 65536, 65537, 1_000_000])
-def test_pieces_of_a_connection_fit_a_read(size: int) -> None:
-    """No piece is larger than what programs ask for at once, so that none need be cut."""
+def test_chunks_of_a_connection_fit_a_read(size: int) -> None:
+    """No chunk is larger than the usual size of a read, so that none is divided."""
 
     async def main() -> None:
         sent = payload(size)
@@ -243,9 +243,9 @@ def test_pieces_of_a_connection_fit_a_read(size: int) -> None:
             received = bytearray()
 
             async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                while piece := await reader.read(2**20):
-                    assert len(piece) <= 65536
-                    received.extend(piece)
+                while chunk := await reader.read(2**20):
+                    assert len(chunk) <= 65536
+                    received.extend(chunk)
                 writer.close()
 
             server = await two.b.start_server(serve, two.host, 80)

@@ -1,4 +1,4 @@
-"""TLS on every call that asyncio has it on: handshakes, data, ends, upgrades, and what goes wrong."""
+"""TLS on every call on which asyncio has it: handshakes, data, closing, upgrades, and errors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support import payload
-from tests.support_stacks import WAYS, Pair, Recorder, pair, run, turns, until
-from tests.support_tls import client_context, server_context
+from tests.kit.core_network import payload
+from tests.kit.stacks import WAYS, Pair, Recorder, iterations, pair, run, until
+from tests.kit.tls import client_context, server_context
 
 ways = pytest.mark.parametrize("way", WAYS)
 SIZE = 2_000_000
@@ -21,7 +21,7 @@ def connections(two: Pair) -> int:
 
 
 class TlsRecorder(Recorder):
-    """A recorder that takes any transport."""
+    """A recorder that accepts any transport."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.calls.append("made")
@@ -63,13 +63,13 @@ def test_streams(way: str) -> None:
     run(main())
 
 
-async def _write(writer: asyncio.StreamWriter, data: bytes, piece: int = 50_000) -> None:
-    for at in range(0, len(data), piece):
-        writer.write(data[at : at + piece])
+async def _write(writer: asyncio.StreamWriter, data: bytes, chunk: int = 50_000) -> None:
+    for at in range(0, len(data), chunk):
+        writer.write(data[at : at + chunk])
         await writer.drain()
 
 
-def test_plain_text_does_not_travel() -> None:
+def test_plain_text_is_not_sent() -> None:
     async def main() -> None:
         async with pair(cable=False) as two:
             seen = bytearray()
@@ -82,7 +82,7 @@ def test_plain_text_does_not_travel() -> None:
                         await writer.write(frame)
 
             tasks = [asyncio.create_task(carry(first, second)), asyncio.create_task(carry(second, first))]
-            await turns(1)
+            await iterations(1)
             server = await two.b.start_server(echo, two.host, 443, ssl=server_context())
             reader, writer = await two.a.open_connection(two.host, 443, ssl=client_context())
             secret = payload(1000, 99)
@@ -169,7 +169,7 @@ def test_a_silent_peer() -> None:
 
 
 @pytest.mark.parametrize("junk", [b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\xff\xff" + bytes(70_000), b"\x00" * 1000])
-def test_what_is_no_tls(junk: bytes) -> None:
+def test_data_that_is_not_tls(junk: bytes) -> None:
     """The server resets it, and serves the next one."""
 
     async def main() -> None:
@@ -203,8 +203,8 @@ async def tls_recorders(two: Pair, **options: Any) -> tuple[TlsRecorder, TlsReco
     return client, accepted[0]
 
 
-def test_ends() -> None:
-    """A close tells the peer end of file and both a loss without error; TLS has no half-close."""
+def test_closing_both_sides() -> None:
+    """A close gives the peer end of file and both sides a loss without error; TLS has no half-close."""
 
     async def main() -> None:
         async with pair() as two:
@@ -229,8 +229,8 @@ def test_ends() -> None:
     run(main())
 
 
-def test_the_peer_vanishes() -> None:
-    """A FIN without TLS's own goodbye is an end of file, as with asyncio; a reset is a reset."""
+def test_fin_or_reset_without_close_notify() -> None:
+    """A FIN without close_notify is an end of file, as in asyncio; a reset is a reset."""
 
     async def main() -> None:
         async with pair() as two:
@@ -244,7 +244,7 @@ def test_the_peer_vanishes() -> None:
     run(main())
 
 
-def test_a_peer_that_never_says_goodbye() -> None:
+def test_a_peer_that_sends_no_close_notify() -> None:
     async def main() -> None:
         async with pair() as two:
             client, server = await tls_recorders(two, ssl_shutdown_timeout=0.05)
@@ -261,7 +261,7 @@ def test_a_peer_that_never_says_goodbye() -> None:
 
 
 def test_flow_control() -> None:
-    """A reader that pauses stops the writer; nothing is lost."""
+    """A reader that pauses pauses the writer; no data is lost."""
 
     async def main() -> None:
         async with pair() as two:
@@ -272,8 +272,8 @@ def test_flow_control() -> None:
             while "pause" not in client.calls:
                 client.transport.write(data[sent : sent + 100_000])
                 sent += 100_000
-                assert sent < 8_000_000, "nobody held the writer back"
-                await turns(3)
+                assert sent < 8_000_000, "the writer was not paused"
+                await iterations(3)
             assert len(server.data) < sent
             server.transport.resume_reading()
             await until(lambda: "resume" in client.calls)
@@ -288,7 +288,7 @@ def test_flow_control() -> None:
 
 @pytest.mark.parametrize("how", ["stack", "streams"])
 def test_start_tls(how: str) -> None:
-    """SMTP's manner: plain text first, then TLS over the same connection, and TLS over TLS."""
+    """As in SMTP: plain text first, then TLS over the same connection, and TLS over TLS."""
 
     async def main() -> None:
         async with pair() as two:
@@ -351,7 +351,7 @@ def test_start_tls_refuses() -> None:
 
 
 def test_cancelled() -> None:
-    """At every turn of the loop within a TLS connect: no connection is left, the server goes on."""
+    """At every loop iteration within a TLS connect: no connection leaks, the server goes on."""
 
     async def main() -> None:
         async with pair() as two:
@@ -359,7 +359,7 @@ def test_cancelled() -> None:
             finished = 0
             for count in range(60):
                 task = asyncio.create_task(two.a.create_connection(TlsRecorder, two.host, 443, ssl=client_context()))
-                await turns(count)
+                await iterations(count)
                 task.cancel()
                 results = await asyncio.gather(task, return_exceptions=True)
                 if isinstance(results[0], BaseException):

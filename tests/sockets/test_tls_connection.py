@@ -13,9 +13,9 @@ import pytest
 from tcpip_wasm import StackClosedError, StreamClosedError, TcpConnection, TcpListener
 from tcpip_wasm.simulation import run_virtually
 from tcpip_wasm.sockets.tls.tls_connection import HIGH_WATER
-from tests.support import payload
-from tests.support_stacks import WAYS, Pair, Recorder, pair, run, turns, until
-from tests.support_tls import client_context, server_context
+from tests.kit.core_network import payload
+from tests.kit.stacks import WAYS, Pair, Recorder, iterations, pair, run, until
+from tests.kit.tls import client_context, server_context
 
 ways = pytest.mark.parametrize("way", WAYS)
 SIZE = 3_000_000
@@ -31,10 +31,10 @@ async def both(two: Pair, **options: Any) -> tuple[TcpConnection, TcpConnection,
     return client, server, listener
 
 
-async def send(connection: TcpConnection, data: bytes, piece: int = 50_000) -> None:
+async def send(connection: TcpConnection, data: bytes, chunk: int = 50_000) -> None:
     with connection.writable.get_writer() as writer:
-        for at in range(0, len(data), piece):
-            await writer.write(data[at : at + piece])
+        for at in range(0, len(data), chunk):
+            await writer.write(data[at : at + chunk])
 
 
 async def receive(connection: TcpConnection, size: int) -> bytes:
@@ -68,14 +68,14 @@ def test_both_ways_at_once(way: str) -> None:
     run(main())
 
 
-def test_nobody_reads() -> None:
+def test_without_a_reader() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             client, server, listener = await both(two)
             data = payload(20_000_000)
             sending = asyncio.create_task(send(client, data))
             await until(lambda: server._ends._choked)  # type: ignore[attr-defined]
-            await turns(2000)
+            await iterations(2000)
             held = sum(map(len, server._ends._chunks))
             assert HIGH_WATER < held <= 3 * HIGH_WATER
             assert not sending.done()
@@ -85,7 +85,7 @@ def test_nobody_reads() -> None:
             await send(client, data[:600_000])
             await until(lambda: server._ends._choked)  # type: ignore[attr-defined]
             closing = asyncio.create_task(client.close())
-            await turns(100)
+            await iterations(100)
             assert await receive(server, len(data)) == data[:600_000]
             await closing
             await server.close()
@@ -255,7 +255,7 @@ def test_a_hostile_client_does_not_hold_up_others(first: bytes) -> None:
     run_virtually(main())
 
 
-def test_a_client_may_take_so_long() -> None:
+def test_the_handshake_timeout_of_a_client() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             listener = await two.b.listen_tcp(443, two.host, ssl=server_context(), ssl_handshake_timeout=3)
@@ -271,7 +271,7 @@ def test_a_client_may_take_so_long() -> None:
     run_virtually(main())
 
 
-def test_a_backlog_that_nobody_accepts_is_full() -> None:
+def test_a_backlog_without_accept_is_full() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             listener = await two.b.listen_tcp(443, two.host, ssl=server_context(), backlog=2)
@@ -293,13 +293,13 @@ def test_a_backlog_that_nobody_accepts_is_full() -> None:
     run_virtually(main())
 
 
-def test_the_stack_goes() -> None:
+def test_closing_the_stack_ends_tls() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             client, server, listener = await both(two)
             reading = asyncio.create_task(receive(server, 1))
             accepting = asyncio.create_task(listener.accept())
-            await turns(3)
+            await iterations(3)
             await two.b.aclose()
             for task in (reading, accepting):
                 with pytest.raises(StackClosedError):

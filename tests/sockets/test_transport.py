@@ -1,4 +1,4 @@
-"""TCP as asyncio's transports: order of callbacks, half-close, the end, `get_extra_info`."""
+"""TCP as asyncio's transports: order of callbacks, half-close, closing, `get_extra_info`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import ConnectionReset, TcpTransport
-from tests.support import payload
-from tests.support_stacks import (
+from tests.kit.core_network import payload
+from tests.kit.stacks import (
     WAYS,
     Recorder,
+    iterations,
     pair,
     recorders,
     run,
-    turns,
     until,
 )
 
@@ -103,7 +103,7 @@ def test_five_megabytes_through_asyncio_streams(way: str) -> None:
 @pytest.mark.parametrize("first", ["client", "server"])
 @ways
 def test_half_close(way: str, first: str) -> None:
-    """One side says that it sends no more, and the other goes on sending."""
+    """One side sends FIN, and the other goes on sending."""
 
     async def main() -> None:
         async with pair(way) as two:
@@ -214,14 +214,14 @@ def test_reset_in_the_middle_of_a_transfer() -> None:
 
 
 def test_close_with_unread_data_resets_the_writer() -> None:
-    """RFC 1122, section 4.2.2.13: who is told that nobody reads stops writing."""
+    """RFC 1122, section 4.2.2.13: the writer stops after the reset that reports a closed reader."""
 
     async def main() -> None:
         async with pair() as two:
             client, server = await recorders(two)
             server.transport.pause_reading()
             client.transport.write(payload(4_000_000))
-            await turns(100)
+            await iterations(100)
             server.transport.close()
             assert isinstance(await client.lost, ConnectionReset)
 
@@ -279,7 +279,7 @@ def test_every_kind_of_buffer() -> None:
 
 
 def test_large_changing_buffer() -> None:
-    """What the stack does not take at once is copied before `write` returns."""
+    """Data that the stack does not accept at once is copied before `write` returns."""
 
     async def main() -> None:
         async with pair() as two:
@@ -340,7 +340,7 @@ def test_local_address_and_port_of_choice() -> None:
 
 @pytest.mark.parametrize("way", ["tap4", "loopback4"])
 def test_one_byte_at_a_time_is_prompt(way: str) -> None:
-    """No delayed acknowledgement and no timer in a request-response exchange: a poll a message is what it takes."""
+    """No delayed acknowledgement and no timer in a request-response exchange: one poll for each message."""
 
     async def main() -> None:
         async with pair(way) as two:
@@ -363,7 +363,7 @@ def test_at_once_delivers_before_it_returns() -> None:
             await two.b.create_server(lambda: server, two.host, 80)
             transport, client = await two.a.create_connection(Recorder, two.host, 80)
             await server.made
-            await turns(5)
+            await iterations(5)
             driver = two.a._driver
             await until(lambda: not driver._scheduler.scheduled)
             driver.at_once(lambda: transport.write(b"now"))

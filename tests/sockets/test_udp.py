@@ -1,4 +1,4 @@
-"""UDP sockets in the stream-style interface: delivery, room, drops, groups, broadcasts, the end."""
+"""UDP sockets in the stream-style interface: delivery, buffers, drops, groups, broadcasts, closing."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tcpip_wasm import (
 )
 from tcpip_wasm.simulation import run_virtually
 from tcpip_wasm.sockets.udp.udp_handle import OVERHEAD, QUEUE_BYTES
-from tests.support import payload
-from tests.support_stacks import WAYS, fails, pair, run, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import WAYS, iterations, pair, raises_errno, run, until
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_there_and_back(way: str) -> None:
+def test_datagrams_in_both_directions(way: str) -> None:
     async def main() -> None:
         async with pair(way) as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             assert b.local_address == ("::", 53)
@@ -48,13 +48,13 @@ def test_longest_datagram(way: str) -> None:
         async with pair(way) as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             await a.send(UdpDatagram(two.host, 53, payload(65_507)))
             assert (await b.receive()).data == payload(65_507)
-            await fails(errno.EMSGSIZE, a.send(UdpDatagram(two.host, 53, payload(65_508))))
-            await fails(errno.EMSGSIZE, a.send(UdpDatagram("::1", 53, payload(65_488))))
+            await raises_errno(errno.EMSGSIZE, a.send(UdpDatagram(two.host, 53, payload(65_508))))
+            await raises_errno(errno.EMSGSIZE, a.send(UdpDatagram("::1", 53, payload(65_488))))
 
     run(main())
 
 
-def test_what_is_sent_before_the_neighbour_is_known() -> None:
+def test_datagrams_before_the_neighbour_is_resolved() -> None:
     async def main() -> None:
         async with pair("tap4") as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             await a.send(UdpDatagram(two.host, 53, payload(60_000)))  # 41 frames wait for one ARP reply
@@ -64,7 +64,7 @@ def test_what_is_sent_before_the_neighbour_is_known() -> None:
 
 
 @pytest.mark.parametrize("way", ["tap4", "tap6", "loopback4"])
-def test_sender_waits_for_room_and_nothing_is_lost(way: str) -> None:
+def test_sender_waits_for_buffer_space_and_nothing_is_lost(way: str) -> None:
     async def main() -> None:
         async with pair(way) as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             count = 2000  # more than may wait for the neighbour, and more than the buffer holds
@@ -83,7 +83,7 @@ def test_sender_waits_for_room_and_nothing_is_lost(way: str) -> None:
     run(main())
 
 
-def test_sending_to_nobody_goes_on_when_the_neighbour_is_given_up() -> None:
+def test_sending_goes_on_after_neighbour_resolution_fails() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with await create_stack(seed=1) as stack, await stack.open_udp() as udp:
@@ -97,7 +97,7 @@ def test_sending_to_nobody_goes_on_when_the_neighbour_is_given_up() -> None:
     run_virtually(main())
 
 
-def test_large_datagrams_wait_for_room_too() -> None:
+def test_large_datagrams_wait_for_buffer_space() -> None:
     async def main() -> None:
         async with pair("tap4", cable=False) as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             tap = two.wires[0]
@@ -115,7 +115,7 @@ def test_large_datagrams_wait_for_room_too() -> None:
             a = await two.a.open_udp(allow_broadcast=True)
             frames = tap.readable.get_reader()
             task = asyncio.create_task(send())
-            await turns(10)
+            await iterations(10)
             assert 0 < len(sent) < 12, "the queue of frames and the buffer are full"
             seen = 0
             writer = two.wires[1].writable.get_writer()
@@ -140,9 +140,9 @@ def test_queue_is_bounded_and_drops_are_counted() -> None:
             fit = QUEUE_BYTES // (size + OVERHEAD)
             for number in range(fit + 10):
                 await a.send(UdpDatagram(two.host, 53, payload(size, number)))
-                await turns(4)
+                await iterations(4)
             await until(lambda: two.b.stats().core.udp_in == fit + 10)
-            await turns(2)
+            await iterations(2)
             assert b.dropped == 10
             for number in range(fit):
                 assert (await b.receive()).data == payload(size, number)
@@ -167,7 +167,7 @@ def test_streams() -> None:
             with b.readable.get_reader(), pytest.raises(StreamLockedError):
                 b.__aiter__()
             iterating = asyncio.create_task(anext(b.__aiter__(), None))
-            await turns(2)
+            await iterations(2)
             await b.close()
             assert await iterating is None
 
@@ -178,14 +178,14 @@ def test_several_receivers_and_cancelled_ones() -> None:
     async def main() -> None:
         async with pair("tun4") as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             tasks = [asyncio.create_task(b.receive()) for _ in range(4)]
-            await turns(2)
+            await iterations(2)
             tasks[0].cancel()
             for number in range(3):
                 await a.send(UdpDatagram(two.host, 53, b"%d" % number))
             got = await asyncio.gather(*tasks[1:])
             assert sorted(datagram.data for datagram in got) == [b"0", b"1", b"2"]
             task = asyncio.create_task(b.receive())
-            await turns(2)
+            await iterations(2)
             await a.send(UdpDatagram(two.host, 53, b"kept"))
             await until(lambda: two.b.stats().core.udp_in == 4)
             task.cancel()
@@ -212,7 +212,7 @@ def test_refused(way: str) -> None:
     run(main())
 
 
-def test_a_connected_socket_hears_its_peer_only() -> None:
+def test_a_connected_socket_receives_from_its_peer_only() -> None:
     async def main() -> None:
         async with pair("tap4") as two, await two.b.open_udp(port=53) as b, await two.b.open_udp(port=54) as c:
             a = await two.a.open_udp(remote=(two.host, 53))
@@ -226,17 +226,17 @@ def test_a_connected_socket_hears_its_peer_only() -> None:
     run(main())
 
 
-def test_what_cannot_be() -> None:
+def test_invalid_arguments_and_calls() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             stack = two.a
             first = await stack.open_udp(port=53)
-            await fails(errno.EADDRINUSE, stack.open_udp(port=53))
-            await fails(errno.EADDRINUSE, stack.open_udp("10.0.0.1", 53))
-            await fails(errno.EADDRNOTAVAIL, stack.open_udp("10.0.0.9", 54))
-            await fails(errno.ENETUNREACH, first.send(UdpDatagram("192.168.1.1", 1, b"")))
-            await fails(errno.ENETUNREACH, stack.open_udp(remote=("192.168.1.1", 1)))
-            await fails(errno.EACCES, first.send(UdpDatagram("255.255.255.255", 1, b"")))
+            await raises_errno(errno.EADDRINUSE, stack.open_udp(port=53))
+            await raises_errno(errno.EADDRINUSE, stack.open_udp("10.0.0.1", 53))
+            await raises_errno(errno.EADDRNOTAVAIL, stack.open_udp("10.0.0.9", 54))
+            await raises_errno(errno.ENETUNREACH, first.send(UdpDatagram("192.168.1.1", 1, b"")))
+            await raises_errno(errno.ENETUNREACH, stack.open_udp(remote=("192.168.1.1", 1)))
+            await raises_errno(errno.EACCES, first.send(UdpDatagram("255.255.255.255", 1, b"")))
             for wrong in ("no..name", "10.0.0.0/8", ""):
                 with pytest.raises(ValueError, match="host"):
                     await first.send(UdpDatagram(wrong, 1, b""))
@@ -262,7 +262,7 @@ def test_what_cannot_be() -> None:
             for remote in (5, "10.0.0.2", ("10.0.0.2",)):
                 with pytest.raises(TypeError, match="remote"):
                     await stack.open_udp(remote=remote)  # type: ignore[arg-type]
-            other = two.interfaces[1]  # of the other stack: its handle may be one of ours
+            other = two.interfaces[1]  # of the other stack: its handle may equal one of this stack
             for call in (first.join_group, first.leave_group):
                 with pytest.raises(ValueError, match="none of this stack's"):
                     call("239.1.1.1", other)
@@ -271,7 +271,7 @@ def test_what_cannot_be() -> None:
             with pytest.raises(ValueError, match="IPv6"):
                 await stack.open_udp("10.0.0.1", 60, remote=("fd00::2", 1))
             handles = stack.stats().core.handles
-            await fails(errno.ENETUNREACH, stack.open_udp(remote=("192.168.1.1", 1)))
+            await raises_errno(errno.ENETUNREACH, stack.open_udp(remote=("192.168.1.1", 1)))
             assert stack.stats().core.handles == handles
             both = [await stack.open_udp("10.0.0.1", 60), await stack.open_udp("127.0.0.1", 60)]
             assert [socket.local_address for socket in both] == [("10.0.0.1", 60), ("127.0.0.1", 60)]
@@ -290,7 +290,7 @@ def test_ephemeral_ports_differ_and_derive_from_the_seed() -> None:
     assert min(one) >= 49152
     assert one == again
     assert one != other
-    assert len({b - a for a, b in pairwise(one)}) > 250, "the next one cannot be told"
+    assert len({b - a for a, b in pairwise(one)}) > 250, "the next one cannot be predicted"
 
 
 def test_link_local_hosts_name_their_interface() -> None:
@@ -304,7 +304,7 @@ def test_link_local_hosts_name_their_interface() -> None:
                 assert there.host == "fe80::ff:fe00:1%tap0"
                 await two.send(UdpDatagram(there.host, there.port, b"back"))
                 assert await one.receive() == UdpDatagram("fe80::ff:fe00:2%tap0", 53, b"back")
-                await fails(errno.ENETUNREACH, one.send(UdpDatagram("fe80::ff:fe00:2", 53, b"")))
+                await raises_errno(errno.ENETUNREACH, one.send(UdpDatagram("fe80::ff:fe00:2", 53, b"")))
 
     run(main())
 
@@ -314,9 +314,9 @@ def test_groups(group: str, family: int) -> None:
     async def main() -> None:
         async with pair(f"tap{family}") as two, await two.a.open_udp() as a, await two.b.open_udp(port=53) as b:
             await a.send(UdpDatagram(group, 53, b"before"))
-            await turns(20)
+            await iterations(20)
             b.join_group(group)
-            await turns(20)
+            await iterations(20)
             await a.send(UdpDatagram(group, 53, b"member"))
             there = await b.receive()
             assert there.data == b"member"
@@ -360,7 +360,7 @@ def test_broadcasts_leave_by_every_interface_that_can() -> None:
             async with await hub.open_udp(allow_broadcast=True, multicast_interface=chosen) as socket:
                 await socket.send(UdpDatagram("255.255.255.255", 53, b"one"))
                 assert (await receivers[0].receive()).data == b"one"
-            await turns(10)
+            await iterations(10)
             assert not receivers[0]._state.arrived
             assert not receivers[1]._state.arrived
 
@@ -371,7 +371,7 @@ def test_close_ends_waiting_calls() -> None:
     async def main() -> None:
         async with pair("tap4", cable=False) as two:
             socket = await two.a.open_udp(port=53, allow_broadcast=True)
-            _ = two.wires[0].readable  # somebody listens, and does not read
+            _ = two.wires[0].readable  # a stream without reads
             receiving = asyncio.create_task(socket.receive())
 
             async def fill() -> None:
@@ -379,28 +379,28 @@ def test_close_ends_waiting_calls() -> None:
                     await socket.send(UdpDatagram("10.0.0.255", 1, bytes(1400)))
 
             sending = asyncio.create_task(fill())
-            await turns(10)
+            await iterations(10)
             assert not receiving.done()
             assert not sending.done()
             await socket.close()
             await socket.close()
             for task in (receiving, sending):
-                await fails(errno.ECONNABORTED, task)
-            await fails(errno.ECONNABORTED, socket.receive())
-            await fails(errno.ECONNABORTED, socket.send(UdpDatagram("10.0.0.2", 1, b"")))
+                await raises_errno(errno.ECONNABORTED, task)
+            await raises_errno(errno.ECONNABORTED, socket.receive())
+            await raises_errno(errno.ECONNABORTED, socket.send(UdpDatagram("10.0.0.2", 1, b"")))
             async with await two.a.open_udp(port=53):
                 pass
 
     run(main())
 
 
-def test_end_of_the_stack() -> None:
+def test_closing_the_stack() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             socket = await two.a.open_udp(port=53)
             receiving = asyncio.create_task(socket.receive())
             iterating = asyncio.create_task(anext((await two.a.open_udp()).__aiter__(), "end"))
-            await turns(2)
+            await iterations(2)
             await two.a.aclose()
             with pytest.raises(StackClosedError):
                 await receiving
@@ -414,12 +414,12 @@ def test_end_of_the_stack() -> None:
     run(main())
 
 
-def test_a_trap_ends_it() -> None:
+def test_a_trap_ends_the_socket() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             socket = await two.a.open_udp(port=53)
             receiving = asyncio.create_task(socket.receive())
-            await turns(2)
+            await iterations(2)
             two.a._driver.core._die(RuntimeError("as if it had trapped"))
             with pytest.raises(StackTrappedError):
                 await socket.send(UdpDatagram(two.host, 1, b""))

@@ -1,4 +1,4 @@
-"""UDP as asyncio knows it: the same protocol, driven by asyncio's own transport and by ours, does the same."""
+"""UDP as in asyncio: the same protocol has the same callbacks with asyncio's own transport and with ours."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from tcpip_wasm import StackClosedError, UdpTransport
 from tcpip_wasm.sockets.payload import HIGH_WATER
 from tcpip_wasm.sockets.udp.udp_handle import QUEUE_BYTES
-from tests.support import payload
-from tests.support_stacks import pair, run, run_with_reports, turns, until
+from tests.kit.core_network import payload
+from tests.kit.stacks import iterations, pair, run, run_with_reports, until
 
 
 class Recorder(asyncio.DatagramProtocol):
-    """Writes down its callbacks."""
+    """Records its callbacks."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -48,7 +48,7 @@ class Recorder(asyncio.DatagramProtocol):
         self.calls.append("resume")
 
     async def next(self, count: int) -> list[Any]:
-        """Wait for so many calls, and return them and forget them."""
+        """Wait for a number of calls, and return and remove them."""
         await until(lambda: len(self.calls) >= count)
         calls, self.calls = self.calls, []
         return calls
@@ -107,7 +107,7 @@ def test_same_as_asyncio(name: str) -> None:
             near.abort()
             assert await client.lost is None
             near.sendto(b"late")
-            await turns(3)
+            await iterations(3)
             assert client.calls == ["lost"]
             assert server.calls == ["lost"]
 
@@ -144,7 +144,7 @@ def test_errors_are_the_same_as_asyncios(name: str, loop_kind: str) -> None:
                 taken.close()
             with pytest.raises(TypeError):
                 await here(Recorder, local_addr="127.0.0.1")
-            await turns(3)
+            await iterations(3)
 
     run(main())
 
@@ -205,13 +205,13 @@ def test_water_marks() -> None:
 
 
 def test_a_lower_mark_pauses_at_once() -> None:
-    """As asyncio's transports do: nobody waits for the next datagram. Below the mark nothing is said."""
+    """As asyncio's transports do: the next datagram is not delayed. Below the mark nothing is called."""
 
     async def main() -> None:
         async with pair("tap4", cable=False) as two:
             near, client = await two.a.create_datagram_endpoint(Recorder, family=socket.AF_INET, allow_broadcast=True)
             assert isinstance(near, UdpTransport)
-            while near.get_write_buffer_size() < 10_000:  # nobody takes the interface's frames
+            while near.get_write_buffer_size() < 10_000:  # the interface's frames have no reader
                 near.sendto(payload(1400), ("10.0.0.255", 9))
             size = near.get_write_buffer_size()
             near.set_write_buffer_limits(size)
@@ -225,7 +225,7 @@ def test_a_lower_mark_pauses_at_once() -> None:
     run(main())
 
 
-def test_a_protocol_that_fails_loses_its_socket() -> None:
+def test_a_protocol_that_raises_loses_its_socket() -> None:
     class Failing(Recorder):
         def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
             raise RuntimeError("no")
@@ -242,7 +242,7 @@ def test_a_protocol_that_fails_loses_its_socket() -> None:
     assert [report["message"] for report in reports] == ["protocol.datagram_received() failed"]
 
 
-def test_factories_and_protocols_that_fail_leave_nothing() -> None:
+def test_factories_and_protocols_that_raise_leak_nothing() -> None:
     class Refusing(Recorder):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             raise RuntimeError("no")
@@ -256,13 +256,13 @@ def test_factories_and_protocols_that_fail_leave_nothing() -> None:
             for factory in (Refusing, broken):
                 with pytest.raises(RuntimeError, match="no"):
                     await two.a.create_datagram_endpoint(factory, local_addr=(None, 9))  # type: ignore[arg-type]
-            await turns(3)
+            await iterations(3)
             assert two.a.stats().core.handles == handles
 
     run(main())
 
 
-def test_end_of_the_stack() -> None:
+def test_closing_the_stack() -> None:
     async def main() -> None:
         async with pair("tap4") as two:
             near, client = await two.a.create_datagram_endpoint(Recorder, remote_addr=(two.host, 9))

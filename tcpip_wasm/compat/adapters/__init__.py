@@ -1,4 +1,4 @@
-"""Adapters for one client library each, which nothing else of the package imports.
+"""Adapters for client libraries, one module each, which no other module of the package imports.
 
     httpcore_backend   a network backend for httpcore and httpx (extra ``httpcore``)
     aiohttp_connector  a connector for aiohttp's client (extra ``aiohttp``)

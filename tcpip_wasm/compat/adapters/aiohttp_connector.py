@@ -1,9 +1,9 @@
-"""A connector for aiohttp's client over a stack, for who wants one session on a stack and not the whole loop.
+"""A connector for aiohttp's client over a stack, for programs in which one session uses a stack, not the whole loop.
 
     session = aiohttp.ClientSession(connector=StackConnector(stack))
 
-Needs the extra ``aiohttp``. Inside `NetworkStack.polyfill` aiohttp needs none of it. aiohttp has no public seam at
-which a connector gets a transport of its own; the one method replaced here is what its `TCPConnector` calls for that.
+Needs the extra ``aiohttp``. Inside `NetworkStack.polyfill` aiohttp needs no adapter. aiohttp has no public interface
+for a transport of the connector's own; this replaces the one method that its `TCPConnector` connects by.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["StackConnector", "StackResolver"]
 
 
 class StackResolver(AbstractResolver):
-    """Looks names up as a stack does.
+    """Resolves names by a stack's resolver.
 
     Args:
-        stack: the host that asks.
+        stack: the stack whose resolver is used.
     """
 
     def __init__(self, stack: NetworkStack) -> None:
@@ -58,7 +58,7 @@ class StackConnector(aiohttp.TCPConnector):
     """Connects over a stack.
 
     Args:
-        stack: the host that connects.
+        stack: the stack that connects.
         options: of `aiohttp.TCPConnector`.
     """
 

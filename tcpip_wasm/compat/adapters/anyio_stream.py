@@ -2,8 +2,8 @@
 
     stream = StackStream(await stack.connect_tcp(host="10.0.0.2", port=80))
 
-For programs of anyio on asyncio; needs the extra ``anyio``. They stand on `TcpConnection`, so the receive window opens
-only as somebody receives.
+For anyio programs on asyncio; needs the extra ``anyio``. They use `TcpConnection`, so the receive window opens only as
+a task receives.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class StackStream(ByteStream):
     """A byte stream over a connection, which it owns from now on.
 
     Args:
-        connection: with no reader or writer of its own.
+        connection: without a reader or writer.
     """
 
     def __init__(self, connection: TcpConnection) -> None:
@@ -68,15 +68,15 @@ class StackStream(ByteStream):
         self._busy[what] = True
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Return what has arrived, as soon as there is something. Cancelled, it loses nothing.
+        """Return received bytes as soon as there are some. Cancelled, it loses none.
 
         Args:
-            max_bytes: at least 1.
+            max_bytes: the most bytes to return, at least 1.
 
         Raises:
-            anyio.EndOfStream: the peer sends no more.
+            anyio.EndOfStream: the peer has ended its data.
             anyio.BrokenResourceError: the connection was lost.
-            anyio.ClosedResourceError, anyio.BusyResourceError: closed here, or somebody else receives.
+            anyio.ClosedResourceError, anyio.BusyResourceError: closed here, or another task receives.
         """
         if max_bytes < 1:
             raise ValueError(f"max_bytes: {max_bytes} is not at least 1")
@@ -96,11 +96,11 @@ class StackStream(ByteStream):
             self._busy["read from"] = False
 
     async def send(self, item: bytes) -> None:
-        """Return once the data is with the stack or waits below the high-water mark.
+        """Return once the stack has accepted the data, or it is buffered below the high-water mark.
 
         Raises:
             anyio.BrokenResourceError: the connection was lost.
-            anyio.ClosedResourceError, anyio.BusyResourceError: closed here, or somebody else sends.
+            anyio.ClosedResourceError, anyio.BusyResourceError: closed here, or another task sends.
         """
         await anyio.lowlevel.checkpoint()
         self._begin("write to")
@@ -116,7 +116,7 @@ class StackStream(ByteStream):
         return anyio.ClosedResourceError() if self._closed else anyio.BrokenResourceError()
 
     async def send_eof(self) -> None:
-        """Say that no more is sent; receiving goes on. Idempotent."""
+        """Send FIN: end the data sent; receiving goes on. Idempotent."""
         self._begin("write to")
         try:
             await self._writer.close()
@@ -126,7 +126,7 @@ class StackStream(ByteStream):
             self._busy["write to"] = False
 
     async def aclose(self) -> None:
-        """Close the connection: what was sent is still delivered. Cancelled, it is reset. Idempotent."""
+        """Close the connection; data already sent is still delivered. Cancelled, it is reset. Idempotent."""
         if self._closed:
             await anyio.lowlevel.checkpoint()
             return
@@ -151,7 +151,7 @@ class StackListener(Listener[StackStream]):
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        """The port listened on."""
+        """The port that the listener uses."""
         return {SocketAttribute.local_port: lambda: self._listener.port}
 
     async def serve(

@@ -1,4 +1,4 @@
-"""What an adapter says where the library that it is for is not installed."""
+"""The error of an adapter whose library is not installed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def extra(library: str) -> Iterator[None]:
-    """Import a library inside ``with extra("aiohttp"):``, and say which extra it is of.
+    """Import a library inside ``with extra("aiohttp"):``; where it is missing, the error names the extra to install.
 
     Args:
         library: its name, and that of the extra and of the adapter.
 
     Raises:
-        ModuleNotFoundError: it is not installed. What it needs itself and does not find is reported as ever.
+        ModuleNotFoundError: it is not installed. An error for a dependency of the library passes unchanged.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""A network backend for httpcore over a stack, for who wants one client on a stack and not the whole loop.
+"""A network backend for httpcore over a stack, for programs in which one client uses a stack, not the whole loop.
 
     pool = httpcore.AsyncConnectionPool(network_backend=StackBackend(stack))
 
-Needs the extra ``httpcore``. Inside `NetworkStack.polyfill` httpcore and httpx need none of it.
+Needs the extra ``httpcore``. Inside `NetworkStack.polyfill` httpcore and httpx need no adapter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ with extra("httpcore"):
 __all__ = ["StackBackend"]
 
 LIMIT = 256 * 1024
-"""Bytes a response's reader buffers before it holds the peer back; httpcore reads pieces of 64 KiB."""
+"""Bytes that a response's reader buffers before it closes the receive window; httpcore reads chunks of 64 KiB."""
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def _mapped(timed_out: type[Exception], failed: type[Exception]) -> Iterator[Non
         yield
     except TimeoutError as error:
         raise timed_out(str(error)) from error
-    except OSError as error:  # ssl.SSLError is one, too
+    except OSError as error:  # also ssl.SSLError
         raise failed(str(error)) from error
 
 
@@ -55,7 +55,7 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     async def aclose(self) -> None:
         self._writer.close()
-        # Nobody waits for the goodbye of TLS: a pool closes connections while a request is cancelled.
+        # TLS's close_notify is not waited for: a pool closes connections while a request is being cancelled.
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
@@ -67,7 +67,7 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         transport = self._writer.transport
-        if info == "is_readable":  # of an idle connection: the peer has closed it, or says what nobody asked for
+        if info == "is_readable":  # an idle connection is readable if the peer has closed it or sent unsolicited data
             return self._reader.at_eof() or transport.is_closing() or bool(getattr(self._reader, "_buffer", b""))
         names = {"client_addr": "sockname", "server_addr": "peername"}
         return transport.get_extra_info(names.get(info, info))
@@ -77,7 +77,7 @@ class StackBackend(httpcore.AsyncNetworkBackend):
     """Connects over a stack.
 
     Args:
-        stack: the host that connects.
+        stack: the stack that connects.
     """
 
     def __init__(self, stack: NetworkStack) -> None:

@@ -1,6 +1,6 @@
-"""Whose network the socket stand-in uses: hosts, put in place and taken away like plates on a pile.
+"""The virtual host whose network new sockets use: the last entry of a stack of active hosts.
 
-Owns that pile, which is the process's, as the real module's network is.
+Owns that list, which is global to the process, as the network of the real module is.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from tcpip_wasm.errors import network_error
 from tcpip_wasm.stack import NetworkStack
 from tcpip_wasm.stack_parts import parts_of
 
-_pile: list[tuple[VirtualHost, Route | None]] = []
-_RESOLVING = ("asyncio.base_events", "concurrent.futures.thread")
-"""Modules by which a loop has names looked up: in a thread of its executor, and that function is the whole job."""
+_hosts: list[tuple[VirtualHost, Route | None]] = []
+_RESOLVER_MODULES = ("asyncio.base_events", "concurrent.futures.thread")
+"""The modules that call the lookup when a loop resolves a name: on the loop, or as a whole job of its executor."""
 _lock = threading.Lock()
 
 
@@ -26,62 +26,64 @@ def current_host() -> VirtualHost:
     """Return the host that new sockets belong to.
 
     Raises:
-        OSError: ``ENETDOWN`` where there is none.
+        OSError: ``ENETDOWN`` where no host is active.
     """
     try:
-        return _pile[-1][0]
+        return _hosts[-1][0]
     except IndexError:
         raise network_error(errno.ENETDOWN, "no virtual host: use polyfill_socket() or use()") from None
 
 
 def current_route() -> Route | None:
-    """Return which destinations are the current host's; None for all of them."""
-    return _pile[-1][1] if _pile else None
+    """Return the route that selects the current host's destinations; None selects all."""
+    return _hosts[-1][1] if _hosts else None
 
 
-def is_machines_own() -> bool:
-    """Whether the caller is on the current host's own loop, where it cannot wait for itself: what it calls there is the
-    machine's. A gateway is such a caller."""
-    return bool(_pile) and _pile[-1][0].is_inside
+def is_on_host_loop() -> bool:
+    """Whether the caller runs on the current host's own loop. A blocking call there would wait for itself, so it uses
+    the machine's network; a gateway relies on that."""
+    return bool(_hosts) and _hosts[-1][0].is_inside
 
 
 def is_lookup_of_own_loop() -> bool:
-    """Whether the caller's caller is the current host's own loop, or its executor, that looks a name up."""
-    if not _pile:
+    """Whether the function that called the caller is the current host's own loop, or its executor, resolving a name."""
+    if not _hosts:
         return False
-    host = _pile[-1][0]
+    host = _hosts[-1][0]
     if host.is_inside:
         return True
     threads: Any = getattr(getattr(host.loop, "_default_executor", None), "_threads", ())
-    return threading.current_thread() in threads and sys._getframe(2).f_globals.get("__name__") in _RESOLVING  # noqa: SLF001  CPython's documented way, though its name begins so
+    # CPython documents this call in spite of its name.
+    module = sys._getframe(2).f_globals.get("__name__")  # noqa: SLF001  documented
+    return threading.current_thread() in threads and module in _RESOLVER_MODULES
 
 
 def use(target: NetworkStack | VirtualHost, route: Route | None = None) -> VirtualHost:
-    """Let new sockets belong to a host until `leave`.
+    """Make a host the current one, which new sockets belong to, until `leave`.
 
     Args:
         target: a stack or a host.
-        route: which destinations are the host's, others are the machine's; None for all.
+        route: which destinations are the host's; the others are the machine's. None selects all.
 
     Raises:
         TypeError: neither a stack nor a host.
-        StackError: the stack is gone.
+        StackError: the stack has ended.
     """
     host = host_of(target)
     if (error := parts_of(host.stack).driver.error) is not None:
         raise error
     with _lock:
-        _pile.append((host, route))
+        _hosts.append((host, route))
     return host
 
 
 def leave(host: VirtualHost) -> None:
-    """Take away what `use` returned.
+    """Deactivate the host that `use` returned.
 
     Raises:
-        RuntimeError: another was put in place since, and is still there.
+        RuntimeError: another host was activated since, and is still active.
     """
     with _lock:
-        if not _pile or _pile[-1][0] is not host:
-            raise RuntimeError("another host was put in place since; leave that one first")
-        _pile.pop()
+        if not _hosts or _hosts[-1][0] is not host:
+            raise RuntimeError("another host was activated since; leave that one first")
+        _hosts.pop()

@@ -1,6 +1,6 @@
 """`get_adapters`: the interfaces of a stack, in the form in which the ``ifaddr`` package lists the machine's.
 
-Programs that look for all own addresses, such as python-zeroconf, ask that package, which asks the machine by itself.
+Programs that list all local addresses, such as python-zeroconf, use that package, which calls the machine's C library.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 from tcpip_wasm.stack import NetworkStack
 
-machines: Callable[..., Any] | None = None
-"""The package's own function, once something stands in its place."""
+machine_get_adapters: Callable[..., Any] | None = None
+"""The package's own function, once it is replaced."""
 
 
 def ifaddr_module() -> Any:

@@ -1,4 +1,4 @@
-"""Arguments of a socket's methods, refused as the real module's C code refuses them: same types, same words."""
+"""Checks of the arguments of a socket's methods, with the exception types and texts of the real module's C code."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _FLOW: Final = 0xFFFFF
 
 
 def as_int(value: Any) -> int:
-    """Return what C takes as an int.
+    """Return an argument that C code accepts as an int.
 
     Raises:
-        TypeError: no integer.
-        OverflowError: it does not fit.
+        TypeError: not an integer.
+        OverflowError: it does not fit a C int.
     """
     number = index(value)
     if not -_MOST - 1 <= number <= _MOST:
@@ -27,7 +27,7 @@ def check_flow(call: str, address: tuple[Any, ...]) -> None:
     """Check the flow information of an IPv6 socket address, if it has one.
 
     Raises:
-        TypeError: no integer.
+        TypeError: not an integer.
         OverflowError: not within 20 bits.
     """
     if len(address) > 2 and not 0 <= index(address[2]) <= _FLOW:
@@ -35,7 +35,7 @@ def check_flow(call: str, address: tuple[Any, ...]) -> None:
 
 
 def check_buffer(data: Any) -> None:
-    """Raise TypeError for what is no bytes-like object."""
+    """Raise TypeError unless the argument is a bytes-like object."""
     try:
         memoryview(data)
     except TypeError:

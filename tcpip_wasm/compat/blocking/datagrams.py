@@ -1,8 +1,8 @@
-"""UDP of the stand-in: `DatagramRelay` on the stack's loop, and what the socket class does with datagrams.
+"""UDP for blocking programs: `DatagramRelay` on the stack's loop, and the socket class's functions for datagrams.
 
-Each message on the pair is an endpoint in the ABI's form and the bytes of one datagram. From the stack it is the
-source; to the stack the destination, or zeros for that of a connected socket. A message without a family says that an
-error was reported.
+Each message on the pair is an endpoint in the ABI's form followed by one datagram. From the stack the endpoint is the
+source; to the stack it is the destination, or zeros for the peer of a connected socket. A message without a family
+means that an error was reported.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import errno
 from typing import Any, Final
 
 from tcpip_wasm.compat.blocking.relay import Relay
-from tcpip_wasm.compat.blocking.socket_pair import Channel, as_seen, socket_name
+from tcpip_wasm.compat.blocking.socket_pair import Channel, as_family, socket_name
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import DATAGRAM_DATA, abi, decode_endpoint, error_for
 from tcpip_wasm.errors import StackError, network_error
@@ -21,15 +21,15 @@ from tcpip_wasm.sockets.options import V6_ONLY
 from tcpip_wasm.sockets.udp.udp_handle import UdpHandle
 from tcpip_wasm.stack_parts import parts_of
 
-HEAD: Final = abi.ENDPOINT_SIZE
-TO_THE_PEER: Final = bytes(HEAD)
-REPORT: Final = bytes(HEAD)
+HEADER_SIZE: Final = abi.ENDPOINT_SIZE
+CONNECTED_PEER: Final = bytes(HEADER_SIZE)
+ERROR_HEADER: Final = bytes(HEADER_SIZE)
 
-KNOWN: Final = 1024
-"""Destinations of a socket that are remembered."""
+MAX_KNOWN: Final = 1024
+"""Destinations that a socket remembers; beyond that all are forgotten."""
 
 BURST: Final = 64
-"""Datagrams that are taken from a program before the loop gets its turn."""
+"""Datagrams that are read from a program in one loop iteration."""
 
 
 class DatagramRelay(Relay):
@@ -37,16 +37,16 @@ class DatagramRelay(Relay):
 
     Args:
         channel: what it shares with the socket.
-        far: the loop's end of the pair.
+        loop_end: the loop's end of the pair.
 
     Attributes:
         endpoints: translates addresses.
-        known: destinations that took a datagram, as the ABI has them; the peer's is under None.
-        dropped: datagrams for which the program's end had no room.
+        known: destinations that a datagram was sent to, in the ABI's form; the peer's has the key None.
+        dropped: datagrams that did not fit into the program's end.
     """
 
-    def __init__(self, channel: Channel, far: _socket.socket) -> None:
-        super().__init__(channel, far)
+    def __init__(self, channel: Channel, loop_end: _socket.socket) -> None:
+        super().__init__(channel, loop_end)
         self._driver: Driver = parts_of(channel.host.stack).driver
         self._udp = self._driver.core.udp
         self.endpoints: Endpoints = Endpoints(parts_of(channel.host.stack).interfaces)
@@ -61,7 +61,7 @@ class DatagramRelay(Relay):
     # --- Opening: each of these runs on the loop ------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Open the stack's socket where the channel says, unless it is open.
+        """Open the stack's socket at the channel's address, unless it is open.
 
         Raises: what `NetworkStack.open_udp` raises.
         """
@@ -81,7 +81,7 @@ class DatagramRelay(Relay):
         self._read_on()
 
     def _family(self, local: tuple[Any, ...] | None) -> int:
-        """Return the ABI's family: a socket of IPv6 serves IPv4, too, unless ``IPV6_V6ONLY`` is set."""
+        """Return the ABI's family: an IPv6 socket serves IPv4, too, unless ``IPV6_V6ONLY`` is set."""
         channel = self._channel
         if channel.family == _socket.AF_INET6 and not channel.values.flag(V6_ONLY) and not (local and local[0]):
             return abi.FAMILY_ANY
@@ -96,12 +96,12 @@ class DatagramRelay(Relay):
         if address.is_unspecified:
             channel.local = socket_name(channel.family, "", port)
         elif address.version == 4:
-            channel.local = as_seen(channel.family, (host, port))
+            channel.local = as_family(channel.family, (host, port))
         else:
             channel.local = host, port, 0, scope
 
     async def connect(self, remote: bytes, name: tuple[Any, ...]) -> None:
-        """Fix the peer.
+        """Connect to a peer.
 
         Raises: what `UdpCalls.connect` raises.
         """
@@ -110,8 +110,8 @@ class DatagramRelay(Relay):
         self._channel.remote = name
         self._learn_name()
 
-    async def first(self, data: bytes, remote: bytes | None) -> None:
-        """Send to somebody for the first time, after what was sent before.
+    async def send_first(self, data: bytes, remote: bytes | None) -> None:
+        """Send the first datagram to a destination, after the datagrams that are queued.
 
         Raises: what `UdpCalls.send` raises.
         """
@@ -135,7 +135,7 @@ class DatagramRelay(Relay):
         self._driver.wake()
 
     async def choose_interface(self, interface: str | int) -> None:
-        """Choose the interface for groups, by its own address or number; 0 leaves it to the routes."""
+        """Choose the interface for multicast groups by its address or number; with 0 the routing table chooses."""
         try:
             handle = self.endpoints.interfaces.handle_of(interface)
         except OSError as error:
@@ -150,7 +150,7 @@ class DatagramRelay(Relay):
     def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """See `Handler`."""
         if kind == abi.EVENT_DATAGRAM:
-            self._tell(payload[:HEAD], payload[DATAGRAM_DATA : DATAGRAM_DATA + value])
+            self._write_message(payload[:HEADER_SIZE], payload[DATAGRAM_DATA : DATAGRAM_DATA + value])
         elif kind == abi.EVENT_WRITABLE:
             waiting, self._waiting = self._waiting, None
             if waiting is not None:
@@ -159,16 +159,16 @@ class DatagramRelay(Relay):
         elif kind == abi.EVENT_DATAGRAM_ERROR:
             self._report(error_for(-value, "reported by ICMP"))
 
-    def _tell(self, head: bytes, data: bytes) -> None:
+    def _write_message(self, head: bytes, data: bytes) -> None:
         try:
-            self.far.sendmsg((head, data))
-        except OSError:  # nobody reads what came before, or the socket is closed: datagrams may get lost
+            self.loop_end.sendmsg((head, data))
+        except OSError:  # the program's buffer is full, or the socket is closed: datagrams may be lost
             self.dropped += 1
 
     def _report(self, error: OSError) -> None:
-        if self._channel.error is None:  # else it knows that something is wrong
+        if self._channel.error is None:  # else an error is pending already
             self._channel.error = error
-            self._tell(REPORT, b"")
+            self._write_message(ERROR_HEADER, b"")
 
     def _on_stack_gone(self, error: StackError) -> None:
         """See `Handler`."""
@@ -181,20 +181,20 @@ class DatagramRelay(Relay):
     def _read_on(self) -> None:
         if not self._is_reading and self._waiting is None and self._handle:
             self._is_reading = True
-            self._loop.add_reader(self.far, self._read_program)
+            self._loop.add_reader(self.loop_end, self._read_program)
 
     def _hold(self, data: bytes, remote: bytes | None) -> None:
         self._waiting = data, remote
         if self._is_reading:
             self._is_reading = False
-            self._loop.remove_reader(self.far)
+            self._loop.remove_reader(self.loop_end)
 
     def _read_program(self) -> None:
         for _ in range(BURST):
             if self._waiting is not None or not self._handle:
                 return
             try:
-                message = self.far.recv(HEAD + abi.MAX_DATAGRAM)
+                message = self.loop_end.recv(HEADER_SIZE + abi.MAX_DATAGRAM)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
@@ -202,8 +202,8 @@ class DatagramRelay(Relay):
             if not message:
                 self.close()
                 return
-            remote = message[:HEAD]
-            self._offer(message[HEAD:], None if remote == TO_THE_PEER else remote)
+            remote = message[:HEADER_SIZE]
+            self._offer(message[HEADER_SIZE:], None if remote == CONNECTED_PEER else remote)
 
     def _offer(self, data: bytes, remote: bytes | None) -> None:
         try:
@@ -216,33 +216,33 @@ class DatagramRelay(Relay):
         self._driver.wake()
 
     async def end(self) -> None:
-        """Close it."""
-        self._read_program()  # what was sent still leaves
+        """Send the datagrams that are queued, and close the stack's socket."""
+        self._read_program()
         self.close()
 
     def close(self) -> None:
         """Close the stack's socket. Idempotent."""
-        if self.far.fileno() < 0:
+        if self.loop_end.fileno() < 0:
             return
-        self._loop.remove_reader(self.far)
-        self.far.close()
+        self._loop.remove_reader(self.loop_end)
+        self.loop_end.close()
         self._handle = 0
         if self._registered is not None:
             self._registered.close()
 
 
-# --- What the socket class does, in the program's thread --------------------------------------------------------------
+# --- Functions of the socket class, in the program's thread -----------------------------------------------------------
 
 _PEER: Final = None
 
 
 def connect(sock: Any, remote: tuple[str, int]) -> None:
-    """Fix the peer of a socket."""
+    """Connect a socket to a peer."""
     relay: DatagramRelay = sock._channel.relay  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
     channel: Channel = sock._channel  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
     record = relay.endpoints.encode(remote)
     relay.known.pop(_PEER, None)
-    channel.host.call(relay.connect(record, as_seen(channel.family, relay.endpoints.decode(record))))
+    channel.host.call(relay.connect(record, as_family(channel.family, relay.endpoints.decode(record))))
 
 
 def group(sock: Any, join: bool, address: str, interface: str | int) -> None:
@@ -254,8 +254,8 @@ def group(sock: Any, join: bool, address: str, interface: str | int) -> None:
 def send(sock: Any, data: Any, address: Any, flags: int) -> int:
     """Send a datagram, and return its length.
 
-    The first one to a destination is sent by the stack before this returns, so that its errors are raised here. Later
-    ones are queued; what goes wrong with them is raised by a later call, as for what ICMP reports.
+    The stack sends the first datagram to a destination before this returns, so that its errors are raised here. Later
+    ones are queued; their errors, like those that ICMP reports, are raised by a later call.
     """
     channel: Channel = sock._channel  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
     relay: DatagramRelay = channel.relay
@@ -268,31 +268,31 @@ def send(sock: Any, data: Any, address: Any, flags: int) -> int:
     view = memoryview(data).cast("B") if not isinstance(data, bytes) else data
     head = relay.known.get(address)
     if head is None:
-        head = TO_THE_PEER
+        head = CONNECTED_PEER
         if address is not None:
             host, port = sock._numeric(address, "sendto")  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
             if port == 0:
                 raise network_error(errno.EINVAL, "port 0")
             head = relay.endpoints.encode((host, port))
-        if not channel.host.is_elsewhere:  # else the parent's relay sends it, and nobody hears how that went
-            channel.host.call(relay.first(bytes(view), None if address is None else head))
-            if len(relay.known) >= KNOWN:
+        if not channel.host.is_in_other_process:  # else the parent process sends it, and its errors are not raised
+            channel.host.call(relay.send_first(bytes(view), None if address is None else head))
+            if len(relay.known) >= MAX_KNOWN:
                 relay.known.clear()
             relay.known[address] = head
             return len(view)
     if len(view) > abi.MAX_DATAGRAM:
         raise network_error(errno.EMSGSIZE, f"a datagram of {len(view)} bytes")
     try:
-        return int(_socket.socket.sendmsg(sock, (head, view), (), flags)) - HEAD
+        return int(_socket.socket.sendmsg(sock, (head, view), (), flags)) - HEADER_SIZE
     except (BrokenPipeError, ConnectionResetError):
-        sock._lost()  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
+        sock._raise_lost()  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
         raise
 
 
 def receive_message(sock: Any, buffer: memoryview, flags: int) -> tuple[int, Any, int]:
     """Receive a datagram into a buffer; return its length, its source and the message's flags."""
     channel: Channel = sock._channel  # noqa: SLF001  a subclass of socket.socket keeps its own names apart by the underscore
-    head = bytearray(HEAD)
+    head = bytearray(HEADER_SIZE)
     while True:
         count, _, message_flags, _ = _socket.socket.recvmsg_into(sock, (head, buffer), 0, flags)
         if count == 0:
@@ -300,13 +300,13 @@ def receive_message(sock: Any, buffer: memoryview, flags: int) -> tuple[int, Any
             if channel.ended is not None:
                 raise channel.ended
             return 0, None, 0  # shut down
-        if head != REPORT:
+        if head != ERROR_HEADER:
             source = channel.relay.endpoints.decode(bytes(head))
-            return count - HEAD, as_seen(channel.family, source), message_flags
+            return count - HEADER_SIZE, as_family(channel.family, source), message_flags
         if flags & _socket.MSG_PEEK:
-            _socket.socket.recv(sock, 0)  # this one is ours
+            _socket.socket.recv(sock, 0)  # remove the error message: only datagrams stay in the queue after a peek
         error = channel.take_error()
-        if error is not None:  # else somebody who sent has heard of it
+        if error is not None:  # else a call that sends has raised it
             raise error
 
 

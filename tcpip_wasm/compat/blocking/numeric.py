@@ -1,4 +1,4 @@
-"""Addresses as programs hand them to sockets, made numeric, with the real module's complaints."""
+"""Converts the addresses that programs pass to sockets to numeric ones, with the real module's exceptions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def numeric_address(
     Args:
         host: whose network it is.
         family, kind: of the socket.
-        address: what the program has given.
+        address: the program's argument.
         call: the name of the socket's method, for messages.
-        passive: whether it is an own address; else nowhere is taken for the own loopback, as Linux does.
+        passive: whether it is a local address; a remote address of all zeros means the loopback, as on Linux.
 
     Raises:
         TypeError, OverflowError: malformed.

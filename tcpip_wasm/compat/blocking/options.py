@@ -1,4 +1,4 @@
-"""Options of `compat.socket`'s sockets, over the table of `sockets.options`: what a program's thread does."""
+"""Options of `compat.socket`'s sockets, for the program's thread, over the table of `sockets.options`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from tcpip_wasm.compat.blocking.socket_pair import Channel, State
 from tcpip_wasm.sockets import options
 from tcpip_wasm.sockets.transport_socket import LISTENING
 
-_TIMES: Final = {(real.SOL_SOCKET, real.SO_RCVTIMEO), (real.SOL_SOCKET, real.SO_SNDTIMEO)}
-"""How long a call may block: the program's end of the pair blocks, and does that."""
+_TIMEOUTS: Final = {(real.SOL_SOCKET, real.SO_RCVTIMEO), (real.SOL_SOCKET, real.SO_SNDTIMEO)}
+"""Options for how long a call may block; the program's end of the pair is what blocks, so it has them."""
 
-_LIVE: Final = (options.SEGMENT_SIZE, options.INFORMATION, (real.IPPROTO_TCP, getattr(real, "TCP_WINDOW_CLAMP", -1)))
-"""What depends on the connection."""
+_CONNECTION_OPTIONS: Final = (
+    options.SEGMENT_SIZE,
+    options.INFORMATION,
+    (real.IPPROTO_TCP, getattr(real, "TCP_WINDOW_CLAMP", -1)),
+)
+"""Options whose values the connection determines."""
 
 
 def is_of_the_pair(level: int, name: int) -> bool:
-    """Whether the program's end of the pair has an option itself."""
-    return (level, name) in _TIMES
+    """Whether an option is read from and set on the program's end of the pair."""
+    return (level, name) in _TIMEOUTS
 
 
 def _information(channel: Channel, key: options.Key) -> dict[str, int] | None:
-    if key not in _LIVE or channel.state is not State.CONNECTED:
+    if key not in _CONNECTION_OPTIONS or channel.state is not State.CONNECTED:
         return None
     relay: StreamRelay = channel.relay
     return channel.host.call(relay.information())

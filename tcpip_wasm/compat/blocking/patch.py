@@ -1,7 +1,7 @@
-"""`polyfill_socket`: a virtual host in place of the machine's network, for code that uses the `socket` module.
+"""`polyfill_socket`: a virtual host instead of the machine's network, for code that uses the `socket` module.
 
-Owns which names of which modules are replaced, and that they are put back. Only names that lead to a network are; the
-standard library's functions in Python find the replaced ones by themselves.
+Owns the list of names of modules that are replaced, and restores them. Only names that use a network are replaced; the
+standard library's functions in Python look the replaced names up at each call.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ REPLACED: Final = (
     "socket",
     "socketpair",
 )
-"""Names of the `socket` module."""
+"""Names of the `socket` module that are replaced."""
 
 
-_WAY_OUT: Final = (
+_REMEDY: Final = (
     "Use socket.socket of the socket module as it is inside the block, or wrap what is meant to reach the machine in "
     "machine_network()"
 )
 
 
 @contextlib.contextmanager
-def strictly(leaves: Callable[[str], bool] | None = None) -> Iterator[None]:
+def strictly(allows: Callable[[str], bool] | None = None) -> Iterator[None]:
     """Refuse the machine's network in a block of code inside of `polyfill_socket`.
 
     Args:
@@ -57,7 +57,7 @@ def strictly(leaves: Callable[[str], bool] | None = None) -> Iterator[None]:
     """
     install()
     try:
-        with Guard("polyfill_socket(strict=True)", _WAY_OUT, leaves=leaves):
+        with Guard("polyfill_socket(strict=True)", _REMEDY, allows=allows):
             yield
     finally:
         uninstall()
@@ -70,18 +70,20 @@ def polyfill_socket(
     """Let the `socket` module's network be a stack's, in all threads, for a block of code.
 
     ``socket.socket``, and with it ``socket.create_connection``, ``http.client``, ``urllib.request``, ``socketserver``,
-    ``smtplib`` and what else blocks on sockets, use the stack; ``ssl`` contexts wrap its sockets. What was opened
-    inside goes on after the block. Blocks nest: the innermost one's stack is used. ``AF_UNIX`` sockets stay the
-    machine's. Code that took the class away before, by ``from socket import socket``, keeps what it has. Calls on the
-    stack's own loop are the machine's: it cannot wait for itself, and a gateway there reaches the real network.
+    ``smtplib`` and other code that blocks on sockets, use the stack; ``ssl`` contexts wrap its sockets. Sockets that
+    were opened inside work after the block. Blocks nest: the innermost one's stack is used. ``AF_UNIX`` sockets stay
+    the machine's. Code that imported the class before, by ``from socket import socket``, keeps the real class. Calls on
+    the stack's own loop use the machine's network: the loop cannot wait for itself, and a gateway there needs that
+    network.
 
     Args:
         target: a `StackThread`, or a stack whose loop runs in another thread than the code inside.
         route: which destinations are the stack's, see `NetworkStack.polyfill`; None is everything. Other destinations
             are the machine's. A socket belongs to either from its first `bind`, `connect` or `sendto` on.
-        strict: whether what reaches the machine past the replaced names is refused with `MachineNetworkError`, in all
-            threads, while the block lasts: sockets of classes that were taken away before, ``_socket``, the machine's
-            resolver, other programs. See `NetworkStack.polyfill`; `machine_network` exempts code.
+        strict: whether calls that use the machine's network without the replaced names are refused with
+            `MachineNetworkError`, in all threads, inside the block: sockets of classes that were imported before,
+            ``_socket``, the machine's resolver, other programs. See `NetworkStack.polyfill`; `machine_network` exempts
+            code.
 
     Yields:
         The host.
@@ -92,7 +94,7 @@ def polyfill_socket(
         RuntimeError: on leaving, where an inner block is still active.
     """
     taken = None if route is None else Route(route)
-    leaves = None if taken is None else lambda name: not taken.takes(name)
+    allows = None if taken is None else lambda name: not taken.takes(name)
     host = use(target, taken)
     before: list[tuple[Any, str, Any]] = [(real, name, getattr(real, name)) for name in REPLACED]
     before.append((ssl.SSLContext, "sslsocket_class", ssl.SSLContext.sslsocket_class))
@@ -103,7 +105,7 @@ def polyfill_socket(
     if ifaddr is not None:
         before.append((ifaddr, "get_adapters", ifaddr.get_adapters))
         if ifaddr.get_adapters is not stand_in.get_adapters:
-            adapter_list.machines = ifaddr.get_adapters
+            adapter_list.machine_get_adapters = ifaddr.get_adapters
     try:
         for name in REPLACED:
             setattr(real, name, getattr(stand_in, name))
@@ -112,7 +114,7 @@ def polyfill_socket(
             setattr(trio, HELPER, with_own_methods(getattr(trio, HELPER)))
         if ifaddr is not None:
             ifaddr.get_adapters = stand_in.get_adapters
-        with strictly(leaves) if strict else contextlib.nullcontext():
+        with strictly(allows) if strict else contextlib.nullcontext():
             yield host
     finally:
         leave(host)

@@ -1,6 +1,6 @@
 """The stack's side of a stream socket: `StreamRelay` carries bytes between the loop's end of a pair and a connection.
 
-Relays live on the loop; they own its end of the pair.
+Relays run on the loop; they own its end of the pair.
 
 The reasons are in docs/explanation/existing-programs.md.
 """
@@ -15,40 +15,40 @@ import threading
 from contextlib import suppress
 from typing import Any, Final
 
-from tcpip_wasm.compat.blocking.socket_pair import Channel, State, as_seen, own_addresses, socket_name
+from tcpip_wasm.compat.blocking.socket_pair import Channel, State, as_family, own_addresses, socket_name
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets import TcpTransport
 from tcpip_wasm.stack_parts import parts_of
 
-PIECE: Final = 256 * 1024
-"""Bytes that a relay takes from a program at once."""
+CHUNK_SIZE: Final = 256 * 1024
+"""Most bytes that a relay reads from a program at once."""
 
-LINGERING: Final = 0.005
-"""Seconds between two looks at what the peer has acknowledged, while closing waits for that (``SO_LINGER``)."""
+LINGER_POLL: Final = 0.005
+"""Seconds between two checks for acknowledgements while `close` waits for them (``SO_LINGER``)."""
 
 
-class _Space(threading.local):
-    """One buffer for all relays of a thread: its bytes are handed on before anybody else runs there."""
+class _ThreadBuffer(threading.local):
+    """One buffer for all relays of a thread: its bytes are passed on before other code runs in the thread."""
 
     def __init__(self) -> None:
-        self.buffer = memoryview(bytearray(PIECE))
+        self.buffer = memoryview(bytearray(CHUNK_SIZE))
 
 
-_space = _Space()
+_buffer = _ThreadBuffer()
 
 
 class Relay:
-    """What relays have in common: the loop's end of the pair.
+    """Base class of relays, with the loop's end of the pair.
 
     Args:
         channel: what it shares with the socket.
-        far: the loop's end.
+        loop_end: the loop's end.
     """
 
-    def __init__(self, channel: Channel, far: _socket.socket) -> None:
+    def __init__(self, channel: Channel, loop_end: _socket.socket) -> None:
         self._channel = channel
         self._loop = channel.host.loop
-        self.far: Any = far
+        self.loop_end: Any = loop_end
 
 
 class StreamRelay(Relay, asyncio.Protocol):
@@ -56,19 +56,19 @@ class StreamRelay(Relay, asyncio.Protocol):
 
     Args:
         channel: what it shares with the socket.
-        far: the loop's end of the pair.
+        loop_end: the loop's end of the pair.
         listener: whose connection it is, if it was accepted.
     """
 
-    def __init__(self, channel: Channel, far: _socket.socket, listener: Any = None) -> None:
-        super().__init__(channel, far)
+    def __init__(self, channel: Channel, loop_end: _socket.socket, listener: Any = None) -> None:
+        super().__init__(channel, loop_end)
         self._listener = listener
-        self._space: memoryview
-        self._junk = 0
+        self._buffer: memoryview
+        self._filler = 0
         self._undelivered: memoryview | None = None
         self._eof = False  # of the peer
-        self._program_ended = False  # the program writes no more
-        self._lost = False
+        self._program_ended = False  # the program has closed its end, or shut it down for writing
+        self._is_lost = False
         self._attempt: asyncio.Task[Any] | None = None
         self.transport: TcpTransport | None = None
 
@@ -82,8 +82,8 @@ class StreamRelay(Relay, asyncio.Protocol):
         channel = self._channel
         self._attempt = asyncio.current_task()
         try:
-            if self.far.fileno() < 0:
-                raise network_error(errno.EBADF, "closed before it could connect")
+            if self.loop_end.fileno() < 0:
+                raise network_error(errno.EBADF, "closed before it connected")
             if remote[1] == 0:
                 raise network_error(errno.ECONNREFUSED, "port 0")
             local = channel.bound
@@ -96,7 +96,7 @@ class StreamRelay(Relay, asyncio.Protocol):
             raise
 
     async def bind(self) -> tuple[Any, ...]:
-        """Find out whether the channel's own address can be had, and return it with its port.
+        """Check that the channel's local address is available, and return it with its port.
 
         Raises: what `NetworkStack.create_server` raises.
         """
@@ -110,50 +110,51 @@ class StreamRelay(Relay, asyncio.Protocol):
         return socket_name(channel.family, host, probe.port)
 
     async def option(self, option: int, value: int) -> None:
-        """Set an option of the ABI, if there is a connection yet."""
+        """Set an option of the ABI on the connection, if it is established."""
         if self.transport is not None:
             self.transport.set_option(option, value)
 
     async def information(self) -> dict[str, int] | None:
-        """Return what the connection is like, or None where there is none."""
+        """Return the connection's TCP state as the ABI has it, or None without a connection."""
         return None if self.transport is None else self.transport.information()
 
-    async def lingering(self) -> None:
-        """Wait until the peer has acknowledged all that the program wrote, and the FIN behind it."""
-        while self.transport is not None and not self._lost:
+    async def wait_acknowledged(self) -> None:
+        """Wait until the peer has acknowledged all data that the program wrote, and the FIN."""
+        while self.transport is not None and not self._is_lost:
             information = self.transport.information()
             if information is None:
                 return
             sent = self._program_ended and not self.transport.get_write_buffer_size()
             if sent and not information["UNACKNOWLEDGED"] + information["UNSENT"]:
                 return
-            await asyncio.sleep(LINGERING)
+            await asyncio.sleep(LINGER_POLL)
 
     def abandon(self) -> None:
-        """The program has closed its socket before it was connected."""
+        """Stop connecting: the program has closed its socket."""
         if self._attempt is not None and self.transport is None:
             self._attempt.cancel()
         elif self.transport is not None:
-            return  # connected meanwhile; its end is read
+            return  # connected in the meantime; the relay reads that the program's end is closed
         self._finish()
 
-    async def begin_connect(self, remote: tuple[Any, ...], junk: int) -> bool:
-        """Begin to connect; return whether that is done already. What fails later is the channel's error.
+    async def begin_connect(self, remote: tuple[Any, ...], filler: int) -> bool:
+        """Begin to connect; return whether the connection is established already. A later failure is set as the
+        channel's error.
 
         Args:
             remote: the peer.
-            junk: bytes that wait in the pair, so that it cannot be written to.
+            filler: bytes that fill the pair, so that the program's end is not writable while it connects.
         """
-        self._junk = junk
+        self._filler = filler
         self._attempt = asyncio.create_task(self.connect(remote))
         await asyncio.wait([self._attempt], timeout=0)
         if self._attempt.done():
             self._attempt.result()
             return True
-        self._attempt.add_done_callback(self._attempted)
+        self._attempt.add_done_callback(self._on_attempt_done)
         return False
 
-    def _attempted(self, attempt: asyncio.Task[Any]) -> None:
+    def _on_attempt_done(self, attempt: asyncio.Task[Any]) -> None:
         error = network_error(errno.ECONNABORTED) if attempt.cancelled() else attempt.exception()
         if error is not None:
             self._channel.fail(error)
@@ -163,61 +164,62 @@ class StreamRelay(Relay, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, TcpTransport)
         self.transport = transport
-        self._space = _space.buffer
+        self._buffer = _buffer.buffer
         channel = self._channel
-        channel.local = as_seen(channel.family, transport.get_extra_info("sockname"))
-        channel.remote = as_seen(channel.family, transport.get_extra_info("peername"))
+        channel.local = as_family(channel.family, transport.get_extra_info("sockname"))
+        channel.remote = as_family(channel.family, transport.get_extra_info("peername"))
         transport.get_extra_info("socket").take_over(channel.values)
-        while self._junk > 0:
-            self._junk -= len(self.far.recv(self._junk))
+        while self._filler > 0:
+            self._filler -= len(self.loop_end.recv(self._filler))
         channel.state = State.CONNECTED
         if self._listener is not None:
-            self._listener.arrived(self)
-        self._loop.add_reader(self.far, self._read_program)
+            self._listener.add_connection(self)
+        self._loop.add_reader(self.loop_end, self._read_program)
 
     # --- From the stack to the program ----------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         try:
-            sent = self.far.send(data)
+            sent = self.loop_end.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._nobody_reads()
+            self._on_no_reader()
             return
         if sent < len(data):
             self._undelivered = memoryview(data)[sent:]
             assert self.transport is not None
             self.transport.pause_reading()
-            self._loop.add_writer(self.far, self._deliver)
+            self._loop.add_writer(self.loop_end, self._deliver)
 
     def _deliver(self) -> None:
         rest = self._undelivered
         if rest is not None:
             try:
-                rest = rest[self.far.send(rest) :]
+                rest = rest[self.loop_end.send(rest) :]
             except BlockingIOError:
                 return
             except OSError:
                 self._undelivered = None
-                self._loop.remove_writer(self.far)
-                self._nobody_reads()
+                self._loop.remove_writer(self.loop_end)
+                self._on_no_reader()
                 return
             self._undelivered = rest = rest or None
         if rest is None:
-            self._loop.remove_writer(self.far)
-            if self._lost:
+            self._loop.remove_writer(self.loop_end)
+            if self._is_lost:
                 self._finish()
             elif self._eof:
                 self._end_of_data()
             elif self.transport is not None:
                 self.transport.resume_reading()
 
-    def _nobody_reads(self) -> None:
-        """The program's end is closed, or shut for reading: then data is thrown away, as the kernel does."""
-        if self._lost:
+    def _on_no_reader(self) -> None:
+        """Handle data that the program does not read: discard it after a read shutdown, as the kernel does, and reset
+        the connection of a closed socket."""
+        if self._is_lost:
             self._finish()
-        elif self._channel.deaf:
+        elif self._channel.read_shutdown:
             if self.transport is not None:
                 self.transport.resume_reading()
         elif self.transport is not None:
@@ -231,42 +233,42 @@ class StreamRelay(Relay, asyncio.Protocol):
 
     def _end_of_data(self) -> None:
         with suppress(OSError):
-            self.far.shutdown(_socket.SHUT_WR)
+            self.loop_end.shutdown(_socket.SHUT_WR)
 
     # --- From the program to the stack ----------------------------------------------------------------------------
 
     def _read_program(self) -> None:
-        parts_of(self._channel.host.stack).driver.at_once(self._take)
+        parts_of(self._channel.host.stack).driver.at_once(self._forward_chunk)
 
-    def _take(self) -> None:
+    def _forward_chunk(self) -> None:
         transport = self.transport
         assert transport is not None
         try:
-            count = self.far.recv_into(self._space)
+            count = self.loop_end.recv_into(self._buffer)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             count = 0
         if count:
-            transport.write(self._space[:count])  # copies what it cannot send
+            transport.write(self._buffer[:count])  # copies the bytes that it cannot send at once
             return
         self._program_ended = True
-        self._loop.remove_reader(self.far)
+        self._loop.remove_reader(self.loop_end)
         if self._is_closed():
-            self.closed()
+            self.on_program_closed()
         else:
             transport.write_eof()
 
     def _is_closed(self) -> bool:
-        """Whether no descriptor of the program's end is left, as opposed to one that is shut for writing."""
+        """Whether all descriptors of the program's end are closed, as opposed to shut down for writing."""
         poll = select.poll()
-        poll.register(self.far, 0)
+        poll.register(self.loop_end, 0)
         return bool(poll.poll(0))
 
-    def closed(self) -> None:
-        """The program has closed its socket. What it wrote is still sent."""
+    def on_program_closed(self) -> None:
+        """Close the connection of a socket that the program has closed. Data that it wrote is still sent."""
         if self.transport is None or not self._program_ended:
-            return  # its end is read first
+            return  # the relay reads the rest of the data first
         if self._channel.values.linger == 0:
             self.transport.abort()
         else:
@@ -274,34 +276,34 @@ class StreamRelay(Relay, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if not self._program_ended:
-            self._loop.remove_reader(self.far)
+            self._loop.remove_reader(self.loop_end)
 
     def resume_writing(self) -> None:
-        if not self._program_ended and not self._lost:
-            self._loop.add_reader(self.far, self._read_program)
+        if not self._program_ended and not self._is_lost:
+            self._loop.add_reader(self.loop_end, self._read_program)
 
     # --- The end --------------------------------------------------------------------------------------------------
 
     def connection_lost(self, error: BaseException | None) -> None:
-        self._lost = True
+        self._is_lost = True
         if error is not None:
             self._channel.fail(error)
         if self._undelivered is None:
             self._finish()
         else:
-            self._loop.remove_reader(self.far)
+            self._loop.remove_reader(self.loop_end)
             with suppress(OSError):
-                self.far.shutdown(_socket.SHUT_RD)  # whoever is blocked on sending hears of it now
+                self.loop_end.shutdown(_socket.SHUT_RD)  # ends calls of the program that block in sending
 
     def _finish(self) -> None:
-        """Close the loop's end: whoever is blocked on the program's wakes up, and finds the channel's error."""
-        if self.far.fileno() < 0:
+        """Close the loop's end: calls that block on the program's end return, and raise the channel's error."""
+        if self.loop_end.fileno() < 0:
             return
-        self._loop.remove_reader(self.far)
-        self._loop.remove_writer(self.far)
-        self.far.close()
+        self._loop.remove_reader(self.loop_end)
+        self._loop.remove_writer(self.loop_end)
+        self.loop_end.close()
 
     def discard(self) -> None:
-        """End what nobody has accepted."""
+        """Reset a connection that was not accepted."""
         if self.transport is not None:
             self.transport.abort()

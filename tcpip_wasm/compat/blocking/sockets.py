@@ -1,7 +1,7 @@
-"""`Socket`: the socket class of the stand-in, a subclass of the real one.
+"""`Socket`: the socket class over a stack, a subclass of the real one.
 
-Its descriptor is the program's end of a local pair, see `channel`. Here is what a pair does not know: addresses,
-connecting, listening, options, and closing. What moves bytes is in `transfers`, datagrams are in `datagrams`.
+Its descriptor is the program's end of a local pair, see `socket_pair`. This module has what a pair lacks: addresses,
+connecting, listening, options, and closing. Receiving and sending are in `transfers`, datagrams in `datagrams`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from weakref import WeakValueDictionary
 
 from tcpip_wasm.compat.blocking import datagrams
 from tcpip_wasm.compat.blocking import options as socket_options
-from tcpip_wasm.compat.blocking.active_host import current_host, current_route, is_machines_own
+from tcpip_wasm.compat.blocking.active_host import current_host, current_route, is_on_host_loop
 from tcpip_wasm.compat.blocking.call_arguments import as_int
 from tcpip_wasm.compat.blocking.datagrams import DatagramRelay
 from tcpip_wasm.compat.blocking.listen_relay import ListenRelay
 from tcpip_wasm.compat.blocking.relay import StreamRelay
-from tcpip_wasm.compat.blocking.socket_pair import Channel, State, forks, new_pair, socket_name
+from tcpip_wasm.compat.blocking.socket_pair import Channel, State, count_forks, new_pair, socket_name
 from tcpip_wasm.compat.blocking.transfers import REAL, Transfers
 from tcpip_wasm.compat.route import ANY_ADDRESS, host_text
 from tcpip_wasm.errors import network_error
@@ -30,18 +30,18 @@ from tcpip_wasm.sockets.options import V6_ONLY, answer
 _FLAGS: Final = getattr(real, "SOCK_NONBLOCK", 0) | getattr(real, "SOCK_CLOEXEC", 0)
 _FAMILIES: Final = (real.AF_INET, real.AF_INET6)
 _KINDS: Final = {real.SOCK_STREAM: real.IPPROTO_TCP, real.SOCK_DGRAM: real.IPPROTO_UDP}
-_JUNK: Final = bytes(192 * 1024)
-"""What makes a pair unwritable while its socket connects: more than a quarter of its buffer."""
+_FILLER: Final = bytes(192 * 1024)
+"""Bytes that make a pair unwritable while its socket connects: more than a quarter of its buffer."""
 
 _CLOSE: Final = 5.0
-"""Seconds that closing a listener waits for the stack, so that its port is free when `close` returns."""
+"""Seconds that closing a listener waits for the stack at most, so that its port is free when `close` returns."""
 
 _channels: WeakValueDictionary[int, Channel] = WeakValueDictionary()
 _lock = threading.Lock()
 
 
 def channel_of(descriptor: int) -> Channel | None:
-    """Return what is behind a descriptor, if it is a socket of the stand-in, a duplicate too."""
+    """Return the channel of a descriptor, or of a duplicate of one; None unless it is a `Socket`'s."""
     try:
         inode = os.fstat(descriptor).st_ino
     except OSError:
@@ -51,17 +51,17 @@ def channel_of(descriptor: int) -> Channel | None:
 
 
 class MachineSocket(real.socket):
-    """What a `Socket` becomes where the route leaves its destination to the machine: a real socket."""
+    """The class of a `Socket` after the route has left its destination to the machine: a real socket."""
 
 
 class Socket(Transfers):
     """A socket of the current host, see `polyfill_socket`.
 
-    Args: as for `socket.socket`. Families but ``AF_INET`` and ``AF_INET6`` of ``AF_UNIX`` alone are the machine's, and
-    so is a `fileno` that is none of ours: then a real socket is returned; on the host's own loop, too.
+    Args: as for `socket.socket`. A real socket of the machine is returned for ``AF_UNIX``, for a `fileno` that is not a
+    `Socket`'s, and on the host's own loop.
 
     Raises:
-        OSError: ``EAFNOSUPPORT``, ``ESOCKTNOSUPPORT``, ``EPROTONOSUPPORT``; ``ENETDOWN`` where there is no host.
+        OSError: ``EAFNOSUPPORT``, ``ESOCKTNOSUPPORT``, ``EPROTONOSUPPORT``; ``ENETDOWN`` where no host is active.
     """
 
     def __new__(
@@ -71,8 +71,10 @@ class Socket(Transfers):
         proto: int = -1,
         fileno: int | None = None,
     ) -> Any:
-        foreign = channel_of(fileno) is None if fileno is not None else family == getattr(real, "AF_UNIX", None)
-        if foreign or (fileno is None and is_machines_own()):
+        is_machine_socket = (
+            channel_of(fileno) is None if fileno is not None else family == getattr(real, "AF_UNIX", None)
+        )
+        if is_machine_socket or (fileno is None and is_on_host_loop()):
             return REAL(family, type, proto, fileno)
         return super().__new__(cls)
 
@@ -98,9 +100,9 @@ class Socket(Transfers):
             raise network_error(errno.EPROTONOSUPPORT, f"protocol {proto}")
         channel = Channel(current_host(), family, kind)
         channel.route = current_route()
-        near, far = new_pair(kind)
-        channel.relay = StreamRelay(channel, far) if kind == real.SOCK_STREAM else DatagramRelay(channel, far)
-        self._adopt(channel, near.detach(), max(proto, 0))
+        program_end, loop_end = new_pair(kind)
+        channel.relay = StreamRelay(channel, loop_end) if kind == real.SOCK_STREAM else DatagramRelay(channel, loop_end)
+        self._adopt(channel, program_end.detach(), max(proto, 0))
         if flags & getattr(real, "SOCK_NONBLOCK", 0):
             self.setblocking(False)
 
@@ -111,9 +113,9 @@ class Socket(Transfers):
             proto = channel.proto
         channel.proto = proto
         self._channel = channel
-        self._ending = False  # it is being closed; who wakes up from that must not take it for the peer's end
+        self._ending = False  # `close` was called: calls that it ends do not report the peer's end of data
         self._is_stream = channel.kind == real.SOCK_STREAM
-        # Who takes up a descriptor may call it what they like, as with real sockets.
+        # A program may pass any family and type along with a descriptor, as with real sockets.
         family, kind = (channel.family if family == -1 else family), (channel.kind if kind == -1 else kind)
         super().__init__(family, kind, proto, descriptor)
         with _lock:
@@ -121,8 +123,8 @@ class Socket(Transfers):
             channel.inode = os.fstat(descriptor).st_ino
             _channels[channel.inode] = channel
 
-    def _leaves(self, address: Any, otherwise: str = "localhost") -> bool:
-        """Return whether the route leaves an address to the machine; then the socket is the machine's from now on."""
+    def _is_for_machine(self, address: Any, otherwise: str = "localhost") -> bool:
+        """Return whether the route leaves an address to the machine; if so, make the socket one of the machine."""
         channel = self._channel
         if channel.route is None or not isinstance(address, tuple) or not address:
             return False
@@ -130,29 +132,29 @@ class Socket(Transfers):
             return False
         if channel.route.takes(host_text(address[0]) or otherwise):
             return False
-        machines = REAL(channel.family, channel.kind, channel.proto)
+        machine_socket = REAL(channel.family, channel.kind, channel.proto)
         for (level, name), value in channel.values.given.items():
-            with suppress(OSError):  # what this machine lacks, a stack has
-                machines.setsockopt(level, name, value)
+            with suppress(OSError):  # options that a stack has and this machine lacks
+                machine_socket.setsockopt(level, name, value)
         with _lock:
             _channels.pop(channel.inode, None)
-        channel.host.tell(channel.relay.abandon if self._is_stream else channel.relay.close)
-        os.dup2(machines.fileno(), self.fileno(), inheritable=False)
-        machines.close()
+        channel.host.call_soon(channel.relay.abandon if self._is_stream else channel.relay.close)
+        os.dup2(machine_socket.fileno(), self.fileno(), inheritable=False)
+        machine_socket.close()
         cast(Any, self).__class__ = MachineSocket
-        self.settimeout(self.gettimeout())  # of the new description
+        self.settimeout(self.gettimeout())  # the new file description has none yet
         return True
 
     # --- Addresses ------------------------------------------------------------------------------------------------
 
     def _check_descriptor(self) -> None:
-        """Raise where the descriptor is not ours any more, or was closed behind our back."""
+        """Raise where the descriptor was closed, or reused, without a call of `close`."""
         self._check_open()
         if channel_of(self.fileno()) is not self._channel:
             raise network_error(errno.EBADF)
 
     def getsockname(self) -> tuple[Any, ...]:
-        """Return the own address."""
+        """Return the local address."""
         self._check_open()
         channel = self._channel
         return channel.local or socket_name(channel.family, "", 0)
@@ -170,19 +172,19 @@ class Socket(Transfers):
         return channel.remote
 
     def bind(self, address: Any, /) -> None:
-        """Take an own address. Of TCP, the port is reserved once the socket listens or connects.
+        """Bind to a local address. A TCP port is reserved once the socket listens or connects.
 
         Raises:
-            OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``EINVAL`` where it has one already.
+            OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``EINVAL`` where it is bound already.
         """
         self._check_descriptor()
-        if self._leaves(address, ANY_ADDRESS):
+        if self._is_for_machine(address, ANY_ADDRESS):
             REAL.bind(self, address)
             return
         channel = self._channel
         host, port = self._numeric(address, "bind", passive=True)
         if channel.local is not None:
-            raise network_error(errno.EINVAL, "bound already")
+            raise network_error(errno.EINVAL, "the socket is bound already")
         channel.bound = host, port
         if ":" in host:
             channel.values.given[V6_ONLY] = 1  # as Linux: an address of IPv6 is of no use to IPv4
@@ -199,15 +201,16 @@ class Socket(Transfers):
     # --- Connecting -----------------------------------------------------------------------------------------------
 
     def connect(self, address: Any, /) -> None:
-        """Connect, as far as the time-out lets it.
+        """Connect, within the socket's time-out.
 
         Raises:
-            TimeoutError: it took longer than the time-out; the attempt is given up.
-            BlockingIOError: ``EINPROGRESS``, of a socket that does not block; it is writable once that is decided.
+            TimeoutError: it took longer than the time-out; the attempt is cancelled.
+            BlockingIOError: ``EINPROGRESS``, of a non-blocking socket, which becomes writable once it is connected or
+                has failed.
             OSError: ``ECONNREFUSED``, ``EISCONN``, ``EALREADY`` and others.
         """
         self._check_descriptor()
-        if self._leaves(address):
+        if self._is_for_machine(address):
             REAL.connect(self, address)
             return
         channel = self._channel
@@ -216,7 +219,7 @@ class Socket(Transfers):
             datagrams.connect(self, remote)
             return
         if channel.state is State.FAILED:
-            self._renew()
+            self._replace_pair()
         elif channel.state is State.CONNECTING:
             raise network_error(errno.EALREADY)
         elif channel.state is not State.NEW:
@@ -229,33 +232,34 @@ class Socket(Transfers):
         try:
             channel.host.call(channel.relay.connect(remote), timeout)
         except BaseException:
-            if self.fileno() < 0:  # closed meanwhile, which cancelled it
+            if self.fileno() < 0:  # another thread closed it, which cancelled the attempt
                 raise network_error(errno.EBADF) from None
             raise
 
     def _begin(self, remote: tuple[str, int]) -> None:
         channel = self._channel
-        junk = REAL.send(self, _JUNK)
+        filler = REAL.send(self, _FILLER)
         try:
-            done = channel.host.call(channel.relay.begin_connect(remote, junk))
+            done = channel.host.call(channel.relay.begin_connect(remote, filler))
         except BaseException:
-            channel.state = State.FAILED  # the pair is full of junk
+            channel.state = State.FAILED  # the pair is full of filler bytes
             raise
         if not done:
             raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
 
-    def _renew(self) -> None:
-        """Put a new pair behind the descriptor of an attempt that failed, and say how it failed if nobody has asked."""
+    def _replace_pair(self) -> None:
+        """Replace the pair of a socket that failed to connect, keeping its descriptor, and raise the error if it was
+        not raised yet."""
         channel = self._channel
         error = channel.take_error()
         channel.ended = None
-        near, far = new_pair(channel.kind)
-        channel.host.tell(channel.relay.abandon)
-        os.dup2(near.fileno(), self.fileno(), inheritable=False)
-        near.close()
-        channel.relay = StreamRelay(channel, far)
+        program_end, loop_end = new_pair(channel.kind)
+        channel.host.call_soon(channel.relay.abandon)
+        os.dup2(program_end.fileno(), self.fileno(), inheritable=False)
+        program_end.close()
+        channel.relay = StreamRelay(channel, loop_end)
         channel.state = State.NEW
-        self.settimeout(self.gettimeout())  # of the new description
+        self.settimeout(self.gettimeout())  # the new file description has none yet
         with _lock:
             channel.inode = os.fstat(self.fileno()).st_ino
             _channels[channel.inode] = channel
@@ -265,9 +269,9 @@ class Socket(Transfers):
     def connect_ex(self, address: Any, /) -> int:
         """Connect, and return the error's number, or 0."""
         try:
-            if self._leaves(address):
+            if self._is_for_machine(address):
                 return int(REAL.connect_ex(self, address))
-            Socket.connect(self, address)  # and not an SSLSocket's, which shakes hands, and whose business that is
+            Socket.connect(self, address)  # an SSLSocket's would do the handshake, which its caller does
         except real.gaierror:
             raise
         except TimeoutError as error:
@@ -282,10 +286,10 @@ class Socket(Transfers):
         """Listen.
 
         Args:
-            backlog: connections that may wait; at most 4,096 do.
+            backlog: most connections that wait to be accepted; at most 4,096.
 
         Raises:
-            OSError: ``EADDRINUSE``; ``EINVAL`` of a connected socket, ``EOPNOTSUPP`` of one of datagrams.
+            OSError: ``EADDRINUSE``; ``EINVAL`` of a connected socket, ``EOPNOTSUPP`` of a UDP socket.
         """
         backlog = as_int(backlog)
         self._check_descriptor()
@@ -298,7 +302,7 @@ class Socket(Transfers):
             raise network_error(errno.EINVAL)
         if channel.bound is None:
             channel.bound = "", 0
-        relay = ListenRelay(channel, channel.relay.far)
+        relay = ListenRelay(channel, channel.relay.loop_end)
         channel.host.call(relay.listen(backlog))
         channel.relay = relay
 
@@ -306,26 +310,26 @@ class Socket(Transfers):
         """Wait for a connection, and return its socket and the peer's address.
 
         Raises:
-            OSError: ``EINVAL`` where it does not listen, ``EBADF`` where it was closed meanwhile; the stack's error.
-            TimeoutError, BlockingIOError: none has come.
+            OSError: ``EINVAL`` where it does not listen, ``EBADF`` where another thread closed it; the stack's error.
+            TimeoutError, BlockingIOError: no connection was established in time.
         """
         self._check_open()
         if self._channel.state is not State.LISTENING:
             raise network_error(errno.EINVAL if self._is_stream else errno.EOPNOTSUPP)
-        if self._channel.host.is_elsewhere:
-            raise network_error(errno.ENETDOWN, "connections are accepted by the process in which the stack lives")
+        if self._channel.host.is_in_other_process:
+            raise network_error(errno.ENETDOWN, "only the process in which the stack runs accepts connections")
         while True:
             if not REAL.recv(self, 1):
                 self._check_open()
                 raise self._channel.ended or network_error(errno.EINVAL)
             try:
-                channel, relay, near = self._channel.relay.accepted.popleft()
+                channel, relay, program_end = self._channel.relay.accepted.popleft()
                 break
             except IndexError:
                 continue  # the listener is about to end
-        channel.host.tell(relay.transport._leave_backlog)  # noqa: SLF001  for this package alone: the class is public
+        channel.host.call_soon(relay.transport._leave_backlog)  # noqa: SLF001  for this package alone: the class is public
         accepted = Socket.__new__(Socket, channel.family, channel.kind)
-        accepted._adopt(channel, near.detach(), self.proto)  # noqa: SLF001  another socket of this class
+        accepted._adopt(channel, program_end.detach(), self.proto)  # noqa: SLF001  another socket of this class
         if real.getdefaulttimeout() is None and self.gettimeout():
             accepted.setblocking(True)
         return accepted, channel.remote
@@ -347,8 +351,8 @@ class Socket(Transfers):
         """Set an option.
 
         Raises:
-            OSError: ``ENOPROTOOPT`` for an option without meaning here or a value that no stack carries out, ``EINVAL``
-                for a value that it cannot have.
+            OSError: ``ENOPROTOOPT`` for an option or a value that a stack does not support, ``EINVAL`` for an invalid
+                value.
         """
         self._check_open()
         if socket_options.is_of_the_pair(level, optname):
@@ -373,14 +377,14 @@ class Socket(Transfers):
         if not (usable if self._is_stream else channel.remote is not None):
             raise network_error(errno.ENOTCONN)
         if how != real.SHUT_WR:
-            channel.deaf = True
+            channel.read_shutdown = True
         if how != real.SHUT_RD:
-            channel.mute = True
+            channel.write_shutdown = True
         with suppress(OSError):
             super().shutdown(how)
 
     def detach(self) -> int:
-        """Let go of the descriptor, and return it; ``socket(fileno=…)`` takes it up again."""
+        """Release the descriptor, and return it; ``socket(fileno=…)`` makes a socket of it again."""
         with _lock:
             self._channel.holders -= 1
         return super().detach()
@@ -393,11 +397,12 @@ class Socket(Transfers):
             channel.holders -= 1
             last = channel.holders <= 0
         self._ending = True
-        if last and channel.state is not State.NEW and channel.born == forks():  # else a child may go on with it
+        # A child process that was forked since may still use the socket.
+        if last and channel.state is not State.NEW and channel.fork_count == count_forks():
             with suppress(OSError):
-                super().shutdown(real.SHUT_RDWR)  # whoever is blocked on it wakes up
+                super().shutdown(real.SHUT_RDWR)  # ends calls that block on it in other threads
         cast(Any, super())._real_close(*arguments)  # noqa: SLF001  socket.close calls it, and has no public hook
-        if last and not channel.host.is_elsewhere:
+        if last and not channel.host.is_in_other_process:
             self._end(channel)
 
     @staticmethod
@@ -405,12 +410,12 @@ class Socket(Transfers):
         host, relay = channel.host, channel.relay
         if isinstance(relay, StreamRelay):
             if channel.values.linger and channel.state is State.CONNECTED and not host.is_inside:
-                with suppress(OSError):  # time is up, or the connection lost: what is left goes on by itself
-                    host.call(relay.lingering(), channel.values.linger)
-            if channel.state is not State.CONNECTED or channel.mute:
-                host.tell(relay.abandon if channel.state is not State.CONNECTED else relay.closed)
+                with suppress(OSError):  # the time is up, or the connection lost: the stack sends the rest later
+                    host.call(relay.wait_acknowledged(), channel.values.linger)
+            if channel.state is not State.CONNECTED or channel.write_shutdown:
+                host.call_soon(relay.abandon if channel.state is not State.CONNECTED else relay.on_program_closed)
         elif host.is_inside:
-            host.tell(relay.close)
+            host.call_soon(relay.close)
         else:
-            with suppress(OSError):  # the stack is gone, and with it the port
+            with suppress(OSError):  # the stack has ended, and its port is free
                 host.call(relay.end(), _CLOSE)

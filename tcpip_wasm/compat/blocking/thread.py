@@ -1,6 +1,6 @@
-"""Stacks in a thread of their own, for code that blocks: `StackThread`, and `VirtualHost`, a stack seen from outside.
+"""Stacks in a thread of their own, for code that blocks: `StackThread`, and `VirtualHost`, a stack for other threads.
 
-Owns the thread and its loop, and the one way in from other threads: `VirtualHost.call`. It knows nothing of sockets.
+Owns the thread and its loop, and `VirtualHost.call`, the only entry from other threads. It knows nothing of sockets.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any, Final, TypeVar
+from warnings import warn
 
 from tcpip_wasm.errors import NetworkError, StackClosedError, network_error
 from tcpip_wasm.stack import NetworkStack, create_stack
@@ -21,25 +22,25 @@ from tcpip_wasm.stack import NetworkStack, create_stack
 T = TypeVar("T")
 SetUp = Callable[[], Awaitable[NetworkStack] | AbstractAsyncContextManager[NetworkStack]]
 
-PATIENCE: Final = 0.5
-"""Seconds between two looks whether a loop that is to answer is still there: one that is closed answers no more."""
+ALIVE_POLL: Final = 0.5
+"""Seconds between two checks that the loop on which a call waits is still open."""
 
-CLOSING: Final = 10.0
-"""Seconds that a thread may take to end."""
+CLOSE_TIMEOUT: Final = 10.0
+"""Seconds that the thread may take to end."""
 
-GRACE: Final = 3.0
-"""Seconds that `setup`'s context manager may take to leave while the stack lives, and as long again without it; then
-it is cancelled."""
+EXIT_TIMEOUT: Final = 3.0
+"""Seconds that the exit of `setup`'s context manager may take while the stack is open, and as long again after the
+stack was closed; then it is cancelled."""
 
 
 class VirtualHost:
-    """A stack as code in other threads sees it.
+    """A stack, for code in other threads.
 
     Args:
-        stack: the stack; its loop runs in some thread.
+        stack: the stack; its loop runs in another thread.
 
     Attributes:
-        stack: the stack, not to be touched outside its loop's thread.
+        stack: the stack; only code in its loop's thread may use it.
     """
 
     def __init__(self, stack: NetworkStack) -> None:
@@ -56,38 +57,38 @@ class VirtualHost:
 
     @property
     def is_inside(self) -> bool:
-        """Whether the caller is on the stack's own loop, and must not wait for it."""
+        """Whether the caller runs on the stack's own loop, and must not wait for it."""
         return asyncio._get_running_loop() is self.loop  # noqa: SLF001  the only call that does not raise
 
     @property
-    def is_elsewhere(self) -> bool:
-        """Whether the stack lives in another process: this one was forked from it, and has no thread to run it."""
+    def is_in_other_process(self) -> bool:
+        """Whether the stack runs in another process: this one was forked from it, and has no thread that runs it."""
         return os.getpid() != self._process
 
     def call(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run a coroutine on the stack's loop, and wait for what it returns or raises.
+        """Run a coroutine on the stack's loop, and return or raise its result.
 
         Args:
             coroutine: what to run.
-            timeout: seconds after which it is cancelled; None waits as long as it takes.
+            timeout: seconds after which it is cancelled; None sets no limit.
 
         Raises:
-            TimeoutError: it took too long.
+            TimeoutError: it took longer.
             OSError: ``ENETDOWN`` in a process that was forked from the stack's.
-            StackClosedError: the loop is gone, or ended before the coroutine did.
-            RuntimeError: called on the loop itself, which would wait for ever.
+            StackClosedError: the loop is closed, or was closed before the coroutine returned.
+            RuntimeError: called on the loop itself, which would wait for itself.
         """
         if self.is_inside:
             coroutine.close()
             raise RuntimeError("a blocking call on the loop of its own stack would never end")
-        if self.is_elsewhere:
+        if self.is_in_other_process:
             coroutine.close()
-            raise network_error(errno.ENETDOWN, "the stack lives in the process that this one was forked from")
+            raise network_error(errno.ENETDOWN, "the stack runs in the process that this one was forked from")
         try:
             future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         except RuntimeError:
             coroutine.close()
-            raise _gone() from None
+            raise _loop_ended() from None
         try:
             return self._wait(future, timeout)
         except BaseException:
@@ -97,44 +98,55 @@ class VirtualHost:
     def _wait(self, future: Future[T], timeout: float | None) -> T:
         until = None if timeout is None else time.monotonic() + timeout
         while True:
-            left = PATIENCE if until is None else min(PATIENCE, until - time.monotonic())
+            left = ALIVE_POLL if until is None else min(ALIVE_POLL, until - time.monotonic())
             try:
                 return future.result(max(left, 0))
             except CancelledError:
-                raise _gone() from None
+                raise _loop_ended() from None
             except TimeoutError:
                 if future.done():
-                    return future.result()  # it came meanwhile, or the time-out is the coroutine's own
+                    return future.result()  # it ended in the meantime, or the coroutine raised TimeoutError itself
             if self.loop.is_closed():
-                raise _gone()
+                raise _loop_ended()
             if until is not None and time.monotonic() >= until:
                 raise TimeoutError("timed out")
 
-    def tell(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Have a function called on the loop soon, if the loop is still there and in this process. Any thread may."""
-        if self.is_elsewhere:
+    def call_soon(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Schedule a function on the loop from any thread; do nothing if the loop is closed or in another process."""
+        if self.is_in_other_process:
             return
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(callback, *arguments)
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Deprecated name of `is_in_other_process`."""
+        warn("VirtualHost.is_elsewhere is now is_in_other_process", DeprecationWarning, stacklevel=2)
+        return self.is_in_other_process
 
-def _gone() -> StackClosedError:
+    def tell(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Deprecated name of `call_soon`."""
+        warn("VirtualHost.tell is now call_soon", DeprecationWarning, stacklevel=2)
+        self.call_soon(callback, *arguments)
+
+
+def _loop_ended() -> StackClosedError:
     return StackClosedError(errno.ECONNABORTED, "the stack's loop has ended")
 
 
 class StackThread(VirtualHost):
-    """A thread with an event loop on which stacks live. As a context manager it closes itself.
+    """A thread with an event loop on which stacks run; a context manager that closes itself.
 
     Args:
-        setup: makes the stack: a coroutine function, such as `create_stack` or one that makes interfaces and cables,
-            too, or a function that gives an asynchronous context manager, which is left at the end. Other stacks may
-            live on the same loop; `VirtualHost` makes a host of each.
-        loop_factory: makes the loop, such as `uvloop.new_event_loop`; None is asyncio's own.
+        setup: creates the stack: a coroutine function, such as `create_stack` or one that creates interfaces and
+            cables, too, or a function that returns an asynchronous context manager, which is exited at the end. Other
+            stacks may run on the same loop, each with a `VirtualHost` of its own.
+        loop_factory: creates the loop, such as `uvloop.new_event_loop`; None creates asyncio's default.
         timeout: seconds that `setup` may take.
 
     Raises:
-        TimeoutError: `setup` took longer, with ``ETIMEDOUT`` and a text that says how long it was given.
-        BaseException: whatever `setup` raised; then there is no thread.
+        TimeoutError: `setup` took longer, with ``ETIMEDOUT`` and a text with the limit.
+        BaseException: the exception that `setup` raised; the thread has ended then.
     """
 
     def __init__(
@@ -149,26 +161,26 @@ class StackThread(VirtualHost):
         self._timeout = timeout
         self._ready: Future[NetworkStack] = Future()
         self._stop: asyncio.Event | None = None
-        self._own: asyncio.AbstractEventLoop | None = None
+        self._own_loop: asyncio.AbstractEventLoop | None = None
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="virtual stack", daemon=True)
         self._thread.start()
         try:
             super().__init__(self._wait_for_setup())
         except BaseException:
-            self._end(CLOSING)
+            self._end(CLOSE_TIMEOUT)
             raise
 
     def _wait_for_setup(self) -> NetworkStack:
         try:
-            return self._ready.result(self._timeout + CLOSING)
+            return self._ready.result(self._timeout + CLOSE_TIMEOUT)
         except TimeoutError:
             if self._ready.done():
-                raise  # the set-up's own, or with a text
-            raise self._too_slow() from None  # it blocks the thread, so that its loop cannot end it
+                raise  # raised by `setup`, or by `_main` with the limit
+            raise self._setup_timed_out() from None  # `setup` blocks the thread, so that the loop cannot cancel it
 
-    def _too_slow(self) -> NetworkError:
-        return network_error(errno.ETIMEDOUT, f"setup has not made the stack within {self._timeout} s")
+    def _setup_timed_out(self) -> NetworkError:
+        return network_error(errno.ETIMEDOUT, f"setup did not create the stack within {self._timeout} s")
 
     def __enter__(self) -> StackThread:
         return self
@@ -176,16 +188,16 @@ class StackThread(VirtualHost):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self, timeout: float = CLOSING) -> None:
-        """Close the stacks, end the thread: what is blocked on one of its sockets raises. Idempotent.
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Close the stacks and end the thread: calls that block on one of their sockets raise. Idempotent.
 
         Args:
-            timeout: seconds to wait for the end.
+            timeout: seconds to wait for the thread to end.
 
         Raises:
-            TimeoutError: it has not ended by then; the thread is a daemon and does not hold the process.
+            TimeoutError: it has not ended by then; the thread is a daemon, so the process can end without it.
             RuntimeError: called in the thread itself.
-            BaseException: what `setup`'s context manager raised at its end.
+            BaseException: the exception that the exit of `setup`'s context manager raised.
         """
         if threading.current_thread() is self._thread:
             raise RuntimeError("a thread cannot wait for its own end")
@@ -197,24 +209,24 @@ class StackThread(VirtualHost):
             raise failure
 
     def _end(self, timeout: float) -> None:
-        if self._own is not None and self._stop is not None:
+        if self._own_loop is not None and self._stop is not None:
             with suppress(RuntimeError):  # it has ended already
-                self._own.call_soon_threadsafe(self._stop.set)
+                self._own_loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(timeout)
 
     def _run(self) -> None:
         try:
             with asyncio.Runner(loop_factory=self._loop_factory) as runner:
-                runner.run(self._live())
+                runner.run(self._main())
         except BaseException as error:
             if self._ready.done():
                 self._failure = error
             else:
                 self._ready.set_exception(error)
 
-    async def _live(self) -> None:
+    async def _main(self) -> None:
         self._stop = asyncio.Event()
-        self._own = asyncio.get_running_loop()
+        self._own_loop = asyncio.get_running_loop()
         exits = AsyncExitStack()
         try:
             async with asyncio.timeout(self._timeout) as limit:
@@ -224,18 +236,18 @@ class StackThread(VirtualHost):
                 else:
                     stack = await exits.enter_async_context(await made)
             if not isinstance(stack, NetworkStack):
-                raise TypeError(f"setup must make a stack, not {type(stack).__name__}")
+                raise TypeError(f"setup must return a stack, not {type(stack).__name__}")
         except BaseException as error:
             await exits.aclose()
             if isinstance(error, TimeoutError) and limit.expired():
-                raise self._too_slow() from None
+                raise self._setup_timed_out() from None
             raise
         self._ready.set_result(stack)
         await self._stop.wait()
         ending = asyncio.create_task(exits.aclose())
-        if not (await asyncio.wait([ending], timeout=GRACE))[0]:
-            await stack.aclose()  # somebody waits for a peer, or for a thread that is blocked on the stack
-            if not (await asyncio.wait([ending], timeout=GRACE))[0]:
+        if not (await asyncio.wait([ending], timeout=EXIT_TIMEOUT))[0]:
+            await stack.aclose()  # ends an exit that waits for a peer, or for a thread that is blocked on the stack
+            if not (await asyncio.wait([ending], timeout=EXIT_TIMEOUT))[0]:
                 ending.cancel()
         try:
             with suppress(asyncio.CancelledError):
@@ -245,10 +257,10 @@ class StackThread(VirtualHost):
 
 
 def host_of(target: NetworkStack | VirtualHost) -> VirtualHost:
-    """Return the host that a caller means by a stack or a thread.
+    """Return the host of a stack, or the argument if it is a host.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: it is neither a stack nor a host.
     """
     if isinstance(target, VirtualHost):
         return target

@@ -1,7 +1,7 @@
 """`SSLSocket`: TLS over a `Socket`, by the standard library's own class, which reads and writes by descriptor.
 
-What `ssl` does with a real descriptor is inherited; from `Socket` come addresses, accepting and options. A context
-makes it where `polyfill_socket` has put `sslsocket_class` in place; sockets of the machine still get the real class.
+Reading, writing and the handshake are inherited from `ssl`; addresses, accepting and options from `Socket`. Contexts
+create it because `polyfill_socket` sets their `sslsocket_class`; sockets of the machine still get the real class.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`Transfers`: how the stand-in's sockets receive and send.
+"""`Transfers`: receiving and sending of sockets over a stack.
 
-What moves the bytes of a stream is the real socket's, on the program's end of a pair. Here is what a pair does not
-know: whether there is a connection yet, and what ended it.
+The methods of the real socket move the bytes of a stream through the program's end of a pair. This module adds what a
+pair lacks: whether the socket is connected yet, and the error that ended the connection.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tcpip_wasm.compat.blocking.socket_pair import Channel, State
 from tcpip_wasm.errors import network_error
 
 REAL: Final = real.socket
-"""The class itself, whatever stands in its place now."""
+"""The real class, even while `polyfill_socket` has replaced it."""
 
 
 class Transfers(real.socket):
-    """What `Socket` has for receiving and sending."""
+    """The methods of `Socket` for receiving and sending."""
 
     _channel: Channel
     _is_stream: bool
@@ -34,7 +34,7 @@ class Transfers(real.socket):
         if self._ending or self.fileno() < 0:
             raise network_error(errno.EBADF)
 
-    def _leaves(self, address: Any, otherwise: str = "localhost") -> bool:
+    def _is_for_machine(self, address: Any, otherwise: str = "localhost") -> bool:
         raise NotImplementedError
 
     def _numeric(self, address: Any, call: str, *, passive: bool = False) -> tuple[str, int]:
@@ -55,21 +55,21 @@ class Transfers(real.socket):
         raise channel.take_error() or network_error(errno.ENOTCONN)
 
     def _at_end(self) -> None:
-        """Nothing more arrives; raise what is to blame, if something is and nobody has heard of it."""
+        """Raise the pending error at the end of the data, if there is one."""
         self._check_open()
         error = self._channel.take_error()
         if error is not None:
             raise error
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        """Receive at most so many bytes."""
+        """Receive at most `bufsize` bytes."""
         if not self._is_stream:
             return datagrams.receive(self, bufsize, flags)[0]
         self._check_reading()
         try:
             data = super().recv(bufsize, flags)
         except ConnectionResetError:
-            self._lost(ConnectionResetError)
+            self._raise_lost(ConnectionResetError)
         if not data and bufsize:
             self._at_end()
         return data
@@ -82,13 +82,13 @@ class Transfers(real.socket):
         try:
             count = super().recv_into(buffer, nbytes, flags)
         except ConnectionResetError:
-            self._lost(ConnectionResetError)
+            self._raise_lost(ConnectionResetError)
         if not count and len(memoryview(buffer)):
             self._at_end()
         return count
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
-        """Receive a datagram and its source; of a connection bytes and None."""
+        """Return a datagram and its source; for a connection, bytes and None."""
         return (self.recv(bufsize, flags), None) if self._is_stream else datagrams.receive(self, bufsize, flags)[:2]
 
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
@@ -119,9 +119,9 @@ class Transfers(real.socket):
         data, _, message_flags, source = self.recvmsg(sum(map(len, views)), ancbufsize, flags)
         at = 0
         for view in views:
-            piece = data[at : at + len(view)]
-            view[: len(piece)] = piece
-            at += len(piece)
+            chunk = data[at : at + len(view)]
+            view[: len(chunk)] = chunk
+            at += len(chunk)
         return at, [], message_flags, source
 
     # --- Sending --------------------------------------------------------------------------------------------------
@@ -143,23 +143,23 @@ class Transfers(real.socket):
                 return
         raise channel.take_error() or BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
-    def _lost(self, otherwise: type[OSError] = BrokenPipeError) -> NoReturn:
+    def _raise_lost(self, otherwise: type[OSError] = BrokenPipeError) -> NoReturn:
         self._check_open()
         number = errno.EPIPE if otherwise is BrokenPipeError else errno.ECONNRESET
         raise (self._channel.take_error() or otherwise(number, os.strerror(number))) from None
 
     def send(self, data: Any, flags: int = 0, /) -> int:
-        """Send what there is room for, and return how many bytes."""
+        """Send the bytes that fit into the buffer, and return how many."""
         if not self._is_stream:
             return datagrams.send(self, data, None, flags)
         self._check_writing()
         try:
             return super().send(data, flags)
         except (BrokenPipeError, ConnectionResetError):
-            self._lost()
+            self._raise_lost()
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
-        """Send all of it."""
+        """Send all of the data."""
         if not self._is_stream:
             datagrams.send(self, data, None, flags)
             return
@@ -167,7 +167,7 @@ class Transfers(real.socket):
         try:
             super().sendall(data, flags)
         except (BrokenPipeError, ConnectionResetError):
-            self._lost()
+            self._raise_lost()
 
     def sendto(self, data: Any, *arguments: Any) -> int:
         """Send a datagram: ``sendto(data[, flags], address)``."""
@@ -178,7 +178,7 @@ class Transfers(real.socket):
         flags = as_int(flags)
         if address is None:
             raise TypeError("sendto(): the address must be a tuple, not NoneType")
-        if not self._is_stream and self._leaves(address):
+        if not self._is_stream and self._is_for_machine(address):
             return int(REAL.sendto(self, data, flags, address))
         return self.send(data, flags) if self._is_stream else datagrams.send(self, data, address, flags)
 
@@ -195,13 +195,13 @@ class Transfers(real.socket):
             raise network_error(errno.EOPNOTSUPP, "ancillary data")
         if not self._is_stream:
             buffers = list(buffers)
-            if address is not None and self._leaves(address):
+            if address is not None and self._is_for_machine(address):
                 return int(REAL.sendmsg(self, buffers, (), flags, address))
             return datagrams.send(self, b"".join(buffers), address, flags)
         if address is not None:
-            self._numeric(address, "sendmsg")  # which Linux, too, takes no notice of
+            self._numeric(address, "sendmsg")  # checked only: a connected socket ignores it, as on Linux
         self._check_writing()
         try:
             return super().sendmsg(buffers, (), flags)
         except (BrokenPipeError, ConnectionResetError):
-            self._lost()
+            self._raise_lost()

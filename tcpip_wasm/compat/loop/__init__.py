@@ -2,12 +2,12 @@
 
 polyfill          the loop's methods, replaced for a block of code
 runner            `run`, which is `asyncio.run` with a stack's network
-caller_sockets    real sockets that represent a connection of the stack, for `sock_connect` and its kin
-caller_datagrams  the same for UDP
-caller_listeners  the same for sockets that are bound or listen
-bound_datagrams   UDP sockets that the program binds itself and gives options
-loop_sockets      the loop's methods for these
-direct_calls      calls of programs on sockets that bypass the loop
+caller_sockets    real sockets that represent a connection of the stack, for `sock_connect` and `sock_sendall`
+caller_datagrams  real sockets that represent a UDP socket of the stack
+caller_listeners  real sockets that represent a bound address or a listener of the stack
+bound_datagrams   UDP sockets that the program binds itself and sets options on
+loop_sockets      the loop's methods for listening sockets
+direct_calls      socket calls that a program makes itself, bypassing the loop
 guard             refuses the machine's network in strict blocks
 replacements      attributes of classes and modules that are replaced for a time
 """

@@ -1,7 +1,8 @@
-"""Real UDP sockets that stand for one of a stack: `sock_sendto` and its kin, `create_datagram_endpoint(sock=…)`.
+"""Real UDP sockets that represent one of a stack: `sock_sendto`, `sock_recvfrom`, `create_datagram_endpoint(sock=…)`.
 
-Like those in `placed` they carry nothing themselves. Of such a socket its own address and ``SO_BROADCAST`` are taken
-over; groups that it has joined on the machine are not, because a socket does not tell them.
+Like those of `caller_sockets` they carry no data themselves. The stack's socket gets the address and ``SO_BROADCAST``
+of the caller's; multicast groups that the caller's has joined on the machine are not joined, because the kernel has no
+call that lists them.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-from tcpip_wasm.compat.loop.caller_sockets import End
+from tcpip_wasm.compat.loop.caller_sockets import Endpoint
 from tcpip_wasm.errors import network_error
 from tcpip_wasm.sockets.udp.udp_handle import DatagramQueue
 
 
 def is_datagrams(sock: Any) -> bool:
-    """Whether a socket could stand for a UDP socket of a stack."""
+    """Whether a socket could represent a UDP socket of a stack."""
     return (
         isinstance(sock, socket.socket)
         and sock.family in (socket.AF_INET, socket.AF_INET6)
@@ -46,11 +47,11 @@ def wants_broadcasts(sock: socket.socket) -> bool:
     return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST))
 
 
-class DatagramEnd(End, asyncio.DatagramProtocol):
-    """The protocol of a stack's UDP socket that a real one stands for.
+class DatagramEndpoint(Endpoint, asyncio.DatagramProtocol):
+    """The protocol of a stack's UDP socket that a real socket represents.
 
     Attributes:
-        dropped: datagrams for which there was no room.
+        dropped: datagrams that arrived while the queue was full.
     """
 
     error: BaseException | None
@@ -89,14 +90,14 @@ class DatagramEnd(End, asyncio.DatagramProtocol):
     def _check(self) -> None:
         error = self.error
         if not self.ended:
-            self.error = None  # what ICMP reported is told once
+            self.error = None  # an ICMP error is raised once
         if error is not None:
             raise error
         if self.ended:
             raise network_error(errno.EBADF, "the socket was closed")
 
     async def receive_from(self, count: int) -> tuple[bytes, Any]:
-        """Return at most so many bytes of the next datagram, and its source. Cancelled, it takes none."""
+        """Return at most `count` bytes of the next datagram, and its source. Cancelled, it removes none."""
         while not self._arrived:
             self._check()
             await self._changed.wait()
@@ -104,7 +105,7 @@ class DatagramEnd(End, asyncio.DatagramProtocol):
         return data[:count], source
 
     async def receive(self, count: int) -> bytes:
-        """Return at most so many bytes of the next datagram."""
+        """Return at most `count` bytes of the next datagram."""
         return (await self.receive_from(count))[0]
 
     async def send_to(self, data: Any, address: Any) -> int:
@@ -123,7 +124,7 @@ class DatagramEnd(End, asyncio.DatagramProtocol):
         await self.send_to(data, None)
 
     def hand_over(self, protocol: asyncio.DatagramProtocol) -> Any:
-        """Give the stack's socket, and what waits, to another protocol; return the transport."""
+        """Pass the stack's socket and the queued datagrams to another protocol; return the transport."""
         self._check()
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
@@ -133,6 +134,6 @@ class DatagramEnd(End, asyncio.DatagramProtocol):
 
 
 def discard(sock: socket.socket) -> None:
-    """Close a real socket for which something else stands now."""
+    """Close a caller's socket that is no longer needed; errors are ignored."""
     with suppress(OSError):
         sock.close()

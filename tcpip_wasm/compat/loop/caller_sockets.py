@@ -1,8 +1,8 @@
-"""Real sockets that stand for connections of a stack.
+"""Real sockets that represent connections of a stack.
 
-Some programs make a socket themselves, hand it to `loop.sock_connect`, and then to `loop.create_connection(sock=…)` or
-to `loop.sock_sendall` and `loop.sock_recv`. Such a socket is never connected: it is the key under which the stack's
-connection is found. Owns that table, and ends connections whose socket was closed or forgotten.
+Some programs create a socket themselves, pass it to `loop.sock_connect`, and then to `loop.create_connection(sock=…)`
+or to `loop.sock_sendall` and `loop.sock_recv`. Such a socket is never connected: it is the key under which the stack's
+connection is found. This module owns that table, and closes connections whose socket was closed or garbage-collected.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from tcpip_wasm.sockets import TcpTransport
 from tcpip_wasm.streams.locks import Signal
 
 
-def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that need not wait, and return what it returns.
+def run_without_waiting(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that does not suspend, and return its result.
 
     Raises:
-        NameResolutionError: it would have to wait, for a name server.
+        NameResolutionError: it would suspend, to wait for a name server.
     """
     try:
         coroutine.send(None)
     except StopIteration as done:
         return done.value
     coroutine.close()
-    raise NameResolutionError(socket.EAI_AGAIN, "bind() to a name that a server has to be asked for: use an address")
+    raise NameResolutionError(socket.EAI_AGAIN, "bind() to a name that needs a name server: use an address")
 
 
-class End:
-    """What a socket stands for, and who waits for it.
+class Endpoint:
+    """What a caller's socket represents, and the futures of the tasks that wait for a change of it.
 
     Attributes:
-        transport: the stack's.
-        ended: whether that is over.
-        error: why, or what was reported.
+        transport: the stack's transport.
+        ended: whether the connection or the socket of the stack is closed.
+        error: the reason, or an error that ICMP reported.
     """
 
     transport: Any
@@ -53,8 +53,8 @@ class End:
         self.error: BaseException | None = None
 
 
-class SocketEnd(End, asyncio.Protocol):
-    """The protocol of a connection nobody has taken over yet. It reads only while somebody receives."""
+class ConnectionEndpoint(Endpoint, asyncio.Protocol):
+    """The protocol of a connection that no other protocol has taken over yet. It reads only while a task receives."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         super().__init__(loop)
@@ -91,7 +91,7 @@ class SocketEnd(End, asyncio.Protocol):
         self._changed.fire()
 
     async def receive(self, count: int) -> bytes:
-        """Return at most so many bytes as soon as there are some, ``b""`` at the end. Cancelled, it takes nothing."""
+        """Return at most `count` bytes once some have arrived, ``b""`` at the end. Cancelled, it removes nothing."""
         while not self._received:
             if self.error is not None:
                 raise self.error
@@ -104,7 +104,7 @@ class SocketEnd(End, asyncio.Protocol):
         return data
 
     async def send(self, data: Any) -> None:
-        """Return once the data is on its way, or waits below the high-water mark."""
+        """Return once the data is sent, or is buffered below the high-water mark."""
         self._check()
         self.transport.write(data)
         while self._full and not self.ended:
@@ -116,51 +116,51 @@ class SocketEnd(End, asyncio.Protocol):
             raise self.error or network_error(errno.EPIPE, "the connection has ended")
 
     def take_over(self) -> TcpTransport:
-        """Return the transport for another protocol, which begins to read where nobody has read before.
+        """Return the transport for another protocol, which reads from the first byte that was not received here.
 
         Raises:
-            OSError: the connection has ended meanwhile.
+            OSError: the connection has ended in the meantime.
         """
         self._check()
         return self.transport
 
 
-_standing: weakref.WeakKeyDictionary[socket.socket, Any] = weakref.WeakKeyDictionary()
+_attached: weakref.WeakKeyDictionary[socket.socket, Any] = weakref.WeakKeyDictionary()
 
 
-def _end_of(sock: socket.socket) -> Any:
-    """Return what a `PlacedSocket` stands for.
+def _endpoint_of(sock: socket.socket) -> Any:
+    """Return the endpoint of a `CallerSocket`.
 
     Raises:
         OSError: ``EBADF`` where it was closed.
     """
-    end = _standing.get(sock)
-    if end is None:
+    endpoint = _attached.get(sock)
+    if endpoint is None:
         raise network_error(errno.EBADF, "the socket was closed")
-    return end
+    return endpoint
 
 
-class PlacedSocket(socket.socket):
-    """What a plain socket becomes while it stands for a connection: it has its addresses, and ends with it."""
+class CallerSocket(socket.socket):
+    """The class of a plain socket while it represents an endpoint: it has its addresses, and closing it closes that."""
 
     __slots__ = ()
 
     def _real_close(self, *arguments: Any) -> None:
-        end = _standing.pop(self, None)
+        endpoint = _attached.pop(self, None)
         super()._real_close(*arguments)  # type: ignore[misc]
-        if end is not None:
-            end.transport.close()
+        if endpoint is not None:
+            endpoint.transport.close()
 
     def getpeername(self) -> Any:
         """Return the address of the connection's peer."""
-        peer = _end_of(self).transport.get_extra_info("peername")
+        peer = _endpoint_of(self).transport.get_extra_info("peername")
         if peer is None:
             raise network_error(errno.ENOTCONN)
         return peer
 
     def getsockname(self) -> Any:
         """Return the connection's own address."""
-        return _end_of(self).transport.get_extra_info("sockname")
+        return _endpoint_of(self).transport.get_extra_info("sockname")
 
     def listen(self, backlog: int = 128, /) -> None:
         """Listen on the stack, at the address that `bind` has taken.
@@ -168,19 +168,19 @@ class PlacedSocket(socket.socket):
         Raises:
             OSError: ``EINVAL`` of a connection, ``EADDRINUSE``.
         """
-        listen = getattr(_end_of(self), "listen", None)
+        listen = getattr(_endpoint_of(self), "listen", None)
         if listen is None:
-            raise network_error(errno.EINVAL, "the socket stands for a connection")
+            raise network_error(errno.EINVAL, "the socket represents a connection")
         listen(self, backlog)
 
     def dup(self) -> NoReturn:
-        """Raises OSError: ``EOPNOTSUPP``; a second descriptor would stand for nothing."""
-        raise network_error(errno.EOPNOTSUPP, "socket.dup() of a socket that stands for one of a stack")
+        """Raises OSError: ``EOPNOTSUPP``; a second descriptor would represent nothing."""
+        raise network_error(errno.EOPNOTSUPP, "socket.dup() of a socket that represents one of a stack")
 
     def _cannot(self, call: str) -> NoReturn:
         raise network_error(
             errno.EOPNOTSUPP,
-            f"socket.{call}() of a socket that stands for one of a stack: use loop.sock_{call}() or an asyncio server, "
+            f"socket.{call}() of a socket that represents one of a stack: use loop.sock_{call}() or an asyncio server, "
             "or run the program in another thread inside polyfill_socket()",
         )
 
@@ -197,113 +197,113 @@ class PlacedSocket(socket.socket):
         return errno.EOPNOTSUPP
 
     def shutdown(self, how: int, /) -> None:
-        """Say FIN, unless only receiving ends."""
-        transport = _end_of(self).transport
+        """Send FIN, unless only receiving is shut down."""
+        transport = _endpoint_of(self).transport
         if not isinstance(transport, TcpTransport):
-            raise network_error(errno.EOPNOTSUPP, "nothing to shut down of a socket of datagrams")
+            raise network_error(errno.EOPNOTSUPP, "a UDP socket cannot be shut down")
         if how != socket.SHUT_RD:
             transport.write_eof()
 
 
-def _stand_for_itself(sock: Any) -> None:
-    if isinstance(sock, PlacedSocket):
+def _detach(sock: Any) -> None:
+    if isinstance(sock, CallerSocket):
         cast(Any, sock).__class__ = REAL
-    _standing.pop(sock, None)
+    _attached.pop(sock, None)
 
 
-def stand_for(sock: socket.socket, end: Any) -> None:
-    """Let a plain socket have the addresses of what it stands for, and end with it."""
-    if type(sock) in (REAL, PlacedSocket):  # of other kinds the end is noticed by `sweep`
-        _standing[sock] = end
-        sock.__class__ = PlacedSocket
+def attach(sock: socket.socket, endpoint: Any) -> None:
+    """Let a plain socket represent an endpoint: it gets its addresses, and closing it closes the endpoint."""
+    if type(sock) in (REAL, CallerSocket):  # that a socket of another class was closed, `sweep` finds out
+        _attached[sock] = endpoint
+        sock.__class__ = CallerSocket
 
 
-def standing(sock: Any) -> Any:
-    """Return what a socket has the addresses of, or None."""
-    return _standing.get(sock) if isinstance(sock, PlacedSocket) else None
+def attached(sock: Any) -> Any:
+    """Return the endpoint that a socket represents, or None."""
+    return _attached.get(sock) if isinstance(sock, CallerSocket) else None
 
 
-class PlacedSockets:
-    """The table of sockets and what they stand for."""
+class CallerSockets:
+    """The table of callers' sockets and the endpoints that they represent."""
 
     def __init__(self) -> None:
-        self._ends: weakref.WeakKeyDictionary[socket.socket, Any] = weakref.WeakKeyDictionary()
+        self._endpoints: weakref.WeakKeyDictionary[socket.socket, Any] = weakref.WeakKeyDictionary()
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._endpoints)
 
     def find(self, sock: Any) -> Any:
-        """Return what a socket stands for, or None for one that stands for itself."""
-        return self._ends.get(sock) if isinstance(sock, socket.socket) else None
+        """Return the endpoint that a socket represents, or None for a socket of the machine."""
+        return self._endpoints.get(sock) if isinstance(sock, socket.socket) else None
 
     def take(self, sock: Any) -> Any:
-        """Like `find`, and forget it."""
+        """Remove a socket from the table, and return the endpoint that it represented, or None."""
         if not isinstance(sock, socket.socket):
             return None
-        _stand_for_itself(sock)
-        return self._ends.pop(sock, None)
+        _detach(sock)
+        return self._endpoints.pop(sock, None)
 
     async def connect(self, sock: socket.socket, make: Callable[[], Awaitable[tuple[Any, Any]]]) -> None:
-        """Let a socket stand for a new connection. Cancelled or failed, it stands for nothing.
+        """Let a socket represent a new connection. Cancelled or failed, it represents nothing.
 
         Args:
-            sock: not blocking.
+            sock: a non-blocking socket.
             make: connects.
 
         Raises:
-            ValueError: the socket would block.
-            OSError: ``EISCONN`` where it stands for one already, or as connecting failed.
+            ValueError: the socket is blocking.
+            OSError: ``EISCONN`` where it represents a connection already, or the error that connecting raised.
         """
         self.sweep()
         if sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
-        if sock in self._ends:
-            raise network_error(errno.EISCONN, "the socket stands for a connection already")
-        _, end = await make()
+        if sock in self._endpoints:
+            raise network_error(errno.EISCONN, "the socket represents a connection already")
+        _, endpoint = await make()
         if sock.fileno() == -1:  # closed while we connected
-            end.transport.close()
+            endpoint.transport.close()
             raise network_error(errno.EBADF, "the socket was closed")
-        self.put(sock, end)
+        self.put(sock, endpoint)
 
-    def put(self, sock: socket.socket, end: Any) -> None:
-        """Let a socket stand for what is open already."""
-        self._ends[sock] = end
-        stand_for(sock, end)
-        weakref.finalize(sock, _forgotten, end).atexit = False
+    def put(self, sock: socket.socket, endpoint: Any) -> None:
+        """Let a socket represent an open endpoint."""
+        self._endpoints[sock] = endpoint
+        attach(sock, endpoint)
+        weakref.finalize(sock, _close_collected, endpoint).atexit = False
 
-    def bind(self, sock: socket.socket, end: Any) -> None:
-        """Let a socket have the address that it is bound to on the stack."""
+    def bind(self, sock: socket.socket, endpoint: Any) -> None:
+        """Let a socket represent the address that it is bound to on the stack."""
         self.sweep()
-        stand_for(sock, end)
+        attach(sock, endpoint)
 
-    def leave(self, sock: socket.socket) -> None:
-        """Forget what a socket stands for; it goes on to stand for it when the polyfill ends."""
-        self._ends.pop(sock, None)
+    def forget(self, sock: socket.socket) -> None:
+        """Remove a socket from the table; it represents its endpoint even after the polyfill has ended."""
+        self._endpoints.pop(sock, None)
 
     def has_descriptor(self, descriptor: Any) -> bool:
         """Whether a descriptor, or an object with one, is that of a socket in the table."""
-        if not self._ends:
+        if not self._endpoints:
             return False
         if isinstance(descriptor, socket.socket):
-            return descriptor in self._ends
+            return descriptor in self._endpoints
         number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
-        return any(sock.fileno() == number for sock in self._ends)
+        return any(sock.fileno() == number for sock in self._endpoints)
 
     def sweep(self) -> None:
         """Close the connections of sockets that were closed."""
-        for sock in [sock for sock in self._ends if sock.fileno() == -1]:
-            self._ends.pop(sock).transport.close()
+        for sock in [sock for sock in self._endpoints if sock.fileno() == -1]:
+            self._endpoints.pop(sock).transport.close()
 
     def clear(self) -> None:
-        """Close the connections that nobody took over."""
-        while self._ends:
-            sock, end = self._ends.popitem()
-            _stand_for_itself(sock)
-            end.transport.close()
+        """Close the connections that no protocol took over."""
+        while self._endpoints:
+            sock, endpoint = self._endpoints.popitem()
+            _detach(sock)
+            endpoint.transport.close()
 
 
-def _forgotten(end: Any) -> None:
-    """Nobody has the socket any more. A transport that was taken over has another protocol by then."""
-    if end.transport.get_protocol() is end and not end.ended:
+def _close_collected(endpoint: Any) -> None:
+    """Close the endpoint of a socket that was garbage-collected, unless another protocol has its transport."""
+    if endpoint.transport.get_protocol() is endpoint and not endpoint.ended:
         with suppress(RuntimeError):  # the loop is closed
-            end.loop.call_soon_threadsafe(end.transport.close)
+            endpoint.loop.call_soon_threadsafe(endpoint.transport.close)

@@ -1,13 +1,13 @@
 """`Guard`: a block of code in which the machine's network, its resolver and other programs are refused.
 
-Owns the process's one audit hook (PEP 578), which is installed at the first use and stays, since Python has no way to
-remove one, and `machine_network`, which exempts a block of code. It knows what each audit event reaches, and nothing of
-loops and stacks.
+This module owns the process's one audit hook (PEP 578), which is installed at the first use and stays, since Python
+cannot remove one, and `machine_network`, which exempts a block of code. It knows which destination each audit event
+has, and nothing of loops and stacks.
 
-No audit event is raised by the following, so a guard cannot refuse it: C extensions that open sockets themselves (the
-core of grpcio, libpq, libcurl, pycares; libuv below uvloop, whose loop's methods a polyfill replaces instead),
-functions of C libraries that ctypes calls, the start of a process by multiprocessing's spawn and forkserver, and
-traffic on sockets that were connected before the block.
+The following raise no audit event, so a guard cannot refuse them: C extensions that open sockets themselves (the core
+of grpcio, libpq, libcurl, pycares; libuv below uvloop, whose loop's methods a polyfill replaces instead), functions of
+C libraries that ctypes calls, the start of a process by multiprocessing's spawn and forkserver, and traffic on sockets
+that were connected before the block.
 
 The reasons are in docs/explanation/existing-programs.md.
 """
@@ -30,17 +30,17 @@ from tcpip_wasm.compat.route import ANY_ADDRESS, host_text, literal
 from tcpip_wasm.errors import MachineNetworkError
 
 REAL: Final = socket.socket
-"""The class itself; `polyfill_socket` puts another one in its place."""
+"""The class itself; `polyfill_socket` replaces it in the module `socket`."""
 
 _LOCAL: Final = tuple(getattr(socket, name) for name in ("AF_UNIX", "AF_ALG") if hasattr(socket, name))
-"""Families of sockets that lead to no network."""
+"""Families of sockets that use no network."""
 
 INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 """The families of internet sockets."""
 _FLAGS: Final = getattr(socket, "SOCK_NONBLOCK", 0) | getattr(socket, "SOCK_CLOEXEC", 0)
 
 NETWORKING_EXTENSIONS: Final = {"grpc._cython.cygrpc": ("AioChannel", "AioServer", "Channel", "Server")}
-"""Extension modules that open sockets in C -> their classes that begin to."""
+"""Extension modules that open sockets in C -> the classes whose constructors do so."""
 
 _permitted: ContextVar[bool] = ContextVar("tcpip_wasm.compat.machine_network", default=False)
 _permitted_threads: WeakSet[threading.Thread] = WeakSet()
@@ -50,33 +50,33 @@ _installed = False
 
 
 class MachineNetworkWarning(RuntimeWarning):
-    """A call inside a polyfill goes to the machine's network, although its destination is the stack's."""
+    """A call inside a polyfill uses the machine's network, although its destination is the stack's."""
 
 
 class Guard:
-    """Refuses, as a context manager; several may be active, and each refuses by itself.
+    """Refuses calls while it is entered as a context manager; several may be active, each with its own rules.
 
     Args:
-        block: what the refusals call the block, such as ``polyfill(strict=True)``.
-        way_out: what they propose instead.
-        leaves: returns whether a host, an address or a name, is the machine's and allowed; None allows none.
+        block: the block's name in error messages, such as ``polyfill(strict=True)``.
+        remedy: the advice in error messages.
+        allows: returns whether a host, an address or a name, may be reached; None allows none.
         programs: whether starting another program is refused, too.
-        everywhere: True guards all threads of the process; False the one that enters and those that it starts inside,
-            and those that these start.
+        everywhere: True guards all threads of the process; False the thread that enters, and those that it starts
+            inside, directly or by another thread.
     """
 
     def __init__(
         self,
         block: str,
-        way_out: str,
+        remedy: str,
         *,
-        leaves: Callable[[str], bool] | None = None,
+        allows: Callable[[str], bool] | None = None,
         programs: bool = True,
         everywhere: bool = True,
     ) -> None:
         self._block = block
-        self._way_out = way_out
-        self._leaves = leaves
+        self._remedy = remedy
+        self._allows = allows
         self._programs = programs
         self._everywhere = everywhere
         self.threads: WeakSet[threading.Thread] = WeakSet()
@@ -84,7 +84,7 @@ class Guard:
     def __enter__(self) -> Guard:
         global _guards
         _install()
-        _follow_threads(1)
+        _hook_thread_start(1)
         self.threads.add(threading.current_thread())
         with _lock:
             _guards = (*_guards, self)
@@ -94,7 +94,7 @@ class Guard:
         global _guards
         with _lock:
             _guards = tuple(one for one in _guards if one is not self)
-        _follow_threads(-1)
+        _hook_thread_start(-1)
 
     @property
     def covers_caller(self) -> bool:
@@ -106,7 +106,7 @@ class Guard:
 
         Args:
             call: the call, as text.
-            host: what it would reach; None is a network as a whole, ``""`` another program.
+            host: the destination; None is a network as a whole, ``""`` another program.
 
         Raises:
             MachineNetworkError: it is not allowed.
@@ -115,11 +115,11 @@ class Guard:
             if not self._programs:
                 return
             reason = "start another program, which has the machine's network"
-        elif host is not None and self._leaves is not None and self._leaves(host):
+        elif host is not None and self._allows is not None and self._allows(host):
             return
         else:
             reason = "reach the machine's network"
-        text = f"{call} would {reason}; {self._block} refuses it. {self._way_out}"
+        text = f"{call} would {reason}; {self._block} refuses it. {self._remedy}"
         raise MachineNetworkError(errno.EPERM, text, call)
 
 
@@ -139,17 +139,17 @@ def refuse(call: str, host: str | None) -> None:
 def machine_network() -> Iterator[None]:
     """Let the code of a block use the machine's network inside of strict blocks, without refusals and warnings.
 
-    It holds for the calling thread's context (for a coroutine: its task and those that it starts) and for threads that
-    are started inside. A socket that is bound inside is the machine's, and so is a listener that is made of it; other
-    calls of the loop that a polyfill serves are served as before.
+    It applies to the calling thread's context (for a coroutine: its task and those that it starts) and to threads that
+    are started inside. A socket that is bound inside is the machine's, and so is a server that is created with it;
+    other calls of the loop that a polyfill serves are served as before.
     """
-    _follow_threads(1)
+    _hook_thread_start(1)
     token = _permitted.set(True)
     try:
         yield
     finally:
         _permitted.reset(token)
-        _follow_threads(-1)
+        _hook_thread_start(-1)
 
 
 def _install() -> None:
@@ -161,20 +161,20 @@ def _install() -> None:
 
 
 def _audit(event: str, arguments: Any) -> None:
-    judge = _JUDGES.get(event)
-    if judge is not None and _guards:
-        host = judge(arguments)
-        if host is not _HARMLESS:
-            refuse(f"{event}({_shown(event, arguments)})", host)
+    destination_of = _DESTINATIONS.get(event)
+    if destination_of is not None and _guards:
+        host = destination_of(arguments)
+        if host is not _NO_NETWORK:
+            refuse(f"{event}({_describe_arguments(event, arguments)})", host)
 
 
 _thread_start = threading.Thread.start
-_followers = 0
-_follows = False
+_hook_users = 0
+_hooked = False
 
 
 def _start(thread: threading.Thread) -> None:
-    """Start a thread, which is guarded, or exempt, as its parent is. CPython 3.11 raises no audit event for it."""
+    """Start a thread that is guarded, or exempt, as its parent is. CPython 3.11 raises no audit event for it."""
     if is_permitted():
         _permitted_threads.add(thread)
     for guard in _guards:
@@ -183,52 +183,52 @@ def _start(thread: threading.Thread) -> None:
     _thread_start(thread)
 
 
-def _follow_threads(more: int) -> None:
-    """Have `threading.Thread.start` be ours as long as a block is active.
+def _hook_thread_start(more: int) -> None:
+    """Replace `threading.Thread.start` while at least one block is active.
 
     Args:
         more: 1 for a block that begins, -1 for one that ends.
     """
-    global _followers, _follows, _thread_start
+    global _hook_users, _hooked, _thread_start
     with _lock:
-        _followers += more
-        if _followers == 1 and more == 1 and not _follows:
+        _hook_users += more
+        if _hook_users == 1 and more == 1 and not _hooked:
             _thread_start = threading.Thread.start
             threading.Thread.start = _start  # type: ignore[assignment,method-assign]
-            _follows = True
-        elif _followers == 0 and threading.Thread.start is _start:  # else another library calls ours, which then stays
+            _hooked = True
+        elif _hook_users == 0 and threading.Thread.start is _start:  # else another library wraps it, and it stays
             threading.Thread.start = _thread_start  # type: ignore[method-assign]
-            _follows = False
+            _hooked = False
 
 
-# --- What events reach: a host, None for a network as a whole, "" for another program, or nothing ---------------------
+# --- Destinations of events: a host, None for a network as a whole, "" for another program, or no network -------------
 
-_HARMLESS: Final[Any] = object()
+_NO_NETWORK: Final[Any] = object()
 
 
-def _shown(event: str, arguments: Any) -> str:
-    """Return the arguments of a call that say where it leads."""
+def _describe_arguments(event: str, arguments: Any) -> str:
+    """Return the arguments of a call that describe its destination."""
     if event == "socket.__new__":
         family, kind = arguments[1:3]
         return f"family {family}, type {kind}"
     return repr(arguments[1] if event in _WITH_SOCKET else arguments[0])
 
 
-def _made(arguments: Any) -> Any:
+def _created_socket(arguments: Any) -> Any:
     sock, family, kind = arguments[:3]
     family = socket.AF_INET if family == -1 else family
     kind = socket.SOCK_STREAM if kind == -1 else kind & ~_FLAGS
     if family in _LOCAL:
-        return _HARMLESS
-    # What such a socket does is seen: by later events, or, of `listen`, by a method that a polyfill puts in place.
+        return _NO_NETWORK
+    # Later events show what such a socket does; `listen`, which raises none, is a method that a polyfill replaces.
     harmless = isinstance(sock, REAL) and family in INTERNET and kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
-    return _HARMLESS if harmless else None
+    return _NO_NETWORK if harmless else None
 
 
 def _addressed(arguments: Any) -> Any:
     sock, address = arguments[:2]
     if sock.family in _LOCAL or address is None:
-        return _HARMLESS
+        return _NO_NETWORK
     return _host(address)
 
 
@@ -246,7 +246,7 @@ def _host(address: Any) -> Any:
 def _looked_up(arguments: Any) -> Any:
     name = arguments[0]
     if not (text := host_text(name)) or text == "<broadcast>" or literal(text) is not None:
-        return _HARMLESS
+        return _NO_NETWORK
     return text
 
 
@@ -258,20 +258,20 @@ def _program(_: Any) -> Any:
     return ""
 
 
-def _name_of_machine(_: Any) -> Any:
+def _host_name_of_machine(_: Any) -> Any:
     return None
 
 
 _WITH_SOCKET: Final = ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg")
-_JUDGES: Final[dict[str, Callable[[Any], Any]]] = {
-    "socket.__new__": _made,
+_DESTINATIONS: Final[dict[str, Callable[[Any], Any]]] = {
+    "socket.__new__": _created_socket,
     **dict.fromkeys(_WITH_SOCKET, _addressed),
     "socket.bind": _bound,
     "socket.getaddrinfo": _looked_up,
     "socket.gethostbyname": _looked_up,
     "socket.gethostbyaddr": _reverse,
     "socket.getnameinfo": _reverse,
-    "socket.sethostname": _name_of_machine,
+    "socket.sethostname": _host_name_of_machine,
     **dict.fromkeys(
         ("os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "os.system", "pty.spawn", "subprocess.Popen"),
         _program,
@@ -279,17 +279,17 @@ _JUDGES: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
-# --- Extensions that raise no event -----------------------------------------------------------------------------------
+# --- Extensions that raise no audit event -----------------------------------------------------------------------------
 
 
 def watch_extensions(applies: Callable[[], bool]) -> Callable[[], None]:
-    """Put classes in place that refuse or warn where an extension module of `NETWORKING_EXTENSIONS` begins to work.
+    """Replace the classes of `NETWORKING_EXTENSIONS` by subclasses whose constructors refuse or warn.
 
     Args:
-        applies: whether the caller is concerned.
+        applies: returns whether the calling thread is concerned.
 
     Returns:
-        What takes them away. Modules that are imported later are not watched.
+        A function that restores them. Modules that are imported later are not watched.
     """
     replaced: list[tuple[ModuleType, str, Any, Any]] = []
     for name, classes in NETWORKING_EXTENSIONS.items():
@@ -312,19 +312,19 @@ def watch_extensions(applies: Callable[[], bool]) -> Callable[[], None]:
 def _watched(original: Any, call: str, applies: Callable[[], bool]) -> Any:
     def new(_: Any, *arguments: Any, **options: Any) -> Any:
         if applies() and not is_permitted():
-            warn(call, None, "it opens sockets in C, which no polyfill reaches")
+            warn(call, None, "it opens sockets in C, which a polyfill cannot replace")
         return original(*arguments, **options)
 
     return type(original.__name__, (original,), {"__new__": new})
 
 
 def warn(call: str, host: str | None, why: str) -> None:
-    """Refuse a call that goes to the machine's network where a stack was meant; without a guard, warn of it.
+    """Refuse a call that would use the machine's network for a destination of the stack; without a guard, warn.
 
     Args:
         call, host: as for `Guard.check`.
-        why: what to do about it.
+        why: the advice in the warning.
     """
     refuse(call, host)
-    text = f"{call} goes to the machine's network past the stack: {why}"
+    text = f"{call} uses the machine's network instead of the stack: {why}"
     warnings.warn(text, MachineNetworkWarning, stacklevel=4)

@@ -1,6 +1,6 @@
-"""`SocketMethods`: what a polyfill does with listening sockets of the caller, and with what a stack cannot serve.
+"""`SocketMethods`: the loop methods for listening sockets of the caller, and for calls that a stack cannot serve.
 
-A part of `Polyfill`, which owns the loop's methods; connections and datagrams of the caller's sockets are there.
+A base class of `Polyfill`, which has the methods for connections and datagrams of the caller's sockets.
 """
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ from typing import Any, cast
 
 from tcpip_wasm.compat.loop.bound_datagrams import bind_datagrams
 from tcpip_wasm.compat.loop.caller_datagrams import is_datagrams
-from tcpip_wasm.compat.loop.caller_listeners import BoundEnd, ListenEnd, ServerEnd, adopt, leave_machine
-from tcpip_wasm.compat.loop.caller_sockets import PlacedSockets, standing
-from tcpip_wasm.compat.loop.direct_calls import WAY_OUT, mark_job
+from tcpip_wasm.compat.loop.caller_listeners import (
+    BoundEndpoint,
+    ListenerEndpoint,
+    ServerEndpoint,
+    adopt,
+    unbind_from_machine,
+)
+from tcpip_wasm.compat.loop.caller_sockets import CallerSockets, attached
+from tcpip_wasm.compat.loop.direct_calls import REMEDY, mark_job
 from tcpip_wasm.compat.loop.guard import INTERNET, REAL, is_permitted, refuse, warn
 from tcpip_wasm.compat.route import host_text
 from tcpip_wasm.errors import network_error
@@ -31,11 +37,11 @@ def host_of_sockaddr(sockaddr: tuple[Any, ...]) -> str:
 
 
 class SocketMethods:
-    """Methods of a loop, and `bind_socket` for `direct`."""
+    """Methods of a loop, and `bind_socket` for `direct_calls`."""
 
     stack: NetworkStack
     _loop: asyncio.AbstractEventLoop
-    _placed: PlacedSockets
+    _caller_sockets: CallerSockets
 
     def takes(self, host: str) -> bool:
         """Whether a host is the stack's."""
@@ -44,38 +50,45 @@ class SocketMethods:
     def _original(self, name: str) -> Any:
         raise NotImplementedError
 
-    async def _attach(self, factory: Any, host: Any, port: Any, sock: Any, end: Any, **options: Any) -> tuple[Any, Any]:
+    async def _attach(
+        self, factory: Any, host: Any, port: Any, sock: Any, endpoint: Any, **options: Any
+    ) -> tuple[Any, Any]:
         raise NotImplementedError
 
     # --- Binding and listening ------------------------------------------------------------------------------------
 
     def bind_socket(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
-        """Let a socket stand for an address of the stack, as `socket.bind` does for one of the machine.
+        """Bind a socket to an address of the stack, as `socket.bind` does to one of the machine.
 
         Raises:
-            OSError: ``EINVAL`` where it stands for something already, ``EADDRINUSE``, ``EADDRNOTAVAIL``.
+            OSError: ``EINVAL`` where it is bound or connected already, ``EADDRINUSE``, ``EADDRNOTAVAIL``.
             OverflowError, TypeError: a malformed address.
         """
-        if standing(sock) is not None or self._placed.find(sock) is not None:
+        if attached(sock) is not None or self._caller_sockets.find(sock) is not None:
             raise network_error(errno.EINVAL, "the socket is bound already")
         if not isinstance(address[1], int):
             raise TypeError(f"{type(address[1]).__name__!r} object cannot be interpreted as an integer")
         if not 0 <= address[1] <= 65535:
             raise OverflowError("bind(): port must be 0-65535.")
         if is_datagrams(sock):
-            bind_datagrams(self.stack, self._placed, sock, address)
+            bind_datagrams(self.stack, self._caller_sockets, sock, address)
             return
         host = host_of_sockaddr((host_text(address[0]), *address[1:]))
-        self._placed.bind(sock, BoundEnd(self.stack, sock, host, address[1], self._placed))
+        self._caller_sockets.bind(sock, BoundEndpoint(self.stack, sock, host, address[1], self._caller_sockets))
 
-    def _bound(self, sock: Any) -> BoundEnd | None:
-        """Return the address of the stack that a listening socket stands for, or is to; None for the machine's."""
-        end = self._placed.find(sock) or standing(sock)
-        if isinstance(end, BoundEnd):
-            return end
-        if isinstance(end, ListenEnd):
-            return end.bound
-        if end is not None or type(sock) is not REAL or sock.family not in INTERNET or sock.type != socket.SOCK_STREAM:
+    def _bound(self, sock: Any) -> BoundEndpoint | None:
+        """Return the address of the stack that a socket is bound to, or is moved to; None for the machine's."""
+        endpoint = self._caller_sockets.find(sock) or attached(sock)
+        if isinstance(endpoint, BoundEndpoint):
+            return endpoint
+        if isinstance(endpoint, ListenerEndpoint):
+            return endpoint.bound
+        if (
+            endpoint is not None
+            or type(sock) is not REAL
+            or sock.family not in INTERNET
+            or sock.type != socket.SOCK_STREAM
+        ):
             return None
         with suppress(OSError):
             sock.getpeername()
@@ -83,62 +96,62 @@ class SocketMethods:
         name = sock.getsockname()
         if not self.takes(name[0]) or is_permitted():
             return None
-        leave_machine(sock)
+        unbind_from_machine(sock)
         self.bind_socket(sock, name)
-        return cast(BoundEnd, standing(sock))
+        return cast(BoundEndpoint, attached(sock))
 
     async def _serve_socket(self, factory: Callable[[], asyncio.BaseProtocol], sock: Any, **options: Any) -> Any:
-        """Return a server of the stack at the address of a socket; None for one that is the machine's."""
+        """Return a server of the stack at the address of a socket; None for a socket of the machine."""
         bound = self._bound(sock)
         if bound is None:
             return None
         for unused in ("family", "flags", "reuse_address"):
             options.pop(unused, None)
         options["reuse_port"] = bool(bound.share) or options.get("reuse_port")
-        listening = self._placed.find(sock)
-        self._placed.leave(sock)
-        waiting = listening.stop() if isinstance(listening, ListenEnd) else None
+        listening = self._caller_sockets.find(sock)
+        self._caller_sockets.forget(sock)
+        waiting = listening.stop() if isinstance(listening, ListenerEndpoint) else None
         server = await bound.stack.create_server(
             lambda: keep_pieces(factory()), cast(Any, bound.host), bound.port, **options
         )
-        ServerEnd(bound, server, sock)
+        ServerEndpoint(bound, server, sock)
         if waiting:
             adopt(server, waiting, cast(Any, server._factory))  # noqa: SLF001  for this package alone: the class is public
         return server
 
     async def sock_accept(self, sock: Any) -> tuple[Any, Any]:
-        """As the loop's. A socket that is bound to an address of the stack listens there."""
-        end = self._placed.find(sock)
-        if end is None and self._bound(sock) is not None:
+        """As the loop's. A socket that is bound to an address of the stack starts to listen there."""
+        endpoint = self._caller_sockets.find(sock)
+        if endpoint is None and self._bound(sock) is not None:
             if sock.gettimeout() != 0:
                 raise ValueError("the socket must be non-blocking")
             sock.listen()
-            end = self._placed.find(sock)
-        if not isinstance(end, ListenEnd):
+            endpoint = self._caller_sockets.find(sock)
+        if not isinstance(endpoint, ListenerEndpoint):
             accepted = await self._original("sock_accept")(sock)
             return cast("tuple[Any, Any]", accepted)
         if sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
-        connection = await end.accept()
+        connection = await endpoint.accept()
         accepted_sock = REAL(sock.family, sock.type, sock.proto)
         accepted_sock.setblocking(False)
-        self._placed.put(accepted_sock, connection)
+        self._caller_sockets.put(accepted_sock, connection)
         return accepted_sock, connection.transport.get_extra_info("peername")
 
     async def connect_accepted_socket(
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], sock: Any, **options: Any
     ) -> tuple[Any, Any]:
         """As the loop's."""
-        end = self._placed.take(sock)
-        if end is None:
+        endpoint = self._caller_sockets.take(sock)
+        if endpoint is None:
             connect = self._original("connect_accepted_socket")
             return cast("tuple[Any, Any]", await connect(protocol_factory, sock, **options))
-        return await self._attach(protocol_factory, None, None, sock, end, server_side=True, **options)
+        return await self._attach(protocol_factory, None, None, sock, endpoint, server_side=True, **options)
 
     # --- What a stack cannot serve --------------------------------------------------------------------------------
 
     def add_reader(self, fd: Any, callback: Any, *args: Any) -> Any:
-        """As the loop's, but for sockets that stand for something: they have no descriptor that becomes readable."""
+        """As the loop's, but for sockets that represent one of the stack: their descriptors never become readable."""
         self._check_descriptor("add_reader", fd)
         return self._original("add_reader")(fd, callback, *args)
 
@@ -148,19 +161,19 @@ class SocketMethods:
         return self._original("add_writer")(fd, callback, *args)
 
     def _check_descriptor(self, call: str, fd: Any) -> None:
-        if self._placed.has_descriptor(fd):
+        if self._caller_sockets.has_descriptor(fd):
             raise network_error(
                 errno.EOPNOTSUPP,
-                f"loop.{call}() of a socket that stands for one of a stack, which has no descriptor: use "
+                f"loop.{call}() of a socket that represents one of a stack, which has no descriptor: use "
                 "loop.sock_recv() and the like, or run the program in another thread inside polyfill_socket()",
             )
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
-        """As the loop's. What the job does on sockets of its own is known to belong to the loop."""
+        """As the loop's. Socket calls of the job are attributed to the loop."""
         return self._original("run_in_executor")(executor, mark_job(self._loop, executor, func), *args)
 
     async def subprocess_exec(self, protocol_factory: Any, *args: Any, **options: Any) -> Any:
-        """As the loop's. uvloop's raises no audit event that a strict block would see."""
+        """As the loop's. uvloop's raises no audit event, so the refusal of a strict block is here."""
         refuse(f"loop.subprocess_exec({args[0]!r})" if args else "loop.subprocess_exec()", "")
         return await self._original("subprocess_exec")(protocol_factory, *args, **options)
 
@@ -178,4 +191,4 @@ class SocketMethods:
         except OSError:
             return
         if self.takes(peer[0]):
-            warn(f"loop.{call}() of a socket connected to {peer!r}", peer[0], WAY_OUT)
+            warn(f"loop.{call}() of a socket connected to {peer!r}", peer[0], REMEDY)

@@ -1,9 +1,10 @@
-"""A loop's network methods, replaced by ones that use a stack for the destinations a route chooses.
+"""A loop's network methods, replaced by ones that use a stack for the destinations that a route chooses.
 
-The methods are set on the loop *instance*, which works with asyncio's loops and with uvloop's, and taken away again.
-Everything else of the loop is untouched: pipes, subprocesses, signals, Unix sockets, and sockets which are connected on
-the machine. Owns what is replaced and in which order; connecting is done by `stack`, what needs a socket of the caller
-by `placed`, listening sockets by `loop_sockets`, and what goes past the loop by `direct` and `guard`.
+The methods are set on the loop *instance*, which works with asyncio's loops and with uvloop's, and removed at the end.
+Everything else of the loop is untouched: pipes, subprocesses, signals, Unix sockets, and sockets that are connected on
+the machine. This module owns which methods are replaced and in which order. `stack` connects, `caller_sockets` has the
+table of the caller's sockets, `loop_sockets` serves listening sockets, and `direct_calls` and `guard` handle calls that
+bypass the loop.
 
 The reasons are in docs/explanation/existing-programs.md.
 """
@@ -21,15 +22,15 @@ from typing import Any, Final, cast
 
 from tcpip_wasm.compat.loop import bound_datagrams, direct_calls
 from tcpip_wasm.compat.loop.caller_datagrams import (
-    DatagramEnd,
+    DatagramEndpoint,
     discard,
     is_datagrams,
     own_address,
     peer_address,
     wants_broadcasts,
 )
-from tcpip_wasm.compat.loop.caller_listeners import BoundEnd
-from tcpip_wasm.compat.loop.caller_sockets import PlacedSockets, SocketEnd, standing
+from tcpip_wasm.compat.loop.caller_listeners import BoundEndpoint
+from tcpip_wasm.compat.loop.caller_sockets import CallerSockets, ConnectionEndpoint, attached
 from tcpip_wasm.compat.loop.guard import INTERNET, Guard, watch_extensions
 from tcpip_wasm.compat.loop.loop_sockets import SocketMethods, host_of_sockaddr
 from tcpip_wasm.compat.route import ANY_ADDRESS, Route, RouteLike, literal
@@ -66,12 +67,12 @@ REPLACED: Final = (
     "subprocess_exec",
     "subprocess_shell",
 )
-"""What `Polyfill` has a method for."""
+"""The loop's methods that `Polyfill` replaces."""
 
 _EOPNOTSUPP: Final = errno.EOPNOTSUPP
 _NOT_GIVEN: Final = object()
 _active = direct_calls.active
-_WAY_OUT: Final = (
+_REMEDY: Final = (
     "Use asyncio, which the stack serves; leave the destination to the machine by route=; or wrap what is meant to "
     "reach the machine in machine_network()"
 )
@@ -83,17 +84,17 @@ def polyfill(stack: NetworkStack, route: RouteLike = None, *, strict: bool = Fal
 
 
 class Polyfill(SocketMethods):
-    """Puts a stack in place of the machine's network, for all tasks of the stack's loop.
+    """Replaces the machine's network by a stack, for all tasks of the stack's loop.
 
     Args:
-        stack: whose network it is; or, where each task has a network of its own, a function that returns the stack of
-            the caller, and may raise.
-        route: which destinations are the stack's, see `RouteLike`; those of an outer polyfill or of the machine are the
-            others. A name goes where the route says; one that is not the stack's is looked up by the machine, and its
-            addresses go where the route says. ``"0.0.0.0"`` stands for a server that names no host.
+        stack: the stack; or, where each task has a network of its own, a function that returns the calling task's
+            stack, and may raise.
+        route: which destinations are the stack's, see `RouteLike`; the others belong to an outer polyfill or to the
+            machine. The route decides on a name; one that is not the stack's is looked up by the machine, and the route
+            decides on its addresses. ``"0.0.0.0"`` is the host of a server that names none.
         loop: the loop, where a function chooses the stack.
-        strict: whether what would reach the machine past the stack is refused, see `NetworkStack.polyfill`; a `Guard`
-            says how.
+        strict: whether calls that would use the machine's network instead of the stack are refused, see
+            `NetworkStack.polyfill`; a `Guard` has its own rules.
 
     Raises:
         ValueError, TypeError: a malformed route.
@@ -111,13 +112,13 @@ class Polyfill(SocketMethods):
         self._route = Route(route)
         self._guard = strict if isinstance(strict, Guard) else None
         if strict is True:
-            self._guard = Guard("polyfill(strict=True)", _WAY_OUT, leaves=lambda host: not self.takes(host))
+            self._guard = Guard("polyfill(strict=True)", _REMEDY, allows=lambda host: not self.takes(host))
         self._restore_extensions: Callable[[], None] | None = None
-        self.thread: int = 0  # of which a loop that is not running is taken to belong to the code that runs
+        self.thread: int = 0  # the thread that entered: its code belongs to the loop even while that is not running
         self._loop = loop if loop is not None else self.stack.loop
-        self._placed = PlacedSockets()
+        self._caller_sockets = CallerSockets()
         self._machine: dict[str, Any] = {}  # the methods that serve other destinations
-        self._before: dict[str, Any] = {}  # what stood in the loop's own dictionary
+        self._before: dict[str, Any] = {}  # the entries that the loop's own dictionary had
         self._ended = False
 
     def __repr__(self) -> str:
@@ -125,7 +126,7 @@ class Polyfill(SocketMethods):
 
     @property
     def stack(self) -> NetworkStack:  # type: ignore[override]
-        """The stack whose network the caller uses."""
+        """The stack of the calling task."""
         chosen = self._chosen
         return chosen if isinstance(chosen, NetworkStack) else chosen()
 
@@ -134,8 +135,8 @@ class Polyfill(SocketMethods):
         return self._route.takes(host)
 
     def __enter__(self) -> Polyfill:
-        """Raises RuntimeError where it is entered already or outside of the stack's loop, StackError of a stack that is
-        gone."""
+        """Raises RuntimeError where it is entered already or on another loop than the stack's, StackError where the
+        stack has ended."""
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
@@ -156,19 +157,19 @@ class Polyfill(SocketMethods):
         direct_calls.install()
         bound_datagrams.install()
         everything = self._route.takes_everything
-        self._restore_extensions = watch_extensions(lambda: everything and direct_calls.taken_by_loop(ANY_ADDRESS))
+        self._restore_extensions = watch_extensions(lambda: everything and direct_calls.is_taken_by_loop(ANY_ADDRESS))
         if self._guard is not None:
             self._guard.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Restore what was there. Raises RuntimeError where a later one is still active; it then ends with that one."""
+        """Restore the methods. Raises RuntimeError where a later polyfill is active; this one then ends with that."""
         if not self._machine:
             raise RuntimeError("this polyfill is not active")
         self._ended = True
         active = _active[self._loop]
         if active[-1] is not self:
-            raise RuntimeError("polyfills end in reverse order: one that began later is still active")
+            raise RuntimeError("polyfills must end in reverse order, and one that was entered later is still active")
         while active and active[-1]._ended:  # noqa: SLF001  another polyfill of the same loop
             active.pop()._restore()  # noqa: SLF001  another polyfill of the same loop
 
@@ -188,17 +189,17 @@ class Polyfill(SocketMethods):
         self._before.clear()
         self._machine.clear()
         if not (isinstance(self._chosen, NetworkStack) and self._chosen.closed):
-            self._placed.clear()
+            self._caller_sockets.clear()
 
     def _original(self, name: str) -> Any:
-        """Return what serves other destinations; a task that outlives the block gets the loop's own method."""
+        """Return the method for other destinations; after the block, the loop's own method."""
         return self._machine.get(name) or getattr(self._loop, name)
 
     # --- Destinations ---------------------------------------------------------------------------------------------
 
     async def _destination(self, host: str, port: Any, family: int, flags: int) -> str | tuple[str, ...] | None:
-        """Return what to give to the stack for a host: itself, or those of its addresses by the machine that the route
-        takes; or None where nothing of it is the stack's."""
+        """Return the destination that the stack gets for a host: the host itself, or those of its addresses, looked up
+        by the machine, that the route takes; None where none is the stack's."""
         if self._route.takes(host):
             return host
         if literal(host) is not None:
@@ -210,7 +211,7 @@ class Polyfill(SocketMethods):
     async def _resolve(self, host: str | None, port: Any, family: int, kind: int, proto: int, flags: int) -> list[Any]:
         try:
             infos = await self.stack.getaddrinfo(host, port, family=family, type=kind, proto=proto, flags=flags)
-        except ValueError as error:  # programs expect of a malformed host that nobody knows it
+        except ValueError as error:  # programs expect the error of an unknown name for a malformed host
             raise NameResolutionError(socket.EAI_NONAME, str(error)) from None
         if host is not None and literal(host) is None:
             for info in infos:
@@ -228,14 +229,14 @@ class Polyfill(SocketMethods):
         sock: Any = None,
         **options: Any,
     ) -> tuple[Any, Any]:
-        """As the loop's; a socket which the caller has opened stays the machine's."""
+        """As the loop's; a socket that the caller has connected on the machine stays the machine's."""
         if sock is not None:
-            end = self._placed.take(sock)
-            if end is None:
+            endpoint = self._caller_sockets.take(sock)
+            if endpoint is None:
                 self._check_connected(sock, "create_connection")
                 connect = self._original("create_connection")
                 return cast("tuple[Any, Any]", await connect(protocol_factory, host, port, sock=sock, **options))
-            return await self._attach(protocol_factory, host, port, sock, end, **options)
+            return await self._attach(protocol_factory, host, port, sock, endpoint, **options)
         if host is None and port is None:
             raise ValueError("host and port was not specified and no sock specified")
         name = _text(host)
@@ -257,7 +258,9 @@ class Polyfill(SocketMethods):
             lambda: keep_pieces(factory()), destination, port_number(port), **options
         )
         if isinstance(destination, str) and literal(destination) is None:
-            self._route.learn(transport.get_extra_info("peername")[0])  # programs come back to who has answered
+            self._route.learn(
+                transport.get_extra_info("peername")[0]
+            )  # programs connect again to an address that answered
         return transport, protocol
 
     async def _attach(
@@ -266,7 +269,7 @@ class Polyfill(SocketMethods):
         host: Any,
         port: Any,
         sock: socket.socket,
-        end: SocketEnd,
+        endpoint: ConnectionEndpoint,
         *,
         ssl: Any = None,
         server_hostname: str | None = None,
@@ -275,18 +278,18 @@ class Polyfill(SocketMethods):
         server_side: bool = False,
         **_: Any,
     ) -> tuple[Any, Any]:
-        """Give the connection that a socket stands for to a protocol, and close the socket."""
+        """Pass the connection that a socket represents to a protocol, and close the socket."""
         try:
             if host is not None or port is not None:
                 raise ValueError("host/port and sock can not be specified at the same time")
             times = ssl_handshake_timeout, ssl_shutdown_timeout
             tls = server_tls(ssl, *times) if server_side else client_tls(ssl, None, server_hostname, *times)
-            transport = end.take_over()
+            transport = endpoint.take_over()
             protocol = keep_pieces(factory())
             waiter = self._loop.create_future()
             wrapper = tls.wrap(self._loop, protocol, waiter) if tls else None
         except BaseException:
-            end.transport.abort()
+            endpoint.transport.abort()
             raise
         finally:
             sock.close()
@@ -306,7 +309,7 @@ class Polyfill(SocketMethods):
         flags: int = socket.AI_PASSIVE,
         **options: Any,
     ) -> Any:
-        """As the loop's. Hosts of one server are all the stack's or all not."""
+        """As the loop's. Either all hosts of a server are the stack's or none is."""
         if sock is not None and host is None and port is None:
             server = await self._serve_socket(protocol_factory, sock, **options)
             if server is not None:
@@ -328,7 +331,7 @@ class Polyfill(SocketMethods):
                 addresses += [host_of_sockaddr(info[4]) for info in infos]
             else:
                 addresses.append({int(socket.AF_INET): "0.0.0.0", int(socket.AF_INET6): "::"}.get(family))
-        options.pop("reuse_address", None)  # what an earlier connection had needs no permission
+        options.pop("reuse_address", None)  # a stack always permits the port of an earlier connection
         unique = cast("Iterable[str]", dict.fromkeys(addresses))
         return await self.stack.create_server(
             lambda: keep_pieces(protocol_factory()), unique, port_number(port), **options
@@ -341,7 +344,7 @@ class Polyfill(SocketMethods):
         sslcontext: ssl_module.SSLContext,
         **options: Any,
     ) -> Any:
-        """As the loop's, for transports of both."""
+        """As the loop's, for transports of the stack and of the machine."""
         if isinstance(_lowest(transport), TcpTransport):
             return await start_tls(self._loop, transport, protocol, sslcontext, **options)
         return await self._original("start_tls")(transport, protocol, sslcontext, **options)
@@ -349,7 +352,7 @@ class Polyfill(SocketMethods):
     async def sendfile(
         self, transport: Any, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool = True
     ) -> int:
-        """As asyncio's, on uvloop's loops too, for transports of the stack; for others as the loop's."""
+        """For transports of the stack as asyncio's, on uvloop's loops too; for others as the loop's."""
         if isinstance(_lowest(transport), (TcpTransport, UdpTransport)):
             return await sendfile(self._loop, transport, file, offset, count, fallback=fallback)
         send = self._original("sendfile")
@@ -364,7 +367,7 @@ class Polyfill(SocketMethods):
         remote_addr: Any = None,
         **options: Any,
     ) -> tuple[Any, Any]:
-        """As the loop's. Without a remote address, the own one says whose it is."""
+        """As the loop's. The route decides on the remote address, or without one on the local address."""
         sock: Any = options.get("sock")
         if is_datagrams(sock) and len(options) == 1 and not (local_addr or remote_addr) and self._is_ours(sock):
             return await self._attach_datagrams(protocol_factory, sock)
@@ -384,32 +387,34 @@ class Polyfill(SocketMethods):
         return cast("tuple[Any, Any]", made)
 
     def _is_ours(self, sock: Any) -> bool:
-        """Whether a UDP socket that the caller has made is the stack's, by its peer or else by its own address."""
-        if self._placed.find(sock) is not None:
+        """Whether a UDP socket of the caller is the stack's: the route decides on its peer, or else on its address."""
+        if self._caller_sockets.find(sock) is not None:
             return True
         return self._route.takes((peer_address(sock) or own_address(sock) or (ANY_ADDRESS,))[0])
 
-    async def _place_datagrams(self, sock: socket.socket, peer: Any = None) -> DatagramEnd:
-        """Let a UDP socket stand for a new one of the stack, with its own address."""
+    async def _open_datagrams(self, sock: socket.socket, peer: Any = None) -> DatagramEndpoint:
+        """Open a UDP socket of the stack for a caller's socket to represent, with the same address."""
         own = own_address(sock)
-        old = self._placed.take(sock)
+        old = self._caller_sockets.take(sock)
         if old is not None:
-            old.transport.abort()  # what it had is freed at once
+            old.transport.abort()  # releases its port at once
         options: dict[str, Any] = {"family": sock.family, "allow_broadcast": wants_broadcasts(sock)}
-        await self._placed.connect(sock, lambda: self.stack.create_datagram_endpoint(DatagramEnd, own, peer, **options))
-        end = cast(DatagramEnd, self._placed.find(sock))
-        bound_datagrams.give_options(sock, end)
-        return end
+        await self._caller_sockets.connect(
+            sock, lambda: self.stack.create_datagram_endpoint(DatagramEndpoint, own, peer, **options)
+        )
+        endpoint = cast(DatagramEndpoint, self._caller_sockets.find(sock))
+        bound_datagrams.apply_options(sock, endpoint)
+        return endpoint
 
     async def _attach_datagrams(self, factory: Callable[[], Any], sock: socket.socket) -> tuple[Any, Any]:
-        """Give what a UDP socket stands for to a protocol, and close the socket."""
-        end = self._placed.find(sock) or await self._place_datagrams(sock, peer_address(sock))
-        self._placed.take(sock)
+        """Pass the UDP socket that a caller's socket represents to a protocol, and close the caller's."""
+        endpoint = self._caller_sockets.find(sock) or await self._open_datagrams(sock, peer_address(sock))
+        self._caller_sockets.take(sock)
         try:
             protocol = factory()
-            return end.hand_over(protocol), protocol
+            return endpoint.hand_over(protocol), protocol
         except BaseException:
-            end.transport.abort()
+            endpoint.transport.abort()
             raise
         finally:
             discard(sock)
@@ -450,7 +455,7 @@ class Polyfill(SocketMethods):
     # --- The caller's sockets -------------------------------------------------------------------------------------
 
     async def sock_connect(self, sock: Any, address: Any) -> None:
-        """As the loop's; a socket to a destination of the stack is never connected, it stands for a connection."""
+        """As the loop's; a socket to a destination of the stack is never connected, it represents a connection."""
         if sock.family not in INTERNET:
             return await self._original("sock_connect")(sock, address)  # type: ignore[no-any-return]
         destination = await self._destination(_text(address[0]) or "localhost", address[1], sock.family, 0)
@@ -459,46 +464,48 @@ class Polyfill(SocketMethods):
         family = sock.family
         if sock.type == socket.SOCK_DGRAM:
             host = destination if isinstance(destination, str) else destination[0]
-            await self._place_datagrams(sock, (host, port_number(address[1])))
+            await self._open_datagrams(sock, (host, port_number(address[1])))
             return None
         if sock.type != socket.SOCK_STREAM:
             raise network_error(_EOPNOTSUPP, f"a stack has no sockets of type {sock.type}")
         options: dict[str, Any] = {"family": family}
-        bound = standing(sock)
-        if isinstance(bound, BoundEnd):
+        bound = attached(sock)
+        if isinstance(bound, BoundEndpoint):
             options["local_addr"] = bound.name[:2]
-        await self._placed.connect(sock, lambda: self._connect(SocketEnd, destination, address[1], **options))
+        await self._caller_sockets.connect(
+            sock, lambda: self._connect(ConnectionEndpoint, destination, address[1], **options)
+        )
         return None
 
     async def sock_recv(self, sock: Any, n: int) -> bytes:
         """As the loop's."""
-        end = self._placed.find(sock)
-        return cast(bytes, await (end.receive(n) if end else self._original("sock_recv")(sock, n)))
+        endpoint = self._caller_sockets.find(sock)
+        return cast(bytes, await (endpoint.receive(n) if endpoint else self._original("sock_recv")(sock, n)))
 
     async def sock_recv_into(self, sock: Any, buf: Any) -> int:
         """As the loop's."""
-        end = self._placed.find(sock)
-        if end is None:
+        endpoint = self._caller_sockets.find(sock)
+        if endpoint is None:
             return await self._original("sock_recv_into")(sock, buf)  # type: ignore[no-any-return]
         view = memoryview(buf).cast("B")
-        data = await end.receive(len(view))
+        data = await endpoint.receive(len(view))
         view[: len(data)] = data
         return len(data)
 
     async def sock_recvfrom(self, sock: Any, bufsize: int) -> tuple[bytes, Any]:
         """As the loop's."""
-        end = self._placed.find(sock)
-        if end is None and is_datagrams(sock) and own_address(sock) is not None and self._is_ours(sock):
-            end = await self._place_datagrams(sock, peer_address(sock))
-        if end is None:
+        endpoint = self._caller_sockets.find(sock)
+        if endpoint is None and is_datagrams(sock) and own_address(sock) is not None and self._is_ours(sock):
+            endpoint = await self._open_datagrams(sock, peer_address(sock))
+        if endpoint is None:
             return await self._original("sock_recvfrom")(sock, bufsize)  # type: ignore[no-any-return]
-        if isinstance(end, DatagramEnd):
-            return await end.receive_from(bufsize)
-        return await end.receive(bufsize), None
+        if isinstance(endpoint, DatagramEndpoint):
+            return await endpoint.receive_from(bufsize)
+        return await endpoint.receive(bufsize), None
 
     async def sock_recvfrom_into(self, sock: Any, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
         """As the loop's."""
-        if self._placed.find(sock) is None and not (is_datagrams(sock) and self._is_ours(sock)):
+        if self._caller_sockets.find(sock) is None and not (is_datagrams(sock) and self._is_ours(sock)):
             return await self._original("sock_recvfrom_into")(sock, buf, nbytes)  # type: ignore[no-any-return]
         view = memoryview(buf).cast("B")
         data, source = await self.sock_recvfrom(sock, nbytes or len(view))
@@ -507,19 +514,19 @@ class Polyfill(SocketMethods):
 
     async def sock_sendall(self, sock: Any, data: Any) -> None:
         """As the loop's."""
-        end = self._placed.find(sock)
-        await (end.send(data) if end else self._original("sock_sendall")(sock, data))
+        endpoint = self._caller_sockets.find(sock)
+        await (endpoint.send(data) if endpoint else self._original("sock_sendall")(sock, data))
 
     async def sock_sendto(self, sock: Any, data: Any, address: Any) -> int:
         """As the loop's. A socket that has sent to a destination of the stack receives from the stack alone."""
-        end = self._placed.find(sock)
-        if isinstance(end, SocketEnd):
-            await end.send(data)
+        endpoint = self._caller_sockets.find(sock)
+        if isinstance(endpoint, ConnectionEndpoint):
+            await endpoint.send(data)
             return len(data)
         if is_datagrams(sock) and self._route.takes(_text(address[0]) or "localhost"):
-            end = end or await self._place_datagrams(sock)
+            endpoint = endpoint or await self._open_datagrams(sock)
             host = await self._datagram_host((_text(address[0]) or "localhost", *address[1:]), sock.family)
-            return await end.send_to(data, (host, *address[1:]))
+            return await endpoint.send_to(data, (host, *address[1:]))
         if sock.family in INTERNET and sock.type != socket.SOCK_DGRAM and self._route.takes(_text(address[0])):
             raise network_error(_EOPNOTSUPP, "the socket is not connected over the stack")
         return await self._original("sock_sendto")(sock, data, address)  # type: ignore[no-any-return]
@@ -528,8 +535,8 @@ class Polyfill(SocketMethods):
         self, sock: Any, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool = True
     ) -> int:
         """As the loop's."""
-        end = self._placed.find(sock)
-        if end is None:
+        endpoint = self._caller_sockets.find(sock)
+        if endpoint is None:
             send = self._original("sock_sendfile")
             return await send(sock, file, offset, count, fallback=fallback)  # type: ignore[no-any-return]
         check_sendfile(file, offset, count)
@@ -541,7 +548,7 @@ class Polyfill(SocketMethods):
             while data := await self._loop.run_in_executor(
                 None, file.read, 65536 if count is None else min(65536, count - sent)
             ):
-                await end.send(data)
+                await endpoint.send(data)
                 sent += len(data)
         finally:
             file.seek(offset + sent)
@@ -549,7 +556,7 @@ class Polyfill(SocketMethods):
 
 
 def _lowest(transport: Any) -> Any:
-    """Return the transport that carries one of TLS, or TLS within TLS."""
+    """Return the transport below TLS, or below TLS within TLS."""
     while isinstance(transport, _SSLProtocolTransport):
         transport = cast(Any, transport)._ssl_protocol._transport  # noqa: SLF001  asyncio has no public way below its TLS transport
     return transport

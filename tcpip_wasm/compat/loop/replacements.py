@@ -1,6 +1,6 @@
-"""`Replacements`: attributes of classes and modules that are replaced while at least one user needs that.
+"""`Replacements`: attributes of classes and modules that are replaced while at least one user needs it.
 
-Set on `socket.socket` itself, a method also reaches code that took the class away by ``from socket import socket``.
+A method that is set on `socket.socket` also affects code that imported the class by ``from socket import socket``.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ _INHERITED: Final = object()
 
 
 class Replacements:
-    """A set of attributes, put in place by the first `install` and taken away by the last `uninstall`.
+    """A set of attributes, replaced by the first `install` and restored by the last `uninstall`.
 
     Args:
-        wanted: returns (class or module, name, value) of each; it is called by the first `install`.
+        wanted: returns (class or module, name, value) of each attribute; the first `install` calls it.
     """
 
     def __init__(self, wanted: Callable[[], Iterable[tuple[Any, str, Any]]]) -> None:
         self._wanted = wanted
         self._lock = threading.Lock()
         self._users = 0
-        self._before: dict[str, tuple[Any, Any, Any]] = {}  # name -> where it is, what is set, what was set
+        self._before: dict[str, tuple[Any, Any, Any]] = {}  # name -> owner, new value, former value
 
     def install(self) -> None:
-        """Put the attributes in place, once for each call of `uninstall` that follows."""
+        """Replace the attributes; each call needs one of `uninstall`."""
         with self._lock:
             self._users += 1
             if self._users > 1:
@@ -38,7 +38,7 @@ class Replacements:
                 setattr(target, name, value)
 
     def uninstall(self) -> None:
-        """Restore what was there, where every other user has done so. What another library has set since stays."""
+        """Restore the attributes at the last user's call. A value that another library has set since stays."""
         with self._lock:
             self._users -= 1
             if self._users > 0:
@@ -52,6 +52,6 @@ class Replacements:
                     setattr(target, name, before)
 
     def original(self, name: str) -> Any:
-        """Return what is replaced, also after `uninstall`: a caller may have taken the replacement away."""
+        """Return the former value, also after `uninstall`: a caller may hold the replacement."""
         _, _, before = self._before[name]
         return getattr(_socket.socket, name) if before is _INHERITED else before

@@ -1,4 +1,4 @@
-"""`run`: a whole program over a stack, as `asyncio.run` runs one over the machine's network."""
+"""`run`: runs a whole program over a stack, as `asyncio.run` does over the machine's network."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ def run(
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> Any:
-    """Run a coroutine with a stack in place of the machine's network, and return its result.
+    """Run a coroutine with a stack instead of the machine's network, and return its result.
 
     Args:
         main: the program.
-        stack: a stack, on whose loop the program then runs; or what makes one, such as a coroutine function, which is
-            called on a new loop and whose stack is closed at the end; None makes one with nothing but a loopback.
+        stack: a stack, on whose loop the program then runs; or a function that creates one, such as a coroutine
+            function, which is called on a new loop and whose stack is closed at the end; None creates one with a
+            loopback interface only.
         route, strict: see `NetworkStack.polyfill`.
         debug: as for `asyncio.run`; only with a new loop.
         loop_factory: makes the new loop, such as `uvloop.new_event_loop`.
 
     Returns:
-        What `main` returns. Called while the stack's loop runs, an awaitable for it, since nothing can run twice.
+        The result of `main`. While the stack's loop runs, an awaitable for it, since a running loop cannot be run.
 
     Raises:
-        TypeError: `main` is no coroutine.
+        TypeError: `main` is not a coroutine.
         RuntimeError: another loop runs in this thread.
-        ValueError: `debug` or `loop_factory` with a stack, which has its loop.
+        ValueError: `debug` or `loop_factory` with a stack, which has a loop already.
     """
     if not asyncio.iscoroutine(main):
         raise TypeError(f"main must be a coroutine, such as main() makes (run(main()), not run(main)), not {main!r}")
@@ -67,7 +68,7 @@ def run(
         with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
             return runner.run(with_own_stack())
     finally:
-        main.close()  # had it not begun, it would complain
+        main.close()  # a coroutine that was never started would emit a RuntimeWarning
 
 
 async def _inside(main: Coroutine[Any, Any, Any], stack: NetworkStack, route: RouteLike, strict: bool) -> Any:

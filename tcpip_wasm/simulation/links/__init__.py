@@ -1,9 +1,9 @@
 """Links and switches of a simulated network.
 
-settings  what one direction of a link does to frames
+settings  the parameters of one direction of a link
 channel   one direction of a link
 link      two channels between two ends
-queue     the queue before a transmitter: drop-tail and CoDel
+queue     queues of a transmitter: drop-tail and CoDel
 loss      loss models: independent, and in bursts
 switch    learning switches
 """

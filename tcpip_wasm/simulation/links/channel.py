@@ -1,8 +1,8 @@
-"""One direction of a link: a transmitter with a queue before it, and what is under way behind it.
+"""One direction of a link: a queue, a transmitter, and the frames under way.
 
-Owns when frames arrive, and which do not. Time is that of an event loop, virtual or not, in whole nanoseconds, and one
-timer is armed for what comes next. Every random choice comes from the stream that the channel was given, in the order
-in which frames are sent, so that nothing but these frames and the settings decides them.
+Decides when frames arrive, and which are dropped. Time is that of an event loop, virtual or real, in whole nanoseconds,
+and one timer is armed for the next event. Every random choice is drawn from the channel's own random stream, in the
+order in which frames are sent, so that it depends on these frames and the settings alone.
 
 The reasons are in docs/explanation/simulated-links.md.
 """
@@ -26,24 +26,24 @@ from tcpip_wasm.simulation.links.settings import LinkSettings
 __all__ = ["Channel", "ChannelStatistics", "LinkSettings"]
 
 MOST_UNDER_WAY: Final = 2**28
-"""Bytes under way at most, so that a loop of switches does not eat all memory: 10 Gbit/s for 0.2 s."""
+"""Most bytes under way, so that a loop of switches does not use all memory: 10 Gbit/s for 0.2 s."""
 
 FRAME_COST: Final = 256
-"""Bytes that a frame under way counts for beyond its own."""
+"""Bytes that a frame under way counts for in addition to its length."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelStatistics:
-    """What a channel has counted.
+    """Counters of a channel.
 
     Attributes:
-        frames, bytes: what was to be sent.
-        delivered, delivered_bytes: what has arrived at the other end, copies included, whether or not that takes it.
+        frames, bytes: frames that were passed to `Channel.send`, and their bytes.
+        delivered, delivered_bytes: frames that arrived at the other end, copies included, accepted there or not.
         dropped: frames that will not arrive, by cause: ``queue`` (it was full), ``codel``, ``loss``, ``mtu``, ``down``,
-            ``flight`` (too much under way); and what else `Channel.cut` was told.
-        duplicated, reordered, corrupted: frames that this happened to.
-        waiting, waiting_bytes: what is in the queue now.
-        under_way: frames that have been sent and not arrived.
+            ``flight`` (too much under way), and causes that were given to `Channel.cut`.
+        duplicated, reordered, corrupted: frames that were duplicated, reordered, corrupted.
+        waiting, waiting_bytes: frames in the queue now.
+        under_way: frames that were sent and have not arrived.
     """
 
     frames: int
@@ -60,7 +60,7 @@ class ChannelStatistics:
 
 
 class _Frame:
-    """A frame on its way through a channel, and what is to become of it."""
+    """A frame in a channel, and what was drawn for it."""
 
     __slots__ = ("copies", "data", "extra", "late", "seen", "size")
 
@@ -68,8 +68,8 @@ class _Frame:
         self.data = data
         self.size = len(data)
         self.copies = 1  # how many arrive
-        self.extra = 0  # nanoseconds that it takes longer
-        self.late = False  # whether others may overtake it
+        self.extra = 0  # nanoseconds of additional delay
+        self.late = False  # whether later frames may overtake it
         self.seen: Observation | None = None
 
 
@@ -77,12 +77,12 @@ class Channel:
     """One direction of a link.
 
     Args:
-        loop: whose time it is.
-        settings: what it does to frames.
+        loop: the loop whose time it uses.
+        settings: its parameters.
         random: its own stream of random numbers.
-        deliver: takes each frame when it arrives, and returns None, or why it is dropped there.
-        observe: takes each frame when it is sent, with a comment where something happens to it. Where it is dropped
-            later, what was observed is told (`Observation.drop`).
+        deliver: called with each frame that arrives; returns None, or why the frame is dropped there.
+        observe: called with each frame that is sent, as an `Observation`, with a comment where it is dropped or
+            changed. A frame that is dropped later is marked by `Observation.drop`.
         point: the link's name, for the observer.
         outgoing: the direction, for the observer.
         header: bytes of a frame before its IP packet: 14 for Ethernet, 0 for packets without a link layer.
@@ -107,9 +107,9 @@ class Channel:
         self._point = point
         self._outgoing = outgoing
         self._header = header
-        self._context = copy_context()  # what arrives does so in nobody's name, whoever has sent it
+        self._context = copy_context()  # a frame is delivered in this context, not in that of the task which sent it
         self._up = True
-        self._free_at = 0  # when the transmitter has sent its last bit
+        self._free_at = 0  # when the transmitter has finished sending
         self._last_arrival = 0
         self._under_way: list[tuple[int, int, _Frame]] = []  # a heap, by time and order
         self._under_way_bytes = 0
@@ -131,10 +131,10 @@ class Channel:
 
     @property
     def settings(self) -> LinkSettings:
-        """What it does to frames. May be assigned at any time.
+        """Its parameters. May be assigned at any time.
 
-        What has been sent by then keeps its arrival. What waits is sent with the new bandwidth and delay; into a new
-        kind of queue it moves, as far as that has room. No frame overtakes another because a delay became shorter.
+        Frames that were sent before keep their arrival time. Waiting frames are sent with the new bandwidth and delay,
+        and move into a new queue as far as that has room. A shorter delay does not let frames overtake others.
         """
         return self._settings
 
@@ -167,7 +167,7 @@ class Channel:
 
     @property
     def up(self) -> bool:
-        """Whether it carries anything. A cut wire loses what is in it, and what waits before it."""
+        """Whether it carries frames. Setting it to False drops waiting frames and those under way."""
         return self._up
 
     @up.setter
@@ -178,7 +178,7 @@ class Channel:
             self.cut()
 
     def cut(self, cause: str = "down") -> None:
-        """Carry nothing until `up` is set. What waits and what is under way is dropped, for the cause that is named."""
+        """Drop frames until `up` is set, including those that wait or are under way, with a cause."""
         self._cause = cause
         if not self._up:
             return
@@ -198,7 +198,7 @@ class Channel:
     _cause = "down"
 
     def statistics(self) -> ChannelStatistics:
-        """Return what was counted so far."""
+        """Return the counters."""
         self._serve(self._now())
         return ChannelStatistics(
             self._frames,
@@ -217,7 +217,7 @@ class Channel:
     # --- Frames ---------------------------------------------------------------------------------------------------
 
     def send(self, frame: bytes) -> None:
-        """Send a frame: it arrives, waits, or is dropped and counted."""
+        """Send a frame: it is transmitted, queued, or dropped and counted."""
         self._frames += 1
         self._bytes += len(frame)
         settings = self._settings
@@ -243,7 +243,7 @@ class Channel:
         self._arm()
 
     def _decide(self, frame: _Frame) -> None:
-        """Draw what becomes of a frame, and tell the observer."""
+        """Draw a frame's loss, delay and corruption, and pass it to the observer."""
         comment: str | None = None
         if self._lost is not None and self._lost():
             frame.copies = 0
@@ -291,13 +291,13 @@ class Channel:
         return seen
 
     def _drop_late(self, frame: _Frame, cause: str = "codel") -> None:
-        if frame.copies:  # else it is counted as lost
+        if frame.copies:  # else it is counted as lost already
             self._dropped[cause] = self._dropped.get(cause, 0) + 1
             if frame.seen is not None:
                 frame.seen.drop(cause, self._loop.time())
 
     def _serve(self, now: int) -> None:
-        """Let the transmitter take from the queue what it has by now."""
+        """Let the transmitter take from the queue the frames that it has sent by now."""
         queue = self._queue
         while queue and self._free_at <= now:
             at = self._free_at
@@ -321,10 +321,10 @@ class Channel:
         heappush(self._under_way, (arrival, self._number, frame))
 
     def _arm(self) -> None:
-        """Arm the timer for what comes next, unless it fires no later."""
+        """Arm the timer for the next event, unless it fires no later."""
         under_way, queue = self._under_way, self._queue
         if queue:
-            # What waits does not arrive before that; and where turns decide over frames, each is taken at its time.
+            # A waiting frame does not arrive before that; a queue that drops late needs each frame taken at its time.
             due = self._free_at if queue.decides_late else self._free_at + self._delay
             if under_way and under_way[0][0] < due:
                 due = under_way[0][0]

@@ -1,7 +1,7 @@
 """Links: two channels between two ends, which are interfaces of stacks or ports of switches.
 
-Owns what an end is, and what happens where frames leave a link faster than an interface takes them: they wait, within a
-bound, for the stack's next turn.
+Defines the ends of a link. Frames that arrive faster than an interface accepts them wait, within a bound, for the
+stack's next poll.
 
 The reasons are in docs/explanation/simulated-links.md.
 """
@@ -24,13 +24,13 @@ from tcpip_wasm.simulation.seeds import random_for
 __all__ = ["InterfaceEnd", "Link", "LinkEnd"]
 
 MOST_WAITING: Final = 2**25
-"""Bytes that wait for a stack to take them in; a stack that is driven takes nine times less within a turn."""
+"""Most bytes that wait for a stack; a stack receives at most a ninth of that in one loop iteration."""
 
 Direction = Literal["a_to_b", "b_to_a"]
 
 
 class LinkEnd(Protocol):
-    """What a link ends in.
+    """The end of a link: an interface, a card or a port of a switch.
 
     Attributes:
         header: bytes of a frame before its IP packet, the same at both ends.
@@ -39,39 +39,39 @@ class LinkEnd(Protocol):
     header: int
 
     def plug(self, send: Callable[[bytes], None]) -> None:
-        """Hand what leaves here to `send` from now on.
+        """Pass frames that leave here to `send` from now on.
 
         Raises:
             OSError: ``EBUSY`` where a link is plugged in.
         """
 
     def unplug(self) -> None:
-        """Hand on nothing any more. Idempotent."""
+        """Stop passing frames. Idempotent."""
 
     def receive(self, frame: bytes) -> str | None:
-        """Take in a frame that arrives; return None, or why it is dropped here."""
+        """Receive a frame; return None, or why it is dropped here."""
 
 
 class InterfaceEnd:
     """The end of a link at an interface: its port (`interfaces.Port`).
 
-    The link outlives the interface: once that is gone, what arrives is dropped and counted, until `attach` names
-    another.
+    The link outlives the interface: after that was removed, arriving frames are dropped and counted, until `attach` is
+    called with another.
 
     Args:
-        interface: a tap or a tun.
+        interface: a TAP or TUN interface.
 
     Attributes:
-        interface: what it is attached to, or None.
-        dropped: frames that arrived while there was no interface, or too fast for its stack.
+        interface: the interface, or None.
+        dropped: frames that arrived while there was no interface, or faster than its stack accepted them.
     """
 
     gone = "gone"
-    """Why a frame is dropped where there is no interface."""
+    """The cause of drops while there is no interface."""
 
     def __init__(self, interface: Interface) -> None:
         if not isinstance(interface, StreamInterface):
-            raise TypeError(f"a link ends in taps, tuns and switches, not in {type(interface).__name__}")
+            raise TypeError(f"a link connects TAP and TUN interfaces and switches, not {type(interface).__name__}")
         self.header: int = interface.overhead
         self.interface: Interface | None = None
         self.dropped: int = 0
@@ -81,11 +81,11 @@ class InterfaceEnd:
         self.attach(interface)
 
     def attach(self, interface: Interface) -> None:
-        """Attach to another interface of the same kind, after the one before has gone.
+        """Attach to another interface of the same kind, after the former one was removed.
 
         Raises:
-            OSError: ``EBUSY`` where something listens to it already.
-            ValueError: this end has an interface, or it is of another kind.
+            OSError: ``EBUSY`` where the interface has another port.
+            ValueError: this end has an interface already, or the new one is of another kind.
         """
         if self.interface is not None:
             raise ValueError(f"this end is attached to {self.interface!r}")
@@ -95,18 +95,18 @@ class InterfaceEnd:
         self.interface = interface
 
     def plug(self, send: Callable[[bytes], None]) -> None:
-        """Hand what leaves here to `send` from now on."""
+        """Pass frames that leave here to `send` from now on."""
         self._send = send
 
     def unplug(self) -> None:
-        """Leave the interface alone. Idempotent."""
+        """Detach from the interface. Idempotent."""
         interface, self.interface, self._send = self.interface, None, None
         self._forget()
         if interface is not None:
             interface.detach()
 
     def transmit(self, records: memoryview) -> int:
-        """Send whole frames; the link decides over them, and never takes fewer."""
+        """Send whole frames; the link accepts all of them, and drops those that it has no room for."""
         send = self._send
         if send is not None:
             for frame in split_records(records):
@@ -114,14 +114,14 @@ class InterfaceEnd:
         return len(records)
 
     def detached(self, error: Exception | None) -> None:
-        """The interface is gone."""
+        """The interface was removed."""
         self.interface = None
         self._forget()
 
     def receive(self, frame: bytes) -> str | None:
-        """Hand a frame to the interface, or let it wait for the stack's next turn; return why it is dropped, or None.
+        """Pass a frame to the interface, or queue it for the stack's next poll; return why it is dropped, or None.
 
-        What waits when the interface goes was delivered, and counts among `dropped` only.
+        Frames that wait when the interface is removed have been delivered, and count in `dropped` only.
         """
         interface = self.interface
         if interface is None:
@@ -136,14 +136,14 @@ class InterfaceEnd:
         elif not interface.inject(frame):
             self._waiting.append(frame)
             self._waiting_bytes += len(frame)
-            interface.driver.when_room(interface.buffers, self._continue)
+            interface.driver.when_room(interface.buffers, self._deliver_waiting)
         return None
 
-    def _continue(self) -> None:
+    def _deliver_waiting(self) -> None:
         interface, waiting = self.interface, self._waiting
         while interface is not None and waiting:
             if not interface.inject(waiting[0]):
-                interface.driver.when_room(interface.buffers, self._continue)
+                interface.driver.when_room(interface.buffers, self._deliver_waiting)
                 return
             self._waiting_bytes -= len(waiting.popleft())
 
@@ -154,23 +154,23 @@ class InterfaceEnd:
 
 
 class Link:
-    """A link between two ends, with a channel each way.
+    """A link between two ends, with a channel in each direction.
 
     Args:
-        a, b: a tap or tun, or a port of a switch (`Switch.port`); both of one kind.
-        settings: of both directions.
-        a_to_b, b_to_a: of one direction, instead.
-        name: for traces; it also names the link's random streams.
+        a, b: a TAP or TUN interface, or a port of a switch (`Switch.port`); both of one kind.
+        settings: the parameters of both directions.
+        a_to_b, b_to_a: the parameters of one direction, instead.
+        name: its name in traces, and part of the seeds of its random streams.
         seed: of the random streams. Each direction has one of its own, ``random_for(seed, name, direction)``, so
-            that nothing that happens elsewhere changes what it draws.
-        loop: whose time it is; None takes the running one.
-        observe: takes what is sent, see `Channel`.
-        on_change: is told in words what `down`, `up` and `change` do.
+            that its numbers depend on nothing else.
+        loop: the loop whose time it uses; None takes the running one.
+        observe: called with frames that are sent, see `Channel`.
+        on_change: called with a text at each `down`, `up` and `change`.
 
     Raises:
         TypeError: an end of another kind.
         ValueError: an end with Ethernet frames and one without.
-        OSError: ``EBUSY`` where something is plugged in or listens already.
+        OSError: ``EBUSY`` where an end has a link or a port already.
 
     Attributes:
         name: its name.
@@ -209,18 +209,18 @@ class Link:
             raise
         try:
             if self.a.header != self.b.header:
-                raise ValueError(f"a link joins two ends of one kind, not {a!r} and {b!r}")
+                raise ValueError(f"a link connects two ends of one kind, not {a!r} and {b!r}")
 
-            def channel(direction: Direction, its: LinkSettings | None, far: LinkEnd) -> Channel:
+            def channel(direction: Direction, its: LinkSettings | None, remote_end: LinkEnd) -> Channel:
                 return Channel(
                     loop,
                     its or both,
                     random_for(seed, name, direction),
-                    far.receive,
+                    remote_end.receive,
                     observe,
                     point=name,
                     outgoing=direction == "a_to_b",
-                    header=far.header,
+                    header=remote_end.header,
                 )
 
             self.a_to_b: Channel = channel("a_to_b", a_to_b, self.b)
@@ -238,49 +238,49 @@ class Link:
 
     @property
     def is_up(self) -> bool:
-        """Whether it carries something, one way at least."""
+        """Whether at least one direction carries frames."""
         return self.a_to_b.up or self.b_to_a.up
 
     def down(self, direction: Direction | None = None, *, cause: str = "down") -> None:
-        """Carry nothing: what waits and what is under way is lost, and what is sent until `up`. Idempotent.
+        """Drop frames: those that wait or are under way, and those that are sent until `up`. Idempotent.
 
         Args:
             direction: ``"a_to_b"``, ``"b_to_a"``, or None for both.
-            cause: what the observer and the statistics are told.
+            cause: the cause in observations and statistics.
         """
         channels = self._channels(direction)
         if any(channel.up for channel in channels):
-            self._tell("down", direction)
+            self._report_change("down", direction)
         for channel in channels:
             channel.cut(cause)
 
     def up(self, direction: Direction | None = None) -> None:
-        """Carry again what is sent from now on. Idempotent; without effect on a link that was closed."""
+        """Carry frames that are sent from now on. Idempotent; without effect on a closed link."""
         channels = self._channels(direction)
         if not self.closed:
             if not all(channel.up for channel in channels):
-                self._tell("up", direction)
+                self._report_change("up", direction)
             for channel in channels:
                 channel.up = True
 
     def change(self, *, direction: Direction | None = None, **settings: Any) -> None:
-        """Change some settings; those that are not named stay. See `Channel.settings` for what is under way.
+        """Change the settings that are named. See `Channel.settings` for frames under way.
 
         Args:
             direction: ``"a_to_b"``, ``"b_to_a"``, or None for both.
             settings: fields of `LinkSettings`.
 
         Raises:
-            TypeError, ValueError: what `LinkSettings` raises; nothing was changed.
+            TypeError, ValueError: what `LinkSettings` raises; then nothing was changed.
         """
         channels = self._channels(direction)
         changed = [replace(channel.settings, **settings) for channel in channels]
         for channel, its in zip(channels, changed, strict=True):
             channel.settings = its
         if settings:
-            self._tell(", ".join(f"{name}={value}" for name, value in settings.items()), direction)
+            self._report_change(", ".join(f"{name}={value}" for name, value in settings.items()), direction)
 
-    def _tell(self, what: str, direction: Direction | None) -> None:
+    def _report_change(self, what: str, direction: Direction | None) -> None:
         if self._on_change is not None:
             self._on_change(f"link {self.name}{'' if direction is None else f' {direction}'}: {what}")
 
@@ -295,7 +295,7 @@ class Link:
         raise ValueError(f"direction: {direction!r} is none of 'a_to_b', 'b_to_a' and None")
 
     def close(self) -> None:
-        """Unplug both ends for good. What is under way is lost. Idempotent."""
+        """Unplug both ends. Frames under way are lost. Idempotent."""
         if not self.closed:
             self.closed = True
             self.down()

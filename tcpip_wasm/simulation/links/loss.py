@@ -1,7 +1,7 @@
-"""Loss models: which frames of a channel get lost, independently or in bursts.
+"""Loss models: which frames of a channel are lost, independently or in bursts.
 
-A model draws from the random stream it is given and from nothing else, and only by `Random.random`, whose values every
-CPython gives alike.
+A model draws from the random stream it is given, and only by `Random.random`, whose values are the same in every
+version of CPython.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ def check_number(name: str, value: object, lowest: float, highest: float, *, bel
 
     Args:
         name: the argument's, for the message.
-        value: what the caller wrote; a bool is no number.
-        lowest, highest: what it may be, both included.
-        below: `lowest` itself is excluded.
+        value: the argument; a bool is not accepted.
+        lowest, highest: the bounds, both included.
+        below: excludes `lowest`.
 
     Raises:
-        TypeError: no number.
-        ValueError: out of range, infinite, or not a number in the other sense.
+        TypeError: not a number.
+        ValueError: out of range, infinite, or NaN.
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
@@ -39,13 +39,13 @@ def check_probability(name: str, value: object) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GilbertElliott:
-    """Loss in bursts: a chain of two states, good and bad, that moves on with each frame.
+    """Loss in bursts: a Markov chain of two states, good and bad, with one transition a frame.
 
     The model is of E. N. Gilbert, "Capacity of a Burst-Noise Channel", and E. O. Elliott, "Estimates of Error Rates for
-    Codes on Burst-Noise Channels" (Bell System Technical Journal, 1960 and 1963). The letters are theirs, as netem's
-    ``loss gemodel p r 1-h 1-k`` uses them. It begins in the good state; a frame meets the state that the one before
-    left. With the defaults all frames of the bad state are lost and none of the good one: the simple Gilbert model,
-    whose bursts have a mean length of 1/r frames.
+    Codes on Burst-Noise Channels" (Bell System Technical Journal, 1960 and 1963), with their letters, as in netem's
+    ``loss gemodel p r 1-h 1-k``. It starts in the good state; the transition is drawn after each frame. With the
+    defaults all frames are lost in the bad state and none in the good one: the simple Gilbert model, whose bursts have
+    a mean length of 1/r frames.
 
     Args:
         p: probability to go from good to bad.
@@ -54,7 +54,7 @@ class GilbertElliott:
         k: probability that a frame passes in the good state.
 
     Raises:
-        TypeError, ValueError: one of them is no probability; with `r` of 0 the bad state would never end.
+        TypeError, ValueError: one of them is not a probability, or `r` is 0, with which the bad state would not end.
     """
 
     p: float
@@ -66,20 +66,20 @@ class GilbertElliott:
         for name in ("p", "r", "h", "k"):
             check_probability(f"GilbertElliott.{name}", getattr(self, name))
         if self.r == 0:
-            raise ValueError("GilbertElliott.r: 0 would never end a burst")
+            raise ValueError("GilbertElliott.r: with 0 a burst would not end")
 
     @property
     def mean(self) -> float:
-        """The share of frames that is lost in the long run: (1-k) r/(p+r) + (1-h) p/(p+r)."""
+        """The mean loss rate: (1-k) r/(p+r) + (1-h) p/(p+r)."""
         return ((1 - self.k) * self.r + (1 - self.h) * self.p) / (self.p + self.r)
 
 
 def loss_of(model: float | GilbertElliott, random: Random) -> Callable[[], bool]:
-    """Return what says of each frame in turn whether it is lost.
+    """Return a function that is called once for each frame, and returns whether the frame is lost.
 
     Args:
         model: a probability, or a model of bursts.
-        random: the stream that is drawn from: once a frame, or twice.
+        random: the stream that it draws from: once or twice a frame.
     """
     draw = random.random
     if not isinstance(model, GilbertElliott):

@@ -1,7 +1,7 @@
-"""Queues of a channel: what waits for its transmitter, and what is dropped instead.
+"""Queues of a channel: frames that wait for its transmitter, with a bound.
 
-Owns the bounds and the decision which frame goes; knows nothing of loops and timers. Time comes from the caller, in
-whole nanoseconds. `DropTail` and `CoDel` are what a user writes; each makes the queue that does it.
+Decides which frame is sent next and which are dropped; knows nothing of loops and timers. The caller passes the time,
+in whole nanoseconds. `DropTail` and `CoDel` are settings; each creates a queue of its kind.
 
 The reasons are in docs/explanation/simulated-links.md.
 """
@@ -18,14 +18,14 @@ from tcpip_wasm.arguments import check_int
 from tcpip_wasm.simulation.links.loss import check_number
 
 DEFAULT_PACKETS: Final = 1000
-"""Frames that a queue holds unless told otherwise: what Linux gives an interface (``txqueuelen``)."""
+"""Default length of a queue in frames, that of an interface of Linux (``txqueuelen``)."""
 
 MOST_PACKETS: Final = 1_000_000
 MOST_BYTES: Final = 2**30
 
 
 class Sized(Protocol):
-    """What a queue holds."""
+    """An element of a queue."""
 
     @property
     def size(self) -> int:
@@ -36,12 +36,11 @@ T = TypeVar("T", bound=Sized)
 
 
 class Queue(Generic[T]):
-    """A queue that drops what comes when it is full. The bytes count whole frames, link header included.
+    """A queue that drops frames that arrive while it is full. The bytes count whole frames, link header included.
 
     Attributes:
-        bytes: of the frames that wait.
-        decides_late: whether it may drop what it has taken already, when its turn comes: then each turn has to be taken
-            at its time.
+        bytes: of the frames in the queue.
+        decides_late: whether `pop` may drop frames; then it has to be called at the time at which each is sent.
     """
 
     decides_late = False
@@ -56,7 +55,7 @@ class Queue(Generic[T]):
         return len(self._waiting)
 
     def push(self, now: int, frame: T) -> bool:
-        """Take a frame, or return False where there is no room for it."""
+        """Append a frame, or return False where there is no room for it."""
         if len(self._waiting) >= self._packets or self.bytes + frame.size > self._most_bytes:
             return False
         self._waiting.append((now, frame))
@@ -64,16 +63,16 @@ class Queue(Generic[T]):
         return True
 
     def pop(self, now: int, drop: Callable[[T], None]) -> T | None:
-        """Return the frame whose turn it is, or None where none is left; `drop` gets what is dropped instead."""
+        """Return the next frame, or None where the queue is empty; `drop` is called with frames that are dropped."""
         if not self._waiting:
             return None
         return self._take()[1]
 
     def passed(self, frame: T) -> None:
-        """A frame found the transmitter free and nobody waiting, and did not wait either."""
+        """Note that a frame was sent at once, with the queue empty and the transmitter idle."""
 
     def clear(self) -> list[T]:
-        """Empty the queue and return what was in it, oldest first."""
+        """Empty the queue, and return its frames, oldest first."""
         frames = [frame for _, frame in self._waiting]
         self._waiting.clear()
         self.bytes = 0
@@ -86,7 +85,7 @@ class Queue(Generic[T]):
 
 
 class CoDelQueue(Queue[T]):
-    """A queue that drops from its head once all frames of an interval have waited longer than a target.
+    """A queue that drops from its head after all frames of an interval have waited longer than a target.
 
     RFC 8289, section 5: the names of its pseudocode are kept, so that the two can be read side by side.
     """
@@ -105,18 +104,18 @@ class CoDelQueue(Queue[T]):
         self._last_count = 0
 
     def push(self, now: int, frame: T) -> bool:
-        """Take a frame, or return False where there is no room for it."""
+        """Append a frame, or return False where there is no room for it."""
         self._max_packet = max(self._max_packet, frame.size)
         return super().push(now, frame)
 
     def passed(self, frame: T) -> None:
-        """A frame did not wait: below the target."""
+        """Note that a frame did not wait, which is below the target."""
         self._max_packet = max(self._max_packet, frame.size)
         self._first_above_time = 0
         self._dropping = False
 
     def pop(self, now: int, drop: Callable[[T], None]) -> T | None:
-        """Return the frame whose turn it is, or None where none is left; `drop` gets what is dropped instead."""
+        """Return the next frame, or None where the queue is empty; `drop` is called with frames that are dropped."""
         frame, ok_to_drop = self._dequeue(now)
         if self._dropping:
             if not ok_to_drop:
@@ -135,7 +134,7 @@ class CoDelQueue(Queue[T]):
             drop(frame)
             frame, ok_to_drop = self._dequeue(now)
             self._dropping = True
-            # Where dropping ended not long ago, the rate that it had then is the one to begin with.
+            # Dropping that ended recently resumes at the rate that it had then.
             delta = self._count - self._last_count
             self._count = delta if delta > 1 and now - self._drop_next < 16 * self._interval else 1
             self._drop_next = self._control_law(now)
@@ -157,23 +156,23 @@ class CoDelQueue(Queue[T]):
         return frame, now >= self._first_above_time
 
     def _control_law(self, time: int) -> int:
-        # IEEE 754 defines division and square root to the last bit, so that this is the same everywhere.
+        # IEEE 754 defines division and square root exactly, so that the result is the same on every machine.
         return time + round(self._interval / sqrt(self._count))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DropTail:
-    """A queue that drops what comes when it is full.
+    """A queue that drops frames that arrive while it is full.
 
     Args:
-        packets: frames that may wait; with 0 a frame that finds the transmitter busy is dropped. Two frames that a
-            stack sends in one instant need room for one, and it does that often: with a retransmission it also asks
-            whether its neighbour is still there (RFC 4861, section 7.3), and where the second has no room, ever, TCP
-            gives up. So 0 is for frames of one's own.
-        bytes: of frames that may wait, link header included.
+        packets: most frames in the queue; with 0 a frame that arrives while the transmitter is busy is dropped. A stack
+            often sends two frames at the same instant, which need room for one: with a retransmission it also probes
+            its neighbour (RFC 4861, section 7.3), and if the second frame is dropped each time, TCP times out. So use 0
+            only for frames that do not come from a stack.
+        bytes: most bytes in the queue, link headers included.
 
     Raises:
-        TypeError, ValueError: one of them is no whole number, or out of range.
+        TypeError, ValueError: one of them is not an integer, or out of range.
     """
 
     packets: int = DEFAULT_PACKETS
@@ -190,16 +189,16 @@ class DropTail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoDel:
-    """A queue that keeps waiting times short (RFC 8289): it drops from its head, and drops what comes when it is full.
+    """A queue that keeps waiting times short (RFC 8289): it drops from its head, and arriving frames while it is full.
 
     Args:
-        target: seconds of waiting that are tolerated without end.
-        interval: seconds for which every frame has to wait longer before one is dropped; no less than a round trip.
-        packets: frames that may wait.
-        bytes: of frames that may wait, link header included.
+        target: acceptable standing queue delay in seconds.
+        interval: seconds for which all frames must wait longer before one is dropped; at least a round-trip time.
+        packets: most frames in the queue.
+        bytes: most bytes in the queue, link headers included.
 
     Raises:
-        TypeError, ValueError: one of them is no number, or out of range.
+        TypeError, ValueError: one of them is not a number, or out of range.
     """
 
     target: float = 0.005

@@ -1,4 +1,4 @@
-"""`LinkSettings`: what one direction of a link does to frames."""
+"""`LinkSettings`: the parameters of one direction of a link."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ LONGEST: Final = 3600.0
 """Seconds: the longest delay."""
 
 FASTEST: Final = 1e13
-"""Bit/s: the largest bandwidth; one bit takes a tenth of a nanosecond less than none."""
+"""Bit/s: the largest bandwidth, at which one bit takes a tenth of a nanosecond."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSettings:
-    """What one direction of a link does to frames; `dataclasses.replace` makes others from it.
+    """The parameters of one direction of a link; `dataclasses.replace` returns a changed copy.
 
     A frame occupies the transmitter for ``(length + overhead) * 8 / bandwidth`` seconds and arrives `delay`, and up to
-    `jitter`, after its last bit was sent. Its length is that of what is captured: with the 14 bytes of an Ethernet
-    header, without preamble, check sequence and gap (`overhead` of 24 counts them). A lost frame has occupied the
-    transmitter all the same, a dropped one has not.
+    `jitter`, after its last bit was sent. Its length is that of the captured frame: with the 14 bytes of an Ethernet
+    header, without preamble, frame check sequence and inter-frame gap (`overhead` of 24 adds them). A frame that is
+    lost occupies the transmitter, one that the queue drops does not.
 
     Args:
         bandwidth: bit/s; None: no limit.
-        delay: seconds of propagation. Between hosts on Ethernet a round trip of 3 s or more keeps neighbour discovery
-            from ending, and one of 5 s ARP: they give up, as those of other systems do, and so does what waits for
-            them. Longer ones are for links between tuns, on which nobody asks for a neighbour.
-        jitter: seconds; each frame takes up to so much longer, evenly distributed, but none overtakes another by it.
-        queue: what waits for the transmitter; without a bandwidth nothing ever waits.
+        delay: seconds of propagation delay. Between hosts on Ethernet, neighbour discovery fails with a round-trip time
+            of 3 s or more, and ARP with one of 5 s, as on other systems. Longer delays need links between TUN
+            interfaces, which resolve no neighbours.
+        jitter: seconds; each frame takes up to so much longer, uniformly distributed, without reordering.
+        queue: the queue of the transmitter; without a bandwidth no frame waits.
         loss: the probability that a frame is lost, or a model of bursts.
-        duplicate: the probability that a frame arrives twice, its copy right behind it.
+        duplicate: the probability that a frame arrives twice, its copy directly after it.
         reorder: the probability that a frame is late by `reorder_delay`, so that later ones overtake it.
         reorder_delay: seconds.
-        corrupt: the probability that one bit of a frame, any of them, is turned over.
-        mtu: bytes of the largest IP packet that gets through; longer ones are dropped without a word.
-        overhead: bytes that each frame occupies the transmitter for beyond its own.
+        corrupt: the probability that one random bit of a frame is flipped.
+        mtu: bytes of the largest IP packet that is carried; longer ones are dropped without an ICMP error.
+        overhead: bytes per frame that occupy the transmitter in addition to its length.
 
     Raises:
         TypeError, ValueError: one of them has the wrong type or is out of range; the message names it.

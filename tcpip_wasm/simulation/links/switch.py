@@ -1,8 +1,8 @@
-"""Learning switches: Ethernet frames go where their receiver was heard, and everywhere while it was not.
+"""Learning switches: a frame is forwarded to the port where its destination was learned, and else flooded to all ports.
 
-A switch takes no time: bandwidth, delay and queues are those of its links. It has no address of its own and speaks no
-spanning tree: a loop of switches multiplies broadcasts as real ones do, and two bounds end that. Within one instant a
-switch forwards so many frames, floods fewer, and drops the others; and what is under way on a link is bounded
+A switch adds no delay: bandwidth, delay and queues are those of its links. It has no address of its own and no spanning
+tree protocol: a loop of switches multiplies broadcasts as real ones do, within two bounds. At one instant a switch
+forwards a limited number of frames, floods fewer, and drops the others; and bytes under way on a link are bounded
 (`channel`).
 """
 
@@ -24,19 +24,19 @@ DEFAULT_AGEING: Final = 300.0
 """Seconds: IEEE 802.1Q, table 8-6."""
 
 MOST_PORTS: Final = 4096
-STORM: Final = 10_000
-"""Frames that are flooded within one instant at most: some ten for each of a thousand hosts."""
+MAX_FLOODED: Final = 10_000
+"""Most frames that are flooded at one instant: some ten for each of a thousand hosts."""
 
-MOST_AT_ONCE: Final = 1_000_000
-"""Frames that are forwarded within one instant at most. Over links without delay and bandwidth, instants are long."""
+MAX_FORWARDED: Final = 1_000_000
+"""Most frames that are forwarded at one instant. Over links without delay and bandwidth much happens at one instant."""
 
 
 class SwitchPort:
-    """A port of a switch, and so what a link may end in; `Switch.port` makes it.
+    """A port of a switch, an end of a link; `Switch.port` creates it.
 
     Attributes:
-        switch: whose port it is.
-        number: from 0 on, in the order in which they were made; never given twice.
+        switch: its switch.
+        number: counts from 0 in the order of creation; not reused.
     """
 
     header = 14
@@ -45,13 +45,13 @@ class SwitchPort:
         self.switch = switch
         self.number = number
         self.send: Callable[[bytes], None] | None = None
-        """Where frames go that leave by this port, or None while no link is plugged in."""
+        """Called with frames that leave by this port; None while no link is plugged in."""
 
     def __repr__(self) -> str:
         return f"<SwitchPort {self.switch.name}.{self.number}>"
 
     def plug(self, send: Callable[[bytes], None]) -> None:
-        """Hand what leaves here to `send` from now on.
+        """Pass frames that leave here to `send` from now on.
 
         Raises:
             OSError: ``EBUSY`` where a link is plugged in, ``ENODEV`` where the port was removed.
@@ -68,7 +68,7 @@ class SwitchPort:
         self.switch.remove(self)
 
     def receive(self, frame: bytes) -> str | None:
-        """Take in a frame. What a switch drops, the link has carried all the same: it is counted by the switch."""
+        """Receive a frame. A frame that the switch drops counts as delivered for the link; the switch counts it."""
         self.switch.forward(self, frame)
         return None
 
@@ -78,21 +78,21 @@ class Switch:
 
     Args:
         name: for messages.
-        table: addresses that it remembers; when it is full, it forgets the one that it heard longest ago.
-        ageing: seconds after which it forgets an address that it does not hear.
-        loop: whose time it is; None takes the running one.
+        table: size of its address table; a full table replaces the least recently seen address.
+        ageing: seconds after which an address that was not seen is removed.
+        loop: the loop whose time it uses; None takes the running one.
 
     Raises:
         TypeError, ValueError: a malformed argument.
 
     Attributes:
         name: its name.
-        allows: None, or a function of two ports that says whether frames may go from the first to the second: how a
-            network is partitioned within a switch.
-        on_refused: takes the port by which it would leave and the frame where `allows` said no, or is None.
-        forwarded, flooded: frames that went to one port, and frames that went to all others.
-        dropped: frames that were too short, came back to where their receiver is, were refused by `allows`, or were too
-            many to be flooded.
+        allows: None, or a function that returns whether frames may go from one port to another: it partitions a network
+            within a switch.
+        on_refused: None, or called with the outgoing port and a frame that `allows` has refused.
+        forwarded, flooded: frames that were sent to one port, and to all other ports.
+        dropped: frames that were too short, arrived at the port of their destination, were refused by `allows`, or
+            exceeded the bounds.
     """
 
     def __init__(
@@ -104,14 +104,14 @@ class Switch:
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.name = name
-        self._most = check_int("table", table, 1, 1_000_000)
+        self._table_size = check_int("table", table, 1, 1_000_000)
         self._ageing = check_number("ageing", ageing, 0.0, 1e6)
         self._loop = loop or asyncio.get_running_loop()
         self._ports: dict[SwitchPort, None] = {}
         self._numbers = 0
-        self._table: dict[bytes, tuple[SwitchPort, float]] = {}  # the one heard longest ago comes first
+        self._table: dict[bytes, tuple[SwitchPort, float]] = {}  # least recently seen first
         self._instant = 0.0
-        self._at_once = 0  # frames within it
+        self._run_without_waiting = 0  # frames within it
         self._floods = 0
         self.allows: Callable[[SwitchPort, SwitchPort], bool] | None = None
         self.on_refused: Callable[[SwitchPort, bytes], None] | None = None
@@ -129,12 +129,12 @@ class Switch:
 
     @property
     def learned(self) -> dict[str, int]:
-        """The numbers of the ports where addresses, as ``02:00:00:00:00:01``, were heard and not yet forgotten."""
+        """The address table: addresses, as ``02:00:00:00:00:01``, and the numbers of their ports."""
         oldest = self._loop.time() - self._ageing
         return {mac.hex(":"): port.number for mac, (port, heard) in self._table.items() if heard >= oldest}
 
     def port(self) -> SwitchPort:
-        """Add a port, for a link to end in.
+        """Add a port, for a link.
 
         Raises:
             OSError: ``ENOSPC`` where there are 4,096.
@@ -147,25 +147,25 @@ class Switch:
         return port
 
     def remove(self, port: SwitchPort) -> None:
-        """Remove a port, and forget what was heard there. Idempotent. The link at it is closed by who made it."""
+        """Remove a port and its addresses. Idempotent. The link at it is not closed."""
         if port in self._ports:
             del self._ports[port]
             port.send = None
             self._table = {mac: entry for mac, entry in self._table.items() if entry[0] is not port}
 
     def forward(self, port: SwitchPort, frame: bytes) -> None:
-        """Take a frame from a port, and send it on."""
+        """Receive a frame from a port, and forward it."""
         now = self._loop.time()
         if now != self._instant:
-            self._instant, self._at_once, self._floods = now, 0, 0
-        self._at_once += 1
-        if len(frame) < SwitchPort.header or port not in self._ports or self._at_once > MOST_AT_ONCE:
+            self._instant, self._run_without_waiting, self._floods = now, 0, 0
+        self._run_without_waiting += 1
+        if len(frame) < SwitchPort.header or port not in self._ports or self._run_without_waiting > MAX_FORWARDED:
             self.dropped += 1
             return
         target, source = frame[:6], frame[6:12]
         table = self._table
         if not source[0] & 1:
-            if table.pop(source, None) is None and len(table) >= self._most:
+            if table.pop(source, None) is None and len(table) >= self._table_size:
                 del table[next(iter(table))]
             table[source] = (port, now)
         known = None if target[0] & 1 else table.get(target)
@@ -178,7 +178,7 @@ class Switch:
 
     def _flood(self, port: SwitchPort, frame: bytes) -> None:
         self._floods += 1
-        if self._floods > STORM:
+        if self._floods > MAX_FLOODED:
             self.dropped += 1
             return
         self.flooded += 1

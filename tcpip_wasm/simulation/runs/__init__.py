@@ -1,11 +1,11 @@
-"""Runs of a scenario, and what they report.
+"""Runs of a scenario, and their reports.
 
-runner     a scenario from beginning to end: `run`, which is where to start
-sweep      a scenario under many seeds, in many processes
-trial      one of these seeds, where it runs
-progress   how far a sweep is, on a terminal
+runner     `run`, the entry point: runs a scenario from beginning to end
+sweep      runs a scenario under many seeds, in many processes
+trial      runs one of these seeds, in the worker
+progress   the progress line of a sweep, on a terminal
 command    ``tcpip-wasm sweep``
 log        log records with the virtual time and the host
-task_dump  what tasks wait for, in words
-leaked     what a scenario has left open
+task_dump  describes what tasks wait for
+leaked     lists tasks, sockets and stacks that a scenario has not closed
 """

@@ -16,16 +16,16 @@ from tcpip_wasm.simulation.runs.trial import Scenario, Trial
 def sweep_command(options: argparse.Namespace) -> int:
     """Run a sweep, and return the exit status: 0, 1 if a seed failed, 130 after Ctrl-C.
 
-    Of the first failure it prints the traceback, and the command that repeats it.
+    For the first failure it prints the traceback, and the command that repeats it.
 
     Raises:
-        ValueError: there is no such scenario, or a number is out of range.
+        ValueError: the scenario does not exist, or a number is out of range.
     """
     scenario = find_scenario(options.scenario)
     seeds = range(options.first, options.first + options.seeds)
 
-    def tell(trial: Trial) -> None:
-        if trial.failed and not sys.stderr.isatty():  # there the sweep shows them itself
+    def print_failure(trial: Trial) -> None:
+        if trial.failed and not sys.stderr.isatty():  # on a terminal the sweep prints failures itself
             print(trial, flush=True)
 
     try:
@@ -36,7 +36,7 @@ def sweep_command(options: argparse.Namespace) -> int:
             stop_after=options.stop_after,
             captures=options.captures,
             keep=options.keep,
-            on_trial=tell,
+            on_trial=print_failure,
         )
     except SweepInterrupted as interrupted:
         print(f"interrupted: {interrupted.report}", file=sys.stderr)
@@ -50,10 +50,10 @@ def sweep_command(options: argparse.Namespace) -> int:
 
 
 def find_scenario(text: str) -> Scenario:
-    """Return the function that ``module:function`` names; modules of the current folder are found, too.
+    """Return the function that ``module:function`` names, also from a module in the current folder.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it does not exist.
     """
     module, colon, name = text.partition(":")
     if not (module and colon and name):

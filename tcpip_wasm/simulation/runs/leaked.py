@@ -1,4 +1,4 @@
-"""What a scenario has left open: tasks, sockets, servers, stacks of its own. It is only named here, not ended."""
+"""Lists tasks, sockets, servers and stacks that a scenario has not closed, without closing them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tcpip_wasm.simulation.runs.task_dump import describe_task
 
 
 def still_open(
-    network: Network, stacks: Mapping[Driver, str] | None = None, *, but: Iterable[asyncio.Task[Any]] = ()
+    network: Network, stacks: Mapping[Driver, str] | None = None, *, exclude: Iterable[asyncio.Task[Any]] = ()
 ) -> dict[Any, str]:
-    """Return each thing that is still open, with a text: first what is on no host, then host by host, then stacks.
+    """Return each object that is still open, with a text: first those on no host, then host by host, then stacks.
 
-    What a service of a host has opened ends with the run and is not among it, but for a service that refuses to end.
+    Objects that a service of a host opened end with the run and do not count, but a service that does not end does.
 
     Args:
         network: the scenario's network.
-        stacks: drivers of stacks that are to stay, beside those of the hosts, with what they are called.
-        but: tasks that are no business of the scenario.
+        stacks: drivers of stacks that may stay open, in addition to those of the hosts, with their names in texts.
+        exclude: tasks that do not belong to the scenario.
     """
     drivers: dict[Driver, str] = {}
     for host in network.hosts.values():
@@ -35,7 +35,7 @@ def still_open(
     unfinished = [
         task for task in network.loop.unfinished() if getattr(task, "service", None) is None or task in services
     ]
-    tasks = open_tasks(unfinished, but)
+    tasks = open_tasks(unfinished, exclude)
     found = {task: text for task, text in tasks.items() if _host_of(task) is None}
     for host in network.hosts.values():
         found |= {task: text for task, text in tasks.items() if _host_of(task) is host}
@@ -44,31 +44,31 @@ def still_open(
 
 
 def _host_of(task: asyncio.Task[Any]) -> Host | None:
-    life = getattr(task, "life", None)
-    return None if life is None else life.host
+    incarnation = getattr(task, "incarnation", None)
+    return None if incarnation is None else incarnation.host
 
 
-def open_tasks(tasks: Iterable[asyncio.Task[Any]], but: Iterable[asyncio.Task[Any]] = ()) -> dict[Any, str]:
+def open_tasks(tasks: Iterable[asyncio.Task[Any]], exclude: Iterable[asyncio.Task[Any]] = ()) -> dict[Any, str]:
     """Return those of some tasks that are not done, each with a text."""
-    others = set(but)
+    others = set(exclude)
     return {task: f"task {describe_task(task).strip()}" for task in tasks if task not in others and not task.done()}
 
 
 def open_sockets(stacks: Mapping[Driver, str]) -> dict[Any, str]:
-    """Return what is open on stacks, each with a text.
+    """Return the open sockets and servers of stacks, each with a text.
 
     Args:
-        stacks: drivers of stacks, with what these are called.
+        stacks: drivers of stacks, with their names in texts.
     """
     return {target: f"{target!r} on {name}" for driver, name in stacks.items() for target in _sockets(driver)}
 
 
-def open_stacks(loop: asyncio.AbstractEventLoop, but: Container[Driver]) -> dict[Any, str]:
-    """Return the stacks of a loop which are not gone, each with a text; `but` are drivers of those that may stay."""
+def open_stacks(loop: asyncio.AbstractEventLoop, exclude: Container[Driver]) -> dict[Any, str]:
+    """Return the open stacks of a loop, each with a text; `exclude` has the drivers of those that may stay open."""
     found = [
         (_stack(driver), driver)
         for driver in drivers_of(loop)
-        if driver not in but and driver.context.get(service) is None
+        if driver not in exclude and driver.context.get(service) is None
     ]
     return {driver: text for text, driver in sorted(found, key=lambda one: one[0])}
 
@@ -84,7 +84,7 @@ def _sockets(driver: Driver) -> list[Any]:
         if target is None or isinstance(target, Interface):
             continue
         if isinstance(target, asyncio.BaseTransport) and target.is_closing():
-            continue  # what is left to do is TCP's
+            continue  # it was closed, and TCP sends the rest
         found.append(target)
     return found
 

@@ -1,8 +1,8 @@
-"""Records of `logging` that know the virtual time and the host.
+"""Records of `logging` with the virtual time and the host.
 
-Owns the factory that is in place while a simulation runs. Each record gets two attributes: ``virtual_time``, seconds
-since the run began, and ``host``, the name of the host or ``-``. `LOG_FORMAT` shows both. ``asctime`` is virtual, too,
-where the process's clocks follow the simulation.
+Owns the record factory that is installed while a simulation runs. Each record gets two attributes: ``virtual_time``,
+seconds since the run began, and ``host``, the name of the host or ``-``. `LOG_FORMAT` shows both. ``asctime`` is
+virtual, too, where the process's clocks follow the simulation.
 """
 
 from __future__ import annotations
@@ -13,42 +13,42 @@ from contextlib import contextmanager
 from math import nan
 from typing import Any, Final, TextIO
 
-from tcpip_wasm.simulation.runs.task_dump import place_name
+from tcpip_wasm.simulation.runs.task_dump import current_host_name
 from tcpip_wasm.simulation.time.loop import VirtualLoop
 
 
 class _Format(str):
-    """A format that also takes records without a virtual time and a host."""
+    """A format that also accepts records without a virtual time and a host."""
 
     def __mod__(self, values: Any, /) -> str:
         return super().__mod__({"virtual_time": nan, "host": "-", **values})
 
 
 LOG_FORMAT: Final = _Format("%(virtual_time)13.6f %(host)-12s %(levelname)-7s %(name)s: %(message)s")
-"""A format for `logging.Formatter`. Of a record that was made while no simulation ran, it says the time ``nan``."""
+"""A format for `logging.Formatter`. The time of a record that was created while no simulation ran is ``nan``."""
 
 Log = int | str | TextIO | logging.Handler
-"""A level, from which on records go to the standard error output; a stream for records from INFO on; or a handler,
-which gets what its level lets pass, in its own format if it has one."""
+"""A level, from which on records are written to the standard error output; a stream for records from INFO on; or a
+handler, with its own level, and its own format if it has one."""
 
 
 @contextmanager
 def label(loop: VirtualLoop, log: Log | None = None) -> Iterator[None]:
-    """Let records say the virtual time and the host, in a ``with`` block.
+    """Add the virtual time and the host to log records, in a ``with`` block.
 
     Args:
-        loop: whose time it is.
-        log: where to write records to in addition, in `LOG_FORMAT`; None writes them nowhere.
+        loop: the loop whose time it uses.
+        log: where records are also written, in `LOG_FORMAT`; None adds no handler.
 
     Raises:
-        ValueError, TypeError: no such level.
+        ValueError, TypeError: not a level.
     """
     before = logging.getLogRecordFactory()
 
     def factory(*arguments: Any, **options: Any) -> logging.LogRecord:
         record = before(*arguments, **options)
         record.virtual_time = loop.time()
-        record.host = place_name()
+        record.host = current_host_name()
         return record
 
     root = logging.getLogger()

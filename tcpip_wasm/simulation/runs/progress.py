@@ -1,4 +1,4 @@
-"""A line that says how far something is, on a terminal; elsewhere nothing is written."""
+"""A progress line on a terminal; on other streams nothing is written."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import sys
 from time import monotonic
 from typing import Final, TextIO
 
-_OFTEN: Final = 0.1
-"""Seconds between two changes of the line."""
+_INTERVAL: Final = 0.1
+"""Seconds between two updates of the line."""
 
 _ERASE: Final = "\r\x1b[K"
 
 
 class ProgressLine:
-    """A line that is written anew, on a terminal.
+    """A line on a terminal that is overwritten at each update.
 
     Args:
-        total: how many there will be; None if nobody knows.
-        stream: where; the standard error output.
-        shown: whether it is shown at all; None means only on a terminal.
+        total: the number of seeds; None if it is unknown.
+        stream: the stream; the default is the standard error output.
+        shown: whether the line is shown; None shows it on a terminal only.
     """
 
     def __init__(self, total: int | None, *, stream: TextIO | None = None, shown: bool | None = None) -> None:
@@ -30,11 +30,11 @@ class ProgressLine:
         self._next = 0.0
 
     def update(self, done: int, failed: int) -> None:
-        """Say how many are done, and how many of them have failed."""
+        """Update the numbers of seeds that are done and that have failed."""
         now = monotonic()
         if not self.shown or now < self._next:
             return
-        self._next = now + _OFTEN
+        self._next = now + _INTERVAL
         taken = now - self._began
         rate = done / taken if taken > 0 else 0.0
         text = f"{done:,}" if self._total is None else f"{done:,} of {self._total:,}"
@@ -49,14 +49,14 @@ class ProgressLine:
                 text = f"[{'=' * full}{' ' * (room - full)}] {text}"
         self._write(_ERASE + text[:width])
 
-    def say(self, text: str) -> None:
+    def write_above(self, text: str) -> None:
         """Write a text above the line."""
         if self.shown:
             self._write(f"{_ERASE}{text}\n")
             self._next = 0.0
 
     def close(self) -> None:
-        """Take the line away."""
+        """Erase the line."""
         if self.shown:
             self._write(_ERASE)
             self.shown = False
@@ -65,7 +65,7 @@ class ProgressLine:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except OSError:  # the terminal is gone: that is no reason to end
+        except OSError:  # the terminal was closed; the sweep goes on
             self.shown = False
 
 

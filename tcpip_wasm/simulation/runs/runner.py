@@ -1,7 +1,7 @@
-"""`run`: one scenario from its beginning to its end, in virtual time and with everything that repeats it in place.
+"""`run`: runs one scenario from beginning to end, in virtual time and deterministically.
 
-Owns the order in which things are set up and taken down, and what counts as a failure. `Stage` is the same in steps,
-for who has to do something between them.
+Owns the order of set-up and tear-down, and defines what counts as a failure. `Session` has the same in steps, for the
+pytest plugin, which runs fixtures between them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Generic, Literal, TypeVar
+from warnings import warn
 
 from tcpip_wasm.compat import Polyfill
 from tcpip_wasm.compat.loop.guard import Guard
@@ -26,34 +27,34 @@ from tcpip_wasm.simulation.network import Network
 from tcpip_wasm.simulation.place import current_stack, place
 from tcpip_wasm.simulation.runs.leaked import still_open
 from tcpip_wasm.simulation.runs.log import Log, label
-from tcpip_wasm.simulation.time.clock import EPOCH, Chance, follow
+from tcpip_wasm.simulation.time.clock import EPOCH, RandomState, follow
 from tcpip_wasm.simulation.time.loop import REAL_LIMIT, VirtualLoop
 
 T = TypeVar("T")
 
-CLEARING: Final = 15.0
+CLOSE_TIMEOUT: Final = 15.0
 """Virtual seconds that services and cancelled tasks have to end: more than the ten for which libraries wait for a peer.
-What lives on meanwhile goes on sending."""
+Tasks that still run go on sending."""
 
-_WAY_OUT: Final = (
-    "Simulated hosts are reached by asyncio alone: a call that blocks would stop the loop that the hosts run on. Use "
-    "an asyncio client or server; machine_network() of tcpip_wasm.compat allows what is meant to reach the machine"
+_REMEDY: Final = (
+    "Only asyncio can reach simulated hosts: a call that blocks would stop the loop that the hosts run on. Use an "
+    "asyncio client or server; machine_network() of tcpip_wasm.compat allows calls that are meant for the machine"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Run(Generic[T]):
-    """What came out of a run.
+    """The result of a run.
 
     Attributes:
-        value: what the scenario returned.
+        value: the value that the scenario returned.
         seed: the seed.
         digest: the hash of the trace when the scenario returned; None where nothing was recorded.
         duration: virtual seconds that the scenario took.
-        network: the network, closed by now, with its trace.
-        left_open: a text for each task, socket, server and stack that the scenario has left open. What services of
-            hosts have opened ends with them and does not count; a service that does not end when it is cancelled does.
-        failures: where `strict` is off, what would have been a `ScenarioError`.
+        network: the network, closed, with its trace.
+        leaked: a text for each task, socket, server and stack that the scenario has not closed. Those that services of
+            hosts opened end with the service and do not count; a service that does not end when it is cancelled does.
+        failures: the failures that `strict` would have raised as a `ScenarioError`.
     """
 
     value: T
@@ -61,8 +62,14 @@ class Run(Generic[T]):
     digest: str | None
     duration: float
     network: Network
-    left_open: tuple[str, ...]
+    leaked: tuple[str, ...]
     failures: tuple[BaseException, ...] = ()
+
+    @property
+    def left_open(self) -> tuple[str, ...]:
+        """Deprecated name of `leaked`."""
+        warn("Run.left_open is now leaked", DeprecationWarning, stacklevel=2)
+        return self.leaked
 
 
 def run(
@@ -81,36 +88,35 @@ def run(
     """Run a scenario in virtual time, on a network of its own.
 
     Args:
-        scenario: a coroutine function, which is handed the network, still empty. It runs on no host.
-        seed: what every random choice derives from.
-        limit: virtual seconds after which the run ends with `TimeLimitError`; None has no limit.
+        scenario: a coroutine function, which is called with the network, still empty. It runs outside of all hosts.
+        seed: the seed of every random choice.
+        limit: virtual seconds after which the run ends with `TimeLimitError`; None sets no limit.
         real_limit: real seconds that one wait for a thread or a process may take.
         follow_time: whether the process's clocks and random numbers follow the run; see `clock`.
-        epoch: what `time.time` says when the run begins, in seconds since 1970-01-01 UTC.
+        epoch: the value of `time.time` at the beginning of the run, in seconds since 1970-01-01 UTC.
         trace: whether every frame is recorded. False is faster, and there is no digest; ``"digest"`` has one, but keeps
             no frames.
-        strict: whether failures that nobody could catch fail the run: of callbacks, of servers' connections, of tasks
-            on hosts that nobody awaited. What runs on a host that has crashed since never does.
+        strict: whether exceptions that no code could catch fail the run: of callbacks, of servers' connections, of
+            tasks on hosts that were not awaited. Those of a host that has crashed since do not count.
         log: a level of `logging`, from which on records are written to the standard error output with the virtual time
-            and the host; or a stream for those from INFO on; or a `logging.Handler`. None leaves it to the handlers
-            that are there.
-        capture: a pcapng file for all frames, as for `Network.capture`: it is there however the run ends.
+            and the host; or a stream for those from INFO on; or a `logging.Handler`. None adds no handler.
+        capture: a pcapng file for all frames, as for `Network.capture`; it is written even if the run fails.
 
     Raises:
-        DeadlockError: nothing can happen any more, and the scenario has not returned.
+        DeadlockError: no task can ever run again, and the scenario has not returned.
         TimeLimitError: a limit was reached.
-        ScenarioError: the scenario returned, but a callback failed or a task of a host did and nobody awaited it.
+        ScenarioError: the scenario returned, but a callback failed, or a task of a host that was not awaited.
         RuntimeError: another event loop runs in this thread, as in a notebook: there,
             ``await asyncio.to_thread(run, scenario, seed=…)``.
-        TypeError: the scenario is no coroutine function.
+        TypeError: the scenario is not a coroutine function.
 
-    What the scenario raises is raised here, and so is what a service of a host raises, which ends the scenario. It gets
-    a note with the seed, the virtual time and the trace's hash, and `network_of` finds its network.
+    Exceptions of the scenario are raised here, and so are those of services of hosts, which end the scenario. They get
+    a note with the seed, the virtual time and the trace's hash, and `network_of` returns their network.
     """
     # Longer than 60 lines by its docstring: each of the eleven options is documented here and nowhere else.
     check_scenario(scenario)
     _check_no_loop()
-    stage = Stage(
+    session = Session(
         seed=seed,
         limit=limit,
         real_limit=real_limit,
@@ -121,25 +127,25 @@ def run(
     )
     digest, duration = None, 0.0
     try:
-        with stage:
+        with session:
             if capture is not None:
-                stage.network.capture(capture, comment=f"seed {seed}")
+                session.network.capture(capture, comment=f"seed {seed}")
             try:
-                value = stage.perform(scenario)
+                value = session.run_coroutine(scenario)
             finally:
-                digest = stage.network.trace().digest() if trace else None
-                duration = stage.loop.time()
-            left = stage.end()
+                digest = session.network.trace().digest() if trace else None
+                duration = session.loop.time()
+            leaked = session.end()
         if strict:
-            stage.check()
+            session.check()
     except BaseException as error:
-        if hasattr(stage, "network"):
+        if hasattr(session, "network"):
             hashed = "" if digest is None else f"trace {digest}; "
             begun = f"seed {seed!r}, {duration:.6f} s of virtual time"
             error.add_note(f"{begun}; {hashed}repeat with run(…, seed={seed!r})")
-            attach_network(error, stage.network, digest)
+            attach_network(error, session.network, digest)
         raise
-    return Run(value, seed, digest, duration, stage.network, tuple(left.values()), tuple(stage.failures))
+    return Run(value, seed, digest, duration, session.network, tuple(leaked.values()), tuple(session.failures))
 
 
 def _check_no_loop() -> None:
@@ -151,7 +157,7 @@ def _check_no_loop() -> None:
 
 
 def check_scenario(scenario: object) -> None:
-    """Raise TypeError for what is no function, such as a coroutine that was made already."""
+    """Raise TypeError for an object that is not a function, such as a coroutine."""
     if asyncio.iscoroutine(scenario):
         scenario.close()
     if not callable(scenario):
@@ -160,19 +166,19 @@ def check_scenario(scenario: object) -> None:
         )
 
 
-class Stage:
-    """A network in virtual time, on which coroutines are performed one by one; ``with`` sets it up and ends it.
+class Session:
+    """A network in virtual time, on which coroutines are run one after the other; ``with`` sets it up and closes it.
 
-    Within the ``with`` block the process's clocks and random numbers follow the loop, but for the time inside of
-    ``with stage.aside():``.
+    Within the ``with`` block the process's clocks and random numbers follow the loop, except inside of
+    ``with session.suspended():``.
 
     Args: those of `run`.
 
     Attributes:
         network: the network.
         loop: its loop.
-        failures: what was reported to the loop so far, where nobody could catch it.
-        stacks: drivers of stacks which are nobody's leftovers, with what they are called.
+        failures: the exceptions that were reported to the loop so far.
+        stacks: drivers of stacks that do not count as leaked, with their names in texts.
     """
 
     network: Network
@@ -195,15 +201,15 @@ class Stage:
         self._trace = trace
         self._epoch = epoch if follow_time else None
         self._log = log
-        self._chance = Chance(str(seed))
+        self._random_state = RandomState(str(seed))
         self._context = copy_context()
         self._main: asyncio.Task[Any] | None = None
         self._fatal: BaseException | None = None
         self.failures: list[BaseException] = []
-        self._aside = ExitStack()
+        self._following = ExitStack()
         self.stacks: dict[Driver, str] = {}
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Session:
         try:
             loop = self._runner.get_loop()
             assert isinstance(loop, VirtualLoop)
@@ -214,7 +220,7 @@ class Stage:
             self.network = self._runner.run(self._make())
             self.network.on_failure = self._fail
         except BaseException:
-            self._aside.close()
+            self._following.close()
             self._runner.close()
             raise
         return self
@@ -223,13 +229,13 @@ class Stage:
         try:
             self._close()
         finally:
-            with self._aside:
+            with self._following:
                 self._runner.close()
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Give the process back its clocks, random numbers and garbage collection, in a ``with`` block."""
-        self._aside.close()
+    def suspended(self) -> Iterator[None]:
+        """Restore the process's clocks, random numbers and garbage collection, in a ``with`` block."""
+        self._following.close()
         try:
             yield
         finally:
@@ -238,19 +244,19 @@ class Stage:
     def _resume(self) -> None:
         with ExitStack() as stack:
             if self._epoch is not None:
-                stack.enter_context(follow(self.loop, self._chance, self._epoch))
+                stack.enter_context(follow(self.loop, self._random_state, self._epoch))
             stack.enter_context(label(self.loop, self._log))
-            guard = Guard("a simulation", _WAY_OUT, programs=False, everywhere=False)
+            guard = Guard("a simulation", _REMEDY, programs=False, everywhere=False)
             stack.enter_context(Polyfill(current_stack, loop=self.loop, strict=guard))
             if gc.isenabled():
-                gc.disable()  # when it runs depends on all that was done before; the loop does it at set turns
+                gc.disable()  # its times depend on all earlier allocations; the loop collects at fixed iterations
                 stack.callback(gc.enable)
-            self._aside = stack.pop_all()
+            self._following = stack.pop_all()
 
     def _report(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        if isinstance(error, asyncio.CancelledError) or _is_of_the_dead(context):
-            return  # until 3.12, asyncio's streams report a handler that was cancelled
+        if isinstance(error, asyncio.CancelledError) or _is_of_crashed_host(context):
+            return  # before 3.12, asyncio's streams report the cancellation of a handler
         self.failures.append(error if error is not None else SimulationError(str(context.get("message"))))
 
     def _fail(self, error: BaseException) -> None:
@@ -262,17 +268,17 @@ class Stage:
     async def _make(self) -> Network:
         return Network(self._seed, trace=self._trace)
 
-    def perform(self, scenario: Callable[[Network], Awaitable[T]], name: str = "scenario") -> T:
-        """Run the loop until a coroutine, which is handed the network and runs on no host, is done; return its result.
+    def run_coroutine(self, scenario: Callable[[Network], Awaitable[T]], name: str = "scenario") -> T:
+        """Run a coroutine to its end, outside of all hosts, and return its result.
 
-        What it raises is raised here, and so is what a service of a host raises, which ends it.
+        Its exception is raised here, and so is that of a service of a host, which ends it.
 
         Args:
-            scenario: the coroutine function.
-            name: of its task.
+            scenario: the coroutine function, which is called with the network.
+            name: the task's name.
         """
         try:
-            value = self._runner.run(self._perform(scenario, name), context=self._context)
+            value = self._runner.run(self._run_coroutine(scenario, name), context=self._context)
         except asyncio.CancelledError:
             if self._fatal is None:
                 raise
@@ -280,7 +286,7 @@ class Stage:
             raise self._fatal
         return value
 
-    async def _perform(self, scenario: Callable[[Network], Awaitable[T]], name: str) -> T:
+    async def _run_coroutine(self, scenario: Callable[[Network], Awaitable[T]], name: str) -> T:
         self._main = asyncio.current_task()
         assert self._main is not None
         self._main.set_name(name)
@@ -293,11 +299,11 @@ class Stage:
             self._main = None
 
     def end(self) -> dict[Any, str]:
-        """End services, and return what is still open then: each thing with a text.
+        """End services, and return the objects that are still open then, each with a text.
 
-        What a service raises when it is cancelled is raised here.
+        An exception that a service raises when it is cancelled is raised here.
         """
-        self.loop.limit = self.loop.time() + CLEARING
+        self.loop.limit = self.loop.time() + CLOSE_TIMEOUT
         mine: list[asyncio.Task[Any]] = []
 
         async def stop() -> None:
@@ -309,27 +315,27 @@ class Stage:
             self._runner.run(stop())
         if self._fatal is not None:
             raise self._fatal
-        self.failures += self.network.unheard()
-        left = still_open(self.network, self.stacks, but=mine)
-        # Services may wait for the ends of connections between them, or with hosts that have crashed. Where nothing
-        # else is open, these are reset: else the text of a service says what holds it.
+        self.failures += self.network.unretrieved_errors()
+        leaked = still_open(self.network, self.stacks, exclude=mine)
+        # Services may wait for the end of connections between them, or with hosts that have crashed. If nothing else
+        # is open, these are reset; otherwise the text of a service says what it waits for.
         hosts = list(self.network.hosts.values())
         waiting = [task for host in hosts for task in host.unfinished_services()]
-        if waiting and left.keys() == set(waiting) and sum([host.reset_connections_of_services() for host in hosts]):
-            self.loop.limit = self.loop.time() + CLEARING
+        if waiting and leaked.keys() == set(waiting) and sum([host.reset_connections_of_services() for host in hosts]):
+            self.loop.limit = self.loop.time() + CLOSE_TIMEOUT
 
             async def wait() -> None:
                 await asyncio.wait(waiting)
 
             with suppress(SimulationError):
                 self._runner.run(wait())
-        return {thing: text for thing, text in left.items() if not (thing in waiting and thing.done())}
+        return {thing: text for thing, text in leaked.items() if not (thing in waiting and thing.done())}
 
     def check(self) -> None:
-        """Raise what failed where nobody could catch it.
+        """Raise the failures of callbacks and tasks that no code could catch.
 
         Raises:
-            ScenarioError: a callback failed, or a task of a host did and nobody awaited it.
+            ScenarioError: a callback failed, or a task of a host that was not awaited.
         """
         if self.failures:
             raise ScenarioError(
@@ -339,8 +345,8 @@ class Stage:
             ) from self.failures[0]
 
     def _close(self) -> None:
-        """Cancel what runs, in the order in which it was begun, and cut the power of all hosts."""
-        self.loop.limit = self.loop.time() + CLEARING
+        """Cancel the tasks that run, in the order of their creation, and crash all hosts."""
+        self.loop.limit = self.loop.time() + CLOSE_TIMEOUT
 
         async def end() -> None:
             mine = asyncio.current_task()
@@ -351,7 +357,7 @@ class Stage:
 
         with suppress(SimulationError):
             self._runner.run(end())
-        for task in self.loop.unfinished():  # it refuses to end, and was named
+        for task in self.loop.unfinished():  # it does not end when it is cancelled, and was reported as leaked
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  a task that will not run again must not be reported
             asyncio.tasks._unregister_task(task)  # noqa: SLF001  a task that will not run again must not be reported
         self.network.close()
@@ -359,10 +365,10 @@ class Stage:
             driver.end(StackClosedError(errno.ECONNABORTED, "the run is over"))
 
 
-def _is_of_the_dead(context: dict[str, Any]) -> bool:
-    """Whether a report is about something that ran on a host which has crashed since."""
+def _is_of_crashed_host(context: dict[str, Any]) -> bool:
+    """Whether a report is about a task or callback of a host that has crashed since."""
     task, handle = context.get("task") or context.get("future"), context.get("handle")
-    life = getattr(task, "life", None)
-    if life is None and handle is not None:
-        life = handle._context.get(place)  # noqa: SLF001  asyncio has no public way to a callback's context
-    return life is not None and life.ended
+    incarnation = getattr(task, "incarnation", None)
+    if incarnation is None and handle is not None:
+        incarnation = handle._context.get(place)  # noqa: SLF001  asyncio has no public way to a callback's context
+    return incarnation is not None and incarnation.ended

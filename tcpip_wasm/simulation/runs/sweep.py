@@ -1,11 +1,10 @@
-"""`sweep`: one scenario under many seeds, in many processes, and what came of it while it comes.
+"""`sweep`: runs one scenario under many seeds, in many processes, and reports each result as it arrives.
 
-Owns which seeds run when, and what becomes of failures: each is run again, so that there is a capture of it, and so
-that a scenario which does not repeat itself is found out. What happens with one seed is in `trial`.
+Schedules the seeds, and runs each failure again, to write a capture of it and to detect a scenario that is not
+deterministic. `trial` runs one seed.
 
-Without an executor there is a pool of processes of its own, started afresh (`spawn`) on every system: a process that is
-forked would inherit locks, threads and event loops in the middle of something. Seeds go there in chunks of about a
-quarter of a second.
+Without an executor it uses a pool of processes of its own, started by `spawn` on every system: a forked process would
+inherit locks, threads and event loops in any state. Seeds are submitted in chunks of about a quarter of a second.
 
 The reasons are in docs/explanation/tests.md.
 """
@@ -34,31 +33,31 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
 CHUNK_SECONDS: Final = 0.25
-"""What a chunk of seeds should take."""
+"""Seconds that a chunk of seeds should take."""
 
 MOST_IN_CHUNK: Final = 256
 MOST_FAILURES: Final = 1_000
-"""Failures that a report lists; further ones are counted."""
+"""Most failures that a report lists; further ones are only counted."""
 
-UNKNOWN_WORKERS: Final = 64
-"""How many workers an executor is taken to have that does not tell."""
+DEFAULT_WORKERS: Final = 64
+"""Number of workers that is assumed for an executor that does not report it."""
 
-AHEAD: Final = 3
-"""Chunks for each worker that are submitted at a time."""
+CHUNKS_AHEAD: Final = 3
+"""Chunks per worker that are submitted in advance."""
 
 Seeds = int | Iterable[int | str]
 
 
 @dataclass(slots=True)
 class SweepReport:
-    """What came of a sweep.
+    """The result of a sweep.
 
     Attributes:
         runs: seeds that have run.
         failed: how many of them failed.
-        failures: the first thousand of those, in the order in which they came.
+        failures: the first thousand of those, in the order of their arrival.
         seconds: real seconds that it took.
-        stopped: whether it ended early, after as many failures as it was to stop after.
+        stopped: whether it ended early, after `stop_after` failures.
     """
 
     runs: int = 0
@@ -69,7 +68,7 @@ class SweepReport:
 
     @property
     def passed(self) -> int:
-        """How many did not fail."""
+        """How many seeds passed."""
         return self.runs - self.failed
 
     def __str__(self) -> str:
@@ -78,7 +77,7 @@ class SweepReport:
         return text + (", stopped early" if self.stopped else "")
 
     def check(self) -> None:
-        """Raise what failed.
+        """Raise AssertionError if a seed failed.
 
         Raises:
             AssertionError: at least one seed failed; the text lists the first ones.
@@ -92,7 +91,7 @@ class SweepInterrupted(KeyboardInterrupt):
     """Ctrl-C has ended a sweep.
 
     Attributes:
-        report: what came of it until then.
+        report: the results until then.
     """
 
     def __init__(self, report: SweepReport) -> None:
@@ -113,33 +112,33 @@ def sweep(
     progress: bool | None = None,
     **options: Any,
 ) -> SweepReport:
-    """Run a scenario under many seeds, in many processes, and tell what came of each as it comes.
+    """Run a scenario under many seeds, in many processes, and report the result of each as it arrives.
 
-    A seed has failed if `run` raises, if something is left open, or if its process dies.
+    A seed fails if `run` raises, if the scenario leaks a task, socket or stack, or if its process dies.
 
     Args:
-        scenario: as of `run`. For the pool it must be a function at the top level of a module; the other executors
-            have rules of their own.
-        seeds: seeds, or how many, from 0 on. Any iterable, which is read as it is needed.
-        executor: where to run; it stays open. Dask's is ``Client.get_executor()``. None makes a pool of processes.
-        workers: processes of the pool (None: one for each core), or how many workers the executor has (None: what it
-            says, else 64), for which three chunks each are submitted at a time.
-        stop_after: failures after which no further seed is begun. None runs all.
-        captures: folder for captures of failures; it is made when there is one. None keeps none.
-        keep: how many failures are run again, which is how captures come about, and how it is known that they repeat.
-        on_trial: called in this thread with each `Trial` as it comes; what it raises ends the sweep.
-        progress: whether to show how far it is, and failures as they come, on the standard error output; None does so
+        scenario: as for `run`. For the pool it must be a function at the top level of a module; other executors have
+            rules of their own.
+        seeds: an iterable of seeds, which is read as needed, or their number, from 0 on.
+        executor: the executor; it stays open. Dask's is ``Client.get_executor()``. None creates a pool of processes.
+        workers: processes of the pool (None: one for each core), or the executor's number of workers (None: as it
+            reports, else 64), for each of which three chunks are submitted in advance.
+        stop_after: failures after which no further seed is started. None runs all.
+        captures: folder for captures of failures, created when needed. None writes none.
+        keep: how many failures are run again, for captures and to check that they repeat.
+        on_trial: called in this thread with each `Trial` as it arrives; an exception that it raises ends the sweep.
+        progress: whether to show the progress, and failures as they arrive, on the standard error output; None does so
             on a terminal.
         options: further arguments of `run`, such as ``limit``.
 
     Raises:
         TypeError: seeds or a scenario that cannot be pickled, for the pool; `seed` among the options.
-        ValueError: a number out of range; for the pool, a scenario that another process could not find.
-        BrokenExecutor: the executor that was given cannot go on.
-        SweepInterrupted: Ctrl-C; its attribute `report` has what came until then. Processes of the pool have ended.
+        ValueError: a number out of range; for the pool, a scenario that another process cannot import.
+        BrokenExecutor: the executor that was given is broken.
+        SweepInterrupted: Ctrl-C; its attribute `report` has the results until then. Processes of the pool have ended.
     """
     if "seed" in options:
-        raise TypeError("seed: a sweep is given seeds")
+        raise TypeError("seed: a sweep takes seeds instead")
     for name, number in (("workers", workers), ("stop_after", stop_after)):
         if number is not None and number < 1:
             raise ValueError(f"{name} must be 1 or more, or None, not {number}")
@@ -156,15 +155,15 @@ def sweep(
     folder = None if captures is None else Path(captures)
     line = ProgressLine(len(seeds) if isinstance(seeds, Sized) else None, shown=progress)
     one = _Sweep(scenario, seeds, executor, workers, options, stop_after, folder, keep, on_trial, line)
-    return one.play()
+    return one.run_all()
 
 
 def check_scenario(scenario: Scenario) -> None:
-    """See whether another process, which is started afresh, gets hold of a scenario.
+    """Check that a new process can import a scenario.
 
     Raises:
         TypeError: it cannot be pickled.
-        ValueError: it is of a program that has no file.
+        ValueError: its program has no file.
     """
     if not callable(scenario):
         raise TypeError(f"scenario must be a coroutine function, not {type(scenario).__name__}")
@@ -179,27 +178,27 @@ def check_scenario(scenario: Scenario) -> None:
     function = getattr(scenario, "func", scenario)  # of functools.partial
     if getattr(function, "__module__", None) == "__main__" and not hasattr(main, "__file__"):
         raise ValueError(
-            f"scenario: {scenario!r} was typed in, where other processes do not find it; put it into a module"
+            f"scenario: {scenario!r} was typed in, and other processes cannot import it; put it into a module"
         )
 
 
 def _workers_of(executor: Executor | None) -> int:
     if executor is not None:
-        return getattr(executor, "_max_workers", None) or UNKNOWN_WORKERS
+        return getattr(executor, "_max_workers", None) or DEFAULT_WORKERS
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 @dataclass(slots=True)
 class _Job:
-    """What was submitted: a chunk of seeds, or a failure that is run again."""
+    """A submitted job: a chunk of seeds, or a failure that is run again."""
 
     seeds: list[int | str]
     failure: Trial | None = None
 
 
 class _Sweep:
-    """One sweep while it is under way."""
+    """A running sweep."""
 
     def __init__(
         self,
@@ -216,7 +215,7 @@ class _Sweep:
     ) -> None:
         self._scenario = scenario
         self._seeds: Iterator[int | str] = iter(seeds)
-        self._left = len(seeds) if isinstance(seeds, Sized) else None
+        self._remaining = len(seeds) if isinstance(seeds, Sized) else None
         self._given = executor
         self._workers: int = workers or _workers_of(executor)
         self._options = options
@@ -231,10 +230,10 @@ class _Sweep:
         self._seconds = self._measured = 0.0
         self._pool: Executor | None = executor
 
-    def play(self) -> SweepReport:
+    def run_all(self) -> SweepReport:
         began = time.monotonic()
         try:
-            if self._given is None and self._left != 0:
+            if self._given is None and self._remaining != 0:
                 self._pool = self._make_pool(self._workers)
             self._drive()
         except KeyboardInterrupt:
@@ -251,19 +250,19 @@ class _Sweep:
         self._report.seconds = time.monotonic() - began
         return self._report
 
-    # --- Which seeds run when -------------------------------------------------------------------------------------
+    # --- Scheduling -------------------------------------------------------------------------------------
 
     def _drive(self) -> None:
         while True:
-            while len(self._jobs) < AHEAD * self._workers and (job := self._next()) is not None:
+            while len(self._jobs) < CHUNKS_AHEAD * self._workers and (job := self._next()) is not None:
                 self._submit(job)
             if not self._jobs:
                 return
             done, _ = wait_for(self._jobs, timeout=1.0, return_when=FIRST_COMPLETED)
             for future in sorted(done, key=list(self._jobs).index):
                 job = self._jobs.pop(future, None)
-                if job is not None:  # else the pool broke, and it was taken along
-                    self._take(future, job)
+                if job is not None:  # else the pool broke, and `_recover` has handled it
+                    self._collect(future, job)
             self._line.update(self._report.runs, self._report.failed)
 
     def _next(self) -> _Job | None:
@@ -274,11 +273,11 @@ class _Sweep:
         size = 1
         if self._measured:
             size = int(min(max(CHUNK_SECONDS * self._measured / max(self._seconds, 1e-9), 1), MOST_IN_CHUNK))
-            if self._left is not None:  # nobody should have a long chunk when the others are done
-                size = max(min(size, self._left // (2 * self._workers)), 1)
+            if self._remaining is not None:  # no worker should have a long chunk when the others are done
+                size = max(min(size, self._remaining // (2 * self._workers)), 1)
         chunk = [seed for _, seed in zip(range(size), self._seeds, strict=False)]
-        if self._left is not None:
-            self._left -= len(chunk)
+        if self._remaining is not None:
+            self._remaining -= len(chunk)
         return _Job(chunk) if chunk else None
 
     def _submit(self, job: _Job) -> None:
@@ -298,9 +297,9 @@ class _Sweep:
             return pool.submit(try_again, self._scenario, job.seeds[0], self._options)
         return pool.submit(try_seeds, self._scenario, job.seeds, self._options)
 
-    # --- What comes back --------------------------------------------------------------------------------------------
+    # --- Results --------------------------------------------------------------------------------------------
 
-    def _take(self, future: Future[Any], job: _Job) -> None:
+    def _collect(self, future: Future[Any], job: _Job) -> None:
         try:
             result = future.result()
         except CancelledError:
@@ -312,11 +311,11 @@ class _Sweep:
                 raise
             self._recover([job])
             return
-        except Exception as error:  # it has not come back: its worker died, or what came of it could not be sent
-            self._lost(job, f"nothing came back from the worker: {type(error).__name__}: {error}")
+        except Exception as error:  # its worker died, or the result could not be pickled
+            self._on_lost(job, f"the worker returned no result: {type(error).__name__}: {error}")
             return
         if job.failure is not None:
-            self._kept(job.failure, *result)
+            self._on_rerun(job.failure, *result)
             return
         for trial in result:
             self._measured += 1
@@ -327,7 +326,7 @@ class _Sweep:
         report = self._report
         report.runs += 1
         if not trial.failed:
-            self._tell(trial)
+            self._report_trial(trial)
             return
         report.failed += 1
         if self._stop_after is not None and report.failed >= self._stop_after and not report.stopped:
@@ -340,10 +339,10 @@ class _Sweep:
             self._keep -= 1
             self._waiting.append(_Job([trial.seed], trial))
         else:
-            self._tell(trial)
+            self._report_trial(trial)
 
-    def _kept(self, first: Trial, second: Trial, capture: bytes) -> None:
-        """A failure was run again."""
+    def _on_rerun(self, first: Trial, second: Trial, capture: bytes) -> None:
+        """Report a failure that was run again."""
         compared = self._options.get("trace", True)
         repeats = (second.digest, second.failed) == (first.digest, True) if compared else None
         path = None
@@ -352,29 +351,29 @@ class _Sweep:
             name = file_name(getattr(self._scenario, "__name__", "scenario"))
             path = self._folder / f"{name}-seed{file_name(first.seed)}.pcapng"
             path.write_bytes(capture)
-        self._tell(replace(first, repeats=repeats, capture=path))
+        self._report_trial(replace(first, repeats=repeats, capture=path))
 
-    def _tell(self, trial: Trial) -> None:
+    def _report_trial(self, trial: Trial) -> None:
         if trial.failed:
             if len(self._report.failures) < MOST_FAILURES:
                 self._report.failures.append(trial)
-            self._line.say(str(trial))
+            self._line.write_above(str(trial))
         if self._on_trial is not None:
             self._on_trial(trial)
 
     # --- When workers die -------------------------------------------------------------------------------------------
 
-    def _lost(self, job: _Job, why: str) -> None:
-        """A job has not come back. Of several seeds, try each alone; one alone is the one that does it."""
+    def _on_lost(self, job: _Job, why: str) -> None:
+        """Handle a job without a result. Several seeds are run again one by one; a single one has failed."""
         if job.failure is not None:
-            self._tell(replace(job.failure, repeats=False))
+            self._report_trial(replace(job.failure, repeats=False))
         elif len(job.seeds) > 1:
             self._waiting.extend(_Job([seed]) for seed in job.seeds)
         else:
             self._count(Trial(job.seeds[0], None, error=why))
 
     def _recover(self, jobs: list[_Job]) -> None:
-        """A process of the pool has died, and all that was submitted is lost: find out what it was, and go on."""
+        """Replace a pool of which a process died, and run the lost jobs one by one to find the seed that did it."""
         jobs = jobs + list(self._jobs.values())
         self._jobs.clear()
         if self._pool is not None:
@@ -400,11 +399,11 @@ class _Sweep:
                         suspects.extendleft(_Job([seed]) for seed in reversed(job.seeds))
                     else:
                         code = getattr(process, "exitcode", None)
-                        self._lost(job, f"its process died{'' if code is None else f' with exit code {code}'}")
+                        self._on_lost(job, f"its process died{'' if code is None else f' with exit code {code}'}")
                     continue
-                except Exception:  # told below
+                except Exception:  # handled by `_collect`
                     pass
-                self._take(future, job)
+                self._collect(future, job)
         finally:
             if alone is not None:
                 _end(alone)
@@ -412,17 +411,17 @@ class _Sweep:
 
     @staticmethod
     def _make_pool(workers: int) -> ProcessPoolExecutor:
-        import multiprocessing  # not where nobody sweeps
+        import multiprocessing  # here, since most programs that import this module do not sweep
         from concurrent.futures import ProcessPoolExecutor
 
-        with _deaf():
+        with _interrupts_ignored():
             context = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
             pool.submit(_nothing)
         return pool
 
     def _abandon(self) -> None:
-        """End at once."""
+        """Cancel what was submitted, and end the pool's processes."""
         if self._given is not None:
             for future in self._jobs:
                 future.cancel()
@@ -433,14 +432,14 @@ class _Sweep:
 
 
 def _nothing() -> None:
-    """Have the processes started."""
+    """Do nothing: submitting this starts the processes."""
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """Ignore Ctrl-C, and so that processes which are begun meanwhile do, from their first instruction on."""
+def _interrupts_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C, also in processes that are started inside, from their first instruction on."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # who is in another thread cannot be interrupted
+        yield  # only the main thread can be interrupted
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -450,17 +449,17 @@ def _deaf() -> Iterator[None]:
 
 
 def file_name(text: object) -> str:
-    """Return a text as part of a file's name."""
+    """Return a text in a form that a file's name may contain."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in str(text))[:100]
 
 
 def _end(pool: Executor) -> None:
-    """End a pool whatever its processes do.
+    """End a pool and its processes, whatever they do.
 
-    Nothing of it may be cancelled: a pool whose process has ended stumbles over cancelled futures (CPython 3.11).
+    Its futures must not be cancelled: a pool whose process has ended fails on cancelled futures (CPython 3.11).
     """
     processes = list((getattr(pool, "_processes", None) or {}).values())
-    for process in processes:  # before the shutdown, which takes from those that are just starting what they look for
+    for process in processes:  # before the shutdown, which removes files that starting processes need
         with suppress(Exception):
             process.terminate()
     for process in processes:

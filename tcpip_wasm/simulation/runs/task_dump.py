@@ -1,6 +1,6 @@
-"""What tasks wait for, in words: where each stands, and what would wake it.
+"""Describes where each task is suspended, and what it waits for.
 
-Owns the reading of coroutines and frames. It changes nothing.
+Reads coroutines and frames, and changes nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tcpip_wasm.sockets.tcp.server import TcpServer
 _LIBRARIES: Final = tuple(
     os.path.dirname(os.path.abspath(module.__file__)) + os.sep for module in (asyncio, tcpip_wasm) if module.__file__
 )
-_DEEPEST: Final = 100
-_TELLING: Final = (
+_MAX_DEPTH: Final = 100
+_DESCRIBED: Final = (
     asyncio.Lock,
     asyncio.Event,
     asyncio.Condition,
@@ -36,10 +36,10 @@ def describe_tasks(tasks: Iterable[asyncio.Task[Any]]) -> list[str]:
 
 
 def describe_task(task: asyncio.Task[Any]) -> str:
-    """Return a task's name, its host, the line of its own code where it stands, and what it waits for."""
+    """Return a task's name, its host, the line of its own code where it is suspended, and what it waits for."""
     frames = _frames(task)
-    life = getattr(task, "life", None)
-    where = f" on {life.host.name}" if life is not None else ""
+    incarnation = getattr(task, "incarnation", None)
+    where = f" on {incarnation.host.name}" if incarnation is not None else ""
     text = f"  {task.get_name()}{where}"
     if frames:
         own = next((frame for frame in reversed(frames) if not _is_library(frame)), frames[-1])
@@ -51,7 +51,7 @@ def _frames(task: asyncio.Task[Any]) -> list[FrameType]:
     """Return the frames of a task's coroutine and of those it awaits, the outermost first."""
     frames = []
     at: Any = task.get_coro()
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         frame = getattr(at, "cr_frame", None) or getattr(at, "gi_frame", None) or getattr(at, "ag_frame", None)
         if frame is not None:
             frames.append(frame)
@@ -69,7 +69,7 @@ def _is_library(frame: FrameType) -> bool:
 def _reason(task: asyncio.Task[Any], frames: list[FrameType]) -> str:
     for frame in reversed(frames):
         if not _is_library(frame):
-            break  # what is outside of that only waits for it
+            break  # outer frames only wait for this one
         owner = frame.f_locals.get("self")
         if frame.f_code.co_name == "_wait" and "fs" in frame.f_locals:
             return "some of " + _names(frame.f_locals["fs"])
@@ -80,12 +80,12 @@ def _reason(task: asyncio.Task[Any], frames: list[FrameType]) -> str:
         if isinstance(owner, asyncio.StreamWriter):
             doing = "the end of" if "close" in frame.f_code.co_name else "writing to"
             return f"{doing} {_ends(owner.transport)}"
-        if isinstance(owner, _TELLING):
+        if isinstance(owner, _DESCRIBED):
             return f"{frame.f_code.co_name}() of {_short(owner)}"
         if type(owner).__module__.startswith("tcpip_wasm."):
             hint = ""
             if isinstance(owner, TcpServer) and frame.f_code.co_name == "wait_closed":
-                # Leaving ``async with server`` does that, too; so does asyncio's server from Python 3.12 on.
+                # The exit of ``async with server`` waits for that, too, as asyncio's server does from Python 3.12 on.
                 hint = ", which waits until its open connections are closed: see close_clients() and abort_clients()"
             return f"{frame.f_code.co_name}() of {_short(owner)}{hint}"
     waiter = getattr(task, "_fut_waiter", None)
@@ -95,7 +95,7 @@ def _reason(task: asyncio.Task[Any], frames: list[FrameType]) -> str:
     if children is not None:
         return "all of " + _names(children)
     if waiter is None:
-        return "its turn"
+        return "nothing: it is runnable"
     inside = f" in {frames[-1].f_code.co_name}()" if frames else ""
     return f"{_short(waiter)}{inside}"
 
@@ -107,11 +107,11 @@ def _names(futures: Iterable[asyncio.Future[Any]]) -> str:
 
 def _ends(transport: Any) -> str:
     if transport is None:
-        return "a stream that is fed by hand"
+        return "a stream without a transport"
     own, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
     if own is None and peer is None:
         return _short(transport)
-    return f"{_address(peer)} (own address {_address(own)})"
+    return f"{_address(peer)} (local address {_address(own)})"
 
 
 def _address(name: Any) -> str:
@@ -125,7 +125,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-def place_name() -> str:
+def current_host_name() -> str:
     """Return the name of the host that the caller runs on, or ``-``."""
-    life = place.get()
-    return "-" if life is None else life.host.name
+    incarnation = place.get()
+    return "-" if incarnation is None else incarnation.host.name

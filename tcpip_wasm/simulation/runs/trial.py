@@ -1,6 +1,6 @@
-"""One seed of a sweep, where it runs: in a worker process, on another machine, in a thread.
+"""Runs one seed of a sweep in the worker: a process, another machine, a thread.
 
-Owns what goes there and what comes back. All of it can be pickled: exceptions and networks stay where they were.
+Arguments and results can be pickled; exceptions and networks stay in the worker.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ Scenario = Callable[[Network], Awaitable[Any]]
 Options = Mapping[str, Any]
 
 MOST_TEXT: Final = 20_000
-"""Characters of a traceback that are kept, the last."""
+"""Characters that are kept of a traceback, from its end."""
 
 MOST_CAPTURE: Final = 2**26
-"""Bytes of a capture, of which the last are kept."""
+"""Most bytes of a capture, which then has the last frames."""
 
 _FRAME: Final = 64
-"""Bytes that a capture takes for a frame beside those of the frame."""
+"""Bytes of a capture per frame in addition to the frame."""
 
 _alone = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of one seed.
+    """The result of one seed.
 
     Attributes:
         seed: the seed.
         digest: the hash of its trace; None where nothing was recorded, or where the process died.
-        value: what the scenario returned; None if it failed.
+        value: the scenario's result; None if it failed.
         error: why it failed, in one line, or None.
-        traceback: of the error.
+        traceback: the traceback of the error.
         seconds: real seconds that it took.
         duration: virtual seconds that it took.
-        repeats: of a failure that was run again: whether it gave the same digest. None: it was not run again, or has
-            none.
-        capture: the file with all frames of the second run, or None.
+        repeats: for a failure that was run again, whether the digest was the same. None: it was not run again, or has
+            no digest.
+        capture: the file with the frames of the second run, or None.
     """
 
     seed: int | str
@@ -74,14 +74,14 @@ class Trial:
         if self.digest is not None:
             text += f"\n    trace    {self.digest}"
         if self.repeats is False:
-            text += "\n    a second run of this seed gave another trace: the scenario does not depend on the seed alone"
+            text += "\n    a second run of this seed had another trace: the scenario does not depend on the seed alone"
         if self.capture is not None:
             text += f"\n    capture  {self.capture}"
         return text
 
 
 def begin_worker() -> None:
-    """Prepare a process of the pool: an interrupt is for whoever waits for it."""
+    """Prepare a process of the pool: it ignores Ctrl-C, which the process that waits for it handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -91,7 +91,7 @@ def try_seeds(scenario: Scenario, seeds: Iterable[int | str], options: Options) 
 
 
 def try_again(scenario: Scenario, seed: int | str, options: Options) -> tuple[Trial, bytes]:
-    """Run a scenario, and return what came of it and a capture of all that was sent."""
+    """Run a scenario again, and return its result and a capture of its frames."""
     trial, trace = _try(scenario, seed, {**options, "trace": True})
     if trace is None:
         return trial, b""
@@ -99,12 +99,12 @@ def try_again(scenario: Scenario, seed: int | str, options: Options) -> tuple[Tr
 
 
 def capture_of(trace: Trace, comment: str, most: int = MOST_CAPTURE) -> bytes:
-    """Return a trace as a pcapng file; of one that is too long, the end, and all of its events.
+    """Return a trace as a pcapng file; if it is too long, its last frames, and all events.
 
     Args:
-        trace: what was seen.
-        comment: what to say of the whole file.
-        most: bytes.
+        trace: the trace.
+        comment: a comment on the whole file.
+        most: the most bytes of the file.
     """
     kept = trace.observations
     room, first = most, len(kept)
@@ -126,7 +126,7 @@ def _try(scenario: Scenario, seed: int | str, options: Options) -> tuple[Trial, 
 
     error: BaseException | str | None = None
     value, digest = None, None
-    with _alone:  # a run has the clocks of the process for itself
+    with _alone:  # only one run at a time can replace the process's clocks
         began = perf_counter()
         try:
             result = run(watched, seed=seed, **options)
@@ -134,7 +134,7 @@ def _try(scenario: Scenario, seed: int | str, options: Options) -> tuple[Trial, 
             error, digest = raised, digest_of(raised)
         else:
             value, digest = result.value, result.digest
-            error = _left_open(result.left_open) or _cannot_be_sent(value)
+            error = _leak_error(result.leaked) or _cannot_be_sent(value)
         seconds = perf_counter() - began
     network = networks[0] if networks else None
     trace = network.trace() if network is not None and options.get("trace", True) else None
@@ -148,8 +148,8 @@ def _try(scenario: Scenario, seed: int | str, options: Options) -> tuple[Trial, 
     return Trial(seed, digest, None, text, story, seconds, duration), trace
 
 
-def _left_open(things: tuple[str, ...]) -> str | None:
-    return f"left open: {'; '.join(things)}" if things else None
+def _leak_error(things: tuple[str, ...]) -> str | None:
+    return f"leaked: {'; '.join(things)}" if things else None
 
 
 def _cannot_be_sent(value: object) -> str | None:
@@ -158,7 +158,7 @@ def _cannot_be_sent(value: object) -> str | None:
     try:
         pickle.dumps(value)
     except Exception as error:
-        return f"what the scenario returned cannot be pickled: {_one_line(error)}"
+        return f"the scenario's result cannot be pickled: {_one_line(error)}"
     return None
 
 

@@ -1,7 +1,7 @@
 """Virtual time.
 
-loop     the event loop whose clock jumps to the next timer
-clock    the process's clocks and random numbers, which follow it
+loop     the event loop, whose clock jumps to the next timer
+clock    the process's clocks and random numbers, which follow the loop
 dates    `datetime.now`, which follows these clocks
-threads  the threads for whose results the loop has to wait
+threads  finds the threads that the loop has to wait for
 """

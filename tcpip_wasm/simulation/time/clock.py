@@ -1,16 +1,16 @@
-"""The process's clocks and its random numbers, which follow a simulation while one runs.
+"""The process's clocks and random numbers, which follow a simulation while one runs.
 
-Replaced are functions of the module `time`, for the thread of the loop and those that are started while they are
-replaced: ``time``, ``monotonic``, ``perf_counter`` and what is named after them with ``_ns``; ``clock_gettime`` of the
-clocks that these read; and ``localtime``, ``gmtime``, ``ctime``, ``asctime`` and ``strftime`` where they are given no
-time. Threads that ran before, such as those of a debugger or of a worker that runs simulations, keep real time. Dates
-follow, see `dates`. Virtual time begins at a set date, so that dates in headers and logs repeat. The global generator
-of `random` is seeded. `os.urandom` draws from the seed where it is called in the thread of the loop, and with it
-`secrets`, `uuid.uuid4`, `random.SystemRandom`: the keys of a WebSocket repeat, too. All of it is put back.
+Functions of the module `time` are replaced, for the thread of the loop and threads that are started in the meantime:
+``time``, ``monotonic``, ``perf_counter`` and their variants with ``_ns``; ``clock_gettime`` of the same clocks; and
+``localtime``, ``gmtime``, ``ctime``, ``asctime`` and ``strftime`` without a time argument. Threads that ran before,
+such as those of a debugger or of a worker that runs simulations, keep real time. Dates follow, see `dates`. Virtual
+time begins at a fixed date, so that dates in headers and logs repeat. The global generator of `random` is seeded.
+`os.urandom` is derived from the seed in the thread of the loop, and with it `secrets`, `uuid.uuid4` and
+`random.SystemRandom`: the keys of a WebSocket repeat, too. All of it is restored at the end.
 
 What stays real is listed for users in docs/how-to/testing.md, "What is virtual": `time.sleep`, `time.process_time`,
-`uuid.uuid1`, time stamps of files, what OpenSSL draws (so what TLS sends never repeats), the clock by which it judges
-certificates, and names that were imported from these modules before (``from time import time``).
+`uuid.uuid1`, time stamps of files, OpenSSL's random numbers (so the bytes of TLS differ in each run), the clock by
+which it checks certificates, and names that were imported from these modules before (``from time import time``).
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from tcpip_wasm.simulation.time.dates import follow_dates
 from tcpip_wasm.simulation.time.loop import SECOND, VirtualLoop
 
 EPOCH: Final = 946_684_800.0
-"""2000-01-01 00:00:00 UTC: what `time.time` says when a run begins, unless it is told otherwise."""
+"""2000-01-01 00:00:00 UTC: the default of `time.time` at the beginning of a run."""
 
 _MONOTONIC: Final = ("CLOCK_MONOTONIC", "CLOCK_MONOTONIC_RAW", "CLOCK_BOOTTIME", "CLOCK_UPTIME_RAW")
 
 _one_at_a_time: Final = threading.Lock()
 
 
-class Chance:
-    """The process's random numbers in one run: where they stand while something else has its turn.
+class RandomState:
+    """State of the process's random generators in one run, kept while the run is suspended.
 
     Args:
-        seed: what they derive from.
+        seed: the seed of the generators.
     """
 
     def __init__(self, seed: str) -> None:
@@ -49,16 +49,16 @@ class Chance:
 
 
 @contextmanager
-def follow(loop: VirtualLoop, chance: Chance, epoch: float = EPOCH) -> Iterator[None]:
+def follow(loop: VirtualLoop, random_state: RandomState, epoch: float = EPOCH) -> Iterator[None]:
     """Let the process's clocks and random numbers follow a loop, in a ``with`` block.
 
     Args:
-        loop: whose time it is.
-        chance: its random numbers; a further block with the same goes on where the last one ended.
-        epoch: what `time.time` says when the loop's time is 0.
+        loop: the loop whose time they follow.
+        random_state: the random generators; another block with the same object continues them.
+        epoch: the value of `time.time` at the loop's time 0.
 
     Raises:
-        SimulationError: another simulation does that at the moment.
+        SimulationError: the clocks follow another simulation.
     """
     if not _one_at_a_time.acquire(blocking=False):
         raise SimulationError("the process's clocks follow another simulation already: run() with follow_time=False")
@@ -75,15 +75,15 @@ def follow(loop: VirtualLoop, chance: Chance, epoch: float = EPOCH) -> Iterator[
     wanted: list[tuple[Any, str, Callable[..., Any]]] = [(time, "time", now), (time, "time_ns", now_ns)]
     for name in ("monotonic", "perf_counter"):
         wanted += [(time, name, loop.time), (time, f"{name}_ns", loop.time_ns)]
-    wanted += _that_take_times(now, loop)
+    wanted += _functions_of_time(now, loop)
     if others:
-        wanted = [(owner, name, _unless(others, made, getattr(owner, name))) for owner, name, made in wanted]
-    draw = _bytes_of(chance.bytes)
+        wanted = [(owner, name, _except_in(others, made, getattr(owner, name))) for owner, name, made in wanted]
+    draw = _bytes_of(random_state.bytes)
     wanted += [(os, "urandom", draw), (random, "_urandom", draw)]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in wanted if hasattr(owner, name)]
     state = random.getstate()
     try:
-        random.setstate(chance.state)
+        random.setstate(random_state.state)
         for owner, name, function in wanted:
             if hasattr(owner, name):
                 setattr(owner, name, function)
@@ -92,13 +92,13 @@ def follow(loop: VirtualLoop, chance: Chance, epoch: float = EPOCH) -> Iterator[
     finally:
         for owner, name, value in before:
             setattr(owner, name, value)
-        chance.state = random.getstate()
+        random_state.state = random.getstate()
         random.setstate(state)
         _one_at_a_time.release()
 
 
-def _that_take_times(now: Callable[[], float], loop: VirtualLoop) -> list[tuple[Any, str, Callable[..., Any]]]:
-    """Return what replaces functions that take a time or a clock."""
+def _functions_of_time(now: Callable[[], float], loop: VirtualLoop) -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Return the replacements of functions that take a time or a clock."""
     localtime, gmtime, asctime, strftime = time.localtime, time.gmtime, time.asctime, time.strftime
     replaced: dict[str, Callable[..., Any]] = {
         "localtime": lambda secs=None, /: localtime(now() if secs is None else secs),
@@ -126,7 +126,7 @@ def _that_take_times(now: Callable[[], float], loop: VirtualLoop) -> list[tuple[
     return [(time, name, function) for name, function in replaced.items()]
 
 
-def _unless(others: set[int | None], virtual: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
+def _except_in(others: set[int | None], virtual: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
     ident = threading.get_ident
     return lambda *given: real(*given) if ident() in others else virtual(*given)
 
@@ -135,7 +135,7 @@ def _bytes_of(source: random.Random) -> Callable[[int], bytes]:
     real, mine = os.urandom, threading.get_ident()
 
     def urandom(size: int, /) -> bytes:
-        if threading.get_ident() != mine:  # what other threads do is none of the simulation's
+        if threading.get_ident() != mine:  # other threads do not belong to the simulation
             return real(size)
         if size < 0:
             raise ValueError("negative argument not allowed")

@@ -1,14 +1,14 @@
 """`datetime.datetime` that follows `time.time`, so that ``datetime.now()`` is virtual where the process's clocks are.
 
-`datetime.now` and `utcnow` ask the system by C; `datetime.today` and `date.today` call `time.time`. Since nothing can
-be set on a class in C, the name is replaced: in the module `datetime`, and in every module that holds the class under
-some name at module level (``from datetime import datetime``). Nothing is ever an instance of the class that stands
-there meanwhile: it makes plain `datetime.datetime` objects, so that whatever a run hands out is what it would be
-without. For `isinstance`, `issubclass`, comparisons and as a key it is the real class.
+`datetime.now` and `utcnow` read the system's clock in C; `datetime.today` and `date.today` call `time.time`. Since
+methods of a class in C cannot be replaced, the class is: in the module `datetime`, and in every module that has it
+under any name at module level (``from datetime import datetime``). The replacement never has instances: it creates
+plain `datetime.datetime` objects, so that the results of a run have the real type. For `isinstance`, `issubclass`,
+comparisons and as a key it is equal to the real class.
 
-What keeps the real class, and with it the real time: class attributes, defaults of parameters and containers that were
-filled before, bound methods taken before (``now = datetime.now``), and extension modules in C or Rust. Where another
-library has replaced the class already, nothing is done.
+The following keep the real class, and with it the real time: class attributes, defaults of parameters and containers
+that were created before, bound methods (``now = datetime.now``), and extension modules in C or Rust. Where another
+library has replaced the class already, nothing is changed.
 
 The reasons are in docs/explanation/simulation.md.
 """
@@ -26,12 +26,12 @@ from types import ModuleType
 from typing import Any, Final
 
 _Real = datetime.datetime
-_LEFT_ALONE: Final = (__name__, "_datetime", "_pydatetime")
+_EXCLUDED: Final = (__name__, "_datetime", "_pydatetime")
 """Modules that keep the real class."""
 
 
-class _LooksReal(type):
-    """The type of `VirtualDatetime`, but not of what is derived from it."""
+class _RealClassMeta(type):
+    """The metaclass of `VirtualDatetime`; classes that are derived from that behave normally."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, _Real) if cls is VirtualDatetime else super().__instancecheck__(instance)
@@ -46,11 +46,11 @@ class _LooksReal(type):
         return hash(_Real) if cls is VirtualDatetime else super().__hash__()
 
 
-class VirtualDatetime(_Real, metaclass=_LooksReal):
-    """Stands for `datetime.datetime` while a run has the clocks. It also works after that: it asks `time.time`."""
+class VirtualDatetime(_Real, metaclass=_RealClassMeta):
+    """Replaces `datetime.datetime` while the clocks are virtual. It also works after that: it calls `time.time`."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> Any:
-        """Return a plain `datetime.datetime`; a class that is derived from this one makes its own objects."""
+        """Return a plain `datetime.datetime`; a class that is derived from this one creates its own instances."""
         return _Real.__new__(_Real if cls is VirtualDatetime else cls, *arguments, **options)
 
     @classmethod
@@ -75,58 +75,58 @@ class VirtualDatetime(_Real, metaclass=_LooksReal):
 VirtualDatetime.__module__, VirtualDatetime.__name__, VirtualDatetime.__qualname__ = "datetime", "datetime", "datetime"
 
 
-class _Places:
-    """Where modules hold the class: looked for once in each, in ``__main__`` each time."""
+class _Holders:
+    """The names under which modules have the class: each module is searched once, ``__main__`` every time."""
 
     def __init__(self) -> None:
-        self._looked: dict[str, Any] = {}
+        self._scanned: dict[str, Any] = {}
         self._names: dict[str, list[str]] = {}
 
     def find(self) -> list[tuple[dict[str, Any], str]]:
-        """Return the dictionary of each module that holds the class, real or virtual, and the name."""
-        looked, modules = self._looked, sys.modules
-        if looked != modules:  # as fast as C, since entries are the same objects
-            for name in [name for name, module in list(modules.items()) if looked.get(name) is not module]:
-                self._look_at(name)
-            for name in looked.keys() - modules.keys():
-                del looked[name]
+        """Return the dictionary of each module that has the class, real or virtual, and the name."""
+        scanned, modules = self._scanned, sys.modules
+        if scanned != modules:  # compared in C, by identity of the entries
+            for name in [name for name, module in list(modules.items()) if scanned.get(name) is not module]:
+                self._scan(name)
+            for name in scanned.keys() - modules.keys():
+                del scanned[name]
                 self._names.pop(name, None)
-        self._look_at("__main__")  # a notebook's cells go on adding names
+        self._scan("__main__")  # a notebook's cells add names
         return [(modules[name].__dict__, key) for name, keys in self._names.items() if name in modules for key in keys]
 
-    def _look_at(self, name: str) -> None:
+    def _scan(self, name: str) -> None:
         module = sys.modules.get(name)
         held = []
-        # Modules of other types may load themselves when they are looked at.
-        if type(module) is ModuleType and name not in _LEFT_ALONE:
+        # Modules of other types may load themselves when an attribute is read.
+        if type(module) is ModuleType and name not in _EXCLUDED:
             held = [key for key, one in list(module.__dict__.items()) if one is _Real or one is VirtualDatetime]
         if held:
             self._names[name] = held
         else:
             self._names.pop(name, None)
-        if not getattr(getattr(module, "__spec__", None), "_initializing", False):  # else it has more names later
-            self._looked[name] = module
+        if not getattr(getattr(module, "__spec__", None), "_initializing", False):  # else it gets more names later
+            self._scanned[name] = module
 
 
-_places: Final = _Places()
+_holders: Final = _Holders()
 
 
 @contextmanager
 def follow_dates() -> Iterator[None]:
     """Let `datetime.datetime` follow `time.time`, in a ``with`` block."""
-    if datetime.datetime is not _Real or _Real in copyreg.dispatch_table:  # another library does the like
+    if datetime.datetime is not _Real or _Real in copyreg.dispatch_table:  # another library has replaced it
         yield
         return
-    for contents, name in _places.find():
+    for contents, name in _holders.find():
         if contents.get(name) is _Real:
             contents[name] = VirtualDatetime
-    # pickle names a class, and looks whether it is there under that name.
+    # pickle writes a class's name, and checks that the name leads to the class.
     copyreg.dispatch_table[_Real] = _reduce
     try:
         yield
     finally:
         del copyreg.dispatch_table[_Real]
-        for contents, name in _places.find():  # modules that were imported meanwhile are among them
+        for contents, name in _holders.find():  # includes modules that were imported during the run
             if contents.get(name) is VirtualDatetime:
                 contents[name] = _Real
 

@@ -1,26 +1,26 @@
-"""`VirtualLoop`: an asyncio event loop whose clock stands while something runs, and then jumps to what is due next.
+"""`VirtualLoop`: an asyncio event loop whose clock jumps to the next timer when no callback is runnable.
 
-The clock is a number of nanoseconds and moves in one place, when nothing is runnable. Real things that a program uses
-beside the network keep the clock standing, and the loop really waits for them:
+The clock is a number of nanoseconds, and changes nowhere else. External work that a program starts stops the clock, and
+the loop waits for it in real time:
 
 - jobs of `run_in_executor` and `asyncio.to_thread`. Their results arrive when nothing else is runnable, in the order
   in which the jobs were submitted, so that the speed of a thread changes nothing. (A job that is not done a second
   after a later one is overtaken: it may be waiting for what follows from the later one.)
 - jobs of anyio's ``to_thread``, which arrive in the order in which they end,
 - subprocesses, until they have ended,
-- whatever else is done inside ``with loop.hold():``, such as a thread of one's own that calls `call_soon_threadsafe`.
+- other work inside ``with loop.hold():``, such as a thread of the program that calls `call_soon_threadsafe`.
 
-Jobs that wait for a result of the loop, as by `asyncio.run_coroutine_threadsafe`, hold nothing up: the clock goes on.
+Jobs that wait for a result of the loop, as by `asyncio.run_coroutine_threadsafe`, do not stop the clock.
 
-Real file descriptors (pipes, sockets of the machine) are looked at before every jump, and what is readable then is
-handled first, but the clock does not stand for them: a listening socket of the machine would stop it for ever. When
-nothing is due any more they are waited for, and so are threads that were started since the loop was made.
+Real file descriptors (pipes, sockets of the machine) are polled before every jump, and those that are ready are handled
+first, but they do not stop the clock: a listening socket of the machine would stop it for ever. When no timer is armed
+the loop waits for them, and for threads that were started since the loop was created.
 
-A wait that never ends becomes an error: `DeadlockError` when nothing can happen any more, `TimeLimitError` for a real
-wait, for the end of virtual time, and for callbacks that follow each other without any time passing.
+A wait without an end raises an error: `DeadlockError` when no callback can ever run again, `TimeLimitError` for a wait
+in real time, for the limit of virtual time, and for callbacks that follow each other while no time passes.
 
-What would make two runs differ is taken away here: the names of tasks count from one, and a task's hash is its number,
-since asyncio keeps tasks in sets, of which the order would otherwise depend on addresses of memory.
+Two sources of nondeterminism are removed here: the names of tasks count from one, and a task's hash is its number,
+since asyncio keeps tasks in sets, whose order would otherwise depend on memory addresses.
 
 The reasons are in docs/explanation/simulation.md.
 """
@@ -40,6 +40,7 @@ from contextvars import Context
 from math import ulp
 from time import monotonic  # by name: `run` replaces those of the module
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
+from warnings import warn
 
 from tcpip_wasm.simulation.errors import DeadlockError, TimeLimitError
 from tcpip_wasm.simulation.place import place, service
@@ -53,57 +54,57 @@ SECOND: Final = 1_000_000_000
 """Nanoseconds."""
 
 REAL_LIMIT: Final = 60.0
-"""Seconds that the loop really waits for something outside, unless it is told otherwise."""
+"""Default limit in seconds of one wait for external work."""
 
-OVERTAKEN: Final = 1.0
-"""Real seconds after which a job that is done goes before one that was submitted earlier."""
+OVERTAKE_AFTER: Final = 1.0
+"""Real seconds after which a finished job is delivered before one that was submitted earlier."""
 
-MOST_TURNS: Final = 1_000_000
-"""Turns of the loop without any time passing, after which something runs in a circle."""
+MAX_ITERATIONS: Final = 1_000_000
+"""Loop iterations without time passing after which callbacks are taken to repeat for ever."""
 
 _COARSE: Final = 2**21 * SECOND
-"""24 days, from which on two neighbours among floating point numbers are not much nearer than a nanosecond."""
+"""24 days, from which on adjacent floating point numbers differ by nearly a nanosecond."""
 
-_LOOK: Final = 64
-"""Turns between two looks at real events while there is something to run: signals must get through."""
+_POLL_EVERY: Final = 64
+"""Loop iterations between two polls of real events while callbacks are runnable, so that signals are handled."""
 
-_LOOK_AT_THREADS: Final = 0.01
-"""Real seconds between two looks at what threads do while the loop waits for them; they wake it when they are done."""
+_THREAD_POLL: Final = 0.01
+"""Real seconds between two checks of the threads that the loop waits for; they wake it when they are done."""
 
-_COLLECT: Final = 4096
-"""Turns between two collections of garbage, if the loop collects; every sixteenth is a full one."""
+_COLLECT_EVERY: Final = 4096
+"""Loop iterations between two garbage collections, if the loop collects; every sixteenth is a full one."""
 
 
 class VirtualTask(asyncio.Task[T]):
-    """A task that is numbered, and that knows which host it runs on.
+    """A task with a number and the host it runs on.
 
     Attributes:
         number: counts from 1 on each loop.
-        life: the life of the host that it was made on, or None.
-        service: the service that it was made by, or None; see `Host.start`.
+        incarnation: the incarnation of the host that it was created on, or None.
+        service: the service that created it, or None; see `Host.start`.
     """
 
     number: int
-    life: Any
+    incarnation: Any
     service: object | None
 
     def __new__(cls, coro: Any, *, loop: VirtualLoop, context: Context | None = None, **_: Any) -> VirtualTask[T]:
-        """Number the task before anything hashes it."""
+        """Number the task before its first hash."""
         task = super().__new__(cls)
         task.number = next(loop.numbers)
-        task.life = place.get() if context is None else context.get(place)
+        task.incarnation = place.get() if context is None else context.get(place)
         task.service = service.get() if context is None else context.get(service)
         return task
 
     def __init__(self, coro: Any, *, name: object = None, **options: Any) -> None:
-        """Name it before it may begin, which an eager one does at once."""
+        """Name it before it starts, which an eager one does in the constructor."""
         super().__init__(coro, name=f"Task-{self.number}" if name is None else str(name), **options)
 
     def __hash__(self) -> int:
         return self.number
 
     def set_name(self, value: object, /) -> None:
-        """See `asyncio.Task.set_name`. CPython 3.13.0 names each task that a factory made, after None if need be."""
+        """See `asyncio.Task.set_name`. CPython 3.13.0 calls it for each task of a factory, even with None."""
         if value is not None:
             super().set_name(value)
 
@@ -117,11 +118,11 @@ def _eager_task(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
 
 
 class _Selector(selectors.DefaultSelector):
-    """What the loop waits with: asks it whether and for how long to really wait."""
+    """The loop's selector: it asks the loop whether and for how long to wait in real time."""
 
     loop: VirtualLoop
     descriptors = -1
-    """Those that are registered, but for the loop's own, by which threads wake it."""
+    """Number of registered descriptors, without the loop's own, by which threads wake it."""
 
     def register(self, *arguments: Any, **options: Any) -> selectors.SelectorKey:
         key = super().register(*arguments, **options)
@@ -136,7 +137,7 @@ class _Selector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         return self.loop._select(timeout)  # noqa: SLF001  the loop's own selector
 
-    def really(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+    def wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         return super().select(timeout)
 
 
@@ -145,11 +146,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     Args:
         limit: virtual seconds after which a run ends with `TimeLimitError`; None has no limit.
-        real_limit: real seconds that one wait for something outside may take.
-        collect: whether garbage is collected at set turns; then the automatic collection should be off.
+        real_limit: real seconds that one wait for external work may take.
+        collect: whether garbage is collected at fixed iterations; then the automatic collection should be off.
 
     Attributes:
-        turns: how often the loop has turned.
+        iterations: the number of loop iterations.
         jumps: how often the clock has jumped.
         limit: may be changed while the loop runs.
     """
@@ -160,14 +161,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.limit = limit
         self.real_limit = real_limit
         self.seed: int | str | None = None
-        self.turns: int = 0
+        self.iterations: int = 0
         self.jumps: int = 0
-        self._at_once = 0
+        self._without_time = 0
         self._collect = collect
         self._jobs: deque[tuple[Future[Any], asyncio.Future[Any]]] = deque()
         self._from_threads: deque[asyncio.Handle] = deque()
         self._processes: list[asyncio.SubprocessTransport] = []
-        self._held = 0
+        self._holds = 0
         self._waiting_since: float | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._threads = {*threading.enumerate(), threading.current_thread()}
@@ -180,9 +181,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.set_task_factory(None)
 
     def set_task_factory(self, factory: Any) -> None:
-        """As asyncio's. Tasks of None and of `asyncio.eager_task_factory` are `VirtualTask`s; to what another factory
-        makes, its number and its host are added, so that it ends with its host."""
-        super().set_task_factory(factory)  # refuses what is none
+        """As asyncio's. The tasks of None and of `asyncio.eager_task_factory` are `VirtualTask`s; those of another
+        factory get their number and their host as attributes, so that they end with their host."""
+        super().set_task_factory(factory)  # raises for an object that is not a factory
         self._task_factory_given = factory
         if factory is None:
             factory = _task
@@ -198,7 +199,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             task = factory(loop, coro, **options)
             if not isinstance(task, VirtualTask):
                 task.number = next(self.numbers)
-                task.life = place.get() if context is None else context.get(place)
+                task.incarnation = place.get() if context is None else context.get(place)
                 task.service = service.get() if context is None else context.get(service)
                 if options.get("name") is None:
                     task.set_name(f"Task-{task.number}")
@@ -207,7 +208,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return make
 
     def get_task_factory(self) -> Any:
-        """Return what `set_task_factory` was given."""
+        """Return the argument of `set_task_factory`."""
         return self._task_factory_given
 
     # --- Time -----------------------------------------------------------------------------------------------------
@@ -221,46 +222,46 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return real events. Asked to wait, let the clock jump instead, or really wait."""
-        self.turns = turns = self.turns + 1
-        if self._collect and not turns % _COLLECT:
-            gc.collect(1 if turns % (16 * _COLLECT) else 2)
+        """Return real events. With a timeout, let the clock jump instead, or wait in real time."""
+        self.iterations = iterations = self.iterations + 1
+        if self._collect and not iterations % _COLLECT_EVERY:
+            gc.collect(1 if iterations % (16 * _COLLECT_EVERY) else 2)
         if timeout is None or timeout > 0:
             return self._idle(timeout)
-        self._at_once += 1
-        if self._at_once > MOST_TURNS:
-            self._at_once = 0
+        self._without_time += 1
+        if self._without_time > MAX_ITERATIONS:
+            self._without_time = 0
             raise TimeLimitError(
-                f"the loop has turned {MOST_TURNS:,} times at {self._when()} without any time passing:",
-                self._list(),
+                f"the loop has iterated {MAX_ITERATIONS:,} times at {self._when()} without any time passing:",
+                self._describe_tasks(),
             )
-        if turns % _LOOK and not self._selecting.descriptors:
+        if iterations % _POLL_EVERY and not self._selecting.descriptors:
             return []
-        return self._selecting.really(0)
+        return self._selecting.wait(0)
 
     def _idle(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Nothing is runnable: take what came from outside, else wait for it, else let the clock jump."""
-        events = self._selecting.really(0) if self._selecting.descriptors or not self.turns % _LOOK else []
-        if self._take_from_outside() or events:
+        """No callback is runnable: collect results of external work, else wait for them, else let the clock jump."""
+        events = self._selecting.wait(0) if self._selecting.descriptors or not self.iterations % _POLL_EVERY else []
+        if self._collect_external() or events:
             self._waiting_since = None
             return events
-        if self._is_outside_busy():
-            return self._really_wait()
+        if self._is_external_busy():
+            return self._wait_in_real_time()
         if timeout is None:
             if self._jobs or self._selecting.descriptors or self._has_new_threads():
-                return self._really_wait()
-            raise DeadlockError(f"nothing can happen any more at {self._when()}; these tasks wait:", self._list())
+                return self._wait_in_real_time()
+            raise DeadlockError(f"no task can run again at {self._when()}; these tasks wait:", self._describe_tasks())
         self._waiting_since = None
         now = self._now + max(1, round(timeout * SECOND))
         if self.limit is not None and now > self.limit * SECOND:
             raise TimeLimitError(
                 f"the limit of {self.limit:g} s of virtual time is reached{self._seed()}; these tasks wait:",
-                self._list(),
+                self._describe_tasks(),
             )
         self._now = now
         if now > _COARSE:
             self._clock_resolution = 2 * ulp(now / SECOND)
-        self._at_once = 0
+        self._without_time = 0
         self.jumps += 1
         return []
 
@@ -270,51 +271,57 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _when(self) -> str:
         return f"{self.time():.9f} s{self._seed()}"
 
-    def _list(self) -> list[str]:
+    def _describe_tasks(self) -> list[str]:
         return describe_tasks(self.unfinished())
 
+    @property
+    def turns(self) -> int:
+        """Deprecated name of `iterations`."""
+        warn("VirtualLoop.turns is now iterations", DeprecationWarning, stacklevel=2)
+        return self.iterations
+
     def unfinished(self) -> list[asyncio.Task[Any]]:
-        """Return the tasks that are not done, in the order in which they were made."""
+        """Return the tasks that are not done, in the order of their creation."""
         return sorted(asyncio.all_tasks(self), key=lambda task: getattr(task, "number", 0))
 
-    def forget_timers(self, life: object) -> None:
-        """Cancel what is to be called later in a life of a host."""
+    def forget_timers(self, incarnation: object) -> None:
+        """Cancel the timers of an incarnation of a host."""
         timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
         for timer in list(timers):
             context = timer._context  # type: ignore[attr-defined]  # noqa: SLF001  asyncio has no public way to a callback's context
-            if not timer.cancelled() and context.get(place) is life:
+            if not timer.cancelled() and context.get(place) is incarnation:
                 timer.cancel()
 
-    # --- What is real -----------------------------------------------------------------------------------------------
+    # --- External work -----------------------------------------------------------------------------------------------
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Let the clock stand, and the loop really wait, for something outside; in a ``with`` block."""
-        self._held += 1
+        """Stop the clock, and wait in real time for external work, in a ``with`` block."""
+        self._holds += 1
         try:
             yield
         finally:
-            self._held -= 1
+            self._holds -= 1
 
     def _has_new_threads(self) -> bool:
-        """Whether a thread may still call back that is none of the executor's, which would be idle."""
+        """Whether a thread that is not one of the executor's may still call back; those are idle."""
         pool = getattr(self._pool, "_threads", ())
         return any(one not in self._threads and one not in pool for one in threading.enumerate())
 
-    def _is_outside_busy(self) -> bool:
-        while self._jobs and self._jobs[0][1].done():  # cancelled: nobody waits for it
+    def _is_external_busy(self) -> bool:
+        while self._jobs and self._jobs[0][1].done():  # cancelled
             self._jobs.popleft()
         if self._processes:
             self._processes = [one for one in self._processes if one.get_returncode() is None]
-        if self._held or self._processes:
+        if self._holds or self._processes:
             return True
         if threading.active_count() <= self._known_threads:
             return bool(self._jobs)
         jobs = len(self._jobs) + len(working_for(self, self._threads))
         return jobs > 0 and not all_wait_for_results(self._threads, jobs)
 
-    def _take_from_outside(self, overtaking: bool = False) -> bool:
-        """Make runnable what threads have called and done; whether there was anything."""
+    def _collect_external(self, overtaking: bool = False) -> bool:
+        """Schedule the calls and results of threads; return whether there were any."""
         taken = False
         while self._from_threads:
             self.call_soon(_run_handle, self._from_threads.popleft())
@@ -329,7 +336,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 taken = True
         return taken
 
-    def _really_wait(self) -> list[tuple[selectors.SelectorKey, int]]:
+    def _wait_in_real_time(self) -> list[tuple[selectors.SelectorKey, int]]:
         now = monotonic()
         if self._waiting_since is None:
             self._waiting_since = now
@@ -339,18 +346,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             what = [
                 *[f"{len(self._jobs)} jobs of executors"][: len(self._jobs)],
                 *[f"process {one.get_pid()}" for one in self._processes],
-                *[f"{self._held} blocks of hold()"][: self._held],
+                *[f"{self._holds} blocks of hold()"][: self._holds],
                 *[f"{self._selecting.descriptors} descriptors"][: self._selecting.descriptors],
             ]
             raise TimeLimitError(
-                f"nothing has happened for {self.real_limit:g} real seconds at {self.time():.9f} s of virtual time"
+                f"no event for {self.real_limit:g} real seconds at {self.time():.9f} s of virtual time"
                 f"{self._seed()}, waiting for {', '.join(what) or 'threads'}; these tasks wait:",
-                self._list(),
+                self._describe_tasks(),
             )
-        if waited >= OVERTAKEN and self._take_from_outside(overtaking=True):
+        if waited >= OVERTAKE_AFTER and self._collect_external(overtaking=True):
             self._waiting_since = None
             return []
-        return self._selecting.really(min(_LOOK_AT_THREADS, self.real_limit - waited))
+        return self._selecting.wait(min(_THREAD_POLL, self.real_limit - waited))
 
     def run_forever(self) -> None:
         """As asyncio's."""
@@ -363,7 +370,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def call_soon_threadsafe(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        """As asyncio's; what another thread calls runs when nothing else is runnable."""
+        """As asyncio's; a call from another thread runs when no other callback is runnable."""
         if self._running_in in (None, threading.get_ident()):
             return super().call_soon_threadsafe(callback, *args, context=context)
         handle = asyncio.Handle(callback, args, self, context)
@@ -374,7 +381,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]  # typeshed knows its type variables only by private names
         self, executor: Executor | None, func: Callable[..., T], *args: Any
     ) -> asyncio.Future[T]:
-        """As asyncio's; the clock stands until the job is done."""
+        """As asyncio's; the clock is stopped until the job is done."""
         if self.is_closed():
             raise RuntimeError("Event loop is closed")
         if executor is None:
@@ -384,7 +391,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             executor = self._pool
         job = executor.submit(func, *args)
         future: asyncio.Future[T] = self.create_future()
-        future.add_done_callback(lambda _: job.cancel())  # nobody waits for it any more, if it has not begun
+        future.add_done_callback(lambda _: job.cancel())  # without effect once the job has begun
         self._jobs.append((job, future))
         job.add_done_callback(self._job_done)
         return future
@@ -399,19 +406,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._pool = executor
 
     async def shutdown_default_executor(self, *arguments: Any) -> None:
-        """As asyncio's, which has a thread wait for it."""
+        """As asyncio's, which waits in a thread."""
         with self.hold():
             await super().shutdown_default_executor(*arguments)
 
     async def subprocess_exec(self, *arguments: Any, **options: Any) -> Any:
-        """As asyncio's; the clock stands until the process has ended."""
+        """As asyncio's; the clock is stopped until the process has ended."""
         with self.hold():
             made = await super().subprocess_exec(*arguments, **options)
         self._processes.append(made[0])
         return made
 
     async def subprocess_shell(self, *arguments: Any, **options: Any) -> Any:
-        """As asyncio's; the clock stands until the process has ended."""
+        """As asyncio's; the clock is stopped until the process has ended."""
         with self.hold():
             made = await super().subprocess_shell(*arguments, **options)
         self._processes.append(made[0])
@@ -419,7 +426,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def _nothing() -> None:
-    """Wake the loop."""
+    """Do nothing: being called wakes the loop."""
 
 
 def _run_handle(handle: asyncio.Handle) -> None:
@@ -439,7 +446,7 @@ def _deliver(job: Future[Any], future: asyncio.Future[Any]) -> None:
 
 
 def run_virtually(main: Coroutine[Any, Any, T], **options: Any) -> T:
-    """Run a coroutine on a `VirtualLoop`; what was reported to the loop's exception handler fails it.
+    """Run a coroutine on a `VirtualLoop`; reports to the loop's exception handler raise AssertionError.
 
     Args:
         main: the coroutine.

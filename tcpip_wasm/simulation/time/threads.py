@@ -1,7 +1,7 @@
-"""Which threads a loop has to wait for: what each does at the moment, as far as that can be seen from outside.
+"""Finds the threads that a loop has to wait for, from their stack frames.
 
-Owns the reading of other threads' frames. A thread that waits for the result of a `concurrent.futures.Future` waits for
-the loop, if nobody else is at work: then the clock has to go on for it.
+A thread that waits for the result of a `concurrent.futures.Future` waits for the loop, if no other thread is busy: then
+the clock has to advance.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _WAITING: Final = ("threading.py", "queue.py", os.path.join("concurrent", "futur
 
 
 def working_for(loop: object, known: Iterable[threading.Thread]) -> list[threading.Thread]:
-    """Return the threads of anyio's `to_thread` that have a job. They report to the loop, and then are idle again.
+    """Return the threads of anyio's `to_thread` that have a job. They pass the result to the loop, and are idle then.
 
     Args:
-        loop: whose threads.
-        known: threads that are none of its.
+        loop: the loop.
+        known: threads that do not belong to it.
     """
     working = []
     for thread in threading.enumerate():
@@ -34,11 +34,11 @@ def working_for(loop: object, known: Iterable[threading.Thread]) -> list[threadi
 
 
 def all_wait_for_results(known: Iterable[threading.Thread], jobs: int) -> bool:
-    """Whether as many threads as there are jobs wait for the result of a future, and no other is at work.
+    """Whether as many threads as there are jobs wait for the result of a future, and no other thread is busy.
 
     Args:
         known: threads that do not count, and the caller's.
-        jobs: how many there are.
+        jobs: the number of jobs.
     """
     frames = sys._current_frames()  # noqa: SLF001  CPython's documented way, though its name begins so
     waiting = 0
@@ -51,13 +51,13 @@ def all_wait_for_results(known: Iterable[threading.Thread], jobs: int) -> bool:
         future = _future_of(frame.f_back)
         if future is not None:
             if future.done():
-                return False  # it was told, and has yet to wake
+                return False  # its result is set, and the thread is about to continue
             waiting += 1
     return waiting >= jobs
 
 
 def _future_of(caller: FrameType | None) -> Future[Any] | None:
-    """Return the future of which a method has called what waits."""
+    """Return the future whose `result` has called the waiting function, or None."""
     if caller is None or caller.f_code.co_name != "result" or not caller.f_code.co_filename.endswith(_FUTURES):
         return None
     future = caller.f_locals.get("self")

@@ -1,6 +1,6 @@
-"""What went over a link, and tshark's judgement of it: are all sums right, is anything malformed?
+"""Captures a link, and lets tshark verify all checksums and look for malformed packets.
 
-A capture sees each frame as it leaves or enters the stack: no kernel has filled in or checked a sum before.
+A capture has each frame as it leaves or enters the stack: no kernel has filled in or verified a checksum before.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from .requirements import require_programs
 __all__ = ["Capture", "Verdict"]
 
 SUMS: Final = ("ip", "tcp", "udp", "icmp", "icmpv6", "igmp")
-"""The protocols whose sums tshark looks at."""
+"""The protocols whose checksums tshark verifies."""
 
 _READ: Final = (
     *("frame", "eth", "ethertype", "raw", "arp", "ip", "ipv6", "icmp", "icmpv6", "igmp", "tcp", "udp", "dhcp", "data"),
     *("ipv6.hopopts", "ipv6.fraghdr"),
 )
-"""What tshark is to look into: a payload of random bytes on port 80 would be malformed HTTP."""
+"""Protocols that tshark decodes: random bytes on port 80 would be malformed HTTP."""
 
 _LINK_TYPES: Final = {"tap": link_types.ETHERNET, "tun": link_types.RAW}
 _BAD, _GOOD = "0", "1"
 _ERROR: Final = str(0x00800000)
-"""tshark's severity for what contradicts a protocol; retransmissions and the like are below it."""
+"""tshark's severity of protocol errors; that of retransmissions is lower."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What tshark says of a capture.
+    """tshark's results of a capture.
 
     Attributes:
-        bad: a line for each frame with a wrong sum or a malformed part.
-        good: how many sums of each protocol in `SUMS` were verified and right.
+        bad: a line for each frame with a wrong checksum or a malformed part.
+        good: how many checksums of each protocol in `SUMS` were verified and right.
         protocols: how many frames each protocol was in.
     """
 
@@ -53,7 +53,7 @@ class Verdict:
 
 
 class Capture:
-    """The frames of one link, in the order in which they passed.
+    """The frames of one link, in order.
 
     Args:
         kind: of the interface, "tap" or "tun".
@@ -64,14 +64,14 @@ class Capture:
         self.frames: list[bytes] = []
 
     def of(self, interface: Any) -> Any:
-        """Capture what passes an interface until its stack ends, and return it."""
+        """Capture an interface until its stack ends, and return the interface."""
         assert interface.type == self.kind
         capture(interface, lambda observation: self.frames.append(observation.frame))
         return interface
 
     @contextmanager
     def wire(self, a: Any, b: Any) -> Iterator[None]:
-        """Join two interfaces of stacks; what passes between them is captured."""
+        """Connect two interfaces of stacks, and capture the frames between them."""
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with near, far:
             links = []
@@ -92,12 +92,12 @@ class Capture:
                 writer.write(interface, number * 1_000_000, frame)
 
     def judge(self, folder: Path, *, kernels: Collection[str] = ()) -> Verdict:
-        """Have tshark read the capture; a test is skipped where tshark is not installed.
+        """Let tshark decode the capture; a test is skipped where tshark is not installed.
 
         Args:
             folder: for the file.
-            kernels: addresses of Linux, which writes a TCP sum of 0 as 0xFFFF, as if it were UDP's: one in 65,536.
-                To RFC 1071 that is the same number; tshark calls it wrong, and so it is for anybody else.
+            kernels: addresses of Linux, which writes a TCP checksum of 0 as 0xFFFF, as for UDP: one in 65,536.
+                In RFC 1071 that is the same number; tshark reports it as wrong, and for other hosts it counts as wrong.
         """
         require_programs("tshark")
         path = folder / "capture.pcapng"
@@ -131,7 +131,7 @@ class Capture:
                 if name == "tcp" and mangled:
                     states = _GOOD
                 verdict.good[name] += states.split(",").count(_GOOD)
-                wrong += [f"{name} sum"] * states.split(",").count(_BAD)
+                wrong += [f"{name} checksum"] * states.split(",").count(_BAD)
             if malformed or _ERROR in severities.split(","):
                 wrong.append("malformed")
             if wrong:
@@ -140,7 +140,7 @@ class Capture:
 
 
 def _settings(folder: Path) -> Path:
-    """Make a folder of tshark's settings by which it leaves payloads alone."""
+    """Create a folder with settings that make tshark ignore payloads."""
     done = subprocess.run(("tshark", "-G", "protocols"), capture_output=True, text=True, timeout=60, check=True)
     names = [line.split("\t")[2] for line in done.stdout.splitlines()]
     assert set(_READ) <= set(names)

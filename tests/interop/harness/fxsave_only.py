@@ -1,4 +1,4 @@
-"""Run a program that is told that the kernel cannot hand out a process's extended registers; a program of its
+"""Run a program that finds that the kernel does not provide a process's extended registers; a program of its
 own.
 
 User-mode Linux keeps the registers of its guest's processes through ptrace, and has room for 2,696 bytes of

@@ -15,9 +15,9 @@ from .payload import Payload
 
 __all__ = ["Download", "download", "file_server"]
 
-# At this size asyncio's reader hands data up without the allocator mapping and unmapping pages for each
-# piece.
-_PIECE = 65536
+# At this size asyncio's reader delivers data without the allocator mapping and unmapping pages for each
+# chunk.
+_CHUNK = 65536
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def file_server(
             await reader.readuntil(b"\r\n\r\n")
             writer.write(f"HTTP/1.0 200 OK\r\nContent-Length: {len(payload.data)}\r\n\r\n".encode())
             view = memoryview(payload.data)
-            for offset in range(0, len(view), _PIECE):
-                writer.write(view[offset : offset + _PIECE])
+            for offset in range(0, len(view), _CHUNK):
+                writer.write(view[offset : offset + _CHUNK])
                 await writer.drain()
         finally:
             writer.close()
@@ -69,9 +69,9 @@ async def download(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, p
         value for name, _, value in (field.partition(":") for field in fields) if name.lower() == "content-length"
     ]
     digest, length = hashlib.sha256(), 0
-    while piece := await reader.read(_PIECE):
-        digest.update(piece)
-        length += len(piece)
+    while chunk := await reader.read(_CHUNK):
+        digest.update(chunk)
+        length += len(chunk)
     seconds = asyncio.get_running_loop().time() - started
     writer.close()
     await writer.wait_closed()

@@ -1,4 +1,4 @@
-"""Network namespaces: the host's kernel as a peer that cannot reach anything but us.
+"""Network namespaces: the machine's kernel as a peer that can reach only the stack.
 
 Owns the namespace, the processes started in it, and their end. The device between the namespace and the test
 is the package's own `HostDevice`; its far end, with its addresses, is set up here.
@@ -108,7 +108,7 @@ class Namespace:
         return device
 
     def stop_processes(self) -> None:
-        """End what `start` started."""
+        """End the programs that `start` started."""
         for process in self._processes:
             process.kill()
             process.wait()

@@ -1,4 +1,4 @@
-"""The files that travel: bytes that differ at every offset, the same in each run, and their digest."""
+"""Files to transfer: bytes that differ at every offset, the same in each run, and their digest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Payload:
 
     @classmethod
     def of(cls, path: Path) -> Payload:
-        """What a file holds."""
+        """The content of a file."""
         data = path.read_bytes()
         return cls(data, hashlib.sha256(data).hexdigest())
 
@@ -35,7 +35,7 @@ class Payload:
 
 @cache
 def make_payload(megabytes: int) -> Payload:
-    """Make a file of so many million bytes.
+    """Create a file of `megabytes` million bytes.
 
     No block of it repeats, so that lost or swapped blocks change the digest.
     """

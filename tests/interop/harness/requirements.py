@@ -1,4 +1,4 @@
-"""What a peer needs of the machine, and what happens where it is missing: the test skips and says why.
+"""Requirements of peers; a test is skipped with the reason where one is missing.
 
 With `TCPIP_WASM_REQUIRE_PEERS=1` a missing peer fails instead, so that a continuous run that claims to have
 real peers cannot quietly have none.

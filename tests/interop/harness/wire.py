@@ -1,5 +1,4 @@
-"""The least that answers a ping: ARP (RFC 826) and ICMP echo (RFC 792) by hand, to prove a wire without a
-stack."""
+"""A minimal host that answers ARP (RFC 826) and ICMP echo (RFC 792), to test a wire without a stack."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ class Responder:
         self._address = IPv4Address(address).packed
 
     def answer(self, frame: bytes) -> bytes | None:
-        """The reply to a frame, or None if it asks nothing of us."""
+        """Return the reply to a frame, or None."""
         ethernet, packet = frame[: self._header], frame[self._header :]
         if ethernet[12:] == _ARP:
             return self._arp_reply(packet) if packet[24:28] == self._address else None

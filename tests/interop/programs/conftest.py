@@ -1,4 +1,4 @@
-"""What the tests of this folder start from: a namespace with servers, which all of them share; each has a stack of its
+"""Fixtures of this folder: a namespace with servers, which all tests share; each has a stack of its
 own, on asyncio's loop and on uvloop's.
 """
 
@@ -16,16 +16,16 @@ from tests.interop.harness.namespaces import network_namespace
 from tests.interop.harness.requirements import require_kernel_peer
 from tests.interop.programs.databases import BOUND_TO_US
 from tests.interop.programs.places import Place
+from tests.kit.stacks import set_loop_kind
+from tests.kit.tls import certificate_files
 from tests.programs.ports import OPENSSH
-from tests.support_stacks import set_loop_kind
-from tests.support_tls import certificate_files
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True, params=["asyncio", "uvloop"])
 def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The kind of loop that the stack lives on."""
+    """The kind of the stack's loop."""
     set_loop_kind(request.param, monkeypatch)
     return str(request.param)
 

@@ -1,4 +1,4 @@
-"""Debian's PostgreSQL and Redis, run by the tests: in a namespace, with nothing on disk that outlives them."""
+"""Debian's PostgreSQL and Redis in a namespace, with temporary files only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ USER: Final = "tester"
 PASSWORD: Final = "a secret of tests"
 
 BOUND_TO_US: Final = ("setpriv", "--pdeathsig=KILL")
-"""Begins the command of a server that shall not outlive the tests, even where these are killed."""
+"""Prefix of the command of a server that must end with the tests, even if these are killed."""
 
 _PATIENCE: Final = 60.0
 """Seconds for the end of a server."""

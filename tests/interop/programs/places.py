@@ -1,4 +1,4 @@
-"""A namespace as a place for servers, and how clients on a stack get there: on a loop, and in a thread that blocks."""
+"""A namespace with servers, and clients on a stack that connect to them: on a loop, and in a blocking thread."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from tcpip_wasm import NetworkStack
 from tcpip_wasm.compat import StackThread, polyfill_socket
-from tests import support_stacks
 from tests.interop.harness.namespaces import Namespace
 from tests.interop.scenarios import KERNEL_ADDRESSES, STACK_ADDRESSES, kernel_peer
-from tests.support_stacks import run
+from tests.kit import stacks as stack_kit
+from tests.kit.stacks import run
 
 HOST = KERNEL_ADDRESSES[4]
 OWN = STACK_ADDRESSES[4]
@@ -33,8 +33,8 @@ class Place:
             async with kernel_peer("tap", self.namespace, seed=None) as peer:
                 with peer.stack.polyfill():
                     await client(peer.stack)
-                # Nobody can say FIN to whom is not there: all has to be over before the device goes.
-                # The servers have to say it, too, and nothing tells when they have.
+                # FIN cannot reach a removed device: all connections have to be closed before.
+                # The servers close theirs, too, and there is no event when they have.
                 while (core := peer.stack.stats().core).connections != core.time_wait:  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
 
@@ -49,5 +49,5 @@ class Place:
             async with kernel_peer("tap", self.namespace, seed=None) as peer:
                 yield peer.stack
 
-        with StackThread(setup, loop_factory=support_stacks.loop_factory) as thread, polyfill_socket(thread):
+        with StackThread(setup, loop_factory=stack_kit.loop_factory) as thread, polyfill_socket(thread):
             yield thread

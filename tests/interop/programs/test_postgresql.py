@@ -18,11 +18,11 @@ import pg8000.native
 import pytest
 
 from tcpip_wasm import NetworkStack
-from tests.compat.support_socket import Background
 from tests.interop.harness.requirements import require_postgresql
 from tests.interop.programs.databases import PASSWORD, USER, postgresql
 from tests.interop.programs.places import HOST, Place
-from tests.support_tls import client_context
+from tests.kit.blocking_sockets import Background
+from tests.kit.tls import client_context
 
 ROWS = 100_000
 
@@ -38,7 +38,7 @@ def database(place: Place) -> Iterator[Place]:
 
 
 def row(number: int) -> tuple[int, str, Decimal]:
-    """Return a row of the bulk; some of its texts want to be quoted."""
+    """Return a row of the bulk; some of its texts need quoting."""
     return number, f'"{number}",' + "é\n" * (number % 3) + "\t" + "x" * (number % 50), Decimal(number) / 8
 
 
@@ -200,7 +200,7 @@ def test_a_pool_of_asyncpg(database: Place) -> None:
     database.run(client)
 
 
-def test_asyncpg_trusts_whom_it_is_told_to(database: Place) -> None:
+def test_asyncpg_verifies_by_the_given_authority(database: Place) -> None:
     async def client(_: NetworkStack) -> None:
         with pytest.raises(ssl.SSLCertVerificationError):
             await asyncpg.connect(host=HOST, user=USER, password=PASSWORD, ssl=ssl.create_default_context())
@@ -280,7 +280,7 @@ def _pg8000_notify(connection: Any, tls: bool) -> None:
 
 
 def _pg8000_cancelled(connection: Any, tls: bool) -> None:
-    """Blocked in one thread, cancelled by another; pg8000 has no call for it, the server has."""
+    """Blocked in one thread, and cancelled by another through the server, since pg8000 has no call for it."""
     ((process,),) = connection.run("SELECT pg_backend_pid()")
     sleeping = Background(connection.run, "SELECT pg_sleep(600)")
     sleeping.wait_until_blocked()

@@ -1,4 +1,4 @@
-"""A DHCP server of a few lines that speaks raw frames: it sits at the far end of a tap and does as a test tells it."""
+"""A small DHCP server on raw frames of a TAP interface, whose answers the test scripts."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE = range(1, 8)
 
 SERVER_MAC = bytes.fromhex("0200000000fe")
 SERVER = IPv4Address("10.0.0.254")
-LENT = IPv4Address("10.0.0.50")
+LEASED = IPv4Address("10.0.0.50")
 
 
 class DhcpServer:
-    """Lends one address to whoever asks.
+    """Leases one address to every client.
 
     Attributes:
-        seconds: of a lease.
+        seconds: the lease time.
         answers: whether it answers at all.
-        refuses: whether it says NAK to requests.
+        refuses: whether it answers requests with NAK.
         seen: the types of the messages that arrived, in order.
-        others: IPv4 packets that arrived and are not for it.
-        options: what its answers carry beside address, mask, router and times: bytes of whole options.
+        others: IPv4 packets that arrived for other destinations.
+        options: bytes of whole options in its answers, in addition to address, mask, router and times.
     """
 
     def __init__(self, tap: TapInterface) -> None:
@@ -58,7 +58,7 @@ class DhcpServer:
         if not self.answers or kind not in (DISCOVER, REQUEST):
             return
         reply = OFFER if kind == DISCOVER else NAK if self.refuses else ACK
-        lent = bytes(4) if reply == NAK else LENT.packed
+        lent = bytes(4) if reply == NAK else LEASED.packed
         body = b"\2\1\6\0" + message[4:8] + bytes(4) + message[12:16] + lent + bytes(8) + message[28:44] + bytes(192)
         body += b"\x63\x82\x53\x63" + bytes([53, 1, reply, 54, 4]) + SERVER.packed
         if reply != NAK:
@@ -74,7 +74,7 @@ class DhcpServer:
 
 @asynccontextmanager
 async def dhcp_server(tap: TapInterface) -> AsyncIterator[DhcpServer]:
-    """Run a server at the far end of a tap."""
+    """Run a server on the frames of a TAP interface."""
     server = DhcpServer(tap)
     task = asyncio.create_task(server.serve())
     try:

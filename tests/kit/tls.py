@@ -1,4 +1,4 @@
-"""Certificates for tests: one authority, and contexts of a server and of a client that trusts it."""
+"""Certificates for tests: one authority, and TLS contexts of a server and of a client that trusts it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def client_context() -> ssl.SSLContext:
 
 @cache
 def certificate_files(folder: str) -> tuple[str, str, str]:
-    """Write (authority, certificate, key) as PEM files into a folder, for programs that want paths."""
+    """Write (authority, certificate, key) as PEM files into a folder, for programs that take paths."""
     authority, certificate, key = (f"{folder}/{name}.pem" for name in ("authority", "certificate", "key"))
     issued = _authority().issue_cert(*NAMES)
     _authority().cert_pem.write_to_path(authority)

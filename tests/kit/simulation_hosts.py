@@ -1,4 +1,4 @@
-"""What tests of hosts share: a server and a client that are as simple as can be."""
+"""For tests of hosts: a minimal server and client, and small topologies."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def two(network: Network, **settings: Any) -> tuple[Host, Host]:
 
 
 async def echoed(network: Network, content: bytes, *, loss: float) -> bytes:
-    """Return what host ``a`` gets back from ``b``, which answers at the end, over a link that loses."""
+    """Return the echo of host ``b``, which answers at the end of the data, over a link with loss."""
     a, b = two(network, bandwidth=1e7, loss=loss)
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

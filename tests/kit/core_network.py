@@ -1,7 +1,7 @@
-"""Two hosts in virtual time: cores on a link with rules, and a clock that jumps to the next thing due.
+"""Two hosts in virtual time: cores on a link with rules, and a clock that jumps to the next deadline.
 
 No event loop and no waiting: a retransmission after a second takes as long as the polls it needs. A `Host` is a
-core with applications (`End`s) on it; a `Network` carries frames between two of them and decides their fate.
+core with applications (`Endpoint`s); a `Network` carries frames between two of them, by a rule that may drop them.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from tcpip_wasm.engine.instance import Instance
 from tcpip_wasm.errors import NetworkError
 
 START = 1000.0
-"""Seconds: what the clock of a network shows at first."""
+"""Seconds: the initial time of a network."""
 
 END_OF_TIME = 600.0
 """Virtual seconds after which waiting fails."""
 
 Rule = Callable[[int, bytes], list[tuple[float, bytes]]]
-"""The fate of a frame, from its number (0 is the first that leaves either host): (delay in seconds, frame) of each copy
-that arrives."""
+"""Returns (delay in seconds, frame) of each copy of a frame that arrives, from the frame's number, counted from 0 over
+both hosts."""
 
 
 def deliver(number: int, frame: bytes) -> list[tuple[float, bytes]]:
-    """Let a frame through."""
+    """Deliver a frame."""
     return [(0.0, frame)]
 
 
 def lose(*numbers: int) -> Rule:
-    """Return a rule that loses the frames with these numbers."""
+    """Return a rule that drops the frames with these numbers."""
     return lambda number, frame: [] if number in numbers else [(0.0, frame)]
 
 
@@ -46,19 +46,19 @@ def duplicate(*numbers: int) -> Rule:
     return lambda number, frame: [(0.0, frame)] * (2 if number in numbers else 1)
 
 
-def hold_back(*numbers: int, seconds: float = 0.001) -> Rule:
-    """Return a rule by which the frames with these numbers arrive later, after the ones behind them."""
+def delay_frames(*numbers: int, seconds: float = 0.001) -> Rule:
+    """Return a rule that delays the frames with these numbers, so that later ones overtake them."""
     return lambda number, frame: [(seconds if number in numbers else 0.0, frame)]
 
 
-class End:
-    """One end of a TCP connection and the application on it: sends what it is given, keeps what arrives.
+class Endpoint:
+    """One endpoint of a TCP connection, and the application on it, which records the bytes that arrive.
 
     Attributes:
         received: the bytes that arrived.
-        eof: whether the peer said that it sends no more.
+        eof: whether the peer has sent FIN.
         ended: how the connection ended: None while it has not, else an ``errno`` or 0.
-        reading: whether the application reads; what it has not read keeps the window closed.
+        reading: whether the application reads; unread bytes keep the window closed.
     """
 
     def __init__(self, host: Host, handle: int) -> None:
@@ -75,29 +75,29 @@ class End:
         self._finish = False
 
     def write(self, data: bytes) -> None:
-        """Send data as fast as the stack takes it."""
+        """Send data as fast as the stack accepts it."""
         self._waiting += data
         self._push()
 
     @property
     def written(self) -> bool:
-        """Whether the stack has taken everything."""
+        """Whether the stack has accepted all data."""
         return not self._waiting
 
     def finish(self) -> None:
-        """Say FIN after what was written."""
+        """Send FIN after the data that was written."""
         self._finish = True
         self._push()
 
     def read(self) -> None:
-        """Count everything that has arrived as read."""
+        """Acknowledge all bytes that have arrived as read."""
         if self._unread:
             self.host.core.tcp_received(self.handle, self._unread)
             self.host.dirty = True
             self._unread = 0
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection, and release the handle."""
         del self.host.ends[self.handle]
         self.host.core.tcp_close(self.handle)
         self.host.dirty = True
@@ -120,7 +120,7 @@ class End:
         self.host.dirty = True
 
     def on_event(self, kind: int, value: int, payload: bytes) -> None:
-        """Take an event of the core."""
+        """Handle an event of the core."""
         if kind == abi.EVENT_DATA:
             assert len(payload) == value
             self.received += payload
@@ -128,7 +128,7 @@ class End:
             if self.reading:
                 self.read()
         elif kind == abi.EVENT_EOF:
-            assert not self.eof, "the end of a stream comes once"
+            assert not self.eof, "the end of a stream is reported once"
             self.eof = True
         elif kind == abi.EVENT_WRITABLE:
             self._push()
@@ -153,9 +153,9 @@ class Host:
     """A core with one interface, and the applications on it.
 
     Attributes:
-        mac: of its interface; empty if that is no tap.
-        accepted: the ends of connections that listeners here took, in order.
-        sent: every frame that left, in order.
+        mac: of its interface; empty if that is not a TAP interface.
+        accepted: the endpoints of accepted connections, in order.
+        sent: every frame that was sent, in order.
     """
 
     def __init__(
@@ -175,15 +175,15 @@ class Host:
         self.buffers = self.core.add_interface(kind, mtu, mac)
         for address in self.addresses:
             self.core.add_address(self.buffers.handle, address.ip, address.network.prefixlen)
-        self.ends: dict[int, End] = {}
-        self.accepted: list[End] = []
+        self.ends: dict[int, Endpoint] = {}
+        self.accepted: list[Endpoint] = []
         self.sent: list[bytes] = []
         self.dirty = True
 
-    def connect(self, other: Host, port: int, *, address: int = 0, local_port: int = 0) -> End:
-        """Begin to connect to one of the other host's addresses."""
+    def connect(self, other: Host, port: int, *, address: int = 0, local_port: int = 0) -> Endpoint:
+        """Start to connect to one of the other host's addresses."""
         remote = other.addresses[address].ip
-        end = End(self, self.core.tcp_connect(remote, port, local_port=local_port))
+        end = Endpoint(self, self.core.tcp_connect(remote, port, local_port=local_port))
         self.ends[end.handle] = end
         self.dirty = True
         return end
@@ -193,7 +193,7 @@ class Host:
         return self.core.tcp_listen(None, port, backlog)
 
     def poll(self, now: float) -> list[bytes]:
-        """Poll the core, let the applications work, and return the frames that leave."""
+        """Poll the core, run the applications, and return the frames that leave."""
         self.dirty = False
         self.core.poll(now)
         frames: list[bytes] = []
@@ -203,7 +203,7 @@ class Host:
                 self.buffers.transmitted(value)
                 self.dirty = True  # the buffer may have refused segments
             elif kind == abi.EVENT_ACCEPTED:
-                end = self.ends[value] = End(self, value)
+                end = self.ends[value] = Endpoint(self, value)
                 self.accepted.append(end)
                 self.core.tcp_accepted(value)
                 end.open(payload)
@@ -218,7 +218,7 @@ class Network:
 
     Args:
         a, b: the hosts.
-        rule: the fate of each frame.
+        rule: decides which frames arrive, and when.
 
     Attributes:
         now: the time, in seconds.
@@ -236,7 +236,7 @@ class Network:
         self._order = itertools.count()
 
     def step(self) -> bool:
-        """Do everything that is due now, then move the clock. Return False when nothing will ever happen."""
+        """Handle everything that is due now, then advance the clock. Return False when no deadline is left."""
         busy = False
         while self._flying and self._flying[0][0] <= self.now:
             _, _, host, frame = self._flying[0]
@@ -256,7 +256,7 @@ class Network:
             due = min(due, self._flying[0][0])
         if due == inf:
             return False
-        # A microsecond later, so that the truncated time that a core sees is not before its deadline.
+        # A microsecond later, so that the truncated time that a core gets is not before its deadline.
         self.now = max(self.now, due) + 1e-6
         return True
 
@@ -268,29 +268,29 @@ class Network:
             heapq.heappush(self._flying, (self.now + delay, next(self._order), to, copy))
 
     def inject(self, frame: bytes, to: Host, delay: float) -> None:
-        """Let a frame that neither host has sent arrive at one of them after so many seconds."""
+        """Deliver a frame that neither host has sent to one of them after a delay in seconds."""
         heapq.heappush(self._flying, (self.now + delay, next(self._order), to, frame))
 
     def run(self, done: Callable[[], bool], *, seconds: float = END_OF_TIME) -> None:
-        """Let time pass until something is so.
+        """Advance the time until a condition is true.
 
         Args:
-            done: what is waited for.
+            done: returns whether it is.
             seconds: virtual seconds after which waiting fails.
         """
         until = self.now + seconds
         while not done():
-            assert self.step(), "nothing will ever happen again"
+            assert self.step(), "no deadline is left"
             assert self.now < until, f"still waiting after {seconds} virtual seconds"
 
     def settle(self, *, seconds: float = END_OF_TIME) -> None:
-        """Let time pass until nothing is under way and no timer is due."""
+        """Advance the time until no frame is under way and no timer is due."""
         until = self.now + seconds
         while self.step():
             assert self.now < until, f"not at rest after {seconds} virtual seconds"
 
-    def open(self, port: int = 80, *, address: int = 0) -> tuple[End, End]:
-        """Connect the first host to the second, which must listen, and return both ends."""
+    def open(self, port: int = 80, *, address: int = 0) -> tuple[Endpoint, Endpoint]:
+        """Connect the first host to the second, which must listen, and return both endpoints."""
         a, b = self.hosts
         taken = len(b.accepted)
         client = a.connect(b, port, address=address)
@@ -308,12 +308,12 @@ def two_hosts(*, seed: int = 1, rule: Rule = deliver, mtu: int = 1500, kind: int
 
 
 def payload(length: int, salt: int = 0) -> bytes:
-    """Return bytes without a pattern, so that nothing can be lost, doubled or moved in them unnoticed."""
+    """Return bytes without a pattern, so that lost, repeated or reordered bytes are detected."""
     return hashlib.shake_128(b"%d" % salt).digest(length)
 
 
-def refused(number: int, call: Callable[[], object]) -> None:
-    """Call what must raise a `NetworkError` with this number."""
+def call_raises_errno(number: int, call: Callable[[], object]) -> None:
+    """Assert that a call raises `NetworkError` with an errno."""
     with pytest.raises(NetworkError) as caught:
         call()
     assert caught.value.errno == number, caught.value

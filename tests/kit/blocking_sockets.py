@@ -1,4 +1,4 @@
-"""The kernel's network and a stack's behind the same module of names, so that one test judges both."""
+"""The kernel's network or a stack's, by the same names of the `socket` module, so that one test checks both."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from tcpip_wasm.compat import StackThread, polyfill_socket
-from tcpip_wasm.compat import socket as stand_in
-from tests import support_stacks
+from tcpip_wasm.compat import socket as stack_socket
+from tests.kit import stacks as stack_kit
 
 BOUND = 60.0
-"""Seconds after which what blocks has hung."""
+"""Time limit of a blocking call in seconds."""
 
 ASLEEP = 0.02
-"""Seconds for which a thread that blocks sleeps on: one that only waits for the interpreter wakes up every 5 ms."""
+"""Seconds for which a blocked thread stays asleep: one that waits for the interpreter lock wakes up every 5 ms."""
 
 
 @contextmanager
@@ -26,28 +26,28 @@ def network(kind: str) -> Iterator[Any]:
     if kind == "kernel":
         yield real
         return
-    with StackThread(loop_factory=support_stacks.loop_factory) as thread:
-        host = stand_in.use(thread)
+    with StackThread(loop_factory=stack_kit.loop_factory) as thread:
+        host = stack_socket.use(thread)
         try:
-            yield stand_in
+            yield stack_socket
         finally:
-            stand_in.leave(host)
+            stack_socket.leave(host)
 
 
 @contextmanager
 def polyfilled(kind: str) -> Iterator[None]:
-    """Let the `socket` module be the machine's (``kernel``), or a new stack's (``stack``), for a block."""
+    """Let the `socket` module use the machine's network (``kernel``) or a new stack's (``stack``) in a block."""
     if kind == "kernel":
         yield
         return
     machine = real.socket
-    with StackThread(loop_factory=support_stacks.loop_factory) as thread, polyfill_socket(thread):
+    with StackThread(loop_factory=stack_kit.loop_factory) as thread, polyfill_socket(thread):
         assert real.socket is not machine
         yield
 
 
 class Background:
-    """A function in a thread, whose outcome is wanted."""
+    """A function in a thread, with its result."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self._outcome: list[Any] = []
@@ -64,10 +64,10 @@ class Background:
             self._error = error
 
     def result(self) -> Any:
-        """Wait for the function's end, and return or raise what it has.
+        """Wait for the function's end, and return or raise its result.
 
         Raises:
-            AssertionError: it hangs.
+            AssertionError: it does not end.
         """
         self._thread.join(BOUND)
         assert not self._thread.is_alive(), "it hangs"
@@ -76,7 +76,7 @@ class Background:
         return self._outcome[0]
 
     def wait_until_blocked(self) -> None:
-        """Wait until the function blocks in a call of the kernel, or has ended: its thread sleeps, and sleeps on."""
+        """Wait until the function blocks in a system call, or has ended."""
         assert self.running.wait(BOUND), "it never began"
         until = time.monotonic() + BOUND
         before = self._sleep()
@@ -89,7 +89,7 @@ class Background:
         raise AssertionError("it never blocked")
 
     def _sleep(self) -> int | None:
-        """Which of its sleeps the thread is in, counted from 1, or 0 if it is awake; None if it has ended."""
+        """Return the number of the thread's current sleep, from 1 on; 0 if it is awake, None if it has ended."""
         try:
             with open(f"/proc/self/task/{self._thread.native_id}/status", encoding="ascii") as status:
                 fields = dict(line.split(":", 1) for line in status)
@@ -99,7 +99,7 @@ class Background:
 
 
 def pair(net: Any, family: int = real.AF_INET) -> tuple[Any, Any]:
-    """Return two connected sockets; both block, and have a time-out that says that a test hangs."""
+    """Return two connected blocking sockets, with the limit `BOUND` as their timeout."""
     host = "127.0.0.1" if family == real.AF_INET else "::1"
     with net.create_server((host, 0), family=family) as listener:
         client = net.create_connection(listener.getsockname()[:2], timeout=BOUND)

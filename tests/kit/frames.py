@@ -1,4 +1,4 @@
-"""Frames made by hand, with right checksums: what a host may be sent by whoever shares its cable."""
+"""Builds frames with correct checksums, as another host on the cable may send them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ethernet(to: bytes, source: bytes, kind: int, payload: bytes) -> bytes:
 
 
 def arp(operation: int, mac: bytes, ip: str, to_mac: bytes, to_ip: str) -> bytes:
-    """RFC 826; operation 1 asks, 2 answers."""
+    """RFC 826; operation 1 is a request, 2 a reply."""
     head = struct.pack("!HHBBH", 1, IPV4, 6, 4, operation)
     return head + mac + IPv4Address(ip).packed + to_mac + IPv4Address(to_ip).packed
 
@@ -82,26 +82,26 @@ def tcp(
 
 
 def icmpv6(source: str, to: str, kind: int, code: int, body: bytes) -> bytes:
-    """RFC 4443; `body` is what follows the checksum."""
+    """RFC 4443; `body` has the bytes after the checksum."""
     message = struct.pack("!BBH", kind, code, 0) + body
     total = checksum(_pseudo(source, to, ICMPV6, len(message)) + message)
     return message[:2] + struct.pack("!H", total) + message[4:]
 
 
 def icmp(kind: int, code: int, body: bytes) -> bytes:
-    """RFC 792; `body` is what follows the checksum."""
+    """RFC 792; `body` has the bytes after the checksum."""
     message = struct.pack("!BBH", kind, code, 0) + body
     return message[:2] + struct.pack("!H", checksum(message)) + message[4:]
 
 
 def samples(mac: bytes, own: tuple[str, str], peer_mac: bytes, peer: tuple[str, str], port: int) -> dict[str, bytes]:
-    """Return valid frames of every kind that a host with an IPv4 and an IPv6 address takes in.
+    """Return valid frames of every kind that a host with an IPv4 and an IPv6 address accepts.
 
     Args:
-        mac: the host's.
+        mac: the host's MAC address.
         own: its IPv4 and its IPv6 address.
-        peer_mac, peer: the same of who sends.
-        port: on which the host listens.
+        peer_mac, peer: those of the sender.
+        port: the port on which the host listens.
     """
     (own4, own6), (peer4, peer6) = own, peer
     its_mac = b"\2\1" + peer_mac  # the option "target link-layer address"

@@ -1,7 +1,7 @@
-"""A DNS server on a stack that says what a test wants it to say, and the network in which it is asked.
+"""A DNS server on a stack, whose answers the test scripts, and a network with a client.
 
-Messages are built by dnspython, or are bytes of the test's own making. `Zone` answers as a real server does; any
-callable may stand in its place.
+Messages are built by dnspython, or are bytes that the test builds. `Zone` answers as a real server does; any callable
+may replace it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ CLIENT = "10.0.0.1"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question that arrived.
+class Query:
+    """A query that arrived.
 
     Attributes:
-        message: the whole of it.
-        source: whence, as (host, port).
+        message: the message.
+        source: its sender, as (host, port).
         by: ``"udp"`` or ``"tcp"``.
-        at: when, by the clock of the loop.
+        at: the loop's time of its arrival.
     """
 
     message: dns.message.Message
@@ -43,12 +43,12 @@ class Asked:
 
     @property
     def name(self) -> str:
-        """The name asked for, without the last dot."""
+        """The name of the question, without the last dot."""
         return self.message.question[0].name.to_text(omit_final_dot=True).lower()
 
     @property
     def type(self) -> str:
-        """The type asked for, such as ``"AAAA"``."""
+        """The type of the question, such as ``"AAAA"``."""
         return dns.rdatatype.to_text(self.message.question[0].rdtype)
 
     def answer(self, *records: str, rcode: str = "NOERROR", authority: tuple[str, ...] = ()) -> dns.message.Message:
@@ -68,17 +68,17 @@ class Asked:
         return message
 
 
-Rule = Callable[[Asked], "list[bytes] | bytes | None"]
-"""What is sent back: datagrams, or for a question by TCP the message."""
+Rule = Callable[[Query], "list[bytes] | bytes | None"]
+"""Returns the answer to a query: datagrams, or for a query by TCP the message; None sends none."""
 
 
 class Zone:
-    """Records by name, and denials with an SOA for the rest. Long answers by UDP are cut off and say so.
+    """Records by name, and negative answers with an SOA for other names. Long answers by UDP are truncated (TC).
 
     Args:
         text: a record a line.
         origin: owner of the SOA.
-        negative_ttl: seconds for which a denial holds.
+        negative_ttl: TTL of negative answers in seconds.
     """
 
     def __init__(self, text: str, *, origin: str = "test", negative_ttl: int = 60) -> None:
@@ -88,7 +88,7 @@ class Zone:
             self._records.setdefault(fields[0].lower(), []).append(fields)
         self._soa = f"{origin} {negative_ttl} SOA ns.{origin}. root.{origin}. 1 7200 900 1209600 {negative_ttl}"
 
-    def __call__(self, asked: Asked) -> bytes:
+    def __call__(self, asked: Query) -> bytes:
         name, lines = asked.name, []
         while True:
             here = self._records.get(name)
@@ -113,16 +113,16 @@ class DnsServer(asyncio.DatagramProtocol):
     """A server by UDP and TCP.
 
     Attributes:
-        rule: what it answers.
-        asked: the questions that came.
+        rule: returns its answers.
+        asked: the queries that arrived.
     """
 
     rule: Rule
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[Query] = field(default_factory=list)
     transport: Any = None
 
     async def serve(self, stack: NetworkStack, host: str, port: int = 53) -> DnsServer:
-        """Listen on a stack until that is closed."""
+        """Listen on a stack until the stack is closed."""
         await stack.create_datagram_endpoint(lambda: self, (host, port))
         await stack.start_server(self._serve_stream, host, port)
         return self
@@ -149,23 +149,23 @@ class DnsServer(asyncio.DatagramProtocol):
             writer.close()
 
     def _answer(self, data: bytes, source: Any, by: str) -> list[bytes] | bytes | None:
-        asked = Asked(dns.message.from_wire(data), source, by, asyncio.get_running_loop().time())
+        asked = Query(dns.message.from_wire(data), source, by, asyncio.get_running_loop().time())
         self.asked.append(asked)
         return self.rule(asked)
 
     @property
     def names(self) -> list[tuple[str, str]]:
-        """Name and type of each question, sorted."""
+        """Name and type of each query, sorted."""
         return sorted((one.name, one.type) for one in self.asked)
 
 
 @dataclass
 class Network:
-    """A client that asks a server over a cable.
+    """A client and a server, connected by a cable.
 
     Attributes:
         client, host: the stacks; `host` is the server's.
-        server: answers on `host`.
+        server: the server on `host`.
     """
 
     client: NetworkStack
@@ -173,14 +173,14 @@ class Network:
     server: DnsServer
 
     @property
-    def asked(self) -> list[Asked]:
-        """The questions that came."""
+    def asked(self) -> list[Query]:
+        """The queries that arrived."""
         return self.server.asked
 
 
 @asynccontextmanager
 async def dns_network(rule: Rule, *, seed: int = 7) -> AsyncIterator[Network]:
-    """Make a client, which has IPv4 and IPv6 addresses, and a server."""
+    """Create a client with IPv4 and IPv6 addresses, and a server."""
     async with (
         await create_stack(seed=seed, name_server=(SERVER, 53)) as client,
         await create_stack(seed=seed + 1) as host,

@@ -1,4 +1,4 @@
-"""Two stacks on a link in virtual time, and a bulk transfer between them that says what arrived when."""
+"""Two stacks on a link in virtual time, and a bulk transfer between them with the arrival times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from random import Random
 
 from tcpip_wasm import NetworkStack, TapInterface, create_stack
 from tcpip_wasm.simulation import Channel, Link, LinkSettings
-from tests.support import payload
+from tests.kit.core_network import payload
 
 TCP_SHARE = 1448 / 1514
 """The payload's share of a full Ethernet frame: IPv4, and TCP with a timestamp."""
@@ -35,7 +35,7 @@ class Hosts:
 async def linked(
     settings: LinkSettings | None = None, *, back: LinkSettings | None = None, seed: int = 1
 ) -> AsyncIterator[Hosts]:
-    """Join two stacks by a link; `back` is for its way back, if that differs."""
+    """Connect two stacks by a link; `back` has the settings of the reverse direction, if they differ."""
     async with await create_stack(seed=2 * seed) as a, await create_stack(seed=2 * seed + 1) as b:
         tap_a = await a.create_tap_interface(ip=[f"{A4}/24", f"{A6}/64"])
         tap_b = await b.create_tap_interface(ip=[f"{B4}/24", f"{B6}/64"])
@@ -51,10 +51,10 @@ class Transfer:
     """A bulk transfer.
 
     Attributes:
-        began: when its first byte was written, after the connection was there.
-        arrived: at which times how many bytes had arrived.
-        retransmissions: segments sent again.
-        whole: whether what arrived is what was sent.
+        began: when its first byte was written, after the connection was established.
+        arrived: (time, number of bytes that had arrived) at each arrival.
+        retransmissions: retransmitted segments.
+        whole: whether the received bytes are those that were sent.
     """
 
     began: float
@@ -64,7 +64,7 @@ class Transfer:
     whole: bool = False
 
     def goodput(self, begin: float = 0.0) -> float:
-        """Return bit/s of payload, from the moment on at which this share of it had arrived."""
+        """Return bit/s of payload, from the time on at which the share `begin` of it had arrived."""
         if begin == 0:
             time, count = self.began, 0
         else:
@@ -73,7 +73,7 @@ class Transfer:
 
 
 async def transfer(hosts: Hosts, size: int, host: str = B4) -> Transfer:
-    """Send so many bytes from the first stack to the second, and end when the second has all of them."""
+    """Send `size` bytes from the first stack to the second, until the second has received all of them."""
     loop = asyncio.get_running_loop()
     finished = loop.create_future()
     result = Transfer(0.0, size)
@@ -90,7 +90,7 @@ async def transfer(hosts: Hosts, size: int, host: str = B4) -> Transfer:
         finished.set_result(None)
 
     async with await hosts.a.create_ping_session(host) as session:
-        await session.ping(timeout=20.0)  # asks for the MAC, so that the first SYN does not wait for it and leave twice
+        await session.ping(timeout=20.0)  # resolves the MAC address, so that the first SYN is not sent twice
     server = await hosts.b.start_server(receive, host, 80)
     _, writer = await hosts.a.open_connection(host, 80)
     content = payload(size)
@@ -111,7 +111,7 @@ async def transfer(hosts: Hosts, size: int, host: str = B4) -> Transfer:
 
 
 class Wire:
-    """A channel on its own, and what arrives behind it at which time since it was made."""
+    """A channel without a link, and the frames that arrive, with their times since its creation."""
 
     def __init__(self, settings: LinkSettings, *, seed: int | str = 1) -> None:
         self.loop = asyncio.get_running_loop()
@@ -129,7 +129,7 @@ class Wire:
 
     @property
     def times(self) -> list[float]:
-        """When they have arrived."""
+        """The arrival times."""
         return [time for time, _ in self.arrived]
 
 
@@ -139,7 +139,7 @@ def numbered(count: int, size: int = 100) -> list[bytes]:
 
 
 async def sample(read: Callable[[], int], seconds: float, every: float) -> list[int]:
-    """Read a figure at even distances in time."""
+    """Read a value at regular intervals."""
     samples = []
     for _ in range(round(seconds / every)):
         await asyncio.sleep(every)

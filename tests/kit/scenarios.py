@@ -8,13 +8,13 @@ import signal
 import time
 
 from tcpip_wasm.simulation import Network
-from tests.simulation.support_hosts import echoed, serve_upper, two
+from tests.kit.simulation_hosts import echoed, serve_upper, two
 
 
 async def exchange(network: Network) -> int:
-    """Have a host answer another over a lossy link, and return how many frames that took."""
+    """Run a request and answer over a link with loss, and return the number of frames."""
     if await echoed(network, b"question", loss=0.1) != b"question":
-        raise ValueError("another answer")
+        raise ValueError("wrong answer")
     return len(network.trace())
 
 
@@ -25,16 +25,16 @@ async def nothing(network: Network) -> int:
 
 
 async def every_seventh(network: Network) -> int:
-    """Fail, after an exchange, for seeds that seven divides."""
+    """Fail, after an exchange, for multiples of seven."""
     frames = await exchange(network)
     assert isinstance(network.seed, int)
     if network.seed % 7 == 0:
-        raise ValueError(f"seven divides {network.seed}")
+        raise ValueError(f"{network.seed} is a multiple of seven")
     return frames
 
 
-async def forgets(network: Network) -> None:
-    """Leave a task behind if the seed is odd."""
+async def leaks_a_task(network: Network) -> None:
+    """Leak a task if the seed is odd."""
     assert isinstance(network.seed, int)
     if network.seed % 2:
         network.task = asyncio.create_task(asyncio.sleep(1000), name="forgotten")  # type: ignore[attr-defined]
@@ -49,7 +49,7 @@ async def dies(network: Network) -> int:
 
 
 async def differs(network: Network) -> None:
-    """Send something that does not come from the seed, and fail."""
+    """Send data that does not depend on the seed alone, and fail."""
     a, b = network.host("a"), network.host("b")
     network.link(a, b, delay=int.from_bytes(await asyncio.to_thread(os.urandom, 4)) / 2**32)
     await exchange_between(network, "a", "b")
@@ -64,7 +64,7 @@ async def exchange_between(network: Network, one: str, other: str) -> None:
 
 
 async def fails_with_a_service(network: Network) -> None:
-    """Fail while a service has a connection open, which it closes when it is ended."""
+    """Fail while a service has an open connection, which it closes when it is cancelled."""
     a, b = two(network)
     b.start(serve_upper)
 
@@ -81,15 +81,15 @@ async def fails_with_a_service(network: Network) -> None:
 
 
 async def unpicklable(network: Network) -> object:
-    """Return what no other process can be sent."""
+    """Return an object that cannot be pickled."""
     return lambda: None
 
 
 async def slow(network: Network) -> None:
-    """Take a real while."""
+    """Take some real time."""
     await asyncio.to_thread(time.sleep, 0.2)
 
 
 async def leaves(network: Network) -> None:
-    """Have enough of it."""
+    """Raise KeyboardInterrupt."""
     raise SystemExit(3)

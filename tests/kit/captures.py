@@ -1,4 +1,4 @@
-"""What the tests of captures share: a link that delays and loses, and a transfer over it."""
+"""For tests of captures: a link with delay and loss, and a transfer over it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from random import Random
 from tcpip_wasm import Interface, TapInterface, connect, create_stack
 from tcpip_wasm.capture import Observation, Trace, capture
 from tcpip_wasm.engine import split_records
-from tests.support import payload
+from tests.kit.core_network import payload
 
 ALICE, BOB = "10.0.0.1", "10.0.0.2"
 
 
 class LossyLink:
-    """Carries frames between two interfaces, and says of each what became of it.
+    """Carries frames between two interfaces with delay and loss, and reports each to an observer.
 
     Args:
         a, b: the interfaces.
@@ -23,7 +23,7 @@ class LossyLink:
         bandwidth: bit/s.
         delay: seconds.
         loss: probability.
-        queue: seconds that a frame may wait for those before it.
+        queue: the longest queueing delay in seconds.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class LossyLink:
 
 
 class _End:
-    def __init__(self, link: LossyLink, far: Interface, outgoing: bool, random: Random) -> None:
-        self.link, self.far, self.outgoing, self.random = link, far, outgoing, random
+    def __init__(self, link: LossyLink, destination: Interface, outgoing: bool, random: Random) -> None:
+        self.link, self.destination, self.outgoing, self.random = link, destination, outgoing, random
         self.free = 0.0
 
     def transmit(self, records: memoryview) -> int:
-        loop, link = self.far.driver.loop, self.link
+        loop, link = self.destination.driver.loop, self.link
         now = loop.time()
         for view in split_records(records):
             frame, comment = bytes(view), None
@@ -60,16 +60,16 @@ class _End:
                 comment = "loss"
             else:
                 self.free = begin + len(frame) * 8 / link.bandwidth
-                loop.call_at(self.free + link.delay, self.far.inject, frame)
+                loop.call_at(self.free + link.delay, self.destination.inject, frame)
             link.observe(Observation(now, "link0", self.outgoing, frame, comment))
         return len(records)
 
     def detached(self, error: Exception | None) -> None:
-        """Nothing to be done."""
+        """Do nothing."""
 
 
 async def transfer(trace: Trace, size: int = 2_000_000, **link: float) -> bytes:
-    """Send bytes from Alice to Bob over a `LossyLink`, and return what arrived."""
+    """Send bytes from Alice to Bob over a `LossyLink`, and return the bytes that arrived."""
     async with await create_stack(seed=1) as alice, await create_stack(seed=2) as bob:
         ends = await alice.create_tap_interface(ip=f"{ALICE}/24"), await bob.create_tap_interface(ip=f"{BOB}/24")
         LossyLink(*ends, trace, **link)  # type: ignore[arg-type]
@@ -91,7 +91,7 @@ async def transfer(trace: Trace, size: int = 2_000_000, **link: float) -> bytes:
 async def cable_of(
     to: object, count: int = 1, size: int = 100_000, **options: object
 ) -> tuple[tuple[TapInterface, TapInterface], list[bytes]]:
-    """Exchange data over a cable while both of its ends are captured; return the ends, and what was sent."""
+    """Exchange data over a cable while both of its ends are captured; return the interfaces, and the data."""
     async with await create_stack(seed=1) as alice, await create_stack(seed=2) as bob:
         ends = await alice.create_tap_interface(ip=f"{ALICE}/24"), await bob.create_tap_interface(ip=f"{BOB}/24")
         connect(*ends)
@@ -104,7 +104,7 @@ async def cable_of(
 
 
 async def echo(client: object, server: object, host: str, data: bytes) -> bytes:
-    """Have a server send back what a client sends, and return it."""
+    """Let a server echo a client's data, and return the echo."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.read(-1))
@@ -122,8 +122,8 @@ async def echo(client: object, server: object, host: str, data: bytes) -> bytes:
 
 
 def stream_of(packets: Iterable[object], source_port: int) -> bytes:
-    """Put together what TCP segments carry that come from a port, by their sequence numbers."""
-    pieces: dict[int, bytes] = {}
+    """Reassemble the data of TCP segments from a port by their sequence numbers."""
+    chunks: dict[int, bytes] = {}
     first = None
     for packet in packets:
         tcp = packet.tcp  # type: ignore[attr-defined]
@@ -133,9 +133,9 @@ def stream_of(packets: Iterable[object], source_port: int) -> bytes:
             first = tcp.sequence + 1
         elif packet.payload:  # type: ignore[attr-defined]
             assert first is not None
-            pieces[tcp.sequence - first & 0xFFFFFFFF] = packet.payload  # type: ignore[attr-defined]
+            chunks[tcp.sequence - first & 0xFFFFFFFF] = packet.payload  # type: ignore[attr-defined]
     data = b""
-    for at in sorted(pieces):
+    for at in sorted(chunks):
         assert at <= len(data), f"{at - len(data)} bytes are missing at {len(data)}"
-        data = data[:at] + pieces[at]
+        data = data[:at] + chunks[at]
     return data

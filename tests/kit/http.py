@@ -1,4 +1,4 @@
-"""uvicorn with the application of all HTTP tests, on a virtual host."""
+"""uvicorn with the application of all HTTP tests, on a stack."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tests.kit.stacks import Pair
+from tests.kit.tls import certificate_files
 from tests.programs.ports import HTTP
 from tests.programs.servers import HttpServer
-from tests.support_stacks import Pair
-from tests.support_tls import certificate_files
 
 
 @asynccontextmanager

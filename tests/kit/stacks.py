@@ -1,6 +1,6 @@
-"""Real stacks on a real event loop, joined in pairs: what the tests of interfaces and sockets stand on.
+"""Pairs of connected stacks on a real event loop, for tests of interfaces and sockets.
 
-`run` is the one way in: it bounds the time and fails a test whose tasks or callbacks left something behind.
+Tests run in `run`: it bounds the time, and fails a test that leaks tasks or reports errors to the loop.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from tcpip_wasm import (
     connect,
     create_stack,
 )
-from tests.support import Rule
+from tests.kit.core_network import Rule
 
 T = TypeVar("T")
 Wire = TapInterface | TunInterface
 
 WAYS = ("tap4", "tap6", "tun4", "tun6", "loopback4", "loopback6")
-"""The ways from one end to the other, for parametrised tests."""
+"""Interface and IP version of the connection between two stacks, for parametrised tests."""
 
 
 loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-"""What makes the loop of `run`; None is asyncio's own. Tests that run on several loops set it."""
+"""Creates the loop of `run`; None creates asyncio's default. Tests that run on several loops set it."""
 
 
 def set_loop_kind(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `run` make loops of a kind, ``"asyncio"`` or ``"uvloop"``, for one test; skip it where there is none."""
+    """Let `run` create loops of a kind, ``"asyncio"`` or ``"uvloop"``, for one test; skip it where that is missing."""
     if kind == "uvloop":
         uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
         monkeypatch.setattr(f"{__name__}.loop_factory", uvloop.new_event_loop)
 
 
 def run(main: Coroutine[Any, Any, T], *, seconds: float = 120.0) -> T:
-    """Run a test's coroutine: within a time, with no task left and nothing reported to the loop.
+    """Run a test's coroutine, with a time limit; fail if it leaks a task, or an error is reported to the loop.
 
     Args:
         main: the test.
-        seconds: after which it has hung.
+        seconds: the limit.
     """
     result, reports = run_with_reports(main, seconds=seconds)
     assert not reports, reports
@@ -57,7 +57,7 @@ def run(main: Coroutine[Any, Any, T], *, seconds: float = 120.0) -> T:
 
 
 def run_with_reports(main: Coroutine[Any, Any, T], *, seconds: float = 120.0) -> tuple[T, list[dict[str, Any]]]:
-    """Like `run`, and return also what was reported to the loop's exception handler."""
+    """Like `run`, but return the reports to the loop's exception handler, too."""
     reports: list[dict[str, Any]] = []
 
     async def guarded() -> T:
@@ -65,7 +65,7 @@ def run_with_reports(main: Coroutine[Any, Any, T], *, seconds: float = 120.0) ->
         loop.set_exception_handler(lambda _, context: reports.append(context))
         async with asyncio.timeout(seconds):
             result = await main
-        await turns(5)
+        await iterations(5)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, left
         return result
@@ -76,28 +76,28 @@ def run_with_reports(main: Coroutine[Any, Any, T], *, seconds: float = 120.0) ->
     return result, reports
 
 
-async def turns(count: int) -> None:
-    """Let the loop go round so many times."""
+async def iterations(count: int) -> None:
+    """Let the loop run some iterations."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 async def until(done: Callable[[], bool], *, limit: int = 200_000) -> None:
-    """Let the loop go round until something is so."""
+    """Let the loop run until a condition is true."""
     for _ in range(limit):
         if done():
             return
         await asyncio.sleep(0)
-    raise AssertionError("it never came to pass")
+    raise AssertionError("the condition did not become true")
 
 
 @dataclass
 class Pair:
-    """Two stacks and the way between them; on a loopback way they are the same stack.
+    """Two connected stacks; over a loopback interface they are the same stack.
 
     Attributes:
-        host: address of `b` as `a` reaches it.
-        own: address of `a` as `b` sees it.
+        host: address of `b`, to which `a` connects.
+        own: address of `a`, from which it connects.
     """
 
     a: NetworkStack
@@ -109,12 +109,12 @@ class Pair:
 
     @property
     def interfaces(self) -> tuple[Wire, Wire]:
-        """The interfaces of the way, where there are any."""
+        """The interfaces that are connected, unless it is a loopback interface."""
         first, second = self.wires
         return first, second
 
     async def connections(self, port: int = 80, **options: Any) -> tuple[TcpConnection, TcpConnection]:
-        """Return both ends of a new connection, the one that connected first."""
+        """Return both ends of a new connection, the client's first."""
         async with await self.b.listen_tcp(port, **options) as listener:
             client = await self.a.connect_tcp(self.host, port)
             return client, await listener.accept()
@@ -122,11 +122,11 @@ class Pair:
 
 @asynccontextmanager
 async def pair(way: str = "tap4", *, cable: bool = True, mtu: int = 1500, seed: int = 7) -> AsyncIterator[Pair]:
-    """Join two new stacks.
+    """Create two connected stacks.
 
     Args:
         way: one of `WAYS`.
-        cable: whether a cable is put between taps or tuns.
+        cable: whether the TAP or TUN interfaces are connected by a cable.
         mtu: of the interfaces, in bytes.
         seed: of the first stack; the second has the next number.
     """
@@ -149,12 +149,12 @@ async def pair(way: str = "tap4", *, cable: bool = True, mtu: int = 1500, seed: 
             yield Pair(a, b, ends[1], ends[0], tuple(interfaces), link)
 
 
-class Middleman:
-    """Carries frames between two interfaces through their streams, by a rule; as a context manager it stops.
+class FrameRelay:
+    """Carries frames between two interfaces through their streams, by a rule; a context manager.
 
     Args:
         a, b: the interfaces.
-        rule: the fate of each frame; a delay of any length puts it behind the next frame of its direction.
+        rule: decides which frames arrive; a delay of any length puts a frame after the next one of its direction.
     """
 
     def __init__(self, a: Wire, b: Wire, rule: Rule) -> None:
@@ -163,9 +163,9 @@ class Middleman:
         self._tasks: list[asyncio.Task[None]] = []
         self.count = 0
 
-    async def __aenter__(self) -> Middleman:
+    async def __aenter__(self) -> FrameRelay:
         self._tasks = [asyncio.create_task(self._carry(*way)) for way in self._ways]
-        await turns(1)  # both listen before anything is sent
+        await iterations(1)  # both streams have readers before the first frame
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -175,10 +175,10 @@ class Middleman:
             if isinstance(result, Exception):
                 raise result
 
-    async def _carry(self, near: Wire, far: Wire) -> None:
+    async def _carry(self, source: Wire, destination: Wire) -> None:
         held: list[bytes] = []
-        with far.writable.get_writer() as writer:
-            async for frame in near.readable:
+        with destination.writable.get_writer() as writer:
+            async for frame in source.readable:
                 arriving = self._rule(self.count, frame)
                 self.count += 1
                 late = [copy for delay, copy in arriving if delay > 0]
@@ -187,34 +187,34 @@ class Middleman:
                 held = late
 
 
-async def fails(number: int, awaitable: Awaitable[object]) -> None:
-    """Await what must raise an `OSError` with this number."""
+async def raises_errno(number: int, awaitable: Awaitable[object]) -> None:
+    """Assert that an awaitable raises `OSError` with an errno."""
     with pytest.raises(OSError) as caught:  # noqa: PT011  # its number is compared
         await awaitable
     assert caught.value.errno == number, caught.value
 
 
 async def read_all(connection: TcpConnection) -> bytes:
-    """Return everything that arrives on a connection until its end."""
+    """Return all bytes that arrive on a connection until its end."""
     return b"".join([chunk async for chunk in connection])
 
 
-async def send_all(connection: TcpConnection, data: bytes, *, piece: int = 65536) -> None:
-    """Write data in pieces, then say FIN."""
+async def send_all(connection: TcpConnection, data: bytes, *, chunk: int = 65536) -> None:
+    """Write data in chunks, then send FIN."""
     with connection.writable.get_writer() as writer:
-        for at in range(0, len(data), piece):
-            await writer.write(data[at : at + piece])
+        for at in range(0, len(data), chunk):
+            await writer.write(data[at : at + chunk])
         await writer.close()
 
 
 class Recorder(asyncio.Protocol):
-    """A protocol that writes down its callbacks and checks their order.
+    """A protocol that records its callbacks and checks their order.
 
     Attributes:
         calls: names of the callbacks, in order.
-        data: what arrived.
+        data: the bytes that arrived.
         lost: done when the connection is lost, with the error or None.
-        keep_open: what `eof_received` answers.
+        keep_open: the result of `eof_received`.
     """
 
     def __init__(self, *, keep_open: bool = False) -> None:
@@ -259,7 +259,7 @@ class Recorder(asyncio.Protocol):
 async def recorders(
     two: Pair, *, client_keeps: bool = False, server_keeps: bool = False, port: int = 80
 ) -> tuple[Recorder, Recorder]:
-    """Return the protocols at both ends of a new connection, the one that connected first."""
+    """Return the protocols at both ends of a new connection, the client's first."""
     accepted: list[Recorder] = []
 
     def accept() -> Recorder:
@@ -273,17 +273,17 @@ async def recorders(
     return client, accepted[0]
 
 
-class Together:
-    """A port that keeps what leaves for some loop iterations and then lets all of it arrive at once, as a wire with
-    some delay and interrupts that are coalesced do.
+class BatchingPort:
+    """A port that collects frames for some loop iterations and then delivers all of them at once, as a wire with delay
+    and coalesced interrupts does.
 
     Args:
-        far: where it arrives.
-        iterations: how many.
+        destination: the interface to which it delivers.
+        iterations: how many loop iterations it collects.
     """
 
-    def __init__(self, far: Wire, iterations: int = 10) -> None:
-        self._far = far
+    def __init__(self, destination: Wire, iterations: int = 10) -> None:
+        self._far = destination
         self._iterations = iterations
         self._kept: list[bytes] = []
 
@@ -307,8 +307,8 @@ class Together:
         self._kept.clear()
 
 
-def join_together(two: Pair) -> None:
-    """Join two hosts that have no cable so that what one sends in some loop iterations arrives at once."""
+def connect_batched(two: Pair) -> None:
+    """Connect two hosts without a cable by `BatchingPort`s."""
     a, b = two.interfaces
-    a.attach(Together(b))
-    b.attach(Together(a))
+    a.attach(BatchingPort(b))
+    b.attach(BatchingPort(a))

@@ -1,4 +1,4 @@
-"""Programs of the repository that are no part of a package, as modules for their tests."""
+"""Imports programs of third_party/lwip, which are not part of a package, as modules for their tests."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def load_lwip_program(name: str) -> ModuleType:
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    sys.modules[f"lwip_{name}"] = module  # dataclasses look their module up by name
+    sys.modules[f"lwip_{name}"] = module  # dataclasses look up their module by name
     specification.loader.exec_module(module)
     return module

@@ -1,4 +1,4 @@
-"""Calls see the state of now: a stack that waits for nothing is not polled, and its tables age all the same.
+"""Calls use the current state: an idle stack is not polled, but its tables age.
 
 Everything happens in virtual time. Between what is set up and the call there are minutes in which no frame arrives, no
 timer is waited for, and so nothing polls the stack.
@@ -17,13 +17,13 @@ import pytest
 
 from tcpip_wasm import NetworkStack, TapInterface, UdpDatagram, UdpSocket, connect, create_stack
 from tcpip_wasm.simulation import run_virtually
-from tests.support_dhcp import LENT, dhcp_server
+from tests.kit.dhcp import LEASED, dhcp_server
 
 _HOST, _ROUTER = "2001:db8:1::2", "2001:db8:1::1"
 
 
 async def refused(call: Awaitable[object], number: int) -> None:
-    """Await a call that must raise an `OSError` of this number, in no time."""
+    """Assert that a call raises `OSError` with an errno, without time passing."""
     started = asyncio.get_running_loop().time()
     with pytest.raises(OSError, match=re.escape(f"[Errno {number}]")):
         await call
@@ -40,10 +40,10 @@ async def quiet(stack: NetworkStack, seconds: float) -> None:
     """Let time pass in which the stack is not polled at the end."""
     loop = asyncio.get_running_loop()
     await asyncio.sleep(seconds / 2)
-    turns = stack._driver.turns
+    iterations = stack._driver.turns
     assert stack._driver.core.deadline in (inf,) or stack._driver.core.deadline > loop.time()
     await asyncio.sleep(seconds / 2)
-    assert stack._driver.turns - turns <= 2, "a stack that is polled sees everything"
+    assert stack._driver.turns - iterations <= 2, "a stack that is polled sees everything"
 
 
 @asynccontextmanager
@@ -74,7 +74,7 @@ def test_a_local_port_is_free_after_time_wait() -> None:
     run_virtually(main())
 
 
-def test_statistics_are_those_of_now() -> None:
+def test_statistics_are_current() -> None:
     async def main() -> None:
         async with two() as (a, b):
             server = await b.create_server(asyncio.Protocol, "10.0.0.2", 80)
@@ -92,7 +92,7 @@ def test_statistics_are_those_of_now() -> None:
 
 @asynccontextmanager
 async def configured(lifetime: int, router_lifetime: int) -> AsyncIterator[tuple[NetworkStack, TapInterface]]:
-    """A host that has followed a router, which is gone since."""
+    """A host that was configured by a router, which has disappeared since."""
     async with await create_stack(seed=1) as router, await create_stack(seed=2) as host:
         tap = await host.create_tap_interface()
         gate = await router.create_tap_interface(ip=f"{_ROUTER}/64")
@@ -169,14 +169,14 @@ def test_a_lease_that_has_ended_is_not_used() -> None:
                 server.answers = False
                 await asyncio.sleep(121)
                 assert tap.addresses == ()
-                await refused(stack.create_server(asyncio.Protocol, str(LENT), 80), errno.EADDRNOTAVAIL)
+                await refused(stack.create_server(asyncio.Protocol, str(LEASED), 80), errno.EADDRNOTAVAIL)
                 await refused(stack.open_connection("10.0.0.77", 80), errno.ENETUNREACH)
 
     run_virtually(main())
 
 
-def test_a_neighbour_that_was_not_heard_of_is_asked_for_again() -> None:
-    """Another host takes over the address, with another MAC: the first datagram after an hour reaches it."""
+def test_a_neighbour_that_did_not_answer_is_probed_again() -> None:
+    """Another host takes over the address, with another MAC address: the first datagram after an hour reaches it."""
 
     async def main() -> None:
         async with await create_stack(seed=1) as a, await create_stack(seed=3) as c:
@@ -198,7 +198,7 @@ def test_a_neighbour_that_was_not_heard_of_is_asked_for_again() -> None:
     run_virtually(main())
 
 
-def test_a_bridge_knows_no_address_that_was_not_heard_of() -> None:
+def test_a_bridge_knows_only_addresses_that_it_has_seen() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as middle, await create_stack(seed=2) as host:
             ports = [await middle.create_tap_interface() for _ in range(2)]
@@ -215,8 +215,8 @@ def test_a_bridge_knows_no_address_that_was_not_heard_of() -> None:
     run_virtually(main())
 
 
-def test_a_call_within_a_tick_costs_no_other() -> None:
-    """What a call looks at can change with a tick only; until then it is not asked for again."""
+def test_calls_within_a_tick_poll_once() -> None:
+    """The state that a call reads changes with a tick only; until then the stack is not polled again."""
 
     async def main() -> None:
         async with two() as (a, _):

@@ -1,0 +1,1 @@
+"""Tests of `tcpip_wasm.streams`."""

@@ -100,8 +100,7 @@ def _fast(store: wasmtime.Store, function: Any, signature: tuple[str, str]) -> C
         ctypes.c_size_t.from_param(count),
         pointer(ctypes.addressof(trap)),
     )
-    # The closures below keep alive what they hold only as an address.
-    held = (store, function, values, trap)
+    held = (store, function, values, trap)  # the closures below keep alive what C has only the address of
 
     def call0(_held: Any = held) -> int:
         error = call(*native)

@@ -13,7 +13,7 @@ CHECKED_PYTHON = hatch_build.py pytest_tcpip_wasm.py $(wildcard tcpip_wasm tests
 # Generated files have the form that their generator gives them.
 FORMATTED_C = $(filter-out wasm/include/abi.h,$(wildcard wasm/src/*/*.[ch] wasm/include/*.h wasm/include/arch/*.h wasm/tests/*.[ch] wasm/fuzz/*.[ch] benchmarks/*.[ch]))
 
-# It asks the first `python` of the PATH for the places of packages, and takes no other one for --verifytypes.
+# It asks the first `python` of the PATH where packages are, and accepts no other interpreter for --verifytypes.
 PYRIGHT = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pyright
 
 .PHONY: help demo test test-other fuzz bench wasm golden lint docs reproducible lwip-tests wheel release setup clean distclean

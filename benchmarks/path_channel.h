@@ -61,7 +61,7 @@ void channel_load(struct channel *channel, const char *path);
 /* Send a frame: it arrives, waits, or is dropped and counted. */
 void channel_send(struct channel *channel, int64_t now, const unsigned char *data, size_t size);
 
-/* Return when something happens next: what waits does not arrive before it was sent, and CoDel decides at its turn. */
+/* Return when something happens next. Queued frames arrive after they are sent, and CoDel decides when a frame leaves. */
 int64_t channel_due(const struct channel *channel);
 
 /* Return a frame that has arrived by now, which the caller frees, or NULL. */

@@ -23,7 +23,7 @@
 
 enum {
   LONGEST = 2048,   /* bytes of a frame */
-  BATCH = 64,       /* frames that are read from a device before frames that are due have their turn */
+  BATCH = 64,       /* frames read from a device before due frames are sent */
   SPIN = 30 * 1000, /* nanoseconds before something is due in which sleeping is not worth it */
   PRIORITY = 20,    /* of SCHED_FIFO */
 };

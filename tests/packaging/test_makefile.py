@@ -32,7 +32,7 @@ def commands(target: str, environment: Path) -> list[str]:
 
 
 def installs(target: str, environment: Path) -> list[str]:
-    """Return what pip would be told to install."""
+    """Return the arguments of ``pip install``."""
     lines = commands(target, environment)
     return [line.split()[-1].strip("'") for line in lines if " -m pip " in line and "install" in line]
 

@@ -116,7 +116,7 @@ void tw_connection_release(struct connection *connection) {
   }
 }
 
-/* Data for a connection that the host has closed: a reset tells the peer that it is not read (RFC 1122, section
+/* Data for a connection that the host has closed: a reset reports to the peer that it is not read (RFC 1122, section
    4.2.2.13), but not before all that the host wrote has arrived. */
 static err_t on_received_by_orphan(void *argument, struct tcp_pcb *pcb, struct pbuf *data, err_t error) {
   (void)argument;

@@ -1,5 +1,5 @@
 /* The transmit fast path: the segments of one flush that follow the first of their connection have the same Ethernet and IP
-   headers but for lengths and sums, so these are copied from the frame before, as a network card does it that is given
+   headers but for lengths and checksums, so these are copied from the frame before, as a network card does it that is given
    one large segment. Route, neighbour and header are lwIP's work for the first one, in the same flush: nothing that they
    depend on can change before its end. */
 #include "tcp/tcp_emit.h"
@@ -61,13 +61,13 @@ static uint32_t header_of(const struct tcp_pcb *pcb, const struct interface *int
   return header;
 }
 
-/* The sum of the pseudo header and TCP's own, whose checksum is 0. */
+/* The checksum of the pseudo header and of TCP's own, whose field is 0. */
 static uint32_t header_sum(const struct tcp_seg *segment, const struct tcp_pcb *pcb, uint32_t header) {
   return (uint16_t)~ip_chksum_pseudo_partial(segment->p, IP_PROTO_TCP, segment->p->tot_len, (u16_t)header, &pcb->local_ip,
                                              &pcb->remote_ip);
 }
 
-/* The sum of the payload, from when it was written. */
+/* The checksum of the payload, computed when it was written. */
 static uint32_t written_sum(const struct tcp_seg *segment) {
   return segment->chksum_swapped ? (uint16_t)SWAP_BYTES_IN_WORD(segment->chksum) : segment->chksum;
 }
@@ -79,7 +79,7 @@ static void copy_payload(uint8_t *to, const struct pbuf *part, uint32_t skip) {
   }
 }
 
-/* The same, and returns its sum: a part that begins at an odd place counts with its bytes swapped. */
+/* The same, and returns its checksum: a part that begins at an odd offset counts with its bytes swapped. */
 static uint32_t copy_payload_summed(uint8_t *to, const struct pbuf *part, uint32_t skip) {
   uint32_t sum = 0;
   bool odd = false;

@@ -33,7 +33,7 @@ static uint32_t load32(const uint8_t *bytes) {
   return word;
 }
 
-/* The sum of a header whose length is a multiple of four, to be folded. */
+/* The checksum of a header whose length is a multiple of four, to be folded. */
 static uint64_t sum_words(const uint8_t *bytes, uint32_t length) {
   uint64_t sum = 0;
   for (; length > 0; length -= 4, bytes += 4) {

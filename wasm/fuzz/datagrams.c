@@ -152,14 +152,21 @@ static void peer_datagram(void) {
   }
   put16(bytes, FIRST_PORT + below(PORTS));
   put16(bytes + 2, FIRST_PORT + below(PORTS));
-  put16(bytes + 4, percent(97) ? 8 + length : below(70000));
+  /* Bytes behind the length in the header are not part of the datagram; a length beyond the packet makes it invalid (RFC 768). */
+  uint32_t size = 8 + length, said = size;
+  if (percent(3)) {
+    size = SMALLER(size, 100);
+    said = percent(50) ? below(size + 1) : below(0x10000);
+    length = said >= 8 && said <= size ? said - 8 : length;
+  }
+  put16(bytes + 4, said);
   if (percent(style.damaged)) {
     memset(bytes + 8, 0, length);
   } else {
     route.exact = style.damaged != 0;
     fill(bytes + 8, length);
   }
-  packet_send(&route, UDP_PROTOCOL, bytes, get16(bytes + 4) != 8 + length ? SMALLER(length + 8, 100) : length + 8);
+  packet_send(&route, UDP_PROTOCOL, bytes, size);
 }
 
 void datagrams_step(void) {

@@ -56,8 +56,9 @@ static void send_neighbour(struct link *link, uint32_t peer, uint8_t type, const
 
 void solicitation_receive(const struct sent_packet *sent) {
   const uint8_t *target = sent->payload + 8;
-  uint8_t ours[16];
+  uint8_t ours[16], none[16] = {0};
   CHECK(sent->length >= 24 && sent->packet[7] == 255, "%u bytes", sent->length);
+  CHECK(target[0] != 0xff && memcmp(target, none, 16) != 0, "a group or no address is solicited");
   if (percent(style.silent)) {
     return;
   }

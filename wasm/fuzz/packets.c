@@ -202,6 +202,9 @@ static void set_checksum(const struct route_to *route, uint8_t protocol, uint8_t
   if (length < at + 2 || (!pseudo && protocol != ICMP_PROTOCOL && protocol != 2)) {
     return;
   }
+  if (protocol == UDP_PROTOCOL && get16(payload + 4) >= 8) {
+    length = SMALLER(length, get16(payload + 4)); /* further bytes are not part of the datagram */
+  }
   put16(payload + at, 0);
   uint16_t sum = pseudo ? transport_checksum(route->six, route->from, route->to, protocol, payload, length)
                         : checksum_fold(checksum_add(payload, length, 0));

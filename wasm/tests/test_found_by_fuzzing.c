@@ -79,10 +79,50 @@ static void advertised_mtu_limits_known_paths(void) {
   }
 }
 
+/* The path MTU of a destination may be reported on an interface without neighbours, although packets for it leave through
+   another one: they are still sent to the neighbour, and none is larger. */
+static void a_path_mtu_from_another_interface_leaves_the_neighbour(void) {
+  static const uint8_t router[16] = {0xfd, 1, [15] = 9}, other[16] = {0xfd, 1, [15] = 1};
+  static uint8_t data[1400], message[8 + 100] = {2};
+  struct packet packet;
+  struct frame frame;
+  int32_t tap = interface_open(ABI_KIND_TAP, 1500), tun = interface_open(ABI_KIND_TUN, 1500);
+  int32_t handle = udp_socket_open(ABI_FAMILY_IPV6, NULL, 0);
+  CHECK_EQUAL(interface_set_ipv6(tap, HOST6), 0);
+  packet_neighbour_solicitation(&packet, HOST6, PEER_MAC);
+  packet_ethernet(&packet, HOST_MAC, 0x86dd);
+  interface_receive(tap, packet.bytes, packet.length);
+  host_poll();
+  frames_forget(); /* the answer */
+  CHECK_EQUAL(udp_put(handle, ABI_FAMILY_IPV6, PEER6, 9, data, sizeof data), 0);
+  host_poll();
+  frame = next_to_peer(0x86dd);
+  CHECK_EQUAL(frame.length, 14 + 40 + 8 + sizeof data);
+  put32(message + 4, 1300);
+  memcpy(message + 8, frame.bytes + 14, 100);
+  packet_ip(&packet, ABI_FAMILY_IPV6, router, HOST6, PROTOCOL_ICMPV6, message, sizeof message);
+  CHECK_EQUAL(interface_set_ipv6(tun, other), 0); /* removes all destinations: their next hops may change */
+  interface_receive(tun, packet.bytes, packet.length);
+  host_poll();
+  CHECK_EQUAL(udp_put(handle, ABI_FAMILY_IPV6, PEER6, 9, data, sizeof data), 0);
+  host_poll();
+  uint32_t length = 0;
+  while ((frame = frame_next()).length != 0) {
+    CHECK(memcmp(frame.bytes, PEER_MAC, 6) == 0 && frame.length <= 14 + 1300);
+    CHECK_EQUAL(frame.bytes[20], 44); /* a fragment */
+    length += frame.length - 14 - 48;
+  }
+  CHECK_EQUAL(length, 8 + sizeof data);
+  CHECK_EQUAL(abi_udp_close(handle), 0);
+  CHECK_EQUAL(abi_interface_remove(tun), 0);
+  CHECK_EQUAL(abi_interface_remove(tap), 0);
+}
+
 int main(void) {
   host_start();
   RUN(group_link_layer_addresses_are_not_learned);
   RUN(no_error_without_a_source_address);
   RUN(advertised_mtu_limits_known_paths);
+  RUN(a_path_mtu_from_another_interface_leaves_the_neighbour);
   return 0;
 }

@@ -19,8 +19,8 @@ keep the run short and the order useful:
    together. The next run is scheduled at once behind the callbacks of these programs, which saves an iteration.
 3. Acknowledgements wait. A stack that has nothing but acknowledgements or window updates to send is polled in the next
    run (`wake_soon`), unless something else has it polled before.
-4. Order. First come, first served, with two exceptions: a stack that sends is polled before those that receive, which
-   else would be polled for a part of it, unless the run before had no time for all (`behind`), since a busy sender
+4. Order. First come, first served, with two exceptions: a stack that sends is polled before those that receive, so
+   that they receive everything in one poll, unless the run before had no time for all (`behind`), since a busy sender
    could delay the others for ever; and a stack whose receive buffer is full is polled next.
 
 Some calls need no poll. Where nothing else waits, `Driver.send` and `Driver.received` let the core send within the

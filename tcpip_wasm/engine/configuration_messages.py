@@ -109,7 +109,7 @@ def dhcp_search(options: dict[int, bytes]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Advertisement:
-    """What a router advertises, as far as lwIP leaves it to us.
+    """The fields of a router advertisement that lwIP does not process.
 
     Attributes:
         lifetime: seconds for which it is a default router; 0 if it is none.

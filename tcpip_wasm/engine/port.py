@@ -1,9 +1,9 @@
 """The port to a WebAssembly engine: what the rest of this package needs of one, and nothing more.
 
 Owns the names: an engine is a package beside this file that implements `Sandbox` and raises `Trap`, and has a function
-`instantiate(module, memory_limit, fast)`. Must not know any engine.
+`instantiate(module, memory_limit, fast)`. Must not depend on a particular engine.
 
-The views are on the hottest path there is, so they are attributes with item access instead of methods: a memoryview
+The views are used for every frame and event, so they are attributes with item access instead of methods: a memoryview
 where linear memory can be reached from Python, an object with the same item access where each access is a copy.
 """
 

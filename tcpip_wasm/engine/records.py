@@ -19,7 +19,7 @@ _LENGTH_WORD: Final = abi.RECORD_HEADER_LENGTH_OFFSET // 4
 
 
 class _Gone:
-    """Stands in for the instance when an interface is gone: its last counters, and buffers that lead nowhere."""
+    """Replaces the instance of a removed interface: its last counters, and buffers whose contents are ignored."""
 
     def __init__(self, words: memoryview) -> None:
         self.words = words

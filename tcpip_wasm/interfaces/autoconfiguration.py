@@ -1,7 +1,7 @@
 """An interface that finds its own addresses: SLAAC (RFC 4862), DHCP (RFC 2131), and the check for duplicates.
 
-Owns the waiting, and what an interface knows by these ways: its lease, its routers, its name servers. lwIP, below,
-keeps the protocols and their timers, and goes on renewing when no call waits. Everything kept here has a bound.
+Waits for configuration, and stores an interface's lease, routers and name servers; every table is bounded. lwIP has the
+protocols and their timers, and renews leases whether a call waits or not.
 
 The reasons are in docs/explanation/addresses.md.
 """

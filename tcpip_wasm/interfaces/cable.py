@@ -1,7 +1,7 @@
 """Cables: two taps or two tuns, of the same or of different stacks, joined so that what one sends the other receives.
 
-A batch of frames crosses with one copy, since records leave as they enter. Nothing is lost on a cable: where the far
-end has no room, frames wait, and with them the sender.
+A batch of frames crosses with one copy, since records leave as they enter. Nothing is lost on a cable: if the
+other end has no room, frames stay queued, and the sender is held back.
 
 The reasons are in docs/explanation/memory-time-frames.md.
 """

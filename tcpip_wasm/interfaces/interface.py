@@ -1,7 +1,7 @@
 """What all interfaces have in common: an address or several, counters, and one port.
 
-Owns the way of frames between the module's buffers and a `Port`, which may be anything, or straight to another
-interface where a cable joins the two. Until something is attached, frames that leave are dropped and counted.
+Moves frames between the module's buffers and a `Port`, which is any object with its methods, or directly to another
+interface if a cable joins the two. Until a port is attached, frames that leave are dropped and counted.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Interface:
     _checksums = True
 
     _dead_end: str | None = None
-    """Why nothing that leaves can arrive, as text, where what is attached knows it: connects by it fail at once."""
+    """Why sent frames cannot be delivered, if the attached port knows a reason; then connects through it fail."""
 
     def statistics(self) -> InterfaceStatistics:
         """Return what the interface has counted so far."""
@@ -196,7 +196,7 @@ class Interface:
         return self._port is not None
 
     def resume_transmit(self) -> None:
-        """There is room for what waits: it leaves now, before the next poll adds to it."""
+        """Send the waiting frames: the port has room again."""
         if self.buffers.transmit_length:
             self._on_event(abi.EVENT_TRANSMIT, 0, b"")
         self.driver.wake()

@@ -1,7 +1,7 @@
 """Hosts as programs write them: an address, a name in the hosts table, or a name to query.
 
-Owns the order in which a name's addresses are offered, and the shape of what `socket.getaddrinfo` returns. Services
-are a short list of its own: the machine's ``/etc/services`` is not this stack's.
+Owns the order in which a name's addresses are returned, and the form of `socket.getaddrinfo`'s results. Service names
+come from a built-in list, not from the machine's ``/etc/services``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tcpip_wasm.names.resolver import Resolver
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
 
 LOCALHOST: Final = tuple(LOOPBACK.values())
-"""IPv4 first, against RFC 6724: a datagram gets no second try, and most servers listen there."""
+"""IPv4 comes first, unlike RFC 6724: a UDP sender does not try the next address, and most servers listen on IPv4."""
 
 SERVICES: Final = dict(
     [
@@ -93,8 +93,8 @@ class Lookup:
     async def pair(self, local: Any, remote: Any, family: int = 0) -> tuple[Any, Any]:
         """Return the (host, port) tuples of a socket's two ends with addresses in place of names, of one family.
 
-        What is no such tuple, and what is no name, is returned as it was given: opening the socket reports what is
-        wrong with it. Raises what `endpoints` raises.
+        Other values, and numeric addresses, are returned unchanged: opening the socket reports what is wrong with them.
+        Raises what `endpoints` raises.
         """
         names = [self._is_name(end) for end in (local, remote)]
         if names[0]:

@@ -13,10 +13,10 @@ HIGH_WATER: Final = 64 * 1024
 """Bytes: asyncio's default for its own sockets. The low-water mark is a quarter of it."""
 
 CHUNK: Final = 65536
-"""Bytes handed up at once at most: what programs most often read at once, and then need not cut."""
+"""Bytes of the largest chunk that is delivered: the most common read size, so that most chunks need no division."""
 
 SMALL_PART: Final = 8192
-"""Bytes that are handed to the core in one call, however little of them the one before has taken."""
+"""Bytes passed to the core in one call at least, even if the previous call accepted fewer."""
 
 UNLIMITED: Final = 2**62
 

@@ -1,6 +1,7 @@
 """Locks, queues and signals: the one user of a stream, the order of its calls, and how waiting tasks are woken.
 
-Must not know what a stream does: readable and writable share this. `Signal` is used wherever tasks wait for a change.
+Must not depend on a type of stream: readable and writable streams share this. `Signal` is used wherever tasks wait for
+a change.
 """
 
 from __future__ import annotations

@@ -55,7 +55,14 @@ async def pipe(
     forward: bool,
     backward: bool,
 ) -> None:
-    """Run a pipe between two locked streams and release them; the flags are what crosses it."""
+    """Run a pipe between two locked streams, and release them.
+
+    Args:
+        reader, writer: the two ends.
+        close: whether the end of the source closes the sink.
+        forward: whether an error of the source aborts the sink.
+        backward: whether an error of the sink cancels the source.
+    """
     readable, writable = state_of(reader), state_of(writer)
     caller = asyncio.current_task()
     assert caller is not None

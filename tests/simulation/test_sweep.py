@@ -297,12 +297,24 @@ def test_a_failure_has_the_hash_of_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(pty, "openpty"), reason="no terminals here")
-def test_ctrl_c_on_a_terminal() -> None:
-    """It ends at once, prints the results so far, and leaves no process."""
+@pytest.mark.parametrize("start", ["quick", "slow"])
+def test_ctrl_c_on_a_terminal(tmp_path: Path, start: str) -> None:
+    """It ends at once, prints the results so far, and leaves no process; workers may be starting at that time."""
     ours, theirs = pty.openpty()
+    environment = dict(os.environ)
+    if start == "slow":  # the interrupt arrives while the interpreter of a worker starts
+        site = "import sys, time\nif 'spawn_main' in ' '.join(sys.orig_argv): time.sleep(1)\n"
+        (tmp_path / "sitecustomize.py").write_text(site, encoding="utf-8")
+        environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(ROOT)])
     command = [sys.executable, "-m", "tcpip_wasm", "sweep", "tests.kit.scenarios:slow", "-n", "100000"]
     process = subprocess.Popen(
-        [*command, "-j", "2"], cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        [*command, "-j", "2"],
+        cwd=ROOT,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
     )
     os.close(theirs)
     seen = b""

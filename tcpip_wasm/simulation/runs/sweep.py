@@ -417,7 +417,8 @@ class _Sweep:
         with _interrupts_ignored():
             context = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
-            pool.submit(_nothing)
+            for _ in range(workers):  # each starts a process, as long as none is idle
+                pool.submit(_nothing)
         return pool
 
     def _abandon(self) -> None:
@@ -432,7 +433,7 @@ class _Sweep:
 
 
 def _nothing() -> None:
-    """Do nothing: submitting this starts the processes."""
+    """Do nothing: submitting this starts a process."""
 
 
 @contextmanager

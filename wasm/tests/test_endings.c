@@ -443,6 +443,52 @@ static void resets_leave_once_the_buffer_has_room(void) {
   CHECK_EQUAL(abi_interface_remove(tun), 0);
 }
 
+/* More connections than one flush visits have something to send, and the transmit buffer is full: the stack asks for no
+   polls until there is room, and then sends everything. */
+static void connections_that_wait_for_room_cause_no_polls(void) {
+  enum { PEERS = 2500 }; /* WORK_SEGMENTS is 2048 */
+  static struct peer waiting[PEERS];
+  static uint8_t datagram[1400];
+  host_reserve_handles(4096);
+  int32_t tun = interface_open(ABI_KIND_TUN, 1500);
+  CHECK_EQUAL(interface_set_ipv4(tun, HOST4, 24), 0);
+  int32_t listening = tcp_listener(ABI_FAMILY_ANY, NULL, 80, PEERS);
+  int32_t udp = udp_socket_open(ABI_FAMILY_ANY, NULL, 5000);
+  for (int i = 0; i < PEERS; i++) {
+    waiting[i] = peer_new(tun, ABI_FAMILY_IPV4, 80);
+    waiting[i].from_port = (uint16_t)(1024 + i);
+    peer_open(&waiting[i], listening);
+  }
+  host_fetch_frames(false);
+  for (int32_t size = sizeof datagram; size > 0; size -= sizeof datagram - 1) {
+    while (udp_put(udp, ABI_FAMILY_IPV4, PEER4, 9, datagram, size) >= 0) {
+    }
+  }
+  for (int i = 0; i < PEERS; i++) {
+    CHECK_EQUAL(tcp_put(waiting[i].handle, datagram, 10), 10);
+  }
+  host_poll(); /* fails if polls are asked for without end */
+  host_fetch_frames(true);
+  host_advance(100 * MILLISECOND);
+  uint32_t sent = 0;
+  for (struct frame frame; (frame = frame_next()).length != 0;) {
+    struct segment segment;
+    sent += segment_parse(&segment, frame.bytes, frame.length) && segment.length == 10;
+  }
+  CHECK(sent >= PEERS);
+  CHECK_EQUAL(abi_udp_close(udp), 0);
+  for (int i = 0; i < PEERS; i++) {
+    CHECK_EQUAL(abi_tcp_abort(waiting[i].handle), 0);
+  }
+  host_advance(100 * MILLISECOND);
+  frames_forget();
+  while (event_next().kind != 0) {
+  }
+  CHECK_EQUAL(tw_tcp_connections(), 0);
+  CHECK_EQUAL(abi_tcp_close(listening), 0);
+  CHECK_EQUAL(abi_interface_remove(tun), 0);
+}
+
 int main(void) {
   host_start();
   RUN(silent_peer_times_out);
@@ -456,5 +502,6 @@ int main(void) {
   RUN(keep_alive_after_our_fin_ends_a_dead_connection);
   RUN(closing_the_stack_resets_connections);
   RUN(resets_leave_once_the_buffer_has_room);
+  RUN(connections_that_wait_for_room_cause_no_polls);
   return 0;
 }

@@ -65,7 +65,7 @@ bool tw_tcp_flush(void) {
     flushing = pending;
     pending = NULL;
   }
-  uint32_t sent = lwip_stats.tcp.xmit, tries = 0, cut = 0;
+  uint32_t sent = lwip_stats.tcp.xmit, tries = 0, cut = 0, refused = 0;
   tw_tcp_emit_in_flush(true);
   for (struct connection *connection; (connection = flushing) != NULL;) {
     if (++tries + cut + lwip_stats.tcp.xmit - sent > WORK_SEGMENTS) {
@@ -83,12 +83,13 @@ bool tw_tcp_flush(void) {
     }
     cut += tw_path_mtu_follow(connection);
     if (tcp_output(connection->pcb) != ERR_OK) {
+      refused++; /* lwIP counts a segment before the transmit buffer refuses it */
       tw_connection_send_later(connection);
     }
   }
   tw_tcp_emit_in_flush(false);
   consistency_restore();
-  return flushing != NULL && (cut > 0 || lwip_stats.tcp.xmit != sent);
+  return flushing != NULL && (cut > 0 || (int32_t)(lwip_stats.tcp.xmit - sent - refused) > 0);
 }
 
 void tw_connection_report(struct connection *connection, uint32_t flag) {

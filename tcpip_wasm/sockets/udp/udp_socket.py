@@ -127,7 +127,7 @@ class UdpSocket:
             OSError: ``ECONNABORTED`` where the socket was closed; the stack's error where that is gone.
         """
         while True:
-            if self._state.arrived:
+            if self._state.arrived.size:
                 return self._state.arrived.take()
             if self._reported is not None:
                 error, self._reported = self._reported, None
@@ -270,7 +270,7 @@ class _Ends:
         state = self._state
         if self._read_shutdown:
             raise EndOfStream
-        if state.arrived:
+        if state.arrived.size:
             return state.arrived.take()
         if state.closed.done():
             if state.error is not None and not isinstance(state.error, StackClosedError):

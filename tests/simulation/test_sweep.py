@@ -302,8 +302,10 @@ def test_ctrl_c_on_a_terminal(tmp_path: Path, start: str) -> None:
     """It ends at once, prints the results so far, and leaves no process; workers may be starting at that time."""
     ours, theirs = pty.openpty()
     environment = dict(os.environ)
-    if start == "slow":  # the interrupt arrives while the interpreter of a worker starts
-        site = "import sys, time\nif 'spawn_main' in ' '.join(sys.orig_argv): time.sleep(1)\n"
+    if (
+        start == "slow"
+    ):  # the interrupt arrives while the interpreters of the workers start: they wait for a signal there
+        site = "import signal, sys\nif 'spawn_main' in ' '.join(sys.orig_argv): signal.pause()\n"
         (tmp_path / "sitecustomize.py").write_text(site, encoding="utf-8")
         environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(ROOT)])
     command = [sys.executable, "-m", "tcpip_wasm", "sweep", "tests.kit.scenarios:slow", "-n", "100000"]

@@ -59,7 +59,6 @@ class DatagramEndpoint(Endpoint, asyncio.DatagramProtocol):
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         super().__init__(loop)
         self._arrived: DatagramQueue[tuple[bytes, Any]] = DatagramQueue()
-        self._full = False
         self.dropped: int = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,13 +77,6 @@ class DatagramEndpoint(Endpoint, asyncio.DatagramProtocol):
     def connection_lost(self, error: BaseException | None) -> None:
         self.ended = True
         self.error = error or self.error
-        self._changed.fire()
-
-    def pause_writing(self) -> None:
-        self._full = True
-
-    def resume_writing(self) -> None:
-        self._full = False
         self._changed.fire()
 
     def _check(self) -> None:

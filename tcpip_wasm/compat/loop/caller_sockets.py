@@ -51,6 +51,14 @@ class Endpoint:
         self._changed = Signal()
         self.ended = False
         self.error: BaseException | None = None
+        self._full = False  # the transport takes no more for now
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._changed.fire()
 
 
 class ConnectionEndpoint(Endpoint, asyncio.Protocol):
@@ -60,7 +68,6 @@ class ConnectionEndpoint(Endpoint, asyncio.Protocol):
         super().__init__(loop)
         self._received = bytearray()
         self._eof = False
-        self._full = False
         self.transport: TcpTransport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -81,13 +88,6 @@ class ConnectionEndpoint(Endpoint, asyncio.Protocol):
     def connection_lost(self, error: BaseException | None) -> None:
         self.error = error
         self.ended = self._eof = True
-        self._changed.fire()
-
-    def pause_writing(self) -> None:
-        self._full = True
-
-    def resume_writing(self) -> None:
-        self._full = False
         self._changed.fire()
 
     async def receive(self, count: int) -> bytes:

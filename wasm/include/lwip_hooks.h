@@ -48,9 +48,11 @@ int tw_path_mtu_accept(const struct pbuf *message, uint16_t mtu);
 void tw_lease_acknowledged(struct netif *netif, const struct pbuf *message);
 void tw_lease_bound(struct netif *netif);
 
+uint16_t tw_ip4_fragment_bits(void);
 uint16_t tw_ip4_identification(const struct ip4_addr *destination);
 uint32_t tw_tcp_initial_sequence_number(const struct ip_addr *local, uint16_t local_port, const struct ip_addr *remote,
                                         uint16_t remote_port);
+void tw_tcp_sequence_numbers_after(uint16_t local_port, uint16_t remote_port, uint32_t sequence);
 struct tcp_pcb *tw_tcp_lookup(const struct ip_addr *local, uint16_t local_port, const struct ip_addr *remote,
                               uint16_t remote_port);
 void tw_tcp_lookup_registered(struct tcp_pcb **list, struct tcp_pcb *pcb);
@@ -67,9 +69,21 @@ uint8_t tw_tcp_listen_decide(const struct tcp_pcb_listen *pcb, bool acknowledges
 void tw_tcp_listen_cookie(struct tcp_pcb *pcb, bool makes, uint32_t acknowledgement, uint32_t echo);
 void tw_tcp_listen_cookie_sent(void);
 void tw_tcp_listen_wait(void); /* a peer has answered for which a backlog has no room */
+extern struct tcp_pcb *tw_tcp_ticked;
 bool tw_timers_tcp_pause(void);
 bool tw_connection_gives_up(struct tcp_pcb *pcb);
-void tw_tcp_retransmitted(uint8_t times);
+void tw_tcp_retransmitted(struct tcp_pcb *pcb);
+struct tcp_sack_range;
+void tw_segment_new(struct tcp_seg *segment);
+void tw_segment_sent(struct tcp_pcb *pcb, struct tcp_seg *segment);
+void tw_segment_acked(struct tcp_pcb *pcb, struct tcp_seg *segment);
+void tw_tcp_acknowledged(struct tcp_pcb *pcb, uint32_t acked, uint8_t duplicate, const struct tcp_sack_range *blocks,
+                         uint32_t count, uint32_t echo);
+uint32_t tw_tcp_send_window(struct tcp_pcb *pcb);
+int8_t tw_tcp_resend_lost(struct tcp_pcb *pcb);
+bool tw_tcp_timed_out(struct tcp_pcb *pcb);
+void tw_tcp_flight_over(struct tcp_pcb *pcb);
+int16_t tw_tcp_retransmission_timeout(const struct tcp_pcb *pcb);
 bool tw_neighbour_is_doubtful(void);
 
 #endif

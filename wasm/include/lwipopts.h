@@ -20,7 +20,7 @@
 #define LWIP_STATS_LARGE 1 /* 32 bits: 16 would overflow after 65,535 segments, which is a second of a bulk transfer */
 #define MIB2_STATS 0 /* counters for SNMP, which no part of the stack reports */
 /* From the second retransmission in a row on, the neighbour's MAC may be an old one. */
-#define LWIP_HOOK_TCP_RETRANSMITTED() tw_tcp_retransmitted(pcb->nrtx)
+#define LWIP_HOOK_TCP_RETRANSMITTED() tw_tcp_retransmitted(pcb)
 #define LWIP_HOOK_ETHARP_DOUBTFUL() tw_neighbour_is_doubtful() /* ARP sends a new request if so */
 #define LWIP_STATS_DISPLAY 0 /* there is no output for it: the module imports nothing */
 /* A failed check ends the connection or drops the packet it is about, not the stack (src/port/consistency.c). Natively it is
@@ -105,6 +105,8 @@
 #define LWIP_HOOK_UNRESOLVED(packet) tw_forward_unresolved(packet) /* no neighbour answered: the sender gets an ICMP error */
 /* RFC 6864, section 4.3 (src/port/random.c). */
 #define LWIP_HOOK_IP4_IDENTIFICATION(destination) tw_ip4_identification(destination)
+/* Segments of connections that look for the MTU of their path, RFC 1191 (src/ip/path_mtu.c). */
+#define LWIP_HOOK_IP4_FRAGMENT_BITS() tw_ip4_fragment_bits()
 /* All of 127.0.0.0/8 is local on a loopback interface. */
 #define LWIP_HOOK_IP4_ACCEPT(netif, dest) tw_interface_accepts4(netif, dest)
 
@@ -175,6 +177,7 @@
 /* RFC 2018: out-of-order segments are reported, so that a peer retransmits only what is missing. */
 #define LWIP_TCP_SACK_OUT 1
 #define LWIP_TCP_MAX_SACK_NUM 3 /* what fits beside a timestamp, RFC 2018, section 3 */
+#define LWIP_TCP_DUPLICATES /* RFC 2883: a sender learns that it need not have sent a segment again */
 #define TCP_QUEUE_OOSEQ 1 /* segments after a gap are kept; otherwise a single loss would cost the whole window behind it */
 #define TCP_OOSEQ_MAX_BYTES TCP_WND /* the offered window is kept, RFC 9293, section 3.8.6 */
 #define TCP_OOSEQ_MAX_PBUFS 1024 /* a peer that sends one byte a segment must not make 100 MB of a window */
@@ -207,12 +210,20 @@
 #define LWIP_HOOK_TCP_SYN_RETRIES(pcb) tw_tcp_syn_retries(pcb) /* fewer after an ICMP error, RFC 5461 (src/ip/icmp.c) */
 #define TCP_MAX_PROBES 24 /* 118 s in all: the longest wait between two is 6 s */
 #define TCP_MSL 30000 /* TIME-WAIT of 60 s as Linux keeps it; RFC 9293's two minutes fill tables without need */
+/* A connection that follows one in TIME-WAIT begins beyond it, RFC 1122, section 4.2.2.13 (src/port/random.c). */
+#define LWIP_HOOK_TCP_TIMEWAIT_ENDS(pcb) tw_tcp_sequence_numbers_after((pcb)->local_port, (pcb)->remote_port, (pcb)->snd_nxt)
 #define LWIP_HOOK_TCP_ISN tw_tcp_initial_sequence_number /* RFC 6528 (src/port/random.c) */
 #define LWIP_TCP_NO_POLL /* no callback of poll or sent is set, and those that remain always are */
 /* Connections are found by a hash table beside lwIP's lists (src/tcp/tcp_lookup.c). */
 #define LWIP_TCP_PCB_LOOKUP_FIELDS            \
   struct tcp_pcb *lookup_next, **lookup_link; \
-  uint8_t lookup_time_wait;
+  struct tcp_pcb *ticked_next, **ticked_link; \
+  uint32_t ticked_wakes;                      \
+  uint8_t ticked_asleep, lookup_time_wait;    \
+  uint8_t path_mtu_discovery;
+/* Ticks visit those on which a timer may run (src/tcp/tcp_ticked.c). */
+#define LWIP_HOOK_TCP_TICKED() tw_tcp_ticked
+#define LWIP_HOOK_TCP_TICKED_NEXT(pcb) ((pcb)->ticked_next)
 #define LWIP_HOOK_TCP_REGISTERED(list, pcb) tw_tcp_lookup_registered(list, pcb) /* adds a connection to it */
 #define LWIP_HOOK_TCP_FREED(pcb) tw_tcp_lookup_freed(pcb) /* removes one */
 /* Of a segment: no list is walked. */
@@ -222,6 +233,24 @@
 #define LWIP_HOOK_TCP_OUTPUT(pcb) tw_tcp_output_later(pcb)
 /* Data that is written without being copied lies in a staging area (src/abi/staging.c). */
 #define LWIP_HOOK_TCP_REFERENCE(data, length) tw_staging_reference(data, length)
+/* Loss recovery and congestion control are ours (src/tcp/tcp_recovery.c). lwIP reports what leaves and what comes: */
+#define LWIP_TCP_SEG_RECOVERY_FIELDS \
+  struct tcp_seg *sent_next, *sent_before; \
+  uint32_t begin, end; /* sequence numbers, once it was sent */ \
+  uint32_t sent; /* us, when it was last */ \
+  uint8_t marks; /* src/tcp/tcp_flight.h */
+#define LWIP_HOOK_TCP_SEGMENT_NEW(segment) tw_segment_new(segment) /* no marks yet */
+#define LWIP_HOOK_TCP_SEGMENT_SENT(pcb, segment) tw_segment_sent(pcb, segment) /* for the first time or again */
+#define LWIP_HOOK_TCP_SEGMENT_ACKED(pcb, segment) tw_segment_acked(pcb, segment) /* wholly; it is freed next */
+#define LWIP_HOOK_TCP_ACKNOWLEDGED(pcb, bytes, duplicate, blocks, count, echo) \
+  tw_tcp_acknowledged(pcb, bytes, duplicate, blocks, count, echo) /* after that, with what the segment's options say */
+#define LWIP_HOOK_TCP_REQUEUED(pcb) tw_tcp_flight_over(pcb) /* all is to be sent anew, after a path has become narrower */
+#define LWIP_HOOK_TCP_PURGED(pcb) tw_tcp_flight_over(pcb) /* all is freed */
+/* And it asks: */
+#define LWIP_HOOK_TCP_SEND_WINDOW(pcb) tw_tcp_send_window(pcb) /* bytes that may lie beyond the acknowledged ones */
+#define LWIP_HOOK_TCP_RESEND(pcb) tw_tcp_resend_lost(pcb) /* before new data */
+#define LWIP_HOOK_TCP_TIMED_OUT(pcb) tw_tcp_timed_out(pcb) /* what a time-out means */
+#define LWIP_HOOK_TCP_RTO(pcb) tw_tcp_retransmission_timeout(pcb) /* RFC 6298 (src/tcp/tcp_round_trip.c) */
 /* Segments of one flush get their headers from the one before (src/tcp/tcp_emit.c). */
 #define LWIP_HOOK_TCP_EMIT(segment, pcb, netif) tw_tcp_emit(segment, pcb, netif)
 

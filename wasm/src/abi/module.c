@@ -20,6 +20,7 @@
 #include "tcp/tcp_listen.h"
 #include "tcp/tcp_lookup.h"
 #include "tcp/tcp_output.h"
+#include "tcp/tcp_recovery.h"
 #include "udp/udp_receive.h"
 #include "lwip/init.h"
 #include "lwip/stats.h"
@@ -94,6 +95,7 @@ double abi_poll(double time) {
   tw_events_reset();
   bool more = tw_timers_run();
   consistency_restore();
+  more |= tw_rack_timers_run();
   more |= tw_tcp_flush();
   more |= tw_udp_loop_back();
   more |= tw_interfaces_receive();

@@ -8,6 +8,7 @@
 #include "abi/address_codec.h"
 #include "abi/events.h"
 #include "ip/icmp_error.h"
+#include "ip/path_mtu.h"
 #include "ip/ping.h"
 #include "link/interface.h"
 #include "port/bytes.h"
@@ -175,6 +176,9 @@ static bool received(const struct pbuf *packet, bool v6) {
     case IP_PROTO_UDP:
       return tw_quote_of_udp(&quote, error);
     case IP_PROTO_TCP:
+      if (error == ABI_ERROR_TOO_LONG) {
+        return tw_path_mtu_accept4(&quote, tw_read16(bytes + ICMP_HEADER + 2), tw_read16(bytes + 6));
+      }
       return tcp_failed(&quote, error);
     case IP_PROTO_ICMP:
     case IP6_NEXTH_ICMP6:

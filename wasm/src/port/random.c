@@ -65,13 +65,26 @@ uint32_t tw_random_u32(void) {
   return (uint32_t)tw_random_keyed(&counter, sizeof counter);
 }
 
-/* RFC 6528, section 3: a clock of 4 microseconds plus a keyed hash of the four-tuple. */
+enum { BEYOND = 65536 }; /* of the old sequence numbers the peer may still have segments of up to a window */
+
+static uint32_t latest_ports, latest_sequence; /* of the connection that has left TIME-WAIT last */
+
+/* LWIP_HOOK_TCP_TIMEWAIT_ENDS */
+void tw_tcp_sequence_numbers_after(uint16_t local_port, uint16_t remote_port, uint32_t sequence) {
+  latest_ports = (uint32_t)local_port << 16 | remote_port;
+  latest_sequence = sequence;
+}
+
+/* RFC 6528, section 3: a clock of 4 microseconds plus a keyed hash of the four-tuple. A transfer may be faster than the clock:
+   what follows it with the same ports is beyond it. */
 uint32_t tw_tcp_initial_sequence_number(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote,
                                         uint16_t remote_port) {
   struct abi_endpoint message[2];
   tw_address_write(&message[0], local, local_port);
   tw_address_write(&message[1], remote, remote_port);
-  return (uint32_t)(tw_now / 4) + (uint32_t)tw_random_keyed(message, sizeof message);
+  uint32_t number = (uint32_t)(tw_now / 4) + (uint32_t)tw_random_keyed(message, sizeof message);
+  bool follows = latest_ports == ((uint32_t)local_port << 16 | remote_port);
+  return follows && (int32_t)(number - latest_sequence) <= BEYOND ? latest_sequence + BEYOND : number;
 }
 
 /* RFC 6864, section 4.3, and RFC 7739, section 5.4, which IPv4 can use, too: a keyed offset for each destination, and some

@@ -8,6 +8,8 @@
 #include "tcp/connection.h"
 #include "tcp/tcp_listen.h"
 #include "tcp/tcp_output.h"
+#include "tcp/tcp_recovery.h"
+#include "tcp/tcp_ticked.h"
 #include "lwip/acd.h"
 #include "lwip/dhcp.h"
 #include "lwip/etharp.h"
@@ -31,6 +33,7 @@ int ip6_reass_is_busy(void);
 enum {
   MOST_TICKS = 100000, /* missed ticks that are made up for one by one: a day of seconds */
   WALK_INTERVAL = 5000, /* us */
+  WORTH_SLEEPING = 8,   /* ticks of TCP: a connection that would be visited sooner stays where it is */
 };
 
 struct clock {
@@ -180,29 +183,44 @@ static uint32_t retransmission_idle(const struct tcp_pcb *pcb) {
 
 /* An open connection without a pending timer costs no ticks; one with keep-alive, none until its next probe. TIME-WAIT and
    FIN-WAIT-2 end without an event, so that no wake-up is needed for them. */
+static uint32_t connection_idle(const struct tcp_pcb *pcb) {
+  struct connection *connection = tw_connection_of(pcb);
+  if (connection_is_busy(pcb) || (connection != NULL && (connection->flags & CONNECTION_ABORTED) != 0)) {
+    return 0;
+  }
+  uint32_t idle = retransmission_idle(pcb);
+  uint64_t left = connection == NULL ? 0 : tw_connection_time_left(connection);
+  if (left != 0) {
+    idle = LWIP_MIN(idle, (uint32_t)LWIP_MIN(left / (TCP_TMR_INTERVAL * 1000), MOST_TICKS / 2));
+  }
+  if (ip_get_option(pcb, SOF_KEEPALIVE)) {
+    uint32_t due = (pcb->keep_idle + pcb->keep_cnt_sent * pcb->keep_intvl) / TCP_SLOW_INTERVAL + 1;
+    uint32_t passed = tcp_ticks - pcb->tmr;
+    idle = LWIP_MIN(idle, due > passed ? 2 * (due - passed) - 1 : 0);
+  }
+  return idle;
+}
+
+/* Ticks may skip a connection with no pending timer but its keep-alive. States that end without an event are visited. */
+static bool may_sleep(const struct tcp_pcb *pcb) {
+  const struct connection *connection = tw_connection_of(pcb);
+  return pcb->state >= ESTABLISHED && pcb->rtime < 0 && pcb->ooseq == NULL && connection != NULL && connection->handle != 0;
+}
+
 static uint32_t tcp_idle(void) {
   uint32_t idle = tw_tcp_reports_wait() ? 0 : NEVER;
   tcp_timed = false;
-  for (const struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL && idle > 0; pcb = pcb->next) {
-    if (connection_is_busy(pcb)) {
-      return 0;
-    }
-    idle = LWIP_MIN(idle, retransmission_idle(pcb));
-    struct connection *connection = tw_connection_of(pcb);
-    if (connection != NULL && (connection->flags & CONNECTION_ABORTED) != 0) {
-      return 0;
-    }
-    uint64_t left = connection == NULL ? 0 : tw_connection_time_left(connection);
-    if (left != 0) {
-      idle = LWIP_MIN(idle, (uint32_t)LWIP_MIN(left / (TCP_TMR_INTERVAL * 1000), MOST_TICKS / 2));
-    }
-    if (ip_get_option(pcb, SOF_KEEPALIVE)) {
-      uint32_t due = (pcb->keep_idle + pcb->keep_cnt_sent * pcb->keep_intvl) / TCP_SLOW_INTERVAL + 1;
-      uint32_t passed = tcp_ticks - pcb->tmr;
-      idle = LWIP_MIN(idle, due > passed ? 2 * (due - passed) - 1 : 0);
+  for (struct tcp_pcb *pcb = tw_tcp_ticked, *next; pcb != NULL; pcb = next) {
+    next = pcb->ticked_next;
+    uint32_t of_this = connection_idle(pcb);
+    if (of_this >= WORTH_SLEEPING && may_sleep(pcb)) {
+      tw_tcp_ticked_sleep(pcb, of_this == NEVER ? TICKED_NEVER : of_this / 2);
+    } else {
+      idle = LWIP_MIN(idle, of_this);
     }
   }
-  return idle;
+  uint32_t asleep = tw_tcp_ticked_idle();
+  return asleep == TICKED_NEVER ? idle : LWIP_MIN(idle, 2 * asleep + 1);
 }
 
 static struct clock clocks[] = {
@@ -241,7 +259,7 @@ static uint32_t skip_tcp(uint32_t missed) {
   }
   uint32_t skipped = LWIP_MIN(missed - 2, tcp_idle_ticks) / 2;
   tcp_ticks += skipped;
-  for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
+  for (struct tcp_pcb *pcb = tw_tcp_ticked; pcb != NULL; pcb = pcb->ticked_next) {
     if (pcb->rtime >= 0) {
       pcb->rtime = (s16_t)LWIP_MIN(pcb->rtime + (int64_t)skipped, 0x7fff);
     }
@@ -253,6 +271,7 @@ static bool run_tcp(void) {
   tcp_work = 0;
   tcp_sent_before = lwip_stats.tcp.xmit;
   while (tcp_due > 0) {
+    tw_tcp_ticked_wake();
     tcp_tmr();
     if (tcp_timer_paused) {
       return true;
@@ -358,7 +377,7 @@ static uint64_t slow_deadline(void) {
 
 double tw_timers_deadline(void) {
   uint32_t idle = tcp_exchanges() != tcp_exchanged || tw_tcp_reports_wait() ? 0 : tcp_idle_ticks;
-  uint64_t earliest = LWIP_MIN(slow_deadline(), due(tcp_clock, idle));
+  uint64_t earliest = LWIP_MIN(LWIP_MIN(slow_deadline(), due(tcp_clock, idle)), tw_rack_deadline());
   /* Half a microsecond more, so that the embedder's clock, truncated to microseconds, is not before the deadline that was
      returned. */
   return earliest == UINT64_MAX ? INFINITY : ((double)earliest + 0.5) / 1e6;

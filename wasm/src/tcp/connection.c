@@ -10,8 +10,12 @@
 #include "link/interface.h"
 #include "port/in_place.h"
 #include "port/timers.h"
+#include "tcp/tcp_flight.h"
 #include "tcp/tcp_output.h"
+#include "tcp/tcp_ticked.h"
 #include "lwip/ip.h"
+
+enum { LONG_ROUND_TRIP = 100000 }; /* us */
 
 static uint32_t count;
 
@@ -22,6 +26,7 @@ static void on_destroyed(u8_t id, void *argument) {
   (void)id;
   struct connection *connection = argument;
   tw_timers_tcp_work(connection->pcb->snd_queuelen + WORK_VISITS);
+  tw_flight_end(connection);
   connection->pcb = NULL;
   count--;
   tw_connection_release(connection);
@@ -54,34 +59,42 @@ static void on_error(void *argument, err_t error) {
   tw_connection_report(connection, CONNECTION_ENDED);
 }
 
+static void next_measure(struct connection *connection) {
+  connection->window_edge = connection->pcb->rcv_nxt + (connection->pcb->rcv_wnd + connection->unread) / 4;
+  connection->window_opened = tw_now;
+}
+
 void tw_connection_established(struct connection *connection) {
   struct tcp_pcb *pcb = connection->pcb;
   connection->flags |= CONNECTION_ESTABLISHED;
+  pcb->ssthresh = TCPWND_MAX; /* RFC 5681, section 3.1 */
+  connection->reordering_round = pcb->lastack;
   if (pcb->rcv_wnd > ABI_TCP_FIRST_WINDOW) {
     connection->withheld = pcb->rcv_wnd - ABI_TCP_FIRST_WINDOW;
     pcb->rcv_wnd = pcb->rcv_ann_wnd = ABI_TCP_FIRST_WINDOW;
     pcb->rcv_ann_right_edge = pcb->rcv_nxt + ABI_TCP_FIRST_WINDOW; /* a SYN never offers more than 65,535 */
   }
-  connection->window_edge = pcb->rcv_nxt + pcb->rcv_wnd;
-  connection->window_opened = tw_now;
+  next_measure(connection);
 }
 
-/* Filling a whole window took a round trip at least. Where that was long and the application has read what came, the
-   window may be what holds the peer back: it doubles. */
+/* Where a quarter of the window came within a round trip through a network, and the application has read what came, the
+   window may hold the peer back soon, whose congestion window may double with each round trip: it doubles, too. A path
+   whose round trip is not known is taken for a long one. */
 void tw_connection_measure_window(struct connection *connection) {
   struct tcp_pcb *pcb = connection->pcb;
   if (TCP_SEQ_LT(pcb->rcv_nxt, connection->window_edge)) {
     return;
   }
   uint32_t size = pcb->rcv_wnd + connection->unread;
-  if (connection_waits_long(&connection->window_fills, connection->window_opened) && connection->unread <= size / 2) {
+  uint32_t round_trip = connection->least_round_trip != 0 ? connection->least_round_trip : LONG_ROUND_TRIP;
+  if (round_trip >= CONNECTION_LONG_WAIT && tw_now - connection->window_opened <= round_trip &&
+      connection->unread <= size / 2) {
     uint32_t more = LWIP_MIN(connection->withheld, size);
     connection->withheld -= more;
     pcb->rcv_wnd += more;
     tcp_update_rcv_ann_wnd(pcb);
   }
-  connection->window_edge = pcb->rcv_nxt + pcb->rcv_wnd;
-  connection->window_opened = tw_now;
+  next_measure(connection);
 }
 
 struct connection *tw_connection_new(struct tcp_pcb *pcb) {
@@ -148,7 +161,9 @@ void tw_connection_abort(struct connection *connection) {
   tw_connection_send_later(connection);
 }
 
-/* The host has closed its handle: lwIP delivers what was written, says FIN and frees the rest by itself. */
+/* The host has closed its handle: lwIP delivers what was written, says FIN and frees the rest by itself. Where the host has
+   left data unread, the peer must not take it for read (RFC 2525, section 2.17): a reset is sent in the place of the FIN,
+   at once or, unlike on Linux, when what was written has arrived. */
 void tw_connection_orphan(struct connection *connection) {
   struct tcp_pcb *pcb = connection->pcb;
   connection->handle = 0;
@@ -160,14 +175,24 @@ void tw_connection_orphan(struct connection *connection) {
   connection->progressed = tcp_ticks;
   tcp_err(pcb, NULL);
   tcp_recv(pcb, on_received_by_orphan);
+  if (connection->unread > 0) {
+    connection->flags |= CONNECTION_UNREAD;
+    tw_connection_send_later(connection);
+  }
   for (uint32_t left = connection->unread, step; left > 0; left -= step) {
     step = LWIP_MIN(left, 0xffff);
     tcp_recved(pcb, (u16_t)step);
   }
-  if (pcb->state == SYN_SENT) {
+  if (pcb->state <= SYN_RCVD) {
     tcp_abort(pcb);
-  } else {
+  } else if (connection->unread == 0) {
     tcp_shutdown(pcb, 0, 1);
+  }
+}
+
+void tw_connection_touch(struct connection *connection) {
+  if (connection->pcb != NULL && tw_tcp_ticked_touch(connection->pcb)) {
+    connection->progress = tw_now; /* nothing was under way */
   }
 }
 

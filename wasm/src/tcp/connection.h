@@ -16,6 +16,7 @@ enum {
   CONNECTION_WANTS_ROOM = 8,  /* the host waits for WRITABLE */
   CONNECTION_ENDED = 16,      /* the host is to receive CLOSED, with `error` */
   CONNECTION_ABORTED = 32,    /* by the host: its reset waits for room in a transmit buffer */
+  CONNECTION_UNREAD = 64,     /* closed with unread data: a reset follows what was written, in the place of a FIN */
 };
 
 /* What takes longer than so many microseconds so often in a row is a network, and its buffers grow; what does so once is a
@@ -36,17 +37,26 @@ enum { CONNECTION_ORPHAN_TICKS = 300000 / TCP_SLOW_INTERVAL };
 /* Bytes of a transmit buffer that a reset takes at most, with all headers. */
 enum { CONNECTION_RESET_ROOM = 128 };
 
+struct flight;
+
 struct connection {
   struct tcp_pcb *pcb; /* NULL once lwIP has freed it */
   int32_t handle;      /* 0 once the host has closed it */
   int32_t error;
+  struct flight *flight;     /* NULL while nothing is under way */
+  uint32_t round_trip, variation; /* us, smoothed, in eighths and quarters (RFC 6298); 0: nothing was measured */
+  uint32_t least_round_trip; /* us */
+  uint32_t w_max;            /* bytes: the window before the latest reduction, RFC 9438 */
+  uint32_t reordering_round; /* the sequence number at which the next duplicate counts for `reordering` */
+  uint16_t undone;           /* reductions that were needless */
+  uint8_t reordering;        /* in quarters of a round trip; 0: none was seen, RFC 8985 */
+  bool reno;
   uint32_t unread; /* bytes handed to the host that it has not reported as read */
   uint32_t flags;
   uint32_t send_limit; /* bytes that may wait for their acknowledgement */
   uint32_t withheld;   /* bytes of receive window that are not offered yet */
-  uint32_t window_edge;   /* the sequence number up to which the window was open when it was measured last */
-  uint64_t window_opened; /* us: when that was */
-  uint32_t window_fills;  /* slow ones in a row */
+  uint32_t window_edge;   /* the sequence number at which the window is measured next */
+  uint64_t window_opened; /* us: when it was measured last */
   uint64_t stalled;    /* us: from when on the host, which had to wait, may be notified of room */
   uint32_t stalls;     /* long ones in a row */
   uint32_t user_timeout; /* ms without an acknowledgement of what is under way, RFC 5482; 0: as long as TCP tries */
@@ -56,6 +66,10 @@ struct connection {
   uint32_t refusals;     /* writes in a row of which the full heap took nothing */
   uint16_t path_mss;     /* to which the next flush cuts what waits, because the path has become narrower; 0: nothing */
   uint16_t narrowings;   /* how often it has */
+  uint16_t part_mss;     /* of a part of a segment that was sent after the whole, or is to be, or 0 */
+  uint32_t part_end;     /* the sequence number behind it; before it is sent, of what is not acknowledged */
+  uint16_t whole_mss;    /* before larger segments seemed to vanish without a word, or 0 */
+  uint32_t suspected;    /* tcp_ticks: when they did */
   struct connection *next_pending, *next_report;
 };
 
@@ -69,6 +83,8 @@ struct connection *tw_connection_of(const struct tcp_pcb *pcb); /* or NULL: befo
 void tw_connection_release(struct connection *connection);
 void tw_connection_orphan(struct connection *connection);
 void tw_connection_abort(struct connection *connection); /* which is not used any more; a flush may have to do it */
+
+void tw_connection_touch(struct connection *connection); /* before anything that may start a timer of it */
 
 void tw_connection_established(struct connection *connection); /* offers the first window, and withholds the rest */
 void tw_connection_measure_window(struct connection *connection); /* after rcv_nxt has moved */

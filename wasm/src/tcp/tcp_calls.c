@@ -21,12 +21,16 @@
 enum {
   FIRST_EPHEMERAL = 49152,
   EPHEMERAL_PORTS = 65536 - FIRST_EPHEMERAL,
+  FIRST_UNPRIVILEGED = 1024, /* RFC 6056, section 3.2: ports from here on are for clients, too */
+  UNUSUAL_PORTS = FIRST_EPHEMERAL - FIRST_UNPRIVILEGED,
+  FEW_TRIES = 64, /* of the ports above, before one of the others is taken */
   CHUNK = 32768,
   WORTH_REFERRING = 32768, /* bytes: the area is as large for a small chunk */
   CALL_SEGMENTS = 128 /* that one call builds, so that a loop of a thousand calls returns within a few milliseconds */
 };
 /* Linux's own bounds, and the reason is lwIP's: idle time and all intervals together must fit 32 bits of milliseconds. */
 enum { MOST_KEEPALIVE = 32767000, MOST_PROBES = 127 };
+enum { DISCOVERY_DO = 2 }; /* Linux's IP_PMTUDISC_DO; what is less leaves segments to be fragmented */
 
 /* Begins a call on a handle: nothing has left yet, and TCP's timers are looked at again, since a call may start one though
    nothing leaves, where a window is closed or no route leads to the peer. */
@@ -34,7 +38,11 @@ static struct connection *begin_call(int32_t handle) {
   tw_control[ABI_CONTROL_SENT_AT_ONCE] = 0;
   tw_timers_tcp_changed();
   consistency_restore();
-  return tw_handle_object(handle, HANDLE_CONNECTION);
+  struct connection *connection = tw_handle_object(handle, HANDLE_CONNECTION);
+  if (connection != NULL) {
+    tw_connection_touch(connection);
+  }
+  return connection;
 }
 
 static err_t on_connected(void *argument, struct tcp_pcb *pcb, err_t error) {
@@ -60,17 +68,21 @@ static err_t on_accepted(void *argument, struct tcp_pcb *pcb, err_t error) {
   return ERR_OK;
 }
 
-/* RFC 6056, section 3.3.4: a keyed offset for each destination, and a few counters that destinations share. */
+/* RFC 6056, section 3.3.4: a keyed offset for each destination, and a few counters that destinations share. Many connections to
+   one destination need more ports than the usual ones, which are tried last, too. 0 where all 64,512 are in use. */
 static uint16_t ephemeral_port(const ip_addr_t *local, const ip_addr_t *remote, uint16_t remote_port) {
-  static uint16_t counters[16];
+  static uint32_t counters[16];
   struct abi_endpoint message[2];
   tw_address_write(&message[0], local, 0);
   tw_address_write(&message[1], remote, remote_port);
   uint64_t hash = tw_random_keyed(message, sizeof message);
-  uint16_t *counter = &counters[hash >> 60];
-  for (int tries = 0; tries < EPHEMERAL_PORTS; tries++) {
-    uint16_t port = (uint16_t)(FIRST_EPHEMERAL + ((uint32_t)hash + ++*counter) % EPHEMERAL_PORTS);
-    if (!tw_tcp_tuple_in_use(local, port, remote, remote_port)) {
+  uint32_t *counter = &counters[hash >> 60];
+  for (uint32_t tries = 0; tries < FEW_TRIES + 65536 - FIRST_UNPRIVILEGED; tries++) {
+    bool usual = tries < FEW_TRIES || tries >= FEW_TRIES + UNUSUAL_PORTS;
+    uint32_t first = usual ? FIRST_EPHEMERAL : FIRST_UNPRIVILEGED, count = usual ? EPHEMERAL_PORTS : UNUSUAL_PORTS;
+    uint16_t port = (uint16_t)(first + ((uint32_t)hash + ++*counter) % count);
+    /* Never both ends, by chance: its SYN would find not the listener but itself. */
+    if (!(port == remote_port && ip_addr_eq(local, remote)) && tw_tcp_tuple_take(local, port, remote, remote_port)) {
       return port;
     }
   }
@@ -83,6 +95,21 @@ static bool is_one_host(const ip_addr_t *remote) {
   return !ip_addr_isany(remote) && !ip_addr_ismulticast(remote) &&
          !(netif != NULL && ip4_addr_isbroadcast(ip_2_ip4(remote), netif)) &&
          !(IP_IS_V6(remote) && ip_addr_isloopback(remote) && !tw_interface_owns(remote));
+}
+
+static bool listens_on(uint16_t port, const ip_addr_t *address, bool shares) {
+  for (const struct tcp_pcb_listen *pcb = tcp_listen_pcbs.listen_pcbs; pcb != NULL; pcb = pcb->next) {
+    if (pcb->local_port != port || (shares && ip_get_option(pcb, SOF_REUSEPORT))) {
+      continue;
+    }
+    bool any = IP_IS_ANY_TYPE_VAL(pcb->local_ip) || IP_GET_TYPE(address) == IPADDR_TYPE_ANY;
+    bool same_family = IP_IS_V6_VAL(pcb->local_ip) == IP_IS_V6(address);
+    if (any ||
+        (same_family && (ip_addr_isany(&pcb->local_ip) || ip_addr_isany(address) || ip_addr_eq(&pcb->local_ip, address)))) {
+      return true;
+    }
+  }
+  return false;
 }
 
 /* Chooses the local end: what the caller named, or what the route suggests. */
@@ -106,9 +133,11 @@ static int32_t choose_local(struct tcp_pcb *pcb, const ip_addr_t *remote, uint16
   }
   if (local_port == 0) {
     pcb->local_port = ephemeral_port(&pcb->local_ip, remote, remote_port);
-    return pcb->local_port == 0 ? ABI_ERROR_ADDRESS_IN_USE : 0;
+    return pcb->local_port == 0 ? ABI_ERROR_ADDRESS_NOT_AVAILABLE : 0; /* as Linux's connect */
   }
-  if (tw_tcp_tuple_in_use(&pcb->local_ip, local_port, remote, remote_port)) {
+  bool to_itself = local_port == remote_port && ip_addr_eq(&pcb->local_ip, remote);
+  if ((to_itself && listens_on(local_port, remote, false)) ||
+      !tw_tcp_tuple_take(&pcb->local_ip, local_port, remote, remote_port)) {
     return ABI_ERROR_ADDRESS_IN_USE;
   }
   ip_set_option(pcb, SOF_REUSEADDR);
@@ -143,22 +172,9 @@ int32_t abi_tcp_connect(int32_t family, int32_t remote_port, int32_t local_port,
     tcp_close(pcb);
     return tw_error_from_lwip(failure);
   }
+  ip_set_option(pcb,
+                SOF_REUSEADDR); /* a listener may have the port; before the connect, lwIP would walk over all connections */
   return connection->handle;
-}
-
-static bool listens_on(uint16_t port, const ip_addr_t *address, bool shares) {
-  for (const struct tcp_pcb_listen *pcb = tcp_listen_pcbs.listen_pcbs; pcb != NULL; pcb = pcb->next) {
-    if (pcb->local_port != port || (shares && ip_get_option(pcb, SOF_REUSEPORT))) {
-      continue;
-    }
-    bool any = IP_IS_ANY_TYPE_VAL(pcb->local_ip) || IP_GET_TYPE(address) == IPADDR_TYPE_ANY;
-    bool same_family = IP_IS_V6_VAL(pcb->local_ip) == IP_IS_V6(address);
-    if (any ||
-        (same_family && (ip_addr_isany(&pcb->local_ip) || ip_addr_isany(address) || ip_addr_eq(&pcb->local_ip, address)))) {
-      return true;
-    }
-  }
-  return false;
 }
 
 int32_t abi_tcp_listen(int32_t family, int32_t port, int32_t backlog, int32_t scope) {
@@ -388,6 +404,7 @@ int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value) {
   int32_t most = option == ABI_OPTION_KEEPALIVE_COUNT                                     ? MOST_PROBES
                  : option == ABI_OPTION_TYPE_OF_SERVICE || option == ABI_OPTION_HOP_LIMIT ? 255
                  : option == ABI_OPTION_USER_TIMEOUT                                      ? INT32_MAX
+                 : option == ABI_OPTION_CONGESTION_CONTROL                                ? 1
                                                                                           : MOST_KEEPALIVE;
   bool counts = (option >= ABI_OPTION_KEEPALIVE_IDLE && option <= ABI_OPTION_KEEPALIVE_COUNT) || option == ABI_OPTION_HOP_LIMIT;
   if (value < (counts ? 1 : 0) || value > most) {
@@ -416,6 +433,12 @@ int32_t abi_tcp_option(int32_t handle, int32_t option, int32_t value) {
       return 0;
     case ABI_OPTION_HOP_LIMIT:
       pcb->ttl = (u8_t)value;
+      return 0;
+    case ABI_OPTION_PATH_MTU_DISCOVERY:
+      pcb->path_mtu_discovery = value >= DISCOVERY_DO && IP_IS_V4(&pcb->remote_ip);
+      return 0;
+    case ABI_OPTION_CONGESTION_CONTROL:
+      connection->reno = value != 0;
       return 0;
     case ABI_OPTION_USER_TIMEOUT:
       connection->user_timeout = (uint32_t)value;

@@ -6,6 +6,7 @@
 
 #include "abi.h"
 #include "lwip_hooks.h"
+#include "ip/path_mtu.h"
 #include "link/interface.h"
 #include "port/bytes.h"
 #include "lwip/inet_chksum.h"
@@ -98,6 +99,7 @@ bool tw_tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *net
   struct interface *interface = netif->state;
   uint32_t at = interface->block[ABI_BLOCK_TRANSMIT_LENGTH], length = segment->p->tot_len;
   if (!in_flush || interface->kind > ABI_KIND_TAP) {
+    tw_ip4_whole = pcb->path_mtu_discovery;
     return false;
   }
   uint32_t header = 0;
@@ -110,6 +112,7 @@ bool tw_tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *net
     before.at = at;
     before.header = 0;
     before.longest = length;
+    tw_ip4_whole = pcb->path_mtu_discovery;
     return false;
   }
   struct abi_record_header *record = record_at(interface->transmit, at);

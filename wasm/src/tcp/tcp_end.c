@@ -4,6 +4,7 @@
 #include "link/interface.h"
 #include "tcp/connection.h"
 #include "tcp/tcp_output.h"
+#include "tcp/tcp_ticked.h"
 
 static bool has_peer(const struct tcp_pcb *pcb) { return !tw_interface_owns(&pcb->remote_ip); }
 
@@ -46,6 +47,7 @@ int32_t abi_tcp_end(void) {
       continue;
     }
     count++;
+    tw_tcp_ticked_touch(pcb);
     bool open = pcb->state == ESTABLISHED || pcb->state == CLOSE_WAIT;
     if (!open || pcb->unsent != NULL || pcb->unacked != NULL || tcp_shutdown(pcb, 0, 1) != ERR_OK) {
       /* A reset is obeyed where it stands at what the peer expects next (RFC 5961, section 3.2). Where that is not known, it is

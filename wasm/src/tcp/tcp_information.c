@@ -2,7 +2,7 @@
 #include "abi.h"
 #include "abi/handles.h"
 #include "abi/module.h"
-#include "tcp/connection.h"
+#include "tcp/tcp_flight.h"
 
 int32_t abi_tcp_information(int32_t handle) {
   const struct connection *connection = tw_handle_object(handle, HANDLE_CONNECTION);
@@ -18,8 +18,8 @@ int32_t abi_tcp_information(int32_t handle) {
       .state = pcb->state,
       .segment_size = tcp_mss(pcb),
       .rto = (uint32_t)pcb->rto * TCP_SLOW_INTERVAL,
-      .round_trip = (uint32_t)pcb->sa * TCP_SLOW_INTERVAL / 8, /* lwIP counts in eighths of a tick */
-      .round_trip_variation = (uint32_t)pcb->sv * TCP_SLOW_INTERVAL / 4,
+      .round_trip = connection->round_trip / 8,
+      .round_trip_variation = connection->variation / 4,
       .congestion_window = pcb->cwnd,
       .slow_start_threshold = pcb->ssthresh,
       .retransmissions = pcb->nrtx,
@@ -28,6 +28,8 @@ int32_t abi_tcp_information(int32_t handle) {
       .send_window = pcb->snd_wnd,
       .receive_window = pcb->rcv_wnd,
       .features = timestamps | (pcb->flags & TF_SACK ? 2 : 0) | wide,
+      .recovery = connection->flight != NULL ? connection->flight->state : SENDER_OPEN,
+      .undone = connection->undone,
       .scales = wide ? (uint32_t)pcb->snd_scale | (uint32_t)pcb->rcv_scale << 4 : 0,
   };
   return 0;

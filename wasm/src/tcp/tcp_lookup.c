@@ -5,6 +5,7 @@
 #include "abi.h"
 #include "lwip_hooks.h"
 #include "tcp/tcp_receive.h"
+#include "tcp/tcp_ticked.h"
 #include "lwip/priv/tcp_priv.h"
 
 enum { BUCKETS = 4096 };
@@ -40,10 +41,15 @@ struct tcp_pcb *tw_tcp_lookup(const ip_addr_t *local, uint16_t local_port, const
   return pcb;
 }
 
-/* In use is also an end that would be the other end, too: its SYN would find not the listener but itself. */
-bool tw_tcp_tuple_in_use(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port) {
-  return (local_port == remote_port && ip_addr_eq(local, remote)) ||
-         tw_tcp_lookup(local, local_port, remote, remote_port) != NULL;
+/* False where a connection has these ends. One in TIME-WAIT makes room where timestamps separate its segments from those of the
+   next (RFC 6191, section 2). */
+bool tw_tcp_tuple_take(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port) {
+  struct tcp_pcb *pcb = tw_tcp_lookup(local, local_port, remote, remote_port);
+  bool over = pcb != NULL && pcb->state == TIME_WAIT && (pcb->flags & TF_TIMESTAMP) != 0;
+  if (over) {
+    tcp_timewait_end(pcb);
+  }
+  return pcb == NULL || over;
 }
 
 /* Frees the oldest eighth: the list has its newest at the front, and one walk serves many connections. */
@@ -61,6 +67,9 @@ static void trim_time_wait(void) {
 
 /* LWIP_HOOK_TCP_REGISTERED: a control block enters one of lwIP's lists. */
 void tw_tcp_lookup_registered(struct tcp_pcb **list, struct tcp_pcb *pcb) {
+  if (list == &tcp_active_pcbs) {
+    tw_tcp_ticked_add(pcb);
+  }
   if (list == &tcp_active_pcbs && pcb->lookup_link == NULL) {
     struct tcp_pcb **first = bucket(&pcb->remote_ip, pcb->remote_port, pcb->local_port);
     pcb->lookup_next = *first;
@@ -70,6 +79,7 @@ void tw_tcp_lookup_registered(struct tcp_pcb **list, struct tcp_pcb *pcb) {
     pcb->lookup_link = first;
     *first = pcb;
   } else if (list == &tcp_tw_pcbs) {
+    tw_tcp_ticked_remove(pcb);
     pcb->lookup_time_wait = 1;
     if (++time_wait > ABI_MAX_TIME_WAIT) {
       trim_time_wait();
@@ -80,6 +90,7 @@ void tw_tcp_lookup_registered(struct tcp_pcb **list, struct tcp_pcb *pcb) {
 /* LWIP_HOOK_TCP_FREED. lwIP has cleared the ports by now, so the block is unlinked by where it is, not by its key. */
 void tw_tcp_lookup_freed(struct tcp_pcb *pcb) {
   tw_tcp_receive_forget(pcb);
+  tw_tcp_ticked_remove(pcb);
   if (pcb->lookup_link != NULL) {
     *pcb->lookup_link = pcb->lookup_next;
     if (pcb->lookup_next != NULL) {

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-bool tw_tcp_tuple_in_use(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port);
+bool tw_tcp_tuple_take(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port);
 uint32_t tw_tcp_time_wait_count(void);
 
 #endif

@@ -12,6 +12,7 @@
 #include "port/consistency.h"
 #include "tcp/connection.h"
 #include "tcp/tcp_emit.h"
+#include "tcp/tcp_recovery.h"
 #include "lwip/stats.h"
 
 enum { SMALL_SEGMENT = 512 }; /* bytes: of smaller ones, one call does not build 64 KiB (abi_tcp_send) */
@@ -21,10 +22,11 @@ static struct connection *flushing; /* those of `pending` that the latest flush 
 uint32_t tw_tcp_retransmissions;
 static bool neighbour_doubtful;
 
-/* LWIP_HOOK_TCP_RETRANSMITTED: a segment has left again, so many times in a row. */
-void tw_tcp_retransmitted(uint8_t times) {
+/* LWIP_HOOK_TCP_RETRANSMITTED: a segment has left again, `nrtx` times in a row. */
+void tw_tcp_retransmitted(struct tcp_pcb *pcb) {
   tw_tcp_retransmissions++;
-  neighbour_doubtful = times >= 2;
+  neighbour_doubtful = pcb->nrtx >= 2;
+  tw_path_mtu_suspect(pcb);
 }
 
 /* LWIP_HOOK_ETHARP_DOUBTFUL: asked for, and reset, where the next frame to a neighbour leaves. */
@@ -47,7 +49,14 @@ void tw_tcp_output_later(struct tcp_pcb *pcb) {
   struct connection *connection = tw_connection_of(pcb);
   if (connection == NULL) {
     tcp_output(pcb);
-  } else if (pcb->unsent != NULL || (pcb->flags & TF_ACK_NOW) != 0) {
+    return;
+  }
+  tw_connection_touch(connection);
+  if (connection->part_mss != 0) {
+    tw_path_mtu_learn(connection);
+  }
+  if (pcb->unsent != NULL || (pcb->flags & TF_ACK_NOW) != 0 || (connection->flags & CONNECTION_UNREAD) != 0 ||
+      tw_recovery_wants_output(connection)) {
     tw_connection_send_later(connection);
   }
 }
@@ -77,10 +86,12 @@ bool tw_tcp_flush(void) {
       tw_connection_release(connection);
       continue;
     }
-    if ((connection->flags & CONNECTION_ABORTED) != 0) {
+    bool unread = (connection->flags & CONNECTION_UNREAD) != 0 && connection->pcb->snd_buf == TCP_SND_BUF;
+    if (unread || (connection->flags & CONNECTION_ABORTED) != 0) {
       tw_connection_abort(connection);
       continue;
     }
+    tw_connection_touch(connection);
     cut += tw_path_mtu_follow(connection);
     if (tcp_output(connection->pcb) != ERR_OK) {
       refused++; /* lwIP counts a segment before the transmit buffer refuses it */
@@ -114,8 +125,8 @@ static bool has_room(struct connection *connection) {
       tcp_sndqueuelen(connection->pcb) >= TCP_SND_QUEUELEN / 2) {
     return false;
   }
-  if (connection_waits_long(&connection->stalls, connection->stalled) && connection->send_limit < TCP_SND_BUF) {
-    connection->send_limit *= 2;
+  if (connection_waits_long(&connection->stalls, connection->stalled)) {
+    connection->send_limit = LWIP_MIN(2 * connection->send_limit, TCP_SND_BUF);
   }
   return true;
 }

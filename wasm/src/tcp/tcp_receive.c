@@ -82,12 +82,13 @@ static bool is_predicted(const struct tcp_pcb *pcb, const uint8_t *tcp, uint32_t
   if (pcb->state != ESTABLISHED || pcb->ooseq != NULL || (pcb->flags & TF_RXCLOSED) != 0 ||
       (tcp[13] & TCP_FLAG_BITS & ~TCP_PSH) != TCP_ACK || tw_read32(tcp + 4) != pcb->rcv_nxt || length > pcb->rcv_wnd ||
       tw_read32(tcp + 8) != pcb->lastack || (tcpwnd_size_t)SND_WND_SCALE(pcb, tw_read16(tcp + 14)) != pcb->snd_wnd ||
-      pcb->snd_wnd == 0 || pcb->persist_backoff != 0 || (pcb->rttest != 0 && TCP_SEQ_LT(pcb->rtseq, pcb->lastack))) {
+      pcb->snd_wnd == 0 || pcb->persist_backoff != 0) {
     return false;
   }
   return (pcb->flags & TF_TIMESTAMP) == 0
              ? header == TCP_HEADER
-             : header == TCP_HEADER + TIMESTAMPS && tw_read32(tcp + TCP_HEADER) == 0x0101080a; /* RFC 7323, appendix A */
+             : header == TCP_HEADER + TIMESTAMPS && tw_read32(tcp + TCP_HEADER) == 0x0101080a && /* RFC 7323, appendix A */
+                   !TCP_SEQ_LT(tw_read32(tcp + TCP_HEADER + 4), pcb->ts_recent);                 /* section 5.3 */
 }
 
 /* What lwIP's tcp_process and tcp_receive would change for it. */

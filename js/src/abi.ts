@@ -5,7 +5,7 @@
  */
 
 /** version 1, as a checksum over names, numbers, layouts, signatures */
-export const VERSION = 1611594917;
+export const VERSION = 374562231;
 /** bounded table: a bridge of a hundred ports, and other interfaces */
 export const MAX_INTERFACES = 128;
 /** bytes of records per interface waiting for poll: four full 64 KiB writes */
@@ -84,6 +84,8 @@ export const OPTION_KEEPALIVE_INTERVAL = 4;
 export const OPTION_KEEPALIVE_COUNT = 5;
 export const OPTION_TYPE_OF_SERVICE = 6;
 export const OPTION_USER_TIMEOUT = 7;
+export const OPTION_PATH_MTU_DISCOVERY = 8;
+export const OPTION_CONGESTION_CONTROL = 9;
 export const OPTION_HOP_LIMIT = 10;
 export const OPTION_MULTICAST_HOP_LIMIT = 11;
 export const OPTION_MULTICAST_INTERFACE = 12;
@@ -255,8 +257,8 @@ export const CONNECT_ADDRESSES_LOCAL_OFFSET = 16;
 export const ROUTE_ADDRESSES_SIZE = 32;
 export const ROUTE_ADDRESSES_NETWORK_OFFSET = 0;
 export const ROUTE_ADDRESSES_GATEWAY_OFFSET = 16;
-/** in scratch after tcp_information: times in milliseconds, lengths in bytes */
-export const INFORMATION_SIZE = 56;
+/** in scratch after tcp_information: times in milliseconds, round trips in microseconds, lengths in bytes */
+export const INFORMATION_SIZE = 64;
 /** as lwIP numbers it */
 export const INFORMATION_STATE_OFFSET = 0;
 export const INFORMATION_SEGMENT_SIZE_OFFSET = 4;
@@ -274,6 +276,10 @@ export const INFORMATION_RECEIVE_WINDOW_OFFSET = 44;
 export const INFORMATION_FEATURES_OFFSET = 48;
 /** the peer's shift, ours << 4 */
 export const INFORMATION_SCALES_OFFSET = 52;
+/** 0 open, 1 fast recovery, 2 after a time-out */
+export const INFORMATION_RECOVERY_OFFSET = 56;
+/** reductions of the congestion window that were needless, and were taken back */
+export const INFORMATION_UNDONE_OFFSET = 60;
 
 /** before each frame in a receive or transmit buffer */
 export interface RecordHeader {
@@ -551,7 +557,7 @@ export function writeRouteAddresses(view: DataView, at: number, value: RouteAddr
   new Uint8Array(view.buffer, view.byteOffset + at + ROUTE_ADDRESSES_GATEWAY_OFFSET, 16).set(value.gateway);
 }
 
-/** in scratch after tcp_information: times in milliseconds, lengths in bytes */
+/** in scratch after tcp_information: times in milliseconds, round trips in microseconds, lengths in bytes */
 export interface Information {
   state: number; // as lwIP numbers it
   segmentSize: number;
@@ -567,6 +573,8 @@ export interface Information {
   receiveWindow: number;
   features: number; // 1 timestamps, 2 selective acknowledgements, 4 window scaling
   scales: number; // the peer's shift, ours << 4
+  recovery: number; // 0 open, 1 fast recovery, 2 after a time-out
+  undone: number; // reductions of the congestion window that were needless, and were taken back
 }
 
 export function readInformation(view: DataView, at: number): Information {
@@ -585,6 +593,8 @@ export function readInformation(view: DataView, at: number): Information {
     receiveWindow: view.getUint32(at + INFORMATION_RECEIVE_WINDOW_OFFSET, true),
     features: view.getUint32(at + INFORMATION_FEATURES_OFFSET, true),
     scales: view.getUint32(at + INFORMATION_SCALES_OFFSET, true),
+    recovery: view.getUint32(at + INFORMATION_RECOVERY_OFFSET, true),
+    undone: view.getUint32(at + INFORMATION_UNDONE_OFFSET, true),
   };
 }
 
@@ -603,6 +613,8 @@ export function writeInformation(view: DataView, at: number, value: Information)
   view.setUint32(at + INFORMATION_RECEIVE_WINDOW_OFFSET, value.receiveWindow, true);
   view.setUint32(at + INFORMATION_FEATURES_OFFSET, value.features, true);
   view.setUint32(at + INFORMATION_SCALES_OFFSET, value.scales, true);
+  view.setUint32(at + INFORMATION_RECOVERY_OFFSET, value.recovery, true);
+  view.setUint32(at + INFORMATION_UNDONE_OFFSET, value.undone, true);
 }
 
 /** kind of event -> size of the layout its payload begins with, and whether `value` bytes follow */

@@ -7,7 +7,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 #: version 1, as a checksum over names, numbers, layouts, signatures
-VERSION: Final = 1611594917
+VERSION: Final = 374562231
 #: bounded table: a bridge of a hundred ports, and other interfaces
 MAX_INTERFACES: Final = 128
 #: bytes of records per interface waiting for poll: four full 64 KiB writes
@@ -86,6 +86,8 @@ OPTION_KEEPALIVE_INTERVAL: Final = 4
 OPTION_KEEPALIVE_COUNT: Final = 5
 OPTION_TYPE_OF_SERVICE: Final = 6
 OPTION_USER_TIMEOUT: Final = 7
+OPTION_PATH_MTU_DISCOVERY: Final = 8
+OPTION_CONGESTION_CONTROL: Final = 9
 OPTION_HOP_LIMIT: Final = 10
 OPTION_MULTICAST_HOP_LIMIT: Final = 11
 OPTION_MULTICAST_INTERFACE: Final = 12
@@ -258,8 +260,8 @@ CONNECT_ADDRESSES_LOCAL_OFFSET: Final = 16
 ROUTE_ADDRESSES_SIZE: Final = 32
 ROUTE_ADDRESSES_NETWORK_OFFSET: Final = 0
 ROUTE_ADDRESSES_GATEWAY_OFFSET: Final = 16
-#: in scratch after tcp_information: times in milliseconds, lengths in bytes
-INFORMATION_SIZE: Final = 56
+#: in scratch after tcp_information: times in milliseconds, round trips in microseconds, lengths in bytes
+INFORMATION_SIZE: Final = 64
 #: as lwIP numbers it
 INFORMATION_STATE_OFFSET: Final = 0
 INFORMATION_SEGMENT_SIZE_OFFSET: Final = 4
@@ -277,6 +279,10 @@ INFORMATION_RECEIVE_WINDOW_OFFSET: Final = 44
 INFORMATION_FEATURES_OFFSET: Final = 48
 #: the peer's shift, ours << 4
 INFORMATION_SCALES_OFFSET: Final = 52
+#: 0 open, 1 fast recovery, 2 after a time-out
+INFORMATION_RECOVERY_OFFSET: Final = 56
+#: reductions of the congestion window that were needless, and were taken back
+INFORMATION_UNDONE_OFFSET: Final = 60
 
 #: before each frame in a receive or transmit buffer: length
 RECORD_HEADER: Final = Struct("<I")
@@ -333,8 +339,8 @@ MAC_ADDRESS: Final = Struct("<6s")
 CONNECT_ADDRESSES: Final = Struct("<16s16s")
 #: in scratch: addresses of a route; route_remove does not read `gateway`: network, gateway
 ROUTE_ADDRESSES: Final = Struct("<16s16s")
-#: in scratch after tcp_information: times in milliseconds, lengths in bytes
-INFORMATION: Final = Struct("<14I")
+#: in scratch after tcp_information: times in milliseconds, round trips in microseconds, lengths in bytes
+INFORMATION: Final = Struct("<16I")
 
 
 class Information(NamedTuple):
@@ -354,6 +360,8 @@ class Information(NamedTuple):
     receive_window: int
     features: int  # 1 timestamps, 2 selective acknowledgements, 4 window scaling
     scales: int  # the peer's shift, ours << 4
+    recovery: int  # 0 open, 1 fast recovery, 2 after a time-out
+    undone: int  # reductions of the congestion window that were needless, and were taken back
 
 
 #: kind of event -> (size of the layout its payload begins with, whether `value` bytes follow)

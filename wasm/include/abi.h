@@ -11,7 +11,7 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 1611594917 /* version 1, as a checksum over names, numbers, layouts, signatures */
+#define ABI_VERSION 374562231 /* version 1, as a checksum over names, numbers, layouts, signatures */
 #define ABI_MAX_INTERFACES 128 /* bounded table: a bridge of a hundred ports, and other interfaces */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the embedder; a batch that fits the L2 cache */
@@ -70,6 +70,8 @@
 #define ABI_OPTION_KEEPALIVE_COUNT 5
 #define ABI_OPTION_TYPE_OF_SERVICE 6
 #define ABI_OPTION_USER_TIMEOUT 7
+#define ABI_OPTION_PATH_MTU_DISCOVERY 8
+#define ABI_OPTION_CONGESTION_CONTROL 9
 #define ABI_OPTION_HOP_LIMIT 10
 #define ABI_OPTION_MULTICAST_HOP_LIMIT 11
 #define ABI_OPTION_MULTICAST_INTERFACE 12
@@ -196,7 +198,7 @@
 #define ABI_ROUTE_ADDRESSES_SIZE 32 /* in scratch: addresses of a route; route_remove does not read `gateway` */
 #define ABI_ROUTE_ADDRESSES_NETWORK_OFFSET 0
 #define ABI_ROUTE_ADDRESSES_GATEWAY_OFFSET 16
-#define ABI_INFORMATION_SIZE 56 /* in scratch after tcp_information: times in milliseconds, lengths in bytes */
+#define ABI_INFORMATION_SIZE 64 /* in scratch after tcp_information: times in milliseconds, round trips in microseconds, lengths in bytes */
 #define ABI_INFORMATION_STATE_OFFSET 0 /* as lwIP numbers it */
 #define ABI_INFORMATION_SEGMENT_SIZE_OFFSET 4
 #define ABI_INFORMATION_RTO_OFFSET 8
@@ -211,6 +213,8 @@
 #define ABI_INFORMATION_RECEIVE_WINDOW_OFFSET 44
 #define ABI_INFORMATION_FEATURES_OFFSET 48 /* 1 timestamps, 2 selective acknowledgements, 4 window scaling */
 #define ABI_INFORMATION_SCALES_OFFSET 52 /* the peer's shift, ours << 4 */
+#define ABI_INFORMATION_RECOVERY_OFFSET 56 /* 0 open, 1 fast recovery, 2 after a time-out */
+#define ABI_INFORMATION_UNDONE_OFFSET 60 /* reductions of the congestion window that were needless, and were taken back */
 
 /* before each frame in a receive or transmit buffer */
 struct abi_record_header {
@@ -354,7 +358,7 @@ _Static_assert(sizeof(struct abi_route_addresses) == ABI_ROUTE_ADDRESSES_SIZE, "
 _Static_assert(offsetof(struct abi_route_addresses, network) == ABI_ROUTE_ADDRESSES_NETWORK_OFFSET, "offset");
 _Static_assert(offsetof(struct abi_route_addresses, gateway) == ABI_ROUTE_ADDRESSES_GATEWAY_OFFSET, "offset");
 
-/* in scratch after tcp_information: times in milliseconds, lengths in bytes */
+/* in scratch after tcp_information: times in milliseconds, round trips in microseconds, lengths in bytes */
 struct abi_information {
   uint32_t state; /* as lwIP numbers it */
   uint32_t segment_size;
@@ -370,6 +374,8 @@ struct abi_information {
   uint32_t receive_window;
   uint32_t features; /* 1 timestamps, 2 selective acknowledgements, 4 window scaling */
   uint32_t scales; /* the peer's shift, ours << 4 */
+  uint32_t recovery; /* 0 open, 1 fast recovery, 2 after a time-out */
+  uint32_t undone; /* reductions of the congestion window that were needless, and were taken back */
 };
 _Static_assert(sizeof(struct abi_information) == ABI_INFORMATION_SIZE, "size");
 _Static_assert(offsetof(struct abi_information, state) == ABI_INFORMATION_STATE_OFFSET, "offset");
@@ -386,6 +392,8 @@ _Static_assert(offsetof(struct abi_information, send_window) == ABI_INFORMATION_
 _Static_assert(offsetof(struct abi_information, receive_window) == ABI_INFORMATION_RECEIVE_WINDOW_OFFSET, "offset");
 _Static_assert(offsetof(struct abi_information, features) == ABI_INFORMATION_FEATURES_OFFSET, "offset");
 _Static_assert(offsetof(struct abi_information, scales) == ABI_INFORMATION_SCALES_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, recovery) == ABI_INFORMATION_RECOVERY_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, undone) == ABI_INFORMATION_UNDONE_OFFSET, "offset");
 
 ABI_EXPORT("start") int32_t abi_start(double now, int64_t seed_low, int64_t seed_high);
 ABI_EXPORT("poll") double abi_poll(double now);

@@ -21,6 +21,10 @@ void *tw_heap_allocate_zeroed(size_t count, size_t size);
 void tw_heap_free(void *memory);
 
 void tw_statistic_count(uint32_t *counter);
+void tw_statistic_drop(void);
+void tw_statistic_malformed(void);
+void tw_statistic_checksum_error(void);
+void tw_statistic_exchange(void);
 void tw_consistency_failed(struct tcp_pcb *pcb);
 #ifndef __wasm__
 void tw_consistency_report(struct tcp_pcb *pcb, const char *file, int line, const char *message);

@@ -234,10 +234,10 @@
 /* Data that is written without being copied lies in a staging area (src/abi/staging.c). */
 #define LWIP_HOOK_TCP_REFERENCE(data, length) tw_staging_reference(data, length)
 /* Loss recovery and congestion control are ours (src/tcp/tcp_recovery.c). lwIP reports what leaves and what comes: */
-#define LWIP_TCP_SEG_RECOVERY_FIELDS \
-  struct tcp_seg *sent_next, *sent_before; \
+#define LWIP_TCP_SEG_RECOVERY_FIELDS                            \
+  struct tcp_seg *sent_next, *sent_before;                      \
   uint32_t begin, end; /* sequence numbers, once it was sent */ \
-  uint32_t sent; /* us, when it was last */ \
+  uint32_t sent; /* us, when it was last */                     \
   uint8_t marks; /* src/tcp/tcp_flight.h */
 #define LWIP_HOOK_TCP_SEGMENT_NEW(segment) tw_segment_new(segment) /* no marks yet */
 #define LWIP_HOOK_TCP_SEGMENT_SENT(pcb, segment) tw_segment_sent(pcb, segment) /* for the first time or again */
@@ -258,21 +258,44 @@
 #define LWIP_CHKSUM tw_checksum /* vector instructions (src/port/checksum.c) */
 #define LWIP_CHKSUM_COPY(to, from, length) tw_checksum_copy(to, from, length) /* the copy and its checksum in one pass */
 
-/* --- Size: what lwIP inlines in hundreds of places, as calls (src/port/address_calls.c, src/abi/module.c). ------- */
-#ifndef HOT
-/* What neither src/abi/module.c nor src/port/timers.c reads is not counted; the compiler decides it. */
-#define STATISTIC_IS(counter, group)                                                                                         \
-  (&(counter) == &lwip_stats.group.rterr || &(counter) == &lwip_stats.group.opterr || &(counter) == &lwip_stats.group.err || \
-   &(counter) == &lwip_stats.group.cachehit)
-#define STATISTIC_IS_READ(counter)                                                                                      \
-  (!STATISTIC_IS(counter, ip) && !STATISTIC_IS(counter, ip6) && !STATISTIC_IS(counter, nd6) &&                          \
-   !STATISTIC_IS(counter, icmp6) && !STATISTIC_IS(counter, etharp) && !STATISTIC_IS(counter, ip_frag) &&                \
-   !STATISTIC_IS(counter, ip6_frag) && &(counter) != &lwip_stats.ip.proterr && &(counter) != &lwip_stats.ip6.proterr && \
-   &(counter) != &lwip_stats.nd6.proterr && &(counter) != &lwip_stats.etharp.proterr &&                                 \
-   &(counter) != &lwip_stats.ip6_frag.proterr && &(counter) != &lwip_stats.nd6.memerr &&                                \
-   &(counter) != &lwip_stats.ip6_frag.memerr)
-#define LWIP_HOOK_STATS_INC(counter) (STATISTIC_IS_READ(counter) ? tw_statistic_count(&(counter)) : (void)0)
+/* --- Counters: those that are reported, or that the timers read; some of them as one (src/port/statistics.h). ------------ */
+#define STATISTIC_IS(counter, group, field) (&(counter) == &lwip_stats.group.field)
+#define STATISTIC_IS_DROP(counter)                                                                            \
+  (STATISTIC_IS(counter, ip, drop) || STATISTIC_IS(counter, ip6, drop) || STATISTIC_IS(counter, tcp, drop) || \
+   STATISTIC_IS(counter, etharp, drop) || STATISTIC_IS(counter, nd6, drop) || STATISTIC_IS(counter, icmp6, drop))
+#define STATISTIC_IS_MALFORMED(counter)                                                                                  \
+  (STATISTIC_IS(counter, ip, lenerr) || STATISTIC_IS(counter, ip6, lenerr) || STATISTIC_IS(counter, tcp, lenerr) ||      \
+   STATISTIC_IS(counter, udp, lenerr) || STATISTIC_IS(counter, etharp, lenerr) || STATISTIC_IS(counter, nd6, lenerr) ||  \
+   STATISTIC_IS(counter, icmp, lenerr) || STATISTIC_IS(counter, icmp6, lenerr) || STATISTIC_IS(counter, igmp, lenerr) || \
+   STATISTIC_IS(counter, mld6, lenerr))
+#define STATISTIC_IS_CHECKSUM_ERROR(counter)                                                                        \
+  (STATISTIC_IS(counter, ip, chkerr) || STATISTIC_IS(counter, tcp, chkerr) || STATISTIC_IS(counter, udp, chkerr) || \
+   STATISTIC_IS(counter, icmp, chkerr) || STATISTIC_IS(counter, icmp6, chkerr) || STATISTIC_IS(counter, igmp, chkerr))
+#define STATISTIC_IS_TRAFFIC(counter, group) (STATISTIC_IS(counter, group, recv) || STATISTIC_IS(counter, group, xmit))
+#define STATISTIC_IS_EXCHANGE(counter)                                                                                   \
+  (STATISTIC_IS_TRAFFIC(counter, etharp) || STATISTIC_IS_TRAFFIC(counter, nd6) || STATISTIC_IS_TRAFFIC(counter, igmp) || \
+   STATISTIC_IS_TRAFFIC(counter, mld6))
+#define STATISTIC_IS_READ(counter)                                                                                       \
+  (STATISTIC_IS_TRAFFIC(counter, tcp) || STATISTIC_IS_TRAFFIC(counter, udp) || STATISTIC_IS_TRAFFIC(counter, icmp) ||    \
+   STATISTIC_IS_TRAFFIC(counter, icmp6) || STATISTIC_IS_TRAFFIC(counter, ip_frag) ||                                     \
+   STATISTIC_IS_TRAFFIC(counter, ip6_frag) || STATISTIC_IS(counter, udp, drop) || STATISTIC_IS(counter, udp, proterr) || \
+   STATISTIC_IS(counter, ip_frag, drop) || STATISTIC_IS(counter, ip6_frag, drop) || STATISTIC_IS(counter, ip, fw) ||     \
+   STATISTIC_IS(counter, ip6, fw) || STATISTIC_IS(counter, tcp, memerr) || STATISTIC_IS(counter, link, memerr))
+/* The compiler decides all of this. */
+#define LWIP_HOOK_STATS_INC(counter)                                      \
+  (STATISTIC_IS_DROP(counter)             ? tw_statistic_drop()           \
+   : STATISTIC_IS_MALFORMED(counter)      ? tw_statistic_malformed()      \
+   : STATISTIC_IS_CHECKSUM_ERROR(counter) ? tw_statistic_checksum_error() \
+   : STATISTIC_IS_EXCHANGE(counter)       ? tw_statistic_exchange()       \
+   : STATISTIC_IS_READ(counter)           ? STATISTIC_COUNT(counter)      \
+                                          : (void)0)
+#ifdef HOT
+#define STATISTIC_COUNT(counter) ((void)++(counter))
+#else
+#define STATISTIC_COUNT(counter) tw_statistic_count(&(counter))
 #endif
+
+/* --- Size: what lwIP inlines in hundreds of places, as calls (src/port/address_calls.c). ------------------------------- */
 #define LWIP_HOOK_ADDRESSES "address_calls.h" /* included at the end of lwip/ip_addr.h */
 
 #include "lwip_hooks.h"

@@ -5,6 +5,7 @@
 #include "lwip_hooks.h"
 #include "abi/module.h"
 #include "abi/work.h"
+#include "port/statistics.h"
 #include "tcp/connection.h"
 #include "tcp/tcp_listen.h"
 #include "tcp/tcp_output.h"
@@ -360,9 +361,7 @@ static uint64_t slow_deadline(void) {
   static uint64_t walked;
   static uint32_t exchanged;
   static uint64_t earliest;
-  uint32_t exchanges = lwip_stats.etharp.xmit + lwip_stats.etharp.recv + lwip_stats.nd6.xmit + lwip_stats.nd6.recv +
-                       lwip_stats.ip_frag.recv + lwip_stats.ip6_frag.recv + lwip_stats.igmp.recv + lwip_stats.igmp.xmit +
-                       lwip_stats.mld6.recv + lwip_stats.mld6.xmit;
+  uint32_t exchanges = tw_statistics.exchanges + lwip_stats.ip_frag.recv + lwip_stats.ip6_frag.recv;
   if (slow_changed || tw_now >= walked + WALK_INTERVAL || exchanges != exchanged || tw_now >= earliest) {
     walked = tw_now;
     exchanged = exchanges;

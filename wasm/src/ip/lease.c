@@ -55,9 +55,8 @@ void tw_lease_end(struct interface *interface) {
 
 /* The server acknowledged: its whole message, for the options in it. */
 void tw_lease_acknowledged(struct netif *netif, const struct pbuf *message) {
-  uint8_t copy[MESSAGE_MAX];
-  uint16_t length = pbuf_copy_partial(message, copy, MESSAGE_MAX, 0);
-  tw_event_add_bytes(ABI_EVENT_LEASE_MESSAGE, tw_interface_handle(netif), length, copy, length);
+  uint16_t length = LWIP_MIN(message->tot_len, MESSAGE_MAX);
+  pbuf_copy_partial(message, tw_event_append(ABI_EVENT_LEASE_MESSAGE, tw_interface_handle(netif), length, length), length, 0);
   tw_timers_changed();
 }
 

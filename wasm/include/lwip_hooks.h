@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct connection;
 struct netif;
 struct pbuf;
 struct tcp_pcb;

@@ -52,6 +52,7 @@
 #define LWIP_HAVE_LOOPIF 0 /* as LWIP_NETIF_LOOPBACK: the embedder creates the loopback interface like any other */
 /* A frame is copied into the transmit buffer at once, from a chain as well as from one pbuf. */
 #define LWIP_NETIF_TX_SINGLE_PBUF 0
+#define LWIP_NETIF_NO_MAC_FILTER 1 /* no interface filters groups: the embedder passes it what it wants to be received */
 #define LWIP_CHECKSUM_CTRL_PER_NETIF 1 /* without it, switching checksums off for one interface does nothing */
 /* Changes of addresses are found by a comparison after each poll (src/ip/autoconfiguration.c). */
 #define LWIP_NETIF_EXT_STATUS_CALLBACK 0
@@ -194,7 +195,6 @@
 #define LWIP_HOOK_TCP_COOKIE_SENT() tw_tcp_listen_cookie_sent() /* timestamps follow the clock again */
 #define LWIP_HOOK_TCP_WAITS() tw_tcp_listen_wait() /* the next polls look for room in the backlog */
 #define LWIP_TCP_KEEPALIVE 1 /* idle time, interval and count are options of each connection, as in Linux */
-#define LWIP_TCP_PCB_NUM_EXT_ARGS 1 /* its destructor reports when lwIP frees a connection, by whichever path */
 #define TCP_CHECKSUM_ON_COPY 1 /* the checksum of the payload costs nothing while it is copied anyway */
 #define LWIP_CHECKSUM_ON_COPY 1 /* declares what TCP_CHECKSUM_ON_COPY calls */
 #define SO_REUSE 1 /* SO_REUSEADDR and, by our patches, SO_REUSEPORT */
@@ -214,8 +214,10 @@
 #define LWIP_HOOK_TCP_TIMEWAIT_ENDS(pcb) tw_tcp_sequence_numbers_after((pcb)->local_port, (pcb)->remote_port, (pcb)->snd_nxt)
 #define LWIP_HOOK_TCP_ISN tw_tcp_initial_sequence_number /* RFC 6528 (src/port/random.c) */
 #define LWIP_TCP_NO_POLL /* no callback of poll or sent is set, and those that remain always are */
-/* Connections are found by a hash table beside lwIP's lists (src/tcp/tcp_lookup.c). */
+/* A control block refers to our part of the connection, if any, which LWIP_HOOK_TCP_FREED ends, whatever frees the block.
+   Connections are found by a hash table beside lwIP's lists (src/tcp/tcp_lookup.c). */
 #define LWIP_TCP_PCB_LOOKUP_FIELDS            \
+  struct connection *connection;              \
   struct tcp_pcb *lookup_next, **lookup_link; \
   struct tcp_pcb *ticked_next, **ticked_link; \
   uint32_t ticked_wakes;                      \

@@ -79,7 +79,8 @@ struct listener {
 };
 
 struct connection *tw_connection_new(struct tcp_pcb *pcb); /* or NULL */
-struct connection *tw_connection_of(const struct tcp_pcb *pcb); /* or NULL: before accept, and for listeners */
+struct connection *tw_connection_of(const struct tcp_pcb *pcb); /* or NULL: before accept; not for listeners */
+void tw_connection_freed(struct connection *connection); /* its control block is being */
 void tw_connection_release(struct connection *connection);
 void tw_connection_orphan(struct connection *connection);
 void tw_connection_abort(struct connection *connection); /* which is not used any more; a flush may have to do it */

@@ -7,6 +7,8 @@
 #include "abi/module.h"
 #include "port/heap.h"
 
+enum { INITIAL_SEGMENTS = 10 }; /* RFC 6928 */
+
 struct flight *tw_flight_of(const struct tcp_pcb *pcb) {
   const struct connection *connection = tw_connection_of(pcb);
   return connection == NULL ? NULL : connection->flight;
@@ -38,9 +40,22 @@ void tw_segment_new(struct tcp_seg *segment) {
   segment->marks = 0;
 }
 
+/* For each time-out without data under way, the congestion window is halved, down to the initial one: what the path can take
+   has become unknown (RFC 5681, section 4.1; as in Linux, the threshold keeps three quarters of it, RFC 7661, section 4.4.3). */
+static void restart(const struct connection *connection) {
+  struct tcp_pcb *pcb = connection->pcb;
+  uint64_t idle = (tw_now - connection->idle_since) / (TCP_SLOW_INTERVAL * 1000);
+  uint32_t initial = INITIAL_SEGMENTS * (uint32_t)pcb->mss;
+  for (; idle > (uint64_t)pcb->rto && pcb->cwnd > initial; idle -= (uint64_t)pcb->rto) {
+    pcb->ssthresh = LWIP_MAX(pcb->ssthresh, pcb->cwnd / 4 * 3);
+    pcb->cwnd = LWIP_MAX(pcb->cwnd / 2, initial);
+  }
+}
+
 struct flight *tw_flight_begin(struct connection *connection) {
   struct flight *flight = tw_heap_allocate_zeroed(1, sizeof *flight);
   if (flight != NULL) {
+    restart(connection);
     flight->connection = connection;
     flight->limited_to = flight->round_end = connection->pcb->lastack;
     flight->round_least = INT32_MAX;
@@ -56,6 +71,7 @@ void tw_flight_end(struct connection *connection) {
     tw_deadline_set(&connection->flight->timer, 0);
     tw_heap_free(connection->flight);
     connection->flight = NULL;
+    connection->idle_since = tw_now;
   }
 }
 

@@ -93,7 +93,7 @@ extern uint32_t failures_expected;
 
 enum { PACKET_CAPACITY = 66000 };
 enum { PROTOCOL_ICMP = 1, PROTOCOL_TCP = 6, PROTOCOL_UDP = 17, PROTOCOL_ICMPV6 = 58 };
-enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16 };
+enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16, ECE = 64, CWR = 128 };
 
 extern const uint8_t HOST4[4], PEER4[4], LOCAL4[4], HOST6[16], PEER6[16], LOCAL6[16];
 extern const uint8_t HOST_MAC[6], PEER_MAC[6];
@@ -127,6 +127,7 @@ struct segment {
   uint32_t sequence, acknowledgement, flags;
   const uint8_t *options, *data;
   uint32_t options_length, length;
+  uint8_t congestion; /* the bits of the IP header, RFC 3168; and TCP's flags ECE and CWR, which are not among `flags` */
 };
 
 void packet_tcp(struct packet *packet, const struct segment *segment);
@@ -140,13 +141,15 @@ struct peer {
   uint16_t from_port, to_port, window;
   uint32_t sequence, acknowledgement, start; /* start: the initial sequence number of the stack */
   uint8_t options[40];
-  uint32_t options_length; /* of its SYN */
+  uint32_t options_length; /* of its SYN, and of peer_send_options */
+  int64_t round_trip;      /* us between the SYN/ACK and its acknowledgement by peer_open */
 };
 
 struct peer peer_new(int32_t interface, int32_t family, uint16_t port);
 void peer_option(struct peer *peer, const void *option, uint32_t length);
 void peer_send(struct peer *peer, uint32_t flags, const void *data, uint32_t length); /* advances its sequence number */
 void peer_send_at(const struct peer *peer, uint32_t flags, int32_t offset, const void *data, uint32_t length);
+void peer_send_options(const struct peer *peer, uint32_t flags); /* no data, but its options */
 struct segment peer_expect(struct peer *peer, uint32_t flags); /* the next segment; records what it acknowledges and carries */
 struct segment peer_peek(const struct peer *peer); /* the next segment, flags 0 if there is none */
 void peer_expect_silence(const struct peer *peer);

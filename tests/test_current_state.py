@@ -54,7 +54,7 @@ async def two(*, seed: int = 1) -> AsyncIterator[tuple[NetworkStack, NetworkStac
 
 
 def test_a_local_port_is_free_during_and_after_time_wait() -> None:
-    """RFC 6191, section 2: timestamps tell the segments of the old connection from those of the new one."""
+    """RFC 6191, section 2: timestamps distinguish the segments of the old connection from the new ones."""
 
     async def open_from(stack: NetworkStack) -> asyncio.Transport:
         transport, _ = await stack.create_connection(asyncio.Protocol, "10.0.0.2", 80, local_addr=("10.0.0.1", 5000))

@@ -219,7 +219,7 @@ def test_statistics() -> None:
             assert figures.turns > 0
             assert figures.core.memory > 1 << 20
 
-    run(main())
+    run_virtually(main())  # where time passes, a busy machine may probe for what is late
 
 
 def test_malformed_and_oversized_frames_are_counted() -> None:

@@ -19,7 +19,7 @@ _LENGTH_WORD: Final = abi.RECORD_HEADER_LENGTH_OFFSET // 4
 
 
 class _Gone:
-    """Replaces the instance of a removed interface: its last block, and a buffer behind it whose contents are ignored."""
+    """Replaces the instance of a removed interface: its last block, and a buffer whose contents are ignored."""
 
     def __init__(self, block: memoryview) -> None:
         self.memory = memoryview(bytearray(block.nbytes + abi.RECEIVE_CAPACITY))

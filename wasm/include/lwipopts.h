@@ -234,16 +234,16 @@
 /* Data that is written without being copied lies in a staging area (src/abi/staging.c). */
 #define LWIP_HOOK_TCP_REFERENCE(data, length) tw_staging_reference(data, length)
 /* Loss recovery and congestion control are ours (src/tcp/tcp_recovery.c). lwIP reports what leaves and what comes: */
-#define LWIP_TCP_SEG_RECOVERY_FIELDS \
-  struct tcp_seg *sent_next, *sent_before; \
-  uint32_t begin, end; /* sequence numbers, once it was sent */ \
-  uint32_t sent; /* us, when it was last */ \
+#define LWIP_TCP_SEG_RECOVERY_FIELDS                             \
+  struct tcp_seg *sent_next, *sent_before;                       \
+  uint32_t begin, end; /* sequence numbers, once it was sent */  \
+  uint32_t sent, order; /* when it was last: us, and a number */ \
   uint8_t marks; /* src/tcp/tcp_flight.h */
 #define LWIP_HOOK_TCP_SEGMENT_NEW(segment) tw_segment_new(segment) /* no marks yet */
 #define LWIP_HOOK_TCP_SEGMENT_SENT(pcb, segment) tw_segment_sent(pcb, segment) /* for the first time or again */
 #define LWIP_HOOK_TCP_SEGMENT_ACKED(pcb, segment) tw_segment_acked(pcb, segment) /* wholly; it is freed next */
-#define LWIP_HOOK_TCP_ACKNOWLEDGED(pcb, bytes, duplicate, blocks, count, echo) \
-  tw_tcp_acknowledged(pcb, bytes, duplicate, blocks, count, echo) /* after that, with what the segment's options say */
+#define LWIP_HOOK_TCP_ACKNOWLEDGED(pcb, bytes, duplicate, blocks, count) \
+  tw_tcp_acknowledged(pcb, bytes, duplicate, blocks, count) /* after that, with what the segment's options say */
 #define LWIP_HOOK_TCP_REQUEUED(pcb) tw_tcp_flight_over(pcb) /* all is to be sent anew, after a path has become narrower */
 #define LWIP_HOOK_TCP_PURGED(pcb) tw_tcp_flight_over(pcb) /* all is freed */
 /* And it asks: */

@@ -480,6 +480,7 @@ def tcp_info(information: Mapping[str, int] | None, state: int = 7) -> bytes:
         19: segment,
         20: 3,  # duplicate acknowledgements before data counts as lost (RFC 5681, section 3.2)
         22: information["RECEIVE_WINDOW"],
+        23: information["TOTAL_RETRANSMISSIONS"],
     }
     retransmissions = min(information["RETRANSMISSIONS"], 255)
     states = _STATES[information["STATE"]], _RECOVERY[information["RECOVERY"]]

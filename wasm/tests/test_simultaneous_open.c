@@ -88,7 +88,7 @@ static void an_unanswered_syn_times_out(void) {
   close_peer(&peer);
 }
 
-/* Whoever guesses the ports may send a SYN; the answer of the true peer is believed nevertheless. */
+/* A program that guesses the ports may send a SYN; the answer of the true peer is believed nevertheless. */
 static void a_forged_syn_does_not_keep_the_peer_out(void) {
   struct peer peer = connecting(ABI_FAMILY_IPV4), forger = peer;
   forger.sequence = 12345;

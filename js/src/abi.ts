@@ -5,7 +5,7 @@
  */
 
 /** version 1, as a checksum over names, numbers, layouts, signatures */
-export const VERSION = 1028135378;
+export const VERSION = 1270181595;
 /** bounded table: a bridge of a hundred ports, and other interfaces */
 export const MAX_INTERFACES = 128;
 /** bytes of records per interface waiting for poll: four full 64 KiB writes */
@@ -77,6 +77,7 @@ export const FAMILY_IPV4 = 4;
 export const FAMILY_IPV6 = 6;
 export const SHARE_ADDRESS = 256;
 export const SHARE_PORT = 512;
+export const CONNECT_ECN = 1024;
 export const OPTION_NODELAY = 1;
 export const OPTION_KEEPALIVE = 2;
 export const OPTION_KEEPALIVE_IDLE = 3;

@@ -7,7 +7,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 #: version 1, as a checksum over names, numbers, layouts, signatures
-VERSION: Final = 1028135378
+VERSION: Final = 1270181595
 #: bounded table: a bridge of a hundred ports, and other interfaces
 MAX_INTERFACES: Final = 128
 #: bytes of records per interface waiting for poll: four full 64 KiB writes
@@ -79,6 +79,7 @@ FAMILY_IPV4: Final = 4
 FAMILY_IPV6: Final = 6
 SHARE_ADDRESS: Final = 256
 SHARE_PORT: Final = 512
+CONNECT_ECN: Final = 1024
 OPTION_NODELAY: Final = 1
 OPTION_KEEPALIVE: Final = 2
 OPTION_KEEPALIVE_IDLE: Final = 3

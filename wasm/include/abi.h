@@ -11,7 +11,7 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 1028135378 /* version 1, as a checksum over names, numbers, layouts, signatures */
+#define ABI_VERSION 1270181595 /* version 1, as a checksum over names, numbers, layouts, signatures */
 #define ABI_MAX_INTERFACES 128 /* bounded table: a bridge of a hundred ports, and other interfaces */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the embedder; a batch that fits the L2 cache */
@@ -63,6 +63,7 @@
 #define ABI_FAMILY_IPV6 6
 #define ABI_SHARE_ADDRESS 256
 #define ABI_SHARE_PORT 512
+#define ABI_CONNECT_ECN 1024
 #define ABI_OPTION_NODELAY 1
 #define ABI_OPTION_KEEPALIVE 2
 #define ABI_OPTION_KEEPALIVE_IDLE 3

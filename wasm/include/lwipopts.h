@@ -251,6 +251,9 @@
 #define LWIP_HOOK_TCP_RESEND(pcb) tw_tcp_resend_lost(pcb) /* before new data */
 #define LWIP_HOOK_TCP_TIMED_OUT(pcb) tw_tcp_timed_out(pcb) /* what a time-out means */
 #define LWIP_HOOK_TCP_RTO(pcb) tw_tcp_retransmission_timeout(pcb) /* RFC 6298 (src/tcp/tcp_round_trip.c) */
+/* Explicit congestion notification, RFC 3168 (src/tcp/tcp_ecn.c). */
+#define LWIP_HOOK_TCP_ECN_RECEIVED(pcb, flags) tw_tcp_ecn_received(pcb, flags)
+#define LWIP_HOOK_TCP_ECN_SEND(pcb, segment) tw_tcp_ecn_send(pcb, segment)
 /* Segments of one flush get their headers from the one before (src/tcp/tcp_emit.c). */
 #define LWIP_HOOK_TCP_EMIT(segment, pcb, netif) tw_tcp_emit(segment, pcb, netif)
 

@@ -19,9 +19,8 @@ enum {
   CONNECTION_UNREAD = 64,     /* closed with unread data: a reset follows what was written, in the place of a FIN */
 };
 
-/* What takes longer than so many microseconds so often in a row is a network, and its buffers grow; what does so once is a
-   host that was busy. */
-enum { CONNECTION_LONG_WAIT = 2000, CONNECTION_LONG_WAITS = 3 };
+/* Microseconds of a round trip from which on the path is taken for a network, through which buffers grow. */
+enum { CONNECTION_LONG_WAIT = 2000 };
 
 /* Microseconds after which a connection that found the heap full may try again: room in the queue says nothing then, and
    what else has to become free for it is not known. A try that takes nothing doubles them, so many times. */
@@ -60,7 +59,6 @@ struct connection {
   uint32_t window_edge;   /* the sequence number at which the window is measured next */
   uint64_t window_opened; /* us: when it was measured last */
   uint64_t stalled;    /* us: from when on the host, which had to wait, may be notified of room */
-  uint32_t stalls;     /* long ones in a row */
   uint32_t user_timeout; /* ms without an acknowledgement of what is under way, RFC 5482; 0: as long as TCP tries */
   uint32_t acknowledged; /* the sequence number up to which all was acknowledged at the latest look */
   uint32_t progressed;   /* tcp_ticks: when that changed; without a handle, see orphan_gives_up */
@@ -91,14 +89,6 @@ void tw_connection_touch(struct connection *connection); /* before anything that
 
 void tw_connection_established(struct connection *connection); /* offers the first window, and withholds the rest */
 void tw_connection_measure_window(struct connection *connection); /* after rcv_nxt has moved */
-
-/* True where something that began at `since` is the last of several long waits in a row, which `count` counts. */
-static inline bool connection_waits_long(uint32_t *count, uint64_t since) {
-  *count = tw_now - since >= CONNECTION_LONG_WAIT ? *count + 1 : 0;
-  bool enough = *count == CONNECTION_LONG_WAITS;
-  *count = enough ? 0 : *count;
-  return enough;
-}
 
 /* Microseconds until the user's time-out, at least 1; 0 where none runs. Notes what was acknowledged. */
 uint64_t tw_connection_time_left(struct connection *connection);

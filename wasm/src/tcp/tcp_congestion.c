@@ -24,6 +24,7 @@ void tw_congestion_reduce(struct flight *flight) {
   connection->w_max = window < connection->w_max ? window / 20 * 17 : window; /* RFC 9438, section 4.7 */
   window = connection->reno ? window / 2 : window / 10 * 7;
   connection->pcb->ssthresh = LWIP_MAX(window, least);
+  connection->pcb->ecn |= (connection->pcb->ecn & ECN_AGREED) != 0 ? TCP_CWR : 0;
   flight->epoch = 0;
   flight->css_least = 0;
 }

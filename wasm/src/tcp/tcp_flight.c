@@ -75,15 +75,15 @@ void tw_flight_end(struct connection *connection) {
   }
 }
 
-/* LWIP_HOOK_TCP_SEGMENT_SENT: snd_nxt does not include it yet if it is new. */
+/* LWIP_HOOK_TCP_SEGMENT_SENT */
 void tw_segment_sent(struct tcp_pcb *pcb, struct tcp_seg *segment) {
   struct flight *flight = tw_flight_of(pcb);
   segment->begin = lwip_ntohl(segment->tcphdr->seqno);
   segment->end = segment->begin + TCP_TCPLEN(segment);
   segment->sent = (uint32_t)tw_now;
-  bool again = TCP_SEQ_LT(segment->begin, pcb->snd_nxt);
-  if (again) {
-    segment->marks |= SEGMENT_AGAIN;
+  bool again = (segment->marks & SEGMENT_AGAIN) != 0;
+  if (!again) {
+    pcb->ecn &= (uint8_t)~TCP_CWR;
   }
   if (flight == NULL) { /* a SYN */
     return;

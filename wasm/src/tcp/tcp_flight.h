@@ -16,6 +16,8 @@ enum {
   SEGMENT_AGAIN = 4,     /* sent more than once: its round trip cannot be measured (P. Karn's rule, RFC 6298, section 3) */
 };
 
+enum { ECN_AGREED = 1 }; /* tcp_pcb.ecn, beside flags of TCP */
+
 enum sender_state {
   SENDER_OPEN,
   SENDER_RECOVERY, /* RFC 6675, section 5 */

@@ -118,15 +118,11 @@ uint32_t tw_connection_send_room(const struct connection *connection) {
 }
 
 /* A batch has room again: half of the first buffer. Half of a larger one would be too much, since the other half is all
-   that is under way when it is filled up: too little for a network that holds more. Where the wait was so long that the
-   network, not the host, must have been waited for, the limit doubles. */
+   that is under way when it is filled up: too little for a network that holds more. */
 static bool has_room(struct connection *connection) {
   if (tw_now < connection->stalled || tw_connection_send_room(connection) < CONNECTION_SEND_BATCH ||
       tcp_sndqueuelen(connection->pcb) >= TCP_SND_QUEUELEN / 2) {
     return false;
-  }
-  if (connection_waits_long(&connection->stalls, connection->stalled)) {
-    connection->send_limit = LWIP_MIN(2 * connection->send_limit, TCP_SND_BUF);
   }
   return true;
 }

@@ -105,6 +105,7 @@ void tw_tcp_acknowledged(struct tcp_pcb *pcb, uint32_t acked, uint8_t duplicate,
   if (acked > 0) {
     flight->probe_base = tw_now;
   }
+  reduces |= tw_probe_acknowledged(flight);
   if (flight->undo == UNDO_SENT_AGAIN && flight->again == 0) {
     tw_undo(flight);
   } else if (flight->state != SENDER_OPEN && TCP_SEQ_GEQ(pcb->lastack, flight->recovery_point)) {
@@ -115,7 +116,6 @@ void tw_tcp_acknowledged(struct tcp_pcb *pcb, uint32_t acked, uint8_t duplicate,
   if (losses) {
     tw_recovery_begin(flight);
   }
-  reduces |= tw_probe_acknowledged(flight);
   if (flight->state == SENDER_RECOVERY) {
     reduce_in_proportion(pcb, flight, acked > 0 && !losses);
   } else if (acked > 0 && !reduces) {
@@ -194,11 +194,7 @@ bool tw_tcp_timed_out(struct tcp_pcb *pcb) {
   tw_recovery_begin(flight);
   flight->state = SENDER_LOSS;
   flight->recovery_point = pcb->snd_nxt;
-  flight->duplicates = 0;
-  flight->reorder_due = 0;
-  flight->probe = PROBE_NONE;
   pcb->cwnd = pcb->mss;
-  tw_rack_arm(flight);
   return true;
 }
 

@@ -182,8 +182,19 @@ void tw_connection_orphan(struct connection *connection) {
   if (pcb->state <= SYN_RCVD) {
     tcp_abort(pcb);
   } else if (connection->unread == 0) {
-    tcp_shutdown(pcb, 0, 1);
+    tw_connection_finish(pcb);
   }
+}
+
+/* The end whose FIN comes second has no TIME-WAIT in which the sequence numbers would be remembered, and may be the one that
+   connects again with the same ports. */
+int8_t tw_connection_finish(struct tcp_pcb *pcb) {
+  bool is_last = pcb->state == CLOSE_WAIT;
+  err_t error = tcp_shutdown(pcb, 0, 1);
+  if (is_last && error == ERR_OK) {
+    tw_tcp_sequence_numbers_after(pcb->local_port, pcb->remote_port, pcb->snd_lbb);
+  }
+  return error;
 }
 
 void tw_connection_touch(struct connection *connection) {

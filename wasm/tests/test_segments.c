@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { STREAM = 4000000 };
+enum { STREAM = 50000000 };
 
 static int32_t interface, listener;
 static uint8_t stream[STREAM], got[STREAM];
@@ -121,7 +121,7 @@ static uint32_t offered_edge(struct peer *peer) {
     last = segment;
   }
   CHECK_EQUAL(last.flags, ACK);
-  return last.acknowledgement - peer->sequence + ((uint32_t)last.window << 5);
+  return last.acknowledgement - peer->sequence + ((uint32_t)last.window << TCP_RCV_SCALE);
 }
 
 /* Sends window after window to an application that reads, with a network's delay in between: the window grows to its full size,
@@ -140,7 +140,7 @@ static uint32_t grow_window(struct peer *peer) {
     host_advance(30 * MILLISECOND);
     uint32_t before = edge;
     edge = offered_edge(peer);
-    CHECK(edge + 32 >= before && edge > at); /* the field counts in steps of 32 */
+    CHECK(edge + (1 << TCP_RCV_SCALE) >= before && edge > at); /* the field counts in such steps */
     window = edge - at;
   }
   return at;

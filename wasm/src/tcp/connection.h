@@ -17,11 +17,12 @@ enum {
   CONNECTION_ENDED = 16,      /* the host is to receive CLOSED, with `error` */
   CONNECTION_ABORTED = 32,    /* by the host: its reset waits for room in a transmit buffer */
   CONNECTION_UNREAD = 64,     /* closed with unread data: a reset follows what was written, in the place of a FIN */
+  CONNECTION_EARLY = 128,     /* data in sequence waits for room in the event buffer (tcp_early.c) */
 };
 
-/* What takes longer than so many microseconds so often in a row is a network, and its buffers grow; what does so once is a
-   host that was busy. */
-enum { CONNECTION_LONG_WAIT = 2000, CONNECTION_LONG_WAITS = 3 };
+/* Where the shortest round trip takes longer than so many microseconds, there is a network, and its buffers grow; where one does,
+   there is a host that was busy. */
+enum { CONNECTION_LONG_WAIT = 2000 };
 
 /* Microseconds after which a connection that found the heap full may try again: room in the queue says nothing then, and
    what else has to become free for it is not known. A try that takes nothing doubles them, so many times. */
@@ -29,7 +30,7 @@ enum { CONNECTION_MEMORY_WAIT = 20000, CONNECTION_MEMORY_DOUBLINGS = 5 };
 
 /* What the host is asked for at least when a send buffer has room again. Buffers begin with two of these, one under way
    and one being acknowledged: all that a cable inside the process needs, and what stays in the processor's cache. */
-enum { CONNECTION_SEND_BATCH = 131072 };
+enum { CONNECTION_SEND_BATCH = 131072, CONNECTION_QUEUE = 4096 };
 
 /* For how many steps of tcp_ticks a closed connection waits for a peer that answers and makes no progress: five minutes. */
 enum { CONNECTION_ORPHAN_TICKS = 300000 / TCP_SLOW_INTERVAL };
@@ -58,7 +59,6 @@ struct connection {
   uint32_t window_edge;   /* the sequence number at which the window is measured next */
   uint64_t window_opened; /* us: when it was measured last */
   uint64_t stalled;    /* us: from when on the host, which had to wait, may be notified of room */
-  uint32_t stalls;     /* long ones in a row */
   uint32_t user_timeout; /* ms without an acknowledgement of what is under way, RFC 5482; 0: as long as TCP tries */
   uint32_t acknowledged; /* the sequence number up to which all was acknowledged at the latest look */
   uint32_t progressed;   /* tcp_ticks: when that changed; without a handle, see orphan_gives_up */
@@ -89,12 +89,11 @@ void tw_connection_touch(struct connection *connection); /* before anything that
 void tw_connection_established(struct connection *connection); /* offers the first window, and withholds the rest */
 void tw_connection_measure_window(struct connection *connection); /* after rcv_nxt has moved */
 
-/* True where something that began at `since` is the last of several long waits in a row, which `count` counts. */
-static inline bool connection_waits_long(uint32_t *count, uint64_t since) {
-  *count = tw_now - since >= CONNECTION_LONG_WAIT ? *count + 1 : 0;
-  bool enough = *count == CONNECTION_LONG_WAITS;
-  *count = enough ? 0 : *count;
-  return enough;
+/* Buffers that may wait for their acknowledgement: a segment that refers to what was written has two. A full send buffer fits at an
+   MSS of 536, and with smaller segments the queue holds no more memory than with large ones: Linux charges each segment its
+   true size. */
+static inline uint32_t tw_connection_queue_limit(const struct connection *connection) {
+  return LWIP_MIN(LWIP_MAX(connection->send_limit / 256, CONNECTION_QUEUE), TCP_SND_QUEUELEN);
 }
 
 /* Microseconds until the user's time-out, at least 1; 0 where none runs. Notes what was acknowledged. */

@@ -140,13 +140,15 @@ struct peer {
   uint16_t from_port, to_port, window;
   uint32_t sequence, acknowledgement, start; /* start: the initial sequence number of the stack */
   uint8_t options[40];
-  uint32_t options_length; /* of its SYN */
+  uint32_t options_length; /* of its SYN, and of peer_send_options */
+  int64_t round_trip;      /* us between the SYN/ACK and its acknowledgement by peer_open */
 };
 
 struct peer peer_new(int32_t interface, int32_t family, uint16_t port);
 void peer_option(struct peer *peer, const void *option, uint32_t length);
 void peer_send(struct peer *peer, uint32_t flags, const void *data, uint32_t length); /* advances its sequence number */
 void peer_send_at(const struct peer *peer, uint32_t flags, int32_t offset, const void *data, uint32_t length);
+void peer_send_options(const struct peer *peer, uint32_t flags); /* no data, but its options */
 struct segment peer_expect(struct peer *peer, uint32_t flags); /* the next segment; records what it acknowledges and carries */
 struct segment peer_peek(const struct peer *peer); /* the next segment, flags 0 if there is none */
 void peer_expect_silence(const struct peer *peer);

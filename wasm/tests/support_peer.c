@@ -25,7 +25,8 @@ void peer_option(struct peer *peer, const void *option, uint32_t length) {
   peer->options_length += length;
 }
 
-void peer_send_at(const struct peer *peer, uint32_t flags, int32_t offset, const void *data, uint32_t length) {
+static void send_segment(const struct peer *peer, uint32_t flags, int32_t offset, const void *data, uint32_t length,
+                         bool options) {
   static struct packet packet;
   struct segment segment = {
       .family = peer->family,
@@ -40,11 +41,17 @@ void peer_send_at(const struct peer *peer, uint32_t flags, int32_t offset, const
       .data = data,
       .length = length,
       .options = peer->options,
-      .options_length = flags & SYN ? peer->options_length : 0,
+      .options_length = options ? peer->options_length : 0,
   };
   packet_tcp(&packet, &segment);
   interface_receive(peer->interface, packet.bytes, packet.length);
 }
+
+void peer_send_at(const struct peer *peer, uint32_t flags, int32_t offset, const void *data, uint32_t length) {
+  send_segment(peer, flags, offset, data, length, (flags & SYN) != 0);
+}
+
+void peer_send_options(const struct peer *peer, uint32_t flags) { send_segment(peer, flags, 0, NULL, 0, true); }
 
 void peer_send(struct peer *peer, uint32_t flags, const void *data, uint32_t length) {
   peer_send_at(peer, flags, 0, data, length);
@@ -82,6 +89,7 @@ void peer_open(struct peer *peer, int32_t listener) {
   peer_send(peer, SYN, NULL, 0);
   host_poll();
   CHECK_EQUAL(peer_expect(peer, SYN | ACK).acknowledgement, peer->sequence);
+  host_pass(peer->round_trip);
   peer_send(peer, ACK, NULL, 0);
   host_poll();
   peer->handle = event_expect(ABI_EVENT_ACCEPTED, listener).value;

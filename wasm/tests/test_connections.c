@@ -195,14 +195,47 @@ static void simultaneous_close(int32_t family) {
   CHECK_EQUAL(abi_tcp_close(listener), 0);
 }
 
-/* Data that the application has not read when it closes, and data that arrives after that. */
+/* Data that the application has not read when it closes: a reset in the place of the FIN (RFC 2525, section 2.17), as soon as
+   what was written has arrived. */
 static void close_with_unread_data_resets(int32_t family) {
+  for (int written = 0; written < 2; written++) {
+    int32_t listener;
+    struct peer peer = accepted(family, &listener);
+    peer_send(&peer, ACK, "unread", 6);
+    host_poll();
+    uint8_t data[8];
+    CHECK_EQUAL(event_expect_data(peer.handle, data, sizeof data), 6);
+    CHECK_EQUAL(memcmp(data, "unread", 6), 0);
+    CHECK_EQUAL(abi_tcp_received(0, peer.handle, 5), 0);
+    host_advance(100 * MILLISECOND);
+    CHECK_EQUAL(peer_expect(&peer, ACK).acknowledgement, peer.sequence);
+    if (written) {
+      CHECK_EQUAL(tcp_put(peer.handle, "answer", 6), 6);
+    }
+    CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
+    host_poll();
+    if (written) {
+      struct segment answer = peer_expect(&peer, ACK);
+      CHECK_EQUAL(answer.length, 6);
+      CHECK_EQUAL(memcmp(answer.data, "answer", 6), 0);
+      peer_expect_silence(&peer);
+      peer_send(&peer, ACK, NULL, 0);
+      host_poll();
+    }
+    CHECK_EQUAL(peer_expect(&peer, RST | ACK).sequence, peer.acknowledgement);
+    CHECK_EQUAL(abi_tcp_close(listener), 0);
+  }
+}
+
+/* Data that arrives after the close. */
+static void close_resets_late_data(int32_t family) {
   int32_t listener;
   struct peer peer = accepted(family, &listener);
-  peer_send(&peer, ACK, "unread", 6);
+  peer_send(&peer, ACK, "read", 4);
   host_poll();
   uint8_t data[8];
-  CHECK_EQUAL(event_expect_data(peer.handle, data, sizeof data), 6);
+  CHECK_EQUAL(event_expect_data(peer.handle, data, sizeof data), 4);
+  CHECK_EQUAL(abi_tcp_received(0, peer.handle, 4), 0);
   CHECK_EQUAL(abi_tcp_close(peer.handle), 0);
   host_poll();
   struct segment fin = peer_expect(&peer, FIN | ACK);
@@ -381,6 +414,7 @@ TEST(half_close_by_the_stack_first)
 TEST(half_close_by_the_peer_first)
 TEST(simultaneous_close)
 TEST(close_with_unread_data_resets)
+TEST(close_resets_late_data)
 TEST(orphan_delivers_what_was_written)
 TEST(abort_resets_and_frees)
 TEST(backlog_bounds_pending_connections)
@@ -400,6 +434,7 @@ int main(void) {
   RUN(half_close_by_the_peer_first_over_both);
   RUN(simultaneous_close_over_both);
   RUN(close_with_unread_data_resets_over_both);
+  RUN(close_resets_late_data_over_both);
   RUN(orphan_delivers_what_was_written_over_both);
   RUN(abort_resets_and_frees_over_both);
   RUN(backlog_bounds_pending_connections_over_both);

@@ -28,6 +28,8 @@ struct early_segment {
 struct early {
   struct tcp_sack_range blocks[LWIP_TCP_MAX_SACK_NUM]; /* what lwIP reports, the latest run first (RFC 2018, section 4) */
   struct early_segment *first, *last;                  /* runs */
+  bool ends; /* a FIN has come */
+  uint32_t end; /* the sequence number behind it; what lies beyond is not kept */
   uint32_t runs;
   uint32_t bytes; /* with the headers above, so that a peer that sends one byte a segment is charged for what it occupies */
 };
@@ -96,6 +98,7 @@ bool tw_early_deliver(struct connection *connection) {
       tw_connection_report(connection, CONNECTION_EARLY);
       break;
     }
+    LWIP_REQUIRE("early data within the window", pcb, pcb->rcv_wnd >= length + segment->fin, return false);
     fin = segment->fin;
     if (length > 0) {
       memcpy(tw_event_data_space(connection->handle, length), segment->data, length);
@@ -150,16 +153,27 @@ static struct early_segment *run_before(const struct early *early, uint32_t sequ
 /* Keeps what is new of a segment that begins within the window. Returns up to where all of it was there already. */
 static uint32_t keep(struct tcp_pcb *pcb, uint32_t sequence, const struct pbuf *data, bool fin) {
   struct early *early = early_of(pcb);
-  uint32_t window = pcb->rcv_nxt + pcb->rcv_wnd, begin = sequence, all = sequence + data->tot_len + fin;
-  uint32_t end = TCP_SEQ_LT(all, window) ? all : window;
+  uint32_t edge = pcb->rcv_nxt + pcb->rcv_wnd, begin = sequence, all = sequence + data->tot_len;
+  /* The first FIN ends the stream, unless data has come from behind it. */
+  if (fin && !early->ends && TCP_SEQ_LT(all, edge) && (early->last == NULL || TCP_SEQ_LEQ(early->last->end, all))) {
+    early->ends = true;
+    early->end = all + 1;
+  }
+  if (early->ends) {
+    edge = TCP_SEQ_LT(early->end, edge) ? early->end : edge;
+    all += fin && all + 1 == early->end;
+  }
+  uint32_t end = TCP_SEQ_LT(all, edge) ? all : edge;
   struct early_segment *before = run_before(early, sequence);
   struct early_segment **link = before == NULL ? &early->first : &before->next_run, *after = *link;
   if (before != NULL && TCP_SEQ_GT(before->end, begin)) {
     begin = before->end;
   }
   if (TCP_SEQ_GEQ(begin, end)) {
-    update_blocks(early, before->begin, before->end, true);
-    return end;
+    if (begin != sequence) {
+      update_blocks(early, before->begin, before->end, true);
+    }
+    return TCP_SEQ_LT(begin, all) ? begin : all;
   }
   bool joins = before != NULL && before->end == begin;
   while (after != NULL && TCP_SEQ_LEQ(after->end, end)) {
@@ -168,7 +182,7 @@ static uint32_t keep(struct tcp_pcb *pcb, uint32_t sequence, const struct pbuf *
   if (after != NULL && TCP_SEQ_LT(after->begin, end)) {
     end = after->begin;
   }
-  fin &= end == all;
+  fin = early->ends && end == early->end;
   uint32_t length = end - begin - fin, size = sizeof(struct early_segment) + length;
   /* The offered window is kept (RFC 9293, section 3.8.6) but where the segments are tiny. */
   bool next = begin == pcb->rcv_nxt;

@@ -178,7 +178,7 @@
 #define LWIP_TCP_SACK_OUT 1
 #define LWIP_TCP_MAX_SACK_NUM 3 /* what fits beside a timestamp, RFC 2018, section 3 */
 #define LWIP_TCP_DUPLICATES /* RFC 2883: a sender learns that it need not have sent a segment again */
-#define TCP_QUEUE_OOSEQ 0 /* segments that arrive before their turn are kept by src/tcp/tcp_early.c */
+#define TCP_QUEUE_OOSEQ 0 /* segments that arrive out of order are kept by src/tcp/tcp_early.c */
 #define LWIP_HOOK_TCP_EARLY(pcb, sequence, data, fin) tw_early_receive(pcb, sequence, data, fin)
 #define LWIP_HOOK_TCP_EARLY_FREE(pcb) tw_early_free(pcb)
 #define TCP_OOSEQ_TIMEOUT 6 /* time-outs without a segment, after which they are dropped */

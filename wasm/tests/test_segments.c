@@ -143,7 +143,7 @@ static uint32_t grow_window(struct peer *peer) {
     host_advance(30 * MILLISECOND);
     uint32_t before = edge;
     edge = offered_edge(peer);
-  CHECK(edge + (1 << TCP_RCV_SCALE) >= before && edge > at); /* the field counts in such steps */
+    CHECK(edge + (1 << TCP_RCV_SCALE) >= before && edge > at); /* the field counts in such steps */
     window = edge - at;
   }
   return at;

@@ -1,4 +1,4 @@
-/* Segments that have arrived before their turn, in place of lwIP's queue of them. They are kept as runs: segments without a gap
+/* Segments that have arrived out of order, in place of lwIP's queue of them. They are kept as runs: segments without a gap
    between them, with an index of the runs alone. A new segment nearly always joins the last run, or one at the first gap, where
    the peer sends again what is missing; a peer that makes thousands of gaps makes no more than RUNS. What is in sequence goes to the
    event buffer as far as it has room: until then it is not acknowledged as received, but by a block. */
@@ -11,23 +11,23 @@
 #include <string.h>
 
 enum {
-  RUNS = 1024,     /* a segment behind more gaps has to be sent again: each may be a step of a walk */
+  RUNS = 1024, /* a segment behind more gaps has to be sent again: each may be a step of a walk */
   RUNS_OF_WORK = 8 /* that are passed in the time of a unit of tw_receive_work */
 };
 
 struct early_segment {
   struct early_segment *next; /* of its run, or NULL */
-  uint32_t length;            /* of the data */
+  uint32_t length; /* of the data */
   /* Only the first segment of a run has these: */
   struct early_segment *next_run, *last; /* the first of the next run, or NULL; the last of this one */
-  uint32_t begin, end;                   /* sequence numbers of the run; a FIN has one, too */
-  bool fin;                              /* of this segment */
+  uint32_t begin, end; /* sequence numbers of the run; a FIN has one, too */
+  bool fin; /* of this segment */
   uint8_t data[];
 };
 
 struct early {
   struct tcp_sack_range blocks[LWIP_TCP_MAX_SACK_NUM]; /* what lwIP reports, the latest run first (RFC 2018, section 4) */
-  struct early_segment *first, *last;                  /* runs */
+  struct early_segment *first, *last; /* runs */
   bool ends; /* a FIN has come */
   uint32_t end; /* the sequence number behind it; what lies beyond is not kept */
   uint32_t runs;
@@ -198,7 +198,8 @@ static uint32_t keep(struct tcp_pcb *pcb, uint32_t sequence, const struct pbuf *
     *link = free_run(early, *link);
   }
   early->bytes += size;
-  *segment = (struct early_segment){.length = length, .next_run = after, .last = segment, .begin = begin, .end = end, .fin = fin};
+  *segment =
+      (struct early_segment){.length = length, .next_run = after, .last = segment, .begin = begin, .end = end, .fin = fin};
   pbuf_copy_partial(data, segment->data, (u16_t)length, (u16_t)(begin - sequence));
   struct early_segment *run = joins ? before : segment;
   if (joins) {
@@ -223,7 +224,7 @@ static uint32_t keep(struct tcp_pcb *pcb, uint32_t sequence, const struct pbuf *
   return sequence;
 }
 
-/* LWIP_HOOK_TCP_EARLY: a segment that is not the next one, or that joins others. Returns true where the peer's FIN has its turn. */
+/* LWIP_HOOK_TCP_EARLY: a segment that is not the next one, or that joins others. Returns true where the peer's FIN is next. */
 bool tw_early_receive(struct tcp_pcb *pcb, uint32_t sequence, const struct pbuf *data, bool fin) {
   struct connection *connection = tw_connection_of(pcb);
   uint32_t duplicate = sequence;

@@ -67,6 +67,8 @@ struct udp_pcb *tw_udp_find(struct netif *by, uint16_t from, uint16_t to);
 void tw_udp_pass_to_others(const struct udp_pcb *first, struct pbuf *data, struct netif *by, uint16_t from);
 void tw_tcp_output_later(struct tcp_pcb *pcb);
 void tw_receive_work(uint32_t units);
+bool tw_early_receive(struct tcp_pcb *pcb, uint32_t sequence, const struct pbuf *data, bool fin);
+void tw_early_free(struct tcp_pcb *pcb);
 struct pbuf *tw_staging_reference(const void *data, uint16_t length);
 bool tw_tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif);
 uint8_t tw_tcp_listen_decide(const struct tcp_pcb_listen *pcb, bool acknowledges, bool syn, uint32_t sequence,

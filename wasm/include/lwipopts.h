@@ -165,27 +165,24 @@
 #define LWIP_DISABLE_TCP_SANITY_CHECKS 1 /* lwIP's checks are written for an MSS of some 1,460 bytes */
 #define TCP_CALCULATE_EFF_SEND_MSS 1 /* RFC 9293, section 3.7.1: no segment is larger than the MTU of its interface allows */
 #define LWIP_WND_SCALE 1 /* RFC 7323: a window of more than 65,535 bytes, which long or fast paths need */
-#define TCP_RCV_SCALE 5 /* 65,535 << 5 holds the window below */
+#define TCP_RCV_SCALE 9 /* 65,535 << 9 holds the window below; it is in the SYN, before it is known how much will be offered */
 #define TCP_WND ABI_TCP_WINDOW /* bytes; abi.toml has it for the embedder, too, which sizes its buffers by it */
 /* Bytes: the limit up to which the send buffer of a connection grows (src/tcp/connection.h). */
 #define TCP_SND_BUF ABI_TCP_SEND_BUFFER
-/* Buffers; a segment that refers to what was written has two. A full send buffer fits at an MSS of 536, and with smaller
-   segments the queue holds no more memory than with large ones: Linux charges each segment its true size. */
-#define TCP_SND_QUEUELEN 4096
+/* Buffers, which lwIP counts in 16 bits; tw_connection_queue_limit has the limit for a buffer of less than its full size. */
+#define TCP_SND_QUEUELEN 65000
 #define TCP_OVERSIZE 1460 /* room behind a short write, so that further writes join its segment */
-#define TCP_WND_UPDATE_THRESHOLD (TCP_WND_MAX(pcb) / 32) /* of the window that this peer can see; no window update for less */
+/* Of the window that this peer can see; no window update for less. */
+#define TCP_WND_UPDATE_THRESHOLD LWIP_MIN(TCP_WND_MAX(pcb) / 32, ABI_TCP_FIRST_WINDOW / 8)
 #define LWIP_TCP_TIMESTAMPS 1 /* RFC 7323: protection against old segments; SYN cookies keep their options in them */
 /* RFC 2018: out-of-order segments are reported, so that a peer retransmits only what is missing. */
 #define LWIP_TCP_SACK_OUT 1
 #define LWIP_TCP_MAX_SACK_NUM 3 /* what fits beside a timestamp, RFC 2018, section 3 */
 #define LWIP_TCP_DUPLICATES /* RFC 2883: a sender learns that it need not have sent a segment again */
-#define TCP_QUEUE_OOSEQ 1 /* segments after a gap are kept; otherwise a single loss would cost the whole window behind it */
-#define TCP_OOSEQ_MAX_BYTES TCP_WND /* the offered window is kept, RFC 9293, section 3.8.6 */
-#define TCP_OOSEQ_MAX_PBUFS 1024 /* a peer that sends one byte a segment must not make 100 MB of a window */
-#define TCP_OOSEQ_BYTES_LIMIT(pcb) TCP_OOSEQ_MAX_BYTES /* the same for each connection */
-#define TCP_OOSEQ_PBUFS_LIMIT(pcb) TCP_OOSEQ_MAX_PBUFS /* the same for each connection */
-#define TCP_OOSEQ_SMALL_LIMIT(bytes) (128 + (bytes) / 256) /* each early segment walks over the others */
-#define LWIP_HOOK_TCP_OOSEQ(segments) tw_receive_work((segments) / 8) /* src/link/receive.c */
+#define TCP_QUEUE_OOSEQ 0 /* segments that arrive out of order are kept by src/tcp/tcp_early.c */
+#define LWIP_HOOK_TCP_EARLY(pcb, sequence, data, fin) tw_early_receive(pcb, sequence, data, fin)
+#define LWIP_HOOK_TCP_EARLY_FREE(pcb) tw_early_free(pcb)
+#define TCP_OOSEQ_TIMEOUT 6 /* time-outs without a segment, after which they are dropped */
 #define TCP_LISTEN_BACKLOG 1 /* each listener bounds its connections that are not yet accepted */
 /* Half-open connections, SYN cookies, and peers that wait for room in the backlog (src/tcp/tcp_listen.c). */
 #define LWIP_HOOK_TCP_LISTEN(pcb, flags) \

@@ -12,8 +12,8 @@
 
 #include <string.h>
 
-/* One frame can fill a hole and release a whole window; in addition, there are its other events and those of timers. */
-enum { FRAME_RESERVE = ABI_TCP_WINDOW + 65536, OTHER_RESERVE = 196608 };
+/* For the data of a frame, and at least one segment that it puts in sequence; its other events and those of timers. */
+enum { FRAME_RESERVE = 131072, OTHER_RESERVE = 196608 };
 
 static uint8_t buffer[ABI_EVENT_CAPACITY] __attribute__((aligned(8)));
 static struct abi_event_header *last_data; /* the latest record, if it is a DATA event that may still grow */

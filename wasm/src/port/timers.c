@@ -205,7 +205,7 @@ static uint32_t connection_idle(const struct tcp_pcb *pcb) {
 /* Ticks may skip a connection with no pending timer but its keep-alive. States that end without an event are visited. */
 static bool may_sleep(const struct tcp_pcb *pcb) {
   const struct connection *connection = tw_connection_of(pcb);
-  return pcb->state >= ESTABLISHED && pcb->rtime < 0 && pcb->ooseq == NULL && connection != NULL && connection->handle != 0;
+  return pcb->state >= ESTABLISHED && pcb->rtime < 0 && pcb->rcv_sacks == NULL && connection != NULL && connection->handle != 0;
 }
 
 static uint32_t tcp_idle(void) {

@@ -10,6 +10,7 @@
 #include "link/interface.h"
 #include "port/in_place.h"
 #include "port/timers.h"
+#include "tcp/tcp_early.h"
 #include "tcp/tcp_flight.h"
 #include "tcp/tcp_output.h"
 #include "tcp/tcp_ticked.h"
@@ -25,6 +26,7 @@ uint32_t tw_tcp_connections(void) { return count; }
 void tw_connection_freed(struct connection *connection) {
   tw_timers_tcp_work(connection->pcb->snd_queuelen + WORK_VISITS);
   tw_flight_end(connection);
+  tw_early_free(connection->pcb);
   connection->pcb = NULL;
   count--;
   tw_connection_release(connection);
@@ -151,6 +153,7 @@ void tw_connection_abort(struct connection *connection) {
     tcp_abort(pcb);
     return;
   }
+  tw_early_free(pcb);
   connection->flags |= CONNECTION_ABORTED;
   connection->progressed = tcp_ticks;
   tcp_recv(pcb, on_received_by_orphan);
@@ -168,6 +171,7 @@ void tw_connection_orphan(struct connection *connection) {
     tw_connection_release(connection);
     return;
   }
+  tw_early_free(pcb);
   connection->progressed = tcp_ticks;
   tcp_err(pcb, NULL);
   tcp_recv(pcb, on_received_by_orphan);

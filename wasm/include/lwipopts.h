@@ -74,30 +74,13 @@
 #define LWIP_MULTICAST_PING 0 /* as LWIP_BROADCAST_PING */
 #define LWIP_RAW 0 /* raw sockets would be asked about every packet; src/ip/icmp.c receives what lwIP does not process */
 #define LWIP_IGMP 1 /* UDP sockets join IPv4 groups, which routers and switches learn of by IGMP */
-#define LWIP_DHCP 1 /* abi_dhcp_start leases the address of an interface */
+#define LWIP_DHCP 0 /* src/ip/dhcp_client.c leases the address of an interface, in less than half of the code */
 #define LWIP_AUTOIP 0 /* link-local IPv4 addresses (RFC 3927) are not supported */
-#define LWIP_ACD 1 /* an address from DHCP is probed for before it is used, RFC 5227 */
-#define LWIP_ACD_KEEP_ADDRESS 1 /* and kept from then on, RFC 5227, section 2.4 (c): two forged frames must not remove it */
-/* Ticks of 100 ms. RFC 5227, section 1.1, says seconds for links where an answer may take one, and allows shorter times. */
-#define LWIP_ACD_PROBE_WAIT 2 /* before the first probe, at most */
-#define LWIP_ACD_PROBE_MIN 2 /* between two probes, at least */
-#define LWIP_ACD_PROBE_MAX 4 /* and at most */
-#define LWIP_ACD_ANNOUNCE_WAIT 4 /* after the last probe, for an answer to it */
-/* Leases are counted in seconds; lwIP would in minutes, and not beyond a day. */
-#define DHCP_COARSE_TIMER_SECS 1
-#define DHCP_TIMEOUT_SIZE_T uint32_t /* 16 bits would end at 18 hours */
-#define DHCP_DEFINE_CUSTOM_TIMEOUTS /* the next five macros replace lwIP's */
-#define DHCP_SET_TIMEOUT_FROM_OFFERED_T0_LEASE(result, dhcp) ((result) = (dhcp)->offered_t0_lease) /* in seconds as offered */
-/* 0 would mean no timer. */
-#define DHCP_SET_TIMEOUT_FROM_OFFERED_T1_RENEW(result, dhcp) ((result) = LWIP_MAX((dhcp)->offered_t1_renew, 1))
-#define DHCP_SET_TIMEOUT_FROM_OFFERED_T2_REBIND(result, dhcp) ((result) = LWIP_MAX((dhcp)->offered_t2_rebind, 1)) /* as T1 */
-#define DHCP_NEXT_TIMEOUT_THRESHOLD 60 /* RFC 2131, section 4.4.5 */
-/* Ms: doubled up to a minute, RFC 2131, section 4.1. */
-#define DHCP_REQUEST_BACKOFF_SEQUENCE(tries) ((u16_t)(((tries) < 6 ? 1 << (tries) : 60) * 1000))
-#define DHCP_ADD_EXTRA_REQUEST_OPTIONS , 6, 15, 119 /* name servers, domain, search list: read by the embedder */
-/* The embedder reads the options of the whole message (src/ip/lease.c). */
-#define LWIP_HOOK_DHCP_ACK(netif, message) tw_lease_acknowledged(netif, message)
-#define LWIP_HOOK_DHCP_BOUND(netif) tw_lease_bound(netif) /* the lease becomes an event (src/ip/lease.c) */
+#define LWIP_ACD 0 /* as LWIP_DHCP, which is what needs it */
+/* DHCP's answers to an interface without an address (src/ip/dhcp_client.c); `inp` is a variable of ip4_input. */
+#define LWIP_IP_ACCEPT_UDP_PORT(port) tw_dhcp_awaits(inp, port)
+/* Whether another host claims an address from DHCP, RFC 5227 (src/ip/dhcp_client.c). */
+#define LWIP_HOOK_ETHARP_RECEIVED(netif, packet) tw_dhcp_arp_received(netif, packet)
 #define LWIP_DNS 0 /* names are resolved by the embedder, over the stack's own UDP */
 /* Loopback for own addresses, else the table (src/link/interface.c). */
 #define LWIP_HOOK_IP4_ROUTE_SRC(src, dest) tw_interface_route4(src, dest)
@@ -152,7 +135,7 @@
 #define LWIP_HOOK_ICMP_ERROR() tw_icmp_own_error() /* may an error be sent now? (src/ip/icmp_limit.c) */
 
 /* --- UDP ------------------------------------------------------------------------------------------------------- */
-#define LWIP_UDP 1 /* sockets of the embedder, and DHCP */
+#define LWIP_UDP 1 /* sockets of the embedder, and DHCP (src/ip/dhcp_socket.c) */
 #define LWIP_UDPLITE 0 /* no socket of the embedder offers it (RFC 3828) */
 #define LWIP_HOOK_UDP_FIND(netif, from, to) tw_udp_find(netif, from, to) /* src/udp/udp_receive.c */
 /* Copies for further members of a group. */

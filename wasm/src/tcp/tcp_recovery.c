@@ -16,7 +16,7 @@ bool tw_recovery_wants_output(const struct connection *connection) {
 
 /* How much is under way is taken from the congestion window: acknowledgements come in batches, before anything is sent. */
 void tw_recovery_begin(struct flight *flight) {
-  struct tcp_pcb *pcb = flight->connection->pcb;
+  struct tcp_pcb *pcb = flight->pcb;
   if (flight->state == SENDER_OPEN) {
     flight->undo = UNDO_PREPARED;
     flight->again = flight->prr_delivered = flight->prr_out = 0;
@@ -205,6 +205,8 @@ void tw_tcp_flight_over(struct tcp_pcb *pcb) {
     tw_flight_end(flight->connection);
   }
   for (struct tcp_seg *segment = pcb->unsent; segment != NULL; segment = segment->next) {
+    uint8_t marks = segment->marks;
     tw_segment_new(segment);
+    segment->marks = marks & (SEGMENT_SENT | SEGMENT_AGAIN);
   }
 }

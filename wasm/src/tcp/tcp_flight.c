@@ -133,6 +133,8 @@ void tw_segment_acked(struct tcp_pcb *pcb, struct tcp_seg *segment) {
     if (connection != NULL && (segment->marks & SEGMENT_AGAIN) == 0) { /* a SYN */
       tw_round_trip_measured(connection, (uint32_t)tw_now - segment->sent);
     }
+  } else if ((segment->marks & SEGMENT_SENT) == 0) {
+    return; /* the peer has taken it from a probe of its window */
   } else if ((segment->marks & SEGMENT_SACKED) != 0) {
     flight->sacked_segments--;
     if (flight->highest == segment) {

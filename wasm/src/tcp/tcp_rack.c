@@ -97,12 +97,10 @@ static void run(struct flight *flight) {
   struct connection *connection = flight->connection;
   tw_connection_touch(connection);
   tw_deadline_set(&flight->timer, 0);
-  if (flight->reorder_due != 0) {
-    if (tw_rack_detect(flight)) {
-      tw_recovery_begin(flight);
-      flight->pcb->cwnd = LWIP_MAX(flight->pcb->cwnd, flight->in_flight + flight->pcb->mss);
-      tw_connection_send_later(connection);
-    }
+  if (tw_rack_detect(flight)) {
+    tw_recovery_begin(flight);
+    flight->pcb->cwnd = LWIP_MAX(flight->pcb->cwnd, flight->in_flight + flight->pcb->mss);
+    tw_connection_send_later(connection);
   } else if (probe_due(flight) - 1 < tw_now) {
     probe(flight);
   }

@@ -178,7 +178,12 @@ int8_t tw_tcp_resend_lost(struct tcp_pcb *pcb) {
 bool tw_tcp_timed_out(struct tcp_pcb *pcb) {
   struct flight *flight = tw_flight_of(pcb);
   struct tcp_seg *segment = pcb->unacked;
-  if (flight == NULL || segment == NULL || segment->end - pcb->lastack > pcb->snd_wnd) {
+  if (flight == NULL) {
+    return false;
+  }
+  tw_recovery_begin(flight);
+  pcb->cwnd = pcb->mss;
+  if (segment == NULL || segment->end - pcb->lastack > pcb->snd_wnd) {
     return false;
   }
   if ((segment->marks & SEGMENT_SACKED) != 0 || (pcb->flags & TF_SACK) == 0) {
@@ -191,10 +196,8 @@ bool tw_tcp_timed_out(struct tcp_pcb *pcb) {
       tw_flight_move(flight, segment, &flight->lost);
     }
   }
-  tw_recovery_begin(flight);
   flight->state = SENDER_LOSS;
   flight->recovery_point = pcb->snd_nxt;
-  pcb->cwnd = pcb->mss;
   return true;
 }
 

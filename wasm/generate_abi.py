@@ -42,6 +42,7 @@ NUMBERS = {
     "address_state": "ADDRESS",
     "family": "FAMILY",
     "share": "SHARE",
+    "connect": "CONNECT",
     "option": "OPTION",
     "more": "MORE",
 }

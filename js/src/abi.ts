@@ -5,7 +5,7 @@
  */
 
 /** version 1, as a checksum over names, numbers, layouts, signatures */
-export const VERSION = 1215987850;
+export const VERSION = 1602675334;
 /** bounded table: a bridge of a hundred ports, and other interfaces */
 export const MAX_INTERFACES = 128;
 /** bytes of records per interface waiting for poll: four full 64 KiB writes */
@@ -16,8 +16,8 @@ export const TRANSMIT_CAPACITY = 294912;
 export const EVENT_CAPACITY = 655360;
 /** payload of one tcp_send: 64 KiB, under TLS too, whose records are 16 KiB and a little more */
 export const STAGING_CAPACITY = 67584;
-/** two addresses, or one MAC */
-export const SCRATCH_CAPACITY = 64;
+/** the state of a connection, the largest layout in it */
+export const SCRATCH_CAPACITY = 72;
 /** payload of one DATA event: a first window, a multiple of the chunks that applications read */
 export const MAX_DATA = 262144;
 /** lwIP counts buffer lengths in 16 bits */
@@ -77,6 +77,7 @@ export const FAMILY_IPV4 = 4;
 export const FAMILY_IPV6 = 6;
 export const SHARE_ADDRESS = 256;
 export const SHARE_PORT = 512;
+export const CONNECT_ECN = 1024;
 export const OPTION_NODELAY = 1;
 export const OPTION_KEEPALIVE = 2;
 export const OPTION_KEEPALIVE_IDLE = 3;
@@ -258,7 +259,7 @@ export const ROUTE_ADDRESSES_SIZE = 32;
 export const ROUTE_ADDRESSES_NETWORK_OFFSET = 0;
 export const ROUTE_ADDRESSES_GATEWAY_OFFSET = 16;
 /** in scratch after tcp_information: times in milliseconds, round trips in microseconds, lengths in bytes */
-export const INFORMATION_SIZE = 64;
+export const INFORMATION_SIZE = 72;
 /** as lwIP numbers it */
 export const INFORMATION_STATE_OFFSET = 0;
 export const INFORMATION_SEGMENT_SIZE_OFFSET = 4;
@@ -280,6 +281,10 @@ export const INFORMATION_SCALES_OFFSET = 52;
 export const INFORMATION_RECOVERY_OFFSET = 56;
 /** reductions of the congestion window that were needless, and were taken back */
 export const INFORMATION_UNDONE_OFFSET = 60;
+/** segments that were sent again */
+export const INFORMATION_TOTAL_RETRANSMISSIONS_OFFSET = 64;
+/** of these, those that the peer reported as duplicates (RFC 2883) */
+export const INFORMATION_NEEDLESS_RETRANSMISSIONS_OFFSET = 68;
 
 /** before each frame in a receive or transmit buffer */
 export interface RecordHeader {
@@ -575,6 +580,8 @@ export interface Information {
   scales: number; // the peer's shift, ours << 4
   recovery: number; // 0 open, 1 fast recovery, 2 after a time-out
   undone: number; // reductions of the congestion window that were needless, and were taken back
+  totalRetransmissions: number; // segments that were sent again
+  needlessRetransmissions: number; // of these, those that the peer reported as duplicates (RFC 2883)
 }
 
 export function readInformation(view: DataView, at: number): Information {
@@ -595,6 +602,8 @@ export function readInformation(view: DataView, at: number): Information {
     scales: view.getUint32(at + INFORMATION_SCALES_OFFSET, true),
     recovery: view.getUint32(at + INFORMATION_RECOVERY_OFFSET, true),
     undone: view.getUint32(at + INFORMATION_UNDONE_OFFSET, true),
+    totalRetransmissions: view.getUint32(at + INFORMATION_TOTAL_RETRANSMISSIONS_OFFSET, true),
+    needlessRetransmissions: view.getUint32(at + INFORMATION_NEEDLESS_RETRANSMISSIONS_OFFSET, true),
   };
 }
 
@@ -615,6 +624,8 @@ export function writeInformation(view: DataView, at: number, value: Information)
   view.setUint32(at + INFORMATION_SCALES_OFFSET, value.scales, true);
   view.setUint32(at + INFORMATION_RECOVERY_OFFSET, value.recovery, true);
   view.setUint32(at + INFORMATION_UNDONE_OFFSET, value.undone, true);
+  view.setUint32(at + INFORMATION_TOTAL_RETRANSMISSIONS_OFFSET, value.totalRetransmissions, true);
+  view.setUint32(at + INFORMATION_NEEDLESS_RETRANSMISSIONS_OFFSET, value.needlessRetransmissions, true);
 }
 
 /** kind of event -> size of the layout its payload begins with, and whether `value` bytes follow */

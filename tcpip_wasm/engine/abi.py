@@ -7,7 +7,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 #: version 1, as a checksum over names, numbers, layouts, signatures
-VERSION: Final = 1215987850
+VERSION: Final = 1602675334
 #: bounded table: a bridge of a hundred ports, and other interfaces
 MAX_INTERFACES: Final = 128
 #: bytes of records per interface waiting for poll: four full 64 KiB writes
@@ -18,8 +18,8 @@ TRANSMIT_CAPACITY: Final = 294912
 EVENT_CAPACITY: Final = 655360
 #: payload of one tcp_send: 64 KiB, under TLS too, whose records are 16 KiB and a little more
 STAGING_CAPACITY: Final = 67584
-#: two addresses, or one MAC
-SCRATCH_CAPACITY: Final = 64
+#: the state of a connection, the largest layout in it
+SCRATCH_CAPACITY: Final = 72
 #: payload of one DATA event: a first window, a multiple of the chunks that applications read
 MAX_DATA: Final = 262144
 #: lwIP counts buffer lengths in 16 bits
@@ -79,6 +79,7 @@ FAMILY_IPV4: Final = 4
 FAMILY_IPV6: Final = 6
 SHARE_ADDRESS: Final = 256
 SHARE_PORT: Final = 512
+CONNECT_ECN: Final = 1024
 OPTION_NODELAY: Final = 1
 OPTION_KEEPALIVE: Final = 2
 OPTION_KEEPALIVE_IDLE: Final = 3
@@ -261,7 +262,7 @@ ROUTE_ADDRESSES_SIZE: Final = 32
 ROUTE_ADDRESSES_NETWORK_OFFSET: Final = 0
 ROUTE_ADDRESSES_GATEWAY_OFFSET: Final = 16
 #: in scratch after tcp_information: times in milliseconds, round trips in microseconds, lengths in bytes
-INFORMATION_SIZE: Final = 64
+INFORMATION_SIZE: Final = 72
 #: as lwIP numbers it
 INFORMATION_STATE_OFFSET: Final = 0
 INFORMATION_SEGMENT_SIZE_OFFSET: Final = 4
@@ -283,6 +284,10 @@ INFORMATION_SCALES_OFFSET: Final = 52
 INFORMATION_RECOVERY_OFFSET: Final = 56
 #: reductions of the congestion window that were needless, and were taken back
 INFORMATION_UNDONE_OFFSET: Final = 60
+#: segments that were sent again
+INFORMATION_TOTAL_RETRANSMISSIONS_OFFSET: Final = 64
+#: of these, those that the peer reported as duplicates (RFC 2883)
+INFORMATION_NEEDLESS_RETRANSMISSIONS_OFFSET: Final = 68
 
 #: before each frame in a receive or transmit buffer: length
 RECORD_HEADER: Final = Struct("<I")
@@ -340,7 +345,7 @@ CONNECT_ADDRESSES: Final = Struct("<16s16s")
 #: in scratch: addresses of a route; route_remove does not read `gateway`: network, gateway
 ROUTE_ADDRESSES: Final = Struct("<16s16s")
 #: in scratch after tcp_information: times in milliseconds, round trips in microseconds, lengths in bytes
-INFORMATION: Final = Struct("<16I")
+INFORMATION: Final = Struct("<18I")
 
 
 class Information(NamedTuple):
@@ -362,6 +367,8 @@ class Information(NamedTuple):
     scales: int  # the peer's shift, ours << 4
     recovery: int  # 0 open, 1 fast recovery, 2 after a time-out
     undone: int  # reductions of the congestion window that were needless, and were taken back
+    total_retransmissions: int  # segments that were sent again
+    needless_retransmissions: int  # of these, those that the peer reported as duplicates (RFC 2883)
 
 
 #: kind of event -> (size of the layout its payload begins with, whether `value` bytes follow)

@@ -11,13 +11,13 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 1215987850 /* version 1, as a checksum over names, numbers, layouts, signatures */
+#define ABI_VERSION 1602675334 /* version 1, as a checksum over names, numbers, layouts, signatures */
 #define ABI_MAX_INTERFACES 128 /* bounded table: a bridge of a hundred ports, and other interfaces */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the embedder; a batch that fits the L2 cache */
 #define ABI_EVENT_CAPACITY 655360 /* what one poll delivers; a filled hole may release more, which takes several */
 #define ABI_STAGING_CAPACITY 67584 /* payload of one tcp_send: 64 KiB, under TLS too, whose records are 16 KiB and a little more */
-#define ABI_SCRATCH_CAPACITY 64 /* two addresses, or one MAC */
+#define ABI_SCRATCH_CAPACITY 72 /* the state of a connection, the largest layout in it */
 #define ABI_MAX_DATA 262144 /* payload of one DATA event: a first window, a multiple of the chunks that applications read */
 #define ABI_MAX_FRAME 65535 /* lwIP counts buffer lengths in 16 bits */
 #define ABI_MAX_BACKLOG 4096 /* connections that wait to be accepted; Linux's somaxconn */
@@ -63,6 +63,7 @@
 #define ABI_FAMILY_IPV6 6
 #define ABI_SHARE_ADDRESS 256
 #define ABI_SHARE_PORT 512
+#define ABI_CONNECT_ECN 1024
 #define ABI_OPTION_NODELAY 1
 #define ABI_OPTION_KEEPALIVE 2
 #define ABI_OPTION_KEEPALIVE_IDLE 3
@@ -198,7 +199,7 @@
 #define ABI_ROUTE_ADDRESSES_SIZE 32 /* in scratch: addresses of a route; route_remove does not read `gateway` */
 #define ABI_ROUTE_ADDRESSES_NETWORK_OFFSET 0
 #define ABI_ROUTE_ADDRESSES_GATEWAY_OFFSET 16
-#define ABI_INFORMATION_SIZE 64 /* in scratch after tcp_information: times in milliseconds, round trips in microseconds, lengths in bytes */
+#define ABI_INFORMATION_SIZE 72 /* in scratch after tcp_information: times in milliseconds, round trips in microseconds, lengths in bytes */
 #define ABI_INFORMATION_STATE_OFFSET 0 /* as lwIP numbers it */
 #define ABI_INFORMATION_SEGMENT_SIZE_OFFSET 4
 #define ABI_INFORMATION_RTO_OFFSET 8
@@ -215,6 +216,8 @@
 #define ABI_INFORMATION_SCALES_OFFSET 52 /* the peer's shift, ours << 4 */
 #define ABI_INFORMATION_RECOVERY_OFFSET 56 /* 0 open, 1 fast recovery, 2 after a time-out */
 #define ABI_INFORMATION_UNDONE_OFFSET 60 /* reductions of the congestion window that were needless, and were taken back */
+#define ABI_INFORMATION_TOTAL_RETRANSMISSIONS_OFFSET 64 /* segments that were sent again */
+#define ABI_INFORMATION_NEEDLESS_RETRANSMISSIONS_OFFSET 68 /* of these, those that the peer reported as duplicates (RFC 2883) */
 
 /* before each frame in a receive or transmit buffer */
 struct abi_record_header {
@@ -376,6 +379,8 @@ struct abi_information {
   uint32_t scales; /* the peer's shift, ours << 4 */
   uint32_t recovery; /* 0 open, 1 fast recovery, 2 after a time-out */
   uint32_t undone; /* reductions of the congestion window that were needless, and were taken back */
+  uint32_t total_retransmissions; /* segments that were sent again */
+  uint32_t needless_retransmissions; /* of these, those that the peer reported as duplicates (RFC 2883) */
 };
 _Static_assert(sizeof(struct abi_information) == ABI_INFORMATION_SIZE, "size");
 _Static_assert(offsetof(struct abi_information, state) == ABI_INFORMATION_STATE_OFFSET, "offset");
@@ -394,6 +399,8 @@ _Static_assert(offsetof(struct abi_information, features) == ABI_INFORMATION_FEA
 _Static_assert(offsetof(struct abi_information, scales) == ABI_INFORMATION_SCALES_OFFSET, "offset");
 _Static_assert(offsetof(struct abi_information, recovery) == ABI_INFORMATION_RECOVERY_OFFSET, "offset");
 _Static_assert(offsetof(struct abi_information, undone) == ABI_INFORMATION_UNDONE_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, total_retransmissions) == ABI_INFORMATION_TOTAL_RETRANSMISSIONS_OFFSET, "offset");
+_Static_assert(offsetof(struct abi_information, needless_retransmissions) == ABI_INFORMATION_NEEDLESS_RETRANSMISSIONS_OFFSET, "offset");
 
 ABI_EXPORT("start") int32_t abi_start(double now, int64_t seed_low, int64_t seed_high);
 ABI_EXPORT("poll") double abi_poll(double now);

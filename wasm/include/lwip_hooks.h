@@ -80,7 +80,9 @@ void tw_segment_new(struct tcp_seg *segment);
 void tw_segment_sent(struct tcp_pcb *pcb, struct tcp_seg *segment);
 void tw_segment_acked(struct tcp_pcb *pcb, struct tcp_seg *segment);
 void tw_tcp_acknowledged(struct tcp_pcb *pcb, uint32_t acked, uint8_t duplicate, const struct tcp_sack_range *blocks,
-                         uint32_t count, uint32_t echo);
+                         uint32_t count);
+void tw_tcp_ecn_received(struct tcp_pcb *pcb, uint8_t flags);
+void tw_tcp_ecn_send(struct tcp_pcb *pcb, struct tcp_seg *segment);
 uint32_t tw_tcp_send_window(struct tcp_pcb *pcb);
 int8_t tw_tcp_resend_lost(struct tcp_pcb *pcb);
 bool tw_tcp_timed_out(struct tcp_pcb *pcb);

@@ -231,16 +231,16 @@
 /* Data that is written without being copied lies in a staging area (src/abi/staging.c). */
 #define LWIP_HOOK_TCP_REFERENCE(data, length) tw_staging_reference(data, length)
 /* Loss recovery and congestion control are ours (src/tcp/tcp_recovery.c). lwIP reports what leaves and what comes: */
-#define LWIP_TCP_SEG_RECOVERY_FIELDS \
-  struct tcp_seg *sent_next, *sent_before; \
-  uint32_t begin, end; /* sequence numbers, once it was sent */ \
-  uint32_t sent; /* us, when it was last */ \
+#define LWIP_TCP_SEG_RECOVERY_FIELDS                             \
+  struct tcp_seg *sent_next, *sent_before;                       \
+  uint32_t begin, end; /* sequence numbers, once it was sent */  \
+  uint32_t sent, order; /* when it was last: us, and a number */ \
   uint8_t marks; /* src/tcp/tcp_flight.h */
 #define LWIP_HOOK_TCP_SEGMENT_NEW(segment) tw_segment_new(segment) /* no marks yet */
 #define LWIP_HOOK_TCP_SEGMENT_SENT(pcb, segment) tw_segment_sent(pcb, segment) /* for the first time or again */
 #define LWIP_HOOK_TCP_SEGMENT_ACKED(pcb, segment) tw_segment_acked(pcb, segment) /* wholly; it is freed next */
-#define LWIP_HOOK_TCP_ACKNOWLEDGED(pcb, bytes, duplicate, blocks, count, echo) \
-  tw_tcp_acknowledged(pcb, bytes, duplicate, blocks, count, echo) /* after that, with what the segment's options say */
+#define LWIP_HOOK_TCP_ACKNOWLEDGED(pcb, bytes, duplicate, blocks, count) \
+  tw_tcp_acknowledged(pcb, bytes, duplicate, blocks, count) /* after that, with what the segment's options say */
 #define LWIP_HOOK_TCP_REQUEUED(pcb) tw_tcp_flight_over(pcb) /* all is to be sent anew, after a path has become narrower */
 #define LWIP_HOOK_TCP_PURGED(pcb) tw_tcp_flight_over(pcb) /* all is freed */
 /* And it asks: */
@@ -248,6 +248,9 @@
 #define LWIP_HOOK_TCP_RESEND(pcb) tw_tcp_resend_lost(pcb) /* before new data */
 #define LWIP_HOOK_TCP_TIMED_OUT(pcb) tw_tcp_timed_out(pcb) /* what a time-out means */
 #define LWIP_HOOK_TCP_RTO(pcb) tw_tcp_retransmission_timeout(pcb) /* RFC 6298 (src/tcp/tcp_round_trip.c) */
+/* Explicit congestion notification, RFC 3168 (src/tcp/tcp_ecn.c). */
+#define LWIP_HOOK_TCP_ECN_RECEIVED(pcb, flags) tw_tcp_ecn_received(pcb, flags)
+#define LWIP_HOOK_TCP_ECN_SEND(pcb, segment) tw_tcp_ecn_send(pcb, segment)
 /* Segments of one flush get their headers from the one before (src/tcp/tcp_emit.c). */
 #define LWIP_HOOK_TCP_EMIT(segment, pcb, netif) tw_tcp_emit(segment, pcb, netif)
 

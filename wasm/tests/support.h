@@ -93,7 +93,7 @@ extern uint32_t failures_expected;
 
 enum { PACKET_CAPACITY = 66000 };
 enum { PROTOCOL_ICMP = 1, PROTOCOL_TCP = 6, PROTOCOL_UDP = 17, PROTOCOL_ICMPV6 = 58 };
-enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16 };
+enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16, ECE = 64, CWR = 128 };
 
 extern const uint8_t HOST4[4], PEER4[4], LOCAL4[4], HOST6[16], PEER6[16], LOCAL6[16];
 extern const uint8_t HOST_MAC[6], PEER_MAC[6];
@@ -127,6 +127,7 @@ struct segment {
   uint32_t sequence, acknowledgement, flags;
   const uint8_t *options, *data;
   uint32_t options_length, length;
+  uint8_t congestion; /* the bits of the IP header, RFC 3168; and TCP's flags ECE and CWR, which are not among `flags` */
 };
 
 void packet_tcp(struct packet *packet, const struct segment *segment);

@@ -141,7 +141,7 @@ void packet_tcp(struct packet *packet, const struct segment *segment) {
   put32(bytes + 4, segment->sequence);
   put32(bytes + 8, segment->acknowledgement);
   bytes[12] = (uint8_t)(header / 4 << 4);
-  bytes[13] = (uint8_t)segment->flags;
+  bytes[13] = (uint8_t)(segment->flags | (segment->congestion & (ECE | CWR)));
   put16(bytes + 14, segment->window);
   put16(bytes + 18, segment->urgent);
   if (segment->options_length > 0) {
@@ -151,6 +151,13 @@ void packet_tcp(struct packet *packet, const struct segment *segment) {
     memcpy(bytes + header, segment->data, segment->length);
   }
   packet_ip(packet, segment->family, segment->from, segment->to, PROTOCOL_TCP, bytes, header + segment->length);
+  if (segment->family == ABI_FAMILY_IPV4) {
+    packet->bytes[1] = segment->congestion & 3;
+    put16(packet->bytes + 10, 0);
+    put16(packet->bytes + 10, (uint16_t)~reference_checksum(packet->bytes, 20, 0));
+  } else {
+    packet->bytes[1] = (uint8_t)((segment->congestion & 3) << 4);
+  }
 }
 
 bool segment_parse(struct segment *segment, const uint8_t *packet, uint32_t length) {
@@ -177,6 +184,7 @@ bool segment_parse(struct segment *segment, const uint8_t *packet, uint32_t leng
   segment->sequence = get32(bytes + 4);
   segment->acknowledgement = get32(bytes + 8);
   segment->flags = bytes[13] & 0x3f;
+  segment->congestion = (uint8_t)((bytes[13] & (ECE | CWR)) | ((four ? packet[1] : packet[1] >> 4) & 3));
   segment->window = (uint16_t)get16(bytes + 14);
   segment->options = bytes + 20;
   segment->options_length = header - 20;

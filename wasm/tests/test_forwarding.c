@@ -58,6 +58,10 @@ static struct packet *transit_packet(int32_t family, uint8_t protocol, uint32_t 
     payload[0] = four ? 8 : 128;
   }
   packet_ip(&packet, family, four ? PEER4 : PEER6, four ? THERE4 : THERE6, protocol, payload, length);
+  packet.bytes[1] = four ? 3 : 0x30; /* congestion was experienced (RFC 3168): the mark is the receiver's */
+  if (four) {
+    update_checksum(&packet);
+  }
   return &packet;
 }
 

@@ -4,7 +4,7 @@
 
 static struct deadline *first;
 
-/* Joins two heaps below `above`; on the way down each node's sides change places, which keeps the paths short. */
+/* Joins two heaps below `above`; on the way down each node's sides are exchanged, which keeps the paths short. */
 static struct deadline *merge(struct deadline *a, struct deadline *b, struct deadline *above) {
   struct deadline *joined = NULL, **link = &joined;
   while (a != NULL && b != NULL) {

@@ -20,8 +20,7 @@ enum {
   CONNECTION_EARLY = 128,     /* data in sequence waits for room in the event buffer (tcp_early.c) */
 };
 
-/* Where the shortest round trip takes longer than so many microseconds, there is a network, and its buffers grow; where one does,
-   there is a host that was busy. */
+/* Microseconds of a round trip from which on the path is taken for a network, through which buffers grow. */
 enum { CONNECTION_LONG_WAIT = 2000 };
 
 /* Microseconds after which a connection that found the heap full may try again: room in the queue says nothing then, and
@@ -49,8 +48,10 @@ struct connection {
   uint32_t least_round_trip; /* us */
   uint32_t w_max;            /* bytes: the window before the latest reduction, RFC 9438 */
   uint32_t reordering_round; /* the sequence number at which the next duplicate counts for `reordering` */
-  uint16_t undone;           /* reductions that were needless */
-  uint8_t reordering;        /* in quarters of a round trip; 0: none was seen, RFC 8985 */
+  uint32_t reordering;       /* in quarters of a round trip; 0: none was seen, RFC 8985 */
+  uint32_t undone;           /* reductions that were needless */
+  uint64_t idle_since;       /* us: when all was acknowledged */
+  uint32_t resent, needless; /* segments: sent again, and of those what the peer had already (RFC 2883) */
   bool reno;
   uint32_t unread; /* bytes handed to the host that it has not reported as read */
   uint32_t flags;

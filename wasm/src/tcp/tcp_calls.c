@@ -146,6 +146,8 @@ static int32_t choose_local(struct tcp_pcb *pcb, const ip_addr_t *remote, uint16
 
 int32_t abi_tcp_connect(int32_t family, int32_t remote_port, int32_t local_port, int32_t scope) {
   ip_addr_t remote, local;
+  bool asks = (family & ABI_CONNECT_ECN) != 0;
+  family &= ~ABI_CONNECT_ECN;
   if ((family != ABI_FAMILY_IPV4 && family != ABI_FAMILY_IPV6) || remote_port <= 0 || remote_port > 65535 || local_port < 0 ||
       local_port > 65535 || !tw_address_read(&remote, family, tw_scratch.connect.remote, scope) ||
       !tw_address_read(&local, family, tw_scratch.connect.local, scope)) {
@@ -163,6 +165,7 @@ int32_t abi_tcp_connect(int32_t family, int32_t remote_port, int32_t local_port,
     tcp_close(pcb);
     return error == 0 ? ABI_ERROR_NO_MEMORY : error;
   }
+  pcb->ecn = asks ? TCP_ECE | TCP_CWR : 0;
   err_t failure = tcp_connect(pcb, &remote, (u16_t)remote_port, on_connected);
   if (failure != ERR_OK) {
     int32_t handle = connection->handle;

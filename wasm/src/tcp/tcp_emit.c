@@ -24,6 +24,7 @@ static struct {
   uint32_t at;     /* where its record begins in the transmit buffer */
   uint32_t longest; /* bytes of the segment that lwIP itself sent: what is longer may have to be fragmented */
   uint32_t header; /* bytes before TCP's header, or 0 before it was looked up */
+  uint8_t tos;
 } before;
 
 static bool in_flush;
@@ -103,12 +104,13 @@ bool tw_tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *net
     return false;
   }
   uint32_t header = 0;
-  if (before.pcb == pcb && before.interface == interface && length <= before.longest) {
+  if (before.pcb == pcb && before.interface == interface && before.tos == pcb->tos && length <= before.longest) {
     header = before.header != 0 ? before.header : header_of(pcb, interface, before.at);
   }
   if (header == 0 || at + record_size(header + length) > ABI_TRANSMIT_CAPACITY) {
     before.pcb = pcb;
     before.interface = interface;
+    before.tos = pcb->tos;
     before.at = at;
     before.header = 0;
     before.longest = length;

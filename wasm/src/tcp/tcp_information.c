@@ -30,6 +30,8 @@ int32_t abi_tcp_information(int32_t handle) {
       .features = timestamps | (pcb->flags & TF_SACK ? 2 : 0) | wide,
       .recovery = connection->flight != NULL ? connection->flight->state : SENDER_OPEN,
       .undone = connection->undone,
+      .total_retransmissions = connection->resent,
+      .needless_retransmissions = connection->needless,
       .scales = wide ? (uint32_t)pcb->snd_scale | (uint32_t)pcb->rcv_scale << 4 : 0,
   };
   return 0;

@@ -120,12 +120,8 @@ uint32_t tw_connection_send_room(const struct connection *connection) {
 }
 
 /* A batch has room again: half of the first buffer. Half of a larger one would be too much, since the other half is all
-   that is under way when it is filled up: too little for a network that holds more. Over a network, the limit is twice the
-   congestion window, which may double within a round trip. */
-static bool has_room(struct connection *connection) {
-  if (connection->least_round_trip >= CONNECTION_LONG_WAIT && connection->pcb->cwnd > connection->send_limit / 2) {
-    connection->send_limit = LWIP_MIN(2 * connection->pcb->cwnd, TCP_SND_BUF);
-  }
+   that is under way when it is filled up: too little for a network that holds more. */
+static bool has_room(const struct connection *connection) {
   return tw_now >= connection->stalled && tw_connection_send_room(connection) >= CONNECTION_SEND_BATCH &&
          tcp_sndqueuelen(connection->pcb) < tw_connection_queue_limit(connection) / 2;
 }

@@ -17,7 +17,15 @@
 
 #include <string.h>
 
-enum { ETHERNET_HEADER = 14, IPV4_HEADER = 20, IPV6_HEADER = 40, TCP_HEADER = 20, TIMESTAMPS = 12, TCP_FLAG_BITS = 0x3f };
+enum {
+  ETHERNET_HEADER = 14,
+  IPV4_HEADER = 20,
+  IPV6_HEADER = 40,
+  TCP_HEADER = 20,
+  TIMESTAMPS = 12,
+  TCP_FLAG_BITS = 0xff,
+  CE = 3
+};
 
 static struct tcp_pcb *latest; /* whose segment came last; NULL after it was freed */
 
@@ -150,8 +158,8 @@ bool tw_tcp_receive_predicted(struct interface *interface, const uint8_t *frame,
     destination = frame + 16;
     tcp = frame + IPV4_HEADER;
   }
-  uint32_t header = (uint32_t)(tcp[12] >> 4) * 4;
-  if (header < TCP_HEADER || size <= header) {
+  uint32_t header = (uint32_t)(tcp[12] >> 4) * 4, ecn = v6 ? frame[1] >> 4 : frame[1];
+  if (header < TCP_HEADER || size <= header || (ecn & CE) == CE) {
     return false;
   }
   struct tcp_pcb *pcb = find(netif, source, destination, v6, tcp);

@@ -6,118 +6,74 @@
 #include "abi/module.h"
 #include "tcp/tcp_output.h"
 
+#include <string.h>
+
 enum { DUPLICATES = 3 }; /* RFC 5681, section 3.2 */
 
-static uint32_t threshold(const struct tcp_pcb *pcb) { return LWIP_MAX(pcb->ssthresh, 2 * (uint32_t)pcb->mss); }
-
 bool tw_recovery_wants_output(const struct connection *connection) {
-  return connection->flight != NULL && connection->flight->lost.first != NULL;
+  return connection->flight != NULL && flight_has_losses(connection->flight);
 }
 
 /* How much is under way is taken from the congestion window: acknowledgements come in batches, before anything is sent. */
-void tw_recovery_begin(struct connection *connection) {
-  struct tcp_pcb *pcb = connection->pcb;
-  struct flight *flight = connection->flight;
-  if (flight->state != SENDER_OPEN) {
-    return;
+void tw_recovery_begin(struct flight *flight) {
+  struct tcp_pcb *pcb = flight->connection->pcb;
+  if (flight->state == SENDER_OPEN) {
+    flight->undo = UNDO_PREPARED;
+    flight->again = flight->prr_delivered = flight->prr_out = 0;
+    flight->undo_from = pcb->lastack;
+    flight->undo_threshold = pcb->ssthresh;
+    flight->prr_window = pcb->cwnd;
+    tw_congestion_reduce(flight);
+    flight->state = SENDER_RECOVERY;
+    flight->recovery_point = pcb->snd_nxt;
   }
-  tw_undo_prepare(connection);
-  flight->prr_window = LWIP_MAX(pcb->cwnd, 1);
-  flight->prr_delivered = flight->prr_out = 0;
-  flight->state = SENDER_RECOVERY;
-  flight->recovery_point = tw_flight_limit(pcb);
-  tw_congestion_reduce(connection);
 }
 
 /* RFC 9937, section 5. */
-static void reduce_in_proportion(struct tcp_pcb *pcb, struct flight *flight, bool advanced, bool losses) {
-  uint32_t in_flight = tw_flight_size(pcb, flight), mss = pcb->mss, limit = threshold(pcb), send;
-  flight->prr_delivered += tw_acknowledgement.delivered;
+static void reduce_in_proportion(struct tcp_pcb *pcb, struct flight *flight, bool safe) {
+  uint32_t in_flight = flight->in_flight, limit = pcb->ssthresh, mss = pcb->mss, delivered = flight->news.delivered;
+  flight->prr_delivered += delivered;
+  uint32_t due = flight->prr_delivered;
   if (in_flight > limit) {
-    uint64_t due = ((uint64_t)flight->prr_delivered * limit + flight->prr_window - 1) / flight->prr_window;
-    send = due > flight->prr_out ? (uint32_t)due - flight->prr_out : 0;
-  } else {
-    int32_t owed = (int32_t)(flight->prr_delivered - flight->prr_out);
-    send = (uint32_t)LWIP_MAX(owed, (int32_t)tw_acknowledgement.delivered) + (advanced && !losses ? mss : 0);
-    send = LWIP_MIN(send, limit - in_flight);
+    due = (uint32_t)((double)due * limit / flight->prr_window) + 1;
   }
-  if (flight->prr_out == 0) {
-    send = LWIP_MAX(send, mss);
+  int32_t send = (int32_t)(due - flight->prr_out);
+  if (in_flight <= limit) {
+    send = LWIP_MAX(send, (int32_t)delivered) + (int32_t)(safe ? mss : 0);
+    send = LWIP_MIN(send, (int32_t)(limit - in_flight));
   }
-  pcb->cwnd = in_flight + send;
+  pcb->cwnd = in_flight + (uint32_t)LWIP_MAX(send, (int32_t)(flight->prr_out == 0 ? mss : 0));
 }
 
-/* RFC 6582, and RFC 3042: a duplicate stands for a segment that has left the network. */
-static uint32_t detect_without_sack(struct connection *connection, uint32_t acked, bool duplicate) {
-  struct tcp_pcb *pcb = connection->pcb;
-  struct flight *flight = connection->flight;
-  uint32_t mss = pcb->mss, under_way = tw_flight_limit(pcb) - pcb->lastack;
-  if (flight->state == SENDER_LOSS) {
-    return 0;
+/* RFC 6582, and RFC 3042: a duplicate stands for a segment that has left the network, and the lowest is taken for it. */
+static bool detect_without_sack(struct tcp_pcb *pcb, struct flight *flight, bool duplicate) {
+  struct tcp_seg *head = pcb->unacked;
+  if (head == NULL || flight->state == SENDER_LOSS) {
+    return false;
   }
   if (duplicate) {
-    uint32_t more = under_way > flight->sacked + mss ? mss : 0;
-    flight->sacked += more;
-    tw_acknowledgement.delivered += more;
+    struct tcp_seg *next = (flight->highest != NULL ? flight->highest : head)->next;
+    if (next != NULL) {
+      tw_flight_mark(flight, next);
+    }
     if (flight->state != SENDER_OPEN || ++flight->duplicates < DUPLICATES) {
-      return 0;
+      return false;
     }
   } else {
-    uint32_t counted = LWIP_MIN(flight->sacked, acked > mss ? acked - mss : 0);
-    flight->sacked -= counted;
-    tw_acknowledgement.delivered -= LWIP_MIN(tw_acknowledgement.delivered, counted);
     flight->duplicates = 0;
-    if (flight->state == SENDER_OPEN || !TCP_SEQ_LT(pcb->lastack, flight->recovery_point)) {
-      flight->sacked = 0;
-      return 0;
+    if (flight->state == SENDER_OPEN) {
+      return false;
     }
   }
-  struct tcp_seg *head = pcb->unacked;
-  if (head == NULL || (head->marks & (SEGMENT_LOST | SEGMENT_AGAIN)) != 0) {
-    return 0;
+  if ((head->marks & SEGMENT_SACKED) != 0) { /* it was taken for another */
+    head->marks &= (uint8_t)~SEGMENT_SACKED;
+    flight->sacked_segments--;
+    flight->highest = flight->highest == head ? NULL : flight->highest;
+  } else if ((head->marks & (SEGMENT_IN_FLIGHT | SEGMENT_AGAIN)) != SEGMENT_IN_FLIGHT) {
+    return false;
   }
-  tw_flight_lose(flight, head);
-  return 1;
-}
-
-static void end_recovery(struct tcp_pcb *pcb, struct flight *flight) {
-  if (flight->state == SENDER_RECOVERY) {
-    pcb->cwnd = threshold(pcb);
-  }
-  flight->state = SENDER_OPEN;
-  if ((pcb->flags & TF_SACK) == 0) {
-    flight->sacked = flight->duplicates = 0;
-  }
-}
-
-static void acknowledged(struct connection *connection, uint32_t acked, bool duplicate, uint32_t echo) {
-  struct tcp_pcb *pcb = connection->pcb;
-  struct flight *flight = connection->flight;
-  bool sack = (pcb->flags & TF_SACK) != 0, recovers = flight->state == SENDER_RECOVERY;
-  tw_undo_echo(connection, echo);
-  if (sack) {
-    tw_rack_update(connection, echo);
-  }
-  if (flight->undo_possible && tw_undo(connection)) {
-    end_recovery(pcb, flight);
-  }
-  if (flight->state != SENDER_OPEN && !TCP_SEQ_LT(pcb->lastack, flight->recovery_point)) {
-    end_recovery(pcb, flight);
-  }
-  uint32_t losses = sack ? tw_rack_detect(connection) : detect_without_sack(connection, acked, duplicate);
-  if (losses > 0) {
-    tw_recovery_begin(connection);
-  }
-  recovers |= tw_probe_acknowledged(connection);
-  if (flight->state == SENDER_RECOVERY) {
-    reduce_in_proportion(pcb, flight, acked > 0, losses > 0);
-  } else if (acked > 0 && !recovers) {
-    uint32_t round_trip = tw_acknowledgement.timed ? (uint32_t)tw_now - tw_acknowledgement.sent : 0;
-    /* RFC 3465, section 2.3: what a peer without SACK held already is acknowledged together with what was sent again. */
-    bool bounded = flight->state == SENDER_LOSS && !sack;
-    acked = LWIP_MIN(tw_acknowledgement.delivered, bounded ? pcb->mss : UINT32_MAX);
-    tw_congestion_acknowledged(connection, acked, round_trip);
-  }
+  tw_flight_move(flight, head, &flight->lost);
+  return true;
 }
 
 /* Through a network, the send buffer follows the congestion window, so that the window never waits for the host. */
@@ -130,27 +86,50 @@ static void fill_window(struct connection *connection) {
 
 /* LWIP_HOOK_TCP_ACKNOWLEDGED: so many bytes at once; or none, by what may be a duplicate. */
 void tw_tcp_acknowledged(struct tcp_pcb *pcb, uint32_t acked, uint8_t duplicate, const struct tcp_sack_range *blocks,
-                         uint32_t count, uint32_t echo) {
-  struct connection *connection = tw_connection_of(pcb);
-  struct flight *flight = connection == NULL ? NULL : connection->flight;
-  if (connection != NULL && (pcb->flags & TF_SACK) != 0 && flight != NULL && count > 0) {
-    tw_undo_duplicates(connection, blocks, count);
-    tw_flight_sack(pcb, flight, blocks, count);
+                         uint32_t count) {
+  struct flight *flight = tw_flight_of(pcb);
+  if (flight == NULL) {
+    return;
   }
-  if (connection != NULL && tw_acknowledgement.timed) {
-    tw_round_trip_measured(connection, (uint32_t)tw_now - tw_acknowledgement.sent);
-  }
-  if (flight != NULL) {
-    flight->probe_base = acked > 0 ? tw_now : flight->probe_base;
-    acknowledged(connection, acked, duplicate != 0, echo);
-    fill_window(connection);
-    if (pcb->unacked == NULL && pcb->unsent == NULL) {
-      tw_flight_end(connection);
-    } else {
-      tw_rack_arm(connection);
+  struct connection *connection = flight->connection;
+  bool sack = (pcb->flags & TF_SACK) != 0, reduces = flight->state == SENDER_RECOVERY;
+  if (sack) {
+    if (count > 0) {
+      tw_undo_duplicates(flight, blocks, count);
     }
+    tw_flight_sack(flight, blocks, count);
   }
-  tw_acknowledgement = (struct acknowledgement){0};
+  if (flight->news.round_trip != 0) {
+    tw_round_trip_measured(connection, flight->news.round_trip);
+  }
+  if (acked > 0) {
+    flight->probe_base = tw_now;
+  }
+  reduces |= tw_probe_acknowledged(flight);
+  if (flight->undo == UNDO_SENT_AGAIN && flight->again == 0) {
+    tw_undo(flight);
+  } else if (flight->state != SENDER_OPEN && TCP_SEQ_GEQ(pcb->lastack, flight->recovery_point)) {
+    pcb->cwnd = flight->state == SENDER_RECOVERY ? pcb->ssthresh : pcb->cwnd;
+    flight->state = SENDER_OPEN;
+  }
+  bool losses = sack ? tw_rack_detect(flight) : detect_without_sack(pcb, flight, duplicate != 0);
+  if (losses) {
+    tw_recovery_begin(flight);
+  }
+  if (flight->state == SENDER_RECOVERY) {
+    reduce_in_proportion(pcb, flight, acked > 0 && !losses);
+  } else if (acked > 0 && !reduces) {
+    /* RFC 3465, section 2.3: what a peer without SACK held already is acknowledged together with what was sent again. */
+    bool bounded = flight->state == SENDER_LOSS && !sack;
+    tw_congestion_acknowledged(flight, LWIP_MIN(flight->news.delivered, bounded ? pcb->mss : UINT32_MAX));
+  }
+  fill_window(connection);
+  memset(&flight->news, 0, sizeof flight->news);
+  if (pcb->unacked == NULL && pcb->unsent == NULL) {
+    tw_flight_end(connection);
+  } else {
+    tw_rack_arm(flight);
+  }
 }
 
 /* LWIP_HOOK_TCP_SEND_WINDOW: how much may lie between what is acknowledged and the end of what is sent. New data waits for
@@ -164,18 +143,13 @@ uint32_t tw_tcp_send_window(struct tcp_pcb *pcb) {
   if (flight == NULL) {
     flight = tw_flight_begin(connection);
   }
-  if (flight == NULL || flight->lost.first != NULL) {
+  if (flight == NULL || flight_has_losses(flight)) {
     return 0;
   }
-  uint32_t edge = pcb->cwnd + flight->sacked + flight->lost_bytes;
+  uint32_t edge = lwip_ntohl(pcb->unsent->tcphdr->seqno) - pcb->lastack;
+  edge += pcb->cwnd > flight->in_flight ? pcb->cwnd - flight->in_flight : 0;
   if (pcb->snd_lbb - pcb->lastack > edge && pcb->snd_wnd >= edge) {
-    flight->limited = true;
     flight->limited_to = pcb->lastack + edge;
-  } else if (!TCP_SEQ_LT(pcb->lastack, flight->limited_to)) {
-    flight->limited = false;
-  }
-  if (flight->probe_now) {
-    edge = LWIP_MAX(edge, tw_flight_limit(pcb) - pcb->lastack + pcb->unsent->len);
   }
   return LWIP_MIN(pcb->snd_wnd, edge);
 }
@@ -183,22 +157,19 @@ uint32_t tw_tcp_send_window(struct tcp_pcb *pcb) {
 /* LWIP_HOOK_TCP_RESEND: sends what is lost, as far as the windows allow it. The first of all is sent in any case. */
 int8_t tw_tcp_resend_lost(struct tcp_pcb *pcb) {
   struct flight *flight = tw_flight_of(pcb);
-  struct tcp_seg *segment;
-  while (flight != NULL && (segment = flight->lost.first) != NULL) {
-    uint32_t in_flight = tw_flight_size(pcb, flight);
-    if ((in_flight > 0 && in_flight + (segment->end - segment->begin) > pcb->cwnd) ||
+  err_t error = ERR_OK;
+  while (flight != NULL && flight_has_losses(flight) && error == ERR_OK) {
+    struct tcp_seg *segment = flight->lost.sent_next;
+    if ((flight->in_flight > 0 && flight->in_flight + (segment->end - segment->begin) > pcb->cwnd) ||
         (segment != pcb->unacked && TCP_SEQ_GT(segment->end, pcb->lastack + pcb->snd_wnd))) {
       break;
     }
-    err_t error = tcp_resend(pcb, segment);
-    if (error != ERR_OK) {
-      return error;
-    }
+    error = tcp_resend(pcb, segment);
     if (segment == pcb->unacked) {
       pcb->rtime = 0; /* RFC 6675, section 5, end */
     }
   }
-  return ERR_OK;
+  return error;
 }
 
 /* LWIP_HOOK_TCP_TIMED_OUT: all that is not SACKed is lost (RFC 6675, section 5.1). False leaves it to lwIP, which queues all
@@ -206,25 +177,24 @@ int8_t tw_tcp_resend_lost(struct tcp_pcb *pcb) {
    then asks for, it does not hold any more (RFC 2018, section 8). */
 bool tw_tcp_timed_out(struct tcp_pcb *pcb) {
   struct flight *flight = tw_flight_of(pcb);
-  struct tcp_seg *head = pcb->unacked;
-  if (flight == NULL || head == NULL || head->end - pcb->lastack > pcb->snd_wnd) {
+  struct tcp_seg *segment = pcb->unacked;
+  if (flight == NULL || segment == NULL || segment->end - pcb->lastack > pcb->snd_wnd) {
     return false;
   }
-  if ((head->marks & SEGMENT_SACKED) != 0 || (pcb->flags & TF_SACK) == 0) {
-    tw_flight_forget_sacks(pcb, flight);
+  if ((segment->marks & SEGMENT_SACKED) != 0 || (pcb->flags & TF_SACK) == 0) {
+    flight->sacked_segments = flight->cursors = 0;
+    flight->highest = NULL;
   }
-  if (flight->state == SENDER_OPEN) {
-    tw_undo_prepare(flight->connection);
-    tw_congestion_reduce(flight->connection);
+  for (; segment != NULL; segment = segment->next) { /* what was lost before, too: the lowest sequence comes first */
+    if (flight->highest == NULL || (segment->marks & SEGMENT_SACKED) == 0) {
+      segment->marks &= (uint8_t)~SEGMENT_SACKED;
+      tw_flight_move(flight, segment, &flight->lost);
+    }
   }
+  tw_recovery_begin(flight);
   flight->state = SENDER_LOSS;
-  flight->recovery_point = tw_flight_limit(pcb);
-  flight->duplicates = 0;
-  flight->reorder_due = 0;
-  flight->probing = false;
-  tw_flight_lose_all(pcb, flight);
+  flight->recovery_point = pcb->snd_nxt;
   pcb->cwnd = pcb->mss;
-  tw_rack_arm(flight->connection);
   return true;
 }
 
@@ -235,6 +205,6 @@ void tw_tcp_flight_over(struct tcp_pcb *pcb) {
     tw_flight_end(flight->connection);
   }
   for (struct tcp_seg *segment = pcb->unsent; segment != NULL; segment = segment->next) {
-    segment->marks &= SEGMENT_AGAIN;
+    tw_segment_new(segment);
   }
 }

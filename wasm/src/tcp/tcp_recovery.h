@@ -4,27 +4,25 @@
 
 #include "tcp/tcp_flight.h"
 
-void tw_recovery_begin(struct connection *connection); /* something was found to be lost */
+void tw_recovery_begin(struct flight *flight); /* something was found to be lost */
 bool tw_recovery_wants_output(const struct connection *connection); /* something is to be sent again */
 
 /* tcp_undo.c */
-void tw_undo_prepare(struct connection *connection); /* before a reduction */
-void tw_undo_duplicates(struct connection *connection, const struct tcp_sack_range *blocks, uint32_t count);
-void tw_undo_echo(struct connection *connection, uint32_t echo);
-bool tw_undo(struct connection *connection); /* true where all reductions were needless, and are taken back */
-bool tw_echo_is_older(uint32_t echo, uint32_t sent); /* the timestamp is of before `sent`, in us */
+void tw_undo_needless(struct flight *flight, uint32_t begin, uint32_t length); /* what was sent again for nothing */
+void tw_undo_duplicates(struct flight *flight, const struct tcp_sack_range *blocks, uint32_t count);
+bool tw_undo_echo_is_older(const struct tcp_pcb *pcb, uint32_t sent); /* the peer's echo is of before `sent`, in us */
+void tw_undo(struct flight *flight); /* takes a needless reduction back */
 
 /* tcp_rack.c */
-uint32_t tw_rack_detect(struct connection *connection); /* how many segments were found to be lost */
-void tw_rack_update(struct connection *connection, uint32_t echo);
-void tw_rack_arm(struct connection *connection);
-bool tw_probe_acknowledged(struct connection *connection); /* true if it has repaired a loss: the window is reduced */
+bool tw_rack_detect(struct flight *flight); /* true where segments were found to be lost */
+void tw_rack_arm(struct flight *flight);
+bool tw_probe_acknowledged(struct flight *flight); /* true if it has repaired a loss: the window is reduced */
 bool tw_rack_timers_run(void); /* true if enough was done, and some is left */
 uint64_t tw_rack_deadline(void); /* us, or UINT64_MAX */
 
 /* tcp_congestion.c */
-void tw_congestion_acknowledged(struct connection *connection, uint32_t acked, uint32_t round_trip);
-void tw_congestion_reduce(struct connection *connection); /* sets the threshold */
+void tw_congestion_acknowledged(struct flight *flight, uint32_t acked);
+void tw_congestion_reduce(struct flight *flight); /* sets the threshold */
 
 /* tcp_round_trip.c */
 void tw_round_trip_measured(struct connection *connection, uint32_t round_trip);

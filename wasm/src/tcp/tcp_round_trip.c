@@ -4,7 +4,7 @@
 
 enum { LONGEST = 60 * 1000000, LEAST_VARIATION = LWIP_TCP_RTO_MIN * 1000 }; /* us */
 
-/* The sums are kept in eighths and quarters, so that nothing is lost by rounding. */
+/* The averages are kept in eighths and quarters, so that nothing is lost by rounding. */
 static void measure(struct connection *connection, uint32_t measured) {
   if (connection->round_trip == 0) {
     connection->round_trip = measured * 8;

@@ -47,6 +47,7 @@ from tcpip_wasm.sockets import (
     UdpSocket,
     UdpTransport,
 )
+from tcpip_wasm.sockets.congestion import congestion_number
 from tcpip_wasm.sockets.ping import DEFAULT_TTL, check_ttl
 from tcpip_wasm.sockets.tcp.connect import CONNECTION_ATTEMPT_DELAY
 from tcpip_wasm.sockets.tcp.connection import StreamEnds
@@ -106,15 +107,27 @@ class NetworkStack:
         driver: drives the stack's core.
         seed: bytes from which the resolver's ids and ports derive; None takes them from the operating system.
         name_servers: (address, port) pairs; none means the stack's own loopback, port 53.
+        congestion: the ABI's number of the algorithm that controls congestion.
 
     Attributes:
         resolver: queries DNS servers for other names.
     """
 
-    def __init__(self, driver: Driver, *, seed: bytes | None = None, name_servers: Iterable[Server | str] = ()) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        seed: bytes | None = None,
+        name_servers: Iterable[Server | str] = (),
+        congestion: int = 0,
+    ) -> None:
         self._driver = driver
         self._parts = parts = StackParts(
-            driver, seed=seed, name_servers=name_servers, open_stream=lambda server: self.open_connection(*server)
+            driver,
+            seed=seed,
+            name_servers=name_servers,
+            open_stream=lambda server: self.open_connection(*server),
+            congestion=congestion,
         )
         self._interfaces = parts.interfaces
         self._lookup = parts.lookup
@@ -486,6 +499,7 @@ class NetworkStack:
         happy_eyeballs_delay: float | None = None,
         interleave: int | None = None,
         all_errors: bool = False,
+        congestion_control: str | None = None,
     ) -> tuple[Any, ProtocolT]:
         """Connect, as `asyncio.loop.create_connection` does.
 
@@ -505,6 +519,7 @@ class NetworkStack:
             server_hostname: name in the server's certificate; None is `host`, ``""`` checks none.
             ssl_handshake_timeout: seconds; None is 60.
             ssl_shutdown_timeout: seconds; None is 30.
+            congestion_control: ``"cubic"`` or ``"reno"``; None is what `create_stack` was given.
 
         Returns:
             The transport, a `TcpTransport` or asyncio's of TLS, and the protocol, once `connection_made` was called.
@@ -524,7 +539,13 @@ class NetworkStack:
             host, local_addr, family=family, flags=flags, delay=happy_eyeballs_delay, turns=interleave
         )
         return await self._tcp.connect(
-            protocol_factory, candidates, port, tls, delay=happy_eyeballs_delay, all_errors=all_errors
+            protocol_factory,
+            candidates,
+            port,
+            tls,
+            delay=happy_eyeballs_delay,
+            all_errors=all_errors,
+            congestion_control=congestion_control,
         )
 
     async def create_server(
@@ -540,6 +561,7 @@ class NetworkStack:
         reuse_port: bool | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
+        congestion_control: str | None = None,
     ) -> TcpServer:
         """Listen, as `asyncio.loop.create_server` does.
 
@@ -555,6 +577,7 @@ class NetworkStack:
                 goes to one of them by a hash of its addresses and ports.
             ssl_handshake_timeout: seconds; None is 60.
             ssl_shutdown_timeout: seconds; None is 30.
+            congestion_control: ``"cubic"`` or ``"reno"``; None is what `create_stack` was given.
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
@@ -566,7 +589,9 @@ class NetworkStack:
         tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         addresses = await self._lookup.listening(host)
         share = abi.SHARE_PORT if reuse_port else 0
-        server = self._tcp.serve(protocol_factory, addresses, port, backlog, tls=tls, share=share)
+        server = self._tcp.serve(
+            protocol_factory, addresses, port, backlog, tls=tls, share=share, congestion_control=congestion_control
+        )
         server.keep_alive = bool(keep_alive)
         if not start_serving:
             server.stop_serving()
@@ -662,6 +687,7 @@ class NetworkStack:
         happy_eyeballs_delay: float | None = CONNECTION_ATTEMPT_DELAY,
         interleave: int | None = None,
         all_errors: bool = False,
+        congestion_control: str | None = None,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect, as `asyncio.open_connection` does.
 
@@ -682,6 +708,7 @@ class NetworkStack:
             interleave: how many addresses of the first family come before the families alternate; 0 leaves them in
                 the order of `getaddrinfo`. None is 1 with a `happy_eyeballs_delay`, else 0.
             all_errors: whether the errors of the addresses are raised as an `ExceptionGroup` of all of them.
+            congestion_control: ``"cubic"`` or ``"reno"``; None is what `create_stack` was given.
 
         Returns:
             The reader and the writer.
@@ -713,6 +740,7 @@ class NetworkStack:
             happy_eyeballs_delay=happy_eyeballs_delay,
             interleave=interleave,
             all_errors=all_errors,
+            congestion_control=congestion_control,
         )
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
@@ -730,6 +758,7 @@ class NetworkStack:
         reuse_port: bool | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
+        congestion_control: str | None = None,
     ) -> TcpServer:
         """Listen, as `asyncio.start_server` does.
 
@@ -745,6 +774,7 @@ class NetworkStack:
             reuse_port: whether other servers with this option may have the same address and port; see `create_server`.
             ssl_handshake_timeout: seconds; None is 60.
             ssl_shutdown_timeout: seconds; None is 30.
+            congestion_control: ``"cubic"`` or ``"reno"``; None is what `create_stack` was given.
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
@@ -770,6 +800,7 @@ class NetworkStack:
             reuse_port=reuse_port,
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
+            congestion_control=congestion_control,
         )
 
     # --- TCP, the streams' way ------------------------------------------------------------------------------------
@@ -784,6 +815,7 @@ class NetworkStack:
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
+        congestion_control: str | None = None,
     ) -> TcpConnection:
         """Connect. The addresses of a name are tried a quarter of a second apart (RFC 8305).
 
@@ -795,6 +827,7 @@ class NetworkStack:
                 unreachable or no neighbour has the address.
             ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout: see `create_connection`; `TcpConnection`
                 has what is different over TLS.
+            congestion_control: ``"cubic"`` or ``"reno"``; None is what `create_stack` was given.
 
         Raises:
             ConnectionRefusedError, TimeoutError, OSError: see `tcpip_wasm.errors`.
@@ -817,6 +850,7 @@ class NetworkStack:
                     ssl_handshake_timeout=ssl_handshake_timeout,
                     ssl_shutdown_timeout=ssl_shutdown_timeout,
                     happy_eyeballs_delay=CONNECTION_ATTEMPT_DELAY,
+                    congestion_control=congestion_control,
                 )
         except TimeoutError as error:
             if error.errno is None:
@@ -835,6 +869,7 @@ class NetworkStack:
         ssl: SSLContext | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
+        congestion_control: str | None = None,
     ) -> TcpListener:
         """Listen.
 
@@ -845,6 +880,7 @@ class NetworkStack:
             ssl: a context, with which every connection uses TLS: those whose handshake is done are accepted.
             ssl_handshake_timeout: seconds that a client may take; None is 60.
             ssl_shutdown_timeout: seconds; None is 30.
+            congestion_control: ``"cubic"`` or ``"reno"``; None is what `create_stack` was given.
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
@@ -855,7 +891,7 @@ class NetworkStack:
         """
         tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         self._driver.check()
-        return self._tcp.listen(await self._lookup.listening(host), port, backlog, tls)
+        return self._tcp.listen(await self._lookup.listening(host), port, backlog, tls, congestion_control)
 
     # --- Names ----------------------------------------------------------------------------------------------------
 
@@ -1032,6 +1068,7 @@ async def create_stack(
     seed: bytes | int | None = None,
     name_server: tuple[str, int] | None = None,
     memory_limit: int | None = None,
+    congestion_control: str = "cubic",
 ) -> NetworkStack:
     """Make a virtual TCP/IP stack.
 
@@ -1040,6 +1077,8 @@ async def create_stack(
         seed: what every random choice of the stack derives from; None takes it from the operating system.
         name_server: (address, port) of the DNS server to query; None is the stack's own loopback, port 53.
         memory_limit: bytes that the stack's memory may grow to, from 4 MiB to 1 GiB; None is 1 GiB.
+        congestion_control: how TCP connections avoid congestion where nothing else is said for one of them:
+            ``"cubic"`` (RFC 9438) or ``"reno"`` (RFC 5681).
 
     Raises:
         ModuleMismatchError: ``lwip.wasm`` was not built, or does not fit this package.
@@ -1047,13 +1086,14 @@ async def create_stack(
     """
     loop = asyncio.get_running_loop()
     packed = seed_bytes(seed)
+    congestion = congestion_number(congestion_control)
     if memory_limit is not None:
         check_int("memory_limit", memory_limit, LEAST_MEMORY, MOST_MEMORY)
     core = Core(now=loop.time(), seed=packed, memory_limit=memory_limit)
     servers = () if name_server is None else (name_server,)
     driver = Driver(core, loop)
     try:
-        stack = NetworkStack(driver, seed=packed, name_servers=servers)
+        stack = NetworkStack(driver, seed=packed, name_servers=servers, congestion=congestion)
         if initialize_loopback:
             await stack.create_loopback_interface(["127.0.0.1/8", "::1/128"])
     except BaseException:

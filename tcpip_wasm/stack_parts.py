@@ -33,6 +33,7 @@ class StackParts:
         seed: bytes from which the resolver's ids and ports derive; None takes them from the operating system.
         name_servers: (address, port) pairs; none means the stack's own loopback, port 53.
         open_stream: opens a TCP connection to a name server.
+        congestion: the ABI's number of the algorithm that controls congestion.
 
     Attributes:
         driver: as given.
@@ -51,6 +52,7 @@ class StackParts:
         seed: bytes | None,
         name_servers: Iterable[Server | str],
         open_stream: OpenStream,
+        congestion: int = 0,
     ) -> None:
         self.driver = driver
         self.interfaces: InterfaceTable = InterfaceTable()
@@ -63,7 +65,7 @@ class StackParts:
         )
         self.lookup: Lookup = Lookup(HostsTable(), self.resolver, self.interfaces)
         self.routing: RoutingTable = RoutingTable(driver, self.interfaces)
-        self.tcp: TcpOpener = TcpOpener(driver, self.routing)
+        self.tcp: TcpOpener = TcpOpener(driver, self.routing, congestion)
         self.udp: UdpOpener = UdpOpener(driver, self.routing, self.lookup)
         self.drops: DropLog = DropLog(driver, self.interfaces)
         driver.monitor = self.drops

@@ -53,7 +53,9 @@ async def two(*, seed: int = 1) -> AsyncIterator[tuple[NetworkStack, NetworkStac
         yield a, b
 
 
-def test_a_local_port_is_free_after_time_wait() -> None:
+def test_a_local_port_is_free_during_and_after_time_wait() -> None:
+    """RFC 6191, section 2: timestamps distinguish the segments of the old connection from the new ones."""
+
     async def open_from(stack: NetworkStack) -> asyncio.Transport:
         transport, _ = await stack.create_connection(asyncio.Protocol, "10.0.0.2", 80, local_addr=("10.0.0.1", 5000))
         assert isinstance(transport, asyncio.Transport)
@@ -67,7 +69,10 @@ def test_a_local_port_is_free_after_time_wait() -> None:
                 transport.close()
                 await asyncio.sleep(10)
                 assert a.stats().core.time_wait == 1
+                transport = await open_from(a)
+                assert a.stats().core.time_wait == 0
                 await refused(open_from(a), errno.EADDRINUSE)
+                transport.close()
                 await quiet(a, 120)
             server.close()
 

@@ -1,4 +1,4 @@
-"""Windows beyond a mebibyte: a long fast path is used fully, and what it loses, repeats and delays is put in order again."""
+"""Windows beyond a mebibyte: a long fast path is used fully, and what it loses, repeats and delays is put in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONG = LinkSettings(bandwidth=1e9, delay=0.05, queue=DropTail(packets=20_000))
 
 
 async def carry(settings: LinkSettings, blocks: int, seed: int) -> tuple[float, float, int]:
-    """Send blocks over a link. Returns when the first half and all had arrived, and the most bytes of the sender's heap."""
+    """Send blocks over a link; return when the first half and all had arrived, and the most bytes of the sender's heap."""
     loop = asyncio.get_running_loop()
     arrived = hashlib.sha256()
     half: list[float] = []

@@ -36,7 +36,7 @@ from tcpip_wasm.engine.port import Trap
 from tcpip_wasm.engine.records import FrameBuffers
 from tcpip_wasm.engine.route_calls import RouteCalls
 from tcpip_wasm.engine.udp_calls import UdpCalls
-from tcpip_wasm.errors import StackClosedError, StackError
+from tcpip_wasm.errors import NetworkError, StackClosedError, StackError
 
 Event = tuple[int, int, int, Any]
 """Kind, handle, value, payload: see the events of the ABI. A payload is bytes, that of DATA a view."""
@@ -326,12 +326,21 @@ class Core:
             scope: handle of the interface that a link-local address belongs to.
 
         Raises:
-            OSError: ``ENETUNREACH``, ``EADDRNOTAVAIL``, ``EADDRINUSE`` or ``ENOBUFS``.
+            OSError: ``ENETUNREACH``, ``EADDRNOTAVAIL`` where `local` is no own address or all ports lead to the
+                peer, ``EADDRINUSE`` or ``ENOBUFS``.
         """
         self._put_scratch(abi.CONNECT_ADDRESSES.pack(remote.packed, local.packed if local is not None else b""))
-        return self._call(
-            "tcp_connect", remote.version, port, local_port, scope, detail=lambda: f"connect to {remote}:{port}"
-        )
+        try:
+            return self._call(
+                "tcp_connect", remote.version, port, local_port, scope, detail=lambda: f"connect to {remote}:{port}"
+            )
+        except NetworkError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            why = [] if local is None or local.is_unspecified else [f"{local} is no own address"]
+            if local_port == 0:
+                why.append("all own ports from 1024 on are connected to it")
+            raise NetworkError(error.errno, f"{error.strerror}: {' or '.join(why)}") from None
 
     def tcp_listen(self, local: Address | None, port: int, backlog: int, *, scope: int = 0, share: int = 0) -> int:
         """Listen, and return the listener's handle. Each connection is an ACCEPTED event.

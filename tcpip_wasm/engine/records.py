@@ -19,11 +19,12 @@ _LENGTH_WORD: Final = abi.RECORD_HEADER_LENGTH_OFFSET // 4
 
 
 class _Gone:
-    """Replaces the instance of a removed interface: its last counters, and buffers whose contents are ignored."""
+    """Replaces the instance of a removed interface: its last block, and a buffer whose contents are ignored."""
 
-    def __init__(self, words: memoryview) -> None:
-        self.words = words
-        self.memory = memoryview(bytearray(abi.RECEIVE_CAPACITY))
+    def __init__(self, block: memoryview) -> None:
+        self.memory = memoryview(bytearray(block.nbytes + abi.RECEIVE_CAPACITY))
+        self.words = self.memory.cast("I")
+        self.words[: len(block)] = block
 
 
 class FrameBuffers:
@@ -119,11 +120,11 @@ class FrameBuffers:
 
     def close(self) -> None:
         """The interface is about to be removed: keep its counters, and release its memory, which will be used again."""
-        words = memoryview(bytearray(4 * abi.BLOCK_WORDS)).cast("I")
-        words[:] = self._instance.words[self._block : self._block + abi.BLOCK_WORDS]
+        self._instance = _Gone(self._instance.words[self._block : self._block + abi.BLOCK_WORDS])
+        words = self._instance.words
         words[abi.BLOCK_RECEIVE_LENGTH] = words[abi.BLOCK_TRANSMIT_LENGTH] = 0
-        self._instance = _Gone(words)
-        self._block = self._receive_start = self._transmit_start = 0
+        self._block = 0
+        self._receive_start = self._transmit_start = 4 * abi.BLOCK_WORDS
         self._receive_length = abi.BLOCK_RECEIVE_LENGTH
         self._transmit_length = abi.BLOCK_TRANSMIT_LENGTH
 

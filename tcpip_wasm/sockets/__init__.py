@@ -5,6 +5,7 @@
     tls               TLS over a TCP transport
     ping              echo requests to one host
     transport_socket  what `get_extra_info("socket")` gives
+    congestion        names of the algorithms that control congestion
     options           socket options: defaults, values, and what the core carries out
     payload           the form of data, and how much of it waits or is delivered at once
     endpoints         addresses as callers write them and as the core has them

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import network_error
+from tcpip_wasm.sockets.congestion import ALGORITHMS
 
 Key = tuple[int, int]
 """Level and name of an option."""
@@ -83,6 +84,7 @@ _TABLE: Final[dict[int, dict[str, Option]]] = {
         "TCP_KEEPALIVE": Option(7200, 1, 32767, abi.OPTION_KEEPALIVE_IDLE, 1000, "s"),
         "TCP_KEEPINTVL": Option(75, 1, 32767, abi.OPTION_KEEPALIVE_INTERVAL, 1000, "s"),
         "TCP_KEEPCNT": Option(9, 1, 127, abi.OPTION_KEEPALIVE_COUNT, 1, "s"),
+        "TCP_CONGESTION": Option(0, 0, len(ALGORITHMS) - 1, abi.OPTION_CONGESTION_CONTROL, kinds="s"),
         "TCP_USER_TIMEOUT": Option(0, 0, _MOST, abi.OPTION_USER_TIMEOUT, 1, "s"),
         # These decide when segments leave, which RFC 9293 leaves to the sender; here data leaves when it is written.
         "TCP_CORK": Option(flag=True, kinds="s"),
@@ -99,7 +101,7 @@ _TABLE: Final[dict[int, dict[str, Option]]] = {
         "IP_MULTICAST_TTL": Option(1, 0, 255, abi.OPTION_MULTICAST_HOP_LIMIT, reset=True, kinds="d"),
         "IP_MULTICAST_LOOP": Option(1, core=abi.OPTION_MULTICAST_LOOP, flag=True, kinds="d"),
         "IP_MULTICAST_ALL": Option(1, fixed=True, kinds="d"),
-        "IP_MTU_DISCOVER": Option(1, fixed=True),
+        "IP_MTU_DISCOVER": Option(1, 0, 5, abi.OPTION_PATH_MTU_DISCOVERY),
         "IP_RECVERR": _FIXED,
         "IP_RECVTOS": _FIXED,
         "IP_RECVTTL": _FIXED,
@@ -179,12 +181,16 @@ INFORMATION: Final = _key(_TCP, "TCP_INFO")
 REUSE_ADDRESS: Final = _key(_SOCKET, "SO_REUSEADDR")
 REUSE_PORT: Final = _key(_SOCKET, "SO_REUSEPORT")
 V6_ONLY: Final = _key(_IP6, "IPV6_V6ONLY")
-_CONGESTION: Final = _key(_TCP, "TCP_CONGESTION")
+CONGESTION: Final = _key(_TCP, "TCP_CONGESTION")
+_PATH_MTU: Final = _key(_IP, "IP_MTU_DISCOVER")
 _WINDOW_CLAMP: Final = _key(_TCP, "TCP_WINDOW_CLAMP")
 _RECEIVE_BUFFER: Final = _key(_SOCKET, "SO_RCVBUF")
 _SEND_BUFFER: Final = _key(_SOCKET, "SO_SNDBUF")
-_ALGORITHM: Final = b"reno".ljust(16, b"\0")
-"""How the core controls congestion, in the length that Linux answers (TCP_CA_NAME_MAX)."""
+_NAME_LENGTH: Final = 16
+"""Bytes in which Linux answers the name of an algorithm (TCP_CA_NAME_MAX)."""
+
+_PATH_MTU_DO: Final = 2
+"""Linux's IP_PMTUDISC_DO: segments that no router may fragment. What is more ignores the path's MTU."""
 
 _MASKED: Final = {_key(_IP, "IP_TOS"), _key(_IP6, "IPV6_TCLASS")}
 _UNCONNECTED_SEGMENT: Final = 536
@@ -270,8 +276,9 @@ class Values:
             return _TCP if stream else socket.IPPROTO_UDP
         if key == GROUP_INTERFACE:
             return self.group_address
-        if stream and key == _CONGESTION:
-            return _ALGORITHM
+        if stream and key == CONGESTION:
+            which = information["CONGESTION_CONTROL"] if information else self.given.get(key, 0)
+            return ALGORITHMS[which].encode().ljust(_NAME_LENGTH, b"\0")
         if stream and key == SEGMENT_SIZE:
             return information["SEGMENT_SIZE"] if information else _UNCONNECTED_SEGMENT
         if stream and key == _WINDOW_CLAMP:
@@ -304,10 +311,8 @@ class Values:
                 raise network_error(errno.ENOPROTOOPT, f"SO_BINDTODEVICE to {bytes(value)!r}")
             return None
         stream = self.kind == socket.SOCK_STREAM
-        if stream and key == _CONGESTION:
-            if not isinstance(value, (bytes, bytearray)) or bytes(value).rstrip(b"\0") != b"reno":
-                raise network_error(errno.ENOENT, f"congestion control {value!r}: there is reno alone")
-            return None
+        if stream and key == CONGESTION:
+            value = _algorithm(value)
         if stream and key in (SEGMENT_SIZE, _WINDOW_CLAMP):
             self._check_limit(key, number(key, value), information)
             return None
@@ -318,7 +323,8 @@ class Values:
         option = self._option(key)
         wanted = number(key, value)
         wanted = option.default if option.reset and wanted == -1 else int(wanted != 0) if option.flag else wanted
-        if option.fixed and wanted != option.default:
+        fixed = option.fixed or (key == _PATH_MTU and (not stream or _PATH_MTU_DO < wanted <= option.highest))
+        if fixed and wanted != option.default:
             raise network_error(errno.ENOPROTOOPT, f"option {key[1]} of level {key[0]} is always {option.default}")
         if key in _MASKED:
             wanted &= 0xFC if stream else 0xFF  # of TCP the ECN bits are not a program's (RFC 3168)
@@ -330,7 +336,8 @@ class Values:
     def _for_core(self, key: Key, option: Option, value: int) -> tuple[int, int] | None:
         letter = "s" if self.kind == socket.SOCK_STREAM else "d"
         applies = letter in option.kinds and (option.core != abi.OPTION_BROADCAST or letter == "d")
-        if not option.core or not applies or (option.core == abi.OPTION_KEEPALIVE and letter == "d"):
+        of_streams = option.core in (abi.OPTION_KEEPALIVE, abi.OPTION_PATH_MTU_DISCOVERY)
+        if not option.core or not applies or (of_streams and letter == "d"):
             return None
         return option.core, value * option.units
 
@@ -351,6 +358,22 @@ class Values:
             raise network_error(errno.EINVAL, f"option {key[1]} of TCP: {wanted}")
         if wanted != 0 and wanted < int(self.read(key, information)):
             raise network_error(errno.ENOPROTOOPT, f"option {key[1]} of TCP: less than it is, {wanted}")
+
+
+def _algorithm(value: Any) -> int:
+    """Return the ABI's number of the algorithm whose name is the value of ``TCP_CONGESTION``.
+
+    Raises:
+        OSError: ``ENOENT``, as Linux, for an algorithm that there is not.
+        TypeError: no bytes.
+    """
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise TypeError(f"the name of an algorithm must be bytes, not {type(value).__name__}")
+    name = bytes(value).split(b"\0")[0]
+    known = [one.encode() for one in ALGORITHMS]
+    if name not in known:
+        raise network_error(errno.ENOENT, f"congestion control {name!r}: there are {' and '.join(ALGORITHMS)}")
+    return known.index(name)
 
 
 def number(key: Key, value: Any) -> int:
@@ -429,6 +452,9 @@ def _interface(value: bytes) -> str | int:
 _STATES: Final = (7, 10, 2, 3, 1, 4, 5, 8, 11, 9, 6)
 """Of lwIP's number of a state, Linux's."""
 
+_RECOVERY: Final = (0, 3, 4)
+"""Of the core's state of recovery, Linux's: TCP_CA_Open, TCP_CA_Recovery, TCP_CA_Loss."""
+
 
 def tcp_info(information: Mapping[str, int] | None, state: int = 7) -> bytes:
     """Return Linux's ``struct tcp_info`` as far as ``tcpi_total_retrans``; what the core does not count is 0.
@@ -447,14 +473,16 @@ def tcp_info(information: Mapping[str, int] | None, state: int = 7) -> bytes:
         3: segment,
         4: -(-information["UNACKNOWLEDGED"] // segment),
         14: information["RECEIVE_WINDOW"],
-        15: information["ROUND_TRIP"] * 1000,
-        16: information["ROUND_TRIP_VARIATION"] * 1000,
+        15: information["ROUND_TRIP"],
+        16: information["ROUND_TRIP_VARIATION"],
         17: min(information["SLOW_START_THRESHOLD"] // segment, _MOST),
         18: max(1, information["CONGESTION_WINDOW"] // segment),
         19: segment,
         20: 3,  # duplicate acknowledgements before data counts as lost (RFC 5681, section 3.2)
         22: information["RECEIVE_WINDOW"],
+        23: information["TOTAL_RETRANSMISSIONS"],
     }
     retransmissions = min(information["RETRANSMISSIONS"], 255)
-    head = (_STATES[information["STATE"]], 0, retransmissions, 0, retransmissions, features, information["SCALES"], 0)
+    states = _STATES[information["STATE"]], _RECOVERY[information["RECOVERY"]]
+    head = (*states, retransmissions, 0, retransmissions, features, information["SCALES"], 0)
     return struct.pack("8B24I", *head, *fields.values())

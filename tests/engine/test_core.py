@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import random
 import struct
 from collections.abc import Callable
@@ -179,11 +180,29 @@ def test_send_on_a_connection_that_is_not_open() -> None:
     call_raises_errno(errno.ENOTCONN, lambda: core.tcp_send(client.handle, memoryview(b"x")))
 
 
-@pytest.mark.parametrize("option", [0, 9, -1, 99])
+@pytest.mark.parametrize("option", [0, abi.OPTION_MULTICAST_HOP_LIMIT, -1, 99])
 def test_unknown_option(option: int) -> None:
     network = two_hosts()
     client, _ = network.open()
     call_raises_errno(errno.EINVAL, lambda: network.hosts[0].core.tcp_option(client.handle, option, 1))
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        (abi.OPTION_CONGESTION_CONTROL, (-1, 2)),
+        (abi.OPTION_PATH_MTU_DISCOVERY, (-1,)),
+        (abi.OPTION_USER_TIMEOUT, (-1,)),
+        (abi.OPTION_KEEPALIVE_COUNT, (0, 128)),
+    ],
+)
+def test_values_that_an_option_does_not_take(option: int, values: tuple[int, ...]) -> None:
+    network = two_hosts()
+    client, _ = network.open()
+    core = network.hosts[0].core
+    for value in values:
+        call_raises_errno(errno.EINVAL, functools.partial(core.tcp_option, client.handle, option, value))
+    core.tcp_option(client.handle, option, 1)
 
 
 def test_link_local_address_of_no_interface() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tcpip_wasm import NetworkError, StackClosedError, StreamLockedError, TransformStream, create_stack
 from tcpip_wasm.interfaces.frames import QUEUE_BYTES
+from tcpip_wasm.simulation import run_virtually
 from tests.kit.core_network import delay_frames, deliver, duplicate, lose, payload
 from tests.kit.stacks import FrameRelay, iterations, pair, read_all, run, send_all, until
 
@@ -25,7 +26,7 @@ def test_frames_carried_by_the_test(way: str) -> None:
             assert middle.count > 500_000 // 1500
             assert two.a.stats().core.tcp_retransmissions == 0
 
-    run(main())
+    run_virtually(main())  # where time passes, a busy machine may probe for what is late
 
 
 def test_frames_are_whole() -> None:

@@ -267,6 +267,11 @@ class Network:
         for delay, copy in copies:
             heapq.heappush(self._flying, (self.now + delay, next(self._order), to, copy))
 
+    def lose_all(self) -> None:
+        """Drop the frames that are under way."""
+        self.lost += len(self._flying)
+        self._flying.clear()
+
     def inject(self, frame: bytes, to: Host, delay: float) -> None:
         """Deliver a frame that neither host has sent to one of them after a delay in seconds."""
         heapq.heappush(self._flying, (self.now + delay, next(self._order), to, frame))

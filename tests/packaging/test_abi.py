@@ -40,9 +40,10 @@ FORMATS = {
     "connect_addresses": ("<16s16s", "remote local"),
     "route_addresses": ("<16s16s", "network gateway"),
     "information": (
-        "<14I",
+        "<18I",
         "state segment_size rto round_trip round_trip_variation congestion_window slow_start_threshold "
-        "retransmissions unacknowledged unsent send_window receive_window features scales",
+        "retransmissions unacknowledged unsent send_window receive_window features scales recovery undone "
+        "total_retransmissions needless_retransmissions",
     ),
 }
 
@@ -63,7 +64,7 @@ def expected_offsets() -> dict[str, int]:
     found = {}
     for layout, (form, names) in FORMATS.items():
         found[f"{layout.upper()}_SIZE"] = struct.calcsize(form)
-        parts = re.findall(r"\d+s|[a-zA-Z]", form.replace("14I", "I" * 14))
+        parts = re.findall(r"\d+s|[a-zA-Z]", form.replace("18I", "I" * 18))
         for index, name in enumerate(names.split()):
             found[f"{layout.upper()}_{name.upper()}_OFFSET"] = struct.calcsize("<" + "".join(parts[:index]))
     return found
@@ -270,7 +271,7 @@ def test_names_numbers_and_layouts_change_the_fingerprint(generator: ModuleType,
         ('payload = "datagram"', 'payload = "packet"', "events.DATAGRAM names the layout 'packet', which does"),
         ('scratch = "mac_address"', 'scratch = "mac"', "exports.interface_add names the layout 'mac'"),
         ('staging = "length"', 'staging = "size"', "exports.tcp_send.staging names no parameter: size"),
-        ("SCRATCH_CAPACITY = { value = 64", "SCRATCH_CAPACITY = { value = 48", "has 56 bytes, more than scratch"),
+        ("SCRATCH_CAPACITY = { value = 72", "SCRATCH_CAPACITY = { value = 48", "has 72 bytes, more than scratch"),
         ("bytes = true", "byte = true", "events.DATA has unknown keys: byte"),
         ("MAX_ROUTES =", "ENDPOINT_SIZE =", "these names are given twice: ENDPOINT_SIZE"),
     ],

@@ -127,13 +127,13 @@ def standing(queue: DropTail | CoDel) -> tuple[float, float, dict[str, int]]:
 
 
 def test_codel_keeps_the_standing_queue_near_its_target_where_drop_tail_fills_it() -> None:
-    waiting, goodput, dropped = standing(CoDel())
+    short, goodput, dropped = standing(CoDel())
     assert set(dropped) == {"codel"}
-    assert waiting < 0.010  # twice the target, at most
+    assert short < 0.010  # twice the target, at most
     assert goodput > 0.8
     waiting, goodput, dropped = standing(DropTail())
     assert dropped == {}
-    assert waiting > 0.5  # all of a window but a round trip's bytes
+    assert waiting > 10 * short  # it grows until a frame is lost, and none is
     assert goodput > 0.95
 
 

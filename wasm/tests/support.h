@@ -150,6 +150,8 @@ void peer_option(struct peer *peer, const void *option, uint32_t length);
 void peer_send(struct peer *peer, uint32_t flags, const void *data, uint32_t length); /* advances its sequence number */
 void peer_send_at(const struct peer *peer, uint32_t flags, int32_t offset, const void *data, uint32_t length);
 void peer_send_options(const struct peer *peer, uint32_t flags); /* no data, but its options */
+void peer_send_stamped(struct peer *peer, uint32_t flags, const void *data, uint32_t length); /* data and its options */
+const uint8_t *segment_option(const struct segment *segment, uint8_t kind); /* its first byte, or NULL */
 struct segment peer_expect(struct peer *peer, uint32_t flags); /* the next segment; records what it acknowledges and carries */
 struct segment peer_peek(const struct peer *peer); /* the next segment, flags 0 if there is none */
 void peer_expect_silence(const struct peer *peer);

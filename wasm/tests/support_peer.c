@@ -53,6 +53,22 @@ void peer_send_at(const struct peer *peer, uint32_t flags, int32_t offset, const
 
 void peer_send_options(const struct peer *peer, uint32_t flags) { send_segment(peer, flags, 0, NULL, 0, true); }
 
+void peer_send_stamped(struct peer *peer, uint32_t flags, const void *data, uint32_t length) {
+  send_segment(peer, flags, 0, data, length, true);
+  peer->sequence += length + (flags & FIN ? 1 : 0);
+}
+
+const uint8_t *segment_option(const struct segment *segment, uint8_t kind) {
+  const uint8_t *option = segment->options, *end = option + segment->options_length;
+  while (option < end && *option != 0) {
+    if (*option == kind) {
+      return option;
+    }
+    option += *option == 1 ? 1 : option[1];
+  }
+  return NULL;
+}
+
 void peer_send(struct peer *peer, uint32_t flags, const void *data, uint32_t length) {
   peer_send_at(peer, flags, 0, data, length);
   peer->sequence += length + (flags & SYN ? 1 : 0) + (flags & FIN ? 1 : 0);

@@ -383,7 +383,7 @@ static void close_during_connect(int32_t family) {
   event_expect_none();
 }
 
-/* RFC 9293, section 3.10.7.3: simultaneous open. lwIP does not support it; its state must stay consistent. */
+/* RFC 9293, section 3.10.7.3: an answer to the SYN itself comes after a SYN that crossed it. */
 static void simultaneous_open_stays_consistent(int32_t family) {
   struct peer peer = peer_new(interface, family, 0);
   peer.from_port = 7;

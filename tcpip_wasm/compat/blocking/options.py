@@ -18,6 +18,7 @@ _TIMEOUTS: Final = {(real.SOL_SOCKET, real.SO_RCVTIMEO), (real.SOL_SOCKET, real.
 _CONNECTION_OPTIONS: Final = (
     options.SEGMENT_SIZE,
     options.INFORMATION,
+    options.CONGESTION,
     (real.IPPROTO_TCP, getattr(real, "TCP_WINDOW_CLAMP", -1)),
 )
 """Options whose values the connection determines."""

@@ -69,6 +69,8 @@ class StreamRelay(Relay, asyncio.Protocol):
         self._eof = False  # of the peer
         self._program_ended = False  # the program has closed its end, or shut it down for writing
         self._is_lost = False
+        self._has_credited = False
+        self._left_unread = False  # the program has closed its end, and left data there
         self._attempt: asyncio.Task[Any] | None = None
         self.transport: TcpTransport | None = None
 
@@ -164,6 +166,7 @@ class StreamRelay(Relay, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, TcpTransport)
         self.transport = transport
+        transport.auto_credit = False
         self._buffer = _buffer.buffer
         channel = self._channel
         channel.local = as_family(channel.family, transport.get_extra_info("sockname"))
@@ -179,6 +182,11 @@ class StreamRelay(Relay, asyncio.Protocol):
     # --- From the stack to the program ----------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        # What is in the pair counts as read, except for one byte until it is known whether the program reads all: while
+        # a byte is unread, the stack closes a connection by a reset (RFC 1122, section 4.2.2.13).
+        assert self.transport is not None
+        self.transport.credit(len(data) - (not self._has_credited))
+        self._has_credited = True
         try:
             sent = self.loop_end.send(data)
         except BlockingIOError:
@@ -188,7 +196,6 @@ class StreamRelay(Relay, asyncio.Protocol):
             return
         if sent < len(data):
             self._undelivered = memoryview(data)[sent:]
-            assert self.transport is not None
             self.transport.pause_reading()
             self._loop.add_writer(self.loop_end, self._deliver)
 
@@ -247,7 +254,8 @@ class StreamRelay(Relay, asyncio.Protocol):
             count = self.loop_end.recv_into(self._buffer)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
+        except OSError as error:
+            self._left_unread = isinstance(error, ConnectionResetError)
             count = 0
         if count:
             transport.write(self._buffer[:count])  # copies the bytes that it cannot send at once
@@ -267,12 +275,26 @@ class StreamRelay(Relay, asyncio.Protocol):
 
     def on_program_closed(self) -> None:
         """Close the connection of a socket that the program has closed. Data that it wrote is still sent."""
-        if self.transport is None or not self._program_ended:
+        if self.transport is None or self.transport.is_closing() or not self._program_ended:
             return  # the relay reads the rest of the data first
         if self._channel.values.linger == 0:
             self.transport.abort()
-        else:
-            self.transport.close()
+            return
+        if self._has_credited and not self._leaves_unread():
+            self.transport.credit(1)
+        self.transport.close()
+
+    def _leaves_unread(self) -> bool:
+        """Whether the program has closed its end without reading all that the peer has sent.
+
+        Linux reports a closed end with unread data to the other end of a pair as a reset. Where a system does not, such
+        data counts as read.
+        """
+        if self._left_unread or self._undelivered is not None:
+            return True
+        if self.loop_end.fileno() < 0:
+            return False
+        return bool(self.loop_end.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR) == errno.ECONNRESET)
 
     def pause_writing(self) -> None:
         if not self._program_ended:

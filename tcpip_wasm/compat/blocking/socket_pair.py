@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from tcpip_wasm.compat.blocking.thread import VirtualHost
 from tcpip_wasm.compat.route import Route
-from tcpip_wasm.sockets.options import V6_ONLY, Values
+from tcpip_wasm.sockets.options import CONGESTION, V6_ONLY, Values
 from tcpip_wasm.stack_parts import parts_of
 
 MESSAGES: Final = getattr(_socket, "SOCK_SEQPACKET", _socket.SOCK_DGRAM)
@@ -90,6 +90,8 @@ class Channel:
         self.error: BaseException | None = None
         self.ended: BaseException | None = None
         self.values: Values = Values(kind, family)
+        if kind == _socket.SOCK_STREAM and (congestion := parts_of(host.stack).tcp.congestion):
+            self.values.given[CONGESTION] = congestion
         self.read_shutdown = False
         self.write_shutdown = False
         self.proto = 0

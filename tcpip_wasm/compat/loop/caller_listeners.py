@@ -211,6 +211,7 @@ def adopt(server: TcpServer, waiting: deque[_PendingEndpoint], wrap: Callable[[]
         if endpoint.ended:
             continue
         transport._leave_backlog()  # noqa: SLF001  for this package alone: the class is public
+        endpoint.release()
         transport.set_protocol(wrap())
         server.adopt(transport)
 

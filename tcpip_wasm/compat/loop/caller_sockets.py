@@ -73,6 +73,7 @@ class ConnectionEndpoint(Endpoint, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, TcpTransport)
         self.transport = transport
+        transport.auto_credit = False  # data is read when a task receives it
         transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
@@ -101,6 +102,7 @@ class ConnectionEndpoint(Endpoint, asyncio.Protocol):
             await self._changed.wait()
         data = bytes(self._received[:count])
         del self._received[:count]
+        self.transport.credit(len(data))
         return data
 
     async def send(self, data: Any) -> None:
@@ -122,7 +124,12 @@ class ConnectionEndpoint(Endpoint, asyncio.Protocol):
             OSError: the connection has ended in the meantime.
         """
         self._check()
+        self.release()
         return self.transport
+
+    def release(self) -> None:
+        """Leave the transport to a protocol whose data counts as read once it has it."""
+        self.transport.auto_credit = True
 
 
 _attached: weakref.WeakKeyDictionary[socket.socket, Any] = weakref.WeakKeyDictionary()

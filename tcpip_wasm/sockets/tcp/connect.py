@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 from tcpip_wasm.driver import Driver
+from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import NetworkError, StackError, network_error
 from tcpip_wasm.interfaces.routing_table import RoutingTable
 from tcpip_wasm.names.address_selection import Candidate
@@ -33,6 +34,7 @@ async def connect_first(
     *,
     delay: float | None,
     all_errors: bool = False,
+    congestion: int = 0,
 ) -> TcpTransport:
     """Connect to the first candidate that answers, and return the transport, on which the protocol is.
 
@@ -44,6 +46,7 @@ async def connect_first(
         port: of the peer.
         delay: seconds after which the next is tried beside those under way; None tries it when the one before failed.
         all_errors: whether the attempts' errors are raised as they are.
+        congestion: the ABI's number of the algorithm that controls congestion.
 
     Raises:
         OSError: the error of the only attempt; or of all of them, where they are the same; or one that lists
@@ -55,7 +58,7 @@ async def connect_first(
     """
     candidates = candidates[:MAX_ATTEMPTS]
     if len(candidates) == 1 and not all_errors:
-        transport = _begin(driver, routing, protocol, candidates[0], port)
+        transport = _begin(driver, routing, protocol, candidates[0], port, congestion)
         assert transport.connected is not None
         try:
             await transport.connected
@@ -65,7 +68,7 @@ async def connect_first(
         return transport
     race = _Race(protocol, all_errors)
     try:
-        return await race.run([(driver, routing, race, one, port) for one in candidates], delay)
+        return await race.run([(driver, routing, race, one, port, congestion) for one in candidates], delay)
     finally:
         race.end()
 
@@ -76,6 +79,7 @@ def _begin(
     protocol: asyncio.BaseProtocol,
     candidate: Candidate,
     port: int,
+    congestion: int,
 ) -> TcpTransport:
     routing.check(candidate.remote, port, candidate.scope)
     try:
@@ -85,6 +89,8 @@ def _begin(
     except NetworkError as error:
         raise routing.explained(error, candidate.remote, candidate.scope) from None
     transport = TcpTransport(driver, handle, protocol, remote=(candidate.remote, port), interfaces=routing.interfaces)
+    if congestion:
+        transport.set_option(abi.OPTION_CONGESTION_CONTROL, congestion)
     transport.connected = driver.loop.create_future()
     transport.explained = partial(routing.explained, remote=candidate.remote, scope=candidate.scope)
     driver.wake()

@@ -20,6 +20,7 @@ from tcpip_wasm.engine import abi
 from tcpip_wasm.interfaces.interface import MOST_NAMED
 from tcpip_wasm.interfaces.routing_table import RoutingTable
 from tcpip_wasm.names.address_selection import Candidate
+from tcpip_wasm.sockets.congestion import congestion_number
 from tcpip_wasm.sockets.endpoints import peer_text
 from tcpip_wasm.sockets.tcp.connect import connect_first
 from tcpip_wasm.sockets.tcp.connection import TcpListener
@@ -39,11 +40,13 @@ class TcpOpener:
     Args:
         driver: the stack's driver.
         routing: the stack's routes.
+        congestion: the ABI's number of the algorithm that controls congestion where a caller names none.
     """
 
-    def __init__(self, driver: Driver, routing: RoutingTable) -> None:
+    def __init__(self, driver: Driver, routing: RoutingTable, congestion: int = 0) -> None:
         self._driver = driver
         self._routing = routing
+        self.congestion: int = congestion
 
     async def connect(
         self,
@@ -54,8 +57,10 @@ class TcpOpener:
         *,
         delay: float | None,
         all_errors: bool,
+        congestion_control: str | None = None,
     ) -> tuple[Any, ProtocolT]:
         """See `NetworkStack.create_connection`, of which this is what follows when the addresses are known."""
+        congestion = congestion_number(congestion_control, self.congestion)
         protocol = factory()
         waiter: asyncio.Future[None] = self._driver.loop.create_future()
         wrapper = tls.wrap(self._driver.loop, protocol, waiter) if tls else None
@@ -68,6 +73,7 @@ class TcpOpener:
                 port,
                 delay=delay,
                 all_errors=all_errors,
+                congestion=congestion,
             )
         except BaseException as error:
             if wrapper:
@@ -89,6 +95,7 @@ class TcpOpener:
         tls: Tls | None = None,
         hold_backlog: bool = False,
         share: int = 0,
+        congestion_control: str | None = None,
     ) -> TcpServer:
         """See `NetworkStack.create_server`.
 
@@ -98,6 +105,7 @@ class TcpOpener:
             port, backlog: as callers write them.
             tls: TLS of every connection, or None.
             hold_backlog, share: see `TcpServer`.
+            congestion_control: see `NetworkStack.create_server`.
         """
         self._driver.check()
         check_port("port", port)
@@ -114,15 +122,19 @@ class TcpOpener:
             interfaces=self._routing.interfaces,
             hold_backlog=hold_backlog,
             share=share,
+            congestion=congestion_number(congestion_control, self.congestion),
         )
 
-    def listen(self, addresses: Addresses, port: int, backlog: int, tls: Tls | None) -> TcpListener:
+    def listen(
+        self, addresses: Addresses, port: int, backlog: int, tls: Tls | None, congestion_control: str | None = None
+    ) -> TcpListener:
         """See `NetworkStack.listen_tcp`."""
+        serve = partial(self.serve, congestion_control=congestion_control)
         if tls is None:
-            return TcpListener(lambda factory: self.serve(factory, addresses, port, backlog, hold_backlog=True))
+            return TcpListener(lambda factory: serve(factory, addresses, port, backlog, hold_backlog=True))
         most = min(check_int("backlog", backlog, 1, sys.maxsize), abi.MAX_BACKLOG)
         handshakes = Handshakes(tls, self._driver.loop, most)
-        return TcpListener(lambda factory: self.serve(factory, addresses, port, most), handshakes, most)
+        return TcpListener(lambda factory: serve(factory, addresses, port, most), handshakes, most)
 
 
 def check_connect(port: int, local_addr: tuple[Any, int] | None, family: int, proto: int, delay: float | None) -> None:

@@ -10,14 +10,16 @@ import logging
 import socket
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from tcpip_wasm.addresses import Address
 from tcpip_wasm.driver import Driver
+from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import StackError
 from tcpip_wasm.interfaces.table import InterfaceTable
 from tcpip_wasm.sockets.endpoints import peer_text
-from tcpip_wasm.sockets.options import REUSE_PORT
+from tcpip_wasm.sockets.options import CONGESTION, REUSE_PORT
 from tcpip_wasm.sockets.tcp.transport import TcpTransport
 from tcpip_wasm.sockets.transport_socket import ListeningSocket
 from tcpip_wasm.streams.locks import Signal
@@ -40,6 +42,7 @@ class TcpServer(asyncio.AbstractServer):
         backlog: connections that may wait for the loop, 1 to 4096.
         interfaces: the stack's, for the names of scopes.
         share: bits of the ABI's ``SHARE_``.
+        congestion: the ABI's number of the algorithm that controls congestion.
         hold_backlog: whether a connection keeps its place in the backlog until `TcpTransport._leave_backlog`.
 
     Attributes:
@@ -61,9 +64,11 @@ class TcpServer(asyncio.AbstractServer):
         interfaces: InterfaceTable,
         hold_backlog: bool = False,
         share: int = 0,
+        congestion: int = 0,
     ) -> None:
         self._hold_backlog = hold_backlog
         self._share = share
+        self._congestion = congestion
         self.on_gone: Callable[[], None] | None = None
         self.keep_alive = False
         self._driver = driver
@@ -108,8 +113,10 @@ class TcpServer(asyncio.AbstractServer):
     def sockets(self) -> tuple[Any, ...]:
         """A `ListeningSocket` for each listening address, as users of asyncio expect."""
         sockets = tuple(ListeningSocket(self._socket_name(own)) for own in self._own())
-        for one in sockets if self._share else ():
-            one.values.given[REUSE_PORT] = 1
+        for one in sockets:
+            one.values.given[CONGESTION] = self._congestion
+            if self._share:
+                one.values.given[REUSE_PORT] = 1
         return sockets
 
     def _own(self) -> list[_Own]:
@@ -146,6 +153,9 @@ class TcpServer(asyncio.AbstractServer):
         transport = TcpTransport(self._driver, value, protocol, endpoints=payload, interfaces=self._interfaces)
         self._connections[transport] = None
         transport.on_lost = self._lost
+        if self._congestion:
+            with suppress(OSError):  # it has ended already; the event that reports it follows
+                transport.set_option(abi.OPTION_CONGESTION_CONTROL, self._congestion)
         if self.keep_alive:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if not self._hold_backlog:

@@ -116,6 +116,7 @@ class TcpTransport(_FlowControlMixin):
         self._most = UNLIMITED  # bytes to hand to the core at once: twice what it took, if that was a part
         self._arrived: deque[bytes] = deque()  # received while reading was paused
         self._uncredited = 0
+        self._congestion = 0  # the ABI's number of the algorithm
         self._high = HIGH_WATER
         self._low = HIGH_WATER // 4
         self._protocol_paused = False
@@ -443,11 +444,20 @@ class TcpTransport(_FlowControlMixin):
             self._release()
 
     def _release(self) -> None:
-        """Release the handle: everything was handed to the core, which delivers the rest by itself."""
+        """Release the handle: everything was handed to the core, which delivers the rest by itself.
+
+        Of data that arrived and that nothing has read, the core notifies the peer by a reset in the place of the FIN
+        (RFC 1122, section 4.2.2.13; RFC 2525, section 2.17). So what was read is reported before.
+        """
         if not self._lost:
             self._lost = True
             self._driver.handlers.pop(self._handle, None)
-            (self._core.tcp_abort if self.resets else self._core.tcp_close)(self._handle)
+            if self.resets:
+                self._core.tcp_abort(self._handle)
+            else:
+                if self._uncredited > 0:
+                    self._core.tcp_received(self._handle, self._uncredited)  # acknowledged by the FIN
+                self._core.tcp_close(self._handle)
             self._driver.wake()
             self._loop.call_soon(self._report_lost, None)
 
@@ -565,13 +575,15 @@ class TcpTransport(_FlowControlMixin):
         if self._lost:
             raise network_error(errno.EBADF, "the connection has ended")
         self._core.tcp_option(self._handle, option, value)
+        if option == abi.OPTION_CONGESTION_CONTROL:
+            self._congestion = value
 
     def information(self) -> dict[str, int] | None:
-        """Return what `Core.tcp_information` does, or None where the connection has ended."""
+        """Return what `Core.tcp_information` does, and ``CONGESTION_CONTROL``; None where the connection has ended."""
         if self._lost:
             return None
         try:
-            return self._core.tcp_information(self._handle)
+            return self._core.tcp_information(self._handle) | {"CONGESTION_CONTROL": self._congestion}
         except OSError:  # it has ended, or the stack has; the event that reports it follows
             return None
 

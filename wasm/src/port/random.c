@@ -67,7 +67,7 @@ uint32_t tw_random_u32(void) {
 
 enum { BEYOND = 65536 }; /* of the old sequence numbers the peer may still have segments of up to a window */
 
-static uint32_t latest_ports, latest_sequence; /* of the connection that has left TIME-WAIT last */
+static uint32_t latest_ports, latest_sequence; /* of the connection that has left TIME-WAIT, or ended without, last */
 
 /* LWIP_HOOK_TCP_TIMEWAIT_ENDS */
 void tw_tcp_sequence_numbers_after(uint16_t local_port, uint16_t remote_port, uint32_t sequence) {

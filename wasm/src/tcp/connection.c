@@ -23,9 +23,7 @@ static uint32_t count;
 uint32_t tw_tcp_connections(void) { return count; }
 
 /* lwIP is freeing the control block, for whatever reason; an error callback, if any, comes after this. */
-static void on_destroyed(u8_t id, void *argument) {
-  (void)id;
-  struct connection *connection = argument;
+void tw_connection_freed(struct connection *connection) {
   tw_timers_tcp_work(connection->pcb->snd_queuelen + WORK_VISITS);
   tw_flight_end(connection);
   tw_early_free(connection->pcb);
@@ -100,7 +98,6 @@ void tw_connection_measure_window(struct connection *connection) {
 }
 
 struct connection *tw_connection_new(struct tcp_pcb *pcb) {
-  static const struct tcp_ext_arg_callbacks callbacks = {.destroy = on_destroyed};
   struct connection *connection = tw_heap_allocate_zeroed(1, sizeof *connection);
   if (connection == NULL) {
     return NULL;
@@ -113,8 +110,7 @@ struct connection *tw_connection_new(struct tcp_pcb *pcb) {
   connection->pcb = pcb;
   connection->send_limit = 2 * CONNECTION_SEND_BATCH;
   count++;
-  tcp_ext_arg_set(pcb, 0, connection);
-  tcp_ext_arg_set_callbacks(pcb, 0, &callbacks);
+  pcb->connection = connection;
   tcp_arg(pcb, connection);
   tcp_recv(pcb, on_received);
   tcp_err(pcb, on_error);
@@ -122,7 +118,7 @@ struct connection *tw_connection_new(struct tcp_pcb *pcb) {
   return connection;
 }
 
-IN_PLACE struct connection *tw_connection_of(const struct tcp_pcb *pcb) { return tcp_ext_arg_get(pcb, 0); }
+IN_PLACE struct connection *tw_connection_of(const struct tcp_pcb *pcb) { return pcb->connection; }
 
 void tw_connection_release(struct connection *connection) {
   if (connection->pcb == NULL && connection->handle == 0 &&
@@ -190,8 +186,19 @@ void tw_connection_orphan(struct connection *connection) {
   if (pcb->state <= SYN_RCVD) {
     tcp_abort(pcb);
   } else if (connection->unread == 0) {
-    tcp_shutdown(pcb, 0, 1);
+    tw_connection_finish(pcb);
   }
+}
+
+/* The end whose FIN comes second has no TIME-WAIT in which the sequence numbers would be remembered, and may be the one that
+   connects again with the same ports. */
+int8_t tw_connection_finish(struct tcp_pcb *pcb) {
+  bool is_last = pcb->state == CLOSE_WAIT;
+  err_t error = tcp_shutdown(pcb, 0, 1);
+  if (is_last && error == ERR_OK) {
+    tw_tcp_sequence_numbers_after(pcb->local_port, pcb->remote_port, pcb->snd_lbb);
+  }
+  return error;
 }
 
 void tw_connection_touch(struct connection *connection) {

@@ -347,7 +347,7 @@ int32_t abi_tcp_shutdown(int32_t handle) {
   if (connection->pcb == NULL) {
     return ABI_ERROR_NOT_CONNECTED;
   }
-  return tw_error_from_lwip(tcp_shutdown(connection->pcb, 0, 1));
+  return tw_error_from_lwip(tw_connection_finish(connection->pcb));
 }
 
 int32_t abi_tcp_close(int32_t handle) {

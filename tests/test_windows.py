@@ -18,7 +18,7 @@ LONG = LinkSettings(bandwidth=1e9, delay=0.05, queue=DropTail(packets=20_000))
 
 
 async def carry(settings: LinkSettings, blocks: int, seed: int) -> tuple[float, float, int]:
-    """Send blocks over a link; return when the first half and all had arrived, and the most bytes of the sender's heap."""
+    """Send blocks over a link; return when half and all had arrived, and the most bytes of the sender's heap."""
     loop = asyncio.get_running_loop()
     arrived = hashlib.sha256()
     half: list[float] = []

@@ -192,15 +192,12 @@ static void what_a_gap_released_comes_in_several_polls(void) {
       CHECK_EQUAL(abi_tcp_shutdown(peer.handle), 0);
       host_poll();
       peer_expect(&peer, FIN | ACK);
-      if (way >= 4) {
-        peer.acknowledgement++;
-        peer_send(&peer, ACK, NULL, 0);
-      }
+      peer.acknowledgement -= way < 4;
     }
     for (uint32_t at = base + SIZE; at < end; at += SIZE) {
       send_part(&peer, at + SIZE == end ? FIN : 0, at, at + SIZE);
+      host_poll();
     }
-    host_poll();
     event_expect_none();
     frames_forget();
     send_part(&peer, 0, base, base + SIZE);
@@ -371,10 +368,10 @@ static void tiny_out_of_order_segments_are_bounded(void) {
   uint32_t bound = connection->pcb->rcv_wnd * 3 / 2;
   CHECK(tw_early_bytes(connection->pcb) <= bound && tw_early_bytes(connection->pcb) > bound / 2);
   CHECK(tw_heap_used() - before < 2 * bound);
-  for (uint32_t at = 0; at < 8000; at += 500) {
+  for (uint32_t at = 0; at < 100000; at += 500) {
     send_part(&peer, 0, at, at + 500);
   }
-  expect_stream(&peer, 8000, true);
+  expect_stream(&peer, 100000, true);
   close_peer(&peer);
 }
 

@@ -64,7 +64,7 @@ static bool is_for_other_host(const struct interface *interface, const uint8_t *
 
 static uint32_t work; /* done for frames in this poll */
 
-/* LWIP_HOOK_TCP_OOSEQ */
+/* For frames that take longer than others. */
 void tw_receive_work(uint32_t units) { work += units; }
 
 static void receive_frame(struct interface *interface, uint8_t *frame, uint32_t length) {

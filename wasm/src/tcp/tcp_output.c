@@ -121,7 +121,7 @@ uint32_t tw_connection_send_room(const struct connection *connection) {
 
 /* A batch has room again: half of the first buffer. Half of a larger one would be too much, since the other half is all
    that is under way when it is filled up: too little for a network that holds more. */
-static bool has_room(struct connection *connection) {
+static bool has_room(const struct connection *connection) {
   return tw_now >= connection->stalled && tw_connection_send_room(connection) >= CONNECTION_SEND_BATCH &&
          tcp_sndqueuelen(connection->pcb) < tw_connection_queue_limit(connection) / 2;
 }

@@ -7,6 +7,9 @@ Program: ``python check_module.py MODULE --golden FOLDER --toolchain NAME``. Imp
 always errors. The SHA-256 is valid for one toolchain, the one that golden/sha256.txt names (another file for the
 module that ships: ``--sha256 NAME``): with that one, another SHA-256 is an error if ``--enforce-sha256`` is given and
 reported otherwise; with others it is only reported.
+
+The stack has to have room for the frames of all functions at once: no call of a function leads to another call of the
+same one, so that more than this cannot be in use. A frame is found by the instructions that reserve it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import hashlib
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,7 +28,7 @@ SHA256 = "sha256.txt"
 
 MAGIC = b"\0asm\1\0\0\0"
 TYPE_SECTION, IMPORT_SECTION, FUNCTION_SECTION, TABLE_SECTION = 1, 2, 3, 4
-MEMORY_SECTION, GLOBAL_SECTION, EXPORT_SECTION = 5, 6, 7
+MEMORY_SECTION, GLOBAL_SECTION, EXPORT_SECTION, CODE_SECTION = 5, 6, 7, 10
 KINDS = ("function", "table", "memory", "global")
 VALUE_TYPES = {
     0x7F: "i32",
@@ -35,6 +39,10 @@ VALUE_TYPES = {
     0x70: "funcref",
     0x6F: "externref",
 }
+
+
+FRAME = re.compile(rb"\x23\x00\x41([\x80-\xff]{0,4}[\x00-\x7f])([\x6a\x6b])", re.DOTALL)
+"""The stack pointer, which is global 0, and the size of a frame: subtracted, or its negative added."""
 
 
 class Reader:
@@ -62,6 +70,13 @@ class Reader:
             shift += 7
             if byte < 0x80:
                 return value
+
+    def signed(self) -> int:
+        """A signed LEB128."""
+        start = self.position
+        value = self.number()
+        width = 7 * (self.position - start)
+        return value - (value >> (width - 1) << width)
 
     def text(self) -> str:
         return self.take(self.number()).decode()
@@ -140,6 +155,20 @@ def _described(kind: int, reader: Reader, signatures: list[str]) -> str:
     return f"{VALUE_TYPES[reader.byte()]} {'mutable' if reader.byte() else 'constant'}"
 
 
+def stack_use(data: bytes) -> tuple[int, int]:
+    """Return the size of the stack, and that of the frames of all functions: bytes, 0 and 0 without a stack."""
+    size = frames = 0
+    for identifier, reader in sections(data):
+        if identifier == GLOBAL_SECTION and reader.number():
+            # The stack pointer's initial value, since the stack begins at address 0.
+            if reader.take(3) == b"\x7f\x01\x41":
+                size = reader.signed()
+        elif identifier == CODE_SECTION:
+            for number, operation in FRAME.findall(reader.data):
+                frames += Reader(number).signed() * (1 if operation == b"\x6b" else -1)
+    return size, frames
+
+
 def difference(name: str, golden: str, actual: str) -> list[str]:
     lines = difflib.unified_diff(
         golden.splitlines(), actual.splitlines(), f"golden/{name}", "the module", "", "", 0, ""
@@ -169,6 +198,9 @@ def check(
     faults = [f"the module imports {line}; it must import nothing" for line in interface.imports]
     if len(data) > max_size:
         faults.append(f"the module has {len(data)} bytes; at most {max_size} are allowed")
+    size, frames = stack_use(data)
+    if frames > size:
+        faults.append(f"the stack has {size} bytes, and the frames of all functions {frames}")
     # The interface is written by a plain build alone: what is made of it must have the same.
     written = [] if not write else list(actual) if sha256_name == SHA256 else [sha256_name]
     expected = {
@@ -192,7 +224,8 @@ def check(
         verdict = f"NOT the golden one, {expected[sha256_name].split()[0]}"
         if enforce_sha256:
             faults.append(f"the module's SHA-256 is {sha256}, {verdict}")
-    print(f"{module.name}: {len(data)} bytes, {len(interface.exports)} exports, {len(interface.imports)} imports")
+    print(f"{module.name}: {len(data)} bytes, {len(interface.exports)} exports, {len(interface.imports)} imports, "
+          f"{frames} of {size} bytes of stack")  # fmt: skip
     print(f"SHA-256 {sha256} ({toolchain}): {verdict}")
     return faults
 

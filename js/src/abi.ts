@@ -5,15 +5,15 @@
  */
 
 /** version 1, as a checksum over names, numbers, layouts, signatures */
-export const VERSION = 1270181595;
+export const VERSION = 1602675334;
 /** bounded table: a bridge of a hundred ports, and other interfaces */
 export const MAX_INTERFACES = 128;
 /** bytes of records per interface waiting for poll: four full 64 KiB writes */
 export const RECEIVE_CAPACITY = 294912;
 /** bytes of records per interface waiting for the embedder; a batch that fits the L2 cache */
 export const TRANSMIT_CAPACITY = 294912;
-/** one receive window that a filled hole releases at once, and room for the batch around it */
-export const EVENT_CAPACITY = 1638400;
+/** what one poll delivers; a filled hole may release more, which takes several */
+export const EVENT_CAPACITY = 655360;
 /** payload of one tcp_send: 64 KiB, under TLS too, whose records are 16 KiB and a little more */
 export const STAGING_CAPACITY = 67584;
 /** the state of a connection, the largest layout in it */
@@ -24,12 +24,12 @@ export const MAX_DATA = 262144;
 export const MAX_FRAME = 65535;
 /** connections that wait to be accepted; Linux's somaxconn */
 export const MAX_BACKLOG = 4096;
-/** bytes; 1 Gbit/s over 8 ms, 400 Mbit/s over 20 ms */
-export const TCP_WINDOW = 1048576;
+/** bytes, at most; 1 Gbit/s over 134 ms */
+export const TCP_WINDOW = 16777216;
 /** bytes offered at first; more while the peer needs a network's time to fill it and the application keeps up */
 export const TCP_FIRST_WINDOW = 262144;
-/** bytes; the same for what waits for its acknowledgement */
-export const TCP_SEND_BUFFER = 1048576;
+/** bytes, at most; the same for what waits for its acknowledgement */
+export const TCP_SEND_BUFFER = 16777216;
 /** lwIP finds a socket by walking a list */
 export const MAX_UDP_SOCKETS = 4096;
 /** bounded table; an identifier has 16 bits */

@@ -7,15 +7,15 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 #: version 1, as a checksum over names, numbers, layouts, signatures
-VERSION: Final = 1270181595
+VERSION: Final = 1602675334
 #: bounded table: a bridge of a hundred ports, and other interfaces
 MAX_INTERFACES: Final = 128
 #: bytes of records per interface waiting for poll: four full 64 KiB writes
 RECEIVE_CAPACITY: Final = 294912
 #: bytes of records per interface waiting for the embedder; a batch that fits the L2 cache
 TRANSMIT_CAPACITY: Final = 294912
-#: one receive window that a filled hole releases at once, and room for the batch around it
-EVENT_CAPACITY: Final = 1638400
+#: what one poll delivers; a filled hole may release more, which takes several
+EVENT_CAPACITY: Final = 655360
 #: payload of one tcp_send: 64 KiB, under TLS too, whose records are 16 KiB and a little more
 STAGING_CAPACITY: Final = 67584
 #: the state of a connection, the largest layout in it
@@ -26,12 +26,12 @@ MAX_DATA: Final = 262144
 MAX_FRAME: Final = 65535
 #: connections that wait to be accepted; Linux's somaxconn
 MAX_BACKLOG: Final = 4096
-#: bytes; 1 Gbit/s over 8 ms, 400 Mbit/s over 20 ms
-TCP_WINDOW: Final = 1048576
+#: bytes, at most; 1 Gbit/s over 134 ms
+TCP_WINDOW: Final = 16777216
 #: bytes offered at first; more while the peer needs a network's time to fill it and the application keeps up
 TCP_FIRST_WINDOW: Final = 262144
-#: bytes; the same for what waits for its acknowledgement
-TCP_SEND_BUFFER: Final = 1048576
+#: bytes, at most; the same for what waits for its acknowledgement
+TCP_SEND_BUFFER: Final = 16777216
 #: lwIP finds a socket by walking a list
 MAX_UDP_SOCKETS: Final = 4096
 #: bounded table; an identifier has 16 bits

@@ -134,3 +134,27 @@ def test_golden_hash_is_of_the_pinned_toolchain() -> None:
     (pin,) = (requirement for requirement in requirements if requirement.startswith("ziglang"))
     toolchain = (ROOT / "wasm" / "golden" / "sha256.txt").read_text().split()[-1]
     assert toolchain == pin.replace("==", "-")
+
+
+def leb(value: int) -> bytes:
+    return bytes([value & 0x7F | 0x80, value >> 7 & 0x7F])
+
+
+STACK = section(6, b"\x7f\x01\x41" + leb(1024) + b"\x0b")  # a mutable i32 of 1,024
+
+
+@pytest.mark.parametrize(
+    ("reserve", "bytes_used"),
+    [(leb(1008) + b"\x6b", 1024), (leb(-1008) + b"\x6a", 1024), (leb(1024) + b"\x6b", 1040)],
+    ids=["subtracted", "negative added", "one too large"],
+)
+def test_the_stack_holds_the_frames_of_all_functions(golden: Path, reserve: bytes, bytes_used: int) -> None:
+    bodies = [b"\x00\x23\x00\x41" + size + b"\x24\x00\x0b" for size in (b"\x10\x6b", reserve)]
+    code = section(10, *(bytes([len(body)]) + body for body in bodies))
+    result = check(golden, HEADER + TYPES + FUNCTIONS + MEMORY + STACK + EXPORTS + code)
+    if bytes_used > 1024:
+        assert result.returncode == 1
+        assert "the stack has 1024 bytes, and the frames of all functions 1040" in result.stderr
+    else:
+        assert result.returncode == 0, result.stderr
+        assert "1024 of 1024 bytes of stack" in result.stdout

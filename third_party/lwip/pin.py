@@ -39,8 +39,6 @@ SOURCES = [
     "src/core/tcp_out.c",
     "src/core/timeouts.c",
     "src/core/udp.c",
-    "src/core/ipv4/acd.c",
-    "src/core/ipv4/dhcp.c",
     "src/core/ipv4/etharp.c",
     "src/core/ipv4/icmp.c",
     "src/core/ipv4/igmp.c",

@@ -11,19 +11,19 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 1270181595 /* version 1, as a checksum over names, numbers, layouts, signatures */
+#define ABI_VERSION 1602675334 /* version 1, as a checksum over names, numbers, layouts, signatures */
 #define ABI_MAX_INTERFACES 128 /* bounded table: a bridge of a hundred ports, and other interfaces */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the embedder; a batch that fits the L2 cache */
-#define ABI_EVENT_CAPACITY 1638400 /* one receive window that a filled hole releases at once, and room for the batch around it */
+#define ABI_EVENT_CAPACITY 655360 /* what one poll delivers; a filled hole may release more, which takes several */
 #define ABI_STAGING_CAPACITY 67584 /* payload of one tcp_send: 64 KiB, under TLS too, whose records are 16 KiB and a little more */
 #define ABI_SCRATCH_CAPACITY 72 /* the state of a connection, the largest layout in it */
 #define ABI_MAX_DATA 262144 /* payload of one DATA event: a first window, a multiple of the chunks that applications read */
 #define ABI_MAX_FRAME 65535 /* lwIP counts buffer lengths in 16 bits */
 #define ABI_MAX_BACKLOG 4096 /* connections that wait to be accepted; Linux's somaxconn */
-#define ABI_TCP_WINDOW 1048576 /* bytes; 1 Gbit/s over 8 ms, 400 Mbit/s over 20 ms */
+#define ABI_TCP_WINDOW 16777216 /* bytes, at most; 1 Gbit/s over 134 ms */
 #define ABI_TCP_FIRST_WINDOW 262144 /* bytes offered at first; more while the peer needs a network's time to fill it and the application keeps up */
-#define ABI_TCP_SEND_BUFFER 1048576 /* bytes; the same for what waits for its acknowledgement */
+#define ABI_TCP_SEND_BUFFER 16777216 /* bytes, at most; the same for what waits for its acknowledgement */
 #define ABI_MAX_UDP_SOCKETS 4096 /* lwIP finds a socket by walking a list */
 #define ABI_MAX_PING_SESSIONS 1024 /* bounded table; an identifier has 16 bits */
 #define ABI_MAX_MEMBERSHIPS 64 /* multicast groups of one socket */

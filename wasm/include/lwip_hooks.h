@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct connection;
+struct etharp_hdr;
 struct netif;
 struct pbuf;
 struct tcp_pcb;
@@ -21,6 +23,10 @@ void *tw_heap_allocate_zeroed(size_t count, size_t size);
 void tw_heap_free(void *memory);
 
 void tw_statistic_count(uint32_t *counter);
+void tw_statistic_drop(void);
+void tw_statistic_malformed(void);
+void tw_statistic_checksum_error(void);
+void tw_statistic_exchange(void);
 void tw_consistency_failed(struct tcp_pcb *pcb);
 #ifndef __wasm__
 void tw_consistency_report(struct tcp_pcb *pcb, const char *file, int line, const char *message);
@@ -45,8 +51,8 @@ uint8_t tw_tcp_syn_retries(const struct tcp_pcb *pcb);
 void tw_router_advertised(struct netif *netif, const struct pbuf *message);
 void tw_router_solicited(struct netif *netif, const struct pbuf *message);
 int tw_path_mtu_accept(const struct pbuf *message, uint16_t mtu);
-void tw_lease_acknowledged(struct netif *netif, const struct pbuf *message);
-void tw_lease_bound(struct netif *netif);
+bool tw_dhcp_awaits(const struct netif *netif, uint16_t port);
+void tw_dhcp_arp_received(struct netif *netif, const struct etharp_hdr *packet);
 
 uint16_t tw_ip4_fragment_bits(void);
 uint16_t tw_ip4_identification(const struct ip4_addr *destination);
@@ -62,6 +68,8 @@ struct udp_pcb *tw_udp_find(struct netif *by, uint16_t from, uint16_t to);
 void tw_udp_pass_to_others(const struct udp_pcb *first, struct pbuf *data, struct netif *by, uint16_t from);
 void tw_tcp_output_later(struct tcp_pcb *pcb);
 void tw_receive_work(uint32_t units);
+bool tw_early_receive(struct tcp_pcb *pcb, uint32_t sequence, const struct pbuf *data, bool fin);
+void tw_early_free(struct tcp_pcb *pcb);
 struct pbuf *tw_staging_reference(const void *data, uint16_t length);
 bool tw_tcp_emit(struct tcp_seg *segment, struct tcp_pcb *pcb, struct netif *netif);
 uint8_t tw_tcp_listen_decide(const struct tcp_pcb_listen *pcb, bool acknowledges, bool syn, uint32_t sequence,

@@ -52,6 +52,7 @@
 #define LWIP_HAVE_LOOPIF 0 /* as LWIP_NETIF_LOOPBACK: the embedder creates the loopback interface like any other */
 /* A frame is copied into the transmit buffer at once, from a chain as well as from one pbuf. */
 #define LWIP_NETIF_TX_SINGLE_PBUF 0
+#define LWIP_NETIF_NO_MAC_FILTER 1 /* no interface filters groups: the embedder passes it what it wants to be received */
 #define LWIP_CHECKSUM_CTRL_PER_NETIF 1 /* without it, switching checksums off for one interface does nothing */
 /* Changes of addresses are found by a comparison after each poll (src/ip/autoconfiguration.c). */
 #define LWIP_NETIF_EXT_STATUS_CALLBACK 0
@@ -73,30 +74,13 @@
 #define LWIP_MULTICAST_PING 0 /* as LWIP_BROADCAST_PING */
 #define LWIP_RAW 0 /* raw sockets would be asked about every packet; src/ip/icmp.c receives what lwIP does not process */
 #define LWIP_IGMP 1 /* UDP sockets join IPv4 groups, which routers and switches learn of by IGMP */
-#define LWIP_DHCP 1 /* abi_dhcp_start leases the address of an interface */
+#define LWIP_DHCP 0 /* src/ip/dhcp_client.c leases the address of an interface, in less than half of the code */
 #define LWIP_AUTOIP 0 /* link-local IPv4 addresses (RFC 3927) are not supported */
-#define LWIP_ACD 1 /* an address from DHCP is probed for before it is used, RFC 5227 */
-#define LWIP_ACD_KEEP_ADDRESS 1 /* and kept from then on, RFC 5227, section 2.4 (c): two forged frames must not remove it */
-/* Ticks of 100 ms. RFC 5227, section 1.1, says seconds for links where an answer may take one, and allows shorter times. */
-#define LWIP_ACD_PROBE_WAIT 2 /* before the first probe, at most */
-#define LWIP_ACD_PROBE_MIN 2 /* between two probes, at least */
-#define LWIP_ACD_PROBE_MAX 4 /* and at most */
-#define LWIP_ACD_ANNOUNCE_WAIT 4 /* after the last probe, for an answer to it */
-/* Leases are counted in seconds; lwIP would in minutes, and not beyond a day. */
-#define DHCP_COARSE_TIMER_SECS 1
-#define DHCP_TIMEOUT_SIZE_T uint32_t /* 16 bits would end at 18 hours */
-#define DHCP_DEFINE_CUSTOM_TIMEOUTS /* the next five macros replace lwIP's */
-#define DHCP_SET_TIMEOUT_FROM_OFFERED_T0_LEASE(result, dhcp) ((result) = (dhcp)->offered_t0_lease) /* in seconds as offered */
-/* 0 would mean no timer. */
-#define DHCP_SET_TIMEOUT_FROM_OFFERED_T1_RENEW(result, dhcp) ((result) = LWIP_MAX((dhcp)->offered_t1_renew, 1))
-#define DHCP_SET_TIMEOUT_FROM_OFFERED_T2_REBIND(result, dhcp) ((result) = LWIP_MAX((dhcp)->offered_t2_rebind, 1)) /* as T1 */
-#define DHCP_NEXT_TIMEOUT_THRESHOLD 60 /* RFC 2131, section 4.4.5 */
-/* Ms: doubled up to a minute, RFC 2131, section 4.1. */
-#define DHCP_REQUEST_BACKOFF_SEQUENCE(tries) ((u16_t)(((tries) < 6 ? 1 << (tries) : 60) * 1000))
-#define DHCP_ADD_EXTRA_REQUEST_OPTIONS , 6, 15, 119 /* name servers, domain, search list: read by the embedder */
-/* The embedder reads the options of the whole message (src/ip/lease.c). */
-#define LWIP_HOOK_DHCP_ACK(netif, message) tw_lease_acknowledged(netif, message)
-#define LWIP_HOOK_DHCP_BOUND(netif) tw_lease_bound(netif) /* the lease becomes an event (src/ip/lease.c) */
+#define LWIP_ACD 0 /* as LWIP_DHCP, which is what needs it */
+/* DHCP's answers to an interface without an address (src/ip/dhcp_client.c); `inp` is a variable of ip4_input. */
+#define LWIP_IP_ACCEPT_UDP_PORT(port) tw_dhcp_awaits(inp, port)
+/* Whether another host claims an address from DHCP, RFC 5227 (src/ip/dhcp_client.c). */
+#define LWIP_HOOK_ETHARP_RECEIVED(netif, packet) tw_dhcp_arp_received(netif, packet)
 #define LWIP_DNS 0 /* names are resolved by the embedder, over the stack's own UDP */
 /* Loopback for own addresses, else the table (src/link/interface.c). */
 #define LWIP_HOOK_IP4_ROUTE_SRC(src, dest) tw_interface_route4(src, dest)
@@ -151,7 +135,7 @@
 #define LWIP_HOOK_ICMP_ERROR() tw_icmp_own_error() /* may an error be sent now? (src/ip/icmp_limit.c) */
 
 /* --- UDP ------------------------------------------------------------------------------------------------------- */
-#define LWIP_UDP 1 /* sockets of the embedder, and DHCP */
+#define LWIP_UDP 1 /* sockets of the embedder, and DHCP (src/ip/dhcp_socket.c) */
 #define LWIP_UDPLITE 0 /* no socket of the embedder offers it (RFC 3828) */
 #define LWIP_HOOK_UDP_FIND(netif, from, to) tw_udp_find(netif, from, to) /* src/udp/udp_receive.c */
 /* Copies for further members of a group. */
@@ -164,27 +148,24 @@
 #define LWIP_DISABLE_TCP_SANITY_CHECKS 1 /* lwIP's checks are written for an MSS of some 1,460 bytes */
 #define TCP_CALCULATE_EFF_SEND_MSS 1 /* RFC 9293, section 3.7.1: no segment is larger than the MTU of its interface allows */
 #define LWIP_WND_SCALE 1 /* RFC 7323: a window of more than 65,535 bytes, which long or fast paths need */
-#define TCP_RCV_SCALE 5 /* 65,535 << 5 holds the window below */
+#define TCP_RCV_SCALE 9 /* 65,535 << 9 holds the window below; it is in the SYN, before it is known how much will be offered */
 #define TCP_WND ABI_TCP_WINDOW /* bytes; abi.toml has it for the embedder, too, which sizes its buffers by it */
 /* Bytes: the limit up to which the send buffer of a connection grows (src/tcp/connection.h). */
 #define TCP_SND_BUF ABI_TCP_SEND_BUFFER
-/* Buffers; a segment that refers to what was written has two. A full send buffer fits at an MSS of 536, and with smaller
-   segments the queue holds no more memory than with large ones: Linux charges each segment its true size. */
-#define TCP_SND_QUEUELEN 4096
+/* Buffers, which lwIP counts in 16 bits; tw_connection_queue_limit has the limit for a buffer of less than its full size. */
+#define TCP_SND_QUEUELEN 65000
 #define TCP_OVERSIZE 1460 /* room behind a short write, so that further writes join its segment */
-#define TCP_WND_UPDATE_THRESHOLD (TCP_WND_MAX(pcb) / 32) /* of the window that this peer can see; no window update for less */
+/* Of the window that this peer can see; no window update for less. */
+#define TCP_WND_UPDATE_THRESHOLD LWIP_MIN(TCP_WND_MAX(pcb) / 32, ABI_TCP_FIRST_WINDOW / 8)
 #define LWIP_TCP_TIMESTAMPS 1 /* RFC 7323: protection against old segments; SYN cookies keep their options in them */
 /* RFC 2018: out-of-order segments are reported, so that a peer retransmits only what is missing. */
 #define LWIP_TCP_SACK_OUT 1
 #define LWIP_TCP_MAX_SACK_NUM 3 /* what fits beside a timestamp, RFC 2018, section 3 */
 #define LWIP_TCP_DUPLICATES /* RFC 2883: a sender learns that it need not have sent a segment again */
-#define TCP_QUEUE_OOSEQ 1 /* segments after a gap are kept; otherwise a single loss would cost the whole window behind it */
-#define TCP_OOSEQ_MAX_BYTES TCP_WND /* the offered window is kept, RFC 9293, section 3.8.6 */
-#define TCP_OOSEQ_MAX_PBUFS 1024 /* a peer that sends one byte a segment must not make 100 MB of a window */
-#define TCP_OOSEQ_BYTES_LIMIT(pcb) TCP_OOSEQ_MAX_BYTES /* the same for each connection */
-#define TCP_OOSEQ_PBUFS_LIMIT(pcb) TCP_OOSEQ_MAX_PBUFS /* the same for each connection */
-#define TCP_OOSEQ_SMALL_LIMIT(bytes) (128 + (bytes) / 256) /* each early segment walks over the others */
-#define LWIP_HOOK_TCP_OOSEQ(segments) tw_receive_work((segments) / 8) /* src/link/receive.c */
+#define TCP_QUEUE_OOSEQ 0 /* segments that arrive out of order are kept by src/tcp/tcp_early.c */
+#define LWIP_HOOK_TCP_EARLY(pcb, sequence, data, fin) tw_early_receive(pcb, sequence, data, fin)
+#define LWIP_HOOK_TCP_EARLY_FREE(pcb) tw_early_free(pcb)
+#define TCP_OOSEQ_TIMEOUT 6 /* time-outs without a segment, after which they are dropped */
 #define TCP_LISTEN_BACKLOG 1 /* each listener bounds its connections that are not yet accepted */
 /* Half-open connections, SYN cookies, and peers that wait for room in the backlog (src/tcp/tcp_listen.c). */
 #define LWIP_HOOK_TCP_LISTEN(pcb, flags) \
@@ -194,7 +175,6 @@
 #define LWIP_HOOK_TCP_COOKIE_SENT() tw_tcp_listen_cookie_sent() /* timestamps follow the clock again */
 #define LWIP_HOOK_TCP_WAITS() tw_tcp_listen_wait() /* the next polls look for room in the backlog */
 #define LWIP_TCP_KEEPALIVE 1 /* idle time, interval and count are options of each connection, as in Linux */
-#define LWIP_TCP_PCB_NUM_EXT_ARGS 1 /* its destructor reports when lwIP frees a connection, by whichever path */
 #define TCP_CHECKSUM_ON_COPY 1 /* the checksum of the payload costs nothing while it is copied anyway */
 #define LWIP_CHECKSUM_ON_COPY 1 /* declares what TCP_CHECKSUM_ON_COPY calls */
 #define SO_REUSE 1 /* SO_REUSEADDR and, by our patches, SO_REUSEPORT */
@@ -214,8 +194,10 @@
 #define LWIP_HOOK_TCP_TIMEWAIT_ENDS(pcb) tw_tcp_sequence_numbers_after((pcb)->local_port, (pcb)->remote_port, (pcb)->snd_nxt)
 #define LWIP_HOOK_TCP_ISN tw_tcp_initial_sequence_number /* RFC 6528 (src/port/random.c) */
 #define LWIP_TCP_NO_POLL /* no callback of poll or sent is set, and those that remain always are */
-/* Connections are found by a hash table beside lwIP's lists (src/tcp/tcp_lookup.c). */
+/* A control block refers to our part of the connection, if any, which LWIP_HOOK_TCP_FREED ends, whatever frees the block.
+   Connections are found by a hash table beside lwIP's lists (src/tcp/tcp_lookup.c). */
 #define LWIP_TCP_PCB_LOOKUP_FIELDS            \
+  struct connection *connection;              \
   struct tcp_pcb *lookup_next, **lookup_link; \
   struct tcp_pcb *ticked_next, **ticked_link; \
   uint32_t ticked_wakes;                      \
@@ -261,21 +243,44 @@
 #define LWIP_CHKSUM tw_checksum /* vector instructions (src/port/checksum.c) */
 #define LWIP_CHKSUM_COPY(to, from, length) tw_checksum_copy(to, from, length) /* the copy and its checksum in one pass */
 
-/* --- Size: what lwIP inlines in hundreds of places, as calls (src/port/address_calls.c, src/abi/module.c). ------- */
-#ifndef HOT
-/* What neither src/abi/module.c nor src/port/timers.c reads is not counted; the compiler decides it. */
-#define STATISTIC_IS(counter, group)                                                                                         \
-  (&(counter) == &lwip_stats.group.rterr || &(counter) == &lwip_stats.group.opterr || &(counter) == &lwip_stats.group.err || \
-   &(counter) == &lwip_stats.group.cachehit)
-#define STATISTIC_IS_READ(counter)                                                                                      \
-  (!STATISTIC_IS(counter, ip) && !STATISTIC_IS(counter, ip6) && !STATISTIC_IS(counter, nd6) &&                          \
-   !STATISTIC_IS(counter, icmp6) && !STATISTIC_IS(counter, etharp) && !STATISTIC_IS(counter, ip_frag) &&                \
-   !STATISTIC_IS(counter, ip6_frag) && &(counter) != &lwip_stats.ip.proterr && &(counter) != &lwip_stats.ip6.proterr && \
-   &(counter) != &lwip_stats.nd6.proterr && &(counter) != &lwip_stats.etharp.proterr &&                                 \
-   &(counter) != &lwip_stats.ip6_frag.proterr && &(counter) != &lwip_stats.nd6.memerr &&                                \
-   &(counter) != &lwip_stats.ip6_frag.memerr)
-#define LWIP_HOOK_STATS_INC(counter) (STATISTIC_IS_READ(counter) ? tw_statistic_count(&(counter)) : (void)0)
+/* --- Counters: those that are reported, or that the timers read; some of them as one (src/port/statistics.h). ------------ */
+#define STATISTIC_IS(counter, group, field) (&(counter) == &lwip_stats.group.field)
+#define STATISTIC_IS_DROP(counter)                                                                            \
+  (STATISTIC_IS(counter, ip, drop) || STATISTIC_IS(counter, ip6, drop) || STATISTIC_IS(counter, tcp, drop) || \
+   STATISTIC_IS(counter, etharp, drop) || STATISTIC_IS(counter, nd6, drop) || STATISTIC_IS(counter, icmp6, drop))
+#define STATISTIC_IS_MALFORMED(counter)                                                                                  \
+  (STATISTIC_IS(counter, ip, lenerr) || STATISTIC_IS(counter, ip6, lenerr) || STATISTIC_IS(counter, tcp, lenerr) ||      \
+   STATISTIC_IS(counter, udp, lenerr) || STATISTIC_IS(counter, etharp, lenerr) || STATISTIC_IS(counter, nd6, lenerr) ||  \
+   STATISTIC_IS(counter, icmp, lenerr) || STATISTIC_IS(counter, icmp6, lenerr) || STATISTIC_IS(counter, igmp, lenerr) || \
+   STATISTIC_IS(counter, mld6, lenerr))
+#define STATISTIC_IS_CHECKSUM_ERROR(counter)                                                                        \
+  (STATISTIC_IS(counter, ip, chkerr) || STATISTIC_IS(counter, tcp, chkerr) || STATISTIC_IS(counter, udp, chkerr) || \
+   STATISTIC_IS(counter, icmp, chkerr) || STATISTIC_IS(counter, icmp6, chkerr) || STATISTIC_IS(counter, igmp, chkerr))
+#define STATISTIC_IS_TRAFFIC(counter, group) (STATISTIC_IS(counter, group, recv) || STATISTIC_IS(counter, group, xmit))
+#define STATISTIC_IS_EXCHANGE(counter)                                                                                   \
+  (STATISTIC_IS_TRAFFIC(counter, etharp) || STATISTIC_IS_TRAFFIC(counter, nd6) || STATISTIC_IS_TRAFFIC(counter, igmp) || \
+   STATISTIC_IS_TRAFFIC(counter, mld6))
+#define STATISTIC_IS_READ(counter)                                                                                       \
+  (STATISTIC_IS_TRAFFIC(counter, tcp) || STATISTIC_IS_TRAFFIC(counter, udp) || STATISTIC_IS_TRAFFIC(counter, icmp) ||    \
+   STATISTIC_IS_TRAFFIC(counter, icmp6) || STATISTIC_IS_TRAFFIC(counter, ip_frag) ||                                     \
+   STATISTIC_IS_TRAFFIC(counter, ip6_frag) || STATISTIC_IS(counter, udp, drop) || STATISTIC_IS(counter, udp, proterr) || \
+   STATISTIC_IS(counter, ip_frag, drop) || STATISTIC_IS(counter, ip6_frag, drop) || STATISTIC_IS(counter, ip, fw) ||     \
+   STATISTIC_IS(counter, ip6, fw) || STATISTIC_IS(counter, tcp, memerr) || STATISTIC_IS(counter, link, memerr))
+/* The compiler decides all of this. */
+#define LWIP_HOOK_STATS_INC(counter)                                      \
+  (STATISTIC_IS_DROP(counter)             ? tw_statistic_drop()           \
+   : STATISTIC_IS_MALFORMED(counter)      ? tw_statistic_malformed()      \
+   : STATISTIC_IS_CHECKSUM_ERROR(counter) ? tw_statistic_checksum_error() \
+   : STATISTIC_IS_EXCHANGE(counter)       ? tw_statistic_exchange()       \
+   : STATISTIC_IS_READ(counter)           ? STATISTIC_COUNT(counter)      \
+                                          : (void)0)
+#ifdef HOT
+#define STATISTIC_COUNT(counter) ((void)++(counter))
+#else
+#define STATISTIC_COUNT(counter) tw_statistic_count(&(counter))
 #endif
+
+/* --- Size: what lwIP inlines in hundreds of places, as calls (src/port/address_calls.c). ------------------------------- */
 #define LWIP_HOOK_ADDRESSES "address_calls.h" /* included at the end of lwip/ip_addr.h */
 
 #include "lwip_hooks.h"

@@ -111,7 +111,7 @@ static void a_window_update_leaves_within_the_call(int32_t family) {
     segment = peer_expect(&peer, ACK);
     CHECK_EQUAL(segment.length, 0);
     CHECK_EQUAL(segment.acknowledgement, peer.sequence);
-    CHECK_EQUAL((uint32_t)segment.window << 5, ABI_TCP_FIRST_WINDOW);
+    CHECK_EQUAL((uint32_t)segment.window << TCP_RCV_SCALE, ABI_TCP_FIRST_WINDOW);
     expect_quiet(&peer);
     CHECK_EQUAL(abi_tcp_received(host_clock(), peer.handle, 1), ABI_ERROR_INVALID);
     expect_unsent(0);

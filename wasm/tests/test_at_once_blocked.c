@@ -89,7 +89,7 @@ static void a_window_update_waits_for_room(int32_t family) {
     last = segment;
   }
   CHECK_EQUAL(last.acknowledgement, peer.sequence);
-  CHECK_EQUAL((uint32_t)last.window << 5, ABI_TCP_FIRST_WINDOW);
+  CHECK_EQUAL((uint32_t)last.window << TCP_RCV_SCALE, ABI_TCP_FIRST_WINDOW);
   expect_quiet(&peer);
   end(&peer);
 }

@@ -68,7 +68,7 @@ static void chunks_have_a_maximum_size(void) {
   CHECK(tw_events_hold_data());
   /* Two records: the first has 8 parts of 30,000 bytes, the second 4. */
   CHECK_EQUAL(tw_control[ABI_CONTROL_EVENT_LENGTH], total + 2 * ABI_EVENT_HEADER_SIZE);
-  CHECK(!tw_events_have_room()); /* a full window may still follow */
+  CHECK(!tw_events_have_room()); /* a frame may still follow */
   tw_events_reset();
   CHECK(!tw_events_hold_data());
   CHECK(tw_events_have_room());

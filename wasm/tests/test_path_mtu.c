@@ -3,6 +3,7 @@
 #include "support.h"
 #include "abi/work.h"
 #include "port/heap.h"
+#include "tcp/connection.h"
 #include "lwip/def.h"
 #include "lwip/stats.h"
 
@@ -265,7 +266,7 @@ static void a_path_narrowed_byte_by_byte_keeps_the_queue_bounded(void) {
     host_poll();
     frames_forget();
   }
-  CHECK(tw_heap_used() - before < TCP_SND_QUEUELEN * 256u);
+  CHECK(tw_heap_used() - before < CONNECTION_QUEUE * 256u);
   CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
   close_interface();
 }
@@ -274,7 +275,7 @@ static void a_path_narrowed_byte_by_byte_keeps_the_queue_bounded(void) {
    one batch and one after the other: no poll divides the queues of all of them, the work of all polls together is bounded, and
    each connection adapts in the end. */
 static void division_of_many_queues_is_bounded_per_poll(void) {
-  enum { PEERS = 40, CUTS_OF_A_POLL = WORK_SEGMENTS + TCP_SND_QUEUELEN };
+  enum { PEERS = 40, CUTS_OF_A_POLL = WORK_SEGMENTS + CONNECTION_QUEUE };
   static struct peer peers[PEERS];
   static uint8_t quoted[1500];
   pattern_fill(sent, 65536, 0);
@@ -314,7 +315,7 @@ static void division_of_many_queues_is_bounded_per_poll(void) {
     }
     allocations_left = -1;
     CHECK(most <= 2 * CUTS_OF_A_POLL + 1000);
-    CHECK(all <= PEERS * 2 * TCP_SND_QUEUELEN);
+    CHECK(all <= PEERS * 2 * CONNECTION_QUEUE);
     for (int i = 0; i < PEERS; i++) {
       CHECK_EQUAL(abi_tcp_information(peers[i].handle), 0);
       CHECK_EQUAL(tw_scratch.information.segment_size, 1220);

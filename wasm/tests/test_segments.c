@@ -1,11 +1,14 @@
 /* Segments out of order, overlapping, repeated, beyond the window, with FINs at unusual positions: the application receives
    exactly the stream. */
 #include "support.h"
+#include "abi/handles.h"
 #include "port/heap.h"
+#include "tcp/connection.h"
+#include "tcp/tcp_early.h"
 
 #include <string.h>
 
-enum { STREAM = 4000000 };
+enum { STREAM = 50000000 };
 
 static int32_t interface, listener;
 static uint8_t stream[STREAM], got[STREAM];
@@ -124,14 +127,14 @@ static uint32_t offered_edge(struct peer *peer) {
     last = segment;
   }
   CHECK_EQUAL(last.flags, ACK);
-  return last.acknowledgement - peer->sequence + ((uint32_t)last.window << 5);
+  return last.acknowledgement - peer->sequence + ((uint32_t)last.window << TCP_RCV_SCALE);
 }
 
-/* Sends window after window to an application that reads, with a network's delay in between: the window grows to its full size,
+/* Sends window after window to an application that reads, with a network's delay in between: the window grows to at least a size,
    and its right edge never moves back. Returns how long that took. */
-static uint32_t grow_window(struct peer *peer) {
+static uint32_t grow_window(struct peer *peer, uint32_t size) {
   uint32_t at = 0, window = ABI_TCP_FIRST_WINDOW, edge = 0;
-  while (window < ABI_TCP_WINDOW / 8 * 7) {
+  while (window < size) {
     for (uint32_t end = at + window; at < end; at += LWIP_MIN(end - at, 50000u)) {
       send_part(peer, 0, at, at + LWIP_MIN(end - at, 50000u));
       expect_stream(peer, at + LWIP_MIN(end - at, 50000u), true);
@@ -143,7 +146,7 @@ static uint32_t grow_window(struct peer *peer) {
     host_advance(30 * MILLISECOND);
     uint32_t before = edge;
     edge = offered_edge(peer);
-    CHECK(edge + 32 >= before && edge > at); /* the field counts in steps of 32 */
+    CHECK(edge + (1 << TCP_RCV_SCALE) >= before && edge > at); /* the field counts in such steps */
     window = edge - at;
   }
   return at;
@@ -153,7 +156,7 @@ static uint32_t grow_window(struct peer *peer) {
    bits. */
 static void filling_a_hole_delivers_a_full_window(void) {
   struct peer peer = open_peer_behind(60 * MILLISECOND, 65535, true);
-  uint32_t base = grow_window(&peer), end = base + ABI_TCP_WINDOW;
+  uint32_t base = grow_window(&peer, ABI_TCP_WINDOW / 8 * 7), end = base + ABI_TCP_WINDOW;
   for (uint32_t at = base + 65000; at + 65000 <= end; at += 65000) {
     send_part(&peer, 0, at, at + 65000);
     host_poll();
@@ -175,6 +178,58 @@ static void filling_a_hole_delivers_a_full_window(void) {
   send_part(&peer, 0, end, end + 1000);
   expect_stream(&peer, end + 1000, true);
   close_peer(&peer);
+}
+
+/* A gap that is filled releases more than one poll delivers: the next ones deliver the rest, in order, also where segments arrive in
+   between, and the FIN last, in each state in which it may come. */
+static void what_a_gap_released_comes_in_several_polls(void) {
+  enum { SIZE = 65000, COUNT = 40 };
+  for (int way = 0; way < 6; way++) {
+    struct peer peer = open_peer_behind(60 * MILLISECOND, 65535, true);
+    uint32_t base = grow_window(&peer, COUNT * SIZE + SIZE), end = base + COUNT * SIZE;
+    frames_forget();
+    if (way >= 2) { /* FIN-WAIT-1, or FIN-WAIT-2 */
+      CHECK_EQUAL(abi_tcp_shutdown(peer.handle), 0);
+      host_poll();
+      peer_expect(&peer, FIN | ACK);
+      if (way >= 4) {
+        peer.acknowledgement++;
+        peer_send(&peer, ACK, NULL, 0);
+      }
+    }
+    for (uint32_t at = base + SIZE; at < end; at += SIZE) {
+      send_part(&peer, at + SIZE == end ? FIN : 0, at, at + SIZE);
+    }
+    host_poll();
+    event_expect_none();
+    frames_forget();
+    send_part(&peer, 0, base, base + SIZE);
+    int polls = 0;
+    for (struct event event = {0}; event.kind != ABI_EVENT_EOF; polls++) {
+      host_poll_once(0);
+      CHECK_EQUAL(tw_control[ABI_CONTROL_MORE] & ABI_MORE_NOW, got_length + ABI_EVENT_CAPACITY < end ? ABI_MORE_NOW : 0);
+      while ((event = event_next()).kind == ABI_EVENT_DATA) {
+        memcpy(got + got_length, event.payload, event.length);
+        pattern_check(got + got_length, event.length, got_length);
+        got_length += event.length;
+      }
+      CHECK(event.kind == 0 || event.kind == ABI_EVENT_EOF);
+      if (way & 1) { /* arrives again, in part before and in part behind what is delivered */
+        send_part(&peer, 0, got_length - 5000, LWIP_MIN(got_length + 5000, end));
+      }
+    }
+    CHECK_EQUAL(got_length, end);
+    CHECK(polls > 3);
+    host_poll();
+    struct segment segment, last = {0};
+    while ((segment = peer_peek(&peer)).flags != 0) {
+      last = segment;
+    }
+    CHECK_EQUAL(last.acknowledgement, peer.sequence + end + 1);
+    const struct connection *connection = tw_handle_object(peer.handle, HANDLE_CONNECTION);
+    CHECK_EQUAL(connection->pcb->state, way >= 4 ? TIME_WAIT : way >= 2 ? CLOSING : CLOSE_WAIT);
+    close_peer(&peer);
+  }
 }
 
 /* With an application that does not read, and with one on a fast cable, the window keeps its first size. */
@@ -302,6 +357,20 @@ static void tiny_out_of_order_segments_are_bounded(void) {
   host_poll();
   frames_forget();
   CHECK(tw_heap_used() - before < 512 * 1024);
+  /* Without gaps, too, but for the first byte: what is charged includes a header for each. */
+  for (uint32_t at = 1; at < 100000; at++) {
+    send_part(&peer, 0, at, at + 1);
+    if (at % 1001 == 0) {
+      host_poll();
+      frames_forget();
+    }
+  }
+  host_poll();
+  frames_forget();
+  const struct connection *connection = tw_handle_object(peer.handle, HANDLE_CONNECTION);
+  uint32_t bound = connection->pcb->rcv_wnd * 3 / 2;
+  CHECK(tw_early_bytes(connection->pcb) <= bound && tw_early_bytes(connection->pcb) > bound / 2);
+  CHECK(tw_heap_used() - before < 2 * bound);
   for (uint32_t at = 0; at < 8000; at += 500) {
     send_part(&peer, 0, at, at + 500);
   }
@@ -370,6 +439,7 @@ int main(void) {
   RUN(overlapping_segments_deliver_each_byte_once);
   RUN(random_segments_in_random_order);
   RUN(filling_a_hole_delivers_a_full_window);
+  RUN(what_a_gap_released_comes_in_several_polls);
   RUN(the_window_grows_only_with_demand);
   RUN(a_fin_at_the_window_edge_is_accepted);
   RUN(data_beyond_the_window_is_dropped);

@@ -12,8 +12,8 @@
 
 #include <string.h>
 
-/* One frame can fill a hole and release a whole window; in addition, there are its other events and those of timers. */
-enum { FRAME_RESERVE = ABI_TCP_WINDOW + 65536, OTHER_RESERVE = 196608 };
+/* For the data of a frame, and at least one segment that it puts in sequence; its other events and those of timers. */
+enum { FRAME_RESERVE = 131072, OTHER_RESERVE = 196608 };
 
 static uint8_t buffer[ABI_EVENT_CAPACITY] __attribute__((aligned(8)));
 static struct abi_event_header *last_data; /* the latest record, if it is a DATA event that may still grow */
@@ -44,8 +44,8 @@ IN_PLACE bool tw_events_suffice(void) { return count >= WORK_EVENTS; }
 
 bool tw_events_hold_data(void) { return holds_data; }
 
-/* Returns where the payload is to be written. */
-static void *append(uint32_t kind, int32_t handle, int32_t value, uint32_t payload) {
+/* Returns where the payload is to be written: `payload` bytes. */
+void *tw_event_append(uint32_t kind, int32_t handle, int32_t value, uint32_t payload) {
   uint32_t size = event_size(payload);
   LWIP_ASSERT("room in the event buffer", used() + size <= sizeof buffer);
   struct abi_event_header *event = (void *)(buffer + used());
@@ -59,7 +59,7 @@ static void *append(uint32_t kind, int32_t handle, int32_t value, uint32_t paylo
   return event + 1;
 }
 
-void tw_event_add(uint32_t kind, int32_t handle, int32_t value) { append(kind, handle, value, 0); }
+void tw_event_add(uint32_t kind, int32_t handle, int32_t value) { tw_event_append(kind, handle, value, 0); }
 
 /* The payloads that tw_event_add_packet writes: endpoints, and bytes behind them. */
 _Static_assert(sizeof(struct abi_echo) == sizeof(struct abi_endpoint), "one endpoint");
@@ -72,7 +72,7 @@ void tw_event_add_packet(uint32_t kind, int32_t handle, int32_t value, const ip_
                          const ip_addr_t *second, uint16_t second_port, const struct pbuf *packet, uint16_t skip) {
   uint32_t length = packet == NULL ? 0 : packet->tot_len - skip;
   uint32_t count = second == NULL ? 1 : 2;
-  struct abi_endpoint *endpoints = append(kind, handle, value, count * sizeof *endpoints + length);
+  struct abi_endpoint *endpoints = tw_event_append(kind, handle, value, count * sizeof *endpoints + length);
   tw_address_write(&endpoints[0], first, first_port);
   if (second != NULL) {
     tw_address_write(&endpoints[1], second, second_port);
@@ -83,7 +83,7 @@ void tw_event_add_packet(uint32_t kind, int32_t handle, int32_t value, const ip_
 }
 
 void tw_event_add_bytes(uint32_t kind, int32_t handle, int32_t value, const void *payload, uint32_t length) {
-  memcpy(append(kind, handle, value, length), payload, length);
+  memcpy(tw_event_append(kind, handle, value, length), payload, length);
 }
 
 void tw_event_add_addresses(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *local, uint16_t local_port,
@@ -106,7 +106,7 @@ uint8_t *tw_event_data_space(int32_t handle, uint32_t length) {
 
 void tw_event_data_added(int32_t handle, uint32_t length) {
   if (!joins(handle) || last_data->value + length > ABI_MAX_DATA) {
-    last_data = (struct abi_event_header *)append(ABI_EVENT_DATA, handle, 0, 0) - 1;
+    last_data = (struct abi_event_header *)tw_event_append(ABI_EVENT_DATA, handle, 0, 0) - 1;
   }
   last_data->value += length;
   uint32_t size = event_size(last_data->value);

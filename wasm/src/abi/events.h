@@ -14,6 +14,7 @@ bool tw_events_have_room(void); /* for all that one received frame can cause */
 bool tw_events_have_room_beside(uint32_t payload); /* for one more event of a frame that causes many */
 bool tw_events_suffice(void);   /* there are enough for one poll */
 bool tw_events_hold_data(void);
+void *tw_event_append(uint32_t kind, int32_t handle, int32_t value, uint32_t payload);
 void tw_event_add(uint32_t kind, int32_t handle, int32_t value);
 void tw_event_add_addresses(uint32_t kind, int32_t handle, int32_t value, const ip_addr_t *local, uint16_t local_port,
                             const ip_addr_t *remote, uint16_t remote_port);

@@ -15,6 +15,7 @@
 #include "port/consistency.h"
 #include "port/heap.h"
 #include "port/random.h"
+#include "port/statistics.h"
 #include "port/timers.h"
 #include "tcp/connection.h"
 #include "tcp/tcp_listen.h"
@@ -32,8 +33,6 @@ uint64_t tw_now;
 static uint32_t figures[ABI_STATISTIC_WORDS];
 
 int32_t abi_version(void) { return ABI_VERSION; }
-
-__attribute__((noinline)) void tw_statistic_count(uint32_t *counter) { ++*counter; }
 
 int32_t tw_error_from_lwip(err_t error) {
   switch (error) {
@@ -123,15 +122,9 @@ int32_t abi_statistics(void) {
   figures[ABI_STATISTIC_TCP_SEGMENTS_IN] = lwip_stats.tcp.recv;
   figures[ABI_STATISTIC_TCP_SEGMENTS_OUT] = lwip_stats.tcp.xmit;
   figures[ABI_STATISTIC_TCP_RETRANSMISSIONS] = tw_tcp_retransmissions;
-  figures[ABI_STATISTIC_CHECKSUM_ERRORS] = lwip_stats.ip.chkerr + lwip_stats.tcp.chkerr + lwip_stats.udp.chkerr +
-                                           lwip_stats.icmp.chkerr + lwip_stats.icmp6.chkerr + lwip_stats.igmp.chkerr;
-  figures[ABI_STATISTIC_MALFORMED] = lwip_stats.ip.lenerr + lwip_stats.ip6.lenerr + lwip_stats.tcp.lenerr +
-                                     lwip_stats.udp.lenerr + lwip_stats.etharp.lenerr + lwip_stats.nd6.lenerr +
-                                     lwip_stats.icmp.lenerr + lwip_stats.icmp6.lenerr + lwip_stats.igmp.lenerr +
-                                     lwip_stats.mld6.lenerr;
-  figures[ABI_STATISTIC_PROTOCOL_DROPS] = lwip_stats.ip.drop + lwip_stats.ip6.drop + lwip_stats.tcp.drop +
-                                          lwip_stats.etharp.drop + lwip_stats.nd6.drop + lwip_stats.icmp6.drop +
-                                          lwip_stats.udp.drop;
+  figures[ABI_STATISTIC_CHECKSUM_ERRORS] = tw_statistics.checksum_errors;
+  figures[ABI_STATISTIC_MALFORMED] = tw_statistics.malformed;
+  figures[ABI_STATISTIC_PROTOCOL_DROPS] = tw_statistics.drops + lwip_stats.udp.drop;
   figures[ABI_STATISTIC_MEMORY_ERRORS] = lwip_stats.tcp.memerr + lwip_stats.link.memerr;
   figures[ABI_STATISTIC_HEAP_USED] = tw_heap_used();
   figures[ABI_STATISTIC_CONNECTIONS] = tw_tcp_connections();

@@ -150,14 +150,11 @@ int32_t abi_interface_advertise(int32_t handle, int32_t length) {
 
 /* A router advertisement that has passed the checks of RFC 4861, section 6.1.2. It is truncated to the smallest MTU of IPv6. */
 void tw_router_advertised(struct netif *netif, const struct pbuf *message) {
-  struct {
-    struct abi_router_advertisement head;
-    uint8_t message[ADVERTISEMENT_MAX];
-  } payload;
-  memcpy(payload.head.router, ip6_current_src_addr()->addr, sizeof payload.head.router);
-  uint16_t length = pbuf_copy_partial(message, payload.message, ADVERTISEMENT_MAX, 0);
-  tw_event_add_bytes(ABI_EVENT_ROUTER_ADVERTISEMENT, tw_interface_handle(netif), length, &payload,
-                     sizeof payload.head + length);
+  uint16_t length = LWIP_MIN(message->tot_len, ADVERTISEMENT_MAX);
+  struct abi_router_advertisement *head =
+      tw_event_append(ABI_EVENT_ROUTER_ADVERTISEMENT, tw_interface_handle(netif), length, sizeof *head + length);
+  memcpy(head->router, ip6_current_src_addr()->addr, sizeof head->router);
+  pbuf_copy_partial(message, head + 1, length, 0);
   tw_timers_changed();
 }
 

@@ -192,7 +192,7 @@ static bool received(const struct pbuf *packet, bool v6) {
 int tw_icmp_received(struct pbuf *packet, struct netif *netif) {
   IF__NETIF_CHECKSUM_ENABLED(netif, NETIF_CHECKSUM_CHECK_ICMP) {
     if (inet_chksum_pbuf(packet) != 0) {
-      lwip_stats.icmp.chkerr++;
+      ICMP_STATS_INC(icmp.chkerr);
       return 1;
     }
   }

@@ -1,19 +1,13 @@
-/* An interface's IPv4 address by DHCP (RFC 2131): lwIP's client, in a structure that is allocated and freed with the interface.
-   The embedder is notified when a lease begins or is renewed, with the server's message, whose further options it interprets,
-   and when the lease ends. */
+/* An interface's IPv4 address by DHCP (dhcp_client.c): the embedder starts and stops the client. It is notified when a lease
+   begins or is renewed, with the server's message, whose further options it interprets, and when the lease ends. */
 #include "ip/lease.h"
 
 #include "abi.h"
-#include "lwip_hooks.h"
 #include "abi/events.h"
 #include "abi/module.h"
 #include "link/interface.h"
-#include "port/timers.h"
-#include "lwip/prot/dhcp.h"
 
-#include <string.h>
-
-enum { MESSAGE_MAX = 1500 };
+#include <stddef.h>
 
 int32_t abi_dhcp_start(int32_t handle) {
   struct interface *interface = tw_interface_object(handle);
@@ -27,11 +21,7 @@ int32_t abi_dhcp_start(int32_t handle) {
   if (!ip4_addr_isany(netif_ip4_addr(netif))) {
     return ABI_ERROR_ADDRESS_IN_USE;
   }
-  if (netif_dhcp_data(netif) == NULL) {
-    dhcp_set_struct(netif, &interface->dhcp);
-  }
-  tw_timers_changed();
-  return tw_error_from_lwip(dhcp_start(netif));
+  return tw_error_from_lwip(tw_dhcp_client_start(interface));
 }
 
 /* Sends DHCPRELEASE, and removes the address. */
@@ -40,25 +30,12 @@ int32_t abi_dhcp_stop(int32_t handle) {
   if (interface == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
-  tw_lease_end(interface);
+  tw_dhcp_client_stop(&interface->dhcp);
   return 0;
 }
 
-void tw_lease_end(struct interface *interface) {
-  struct netif *netif = &interface->netif;
-  if (netif_dhcp_data(netif) != NULL) {
-    dhcp_release_and_stop(netif);
-    dhcp_remove_struct(netif);
-    tw_timers_changed();
-  }
-}
-
-/* The server acknowledged: its whole message, for the options in it. */
-void tw_lease_acknowledged(struct netif *netif, const struct pbuf *message) {
-  uint8_t copy[MESSAGE_MAX];
-  uint16_t length = pbuf_copy_partial(message, copy, MESSAGE_MAX, 0);
-  tw_event_add_bytes(ABI_EVENT_LEASE_MESSAGE, tw_interface_handle(netif), length, copy, length);
-  tw_timers_changed();
+void tw_lease_acknowledged(const struct netif *netif, const void *message, uint32_t length) {
+  tw_event_add_bytes(ABI_EVENT_LEASE_MESSAGE, tw_interface_handle(netif), (int32_t)length, message, length);
 }
 
 void tw_lease_bound(struct netif *netif) {
@@ -67,30 +44,29 @@ void tw_lease_bound(struct netif *netif) {
   if (netif_default == NULL && !ip4_addr_isany(netif_ip4_gw(netif))) {
     netif_set_default(netif);
   }
-  tw_timers_changed();
 }
 
+_Static_assert(ABI_LEASE_ADDRESS_OFFSET == offsetof(struct dhcp_lease, address) &&
+                   ABI_LEASE_MASK_OFFSET == offsetof(struct dhcp_lease, mask) &&
+                   ABI_LEASE_ROUTER_OFFSET == offsetof(struct dhcp_lease, router) &&
+                   ABI_LEASE_SERVER_OFFSET == offsetof(struct dhcp_lease, server) &&
+                   ABI_LEASE_SECONDS_OFFSET == offsetof(struct dhcp_lease, seconds) &&
+                   ABI_LEASE_RENEWAL_OFFSET == offsetof(struct dhcp_lease, renewal) &&
+                   ABI_LEASE_REBINDING_OFFSET == offsetof(struct dhcp_lease, rebinding) &&
+                   ABI_LEASE_SIZE == sizeof(struct dhcp_lease),
+               "the client keeps a lease in the form of its event");
+
 void tw_lease_report(struct interface *interface) {
-  struct netif *netif = &interface->netif;
-  const struct dhcp *dhcp = &interface->dhcp;
-  if (interface->leased && !dhcp_supplied_address(netif)) {
+  const struct dhcp_client *client = &interface->dhcp;
+  if (interface->leased && !dhcp_client_is_bound(client)) {
     interface->leased = interface->lease_news = false;
-    if (netif_default == netif) {
+    if (netif_default == &interface->netif) {
       netif_set_default(NULL);
     }
     tw_event_add(ABI_EVENT_LEASE_LOST, interface->handle, 0);
   }
   if (interface->lease_news) {
     interface->lease_news = false;
-    struct abi_lease lease = {
-        .seconds = dhcp->offered_t0_lease,
-        .renewal = dhcp->offered_t1_renew,
-        .rebinding = dhcp->offered_t2_rebind,
-    };
-    memcpy(lease.address, netif_ip4_addr(netif), sizeof lease.address);
-    memcpy(lease.mask, netif_ip4_netmask(netif), sizeof lease.mask);
-    memcpy(lease.router, netif_ip4_gw(netif), sizeof lease.router);
-    memcpy(lease.server, ip_2_ip4(&dhcp->server_ip_addr), sizeof lease.server);
-    tw_event_add_bytes(ABI_EVENT_LEASE, interface->handle, 0, &lease, sizeof lease);
+    tw_event_add_bytes(ABI_EVENT_LEASE, interface->handle, 0, &client->lease, sizeof client->lease);
   }
 }

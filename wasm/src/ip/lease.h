@@ -4,7 +4,9 @@
 
 #include "link/interface.h"
 
-void tw_lease_end(struct interface *interface);
+/* The server acknowledged: its whole message, for the options in it. */
+void tw_lease_acknowledged(const struct netif *netif, const void *message, uint32_t length);
+void tw_lease_bound(struct netif *netif);
 void tw_lease_report(struct interface *interface);
 
 #endif

@@ -52,6 +52,7 @@ static uint16_t smallest_mss(const struct tcp_pcb *pcb) {
    segment may never be larger than the MSS. Returns how many segments there were. */
 static uint32_t reduce_mss(struct tcp_pcb *pcb, uint16_t mss) {
   uint32_t segments = 0;
+  const struct connection *connection = tw_connection_of(pcb);
   if (pcb->mss <= mss) {
     return segments;
   }
@@ -61,7 +62,8 @@ static uint32_t reduce_mss(struct tcp_pcb *pcb, uint16_t mss) {
   for (struct tcp_seg *segment = first; segment != NULL && complete; segment = segment->next, segments++) {
     pcb->unsent = segment;
     uint32_t options = pcb->flags & TF_TIMESTAMP ? LWIP_TCP_OPT_LEN_TS_OUT : 0;
-    complete = tcp_sndqueuelen(pcb) < TCP_SND_QUEUELEN && tcp_split_unsent_seg(pcb, (u16_t)(mss - options)) == ERR_OK;
+    complete = (connection == NULL || tcp_sndqueuelen(pcb) < tw_connection_queue_limit(connection)) &&
+               tcp_split_unsent_seg(pcb, (u16_t)(mss - options)) == ERR_OK;
   }
   pcb->unsent = first;
   pcb->unsent_oversize = 0;

@@ -7,7 +7,7 @@
 #include "abi/address_codec.h"
 #include "abi/handles.h"
 #include "abi/module.h"
-#include "ip/lease.h"
+#include "ip/dhcp_client.h"
 #include "ip/routes.h"
 #include "link/bridge.h"
 #include "lwip/etharp.h"
@@ -151,7 +151,7 @@ int32_t abi_interface_remove(int32_t handle) {
   }
   tw_bridge_forget(interface);
   tw_routes_forget(interface);
-  tw_lease_end(interface);
+  tw_dhcp_client_stop(&interface->dhcp);
   netif_remove(&interface->netif);
   tw_handle_close(handle);
   release(interface);

@@ -4,8 +4,8 @@
 #define INTERFACE_H
 
 #include "abi.h"
+#include "ip/dhcp_client.h"
 #include "port/in_place.h"
-#include "lwip/dhcp.h"
 #include "lwip/netif.h"
 
 #include <stdbool.h>
@@ -33,7 +33,7 @@ struct interface {
   struct known_address known[LWIP_IPV6_NUM_ADDRESSES];
   /* lease.c */
   bool leased, lease_news;
-  struct dhcp dhcp;
+  struct dhcp_client dhcp;
 };
 
 struct netif *tw_interface_netif(int32_t handle);

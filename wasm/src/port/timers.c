@@ -5,13 +5,13 @@
 #include "lwip_hooks.h"
 #include "abi/module.h"
 #include "abi/work.h"
+#include "ip/dhcp_client.h"
+#include "port/statistics.h"
 #include "tcp/connection.h"
 #include "tcp/tcp_listen.h"
 #include "tcp/tcp_output.h"
 #include "tcp/tcp_recovery.h"
 #include "tcp/tcp_ticked.h"
-#include "lwip/acd.h"
-#include "lwip/dhcp.h"
 #include "lwip/etharp.h"
 #include "lwip/igmp.h"
 #include "lwip/ip4_frag.h"
@@ -20,7 +20,6 @@
 #include "lwip/nd6.h"
 #include "lwip/priv/nd6_priv.h"
 #include "lwip/priv/tcp_priv.h"
-#include "lwip/prot/dhcp.h"
 #include "lwip/stats.h"
 #include "lwip/timeouts.h"
 
@@ -95,43 +94,6 @@ static uint32_t before(uint32_t idle, uint32_t ticks) {
   return ticks == 0 ? idle : LWIP_MIN(idle, LWIP_MIN(ticks - 1, MOST_TICKS / 2));
 }
 
-static uint32_t acd_idle(void) {
-  uint32_t idle = NEVER;
-  struct netif *netif;
-  NETIF_FOREACH(netif) {
-    for (const struct acd *acd = netif->acd_list; acd != NULL; acd = acd->next) {
-      if ((acd->state != ACD_STATE_OFF && acd->state < ACD_STATE_ONGOING) || acd->state == ACD_STATE_RATE_LIMIT) {
-        idle = before(idle, LWIP_MAX(acd->ttw, 1));
-      }
-    }
-  }
-  return idle;
-}
-
-static uint32_t dhcp_fine_idle(void) {
-  uint32_t idle = NEVER;
-  struct netif *netif;
-  NETIF_FOREACH(netif) {
-    if (netif_dhcp_data(netif) != NULL) {
-      idle = before(idle, netif_dhcp_data(netif)->request_timeout);
-    }
-  }
-  return idle;
-}
-
-static uint32_t dhcp_coarse_idle(void) {
-  uint32_t idle = NEVER;
-  struct netif *netif;
-  NETIF_FOREACH(netif) {
-    const struct dhcp *dhcp = netif_dhcp_data(netif);
-    if (dhcp != NULL && dhcp->state != DHCP_STATE_OFF) {
-      idle = before(idle, dhcp->t0_timeout - (dhcp->t0_timeout == 0 ? 0 : dhcp->lease_used));
-      idle = before(before(idle, dhcp->t1_renew_time), dhcp->t2_rebind_time);
-    }
-  }
-  return idle;
-}
-
 static uint32_t lifetime(uint32_t idle, uint32_t seconds) {
   return ip6_addr_life_isinfinite(seconds) ? idle : before(idle, seconds);
 }
@@ -204,7 +166,7 @@ static uint32_t connection_idle(const struct tcp_pcb *pcb) {
 /* Ticks may skip a connection with no pending timer but its keep-alive. States that end without an event are visited. */
 static bool may_sleep(const struct tcp_pcb *pcb) {
   const struct connection *connection = tw_connection_of(pcb);
-  return pcb->state >= ESTABLISHED && pcb->rtime < 0 && pcb->ooseq == NULL && connection != NULL && connection->handle != 0;
+  return pcb->state >= ESTABLISHED && pcb->rtime < 0 && pcb->rcv_sacks == NULL && connection != NULL && connection->handle != 0;
 }
 
 static uint32_t tcp_idle(void) {
@@ -230,9 +192,6 @@ static struct clock clocks[] = {
     {.interval = ND6_TMR_INTERVAL, .tick = nd6_tmr, .ages = true, .idle = nd_idle},
     {.interval = IGMP_TMR_INTERVAL, .tick = igmp_tmr, .idle = igmp_idle},
     {.interval = MLD6_TMR_INTERVAL, .tick = mld6_tmr, .idle = mld_idle},
-    {.interval = ACD_TMR_INTERVAL, .tick = acd_tmr, .ages = true, .idle = acd_idle},
-    {.interval = DHCP_FINE_TIMER_MSECS, .tick = dhcp_fine_tmr, .idle = dhcp_fine_idle},
-    {.interval = DHCP_COARSE_TIMER_MSECS, .tick = dhcp_coarse_tmr, .ages = true, .idle = dhcp_coarse_idle},
     {.interval = TCP_TMR_INTERVAL, .tick = tcp_tmr, .idle = tcp_idle},
 };
 
@@ -325,7 +284,10 @@ bool tw_timers_advance(double time) {
 
 static bool slow_changed;
 
-void tw_timers_changed(void) { slow_changed = true; }
+void tw_timers_changed(void) {
+  slow_changed = true;
+  earliest_tick = 0;
+}
 
 void tw_timers_tcp_changed(void) { tcp_exchanged--; }
 
@@ -340,11 +302,13 @@ bool tw_timers_run(void) {
   if (tw_now < earliest_tick && tcp_due == 0) {
     return false;
   }
-  earliest_tick = UINT64_MAX;
+  uint64_t next = UINT64_MAX;
   for (int i = 0; i < CLOCKS; i++) {
     run(&clocks[i]);
-    earliest_tick = LWIP_MIN(earliest_tick, clocks[i].next);
+    next = LWIP_MIN(next, clocks[i].next);
   }
+  uint64_t lease = tw_dhcp_clients_run(); /* after ARP's missed ticks, which would give its requests up at once */
+  earliest_tick = LWIP_MIN(next, lease);
   return tcp_due > 0 && run_tcp();
 }
 
@@ -360,14 +324,12 @@ static uint64_t slow_deadline(void) {
   static uint64_t walked;
   static uint32_t exchanged;
   static uint64_t earliest;
-  uint32_t exchanges = lwip_stats.etharp.xmit + lwip_stats.etharp.recv + lwip_stats.nd6.xmit + lwip_stats.nd6.recv +
-                       lwip_stats.ip_frag.recv + lwip_stats.ip6_frag.recv + lwip_stats.igmp.recv + lwip_stats.igmp.xmit +
-                       lwip_stats.mld6.recv + lwip_stats.mld6.xmit;
+  uint32_t exchanges = tw_statistics.exchanges + lwip_stats.ip_frag.recv + lwip_stats.ip6_frag.recv;
   if (slow_changed || tw_now >= walked + WALK_INTERVAL || exchanges != exchanged || tw_now >= earliest) {
     walked = tw_now;
     exchanged = exchanges;
     slow_changed = false;
-    earliest = UINT64_MAX;
+    earliest = tw_dhcp_clients_run(); /* none is due: this poll began with them */
     for (int i = 0; &clocks[i] != tcp_clock; i++) {
       earliest = LWIP_MIN(earliest, due(&clocks[i], clocks[i].idle()));
     }

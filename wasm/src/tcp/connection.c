@@ -10,6 +10,7 @@
 #include "link/interface.h"
 #include "port/in_place.h"
 #include "port/timers.h"
+#include "tcp/tcp_early.h"
 #include "tcp/tcp_flight.h"
 #include "tcp/tcp_output.h"
 #include "tcp/tcp_ticked.h"
@@ -22,11 +23,10 @@ static uint32_t count;
 uint32_t tw_tcp_connections(void) { return count; }
 
 /* lwIP is freeing the control block, for whatever reason; an error callback, if any, comes after this. */
-static void on_destroyed(u8_t id, void *argument) {
-  (void)id;
-  struct connection *connection = argument;
+void tw_connection_freed(struct connection *connection) {
   tw_timers_tcp_work(connection->pcb->snd_queuelen + WORK_VISITS);
   tw_flight_end(connection);
+  tw_early_free(connection->pcb);
   connection->pcb = NULL;
   count--;
   tw_connection_release(connection);
@@ -98,7 +98,6 @@ void tw_connection_measure_window(struct connection *connection) {
 }
 
 struct connection *tw_connection_new(struct tcp_pcb *pcb) {
-  static const struct tcp_ext_arg_callbacks callbacks = {.destroy = on_destroyed};
   struct connection *connection = tw_heap_allocate_zeroed(1, sizeof *connection);
   if (connection == NULL) {
     return NULL;
@@ -111,8 +110,7 @@ struct connection *tw_connection_new(struct tcp_pcb *pcb) {
   connection->pcb = pcb;
   connection->send_limit = 2 * CONNECTION_SEND_BATCH;
   count++;
-  tcp_ext_arg_set(pcb, 0, connection);
-  tcp_ext_arg_set_callbacks(pcb, 0, &callbacks);
+  pcb->connection = connection;
   tcp_arg(pcb, connection);
   tcp_recv(pcb, on_received);
   tcp_err(pcb, on_error);
@@ -120,7 +118,7 @@ struct connection *tw_connection_new(struct tcp_pcb *pcb) {
   return connection;
 }
 
-IN_PLACE struct connection *tw_connection_of(const struct tcp_pcb *pcb) { return tcp_ext_arg_get(pcb, 0); }
+IN_PLACE struct connection *tw_connection_of(const struct tcp_pcb *pcb) { return pcb->connection; }
 
 void tw_connection_release(struct connection *connection) {
   if (connection->pcb == NULL && connection->handle == 0 &&
@@ -155,6 +153,7 @@ void tw_connection_abort(struct connection *connection) {
     tcp_abort(pcb);
     return;
   }
+  tw_early_free(pcb);
   connection->flags |= CONNECTION_ABORTED;
   connection->progressed = tcp_ticks;
   tcp_recv(pcb, on_received_by_orphan);
@@ -172,6 +171,7 @@ void tw_connection_orphan(struct connection *connection) {
     tw_connection_release(connection);
     return;
   }
+  tw_early_free(pcb);
   connection->progressed = tcp_ticks;
   tcp_err(pcb, NULL);
   tcp_recv(pcb, on_received_by_orphan);

@@ -17,6 +17,7 @@ enum {
   CONNECTION_ENDED = 16,      /* the host is to receive CLOSED, with `error` */
   CONNECTION_ABORTED = 32,    /* by the host: its reset waits for room in a transmit buffer */
   CONNECTION_UNREAD = 64,     /* closed with unread data: a reset follows what was written, in the place of a FIN */
+  CONNECTION_EARLY = 128,     /* data in sequence waits for room in the event buffer (tcp_early.c) */
 };
 
 /* Microseconds of a round trip from which on the path is taken for a network, through which buffers grow. */
@@ -28,7 +29,7 @@ enum { CONNECTION_MEMORY_WAIT = 20000, CONNECTION_MEMORY_DOUBLINGS = 5 };
 
 /* What the host is asked for at least when a send buffer has room again. Buffers begin with two of these, one under way
    and one being acknowledged: all that a cable inside the process needs, and what stays in the processor's cache. */
-enum { CONNECTION_SEND_BATCH = 131072 };
+enum { CONNECTION_SEND_BATCH = 131072, CONNECTION_QUEUE = 4096 };
 
 /* For how many steps of tcp_ticks a closed connection waits for a peer that answers and makes no progress: five minutes. */
 enum { CONNECTION_ORPHAN_TICKS = 300000 / TCP_SLOW_INTERVAL };
@@ -79,7 +80,8 @@ struct listener {
 };
 
 struct connection *tw_connection_new(struct tcp_pcb *pcb); /* or NULL */
-struct connection *tw_connection_of(const struct tcp_pcb *pcb); /* or NULL: before accept, and for listeners */
+struct connection *tw_connection_of(const struct tcp_pcb *pcb); /* or NULL: before accept; not for listeners */
+void tw_connection_freed(struct connection *connection); /* its control block is being */
 void tw_connection_release(struct connection *connection);
 void tw_connection_orphan(struct connection *connection);
 int8_t tw_connection_finish(struct tcp_pcb *pcb); /* sends FIN after what was written; an err_t */
@@ -89,6 +91,13 @@ void tw_connection_touch(struct connection *connection); /* before anything that
 
 void tw_connection_established(struct connection *connection); /* offers the first window, and withholds the rest */
 void tw_connection_measure_window(struct connection *connection); /* after rcv_nxt has moved */
+
+/* Buffers that may wait for their acknowledgement: a segment that refers to what was written has two. A full send buffer fits at an
+   MSS of 536, and with smaller segments the queue holds no more memory than with large ones: Linux charges each segment its
+   true size. */
+static inline uint32_t tw_connection_queue_limit(const struct connection *connection) {
+  return LWIP_MIN(LWIP_MAX(connection->send_limit / 256, CONNECTION_QUEUE), TCP_SND_QUEUELEN);
+}
 
 /* Microseconds until the user's time-out, at least 1; 0 where none runs. Notes what was acknowledged. */
 uint64_t tw_connection_time_left(struct connection *connection);

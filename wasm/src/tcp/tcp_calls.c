@@ -254,7 +254,7 @@ static void send_now_or_later(struct connection *connection, bool small, double 
    announced when it is there. Where the heap was full nothing announces room, and each further try that finds none
    waits twice as long, so that a thousand connections do not spend the loop's time on it. */
 static uint64_t refusal_delay(struct connection *connection, err_t error) {
-  if (error == ERR_OK || tcp_sndqueuelen(connection->pcb) + 1 >= TCP_SND_QUEUELEN) {
+  if (error == ERR_OK || tcp_sndqueuelen(connection->pcb) + 1u >= tw_connection_queue_limit(connection)) {
     return 0;
   }
   uint64_t delay = (uint64_t)CONNECTION_MEMORY_WAIT << connection->refusals;

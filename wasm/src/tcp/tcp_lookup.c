@@ -4,6 +4,7 @@
 
 #include "abi.h"
 #include "lwip_hooks.h"
+#include "tcp/connection.h"
 #include "tcp/tcp_receive.h"
 #include "tcp/tcp_ticked.h"
 #include "lwip/priv/tcp_priv.h"
@@ -89,6 +90,9 @@ void tw_tcp_lookup_registered(struct tcp_pcb **list, struct tcp_pcb *pcb) {
 
 /* LWIP_HOOK_TCP_FREED. lwIP has cleared the ports by now, so the block is unlinked by where it is, not by its key. */
 void tw_tcp_lookup_freed(struct tcp_pcb *pcb) {
+  if (pcb->connection != NULL) {
+    tw_connection_freed(pcb->connection);
+  }
   tw_tcp_receive_forget(pcb);
   tw_tcp_ticked_remove(pcb);
   if (pcb->lookup_link != NULL) {

@@ -11,6 +11,7 @@
 #include "ip/path_mtu.h"
 #include "port/consistency.h"
 #include "tcp/connection.h"
+#include "tcp/tcp_early.h"
 #include "tcp/tcp_emit.h"
 #include "tcp/tcp_recovery.h"
 #include "lwip/stats.h"
@@ -114,17 +115,15 @@ void tw_connection_report(struct connection *connection, uint32_t flag) {
 
 uint32_t tw_connection_send_room(const struct connection *connection) {
   uint32_t waiting = TCP_SND_BUF - connection->pcb->snd_buf;
-  return waiting < connection->send_limit ? connection->send_limit - waiting : 0;
+  bool full = waiting >= connection->send_limit || tcp_sndqueuelen(connection->pcb) >= tw_connection_queue_limit(connection);
+  return full ? 0 : connection->send_limit - waiting;
 }
 
 /* A batch has room again: half of the first buffer. Half of a larger one would be too much, since the other half is all
    that is under way when it is filled up: too little for a network that holds more. */
 static bool has_room(struct connection *connection) {
-  if (tw_now < connection->stalled || tw_connection_send_room(connection) < CONNECTION_SEND_BATCH ||
-      tcp_sndqueuelen(connection->pcb) >= TCP_SND_QUEUELEN / 2) {
-    return false;
-  }
-  return true;
+  return tw_now >= connection->stalled && tw_connection_send_room(connection) >= CONNECTION_SEND_BATCH &&
+         tcp_sndqueuelen(connection->pcb) < tw_connection_queue_limit(connection) / 2;
 }
 
 /* The host fills a queue of small segments, which takes as long as many of large ones. */
@@ -132,14 +131,34 @@ static uint32_t report_weight(const struct tcp_pcb *pcb) {
   return pcb != NULL && LWIP_MIN(pcb->mss, pcb->snd_wnd_max / 2) < SMALL_SEGMENT ? WORK_REPORTS / 4 : 1;
 }
 
+/* Hands the host more of what came early; returns true where some of it is left. */
+static bool deliver(struct connection *connection) {
+  struct tcp_pcb *pcb = connection->pcb;
+  if (pcb == NULL) {
+    connection->flags &= ~(uint32_t)CONNECTION_EARLY;
+    return false;
+  }
+  if (tw_early_deliver(connection)) {
+    pcb->rcv_wnd++;
+    tcp_fin_received(pcb);
+    tw_event_add(ABI_EVENT_EOF, connection->handle, 0);
+  }
+  tw_tcp_output_later(pcb);
+  return (connection->flags & CONNECTION_EARLY) != 0;
+}
+
 /* Notifies the host of connections that ended and of room for those that wait for it; true if events are left to add. */
 bool tw_tcp_report(void) {
   struct connection **link = &report;
   uint32_t reports = 0;
+  bool early = false;
   while (*link != NULL) {
     struct connection *connection = *link;
     if (!tw_events_have_room() || reports >= WORK_REPORTS) {
       return true;
+    }
+    if ((connection->flags & CONNECTION_EARLY) != 0) {
+      early |= deliver(connection);
     }
     if ((connection->flags & CONNECTION_ENDED) != 0) {
       tw_event_add(ABI_EVENT_CLOSED, connection->handle, -connection->error);
@@ -148,7 +167,7 @@ bool tw_tcp_report(void) {
       tw_event_add(ABI_EVENT_WRITABLE, connection->handle, (int32_t)tw_connection_send_room(connection));
       connection->flags &= ~(uint32_t)CONNECTION_WANTS_ROOM;
     }
-    if ((connection->flags & CONNECTION_WANTS_ROOM) != 0) {
+    if ((connection->flags & (CONNECTION_WANTS_ROOM | CONNECTION_EARLY)) != 0) {
       link = &connection->next_report;
       continue;
     }
@@ -157,7 +176,7 @@ bool tw_tcp_report(void) {
     connection->flags &= ~(uint32_t)CONNECTION_REPORT;
     tw_connection_release(connection);
   }
-  return false;
+  return early;
 }
 
 bool tw_tcp_reports_wait(void) { return report != NULL; }

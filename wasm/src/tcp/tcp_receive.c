@@ -87,7 +87,7 @@ static struct tcp_pcb *find(const struct netif *netif, const uint8_t *source, co
 
 /* Is it what comes next, and does it change nothing but what was received? */
 static bool is_predicted(const struct tcp_pcb *pcb, const uint8_t *tcp, uint32_t header, uint32_t length) {
-  if (pcb->state != ESTABLISHED || pcb->ooseq != NULL || (pcb->flags & TF_RXCLOSED) != 0 ||
+  if (pcb->state != ESTABLISHED || pcb->rcv_sacks != NULL || (pcb->flags & TF_RXCLOSED) != 0 ||
       (tcp[13] & TCP_FLAG_BITS & ~TCP_PSH) != TCP_ACK || tw_read32(tcp + 4) != pcb->rcv_nxt || length > pcb->rcv_wnd ||
       tw_read32(tcp + 8) != pcb->lastack || (tcpwnd_size_t)SND_WND_SCALE(pcb, tw_read16(tcp + 14)) != pcb->snd_wnd ||
       pcb->snd_wnd == 0 || pcb->persist_backoff != 0) {

@@ -108,6 +108,7 @@ class NetworkStack:
         seed: bytes from which the resolver's ids and ports derive; None takes them from the operating system.
         name_servers: (address, port) pairs; none means the stack's own loopback, port 53.
         congestion: the ABI's number of the algorithm that controls congestion.
+        ecn: whether connects ask for explicit congestion notification.
 
     Attributes:
         resolver: queries DNS servers for other names.
@@ -120,6 +121,7 @@ class NetworkStack:
         seed: bytes | None = None,
         name_servers: Iterable[Server | str] = (),
         congestion: int = 0,
+        ecn: bool = False,
     ) -> None:
         self._driver = driver
         self._parts = parts = StackParts(
@@ -128,6 +130,7 @@ class NetworkStack:
             name_servers=name_servers,
             open_stream=lambda server: self.open_connection(*server),
             congestion=congestion,
+            ecn=ecn,
         )
         self._interfaces = parts.interfaces
         self._lookup = parts.lookup
@@ -1069,6 +1072,7 @@ async def create_stack(
     name_server: tuple[str, int] | None = None,
     memory_limit: int | None = None,
     congestion_control: str = "cubic",
+    ecn: bool = False,
 ) -> NetworkStack:
     """Make a virtual TCP/IP stack.
 
@@ -1079,6 +1083,8 @@ async def create_stack(
         memory_limit: bytes that the stack's memory may grow to, from 4 MiB to 1 GiB; None is 1 GiB.
         congestion_control: how TCP connections avoid congestion where nothing else is said for one of them:
             ``"cubic"`` (RFC 9438) or ``"reno"`` (RFC 5681).
+        ecn: whether TCP connects ask the peer for explicit congestion notification (RFC 3168), so that routers may mark
+            packets instead of dropping them. A peer that asks gets it in any case.
 
     Raises:
         ModuleMismatchError: ``lwip.wasm`` was not built, or does not fit this package.
@@ -1093,7 +1099,7 @@ async def create_stack(
     servers = () if name_server is None else (name_server,)
     driver = Driver(core, loop)
     try:
-        stack = NetworkStack(driver, seed=packed, name_servers=servers, congestion=congestion)
+        stack = NetworkStack(driver, seed=packed, name_servers=servers, congestion=congestion, ecn=bool(ecn))
         if initialize_loopback:
             await stack.create_loopback_interface(["127.0.0.1/8", "::1/128"])
     except BaseException:

@@ -34,6 +34,7 @@ class StackParts:
         name_servers: (address, port) pairs; none means the stack's own loopback, port 53.
         open_stream: opens a TCP connection to a name server.
         congestion: the ABI's number of the algorithm that controls congestion.
+        ecn: whether connects ask for explicit congestion notification.
 
     Attributes:
         driver: as given.
@@ -53,6 +54,7 @@ class StackParts:
         name_servers: Iterable[Server | str],
         open_stream: OpenStream,
         congestion: int = 0,
+        ecn: bool = False,
     ) -> None:
         self.driver = driver
         self.interfaces: InterfaceTable = InterfaceTable()
@@ -65,7 +67,7 @@ class StackParts:
         )
         self.lookup: Lookup = Lookup(HostsTable(), self.resolver, self.interfaces)
         self.routing: RoutingTable = RoutingTable(driver, self.interfaces)
-        self.tcp: TcpOpener = TcpOpener(driver, self.routing, congestion)
+        self.tcp: TcpOpener = TcpOpener(driver, self.routing, congestion, ecn)
         self.udp: UdpOpener = UdpOpener(driver, self.routing, self.lookup)
         self.drops: DropLog = DropLog(driver, self.interfaces)
         driver.monitor = self.drops

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.test_replicated_store import SEED
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SKIPPED = 77
 """Exit status of an example that cannot run on this machine, after a line with the reason."""
@@ -220,9 +222,11 @@ def test_existing_programs() -> None:
 
 def test_replicated_store(tmp_path: Path) -> None:
     capture = tmp_path / "stale-read.pcapng"
-    lines = run_program("-m", "examples.replicated_store", "--first", "52", "--last", "54", "--capture", str(capture))
+    first = SEED - 2
+    arguments = ("--first", str(first), "--last", str(SEED), "--capture", str(capture))
+    lines = run_program("-m", "examples.replicated_store", *arguments)
     assert capture.stat().st_size > 100_000
     # What the tutorial shows is this, but for the seeds before.
     tutorial = (EXAMPLES.parent / "docs" / "tutorial" / "replicated-store.md").read_text(encoding="utf-8")
-    shown = tutorial.replace("seeds 0 to", "seeds 52 to")
+    shown = tutorial.replace("seeds 0 to", f"seeds {first} to")
     assert "\n".join(lines) in shown

@@ -14,7 +14,7 @@ from tcpip_wasm.capture.link_types import ETHERNET
 
 __all__ = ["NOT_DROPPED", "Event", "Observation"]
 
-NOT_DROPPED: Final = frozenset({"corrupt", "delay", "duplicate", "jitter", "note", "reorder"})
+NOT_DROPPED: Final = frozenset({"corrupt", "delay", "duplicate", "jitter", "mark", "note", "reorder"})
 """First words of comments on frames that were not dropped. Any other comment is the cause of a drop."""
 
 
@@ -38,7 +38,7 @@ class Event:
 class Observation:
     """A frame that passed a point of a network, or was dropped there.
 
-    Only `drop` changes it, while the frame is under way.
+    Only `drop` and `mark` change it, while the frame is under way.
 
     Attributes:
         time: seconds, virtual or since 1970-01-01 UTC.
@@ -67,6 +67,15 @@ class Observation:
     def drop(self, cause: str, time: float) -> None:
         """Mark it as dropped later, with cause and time."""
         self.comment, self.dropped_at, self.under_way = cause, time, False
+
+    def mark(self, frame: bytes) -> None:
+        """Note that a queue has marked it instead of dropping it (RFC 3168).
+
+        Args:
+            frame: its bytes with the mark.
+        """
+        self.frame = frame
+        self.comment = "mark" if self.comment is None else f"{self.comment}, mark"
 
     @property
     def dropped(self) -> bool:

@@ -314,7 +314,14 @@ class Core:
     # --- TCP --------------------------------------------------------------------------------------------------
 
     def tcp_connect(
-        self, remote: Address, port: int, *, local: Address | None = None, local_port: int = 0, scope: int = 0
+        self,
+        remote: Address,
+        port: int,
+        *,
+        local: Address | None = None,
+        local_port: int = 0,
+        scope: int = 0,
+        ecn: bool = False,
     ) -> int:
         """Begin to connect, and return the connection's handle. CONNECTED or CLOSED follows as an event.
 
@@ -324,15 +331,17 @@ class Core:
             local: own address, or None for the one the route suggests.
             local_port: own port, or 0 for an unpredictable one (RFC 6056).
             scope: handle of the interface that a link-local address belongs to.
+            ecn: whether to ask the peer for explicit congestion notification (RFC 3168).
 
         Raises:
             OSError: ``ENETUNREACH``, ``EADDRNOTAVAIL`` where `local` is no own address or all ports lead to the
                 peer, ``EADDRINUSE`` or ``ENOBUFS``.
         """
         self._put_scratch(abi.CONNECT_ADDRESSES.pack(remote.packed, local.packed if local is not None else b""))
+        family = remote.version | (abi.CONNECT_ECN if ecn else 0)
         try:
             return self._call(
-                "tcp_connect", remote.version, port, local_port, scope, detail=lambda: f"connect to {remote}:{port}"
+                "tcp_connect", family, port, local_port, scope, detail=lambda: f"connect to {remote}:{port}"
             )
         except NetworkError as error:
             if error.errno != errno.EADDRNOTAVAIL:

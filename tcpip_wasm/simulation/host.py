@@ -10,6 +10,7 @@ import asyncio
 import errno
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
+from functools import partial
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -140,9 +141,18 @@ class Host:
     """
 
     def __init__(
-        self, network: Network, name: str, number: int, addresses: Sequence[IPv4Interface | IPv6Interface], mtu: int
+        self,
+        network: Network,
+        name: str,
+        number: int,
+        addresses: Sequence[IPv4Interface | IPv6Interface],
+        mtu: int,
+        *,
+        congestion_control: str = "cubic",
+        ecn: bool = False,
     ) -> None:
         self.network = network
+        self._make_stack = partial(create_stack, congestion_control=congestion_control, ecn=ecn)
         self.name = name
         self.number = number
         self.adapters: list[Adapter] = []
@@ -303,7 +313,7 @@ class Host:
     def _boot(self, incarnation: Incarnation) -> None:
         # Each incarnation has another seed: peers may still have ports and sequence numbers of the one before.
         seed = derive(self.network.seed, self.name, incarnation.number).encode()
-        stack = incarnation.stack = _run_without_waiting(create_stack(seed=seed))
+        stack = incarnation.stack = _run_without_waiting(self._make_stack(seed=seed))
         stack.hosts = self.hosts
         stack.resolver.asks_itself = False
         names: dict[str, TapInterface] = {}

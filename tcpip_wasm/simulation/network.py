@@ -95,7 +95,14 @@ class Network:
 
     # --- Topology -----------------------------------------------------------------------------------------------------
 
-    def host(self, name: str, *addresses: str | IPv4Interface | IPv6Interface, mtu: int = 1500) -> Host:
+    def host(
+        self,
+        name: str,
+        *addresses: str | IPv4Interface | IPv6Interface,
+        mtu: int = 1500,
+        congestion_control: str = "cubic",
+        ecn: bool = False,
+    ) -> Host:
         """Add a host.
 
         Args:
@@ -103,6 +110,7 @@ class Network:
             addresses: of its first network card, such as ``"10.0.0.1/24"``; at most one of them is IPv4. None takes
                 the next of 10.0.0.0/8 and of fd00::/64, the latter not with an MTU below 1,280.
             mtu: bytes of the largest IP packet; with an IPv6 address, 1,280 at least.
+            congestion_control, ecn: of the host's TCP, see `create_stack`.
 
         Raises:
             ValueError, TypeError: a malformed argument, or a name or address that is taken.
@@ -122,7 +130,8 @@ class Network:
                 IPv4Interface((int(IPv4Address("10.0.0.0")) + number, 8)),
                 *([IPv6Interface((int(IPv6Address("fd00::")) + number, 64))] if mtu >= MIN_MTU6 else []),
             ]
-        host = Host(self, key, number, self.check_free(parsed), mtu)
+        own = self.check_free(parsed)
+        host = Host(self, key, number, own, mtu, congestion_control=congestion_control, ecn=ecn)
         self.hosts[key] = host
         self.add_names(host, parsed)
         return host

@@ -1,8 +1,8 @@
 """Paths with a smaller MTU than their ends, or that get one: two kernels forward between a stack and a third one.
 
 The links of both ends carry 1,500 bytes, so that neither end's MSS says what fits in between. The stack's IPv6 segments
-are too big for the way and the router says so; it sends IPv4 without DF, so that the router fragments; the kernel finds
-the path's MTU for both.
+are too big for the way and the router says so; it sends IPv4 without DF, so that the router fragments, unless a program
+asks for path MTU discovery; the kernel finds the path's MTU for both.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ FAR = {4: "10.88.3.2", 6: "fd88:3::2"}
 PORT = 7070
 LENGTH = 12_000_000
 NARROW = 1300
+IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2  # Linux's
 
 BULK = """
 import hashlib, random, socket, sys, threading
@@ -132,9 +134,22 @@ async def start(made: Path, program: str, *arguments: object) -> None:
     await asyncio.to_thread(made.far.start, *python(program, *arguments), ready="ready")
 
 
-async def exchange(made: Path, version: int, *, narrow_after: int) -> None:
-    """Send bytes in both directions at once, and reduce the path MTU after some of them have arrived."""
+async def exchange(made: Path, version: int, *, narrow_after: int, discovers: bool = False) -> int:
+    """Send bytes in both directions at once, and reduce the path MTU after some of them have arrived.
+
+    Args:
+        made: the path.
+        version: of IP.
+        narrow_after: bytes.
+        discovers: whether the stack's segments may not be fragmented.
+
+    Returns:
+        The size of the stack's segments in the end.
+    """
     reader, writer = await made.stack.open_connection(FAR[version], PORT)
+    sock = writer.get_extra_info("socket")
+    if discovers:
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
     data = payload(LENGTH, version)
     digest, length = hashlib.sha256(), 0
     narrow = False
@@ -156,10 +171,13 @@ async def exchange(made: Path, version: int, *, narrow_after: int) -> None:
         length += len(chunk)
     await sending
     assert await reader.readexactly(32) == hashlib.sha256(data).digest(), "what the kernel got is not what was sent"
+    segment: int = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
     assert await reader.read() == b""
     writer.close()
     await writer.wait_closed()
     assert digest.digest() == hashlib.sha256(random.Random(7).randbytes(LENGTH)).digest()
+
+    return segment
 
 
 def test_tcp_on_a_path_whose_mtu_becomes_smaller(version: int) -> None:
@@ -171,6 +189,25 @@ def test_tcp_on_a_path_whose_mtu_becomes_smaller(version: int) -> None:
         assert after.fragments_out == 0, "what had been cut before is cut anew, and new connections send what fits"
         if version == 4:
             assert after.fragments_in == 0, "the kernel finds the path's MTU"
+
+    with_path(work)
+
+
+@pytest.mark.parametrize("narrow_after", [0, LENGTH // 4])
+def test_tcp_that_discovers_the_mtu(version: int, narrow_after: int) -> None:
+    """RFC 1191: the routers fragment nothing over IPv4, either, and segments have the size of the path."""
+
+    async def work(made: Path) -> None:
+        if narrow_after == 0:
+            made.narrow()
+        await start(made, BULK, FAR[version], PORT, LENGTH)
+        segment = await exchange(made, version, narrow_after=narrow_after or LENGTH + 1, discovers=version == 4)
+        if narrow_after == 0:  # else all may have been sent by then
+            assert segment == NARROW - (20 if version == 4 else 40) - 20 - 12
+        for router in made.routers:
+            counters = router.run("cat", "/proc/net/snmp").stdout.splitlines()
+            names, values = (line.split() for line in counters if line.startswith("Ip:"))
+            assert dict(zip(names, values, strict=True))["FragCreates"] == "0"
 
     with_path(work)
 

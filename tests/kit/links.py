@@ -33,10 +33,17 @@ class Hosts:
 
 @asynccontextmanager
 async def linked(
-    settings: LinkSettings | None = None, *, back: LinkSettings | None = None, seed: int = 1
+    settings: LinkSettings | None = None, *, back: LinkSettings | None = None, seed: int = 1, ecn: bool = False
 ) -> AsyncIterator[Hosts]:
-    """Connect two stacks by a link; `back` has the settings of the reverse direction, if they differ."""
-    async with await create_stack(seed=2 * seed) as a, await create_stack(seed=2 * seed + 1) as b:
+    """Connect two stacks by a link.
+
+    Args:
+        settings: of the link.
+        back: of the reverse direction, if they differ.
+        seed: of the link; those of the stacks derive from it.
+        ecn: whether the first stack asks for explicit congestion notification.
+    """
+    async with await create_stack(seed=2 * seed, ecn=ecn) as a, await create_stack(seed=2 * seed + 1) as b:
         tap_a = await a.create_tap_interface(ip=[f"{A4}/24", f"{A6}/64"])
         tap_b = await b.create_tap_interface(ip=[f"{B4}/24", f"{B6}/64"])
         link = Link(tap_a, tap_b, settings, b_to_a=back, seed=seed)

@@ -417,6 +417,67 @@ static void reno_by_option(void) {
   close_peer(&peer);
 }
 
+/* What the scoreboard says about itself agrees with what is in it. */
+static void check_scoreboard(const struct connection *connection) {
+  const struct flight *flight = connection->flight;
+  if (flight == NULL) {
+    CHECK(connection->pcb->unacked == NULL);
+    return;
+  }
+  uint32_t sacked = 0, others = 0, in_flight = 0, listed = 0;
+  for (const struct tcp_seg *segment = connection->pcb->unacked; segment != NULL; segment = segment->next) {
+    bool is_sacked = (segment->marks & SEGMENT_SACKED) != 0;
+    sacked += is_sacked;
+    others += !is_sacked;
+    in_flight += (segment->marks & SEGMENT_IN_FLIGHT) != 0 ? segment->end - segment->begin : 0;
+    CHECK(!is_sacked || flight->highest == NULL || !TCP_SEQ_GT(segment->begin, flight->highest->begin));
+  }
+  const struct tcp_seg *heads[] = {&flight->sent, &flight->lost};
+  for (int i = 0; i < 2; i++) {
+    for (const struct tcp_seg *segment = heads[i]->sent_next; segment != heads[i]; segment = segment->sent_next, listed++) {
+      CHECK_EQUAL((segment->marks & SEGMENT_IN_FLIGHT) != 0, i == 0);
+      CHECK_EQUAL(segment->marks & SEGMENT_SACKED, 0);
+    }
+  }
+  CHECK_EQUAL(flight->sacked_segments, sacked);
+  CHECK_EQUAL(listed, others);
+  CHECK_EQUAL(flight->in_flight, in_flight);
+}
+
+/* Acknowledgements and blocks at random, true and false ones, with and without SACK: no list goes wrong, and what is sent is the
+   stream. */
+static void random_acknowledgements(void) {
+  random_restart(13);
+  for (int round = 0; round < 60; round++) {
+    struct peer peer = open_peer(round % 4 != 0);
+    uint32_t put = 0, edge = 0, acknowledged = 0, numbers[500];
+    for (int step = 0; step < 300 && acknowledged < sizeof data / MSS; step++) {
+      if (put < sizeof data && random_next() % 3 == 0) {
+        uint32_t length = (1 + random_next() % 40) * MSS;
+        int32_t taken = tcp_put(peer.handle, data + put, (int32_t)LWIP_MIN(length, sizeof data - put));
+        CHECK(taken >= 0 && taken % MSS == 0);
+        put += (uint32_t)taken;
+        host_poll();
+      }
+      host_advance(random_next() % 8 == 0 ? random_next() % SECOND : random_next() % (60 * MILLISECOND));
+      for (uint32_t count = sent(&peer, numbers, 500); count-- > 0;) {
+        edge = LWIP_MAX(edge, numbers[count] + 1);
+      }
+      uint32_t ranges[3][2], blocks = round % 4 != 0 ? random_next() % 4 : 0;
+      for (uint32_t i = 0; i < blocks; i++) {
+        ranges[i][0] = acknowledged + random_next() % 40;
+        ranges[i][1] = ranges[i][0] + random_next() % 12;
+      }
+      acknowledged += random_next() % 3 == 0 ? random_next() % (LWIP_MIN(edge - acknowledged, 6) + 1) : 0;
+      acknowledge(&peer, acknowledged, blocks, (const uint32_t (*)[2])ranges);
+      check_scoreboard(connection_of(&peer));
+      while (event_next().kind != 0) {
+      }
+    }
+    close_peer(&peer);
+  }
+}
+
 int main(void) {
   host_start();
   RUN(limited_transmit_and_three_sacks);
@@ -433,6 +494,7 @@ int main(void) {
   RUN(duplicates_take_the_reduction_back);
   RUN(duplicates_are_reported);
   RUN(an_unused_window_does_not_grow);
+  RUN(random_acknowledgements);
   RUN(an_idle_window_shrinks);
   RUN(reno_by_option);
   return 0;

@@ -20,6 +20,7 @@ from typing import Final
 from tcpip_wasm.capture.link_types import ETHERNET, RAW
 from tcpip_wasm.capture.trace import Observation
 from tcpip_wasm.simulation.links.loss import loss_of
+from tcpip_wasm.simulation.links.marks import marked
 from tcpip_wasm.simulation.links.queue import Queue
 from tcpip_wasm.simulation.links.settings import LinkSettings
 
@@ -44,6 +45,7 @@ class ChannelStatistics:
         duplicated, reordered, corrupted: frames that were duplicated, reordered, corrupted.
         waiting, waiting_bytes: frames in the queue now.
         under_way: frames that were sent and have not arrived.
+        marked: frames that the queue has marked instead of dropping them (RFC 3168).
     """
 
     frames: int
@@ -57,6 +59,7 @@ class ChannelStatistics:
     waiting: int
     waiting_bytes: int
     under_way: int
+    marked: int = 0
 
 
 class _Frame:
@@ -117,7 +120,7 @@ class Channel:
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0
         self._frames = self._bytes = self._delivered = self._delivered_bytes = 0
-        self._duplicated = self._reordered = self._corrupted = 0
+        self._duplicated = self._reordered = self._corrupted = self._marked = 0
         self._dropped: dict[str, int] = {}
         self._queue: Queue[_Frame] = settings.queue.make()
         self._settings = settings
@@ -212,6 +215,7 @@ class Channel:
             len(self._queue),
             self._queue.bytes,
             len(self._under_way),
+            self._marked,
         )
 
     # --- Frames ---------------------------------------------------------------------------------------------------
@@ -296,12 +300,24 @@ class Channel:
             if frame.seen is not None:
                 frame.seen.drop(cause, self._loop.time())
 
+    def _mark(self, frame: _Frame) -> bool:
+        """Mark a frame in the queue, and return True; or return False where its sender does not understand marks."""
+        data = marked(frame.data, self._header)
+        if data is None:
+            return False
+        if frame.copies:  # else it is counted as lost already
+            self._marked += 1
+            frame.data = data
+            if frame.seen is not None:
+                frame.seen.mark(data)
+        return True
+
     def _serve(self, now: int) -> None:
         """Let the transmitter take from the queue the frames that it has sent by now."""
         queue = self._queue
         while queue and self._free_at <= now:
             at = self._free_at
-            frame = queue.pop(at, self._drop_late)
+            frame = queue.pop(at, self._drop_late, self._mark)
             if frame is None:
                 break
             self._transmit(at, frame)

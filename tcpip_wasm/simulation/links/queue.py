@@ -35,6 +35,11 @@ class Sized(Protocol):
 T = TypeVar("T", bound=Sized)
 
 
+def never(_: object) -> bool:
+    """Return False: no frame can be marked."""
+    return False
+
+
 class Queue(Generic[T]):
     """A queue that drops frames that arrive while it is full. The bytes count whole frames, link header included.
 
@@ -62,8 +67,14 @@ class Queue(Generic[T]):
         self.bytes += frame.size
         return True
 
-    def pop(self, now: int, drop: Callable[[T], None]) -> T | None:
-        """Return the next frame, or None where the queue is empty; `drop` is called with frames that are dropped."""
+    def pop(self, now: int, drop: Callable[[T], None], mark: Callable[[T], bool] = never) -> T | None:
+        """Return the next frame, or None where the queue is empty.
+
+        Args:
+            now: nanoseconds.
+            drop: called with frames that are dropped.
+            mark: called with a frame that is to be marked instead; returns whether it was.
+        """
         if not self._waiting:
             return None
         return self._take()[1]
@@ -87,13 +98,15 @@ class Queue(Generic[T]):
 class CoDelQueue(Queue[T]):
     """A queue that drops from its head after all frames of an interval have waited longer than a target.
 
-    RFC 8289, section 5: the names of its pseudocode are kept, so that the two can be read side by side.
+    RFC 8289, section 5: the names of its pseudocode are kept, so that the two can be read side by side. With `ecn` it
+    marks a frame that can be marked, and does not drop it, as Linux's does.
     """
 
     decides_late = True
 
-    def __init__(self, packets: int, most_bytes: int, target: int, interval: int) -> None:
+    def __init__(self, packets: int, most_bytes: int, target: int, interval: int, ecn: bool = False) -> None:
         super().__init__(packets, most_bytes)
+        self._ecn = ecn
         self._target = target
         self._interval = interval
         self._max_packet = 0  # "maxpacket_": the largest frame so far
@@ -114,16 +127,21 @@ class CoDelQueue(Queue[T]):
         self._first_above_time = 0
         self._dropping = False
 
-    def pop(self, now: int, drop: Callable[[T], None]) -> T | None:
-        """Return the next frame, or None where the queue is empty; `drop` is called with frames that are dropped."""
+    def pop(self, now: int, drop: Callable[[T], None], mark: Callable[[T], bool] = never) -> T | None:
+        """See `Queue.pop`."""
+        if not self._ecn:
+            mark = never
         frame, ok_to_drop = self._dequeue(now)
         if self._dropping:
             if not ok_to_drop:
                 self._dropping = False
             while self._dropping and now >= self._drop_next:
                 assert frame is not None
-                drop(frame)
                 self._count += 1
+                if mark(frame):
+                    self._drop_next = self._control_law(self._drop_next)
+                    break
+                drop(frame)
                 frame, ok_to_drop = self._dequeue(now)
                 if ok_to_drop:
                     self._drop_next = self._control_law(self._drop_next)
@@ -131,8 +149,9 @@ class CoDelQueue(Queue[T]):
                     self._dropping = False
         elif ok_to_drop:
             assert frame is not None
-            drop(frame)
-            frame, ok_to_drop = self._dequeue(now)
+            if not mark(frame):
+                drop(frame)
+                frame, ok_to_drop = self._dequeue(now)
             self._dropping = True
             # Dropping that ended recently resumes at the rate that it had then.
             delta = self._count - self._last_count
@@ -196,6 +215,8 @@ class CoDel:
         interval: seconds for which all frames must wait longer before one is dropped; at least a round-trip time.
         packets: most frames in the queue.
         bytes: most bytes in the queue, link headers included.
+        ecn: whether packets whose sender understands it are marked instead of dropped (RFC 3168); see ``ecn`` of
+            `create_stack`. A full queue drops them all the same.
 
     Raises:
         TypeError, ValueError: one of them is not a number, or out of range.
@@ -205,6 +226,7 @@ class CoDel:
     interval: float = 0.1
     packets: int = DEFAULT_PACKETS
     bytes: int = MOST_BYTES
+    ecn: bool = False
 
     def __post_init__(self) -> None:
         check_number("CoDel.target", self.target, 0.0, 3600.0)
@@ -214,4 +236,6 @@ class CoDel:
 
     def make(self) -> Queue[T]:
         """Return an empty queue of this kind."""
-        return CoDelQueue(self.packets, self.bytes, round(self.target * 1e9), round(self.interval * 1e9))
+        return CoDelQueue(
+            self.packets, self.bytes, round(self.target * 1e9), round(self.interval * 1e9), bool(self.ecn)
+        )

@@ -35,6 +35,7 @@ async def connect_first(
     delay: float | None,
     all_errors: bool = False,
     congestion: int = 0,
+    ecn: bool = False,
 ) -> TcpTransport:
     """Connect to the first candidate that answers, and return the transport, on which the protocol is.
 
@@ -47,6 +48,7 @@ async def connect_first(
         delay: seconds after which the next is tried beside those under way; None tries it when the one before failed.
         all_errors: whether the attempts' errors are raised as they are.
         congestion: the ABI's number of the algorithm that controls congestion.
+        ecn: whether to ask the peer for explicit congestion notification.
 
     Raises:
         OSError: the error of the only attempt; or of all of them, where they are the same; or one that lists
@@ -58,7 +60,7 @@ async def connect_first(
     """
     candidates = candidates[:MAX_ATTEMPTS]
     if len(candidates) == 1 and not all_errors:
-        transport = _begin(driver, routing, protocol, candidates[0], port, congestion)
+        transport = _begin(driver, routing, protocol, candidates[0], port, congestion, ecn)
         assert transport.connected is not None
         try:
             await transport.connected
@@ -68,7 +70,7 @@ async def connect_first(
         return transport
     race = _Race(protocol, all_errors)
     try:
-        return await race.run([(driver, routing, race, one, port, congestion) for one in candidates], delay)
+        return await race.run([(driver, routing, race, one, port, congestion, ecn) for one in candidates], delay)
     finally:
         race.end()
 
@@ -80,11 +82,17 @@ def _begin(
     candidate: Candidate,
     port: int,
     congestion: int,
+    ecn: bool,
 ) -> TcpTransport:
     routing.check(candidate.remote, port, candidate.scope)
     try:
         handle = driver.core.tcp_connect(
-            candidate.remote, port, local=candidate.local, local_port=candidate.local_port, scope=candidate.scope
+            candidate.remote,
+            port,
+            local=candidate.local,
+            local_port=candidate.local_port,
+            scope=candidate.scope,
+            ecn=ecn,
         )
     except NetworkError as error:
         raise routing.explained(error, candidate.remote, candidate.scope) from None

@@ -41,12 +41,14 @@ class TcpOpener:
         driver: the stack's driver.
         routing: the stack's routes.
         congestion: the ABI's number of the algorithm that controls congestion where a caller names none.
+        ecn: whether connects ask for explicit congestion notification.
     """
 
-    def __init__(self, driver: Driver, routing: RoutingTable, congestion: int = 0) -> None:
+    def __init__(self, driver: Driver, routing: RoutingTable, congestion: int = 0, ecn: bool = False) -> None:
         self._driver = driver
         self._routing = routing
         self.congestion: int = congestion
+        self._ecn = ecn
 
     async def connect(
         self,
@@ -74,6 +76,7 @@ class TcpOpener:
                 delay=delay,
                 all_errors=all_errors,
                 congestion=congestion,
+                ecn=self._ecn,
             )
         except BaseException as error:
             if wrapper:

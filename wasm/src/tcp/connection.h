@@ -50,7 +50,7 @@ struct connection {
   uint32_t reordering_round; /* the sequence number at which the next duplicate counts for `reordering` */
   uint32_t reordering;       /* in quarters of a round trip; 0: none was seen, RFC 8985 */
   uint32_t undone;           /* reductions that were needless */
-  uint64_t idle_since;       /* us: when all was acknowledged */
+  uint32_t idle_since;       /* tcp_ticks: when all was acknowledged */
   uint32_t resent, needless; /* segments: sent again, and of those what the peer had already (RFC 2883) */
   bool reno;
   uint32_t unread; /* bytes handed to the host that it has not reported as read */

@@ -20,18 +20,19 @@ static double cube_root(double value) {
 
 void tw_congestion_reduce(struct flight *flight) {
   struct connection *connection = flight->connection;
-  uint32_t window = connection->pcb->cwnd, least = 2 * (uint32_t)connection->pcb->mss;
+  struct tcp_pcb *pcb = flight->pcb;
+  uint32_t window = pcb->cwnd, least = 2 * (uint32_t)pcb->mss;
   connection->w_max = window < connection->w_max ? window / 20 * 17 : window; /* RFC 9438, section 4.7 */
   window = connection->reno ? window / 2 : window / 10 * 7;
-  connection->pcb->ssthresh = LWIP_MAX(window, least);
-  connection->pcb->ecn |= (connection->pcb->ecn & ECN_AGREED) != 0 ? TCP_CWR : 0;
+  pcb->ssthresh = LWIP_MAX(window, least);
+  pcb->ecn |= (uint8_t)((pcb->ecn & ECN_AGREED) * (TCP_CWR / ECN_AGREED));
   flight->epoch = 0;
   flight->css_least = 0;
 }
 
 /* RFC 9406, section 4.2. Returns by how much the window grows. */
 static uint32_t start_slowly(struct flight *flight, uint32_t acked) {
-  struct tcp_pcb *pcb = flight->connection->pcb;
+  struct tcp_pcb *pcb = flight->pcb;
   uint32_t round_trip = flight->news.round_trip;
   if (TCP_SEQ_GT(pcb->lastack, flight->round_end)) {
     flight->before_least = flight->round_least;
@@ -63,8 +64,8 @@ static uint32_t start_slowly(struct flight *flight, uint32_t acked) {
    the estimate of section 4.3 alone, with its own factor. */
 static uint32_t grown(struct flight *flight, uint32_t acked) {
   struct connection *connection = flight->connection;
-  uint32_t window = connection->pcb->cwnd;
-  double share = (double)acked / window, scale = C * connection->pcb->mss;
+  uint32_t window = flight->pcb->cwnd;
+  double mss = flight->pcb->mss, share = (double)acked / window, scale = C * mss;
   if (flight->epoch == 0) {
     flight->epoch = tw_now;
     flight->w_est = window;
@@ -72,7 +73,7 @@ static uint32_t grown(struct flight *flight, uint32_t acked) {
     flight->k = cube_root((connection->w_max - window) / scale);
   }
   bool as_reno = connection->reno || flight->w_est >= connection->w_max;
-  flight->w_est += (as_reno ? 1 : ALPHA) * connection->pcb->mss * share;
+  flight->w_est += (as_reno ? 1 : ALPHA) * mss * share;
   double time = (double)(tw_now - flight->epoch + connection->round_trip / 8) - flight->k;
   double more = scale * time * time * time + connection->w_max - window, most = window / 2;
   double next = window + (more < most ? more : most) * share;
@@ -82,7 +83,7 @@ static uint32_t grown(struct flight *flight, uint32_t acked) {
 
 /* The window grows only while it is the limit (RFC 7661, section 4.4); time without that is none of CUBIC's (section 5.8). */
 void tw_congestion_acknowledged(struct flight *flight, uint32_t acked) {
-  struct tcp_pcb *pcb = flight->connection->pcb;
+  struct tcp_pcb *pcb = flight->pcb;
   if (flight->state == SENDER_OPEN && TCP_SEQ_GT(pcb->lastack, flight->limited_to)) {
     flight->epoch = 0;
   } else if (pcb->cwnd < pcb->ssthresh) {

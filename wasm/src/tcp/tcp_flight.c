@@ -44,9 +44,8 @@ void tw_segment_new(struct tcp_seg *segment) {
    has become unknown (RFC 5681, section 4.1; as in Linux, the threshold keeps three quarters of it, RFC 7661, section 4.4.3). */
 static void restart(const struct connection *connection) {
   struct tcp_pcb *pcb = connection->pcb;
-  uint64_t idle = (tw_now - connection->idle_since) / (TCP_SLOW_INTERVAL * 1000);
-  uint32_t initial = INITIAL_SEGMENTS * (uint32_t)pcb->mss;
-  for (; idle > (uint64_t)pcb->rto && pcb->cwnd > initial; idle -= (uint64_t)pcb->rto) {
+  uint32_t idle = tcp_ticks - connection->idle_since, rto = (uint32_t)pcb->rto, initial = INITIAL_SEGMENTS * (uint32_t)pcb->mss;
+  for (; idle > rto && pcb->cwnd > initial; idle -= rto) {
     pcb->ssthresh = LWIP_MAX(pcb->ssthresh, pcb->cwnd / 4 * 3);
     pcb->cwnd = LWIP_MAX(pcb->cwnd / 2, initial);
   }
@@ -57,6 +56,7 @@ struct flight *tw_flight_begin(struct connection *connection) {
   if (flight != NULL) {
     restart(connection);
     flight->connection = connection;
+    flight->pcb = connection->pcb;
     flight->limited_to = flight->round_end = connection->pcb->lastack;
     flight->round_least = INT32_MAX;
     tw_segment_new(&flight->sent);
@@ -71,7 +71,7 @@ void tw_flight_end(struct connection *connection) {
     tw_deadline_set(&connection->flight->timer, 0);
     tw_heap_free(connection->flight);
     connection->flight = NULL;
-    connection->idle_since = tw_now;
+    connection->idle_since = tcp_ticks;
   }
 }
 
@@ -81,8 +81,11 @@ void tw_segment_sent(struct tcp_pcb *pcb, struct tcp_seg *segment) {
   segment->begin = lwip_ntohl(segment->tcphdr->seqno);
   segment->end = segment->begin + TCP_TCPLEN(segment);
   segment->sent = (uint32_t)tw_now;
-  bool again = (segment->marks & SEGMENT_AGAIN) != 0;
-  if (!again) {
+  bool again = (segment->marks & SEGMENT_SENT) != 0;
+  if (again) {
+    segment->marks |= SEGMENT_AGAIN;
+  } else {
+    segment->marks |= SEGMENT_SENT;
     pcb->ecn &= (uint8_t)~TCP_CWR;
   }
   if (flight == NULL) { /* a SYN */
@@ -130,6 +133,8 @@ void tw_segment_acked(struct tcp_pcb *pcb, struct tcp_seg *segment) {
     if (connection != NULL && (segment->marks & SEGMENT_AGAIN) == 0) { /* a SYN */
       tw_round_trip_measured(connection, (uint32_t)tw_now - segment->sent);
     }
+  } else if ((segment->marks & SEGMENT_SENT) == 0) {
+    return; /* the peer has taken it from a probe of its window */
   } else if ((segment->marks & SEGMENT_SACKED) != 0) {
     flight->sacked_segments--;
     if (flight->highest == segment) {
@@ -153,11 +158,11 @@ void tw_flight_mark(struct flight *flight, struct tcp_seg *segment) {
   }
 }
 
-/* Marks the segments that lie wholly within a block. One outside of what is under way is none of a SACK, or a lie. A block is
+/* Marks the segments that lie wholly within a block. One that begins below what is under way is none of a SACK, or a lie. A block is
    looked for from where an earlier one with the same left edge, or one before it, has ended. The last comes first, since a
    new block is the first of all and moves the others on. */
 void tw_flight_sack(struct flight *flight, const struct tcp_sack_range *blocks, uint32_t count) {
-  const struct tcp_pcb *pcb = flight->connection->pcb;
+  const struct tcp_pcb *pcb = flight->pcb;
   uint32_t steps = 0, known = flight->cursors;
   flight->cursors = count = pcb->unacked == NULL ? 0 : count;
   while (count-- > 0) {
@@ -170,7 +175,7 @@ void tw_flight_sack(struct flight *flight, const struct tcp_sack_range *blocks, 
         segment = cursor->segment;
       }
     }
-    if (TCP_SEQ_LEQ(left, pcb->lastack) || TCP_SEQ_GT(right, pcb->snd_nxt)) {
+    if (TCP_SEQ_LEQ(left, pcb->lastack)) {
       right = left;
     }
     struct tcp_seg *last = segment;

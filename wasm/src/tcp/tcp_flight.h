@@ -13,10 +13,11 @@
 enum {
   SEGMENT_IN_FLIGHT = 1, /* in `sent` */
   SEGMENT_SACKED = 2,    /* the peer has reported that it holds it, RFC 2018 */
-  SEGMENT_AGAIN = 4,     /* sent more than once: its round trip cannot be measured (P. Karn's rule, RFC 6298, section 3) */
+  SEGMENT_SENT = 4,
+  SEGMENT_AGAIN = 8,     /* sent more than once: its round trip cannot be measured (P. Karn's rule, RFC 6298, section 3) */
 };
 
-enum { ECN_AGREED = 1 }; /* tcp_pcb.ecn, beside flags of TCP */
+enum { ECN_AGREED = 2 }; /* tcp_pcb.ecn, beside flags of TCP (tcp_ecn.c) */
 
 enum sender_state {
   SENDER_OPEN,
@@ -44,6 +45,7 @@ struct sack_cursor {
 struct flight {
   struct deadline timer; /* of tcp_rack.c; first, so that its address is the flight's */
   struct connection *connection;
+  struct tcp_pcb *pcb;
   struct acknowledgement news;
   uint32_t in_flight;       /* bytes of `sent`, RFC 6675's pipe */
   uint32_t sacked_segments; /* without SACK, each stands for a duplicate (RFC 5681, section 3.2) */

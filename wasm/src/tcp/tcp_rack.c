@@ -43,7 +43,7 @@ bool tw_rack_detect(struct flight *flight) {
 /* Section 7.2. A single segment's acknowledgement may be delayed. */
 static uint64_t probe_due(const struct flight *flight) {
   const struct connection *connection = flight->connection;
-  if ((connection->pcb->flags & TF_SACK) == 0 || flight->state != SENDER_OPEN || flight->sacked_segments != 0 ||
+  if ((flight->pcb->flags & TF_SACK) == 0 || flight->state != SENDER_OPEN || flight->sacked_segments != 0 ||
       flight->probe != PROBE_NONE || flight->in_flight == 0 || connection->round_trip == 0) {
     return 0;
   }
@@ -61,7 +61,7 @@ void tw_rack_arm(struct flight *flight) {
 
 /* Section 7.3: new data if there is some, or else the last segment again. */
 static void probe(struct flight *flight) {
-  struct tcp_pcb *pcb = flight->connection->pcb;
+  struct tcp_pcb *pcb = flight->pcb;
   uint32_t end = pcb->snd_nxt, mss = pcb->mss;
   flight->probe_base = tw_now;
   if (pcb->unsent != NULL) {
@@ -79,7 +79,7 @@ static void probe(struct flight *flight) {
 
 /* Section 7.4: a probe that was sent again and brought its own acknowledgement has repaired a loss. */
 bool tw_probe_acknowledged(struct flight *flight) {
-  struct tcp_pcb *pcb = flight->connection->pcb;
+  struct tcp_pcb *pcb = flight->pcb;
   enum probe probe = flight->probe;
   if (probe == PROBE_NONE || TCP_SEQ_LT(pcb->lastack, flight->probe_end)) {
     return false;
@@ -97,12 +97,10 @@ static void run(struct flight *flight) {
   struct connection *connection = flight->connection;
   tw_connection_touch(connection);
   tw_deadline_set(&flight->timer, 0);
-  if (flight->reorder_due != 0) {
-    if (tw_rack_detect(flight)) {
-      tw_recovery_begin(flight);
-      connection->pcb->cwnd = LWIP_MAX(connection->pcb->cwnd, flight->in_flight + connection->pcb->mss);
-      tw_connection_send_later(connection);
-    }
+  if (tw_rack_detect(flight)) {
+    tw_recovery_begin(flight);
+    flight->pcb->cwnd = LWIP_MAX(flight->pcb->cwnd, flight->in_flight + flight->pcb->mss);
+    tw_connection_send_later(connection);
   } else if (probe_due(flight) - 1 < tw_now) {
     probe(flight);
   }

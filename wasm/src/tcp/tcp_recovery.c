@@ -16,7 +16,7 @@ bool tw_recovery_wants_output(const struct connection *connection) {
 
 /* How much is under way is taken from the congestion window: acknowledgements come in batches, before anything is sent. */
 void tw_recovery_begin(struct flight *flight) {
-  struct tcp_pcb *pcb = flight->connection->pcb;
+  struct tcp_pcb *pcb = flight->pcb;
   if (flight->state == SENDER_OPEN) {
     flight->undo = UNDO_PREPARED;
     flight->again = flight->prr_delivered = flight->prr_out = 0;
@@ -178,7 +178,12 @@ int8_t tw_tcp_resend_lost(struct tcp_pcb *pcb) {
 bool tw_tcp_timed_out(struct tcp_pcb *pcb) {
   struct flight *flight = tw_flight_of(pcb);
   struct tcp_seg *segment = pcb->unacked;
-  if (flight == NULL || segment == NULL || segment->end - pcb->lastack > pcb->snd_wnd) {
+  if (flight == NULL) {
+    return false;
+  }
+  tw_recovery_begin(flight);
+  pcb->cwnd = pcb->mss;
+  if (segment == NULL || segment->end - pcb->lastack > pcb->snd_wnd) {
     return false;
   }
   if ((segment->marks & SEGMENT_SACKED) != 0 || (pcb->flags & TF_SACK) == 0) {
@@ -191,10 +196,8 @@ bool tw_tcp_timed_out(struct tcp_pcb *pcb) {
       tw_flight_move(flight, segment, &flight->lost);
     }
   }
-  tw_recovery_begin(flight);
   flight->state = SENDER_LOSS;
   flight->recovery_point = pcb->snd_nxt;
-  pcb->cwnd = pcb->mss;
   return true;
 }
 
@@ -205,6 +208,8 @@ void tw_tcp_flight_over(struct tcp_pcb *pcb) {
     tw_flight_end(flight->connection);
   }
   for (struct tcp_seg *segment = pcb->unsent; segment != NULL; segment = segment->next) {
+    uint8_t marks = segment->marks;
     tw_segment_new(segment);
+    segment->marks = marks & (SEGMENT_SENT | SEGMENT_AGAIN);
   }
 }

@@ -15,7 +15,7 @@ void tw_undo_needless(struct flight *flight, uint32_t begin, uint32_t length) {
 /* RFC 2883, section 4: the first block lies below what is acknowledged, or within the second. */
 void tw_undo_duplicates(struct flight *flight, const struct tcp_sack_range *blocks, uint32_t count) {
   struct connection *connection = flight->connection;
-  uint32_t left = blocks[0].left, right = blocks[0].right, acknowledged = connection->pcb->lastack;
+  uint32_t left = blocks[0].left, right = blocks[0].right, acknowledged = flight->pcb->lastack;
   bool within = count > 1 && TCP_SEQ_LEQ(blocks[1].left, left) && TCP_SEQ_LEQ(right, blocks[1].right);
   if (!TCP_SEQ_LT(left, right) || (TCP_SEQ_GT(right, acknowledged) && !within)) {
     return;
@@ -24,7 +24,7 @@ void tw_undo_duplicates(struct flight *flight, const struct tcp_sack_range *bloc
   connection->needless++;
   /* RFC 8985, section 6.2, step 4: once in a round trip. */
   if (TCP_SEQ_GEQ(acknowledged, connection->reordering_round)) {
-    connection->reordering_round = connection->pcb->snd_nxt;
+    connection->reordering_round = flight->pcb->snd_nxt;
     connection->reordering++;
   }
 }
@@ -35,7 +35,7 @@ bool tw_undo_echo_is_older(const struct tcp_pcb *pcb, uint32_t sent) {
 }
 
 void tw_undo(struct flight *flight) {
-  struct tcp_pcb *pcb = flight->connection->pcb;
+  struct tcp_pcb *pcb = flight->pcb;
   while (flight_has_losses(flight)) {
     tw_flight_move(flight, flight->lost.sent_next, &flight->sent);
   }

@@ -164,8 +164,8 @@ def test_a_closed_window_is_probed_for_data_written_later(passed: float, at_once
     client, server = network.open()
     server.reading = False
     data = payload(abi.TCP_FIRST_WINDOW)
-    for at in range(0, len(data), 20_000):
-        client.write(data[at : at + 20_000])
+    for at in range(0, len(data), 20_480):  # windows are offered in steps of 512 bytes
+        client.write(data[at : at + 20_480])
         network.settle()
     assert server.received == data
     assert network.hosts[0].core.deadline == inf

@@ -14,6 +14,8 @@ from tests.kit.core_network import Host, Network, Rule, delay_frames, deliver, d
 from tests.kit.frames import ACK, SYN, checksum, ipv4
 
 ADDRESSES = pytest.mark.parametrize("address", [0, 1], ids=["IPv4", "IPv6"])
+WINDOW_UNIT = 1 << 9
+"""Bytes: windows are offered in multiples of these, by the scale that 16 MiB need (RFC 7323, section 2)."""
 
 
 def short_exchange(rule: Rule, *, address: int, seed: int = 1) -> tuple[int, int]:
@@ -164,8 +166,8 @@ def test_a_closed_window_is_probed_for_data_written_later(passed: float, at_once
     client, server = network.open()
     server.reading = False
     data = payload(abi.TCP_FIRST_WINDOW)
-    for at in range(0, len(data), 20_480):  # windows are offered in steps of 512 bytes
-        client.write(data[at : at + 20_480])
+    for at in range(0, len(data), WINDOW_UNIT):  # so that nothing is left that cannot be offered
+        client.write(data[at : at + WINDOW_UNIT])
         network.settle()
     assert server.received == data
     assert network.hosts[0].core.deadline == inf

@@ -64,14 +64,14 @@ def test_a_gigabit_over_a_round_trip_of_100_ms() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(
-    "changes",
+    "settings",
     [
-        {"loss": 0.001},
-        {"reorder": 0.01, "reorder_delay": 0.003},
-        {"duplicate": 0.05},
-        {"loss": 0.001, "reorder": 0.01, "reorder_delay": 0.003, "duplicate": 0.05},
+        replace(LONG, loss=0.001),
+        replace(LONG, reorder=0.01, reorder_delay=0.003),
+        replace(LONG, duplicate=0.05),
+        replace(LONG, loss=0.001, reorder=0.01, reorder_delay=0.003, duplicate=0.05),
     ],
     ids=["lost", "late", "twice", "all"],
 )
-def test_all_arrives_in_order_through_a_large_window(changes: dict[str, float], seed: int) -> None:
-    run_virtually(carry(replace(LONG, **changes), 64, 2 * seed))
+def test_all_arrives_in_order_through_a_large_window(settings: LinkSettings, seed: int) -> None:
+    run_virtually(carry(settings, 64, 2 * seed))

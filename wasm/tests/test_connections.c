@@ -395,6 +395,7 @@ static void simultaneous_open_stays_consistent(int32_t family) {
   peer_send_at(&peer, SYN, 0, NULL, 0);
   host_poll();
   frames_forget();
+  CHECK_EQUAL(abi_tcp_shutdown(peer.handle), ABI_ERROR_NOT_CONNECTED);
   peer_send(&peer, SYN | ACK, NULL, 0);
   host_poll();
   event_expect(ABI_EVENT_CONNECTED, peer.handle);

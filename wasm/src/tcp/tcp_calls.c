@@ -344,7 +344,7 @@ int32_t abi_tcp_shutdown(int32_t handle) {
   if (connection == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }
-  if (connection->pcb == NULL) {
+  if (connection->pcb == NULL || (connection->flags & CONNECTION_ESTABLISHED) == 0) { /* a simultaneous open may be half done */
     return ABI_ERROR_NOT_CONNECTED;
   }
   return tw_error_from_lwip(tw_connection_finish(connection->pcb));

@@ -21,7 +21,7 @@ from tests.simulation import repeated
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SMALL_DIGEST = "c5402367d4cd0e492e57f913752c44d97ca9cbdaa7f5285cfe41ab32751c1a08"
+SMALL_DIGEST = "9b48ee5b029aca4fa5e7ea4fdfa0ce8e57351b92abee2da044e21095a6e2d82f"
 
 
 CONTENT = bytes(range(256)) * 40

@@ -8,7 +8,7 @@ import pytest
 
 from tcpip_wasm import UdpDatagram
 from tcpip_wasm.simulation import DropTail, GilbertElliott, LinkSettings, run_virtually
-from tests.kit.links import A4, A6, B4, B6, TCP_SHARE, linked, sample, transfer
+from tests.kit.links import A4, A6, B4, B6, TCP_SHARE, linked, transfer
 
 # bit/s, seconds, bytes of a transfer
 LINKS = [
@@ -54,7 +54,8 @@ def test_a_ping_takes_the_time_of_its_bits_too() -> None:
 @pytest.mark.parametrize(("bandwidth", "delay", "size"), LINKS)
 def test_tcp_fills_a_link_whose_queue_holds_its_window(bandwidth: float, delay: float, size: int) -> None:
     async def run() -> None:
-        async with linked(LinkSettings(bandwidth=bandwidth, delay=delay)) as hosts:
+        queue = DropTail(packets=2**24 // 1514)
+        async with linked(LinkSettings(bandwidth=bandwidth, delay=delay, queue=queue)) as hosts:
             result = await transfer(hosts, size)
             assert result.whole
             assert result.retransmissions == 0
@@ -122,8 +123,8 @@ def test_without_a_queue_a_paced_sender_fills_the_link() -> None:
 
 
 @pytest.mark.parametrize("delay", [0.06, 0.08])
-def test_tcp_fills_a_link_that_holds_nearly_a_window(delay: float) -> None:
-    """750,000 and 1,000,000 bytes are under way, nearly the largest window: the buffer must be filled in time."""
+def test_tcp_fills_a_link_that_holds_several_first_windows(delay: float) -> None:
+    """750,000 and 1,000,000 bytes are under way: both windows must grow, and the buffer be filled in time."""
 
     async def run() -> None:
         async with linked(LinkSettings(bandwidth=50e6, delay=delay)) as hosts:
@@ -135,20 +136,16 @@ def test_tcp_fills_a_link_that_holds_nearly_a_window(delay: float) -> None:
 
 
 def test_without_a_standing_queue_goodput_is_a_window_per_round_trip() -> None:
-    """A link that carries more than the largest window in a round trip, 1 MiB every 200 ms: then no frame waits long.
-
-    The sender fills its buffer in chunks of 128 KiB, so that the data under way is the window or up to one chunk less.
-    """
+    """A link that carries more than the largest window in a round trip, 16 MiB in 800 ms: then no frame waits."""
 
     async def run() -> None:
-        async with linked(LinkSettings(bandwidth=100e6, delay=0.1)) as hosts:
-            task = asyncio.create_task(transfer(hosts, 24_000_000))
-            samples = await sample(lambda: hosts.link.a_to_b.statistics().waiting_bytes, 6.0, 0.01)
-            result = await task
+        queue = DropTail(packets=2**24 // 1514)
+        async with linked(LinkSettings(bandwidth=400e6, delay=0.4, queue=queue)) as hosts:
+            result = await transfer(hosts, 100_000_000)
             assert result.whole
-            assert result.goodput(OPEN) * 0.2 / 8 * 1.05 >= 2**20 - 2**17
-            assert result.goodput(OPEN) * 0.2 / 8 <= 2**20
-            assert sum(samples) / len(samples) < 2**20 / 2
+            assert result.retransmissions == 0
+            assert 0.8 * 2**24 <= result.goodput(0.7) * 0.8 / 8 <= 1.02 * 2**24
+            assert hosts.link.a_to_b.statistics().waiting_bytes == 0
 
     run_virtually(run())
 

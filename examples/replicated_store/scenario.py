@@ -1,14 +1,15 @@
-"""Five replicas and four clients on a switch, with partitions that depend on the seed."""
+"""Five replicas and four clients at two sites, between which a link fails in a way that depends on the seed."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 
 from examples.replicated_store.checker import check
 from examples.replicated_store.client import Client, Operation
 from examples.replicated_store.store import RepairedReplica, Replica
-from tcpip_wasm.simulation import Network
+from tcpip_wasm.simulation import Link, Network
 
 REPLICAS = ["r1", "r2", "r3", "r4", "r5"]
 CLIENTS = ["c1", "c2", "c3", "c4"]
@@ -28,13 +29,17 @@ class Outcome:
 
 
 async def scenario(network: Network, kind: type[Replica] = Replica) -> Outcome:
-    """Let clients use the store on a network with partitions."""
+    """Let clients use the store on a network whose link between two sites fails."""
     outcome = Outcome()
-    network.switch("switch")
+    random = network.random("sites")
+    few = random.sample(REPLICAS, 2)
+    network.switch("west")
+    network.switch("east")
     for number, name in enumerate(REPLICAS + CLIENTS, 1):
         host = network.host(name, f"10.0.0.{number}/24")
-        network.link(host, "switch", bandwidth=1e8, delay=0.01, jitter=0.01, loss=0.001)
-    plan_partition(network)
+        site = "west" if name in few or (name in CLIENTS and random.random() < 0.5) else "east"
+        network.link(host, site, bandwidth=1e8, delay=0.005, jitter=0.01, loss=0.001)
+    plan_failure(network, network.link("west", "east", bandwidth=1e8, delay=0.01))
     for name in REPLICAS:
         network.hosts[name].start(kind(name, REPLICAS).run)
     for name in CLIENTS:
@@ -54,13 +59,13 @@ async def checked_scenario(network: Network) -> None:
     assert not wrong, wrong[0]
 
 
-def plan_partition(network: Network) -> None:
-    """Partition the hosts into two groups for a while, by a random stream of its own."""
-    random = network.random("partitions")
-    few = random.sample(REPLICAS, 2)
-    sides: tuple[list[str], list[str]] = ([], [])
-    for name in REPLICAS + CLIENTS:
-        sides[name in few if name in REPLICAS else random.random() < 0.5].append(name)
-    begin = random.uniform(0.6, 1)
-    network.at(begin, network.partition, *sides)
-    network.at(begin + random.uniform(0.9, 1.6), network.heal)
+def plan_failure(network: Network, link: Link) -> None:
+    """Make a link slow from east to west, then down from west to east, then repair it, at random times."""
+    random = network.random("failure")
+    slow = random.uniform(0.6, 1)
+    down = slow + random.uniform(0.1, 0.5)
+    network.at(slow, partial(link.change, direction="b_to_a", delay=random.uniform(0.1, 0.8)))
+    network.at(down, link.down, "a_to_b")
+    repaired = down + random.uniform(0.9, 1.6)
+    network.at(repaired, link.up)
+    network.at(repaired, partial(link.change, delay=0.01))

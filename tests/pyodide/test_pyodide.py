@@ -1,6 +1,6 @@
 """The wheel in Pyodide under Node: the programs of `programs/`, and the first program of README.md.
 
-`make test` has no Pyodide; `make test-conformance` installs it by `npm ci` in js/conformance.
+`make test-conformance` installs Pyodide by `npm ci` in js/conformance, and runs these tests.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ LIBRARIES = ("anyio", "certifi", "click", "h11", "httpcore", "httpx", "idna", "t
 
 LEAST_RATE = 20
 """Mbit/s, on any machine, however busy; docs/how-to/pyodide.md has what a quiet one reaches."""
+
+
+pytestmark = pytest.mark.hosts
 
 
 @pytest.fixture(scope="module")

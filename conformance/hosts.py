@@ -71,17 +71,12 @@ def run_current_node(suite: dict[str, Any], module: Path) -> Seen:
 
 def run_chromium(suite: dict[str, Any], module: Path) -> Seen:
     """Run the suite in Chromium."""
-    options = ["--headless=new", "--no-first-run", "--disable-gpu", "--disable-background-networking"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        options.append("--no-sandbox")  # Chromium has none for root
-    command = [_program("chromium", "google-chrome", "chromium-browser"), *options]
-    return _run_browser(suite, module, lambda profile, url: [*command, f"--user-data-dir={profile}", url])
+    return _run_in_page("chromium", suite, module)
 
 
 def run_firefox(suite: dict[str, Any], module: Path) -> Seen:
     """Run the suite in Firefox."""
-    command = [_program("firefox", "firefox-esr"), "--headless", "--no-remote", "--profile"]
-    return _run_browser(suite, module, lambda profile, url: [*command, profile, url])
+    return _run_in_page("firefox", suite, module)
 
 
 def run_pyodide(suite: dict[str, Any], module: Path) -> Seen:
@@ -121,14 +116,28 @@ def _run(command: list[str], text: str) -> str:
     return done.stdout
 
 
-def _run_browser(suite: dict[str, Any], module: Path, command: Callable[[str, str], list[str]]) -> Seen:
+def _command(browser: str, profile: str) -> list[str]:
+    if browser == "firefox":
+        return [_program("firefox", "firefox-esr"), "--headless", "--no-remote", "--profile", profile]
+    options = ["--headless=new", "--no-first-run", "--disable-gpu", "--disable-background-networking"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.append("--no-sandbox")  # Chromium has none for root
+    return [_program("chromium", "google-chrome", "chromium-browser"), *options, f"--user-data-dir={profile}"]
+
+
+def answer_of_page(browser: str, files: dict[str, tuple[str, bytes]], page: str = "/") -> dict[str, Any]:
+    """Open a page in a browser without a window, and return the JSON object that it posts.
+
+    Args:
+        browser: ``chromium`` or ``firefox``.
+        files: what the server on the loopback interface has: types and contents by path.
+        page: path of the page.
+
+    Raises:
+        HostMissingError: the browser is not installed.
+        RuntimeError: the page has posted ``error``, or nothing in time.
+    """
     posted: Queue[bytes] = Queue()
-    files = {
-        "/": ("text/html", (SCRIPTS / "page.html").read_bytes()),
-        "/runner.mjs": ("text/javascript", (SCRIPTS / "runner.mjs").read_bytes()),
-        "/suite.json": ("application/json", json.dumps(suite).encode()),
-        "/lwip.wasm": ("application/wasm", module.read_bytes()),
-    }
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -147,31 +156,41 @@ def _run_browser(suite: dict[str, Any], module: Path, command: Callable[[str, st
         def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002  the base class names it so
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, tempfile.TemporaryFile() as log:
-            environment = {**os.environ, "HOME": profile}
-            url = f"http://127.0.0.1:{server.server_port}/"
-            browser = subprocess.Popen(
-                command(profile, url),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-            )
-            try:
-                seen = json.loads(posted.get(timeout=SECONDS))
-            except Empty:
-                log.seek(0)
-                raise RuntimeError(f"no answer from {command(profile, url)[0]}:\n{log.read()[-2000:]!r}") from None
-            finally:
-                os.killpg(browser.pid, signal.SIGKILL)  # its own session: all processes of the browser, and no others
-                browser.wait()
-    finally:
-        server.shutdown()
-        server.server_close()
-    if "error" in seen:
-        raise RuntimeError(seen["error"])
-    return dict(seen)
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        tempfile.TemporaryFile() as log,
+        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server,
+    ):
+        command = [*_command(browser, profile), f"http://127.0.0.1:{server.server_port}{page}"]
+        Thread(target=server.serve_forever, daemon=True).start()
+        # In a session of its own, whose processes are all of the browser and no others.
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "HOME": profile},
+            start_new_session=True,
+        )
+        try:
+            answer = dict(json.loads(posted.get(timeout=SECONDS)))
+        except Empty:
+            log.seek(0)
+            raise RuntimeError(f"no answer from {browser}:\n{log.read()[-2000:]!r}") from None
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            server.shutdown()
+    if "error" in answer:
+        raise RuntimeError(answer["error"])
+    return answer
+
+
+def _run_in_page(browser: str, suite: dict[str, Any], module: Path) -> Seen:
+    files = {
+        "/": ("text/html", (SCRIPTS / "page.html").read_bytes()),
+        "/runner.mjs": ("text/javascript", (SCRIPTS / "runner.mjs").read_bytes()),
+        "/suite.json": ("application/json", json.dumps(suite).encode()),
+        "/lwip.wasm": ("application/wasm", module.read_bytes()),
+    }
+    return answer_of_page(browser, files)

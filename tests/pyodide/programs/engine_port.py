@@ -2,11 +2,12 @@
 
 import asyncio
 import errno
+import gc
 from ipaddress import IPv4Address
 
 from tcpip_wasm.engine import Core, abi, record_size, seed_bytes
 from tcpip_wasm.engine.instance import PAGE, Instance
-from tcpip_wasm.engine.javascript_engine.module import limit_memory
+from tcpip_wasm.engine.javascript_engine.module import js, limit_memory
 from tcpip_wasm.errors import ModuleMismatchError, StackTrappedError
 from tcpip_wasm.interfaces import Interface
 from tcpip_wasm.stack import create_stack
@@ -148,9 +149,45 @@ async def buffers() -> None:
         assert observer.frames == [request, answer, request, again], [frame.hex() for frame in observer.frames]
 
 
-growth()
-limits()
-arguments()
-trap()
-asyncio.run(buffers())
-print("the engine port works")
+def collect() -> None:
+    """Collect the garbage of Python, then that of JavaScript."""
+    gc.collect()
+    js.process.getBuiltinModule("v8").setFlagsFromString("--expose-gc")
+    js.process.getBuiltinModule("vm").runInNewContext("gc")()
+
+
+async def leaks() -> None:
+    one = core()
+    buffers = one.add_interface(abi.KIND_TUN, 1500)
+    used = []
+    for frames in (1000, 30_000):
+        for number in range(frames):
+            buffers.receive_frame(b"a frame")
+            bytes(buffers.receive_view()[:4])
+            if number % 100 == 0:
+                one.poll(number / 1e3)
+                one.counted()
+        await asyncio.sleep(0.01)
+        collect()
+        used.append(int(js.process.memoryUsage().heapUsed))
+    assert used[1] - used[0] < 3 << 20, "each frame makes some typed arrays, of some 100 bytes"
+    memory = js.WeakRef.new(one._instance._sandbox._exports.memory)  # type: ignore[attr-defined]
+    assert memory.deref() is not None
+    one.close()
+    del one, buffers
+    await asyncio.sleep(0.01)  # a reference that was looked at lives until the end of a macrotask
+    collect()
+    assert memory.deref() is None, "the memory of a stack that is gone is released"
+
+
+async def main() -> None:
+    growth()
+    limits()
+    arguments()
+    trap()
+    await buffers()
+    await leaks()
+    print("the engine port works")
+
+
+asyncio.run(main())

@@ -10,13 +10,14 @@ python -m conformance --module FILE       another build of the module
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import sys
 import time
 from fnmatch import fnmatch
 from pathlib import Path
 
-from conformance.check import different, unexpected, write_digests
+from conformance.check import different, shipped_module, unexpected, write_digests
 from conformance.hosts import HOSTS, HostMissingError
 from conformance.suite import load
 from tcpip_wasm.engine.binary import MODULE_PATH
@@ -56,6 +57,8 @@ def main() -> int:
         found = unexpected(suite, seen)
         if options.take:
             write_digests(binary, seen)
+            if hashlib.sha256(binary).hexdigest() != shipped_module():
+                print("the module is not the one that ships: after `make release`, take them again")
         found += [line for line in different(binary, seen, reference) if fnmatch(line.split(":")[0], options.scenario)]
         if options.scenario != "*":
             found = [line for line in found if not line.endswith("recorded, and not run")]

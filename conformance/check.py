@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from conformance.runner import MOST_STEPS, payload
-from conformance.suite import load_abi
+from conformance.suite import ROOT, load_abi
 
 DIGESTS: Final = Path(__file__).parent / "digests.json"
 ALWAYS: Final = ("frames", "events")
@@ -21,6 +21,11 @@ ALWAYS: Final = ("frames", "events")
 def read_digests() -> dict[str, Any]:
     """Return the recorded digests."""
     return dict(json.loads(DIGESTS.read_text(encoding="utf-8")))
+
+
+def shipped_module() -> str:
+    """Return the SHA-256 of the module that ships, of which memories are recorded."""
+    return (ROOT / "wasm" / "golden" / "release-sha256.txt").read_text(encoding="utf-8").split()[0]
 
 
 def write_digests(module: bytes, seen: dict[str, Any]) -> None:

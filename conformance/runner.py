@@ -67,6 +67,14 @@ class _Host:
         self.last = b""  # the latest frame that was sent
         self.has_work = True
 
+    def add_interface(self, arguments: list[int], mac: bytes) -> FrameBuffers:
+        """Make the calls of `Core.add_interface`, with the arguments that the ABI has."""
+        self.core.calls.put_scratch(mac)
+        handle = self.instance.calls["interface_add"](*arguments)
+        block = self.instance.calls["interface_block"](handle)
+        self.instance.refresh()
+        return FrameBuffers(self.instance, handle, block // 4)
+
     @property
     def deadline(self) -> float:
         """Microseconds."""
@@ -160,7 +168,7 @@ class Run:
         data = payload(operation.get("data", ""))
         result = 0
         if call == "interface":
-            buffers = host.core.add_interface(*operation["args"], bytes.fromhex(operation["scratch"]))
+            buffers = host.add_interface(operation["args"], bytes.fromhex(operation["scratch"]))
             host.handles[name] = result = buffers.handle
             if operation["args"][0] != abi.KIND_LOOPBACK:  # the module itself moves those frames
                 host.interfaces[host.added] = buffers

@@ -151,10 +151,11 @@ class _Compiler:
             self._interfaces[f"{host}.{name}"] = number, index
             kind = self._abi["interface_kind"][interface.get("kind", "TAP")]
             layer2 = kind in (self._abi["interface_kind"]["TAP"], self._abi["interface_kind"]["BRIDGE"])
+            given = {"kind": kind, "mtu": interface.get("mtu", MTU), "ipv6": int(interface.get("ipv6", True))}
             mac = bytes([2, 0, 0, 0, number + 1, index + 1]) if layer2 else bytes(6)
             self._operations.append(
                 {"at": START, "host": number, "call": "interface", "name": name, "scratch": mac.hex()}
-                | {"args": [kind, interface.get("mtu", MTU)], "port": f"{host}.{name}"}
+                | {"args": [given[parameter] for parameter in self._abi["exports"]["interface_add"]["parameters"]]}
             )
             for address in interface.get("addresses", ()):
                 text, _, prefix = address.partition("/")

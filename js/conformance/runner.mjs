@@ -71,9 +71,9 @@ class Host {
   word(name) { return this.words[this.control + this.abi.control[name]]; }
   stage(data) { this.bytes.set(data, this.word("STAGING")); }
 
-  addInterface(kind, mtu, mac) {
+  addInterface(values, mac) {
     this.bytes.set(mac, this.scratch);
-    const handle = this.exports.interface_add(kind, mtu);
+    const handle = this.exports.interface_add(...values);
     return { handle, block: this.exports.interface_block(handle) / 4 };
   }
 
@@ -222,7 +222,7 @@ class Run {
     const data = payload(operation.data ?? "");
     let result = 0;
     if (call === "interface") {
-      const port = host.addInterface(...operation.args, fromHex(operation.scratch));
+      const port = host.addInterface(operation.args, fromHex(operation.scratch));
       result = port.handle;
       host.handles.set(name, result);
       if (operation.args[0] !== this.abi.loopback) host.interfaces.set(host.added, port); // the module itself moves those frames

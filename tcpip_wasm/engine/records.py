@@ -21,7 +21,7 @@ _LENGTH_WORD: Final = abi.RECORD_HEADER_LENGTH_OFFSET // 4
 class _Gone:
     """Replaces the instance of a removed interface: its last counters, and buffers whose contents are ignored."""
 
-    copies = False
+    copies: bool = False
 
     def __init__(self, words: memoryview) -> None:
         self.words = words

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from conformance.check import different, unexpected
+from conformance.check import different, read_digests, shipped_module, unexpected
 from conformance.hosts import HOSTS, HostMissingError
 from conformance.runner import MOST_STEPS, Run
 from conformance.suite import FOLDER, ScenarioError, _Compiler, load, load_abi
@@ -55,6 +55,10 @@ def test_host(host: str, suite: dict[str, Any], reference: dict[str, Any]) -> No
     assert unexpected(suite, seen) == []
     assert different(BINARY, seen, reference) == []
     assert seen == json.loads(json.dumps(reference)), "what is not in a digest is equal, too"
+
+
+def test_memories_are_of_the_module_that_ships() -> None:
+    assert read_digests()["module"] == shipped_module(), "make release; python -m conformance --take"
 
 
 def test_each_call_of_the_module_is_made(suite: dict[str, Any]) -> None:

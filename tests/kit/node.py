@@ -1,4 +1,4 @@
-"""Node.js, Pyodide and browsers of the machine; a test skips where they are missing, and says why.
+"""Node.js and Pyodide; a test skips where they are missing, and says why.
 
 With `TCPIP_WASM_REQUIRE_PEERS=1` a missing one fails the test instead.
 """
@@ -33,18 +33,6 @@ def require_pyodide() -> list[str]:
     if not (FOLDER / "node_modules" / "pyodide").is_dir():
         _missing("npm's pyodide is not installed: `npm ci` in js/conformance, or `make test-conformance`")
     return [node, str(FOLDER / "pyodide.mjs")]
-
-
-def require_browser(*names: str) -> str:
-    """Skip unless a browser is installed; return its path.
-
-    Args:
-        names: of its program, the preferred one first.
-    """
-    found = [path for path in map(shutil.which, names) if path is not None]
-    if not found:
-        _missing(f"{names[0]} is not installed")
-    return found[0]
 
 
 def _missing(reason: str) -> NoReturn:

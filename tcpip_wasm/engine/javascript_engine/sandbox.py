@@ -133,7 +133,7 @@ class _Longs:
 class JavaScriptSandbox:
     """See `port.Sandbox`."""
 
-    copies = True
+    copies: bool = True
 
     def __init__(self, module: Any) -> None:
         try:

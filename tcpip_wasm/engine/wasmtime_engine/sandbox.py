@@ -24,7 +24,7 @@ def _exports(module: wasmtime.Module) -> frozenset[str]:
 class WasmtimeSandbox:
     """See `port.Sandbox`."""
 
-    copies = False
+    copies: bool = False
 
     def __init__(self, module: wasmtime.Module, memory_limit: int | None, fast: bool) -> None:
         self._store = wasmtime.Store(engine())

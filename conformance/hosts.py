@@ -25,7 +25,7 @@ from conformance.suite import ROOT
 from tcpip_wasm.engine import binary
 
 SCRIPTS: Final = ROOT / "js" / "conformance"
-SECONDS: Final = 300.0
+SECONDS: Final = 240.0
 """What a host may take, its start included."""
 
 Seen = dict[str, Any]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +56,13 @@ def test_host(host: str, suite: dict[str, Any], reference: dict[str, Any]) -> No
     assert unexpected(suite, seen) == []
     assert different(BINARY, seen, reference) == []
     assert seen == json.loads(json.dumps(reference)), "what is not in a digest is equal, too"
+
+
+def test_a_missing_host_is_said(suite: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for host in ("node", "chromium", "firefox"):
+        with pytest.raises(HostMissingError, match=f"{host} is not installed"):
+            HOSTS[host](suite, MODULE_PATH)
 
 
 def test_memories_are_of_the_module_that_ships() -> None:

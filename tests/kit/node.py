@@ -13,6 +13,8 @@ from typing import NoReturn
 
 import pytest
 
+from conformance.hosts import HostMissingError, current_node
+
 FOLDER = Path(__file__).resolve().parents[2] / "js" / "conformance"
 
 
@@ -27,12 +29,24 @@ def require_node() -> str:
     return node
 
 
-def require_pyodide() -> list[str]:
-    """Skip unless Pyodide can run under Node; return the command that takes wheels, ``--`` and a program."""
+def require_pyodide(*, switching: bool = False) -> list[str]:
+    """Skip unless Pyodide can run under Node; return the command that takes wheels, ``--`` and a program.
+
+    Args:
+        switching: whether Node must have stack switching, by which Pyodide can wait in a call. A current Node has it.
+    """
     node = require_node()
     if not (FOLDER / "node_modules" / "pyodide").is_dir():
         _missing("npm's pyodide is not installed: `npm ci` in js/conformance, or `make test-conformance`")
-    return [node, str(FOLDER / "pyodide.mjs")]
+    if not switching:
+        return [node, str(FOLDER / "pyodide.mjs")]
+    try:
+        node = current_node()
+    except HostMissingError as error:
+        _missing(str(error))
+    has_it = subprocess.run([node, "-p", '"Suspending" in WebAssembly'], capture_output=True, timeout=60, check=True)
+    flags = [] if has_it.stdout.strip() == b"true" else ["--experimental-wasm-jspi"]
+    return [node, *flags, str(FOLDER / "pyodide.mjs")]
 
 
 def _missing(reason: str) -> NoReturn:

@@ -23,20 +23,21 @@ SECONDS = 240
 pytestmark = pytest.mark.hosts
 
 
-def run(wheel: Path, program: Path, *folders: str) -> str:
+def run(wheel: Path, program: Path, *folders: str, switching: bool = False) -> str:
     """Run a program in Pyodide, and return what it prints."""
-    command = [*require_pyodide(), str(wheel), "--", str(program), *folders]
+    command = [*require_pyodide(switching=switching), str(wheel), "--", str(program), *folders]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout
 
 
-def test_first_program_of_the_readme(wheel: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("switching", [False, True])
+def test_first_program_of_the_readme(switching: bool, wheel: Path, tmp_path: Path) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     program = re.search(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert program
     (tmp_path / "greet.py").write_text(program[1], encoding="utf-8")
-    assert run(wheel, tmp_path / "greet.py") == "good day, Alice\n"
+    assert run(wheel, tmp_path / "greet.py", switching=switching) == "good day, Alice\n"
 
 
 def test_engine_port(wheel: Path) -> None:

@@ -7,12 +7,14 @@ which get the suite from a server on the loopback interface and post what they h
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import zipfile
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -93,8 +95,7 @@ def run_firefox(suite: dict[str, Any], module: Path) -> Seen:
 
 def run_pyodide(suite: dict[str, Any], module: Path) -> Seen:
     """Run the suite by the Python core inside Pyodide, under Node."""
-    if not (SCRIPTS / "node_modules" / "pyodide").is_dir():
-        raise HostMissingError("npm's pyodide is not installed; `make test-conformance` does that")
+    _pyodide()
     with tempfile.TemporaryDirectory() as exchange:
         (Path(exchange) / "suite.json").write_text(json.dumps(suite), encoding="utf-8")
         shutil.copy(module, Path(exchange) / "lwip.wasm")
@@ -104,6 +105,25 @@ def run_pyodide(suite: dict[str, Any], module: Path) -> Seen:
         return dict(json.loads((Path(exchange) / "seen.json").read_text(encoding="utf-8")))
 
 
+def run_pyodide_in_page(suite: dict[str, Any], module: Path) -> Seen:
+    """Run the suite by the Python core inside Pyodide, in Chromium."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as pack:
+        for name in ("tcpip_wasm", "conformance"):
+            for file in (ROOT / name).rglob("*.py"):
+                pack.write(file, file.relative_to(ROOT))
+    types = {".mjs": "text/javascript", ".wasm": "application/wasm", ".json": "application/json"}
+    files = {
+        f"/pyodide/{file.name}": (types.get(file.suffix, "application/octet-stream"), file.read_bytes())
+        for file in _pyodide().iterdir()
+        if file.is_file()
+    }
+    files["/pyodide.html"] = "text/html", (SCRIPTS / "pyodide.html").read_bytes()
+    files["/repository.zip"] = "application/zip", archive.getvalue()
+    files["/in_pyodide.py"] = "text/plain", (ROOT / "conformance" / "in_pyodide.py").read_bytes()
+    return answer_of_page("chromium", files | _served(suite, module), "/pyodide.html")
+
+
 HOSTS: Final[dict[str, Callable[[dict[str, Any], Path], Seen]]] = {
     "wasmtime": run_wasmtime,
     "node": run_node,
@@ -111,7 +131,22 @@ HOSTS: Final[dict[str, Callable[[dict[str, Any], Path], Seen]]] = {
     "chromium": run_chromium,
     "firefox": run_firefox,
     "pyodide": run_pyodide,
+    "pyodide-in-chromium": run_pyodide_in_page,
 }
+
+
+def _pyodide() -> Path:
+    folder = SCRIPTS / "node_modules" / "pyodide"
+    if not folder.is_dir():
+        raise HostMissingError("npm's pyodide is not installed; `make test-conformance` does that")
+    return folder
+
+
+def _served(suite: dict[str, Any], module: Path) -> dict[str, tuple[str, bytes]]:
+    return {
+        "/suite.json": ("application/json", json.dumps(suite).encode()),
+        "/lwip.wasm": ("application/wasm", module.read_bytes()),
+    }
 
 
 def _program(*names: str) -> str:
@@ -202,7 +237,5 @@ def _run_in_page(browser: str, suite: dict[str, Any], module: Path) -> Seen:
     files = {
         "/": ("text/html", (SCRIPTS / "page.html").read_bytes()),
         "/runner.mjs": ("text/javascript", (SCRIPTS / "runner.mjs").read_bytes()),
-        "/suite.json": ("application/json", json.dumps(suite).encode()),
-        "/lwip.wasm": ("application/wasm", module.read_bytes()),
     }
-    return answer_of_page(browser, files)
+    return answer_of_page(browser, files | _served(suite, module))

@@ -9,19 +9,20 @@ PIP := $(RUN) -m pip --quiet --disable-pip-version-check
 BUILD_REQUIREMENTS := import tomllib; \
   print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 WASM = $(MAKE) --no-print-directory -C wasm -j2 PYTHON=$(CURDIR)/$(RUN)
-CHECKED_PYTHON = hatch_build.py pytest_tcpip_wasm.py $(wildcard tcpip_wasm tests examples benchmarks wasm/*.py third_party/*/*.py)
+CHECKED_PYTHON = hatch_build.py pytest_tcpip_wasm.py $(wildcard tcpip_wasm conformance tests examples benchmarks wasm/*.py third_party/*/*.py)
 # Generated files have the form that their generator gives them.
 FORMATTED_C = $(filter-out wasm/include/abi.h,$(wildcard wasm/src/*/*.[ch] wasm/include/*.h wasm/include/arch/*.h wasm/tests/*.[ch] wasm/fuzz/*.[ch] benchmarks/*.[ch]))
 
 # It asks the first `python` of the PATH where packages are, and accepts no other interpreter for --verifytypes.
 PYRIGHT = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pyright
 
-.PHONY: help demo test test-other fuzz bench wasm golden lint docs reproducible lwip-tests wheel release setup clean distclean
+.PHONY: help demo test test-conformance test-other fuzz bench wasm golden lint docs reproducible lwip-tests wheel release setup clean distclean
 
 help:
 	@echo "make demo     two virtual hosts on a cable: one serves a file, the other fetches it"
 	@echo "make test     everything: C tests, generated files, Python tests"
 	@echo "              (make test-other: a core of them on the newest other CPython that is found)"
+	@echo "make test-conformance   one suite on all hosts of the module: also browsers and Pyodide, and the tests in Pyodide"
 	@echo "make fuzz     peers and programs that play against a host under sanitizers: SECONDS=60 SEED=1 (wasm/fuzz/README.md)"
 	@echo "make bench    our figures beside asyncio over the kernel's loopback"
 	@echo "make wasm     build tcpip_wasm/lwip.wasm (make golden: and accept its new interface and SHA-256)"
@@ -37,8 +38,18 @@ demo: wasm
 
 test: setup
 	$(WASM) native-tests abi-check check
-	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not alone'
+	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not alone and not hosts'
 	$(RUN) -m pytest -m alone tests/interop
+
+# Needs node and npm for Pyodide; each browser that is installed runs the suite. `python -m conformance` runs single hosts.
+CONFORMANCE := js/conformance
+NPM ?= npm
+
+test-conformance: setup
+	@if command -v node $(NPM) >/dev/null; then \
+	  $(NPM) ci --prefix $(CONFORMANCE) --ignore-scripts --no-audit --no-fund --prefer-offline --loglevel=error; \
+	else echo "node or npm is not installed: without Pyodide"; fi
+	$(RUN) -m pytest -n 1 -m hosts tests/conformance tests/pyodide
 
 # With no more than these tests need, so that it takes a minute and not five.
 OTHER := .venv-other

@@ -423,7 +423,10 @@ class Driver:
 
     def _arm(self, deadline: float) -> None:
         self._due = deadline
-        self._timer = self.loop.call_at(deadline, self._on_timer)
+        try:
+            self._timer = self.loop.call_at(deadline, self._on_timer)
+        except ValueError:  # Pyodide's loop refuses a time that is over
+            self._timer = self.loop.call_later(0, self._on_timer)
 
     def watch(self, callback: Callable[[], None]) -> None:
         """Call back after each poll and at the stack's end, until `unwatch`. Without watchers nothing is spent on

@@ -124,7 +124,7 @@ def test_links_have_targets(document: Path) -> None:
 
 DOCS: Final = ROOT / "docs"
 REFERENCE: Final = DOCS / "reference"
-SOURCES: Final = ["tcpip_wasm", "benchmarks", "examples", "wasm", "*.py"]
+SOURCES: Final = ["tcpip_wasm", "conformance", "benchmarks", "examples", "wasm", "*.py"]
 NAMING: Final = [*SOURCES, "tests", "third_party", "README.md", "Makefile"]
 """Files that name pages. The changelog also names pages of earlier versions."""
 

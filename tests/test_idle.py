@@ -50,6 +50,34 @@ def test_idle_stacks_arm_no_timer() -> None:
     run_virtually(main())
 
 
+def test_deadline_that_is_over_on_a_loop_that_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pyodide's loop raises for such a time, which comes up when other callbacks have taken longer than a tick."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        call_at, refused = loop.call_at, 0
+
+        def refusing(when: float, *arguments: object, **options: object) -> object:
+            nonlocal refused
+            if when < loop.time() + 10:  # every deadline of TCP
+                refused += 1
+                raise ValueError("Can't schedule in the past")
+            return call_at(when, *arguments, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(loop, "call_at", refusing)
+        monkeypatch.setattr(
+            loop, "call_later", lambda delay, *arguments, **options: call_at(loop.time() + delay, *arguments)
+        )
+        async with pair() as two:
+            client, server = await two.connections()
+            writer, reader = client.writable.get_writer(), server.readable.get_reader()
+            await writer.write(b"hello")
+            assert await reader.read() == b"hello"
+            assert refused > 0
+
+    run(main())
+
+
 async def pass_time(seconds: float) -> None:
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()

@@ -2,7 +2,9 @@
 
     abi               generated: calls, numbers and layouts at the boundary
     port              what is needed of a WebAssembly engine
+    binary            the module as bytes
     wasmtime_engine   the port for wasmtime: the compiled module and its cache, calls, linear memory
+    javascript_engine the port for the engine of a JavaScript host, under Pyodide
     instance          one instance: calls, memory, end
     calls             calls by name, with their errors as exceptions
     core              the sans-I/O core: frames in, frames out, socket calls, events, deadlines; `now` is an argument
@@ -16,7 +18,8 @@
     observed_records  the same with an observer, for captures
     error_codes       error codes as exceptions
 
-Only `wasmtime_engine` imports a WebAssembly engine, and this package imports neither asyncio nor a clock.
+Only `wasmtime_engine` and `javascript_engine` import a WebAssembly engine, and this package imports neither asyncio nor
+a clock.
 
 The reasons are in docs/explanation/boundary.md.
 """

@@ -1,18 +1,23 @@
 """One instance of the module: its calls, its memory, its end.
 
 Owns the views over linear memory, and the check that module and package fit; knows the exported calls by name, and
-neither TCP/IP nor the WebAssembly engine. A trap is final: from then on every call raises the same error, and other
-instances go on.
+not TCP/IP, and of the WebAssembly engine only which one a platform has. A trap is final: from then on every call raises
+the same error, and other instances go on.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Final
 
 from tcpip_wasm.engine import abi
 from tcpip_wasm.engine.port import Call, Sandbox
-from tcpip_wasm.engine.wasmtime_engine import instantiate
 from tcpip_wasm.errors import ModuleMismatchError, StackError, StackTrappedError
+
+if sys.platform == "emscripten":
+    from tcpip_wasm.engine.javascript_engine import instantiate
+else:
+    from tcpip_wasm.engine.wasmtime_engine import instantiate
 
 PAGE: Final = 65536
 
@@ -44,11 +49,13 @@ class Instance:
         memory: linear memory as bytes. Taken anew by `refresh`, so nothing else may keep it.
         words: the same as unsigned 32-bit words.
         longs: the same as unsigned 64-bit words.
+        copies: whether a slice of `memory` is a copy, see `port.Sandbox`.
         death: why the instance can no longer be called, or None.
     """
 
     def __init__(self, *, module: Any = None, memory_limit: int | None = None, fast: bool = True) -> None:
         self._sandbox: Sandbox = instantiate(module, memory_limit, fast)
+        self.copies: bool = self._sandbox.copies
         self.death: StackError | None = None
         self.memory: Any
         self.words: Any

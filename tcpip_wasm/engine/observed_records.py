@@ -71,8 +71,9 @@ class _ObservedBuffers(FrameBuffers):
         FrameBuffers.received(self, count)
 
     def receive_frame(self, frame: bytes) -> bool:
-        before = self.receive_view()
+        before = self.receive_length
         if not super().receive_frame(frame):
             return False
-        self.record(False, before[: len(before) - len(self.receive_view())])
+        start = self._receive_start
+        self.record(False, self._instance.memory[start + before : start + self.receive_length])
         return True

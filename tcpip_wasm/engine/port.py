@@ -1,7 +1,7 @@
 """The port to a WebAssembly engine: what the rest of this package needs of one, and nothing more.
 
 Owns the names: an engine is a package beside this file that implements `Sandbox` and raises `Trap`, and has a function
-`instantiate(module, memory_limit, fast)`. Must not depend on a particular engine.
+`instantiate(module, memory_limit, fast)`. Must not depend on a particular engine; `instance` chooses one.
 
 The views are used for every frame and event, so they are attributes with item access instead of methods: a memoryview
 where linear memory can be reached from Python, an object with the same item access where each access is a copy.
@@ -21,7 +21,13 @@ class Trap(Exception):
 
 
 class Sandbox(Protocol):
-    """One instance of a module, with its linear memory."""
+    """One instance of a module, with its linear memory.
+
+    Attributes:
+        copies: whether a slice of memory is a copy, so that what is written to it does not enter memory.
+    """
+
+    copies: bool
 
     def exports(self) -> frozenset[str]:
         """Return the names of all exports."""

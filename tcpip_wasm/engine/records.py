@@ -21,6 +21,8 @@ _LENGTH_WORD: Final = abi.RECORD_HEADER_LENGTH_OFFSET // 4
 class _Gone:
     """Replaces the instance of a removed interface: its last block, and a buffer whose contents are ignored."""
 
+    copies: bool = False
+
     def __init__(self, block: memoryview) -> None:
         self.memory = memoryview(bytearray(block.nbytes + abi.RECEIVE_CAPACITY))
         self.words = self.memory.cast("I")
@@ -39,6 +41,7 @@ class FrameBuffers:
         self._block = block
         self._receive_length = block + abi.BLOCK_RECEIVE_LENGTH
         self._transmit_length = block + abi.BLOCK_TRANSMIT_LENGTH
+        self._unwritten: bytearray | None = None  # where slices of memory are copies: what `receive_view` has given out
         self.find_buffers()
         self.handle = handle
 
@@ -77,11 +80,20 @@ class FrameBuffers:
         """Return the free space behind the records that wait, at most the buffer's capacity."""
         start = self._receive_start
         used = self._instance.words[self._receive_length]
+        if self._instance.copies:
+            if self._unwritten is None:
+                self._unwritten = bytearray(abi.RECEIVE_CAPACITY)
+            return memoryview(self._unwritten)[: abi.RECEIVE_CAPACITY - used]
         return self._instance.memory[start + used : start + abi.RECEIVE_CAPACITY]
 
     def received(self, count: int) -> None:
         """Add so many bytes of whole records, just written to `receive_view`."""
-        self._instance.words[self._receive_length] += count
+        words = self._instance.words
+        used = words[self._receive_length]
+        if self._unwritten is not None and self._instance.copies:
+            start = self._receive_start + used
+            self._instance.memory[start : start + count] = memoryview(self._unwritten)[:count]
+        words[self._receive_length] = used + count
 
     def move_to(self, other: FrameBuffers) -> bool:
         """Move all that waits to be sent into another interface's receive buffer; return False if it does not fit now.

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import wasmtime
 
+from tcpip_wasm.engine import binary
 from tcpip_wasm.engine.wasmtime_engine import module
 from tcpip_wasm.engine.wasmtime_engine.module import cache_folder, compile_cached, engine
 from tcpip_wasm.errors import ModuleMismatchError, TcpipError
@@ -312,7 +313,7 @@ def test_location_of_the_cache(
 
 
 def test_no_module_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "MODULE_PATH", tmp_path / "lwip.wasm")
+    monkeypatch.setattr(binary, "MODULE_PATH", tmp_path / "lwip.wasm")
     module.load.cache_clear()
     try:
         with pytest.raises(ModuleMismatchError, match="make wasm") as caught:

@@ -66,11 +66,10 @@ def module(path: Path, name: str, most: int) -> Path:
 PROGRAM = """
 import hashlib, sys
 from pathlib import Path
-from tcpip_wasm.engine import Core
-from tcpip_wasm.engine.wasmtime_engine import module
+from tcpip_wasm.engine import Core, binary
 from tests.simulation import repeated
 
-module.MODULE_PATH = Path(sys.argv[1])
+binary.MODULE_PATH = Path(sys.argv[1])
 seen, events = hashlib.sha256(), Core.events
 
 def hashed(core):

@@ -90,6 +90,14 @@ def test_wheel_contents(wheel: Path) -> None:
     assert [name for name in names if name.endswith((".c", ".h", ".pyc", ".o", ".toml"))] == []
 
 
+def test_wasmtime_is_not_needed_in_pyodide(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as pack:
+        (name,) = (name for name in pack.namelist() if name.endswith(".dist-info/METADATA"))
+        needs = message_from_string(pack.read(name).decode()).get_all("Requires-Dist") or []
+    (wasmtime,) = (need for need in needs if need.startswith("wasmtime"))
+    assert wasmtime.endswith(("; sys_platform != 'emscripten'", '; sys_platform != "emscripten"'))
+
+
 def test_the_description_has_no_dead_links(wheel: Path, sdist: Path) -> None:
     """Readers of a package index do not have the repository's files."""
     with zipfile.ZipFile(wheel) as pack:
@@ -135,6 +143,10 @@ def test_sdist_contents(sdist: Path) -> None:
         "wasm/Makefile",
         "wasm/abi.toml",
         "js/src/abi.ts",
+        "js/conformance/runner.mjs",
+        "conformance/digests.json",
+        "conformance/scenarios/tcp.toml",
+        "examples/pyodide/page.html",
         "third_party/lwip/manifest.toml",
         "hatch_build.py",
         "pytest_tcpip_wasm.py",

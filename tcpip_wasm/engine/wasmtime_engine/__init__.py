@@ -5,7 +5,6 @@ calls      calls into an instance: the fast way, and wasmtime's public one
 sandbox    one instance: `port.Sandbox`
 """
 
-from tcpip_wasm.engine.wasmtime_engine.module import MODULE_PATH
 from tcpip_wasm.engine.wasmtime_engine.sandbox import instantiate
 
-__all__ = ["MODULE_PATH", "instantiate"]
+__all__ = ["instantiate"]

@@ -21,9 +21,8 @@ from typing import Final
 
 import wasmtime
 
-from tcpip_wasm.errors import ModuleMismatchError
+from tcpip_wasm.engine.binary import read_binary
 
-MODULE_PATH: Final = Path(__file__).resolve().parents[2] / "lwip.wasm"
 CACHE_VARIABLE: Final = "TCPIP_WASM_CACHE_DIR"
 """Environment variable: another folder for precompiled modules, or empty for none."""
 
@@ -65,11 +64,7 @@ def load() -> wasmtime.Module:
     Raises:
         ModuleMismatchError: it has not been built.
     """
-    try:
-        binary = MODULE_PATH.read_bytes()
-    except FileNotFoundError:
-        raise ModuleMismatchError(f"{MODULE_PATH.name} has not been built; in a checkout, run `make wasm`") from None
-    return compile_cached(binary, cache_folder())
+    return compile_cached(read_binary(), cache_folder())
 
 
 def cache_folder() -> Path | None:

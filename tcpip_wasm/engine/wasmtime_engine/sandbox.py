@@ -24,6 +24,8 @@ def _exports(module: wasmtime.Module) -> frozenset[str]:
 class WasmtimeSandbox:
     """See `port.Sandbox`."""
 
+    copies: bool = False
+
     def __init__(self, module: wasmtime.Module, memory_limit: int | None, fast: bool) -> None:
         self._store = wasmtime.Store(engine())
         if memory_limit is not None:

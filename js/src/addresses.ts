@@ -1,0 +1,130 @@
+/** IP and MAC addresses: their bytes and their text. Nothing here knows an interface; a scope stays text. */
+
+import { FAMILY_IPV4, FAMILY_IPV6 } from "./abi.js";
+
+/** An IP address: 16 bytes in network order, an IPv4 address in the first four. */
+export interface Address {
+  readonly family: typeof FAMILY_IPV4 | typeof FAMILY_IPV6;
+  readonly bytes: Uint8Array;
+  /** What follows the percent sign of a link-local address (RFC 4007), or "". */
+  readonly scope: string;
+}
+
+/** An address with the length of its network's prefix in bits. */
+export interface Cidr {
+  readonly address: Address;
+  readonly prefix: number;
+}
+
+const DECIMAL = /^(0|[1-9]\d{0,2})$/;
+
+function readIPv4(text: string): number[] | undefined {
+  const parts = text.split(".");
+  return parts.length === 4 && parts.every((part) => DECIMAL.test(part) && +part < 256) ? parts.map(Number) : undefined;
+}
+
+function readIPv6(text: string): number[] | undefined {
+  // The last 32 bits may be written as an IPv4 address (RFC 4291, section 2.2).
+  const dot = text.lastIndexOf(":") + 1;
+  if (text.includes(".")) {
+    const tail = readIPv4(text.slice(dot)) as [number, number, number, number] | undefined;
+    if (!tail) return undefined;
+    text = text.slice(0, dot) + ((tail[0] << 8) | tail[1]).toString(16) + ":" + ((tail[2] << 8) | tail[3]).toString(16);
+  }
+  const halves = text.split("::");
+  const groups = halves.map((half) => (half === "" ? [] : half.split(":")));
+  const [head, tail] = [groups[0]!, groups[1] ?? []];
+  const missing = 8 - head.length - tail.length;
+  if (halves.length > 2 || (halves.length === 2 ? missing < 1 : missing !== 0)) return undefined;
+  const all = [...head, ...Array<string>(missing).fill("0"), ...tail];
+  if (!all.every((group) => /^[\da-f]{1,4}$/i.test(group))) return undefined;
+  return all.flatMap((group) => [parseInt(group, 16) >> 8, parseInt(group, 16) & 255]);
+}
+
+/** Returns the address that a text means, or undefined for text that can only be a name. */
+export function parseAddress(text: string): Address | undefined {
+  const percent = text.indexOf("%");
+  const plain = percent < 0 ? text : text.slice(0, percent);
+  const four = percent < 0 ? readIPv4(plain) : undefined;
+  const numbers = four ?? (plain.includes(":") ? readIPv6(plain) : undefined);
+  if (!numbers) return undefined;
+  const bytes = new Uint8Array(16);
+  bytes.set(numbers);
+  // An IPv4-mapped address is the IPv4 address (RFC 4291, section 2.5.5.2).
+  if (!four && numbers.every((byte, i) => i > 11 || byte === (i < 10 ? 0 : 255))) {
+    const mapped = new Uint8Array(16);
+    mapped.set(numbers.slice(12));
+    return { family: FAMILY_IPV4, bytes: mapped, scope: "" };
+  }
+  return { family: four ? FAMILY_IPV4 : FAMILY_IPV6, bytes, scope: percent < 0 ? "" : text.slice(percent + 1) };
+}
+
+/** Returns the text of an address, that of IPv6 as RFC 5952 has it. */
+export function formatAddress(family: number, bytes: Uint8Array): string {
+  if (family === FAMILY_IPV4) return bytes.subarray(0, 4).join(".");
+  const groups = Array.from({ length: 8 }, (_, i) => ((bytes[2 * i]! << 8) | bytes[2 * i + 1]!).toString(16));
+  let [start, longest] = [0, 1];
+  for (let i = 0; i < 8; i++) {
+    let end = i;
+    while (groups[end] === "0") end++;
+    if (end - i > longest) [start, longest] = [i, end - i];
+  }
+  if (longest < 2) return groups.join(":");
+  return `${groups.slice(0, start).join(":")}::${groups.slice(start + longest).join(":")}`;
+}
+
+/** Returns the text of a netmask. */
+export function formatMask(family: number, prefix: number): string {
+  const bytes = new Uint8Array(16).map((_, i) => (0xff00 >> Math.min(8, Math.max(0, prefix - 8 * i))) & 255);
+  return formatAddress(family, bytes);
+}
+
+export const isMulticast = ({ family, bytes }: Address): boolean =>
+  family === FAMILY_IPV4 ? bytes[0]! >> 4 === 14 : bytes[0] === 255;
+
+export const isUnspecified = ({ bytes }: Address): boolean => bytes.every((byte) => byte === 0);
+
+/** Returns whether an address is in a network. */
+export function contains({ address, prefix }: Cidr, other: Address): boolean {
+  if (address.family !== other.family) return false;
+  for (let bit = 0; bit < prefix; bit += 8) {
+    const mask = (0xff00 >> Math.min(8, prefix - bit)) & 255;
+    if ((address.bytes[bit >> 3]! ^ other.bytes[bit >> 3]!) & mask) return false;
+  }
+  return true;
+}
+
+/**
+ * Returns the address and the prefix of text such as "192.168.1.1/24"; without a prefix, it is that of one host.
+ *
+ * @throws RangeError for malformed text, TypeError for anything but text.
+ */
+export function parseCidr(name: string, text: string): Cidr {
+  if (typeof text !== "string") throw new TypeError(`${name} must be text such as '192.168.1.1/24', not ${typeof text}`);
+  const [host, bits, more] = text.split("/");
+  const address = parseAddress(host!);
+  const most = address?.family === FAMILY_IPV4 ? 32 : 128;
+  const prefix = bits === undefined ? most : DECIMAL.test(bits) ? +bits : -1;
+  if (!address || address.scope || more !== undefined || prefix < 0 || prefix > most) {
+    throw new RangeError(`${name}: '${text}' is no address with a prefix such as '192.168.1.1/24'`);
+  }
+  return { address, prefix };
+}
+
+/** Returns the six bytes of a MAC address such as "02:00:00:00:00:01". */
+export function parseMac(text: string): Uint8Array {
+  if (typeof text !== "string" || !/^[\da-f]{2}([:-][\da-f]{2}){5}$/i.test(text)) {
+    throw new RangeError(`mac: '${text}' is not six bytes such as '02:00:00:00:00:01'`);
+  }
+  const bytes = Uint8Array.from(text.split(/[:-]/), (byte) => parseInt(byte, 16));
+  if (bytes.every((byte) => byte === 0) || bytes.every((byte) => byte === 255)) {
+    throw new RangeError(`mac: '${text}' is not the address of one station`);
+  }
+  return bytes;
+}
+
+/** Returns a MAC without the bit of groups, which no station's address has (IEEE 802-2014, section 8.2). */
+export const stationMac = (bytes: Uint8Array): Uint8Array => bytes.map((byte, i) => (i ? byte : byte & 0xfe));
+
+export const formatMac = (bytes: Uint8Array): string =>
+  Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(":");

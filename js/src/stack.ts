@@ -250,7 +250,9 @@ export async function createStack(options: NetworkStackOptions = {}): Promise<Ne
     if (!parseAddress(nameServer.ip)) throw new RangeError(`nameServer: ${nameServer.ip} is no address`);
     checkPort("nameServer.port", nameServer.port ?? DNS_PORT, 1);
   }
-  const [module, bytes] = await Promise.all([options.module ?? loadModule(), seedBytes(seed)]);
+  const loading = options.module ?? loadModule(); // first: it compiles beside what follows
+  const bytes = await seedBytes(seed);
+  const module = await loading;
   const driver = new Driver(new Core(module, clock.now(), bytes), clock);
   const stack = put(driver, new Random(seed === undefined ? undefined : bytes), options);
   if (initializeLoopback) await stack.createLoopbackInterface({ ip: ["127.0.0.1/8", "::1/128"] });

@@ -8,8 +8,15 @@
 import { NetworkError } from "./errors.js";
 import { type ConnectStreamsOptions, type DuplexStream, type Link } from "./types.js";
 
-/** Returns the error of a stream whose owner was closed. */
-export const closedError = (what: string): NetworkError => new NetworkError("ECONNABORTED", `${what} closed`);
+/** Returns the error of a stream whose owner was closed. Its stack would be ours, and costs more than all else. */
+export function closedError(what: string): NetworkError {
+  const traces = Error as { stackTraceLimit?: number };
+  const limit = traces.stackTraceLimit;
+  traces.stackTraceLimit = 0;
+  const error = new NetworkError("ECONNABORTED", `${what} closed`);
+  if (limit !== undefined) traces.stackTraceLimit = limit;
+  return error;
+}
 
 /** A queue of objects with a readable side, bounded in bytes. */
 export class Inbox<T> {

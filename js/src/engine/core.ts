@@ -130,14 +130,14 @@ export class Core {
    * nothing is not polled, and its tables age without it.
    *
    * @param name the export's name.
-   * @param detail what it is about, for its error.
+   * @param detail what it is about, for its error; a function where its text costs something.
    * @throws NetworkError what the error code means.
    */
-  call(name: CallName, detail: string, ...parameters: number[]): number {
+  call(name: CallName, detail: string | (() => string), ...parameters: number[]): number {
     const now = this.clock();
     if (now >= this.#stale) this.#stale = this.raw("advance", now);
     const result = this.raw(name, ...parameters);
-    if (result < 0) throw errorFor(result, detail);
+    if (result < 0) throw errorFor(result, typeof detail === "string" ? detail : detail());
     return result;
   }
 
@@ -246,7 +246,14 @@ export class Core {
   }
 
   /** Begins to connect, and returns the connection's handle. CONNECTED or CLOSED follows as an event. */
-  tcpConnect(remote: Address, port: number, scope: number, local: Address | undefined, localPort: number, detail: string): number {
+  tcpConnect(
+    remote: Address,
+    port: number,
+    scope: number,
+    local: Address | undefined,
+    localPort: number,
+    detail: () => string,
+  ): number {
     this.putScratch(remote.bytes, local?.bytes);
     return this.call("tcp_connect", detail, remote.family, port, localPort, scope);
   }

@@ -55,8 +55,8 @@ export class Connection implements TcpConnection, Handler {
 
   /** For a connection that is being made: called with undefined once it is open, or with why it failed. */
   onOpen: ((error: Error | undefined) => void) | undefined;
-  /** What its errors are about. */
-  detail = "connection";
+  /** Returns what its errors are about. */
+  detail = (): string => `connection with ${this.#hosts.text(this.#remote!)} port ${this.#remote!.port}`;
 
   constructor(hosts: Hosts, handle: number) {
     this.#hosts = hosts;
@@ -77,7 +77,6 @@ export class Connection implements TcpConnection, Handler {
     const { core } = this.#hosts.driver;
     this.#local = core.endpoint(at + abi.CONNECTION_ENDPOINTS_LOCAL_OFFSET);
     this.#remote = core.endpoint(at + abi.CONNECTION_ENDPOINTS_REMOTE_OFFSET);
-    this.detail = `connection with ${this.#hosts.text(this.#remote)} port ${this.#remote.port}`;
     this.onOpen?.(undefined);
     this.onOpen = undefined;
   }
@@ -94,7 +93,7 @@ export class Connection implements TcpConnection, Handler {
       this.#eof = true;
       if (this.#wanted) this.#pull();
     } else if (kind === abi.EVENT_CLOSED) {
-      this.#onClosed(value ? errorFor(-value, this.detail) : undefined);
+      this.#onClosed(value ? errorFor(-value, this.detail()) : undefined);
     } else if (kind === abi.EVENT_CONNECTED) {
       this.opened(at);
     }

@@ -23,76 +23,114 @@ export async function connectTcp(hosts: Hosts, options: TcpConnectionOptions): P
   checkPort("localPort", localPort);
   if (timeout !== undefined) checkTimeout(timeout);
   signal?.throwIfAborted();
-  const end = new AbortController();
-  const abort = (): void => end.abort(signal!.reason);
+  driver.check();
+  const attempt = new Attempt(hosts, port, localPort);
+  const abort = (): void => attempt.end(signal!.reason);
   signal?.addEventListener("abort", abort);
-  const late = new NetworkError("ETIMEDOUT", `timed out: connect to ${host} port ${port}`);
-  const cancel =
-    timeout === undefined ? undefined : driver.clock.at(driver.now() + timeout / 1000, () => end.abort(late));
+  if (timeout !== undefined) {
+    attempt.endAt(driver.now() + timeout / 1000, () => new NetworkError("ETIMEDOUT", `timed out: connect to ${host} port ${port}`));
+  }
+  const begin = async (): Promise<void> => {
+    if (localHost !== undefined) attempt.local = (await hosts.find(localHost))[0]!.address;
+    attempt.targets = hosts.literal(host) ?? (await hosts.find(host));
+    attempt.begin();
+  };
+  begin().catch((error: unknown) => attempt.end(error));
   try {
-    const local = localHost === undefined ? undefined : (await hosts.find(localHost))[0]!.address;
-    const targets = await hosts.find(host, end.signal);
-    end.signal.throwIfAborted();
-    driver.check();
-    return await race(hosts, targets.slice(0, MOST_ATTEMPTS), port, local, localPort, end.signal);
+    return await attempt.result;
   } finally {
-    cancel?.();
     signal?.removeEventListener("abort", abort);
   }
 }
 
-function race(
-  hosts: Hosts,
-  targets: Target[],
-  port: number,
-  local: Address | undefined,
-  localPort: number,
-  signal: AbortSignal,
-): Promise<Connection> {
-  const { driver } = hosts;
-  const underWay = new Set<Connection>();
-  let next = 0;
-  let cancelTimer: (() => void) | undefined;
-  return new Promise((resolve, reject) => {
-    let failure: unknown;
-    const finish = (settle: () => void): void => {
-      cancelTimer?.();
-      signal.removeEventListener("abort", abort);
-      next = targets.length;
-      for (const other of underWay) other.abort();
-      underWay.clear();
-      settle();
-    };
-    const abort = (): void => finish(() => reject(signal.reason as Error));
-    const failed = (error: unknown): void => {
-      failure ??= error;
-      if (driver.error || (next === targets.length && !underWay.size)) finish(() => reject(driver.error ?? failure));
-      else if (next < targets.length) attempt();
-    };
-    const attempt = (): void => {
-      cancelTimer?.();
-      const { address, scope } = targets[next++]!;
-      if (next < targets.length) cancelTimer = driver.clock.at(driver.now() + ATTEMPT_DELAY / 1000, attempt);
-      let connection: Connection;
-      const detail = `connect to ${formatAddress(address.family, address.bytes)} port ${port}`;
-      try {
-        connection = new Connection(hosts, driver.core.tcpConnect(address, port, scope, local, localPort, detail));
-      } catch (error) {
-        failed(error);
-        return;
+/** One `connectTcp`: the connections that are being made, of which one wins. */
+class Attempt {
+  readonly result: Promise<Connection>;
+  targets: Target[] = [];
+  local: Address | undefined;
+
+  readonly #hosts: Hosts;
+  readonly #port: number;
+  readonly #localPort: number;
+  #resolve!: (connection: Connection) => void;
+  #reject!: (error: unknown) => void;
+  #underWay: Connection[] = [];
+  #next = 0;
+  #failure: unknown;
+  #ended = false;
+  #cancelNext: (() => void) | undefined;
+  #cancelEnd: (() => void) | undefined;
+
+  constructor(hosts: Hosts, port: number, localPort: number) {
+    this.#hosts = hosts;
+    this.#port = port;
+    this.#localPort = localPort;
+    this.result = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  /** Makes it fail at a time. */
+  endAt(time: number, error: () => Error): void {
+    this.#cancelEnd = this.#hosts.driver.clock.at(time, () => this.end(error()));
+  }
+
+  /** Makes it fail, and aborts what is under way. */
+  end(error: unknown): void {
+    this.#finish();
+    this.#reject(error);
+  }
+
+  #finish(): void {
+    this.#ended = true;
+    this.#cancelNext?.();
+    this.#cancelEnd?.();
+    for (const other of this.#underWay) other.abort();
+    this.#underWay = [];
+  }
+
+  #failed(error: unknown): void {
+    this.#failure ??= error;
+    const { driver } = this.#hosts;
+    if (driver.error) this.end(driver.error);
+    else if (this.#next < Math.min(this.targets.length, MOST_ATTEMPTS)) this.begin();
+    else if (!this.#underWay.length) this.end(this.#failure);
+  }
+
+  /** Begins to connect to the next address. */
+  begin = (): void => {
+    if (this.#ended) return;
+    this.#cancelNext?.();
+    const hosts = this.#hosts;
+    const { driver } = hosts;
+    const { address, scope } = this.targets[this.#next++]!;
+    if (this.#next < Math.min(this.targets.length, MOST_ATTEMPTS)) {
+      this.#cancelNext = driver.clock.at(driver.now() + ATTEMPT_DELAY / 1000, this.begin);
+    }
+    const detail = (): string => `connect to ${formatAddress(address.family, address.bytes)} port ${this.#port}`;
+    let connection: Connection;
+    try {
+      connection = new Connection(hosts, driver.core.tcpConnect(address, this.#port, scope, this.local, this.#localPort, detail));
+    } catch (error) {
+      this.#failed(error);
+      return;
+    }
+    const { detail: ofOpen } = connection;
+    connection.detail = detail;
+    this.#underWay.push(connection);
+    connection.onOpen = (error) => {
+      this.#underWay = this.#underWay.filter((other) => other !== connection);
+      connection.detail = ofOpen;
+      if (error) {
+        this.#failed(error);
+      } else {
+        this.#finish();
+        this.#resolve(connection);
       }
-      connection.detail = detail;
-      underWay.add(connection);
-      connection.onOpen = (error) => {
-        underWay.delete(connection);
-        if (error) failed(error);
-        else finish(() => resolve(connection));
-      };
-      driver.wake();
     };
-    signal.addEventListener("abort", abort);
-    attempt();
-  });
+    driver.wake();
+  };
 }
 
 class Listener implements TcpListener, Handler {

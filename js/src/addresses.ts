@@ -73,26 +73,16 @@ export function formatAddress(family: number, bytes: Uint8Array): string {
   return `${groups.slice(0, start).join(":")}::${groups.slice(start + longest).join(":")}`;
 }
 
+const mask = (prefix: number): Uint8Array =>
+  new Uint8Array(16).map((_, i) => (0xff00 >> Math.min(8, Math.max(0, prefix - 8 * i))) & 255);
+
 /** Returns the text of a netmask. */
-export function formatMask(family: number, prefix: number): string {
-  const bytes = new Uint8Array(16).map((_, i) => (0xff00 >> Math.min(8, Math.max(0, prefix - 8 * i))) & 255);
-  return formatAddress(family, bytes);
-}
+export const formatMask = (family: number, prefix: number): string => formatAddress(family, mask(prefix));
 
 export const isMulticast = ({ family, bytes }: Address): boolean =>
   family === FAMILY_IPV4 ? bytes[0]! >> 4 === 14 : bytes[0] === 255;
 
 export const isUnspecified = ({ bytes }: Address): boolean => bytes.every((byte) => byte === 0);
-
-/** Returns whether an address is in a network. */
-export function contains({ address, prefix }: Cidr, other: Address): boolean {
-  if (address.family !== other.family) return false;
-  for (let bit = 0; bit < prefix; bit += 8) {
-    const mask = (0xff00 >> Math.min(8, prefix - bit)) & 255;
-    if ((address.bytes[bit >> 3]! ^ other.bytes[bit >> 3]!) & mask) return false;
-  }
-  return true;
-}
 
 /**
  * Returns the address and the prefix of text such as "192.168.1.1/24"; without a prefix, it is that of one host.
@@ -109,6 +99,14 @@ export function parseCidr(name: string, text: string): Cidr {
     throw new RangeError(`${name}: '${text}' is no address with a prefix such as '192.168.1.1/24'`);
   }
   return { address, prefix };
+}
+
+/** Returns what `parseCidr` does, for a network. @throws RangeError where the address has bits behind the prefix. */
+export function parseNetwork(name: string, text: string): Cidr {
+  const network = parseCidr(name, text);
+  const ones = mask(network.prefix);
+  if (network.address.bytes.some((byte, i) => byte & ~ones[i]!)) throw new RangeError(`${name}: '${text}' has host bits`);
+  return network;
 }
 
 /** Returns the six bytes of a MAC address such as "02:00:00:00:00:01". */

@@ -1,7 +1,7 @@
 /** `createStack`: a virtual host, put together from its parts. Its methods are its own properties. */
 
 import * as abi from "./abi.js";
-import { type Cidr, contains, formatAddress, parseAddress, parseCidr, parseMac } from "./addresses.js";
+import { type Cidr, formatAddress, parseAddress, parseMac, parseNetwork } from "./addresses.js";
 import { checkInteger, checkPort, checkTimeout } from "./arguments.js";
 import { systemClock } from "./clock.js";
 import { Driver } from "./driver.js";
@@ -44,12 +44,6 @@ const STATISTICS = (
   "connections timeWait handles udpIn udpOut udpNoPort udpDrops fragmentsIn fragmentsOut fragmentDrops icmpIn icmpOut " +
   "icmpUnmatched forwarded forwardDrops inconsistencies synCookies backlogDrops icmpLimited"
 ).split(" ");
-
-const parseNetwork = (text: string): Cidr => {
-  const network = parseCidr("network", text);
-  if (!contains(network, network.address)) throw new RangeError(`network: ${text}`);
-  return network;
-};
 
 function put(driver: Driver, random: Random, given: NetworkStackOptions): NetworkStack {
   const { core } = driver;
@@ -132,7 +126,7 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
   };
 
   const addRoute = ({ network, via, interface: by, metric = 0 }: RouteOptions): Route => {
-    const cidr = parseNetwork(network);
+    const cidr = parseNetwork("network", network);
     checkInteger("metric", metric, 0, 2 ** 31 - 1);
     const gateway = via === undefined ? undefined : hosts.literal(via)?.[0];
     if (via !== undefined && gateway?.address.family !== cidr.address.family) throw new RangeError(`via: ${via} is no gateway of ${network}`);
@@ -150,7 +144,7 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
   };
 
   const removeRoute = ({ network, metric = 0 }: Pick<RouteOptions, "network" | "metric">): void => {
-    const { address, prefix } = parseNetwork(network);
+    const { address, prefix } = parseNetwork("network", network);
     core.putScratch(address.bytes, undefined);
     core.call("route_remove", `route to ${network}`, address.family, prefix, metric);
     const text = formatAddress(address.family, address.bytes);

@@ -20,6 +20,7 @@ export class Tap extends FrameInterface {
   #options: Pick<Lease, "nameServers" | "domain"> = { nameServers: [] };
   readonly #watchers = new Set<() => void>();
   #given: Cidr[];
+  #slaac = false;
 
   constructor(setup: Setup, cidrs: Cidr[], mtu: number, mac: Uint8Array, ipv6: boolean) {
     super(setup, abi.KIND_TAP, mtu, cidrs, { mac, ipv6 });
@@ -45,6 +46,7 @@ export class Tap extends FrameInterface {
     const { core, clock } = this.driver;
     const { handle, name } = this;
     if (slaac) core.call("interface_autoconfigure", `SLAAC on ${name} needs ipv6`, handle, 1);
+    this.#slaac ||= slaac;
     if (dhcp && !this.lease) core.call("dhcp_start", `DHCP on ${name}`, handle);
     this.driver.wake();
     const found = (family: number): boolean =>
@@ -74,7 +76,8 @@ export class Tap extends FrameInterface {
   async release(): Promise<void> {
     this.check();
     const { core } = this.driver;
-    core.call("interface_autoconfigure", this.name, this.handle, 0);
+    if (this.#slaac) core.call("interface_autoconfigure", this.name, this.handle, 0);
+    this.#slaac = false;
     core.call("dhcp_stop", this.name, this.handle);
     this.#dropLease();
     this.driver.wake();

@@ -49,6 +49,11 @@ export class Connection implements TcpConnection, Handler {
   #pending: { data: Uint8Array; resolve(): void; reject(error: unknown): void } | undefined;
   #full = false;
   #shut = false;
+  /** Writes that the stream has accepted, and those of them that have begun. */
+  #accepted = 0;
+  #begun = 0;
+  /** Of a connection that was closed: the writes that are delivered. */
+  #last = Infinity;
 
   #closed = false;
   #over = false;
@@ -119,8 +124,8 @@ export class Connection implements TcpConnection, Handler {
     this.#shut = true;
     const pending = this.#pending;
     this.#pending = undefined;
-    if (pending) pending.reject(error);
-    else if (this.#writable) this.#sink.error(error);
+    if (this.#writable) this.#sink.error(error);
+    pending?.reject(error);
   }
 
   #release(call: "tcp_close" | "tcp_abort"): void {
@@ -250,20 +255,28 @@ export class Connection implements TcpConnection, Handler {
   // --- Sending --------------------------------------------------------------------------------------------------
 
   get writable(): WritableStream<Uint8Array> {
-    return (this.#writable ??= new WritableStream<Uint8Array>({
-      start: (controller) => {
-        this.#sink = controller;
-        if (this.#failure) controller.error(this.#failure);
+    return (this.#writable ??= new WritableStream<Uint8Array>(
+      {
+        start: (controller) => {
+          this.#sink = controller;
+          if (this.#failure) controller.error(this.#failure);
+        },
+        write: (chunk) => {
+          if (++this.#begun > this.#last) throw this.#failure!;
+          const wait = this.#write(toBytes(chunk));
+          if (!wait) this.#finishClose();
+          return wait;
+        },
+        close: () => this.#shutdown(),
+        abort: () => this.#reset(closedError("tcp connection")),
       },
-      write: (chunk) => this.#write(toBytes(chunk)),
-      close: () => this.#shutdown(),
-      abort: () => this.#reset(closedError("tcp connection")),
-    }));
+      { highWaterMark: 1, size: () => (this.#accepted++, 1) },
+    ));
   }
 
   /** Hands data to the core; where it does not take all, returns a promise. */
   #write(data: Uint8Array): Promise<void> | undefined {
-    if (this.#failure) throw this.#failure;
+    if (this.#failure && !this.#closed) throw this.#failure;
     const rest = this.#send(data);
     if (!rest) return undefined;
     return new Promise((resolve, reject) => {
@@ -294,7 +307,7 @@ export class Connection implements TcpConnection, Handler {
     }
     this.#pending = undefined;
     pending.resolve();
-    if (this.#closed) this.#release("tcp_close");
+    this.#finishClose();
   }
 
   #shutdown(): void {
@@ -314,16 +327,22 @@ export class Connection implements TcpConnection, Handler {
     this.#failure = error;
     if (this.#readable && !this.#forgotten) this.#source.error(error);
     this.#forgotten = true;
-    if (this.#writable) this.#sink.error(error);
   }
 
   close(): Promise<void> {
     if (!this.#closed) {
       this.#drop(closedError("tcp connection"));
-      // A write that waits for room was accepted: it is delivered first.
-      if (!this.#pending) this.#release("tcp_close");
+      this.#last = this.#accepted;
+      this.#finishClose();
     }
     return Promise.resolve();
+  }
+
+  /** Releases a connection that was closed, once all that was written is handed to the core. */
+  #finishClose(): void {
+    if (!this.#closed || this.#pending || this.#begun < this.#last) return;
+    if (this.#writable) this.#sink.error(this.#failure);
+    this.#release("tcp_close");
   }
 
   abort(): void {
@@ -333,6 +352,7 @@ export class Connection implements TcpConnection, Handler {
   #reset(error: Error): void {
     this.onOpen = undefined;
     if (!this.#closed) this.#drop(error);
+    if (this.#writable) this.#sink.error(error);
     this.#pending?.reject(error);
     this.#pending = undefined;
     this.#release("tcp_abort");
@@ -340,7 +360,7 @@ export class Connection implements TcpConnection, Handler {
 
   /** Whether it was closed and has something to deliver. */
   get finishing(): boolean {
-    return this.#pending !== undefined && (this.#closed || this.#shut);
+    return this.#closed ? !this.#over : this.#shut && this.#pending !== undefined;
   }
 
   // --- Options --------------------------------------------------------------------------------------------------

@@ -23,21 +23,21 @@ function readIPv4(text: string): number[] | undefined {
   return parts.length === 4 && parts.every((part) => DECIMAL.test(part) && +part < 256) ? parts.map(Number) : undefined;
 }
 
-function readIPv6(text: string): number[] | undefined {
-  // The last 32 bits may be written as an IPv4 address (RFC 4291, section 2.2).
-  const dot = text.lastIndexOf(":") + 1;
-  if (text.includes(".")) {
-    const tail = readIPv4(text.slice(dot)) as [number, number, number, number] | undefined;
-    if (!tail) return undefined;
-    text = text.slice(0, dot) + ((tail[0] << 8) | tail[1]).toString(16) + ":" + ((tail[2] << 8) | tail[3]).toString(16);
+/** Returns the text of an IPv6 address as RFC 5952 has it, which is what the platform's URLs do, too. */
+function canonical(text: string): string | undefined {
+  try {
+    return new URL(`http://[${text}]`).hostname.slice(1, -1);
+  } catch {
+    return undefined;
   }
-  const halves = text.split("::");
-  const groups = halves.map((half) => (half === "" ? [] : half.split(":")));
-  const [head, tail] = [groups[0]!, groups[1] ?? []];
-  const missing = 8 - head.length - tail.length;
-  if (halves.length > 2 || (halves.length === 2 ? missing < 1 : missing !== 0)) return undefined;
-  const all = [...head, ...Array<string>(missing).fill("0"), ...tail];
-  if (!all.every((group) => /^[\da-f]{1,4}$/i.test(group))) return undefined;
+}
+
+function readIPv6(text: string): number[] | undefined {
+  const [head, tail] = (/^[\da-f:.]+$/i.test(text) && canonical(text)?.split("::")) || [];
+  if (head === undefined) return undefined;
+  const groups = (half: string | undefined): string[] => (half ? half.split(":") : []);
+  const [first, last] = [groups(head), groups(tail)];
+  const all = [...first, ...Array<string>(8 - first.length - last.length).fill("0"), ...last];
   return all.flatMap((group) => [parseInt(group, 16) >> 8, parseInt(group, 16) & 255]);
 }
 
@@ -59,30 +59,22 @@ export function parseAddress(text: string): Address | undefined {
   return { family: four ? FAMILY_IPV4 : FAMILY_IPV6, bytes, scope: percent < 0 ? "" : text.slice(percent + 1) };
 }
 
-/** Returns the text of an address, that of IPv6 as RFC 5952 has it. */
-export function formatAddress(family: number, bytes: Uint8Array): string {
+/** Returns the text of an address. */
+export function formatAddress({ family, bytes }: Pick<Address, "family" | "bytes">): string {
   if (family === FAMILY_IPV4) return bytes.subarray(0, 4).join(".");
-  const groups = Array.from({ length: 8 }, (_, i) => ((bytes[2 * i]! << 8) | bytes[2 * i + 1]!).toString(16));
-  let [start, longest] = [0, 1];
-  for (let i = 0; i < 8; i++) {
-    let end = i;
-    while (groups[end] === "0") end++;
-    if (end - i > longest) [start, longest] = [i, end - i];
-  }
-  if (longest < 2) return groups.join(":");
-  return `${groups.slice(0, start).join(":")}::${groups.slice(start + longest).join(":")}`;
+  return canonical(Array.from({ length: 8 }, (_, i) => ((bytes[2 * i]! << 8) | bytes[2 * i + 1]!).toString(16)).join(":"))!;
 }
 
 const mask = (prefix: number): Uint8Array =>
   new Uint8Array(16).map((_, i) => (0xff00 >> Math.min(8, Math.max(0, prefix - 8 * i))) & 255);
 
 /** Returns the text of a netmask. */
-export const formatMask = (family: number, prefix: number): string => formatAddress(family, mask(prefix));
+export const formatMask = ({ address: { family }, prefix }: Cidr): string => formatAddress({ family, bytes: mask(prefix) });
 
 export const isMulticast = ({ family, bytes }: Address): boolean =>
   family === FAMILY_IPV4 ? bytes[0]! >> 4 === 14 : bytes[0] === 255;
 
-export const isUnspecified = ({ bytes }: Address): boolean => bytes.every((byte) => byte === 0);
+export const isUnspecified = ({ bytes }: Address): boolean => !bytes.some(Boolean);
 
 /**
  * Returns the address and the prefix of text such as "192.168.1.1/24"; without a prefix, it is that of one host.
@@ -90,7 +82,7 @@ export const isUnspecified = ({ bytes }: Address): boolean => bytes.every((byte)
  * @throws RangeError for malformed text, TypeError for anything but text.
  */
 export function parseCidr(name: string, text: string): Cidr {
-  if (typeof text !== "string") throw new TypeError(`${name} must be text such as '192.168.1.1/24', not ${typeof text}`);
+  if (typeof text !== "string") throw new TypeError(`${name} must be text, not ${typeof text}`);
   const [host, bits, more] = text.split("/");
   const address = parseAddress(host!);
   const most = address?.family === FAMILY_IPV4 ? 32 : 128;
@@ -111,14 +103,11 @@ export function parseNetwork(name: string, text: string): Cidr {
 
 /** Returns the six bytes of a MAC address such as "02:00:00:00:00:01". */
 export function parseMac(text: string): Uint8Array {
-  if (typeof text !== "string" || !/^[\da-f]{2}([:-][\da-f]{2}){5}$/i.test(text)) {
-    throw new RangeError(`mac: '${text}' is not six bytes such as '02:00:00:00:00:01'`);
+  // Neither all zeros nor the broadcast address.
+  if (!/^(?!(00[:-]?){6}|(ff[:-]?){6})[\da-f]{2}([:-][\da-f]{2}){5}$/i.test(text)) {
+    throw new RangeError(`mac: '${text}' is no address of a station such as '02:00:00:00:00:01'`);
   }
-  const bytes = Uint8Array.from(text.split(/[:-]/), (byte) => parseInt(byte, 16));
-  if (bytes.every((byte) => byte === 0) || bytes.every((byte) => byte === 255)) {
-    throw new RangeError(`mac: '${text}' is not the address of one station`);
-  }
-  return bytes;
+  return Uint8Array.from(text.split(/[:-]/), (byte) => parseInt(byte, 16));
 }
 
 /** Returns a MAC without the bit of groups, which no station's address has (IEEE 802-2014, section 8.2). */

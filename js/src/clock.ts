@@ -1,6 +1,6 @@
 /** The platform's clock: time, timers and macrotasks. */
 
-import { type Clock } from "./types.js";
+import type { Clock } from "./types.js";
 
 /** Longest delay that timers of all platforms take, in milliseconds: above 2^31 they fire at once. */
 const LONGEST = 2 ** 31 - 1;

@@ -21,10 +21,10 @@
  */
 
 import * as abi from "./abi.js";
-import { type Core } from "./engine/core.js";
-import { type FrameBuffers } from "./engine/records.js";
-import { type TcpipError } from "./errors.js";
-import { type Clock } from "./types.js";
+import type { Core } from "./engine/core.js";
+import type { FrameBuffers } from "./engine/records.js";
+import type { TcpipError } from "./errors.js";
+import type { Clock } from "./types.js";
 
 /** Seconds of work after which timers and input of the page are served. */
 const SLICE = 0.002;
@@ -46,7 +46,7 @@ export interface Handler {
 }
 
 class Scheduler {
-  readonly ready: Driver[] = [];
+  readonly queue: Driver[] = [];
   behind = false;
   notified = false;
   runs = 0;
@@ -64,7 +64,7 @@ class Scheduler {
 
   #mark = (): void => {
     this.#marked = false;
-    if (this.ready.length || this.later.length) {
+    if (this.queue.length || this.later.length) {
       if (!this.scheduled) this.#run();
     }
   };
@@ -74,7 +74,7 @@ class Scheduler {
   }
 
   #run = (): void => {
-    const { ready, clock } = this;
+    const { queue, clock } = this;
     let now = clock.now();
     if (!this.#marked) {
       this.#marked = true;
@@ -91,7 +91,7 @@ class Scheduler {
     const held: Driver[] = [];
     let polls = 0;
     let driver: Driver | undefined;
-    while ((driver = ready.shift())) {
+    while ((driver = queue.shift())) {
       if (!driver.awake) continue;
       if (driver.notified === this.runs) {
         held.push(driver);
@@ -105,11 +105,11 @@ class Scheduler {
       }
     }
     for (const one of later) if (one.isLate) one.turn(now);
-    this.behind = ready.length > 0;
-    ready.push(...held);
+    this.behind = queue.length > 0;
+    queue.push(...held);
     const notified = this.notified;
     this.notified = false;
-    this.scheduled = notified || ready.length > 0 || this.later.length > 0;
+    this.scheduled = notified || queue.length > 0 || this.later.length > 0;
     if (this.scheduled) this.#hop(notified ? HOPS : 0);
   };
 }
@@ -157,8 +157,8 @@ export class Driver {
     if (this.awake || this.error) return;
     this.awake = true;
     const scheduler = this.#scheduler;
-    if (first && !scheduler.behind) scheduler.ready.unshift(this);
-    else scheduler.ready.push(this);
+    if (first && !scheduler.behind) scheduler.queue.unshift(this);
+    else scheduler.queue.push(this);
     if (!scheduler.scheduled) scheduler.begin();
   }
 
@@ -223,7 +223,7 @@ export class Driver {
     // At once, even if its programs were notified in this run: the caller may have to drop what arrives meanwhile.
     this.awake = true;
     this.notified = 0;
-    this.#scheduler.ready.unshift(this);
+    this.#scheduler.queue.unshift(this);
     if (!this.#scheduler.scheduled) this.#scheduler.begin();
   }
 

@@ -12,31 +12,26 @@
  * Wrong arguments throw TypeError and RangeError.
  */
 
-import * as abi from "./abi.js";
-
 /** Base class of everything that a stack throws for reasons of the network. */
 export class TcpipError extends Error {
+  override name = "TcpipError";
   /** Why, by the name that Node's sockets use, such as `ECONNREFUSED`. */
   readonly code: string;
 
   constructor(code: string, message: string, options?: ErrorOptions) {
     super(message, options);
     this.code = code;
-    this.name = new.target.title;
   }
-
-  /** The class's name, which survives minification. */
-  protected static readonly title: string = "TcpipError";
 }
 
 /** A call failed. */
 export class NetworkError extends TcpipError {
-  protected static override readonly title: string = "NetworkError";
+  override name = "NetworkError";
 }
 
 /** An ICMP or ICMPv6 message reports why a packet did not arrive. */
 export class IcmpError extends NetworkError {
-  protected static override readonly title: string = "IcmpError";
+  override name = "IcmpError";
   /** Address of the router or host that sent the message. */
   readonly reporter: string;
   /** The message's type (RFC 792, RFC 4443). */
@@ -54,12 +49,12 @@ export class IcmpError extends NetworkError {
 
 /** A name has no address: `ENOTFOUND`; no name server answered: `EAI_AGAIN`; it is malformed: `EINVAL`. */
 export class NameResolutionError extends TcpipError {
-  protected static override readonly title: string = "NameResolutionError";
+  override name = "NameResolutionError";
 }
 
 /** The stack was closed. */
 export class StackClosedError extends TcpipError {
-  protected static override readonly title: string = "StackClosedError";
+  override name = "StackClosedError";
   constructor() {
     super("ECONNABORTED", "the stack was closed");
   }
@@ -67,7 +62,7 @@ export class StackClosedError extends TcpipError {
 
 /** The stack's module trapped. Other stacks go on. */
 export class StackTrappedError extends TcpipError {
-  protected static override readonly title: string = "StackTrappedError";
+  override name = "StackTrappedError";
   constructor(cause: unknown) {
     super("EIO", `the stack's module trapped: ${cause}`, { cause });
   }
@@ -75,31 +70,18 @@ export class StackTrappedError extends TcpipError {
 
 /** The module is not the one that this package was made for. */
 export class ModuleMismatchError extends TcpipError {
-  protected static override readonly title: string = "ModuleMismatchError";
+  override name = "ModuleMismatchError";
 }
 
-const TEXTS: Record<number, [code: string, text: string]> = {
-  [abi.ERROR_BAD_HANDLE]: ["EBADF", "it has ended"],
-  [abi.ERROR_NO_MEMORY]: ["ENOBUFS", "no memory left"],
-  [abi.ERROR_NO_ROUTE]: ["ENETUNREACH", "network is unreachable"],
-  [abi.ERROR_ADDRESS_IN_USE]: ["EADDRINUSE", "address in use"],
-  [abi.ERROR_ADDRESS_NOT_AVAILABLE]: ["EADDRNOTAVAIL", "address not available"],
-  [abi.ERROR_REFUSED]: ["ECONNREFUSED", "connection refused"],
-  [abi.ERROR_RESET]: ["ECONNRESET", "connection reset by peer"],
-  [abi.ERROR_TIMED_OUT]: ["ETIMEDOUT", "timed out"],
-  [abi.ERROR_NOT_CONNECTED]: ["ENOTCONN", "not connected"],
-  [abi.ERROR_INVALID]: ["EINVAL", "invalid argument"],
-  [abi.ERROR_LIMIT]: ["ENOSPC", "too many"],
-  [abi.ERROR_HOST_UNREACHABLE]: ["EHOSTUNREACH", "host is unreachable"],
-  [abi.ERROR_NO_ROOM]: ["EAGAIN", "no room now"],
-  [abi.ERROR_NOT_PERMITTED]: ["EACCES", "not permitted"],
-  [abi.ERROR_TOO_LONG]: ["EMSGSIZE", "message too long"],
-  [abi.ERROR_EXISTS]: ["EEXIST", "it exists"],
-  [abi.ERROR_NOT_FOUND]: ["ESRCH", "not found"],
-};
+// In the order of the ABI's errors, from -1 down.
+const TEXTS =
+  "EBADF it has ended,ENOBUFS no memory left,ENETUNREACH network is unreachable,EADDRINUSE address in use," +
+  "EADDRNOTAVAIL address not available,ECONNREFUSED connection refused,ECONNRESET connection reset by peer," +
+  "ETIMEDOUT timed out,ENOTCONN not connected,EINVAL invalid argument,ENOSPC too many,EHOSTUNREACH host is unreachable," +
+  "EAGAIN no room now,EACCES not permitted,EMSGSIZE message too long,EEXIST it exists,ESRCH not found";
 
 /** Returns the error for an error code of the ABI. */
 export function errorFor(number: number, detail: string): NetworkError {
-  const [code, text] = TEXTS[number] ?? ["EIO", `error ${number}`];
-  return new NetworkError(code, `${text}: ${detail}`);
+  const [code, ...text] = (TEXTS.split(",")[-1 - number] ?? `EIO error ${number}`).split(" ");
+  return new NetworkError(code!, `${text.join(" ")}: ${detail}`);
 }

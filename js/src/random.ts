@@ -1,31 +1,24 @@
 /** Random numbers of a stack: the platform's, or, where a seed is given, a sequence that derives from it. */
 
 export class Random {
-  readonly #state: Uint32Array | undefined;
+  #state: number | undefined;
 
-  /** @param seed 16 bytes; without, the platform's randomness. */
+  /** @param seed at least 4 bytes; without, the platform's randomness. */
   constructor(seed?: Uint8Array) {
-    this.#state = seed && new Uint32Array(seed.slice(0, 16).buffer);
+    this.#state = seed && new DataView(seed.buffer, seed.byteOffset).getUint32(0);
   }
 
+  /** Advances a Weyl sequence, and mixes it by the finalizer of MurmurHash3. */
   #next(): number {
-    const s = this.#state!;
-    // xoshiro128** (Blackman and Vigna, "Scrambled linear pseudorandom number generators", 2021).
-    const rotated = Math.imul(s[1]!, 5);
-    const result = Math.imul((rotated << 7) | (rotated >>> 25), 9);
-    const shifted = s[1]! << 9;
-    s[2]! ^= s[0]!;
-    s[3]! ^= s[1]!;
-    s[1]! ^= s[2]!;
-    s[0]! ^= s[3]!;
-    s[2]! ^= shifted;
-    s[3] = (s[3]! << 11) | (s[3]! >>> 21);
-    return result >>> 0;
+    let mixed = (this.#state! = (this.#state! + 0x9e3779b9) | 0);
+    mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b);
+    mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
+    return mixed ^ (mixed >>> 16);
   }
 
   bytes(length: number): Uint8Array {
     const bytes = new Uint8Array(length);
-    return this.#state ? bytes.map(() => this.#next() >>> 24) : crypto.getRandomValues(bytes);
+    return this.#state !== undefined ? bytes.map(() => this.#next() >>> 24) : crypto.getRandomValues(bytes);
   }
 
   u16(): number {

@@ -11,30 +11,31 @@ import { StackClosedError } from "./errors.js";
 import { Bridge, Loopback, Tun } from "./interfaces/kinds.js";
 import { hasIPv6, type Interface, parseAddresses, type Setup } from "./interfaces/interface.js";
 import { Tap } from "./interfaces/tap.js";
-import { Resolver, type Server } from "./names/resolver.js";
+import { Names } from "./names/names.js";
+import type { Server } from "./names/questions.js";
 import { Random, seedBytes } from "./random.js";
 import { Connection } from "./sockets/connection.js";
 import { Hosts } from "./sockets/hosts.js";
 import { createPingSession } from "./sockets/ping.js";
 import { connectTcp, listenTcp } from "./sockets/tcp.js";
 import { openUdp } from "./sockets/udp.js";
-import {
-  type BridgeInterfaceOptions,
-  type CloseOptions,
-  type LoopbackInterfaceOptions,
-  type NetworkInterface,
-  type NetworkInterfaces,
-  type NetworkStack,
-  type NetworkStackOptions,
-  type PingSessionOptions,
-  type Route,
-  type RouteOptions,
-  type StackStatistics,
-  type TapInterfaceOptions,
-  type TcpConnectionOptions,
-  type TcpListenerOptions,
-  type TunInterfaceOptions,
-  type UdpSocketOptions,
+import type {
+  BridgeInterfaceOptions,
+  CloseOptions,
+  LoopbackInterfaceOptions,
+  NetworkInterface,
+  NetworkInterfaces,
+  NetworkStack,
+  NetworkStackOptions,
+  PingSessionOptions,
+  Route,
+  RouteOptions,
+  StackStatistics,
+  TapInterfaceOptions,
+  TcpConnectionOptions,
+  TcpListenerOptions,
+  TunInterfaceOptions,
+  UdpSocketOptions,
 } from "./types.js";
 
 const DEFAULT_MTU = 1500;
@@ -55,12 +56,12 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
 
   const { nameServer } = given;
   const server = (ip: string, port: number): Server => ({ target: hosts.literal(ip)![0], port });
-  const resolver = new Resolver(hosts, random, () => {
+  const names = new Names(hosts, random, () => {
     if (nameServer) return [server(nameServer.ip, nameServer.port ?? DNS_PORT)];
     const learned = list.flatMap((one) => (one instanceof Tap && one.lease?.nameServers) || []);
     return (learned.length ? learned : ["127.0.0.1"]).map((ip) => server(ip, DNS_PORT));
   });
-  hosts.resolve = (name, signal) => resolver.resolve(name, signal);
+  hosts.resolve = (name) => names.resolve(name);
 
   const add = <T extends Interface>(kind: string, make: (setup: Setup) => T): T => {
     driver.check();
@@ -147,10 +148,9 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
     const { address, prefix } = parseNetwork("network", network);
     core.putScratch(address.bytes, undefined);
     core.call("route_remove", `route to ${network}`, address.family, prefix, metric);
-    const text = formatAddress(address.family, address.bytes);
+    const text = formatAddress(address);
     const index = routes.findIndex(
-      ({ cidr, metric: other }) =>
-        other === metric && cidr.prefix === prefix && formatAddress(cidr.address.family, cidr.address.bytes) === text,
+      ({ cidr, metric: other }) => other === metric && cidr.prefix === prefix && formatAddress(cidr.address) === text,
     );
     if (index >= 0) routes.splice(index, 1);
   };
@@ -211,8 +211,8 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
     connectTcp: connect,
     openUdp: open,
     createPingSession: createSession,
-    lookup: async (host) => (await hosts.find(host)).map(({ address, scope }) => hosts.text({ ...address, port: 0, scope })),
-    hosts: resolver.hosts,
+    lookup: async (host) => (await hosts.find(host)).map((target) => hosts.text(target)),
+    hosts: names.hosts,
     addRoute,
     removeRoute,
     get routes() {

@@ -6,7 +6,7 @@
  */
 
 import { NetworkError } from "./errors.js";
-import { type ConnectStreamsOptions, type DuplexStream, type Link } from "./types.js";
+import type { ConnectStreamsOptions, DuplexStream, Link } from "./types.js";
 
 /** Returns the error of a stream whose owner was closed. Its stack would be ours, and costs more than all else. */
 export function closedError(what: string): NetworkError {
@@ -36,7 +36,7 @@ export class Inbox<T> {
    * @param taken called after one was read.
    * @param cancelled called when the reader gives up.
    */
-  constructor(most: number, taken: () => void, cancelled: () => void) {
+  constructor(most: number, taken?: () => void, cancelled?: () => void) {
     this.#most = most;
     this.readable = new ReadableStream<T>(
       {
@@ -50,13 +50,13 @@ export class Inbox<T> {
           }
           this.size -= next[1];
           this.#controller.enqueue(next[0]);
-          taken();
+          taken?.();
         },
         cancel: () => {
           this.ended = true;
           this.#items = [];
           this.size = 0;
-          cancelled();
+          cancelled?.();
         },
       },
       { highWaterMark: 0 },
@@ -123,7 +123,7 @@ function transformed(
         try {
           changed = transform(chunk);
         } catch (error) {
-          console.warn("a transform failed, and its chunk is dropped:", error);
+          console.warn("transform failed:", error);
           return;
         }
         controller.enqueue(changed);

@@ -15,7 +15,7 @@
  */
 
 import * as abi from "../abi.js";
-import { type Address } from "../addresses.js";
+import type { Address } from "../addresses.js";
 import { errorFor, ModuleMismatchError, StackClosedError, StackTrappedError, type TcpipError } from "../errors.js";
 
 /** The calls that return a number, by name. */
@@ -24,12 +24,15 @@ export type CallName = Exclude<keyof abi.Exports, "memory" | "_initialize" | "st
 /** Takes an event: see the events of the ABI. Its payload begins at the byte offset `at`. */
 export type EventHandler = (kind: number, handle: number, value: number, at: number) => void;
 
-/** An address with a port, and the handle of the interface that a link-local address belongs to, or 0. */
-export interface Endpoint {
-  readonly family: number;
-  readonly bytes: Uint8Array;
-  readonly port: number;
+/** An address with the handle of the interface that it belongs to if it is link-local, or 0. */
+export interface Target {
+  readonly address: Address;
   readonly scope: number;
+}
+
+/** The same with a port. */
+export interface Endpoint extends Target {
+  readonly port: number;
 }
 
 const EMPTY = new Uint8Array(0);
@@ -71,8 +74,8 @@ export class Core {
    */
   constructor(module: WebAssembly.Module, now: number, seed: Uint8Array) {
     const exports = (this.exports = new WebAssembly.Instance(module).exports as unknown as abi.Exports);
-    const missing = abi.EXPORTS.filter((name) => !exports[name]);
-    if (missing.length || exports.abi_version() >>> 0 !== abi.VERSION) {
+    // A checksum over the names, numbers and layouts of all that it exports.
+    if (!exports.abi_version || exports.abi_version() >>> 0 !== abi.VERSION) {
       throw new ModuleMismatchError("EINVAL", `lwip.wasm is of another version than this package, ${abi.VERSION}`);
     }
     exports._initialize();
@@ -192,10 +195,10 @@ export class Core {
   }
 
   /** Writes an endpoint to the scratch area. */
-  putEndpoint({ family, bytes, port, scope }: Endpoint): void {
+  putEndpoint({ address, scope }: Target, port: number): void {
     if (this.death) throw this.death;
-    this.u32.set([family, port, scope], this.#scratch >> 2);
-    this.u8.set(bytes, this.#scratch + abi.ENDPOINT_ADDRESS_OFFSET);
+    this.u32.set([address.family, port, scope], this.#scratch >> 2);
+    this.u8.set(address.bytes, this.#scratch + abi.ENDPOINT_ADDRESS_OFFSET);
   }
 
   /** Byte offset of the scratch area, where calls leave what is longer than a number. */
@@ -205,9 +208,9 @@ export class Core {
 
   /** Reads an endpoint from memory. */
   endpoint(at: number): Endpoint {
-    const [family, port, scope] = this.u32.subarray(at >> 2, (at >> 2) + 3) as unknown as [number, number, number];
+    const [family, port, scope] = this.u32.subarray(at >> 2, (at >> 2) + 3) as unknown as [Address["family"], number, number];
     const start = at + abi.ENDPOINT_ADDRESS_OFFSET;
-    return { family, port, scope, bytes: this.u8.slice(start, start + 16) };
+    return { address: { family, bytes: this.u8.slice(start, start + 16), scope: "" }, port, scope };
   }
 
   /** Writes the payload that a call sends. */

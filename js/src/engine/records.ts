@@ -6,7 +6,7 @@
  */
 
 import * as abi from "../abi.js";
-import { type Core } from "./core.js";
+import type { Core } from "./core.js";
 
 /** Returns the bytes that a frame of so many bytes takes as a record. */
 export const recordSize = (length: number): number => (abi.RECORD_HEADER_SIZE + length + 3) & ~3;

@@ -6,7 +6,7 @@
  */
 
 import { pipeStreams } from "../streams.js";
-import { type ConnectStreamsOptions, type DuplexStream, type Link, type TapInterface, type TunInterface } from "../types.js";
+import type { ConnectStreamsOptions, DuplexStream, Link, TapInterface, TunInterface } from "../types.js";
 import { FrameInterface } from "./frames.js";
 
 /** Both are of this package, and of one clock. */

@@ -8,7 +8,7 @@
 import * as abi from "../abi.js";
 import { toBytes } from "../arguments.js";
 import { fromReadable, Inbox } from "../streams.js";
-import { type TcpipError } from "../errors.js";
+import type { TcpipError } from "../errors.js";
 import { Interface, type Port } from "./interface.js";
 
 /** The code of a StackTrappedError. */

@@ -6,12 +6,12 @@
  */
 
 import * as abi from "../abi.js";
-import { type Address, type Cidr, formatAddress, formatMask, isMulticast, isUnspecified, parseCidr, stationMac } from "../addresses.js";
+import { type Cidr, formatAddress, formatMask, isMulticast, isUnspecified, parseCidr, stationMac } from "../addresses.js";
 import { checkInteger } from "../arguments.js";
-import { type Driver, type Handler } from "../driver.js";
+import type { Driver, Handler } from "../driver.js";
 import { FrameBuffers, recordSize } from "../engine/records.js";
 import { NetworkError, type TcpipError } from "../errors.js";
-import { type InterfaceAddresses, type InterfaceStatistics, type NetworkInterface } from "../types.js";
+import type { InterfaceAddresses, InterfaceStatistics, NetworkInterface } from "../types.js";
 
 /** IPv6 needs so many bytes (RFC 8200, section 5). */
 const MIN_MTU6 = 1280;
@@ -40,7 +40,7 @@ export function parseAddresses(ip: InterfaceAddresses | undefined): Cidr[] {
   const found = texts.map((text) => {
     const cidr = parseCidr("ip", text);
     const { address } = cidr;
-    if (isMulticast(address) || isUnspecified(address) || formatAddress(address.family, address.bytes) === "255.255.255.255") {
+    if (isMulticast(address) || isUnspecified(address) || formatAddress(address) === "255.255.255.255") {
       throw new RangeError(`ip: ${text} is no address that an interface can have`);
     }
     return cidr;
@@ -95,7 +95,7 @@ export abstract class Interface implements Handler {
     try {
       for (const { address, prefix } of cidrs) {
         core.putScratch(address.bytes);
-        core.call("interface_address", this.#text(address), this.handle, address.family, prefix);
+        core.call("interface_address", formatAddress(address), this.handle, address.family, prefix);
       }
     } catch (error) {
       this.remove();
@@ -104,26 +104,22 @@ export abstract class Interface implements Handler {
     driver.wake();
   }
 
-  #text({ family, bytes }: Address): string {
-    return formatAddress(family, bytes);
-  }
-
   #first(): Cidr | undefined {
     return this.cidrs.find(({ address }) => address.family === abi.FAMILY_IPV4) ?? this.cidrs[0];
   }
 
   get ip(): string | undefined {
     const first = this.#first();
-    return first && this.#text(first.address);
+    return first && formatAddress(first.address);
   }
 
   get netmask(): string | undefined {
     const first = this.#first();
-    return first && formatMask(first.address.family, first.prefix);
+    return first && formatMask(first);
   }
 
   get addresses(): readonly string[] {
-    return this.cidrs.map(({ address, prefix }) => `${this.#text(address)}/${prefix}`);
+    return this.cidrs.map(({ address, prefix }) => `${formatAddress(address)}/${prefix}`);
   }
 
   stats(): InterfaceStatistics {

@@ -3,7 +3,7 @@
 import * as abi from "../abi.js";
 import { type Cidr, formatMac } from "../addresses.js";
 import { NetworkError } from "../errors.js";
-import { type TapInterface } from "../types.js";
+import type { TapInterface } from "../types.js";
 import { FrameInterface } from "./frames.js";
 import { Interface, type Setup } from "./interface.js";
 import { Tap } from "./tap.js";

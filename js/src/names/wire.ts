@@ -6,7 +6,7 @@
  */
 
 import { FAMILY_IPV4, FAMILY_IPV6 } from "../abi.js";
-import { type Address } from "../addresses.js";
+import type { Address } from "../addresses.js";
 
 export const A = 1;
 export const CNAME = 5;
@@ -26,13 +26,6 @@ export interface Answer {
   readonly ttl: number;
 }
 
-/** Returns a name in lower case, without a dot at its end, or undefined for text that is none. */
-export function normalName(text: string): string | undefined {
-  const name = text.toLowerCase().replace(/\.$/, "");
-  const label = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/;
-  return name.length <= 253 && name.split(".").every((part) => label.test(part)) ? name : undefined;
-}
-
 /** Returns a query for a name in normal form. */
 export function buildQuery(id: number, name: string, type: number): Uint8Array {
   const bytes = [id >> 8, id & 255, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]; // recursion desired, one question
@@ -40,8 +33,6 @@ export function buildQuery(id: number, name: string, type: number): Uint8Array {
   bytes.push(0, type >> 8, type & 255, 0, IN);
   return Uint8Array.from(bytes);
 }
-
-class Malformed extends Error {}
 
 class Reader {
   readonly #view: DataView;
@@ -69,10 +60,10 @@ class Reader {
       if (length >= 192) {
         const target = this.u16(at) & 0x3fff;
         end ||= at + 2;
-        if (target >= at) throw new Malformed();
+        if (target >= at) throw 0; // malformed
         at = target;
       } else {
-        if (length > 63 || (size += length + 1) > 255 || at + 1 + length > this.bytes.length) throw new Malformed();
+        if (length > 63 || (size += length + 1) > 255 || at + 1 + length > this.bytes.length) throw 0; // malformed
         if (!length) break;
         labels.push(String.fromCharCode(...this.bytes.subarray(at + 1, at + 1 + length)));
         at += 1 + length;
@@ -99,7 +90,7 @@ export function readAnswer(bytes: Uint8Array, id: number, name: string, type: nu
       const [kind, family] = [reader.u16(), reader.u16()];
       const seconds = reader.u32();
       const end = reader.u16() + reader.at;
-      if (end > bytes.length) throw new Malformed();
+      if (end > bytes.length) throw 0; // malformed
       if (owner === wanted && family === IN && (kind === type || kind === CNAME)) {
         ttl = Math.min(ttl, seconds);
         if (kind === CNAME) wanted = reader.name();

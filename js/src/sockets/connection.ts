@@ -15,12 +15,12 @@
 
 import * as abi from "../abi.js";
 import { checkInteger, toBytes } from "../arguments.js";
-import { type Handler } from "../driver.js";
-import { type Endpoint } from "../engine/core.js";
+import type { Handler } from "../driver.js";
+import type { Endpoint } from "../engine/core.js";
 import { errorFor, type TcpipError } from "../errors.js";
 import { closedError, fromReadable } from "../streams.js";
-import { type SocketAddress, type TcpConnection } from "../types.js";
-import { type Hosts } from "./hosts.js";
+import type { SocketAddress, TcpConnection } from "../types.js";
+import type { Hosts } from "./hosts.js";
 
 /** Bytes of a chunk that a reader gets. */
 const CHUNK = 65536;

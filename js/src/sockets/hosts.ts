@@ -6,21 +6,20 @@
 
 import * as abi from "../abi.js";
 import { type Address, formatAddress, parseAddress } from "../addresses.js";
-import { type Driver } from "../driver.js";
-import { type Endpoint } from "../engine/core.js";
+import type { Driver } from "../driver.js";
+import type { Endpoint, Target } from "../engine/core.js";
 import { NameResolutionError } from "../errors.js";
-import { type Interface } from "../interfaces/interface.js";
-import { type SocketAddress } from "../types.js";
+import type { Interface } from "../interfaces/interface.js";
+import type { SocketAddress } from "../types.js";
 
-/** An address with the handle of its interface, or 0. */
-export interface Target {
-  readonly address: Address;
-  readonly scope: number;
-}
+export type { Target };
+
+/** The text of an own address, for errors. */
+export const where = (address: Address | undefined): string => (address ? formatAddress(address) : "*");
 
 export class Hosts {
   /** Returns the addresses of a name; the stack assigns it. */
-  resolve: (name: string, signal?: AbortSignal) => Promise<Address[]> = () => Promise.resolve([]);
+  resolve: (name: string) => Promise<Address[]> = () => Promise.resolve([]);
 
   constructor(
     readonly driver: Driver,
@@ -40,8 +39,8 @@ export class Hosts {
    *
    * @throws TypeError for anything but text, NameResolutionError for a name without addresses.
    */
-  async find(host: string, signal?: AbortSignal): Promise<Target[]> {
-    return this.literal(host) ?? (await this.resolve(host, signal)).map((address) => ({ address, scope: 0 }));
+  async find(host: string): Promise<Target[]> {
+    return this.literal(host) ?? (await this.resolve(host)).map((address) => ({ address, scope: 0 }));
   }
 
   /** Returns the address that a text means, or undefined for a name. */
@@ -51,9 +50,9 @@ export class Hosts {
     return address && [this.#scoped(address, host)];
   }
 
-  text({ family, bytes, scope }: Endpoint): string {
-    const text = formatAddress(family, bytes);
-    if (!scope || family === abi.FAMILY_IPV4) return text;
+  text({ address, scope }: Target): string {
+    const text = formatAddress(address);
+    if (!scope || address.family === abi.FAMILY_IPV4) return text;
     return `${text}%${this.interfaces.find(({ handle }) => handle === scope)?.name ?? scope}`;
   }
 

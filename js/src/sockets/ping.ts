@@ -2,11 +2,10 @@
 
 import * as abi from "../abi.js";
 import { checkInteger, checkTimeout, toBytes } from "../arguments.js";
-import { type Handler } from "../driver.js";
 import { errorFor, IcmpError, NetworkError, type TcpipError } from "../errors.js";
-import { closedError } from "../streams.js";
-import { type PingProbeOptions, type PingReply, type PingSession, type PingSessionOptions } from "../types.js";
-import { type Hosts, type Target } from "./hosts.js";
+import type { PingProbeOptions, PingReply, PingSession, PingSessionOptions } from "../types.js";
+import { CoreHandle } from "./handle.js";
+import type { Hosts, Target } from "./hosts.js";
 
 const DEFAULT_TIMEOUT = 1000;
 const DEFAULT_HOPS = 64;
@@ -21,42 +20,38 @@ interface Pending {
   reject(error: Error): void;
 }
 
-class Session implements PingSession, Handler {
+class Session extends CoreHandle implements PingSession {
   readonly host: string;
   readonly identifier: number;
   readonly timeout: number;
-  readonly #hosts: Hosts;
-  readonly #handle: number;
   readonly #family: number;
   readonly #pending = new Map<number, Pending>();
   #sequence = 0xffff;
   #noRoom: (() => void)[] = [];
-  #end: TcpipError | undefined;
 
-  constructor(hosts: Hosts, { address, scope }: Target, timeout: number) {
-    const { driver } = hosts;
-    const { core } = driver;
-    this.#hosts = hosts;
-    this.timeout = timeout;
-    this.host = hosts.text({ ...address, port: 0, scope });
-    this.#family = address.family;
+  constructor(hosts: Hosts, target: Target, timeout: number) {
+    const { address, scope } = target;
+    const { core } = hosts.driver;
+    const host = hosts.text(target);
     core.putScratch(address.bytes);
-    this.#handle = core.call("ping_open", `ping ${this.host}`, address.family, scope);
-    this.identifier = core.call("ping_identifier", `ping ${this.host}`, this.#handle);
-    driver.handlers.set(this.#handle, this);
+    super(hosts, core.call("ping_open", `ping ${host}`, address.family, scope));
+    this.timeout = timeout;
+    this.host = host;
+    this.#family = address.family;
+    this.identifier = this.call("ping_identifier", `ping ${host}`);
   }
 
   async ping({ timeout = this.timeout, payload = DEFAULT_PAYLOAD, hops = DEFAULT_HOPS }: PingProbeOptions = {}): Promise<PingReply> {
     const data = toBytes(payload);
     checkTimeout(timeout);
     checkInteger("hops", hops, 1, 255);
-    if (this.#end) throw this.#end;
+    this.check();
     if (data.length > abi.MAX_DATAGRAM) throw errorFor(abi.ERROR_TOO_LONG, `ping ${this.host}`);
     if (this.#pending.size > 0xffff) throw new NetworkError("ENOBUFS", `65,536 pings to ${this.host} are in flight`);
     do this.#sequence = (this.#sequence + 1) & 0xffff;
     while (this.#pending.has(this.#sequence));
     const sequence = this.#sequence;
-    const { clock } = this.#hosts.driver;
+    const { clock } = this.driver;
     let cancel: (() => void) | undefined;
     try {
       return await new Promise<PingReply>((resolve, reject) => {
@@ -75,11 +70,11 @@ class Session implements PingSession, Handler {
 
   #send(sequence: number, pending: Pending, hops: number): void {
     if (this.#pending.get(sequence) !== pending) return; // it has ended while it waited for room
-    const { driver } = this.#hosts;
+    const { driver } = this.hosts;
     pending.sent = driver.now();
     try {
       driver.core.putStaging(pending.payload);
-      const result = driver.core.raw("ping_send", this.#handle, sequence, pending.payload.length, hops);
+      const result = driver.core.raw("ping_send", this.handle, sequence, pending.payload.length, hops);
       driver.wake();
       if (result === abi.ERROR_NO_ROOM) this.#noRoom.push(() => this.#send(sequence, pending, hops));
       else if (result < 0) pending.reject(errorFor(result, `ping ${this.host}`));
@@ -93,16 +88,16 @@ class Session implements PingSession, Handler {
       for (const send of this.#noRoom.splice(0)) send();
       return;
     }
-    const { core } = this.#hosts.driver;
+    const { core } = this.driver;
     const source = core.endpoint(at);
-    const sequenceNumber = source.port;
+    const { port: sequenceNumber } = source;
     const pending = this.#pending.get(sequenceNumber);
     if (!pending) return;
-    const host = this.#hosts.text(source);
+    const host = this.hosts.text(source);
     if (kind === abi.EVENT_ECHO_REPLY) {
       const payload = core.u8.slice(at + abi.ECHO_SIZE, at + abi.ECHO_SIZE + value);
       if (payload.length !== pending.payload.length || payload.some((byte, i) => byte !== pending.payload[i])) return;
-      const roundTripTime = (this.#hosts.driver.now() - pending.sent) * 1000;
+      const roundTripTime = (this.driver.now() - pending.sent) * 1000;
       pending.resolve({ host, identifier: this.identifier, sequenceNumber, payload, roundTripTime });
     } else {
       const [type, code] = [value >> 8, value & 255];
@@ -111,23 +106,11 @@ class Session implements PingSession, Handler {
     }
   }
 
-  onStackGone(error: TcpipError): void {
-    this.#stop(error);
-  }
-
   close(): Promise<void> {
-    const { driver } = this.#hosts;
-    if (!this.#end && !driver.error) {
-      driver.handlers.delete(this.#handle);
-      driver.core.raw("ping_close", this.#handle);
-    }
-    this.#stop(closedError("icmp ping session"));
-    return Promise.resolve();
+    return this.end("ping_close", "icmp ping session");
   }
 
-  #stop(error: TcpipError): void {
-    if (this.#end) return;
-    this.#end = error;
+  protected ended(error: TcpipError): void {
     for (const { reject } of this.#pending.values()) reject(error);
     this.#noRoom = [];
   }

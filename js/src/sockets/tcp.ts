@@ -3,12 +3,11 @@
 import * as abi from "../abi.js";
 import { type Address, formatAddress } from "../addresses.js";
 import { checkInteger, checkPort, checkTimeout } from "../arguments.js";
-import { type Handler } from "../driver.js";
 import { NetworkError, type TcpipError } from "../errors.js";
-import { closedError } from "../streams.js";
-import { type TcpConnection, type TcpConnectionOptions, type TcpListener, type TcpListenerOptions } from "../types.js";
+import type { TcpConnection, TcpConnectionOptions, TcpListener, TcpListenerOptions } from "../types.js";
 import { Connection } from "./connection.js";
-import { type Hosts, type Target } from "./hosts.js";
+import { CoreHandle } from "./handle.js";
+import { type Hosts, type Target, where } from "./hosts.js";
 
 /** Milliseconds between attempts at the addresses of a name (RFC 8305, section 5). */
 const ATTEMPT_DELAY = 250;
@@ -108,7 +107,7 @@ class Attempt {
     if (this.#next < Math.min(this.targets.length, MOST_ATTEMPTS)) {
       this.#cancelNext = driver.clock.at(driver.now() + ATTEMPT_DELAY / 1000, this.begin);
     }
-    const detail = (): string => `connect to ${formatAddress(address.family, address.bytes)} port ${this.#port}`;
+    const detail = (): string => `connect to ${formatAddress(address)} port ${this.#port}`;
     let connection: Connection;
     try {
       connection = new Connection(hosts, driver.core.tcpConnect(address, this.#port, scope, this.local, this.#localPort, detail));
@@ -133,29 +132,22 @@ class Attempt {
   };
 }
 
-class Listener implements TcpListener, Handler {
+class Listener extends CoreHandle implements TcpListener {
   readonly port: number;
-  readonly #hosts: Hosts;
-  readonly #handle: number;
   #queue: Connection[] = [];
   #waiting: { resolve(connection: Connection): void; reject(error: Error): void }[] = [];
-  #end: TcpipError | undefined;
 
   constructor(hosts: Hosts, { address, scope }: Partial<Target>, port: number, backlog: number) {
-    const { driver } = hosts;
-    const { core } = driver;
-    this.#hosts = hosts;
+    const { core } = hosts.driver;
     core.putScratch(address?.bytes);
-    const where = address ? formatAddress(address.family, address.bytes) : "*";
-    const detail = `listen on ${where} port ${port}`;
-    this.#handle = core.call("tcp_listen", detail, address?.family ?? abi.FAMILY_ANY, port, backlog, scope ?? 0);
-    this.port = core.call("tcp_local_port", detail, this.#handle);
-    driver.handlers.set(this.#handle, this);
+    const detail = `listen on ${where(address)} port ${port}`;
+    super(hosts, core.call("tcp_listen", detail, address?.family ?? abi.FAMILY_ANY, port, backlog, scope ?? 0));
+    this.port = this.call("tcp_local_port", detail);
   }
 
   /** A connection was accepted: `value` is its handle. */
   onEvent(_kind: number, value: number, at: number): void {
-    const connection = new Connection(this.#hosts, value);
+    const connection = new Connection(this.hosts, value);
     connection.opened(at);
     const waiting = this.#waiting.shift();
     if (waiting) waiting.resolve(this.#take(connection));
@@ -164,37 +156,22 @@ class Listener implements TcpListener, Handler {
 
   /** The application takes a connection: its place in the backlog is free. */
   #take(connection: Connection): Connection {
-    const { driver } = this.#hosts;
     // It may have ended meanwhile. Only a poll reports the connection that waits for that place.
-    if (!driver.error && driver.core.raw("tcp_accepted", connection.handle) > 0) driver.wake();
+    if (this.driver.core.raw("tcp_accepted", connection.handle) > 0) this.driver.wake();
     return connection;
   }
 
-  accept(): Promise<Connection> {
+  async accept(): Promise<Connection> {
+    this.check();
     const next = this.#queue.shift();
-    if (next) return Promise.resolve(this.#take(next));
-    if (this.#end) return Promise.reject(this.#end);
-    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
-  }
-
-  onStackGone(error: TcpipError): void {
-    this.#stop(error);
+    return next ? this.#take(next) : new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
   }
 
   close(): Promise<void> {
-    const { driver } = this.#hosts;
-    if (!this.#end && !driver.error) {
-      driver.handlers.delete(this.#handle);
-      driver.core.raw("tcp_close", this.#handle);
-      driver.wake();
-    }
-    this.#stop(closedError("tcp listener"));
-    return Promise.resolve();
+    return this.end("tcp_close", "tcp listener");
   }
 
-  #stop(error: TcpipError): void {
-    if (this.#end) return;
-    this.#end = error;
+  protected ended(error: TcpipError): void {
     for (const { reject } of this.#waiting) reject(error);
     for (const connection of this.#queue) connection.abort();
     this.#waiting = [];
@@ -208,7 +185,7 @@ class Listener implements TcpListener, Handler {
       try {
         connection = await this.accept();
       } catch (error) {
-        if (error === this.#end && this.#end!.code === "ECONNABORTED") return;
+        if ((error as TcpipError).code === "ECONNABORTED") return;
         throw error;
       }
       yield connection;

@@ -10,7 +10,9 @@ import { minify } from "terser";
 const root = dirname(fileURLToPath(import.meta.url));
 const dist = join(root, "dist");
 const entries = {};
-for (const { types, default: file } of Object.values(JSON.parse(readFileSync(join(root, "package.json"), "utf8")).exports)) {
+for (const { types, default: file } of Object.values(
+  JSON.parse(readFileSync(join(root, "package.json"), "utf8")).exports,
+)) {
   if (!types) continue; // the module itself
   const name = file.slice("./dist/".length, -".js".length);
   const source = [`src/${name}.ts`, `src/${name}/index.ts`].find((path) => existsSync(join(root, path)));
@@ -18,7 +20,9 @@ for (const { types, default: file } of Object.values(JSON.parse(readFileSync(joi
 }
 
 rmSync(dist, { recursive: true, force: true });
-execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", root, "--emitDeclarationOnly"], { stdio: "inherit" });
+execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", root, "--emitDeclarationOnly"], {
+  stdio: "inherit",
+});
 // Members of classes that programs never see. Nothing of the platform or of types.ts may be among them.
 const INTERNAL =
   "attach attached awake begin behind buffers bytes call check cidrs clearAddresses core counters death detach detached detail " +
@@ -37,7 +41,9 @@ async function shrink(name, properties) {
     ecma: 2022,
     nameCache,
     compress: { passes: 3, unsafe_arrows: true, unsafe_methods: true, keep_fargs: false },
-    mangle: properties ? { properties: { builtins: true, regex: new RegExp(`^(${INTERNAL.replaceAll(" ", "|")})$`) } } : true,
+    mangle: properties
+      ? { properties: { builtins: true, regex: new RegExp(`^(${INTERNAL.replaceAll(" ", "|")})$`) } }
+      : true,
     format: { comments: false },
   });
   writeFileSync(path, code);

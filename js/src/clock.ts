@@ -33,7 +33,8 @@ export const systemClock: Clock = {
     const arm = (): void => {
       // Rounded up: a timer that fires early would find nothing to do.
       const delay = Math.max(0, Math.ceil((time - systemClock.now()) * 1000));
-      timer = delay > LONGEST ? (time === Infinity ? undefined : setTimeout(arm, LONGEST)) : setTimeout(callback, delay);
+      timer =
+        delay > LONGEST ? (time === Infinity ? undefined : setTimeout(arm, LONGEST)) : setTimeout(callback, delay);
     };
     arm();
     return () => clearTimeout(timer);

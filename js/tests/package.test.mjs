@@ -18,7 +18,10 @@ const run = (...command) => execFileSync(process.execPath, command, { cwd: root,
 function needed(entry, found = new Set()) {
   if (found.has(entry)) return found;
   found.add(entry);
-  for (const [, name] of read(entry).toString().matchAll(/(?:from|import) ?"\.\/([^"]+)"/g)) needed(name, found);
+  for (const [, name] of read(entry)
+    .toString()
+    .matchAll(/(?:from|import) ?"\.\/([^"]+)"/g))
+    needed(name, found);
   return found;
 }
 
@@ -39,7 +42,11 @@ test("the module is the same file as Python's, and is an entry", () => {
 test("importing does nothing, and names no file of Node", () => {
   const code = [...needed("index.js")].map((name) => read(name).toString()).join("");
   assert(!/["'`]node:|require\(/.test(code));
-  run("--input-type=module", "-e", 'WebAssembly.compile = globalThis.fetch = () => { throw new Error("called") }; await import("./dist/index.js")');
+  run(
+    "--input-type=module",
+    "-e",
+    'WebAssembly.compile = globalThis.fetch = () => { throw new Error("called") }; await import("./dist/index.js")',
+  );
 });
 
 test("publint finds nothing", () => {
@@ -52,15 +59,30 @@ test("publint finds nothing", () => {
 
 test("public types have no any, and a strict program compiles against them", () => {
   for (const name of readdirSync(dist, { recursive: true })) {
-    if (name.endsWith(".d.ts")) assert(!/\bany\b(?![ ,.;*'’)-])/.test(read(name).toString().replace(/\/\*[^]*?\*\/|\/\/.*/g, "")), name);
+    if (name.endsWith(".d.ts"))
+      assert(
+        !/\bany\b(?![ ,.;*'’)-])/.test(
+          read(name)
+            .toString()
+            .replace(/\/\*[^]*?\*\/|\/\/.*/g, ""),
+        ),
+        name,
+      );
   }
   const folder = mkdtempSync(join(tmpdir(), "types-"));
   try {
     writeFileSync(join(folder, "use.ts"), readFileSync(join(root, "tests/types.ts")));
     const config = {
       compilerOptions: {
-        strict: true, noEmit: true, target: "ES2022", lib: ["ES2022", "DOM", "DOM.Iterable", "DOM.AsyncIterable"], module: "NodeNext",
-        types: [], exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, paths: { "tcpip-wasm": [join(dist, "index.d.ts")] },
+        strict: true,
+        noEmit: true,
+        target: "ES2022",
+        lib: ["ES2022", "DOM", "DOM.Iterable", "DOM.AsyncIterable"],
+        module: "NodeNext",
+        types: [],
+        exactOptionalPropertyTypes: true,
+        noUncheckedIndexedAccess: true,
+        paths: { "tcpip-wasm": [join(dist, "index.d.ts")] },
       },
       files: ["use.ts"],
     };
@@ -70,6 +92,10 @@ test("public types have no any, and a strict program compiles against them", () 
   } finally {
     rmSync(folder, { recursive: true });
   }
+});
+
+test("the code is formatted", () => {
+  run(join(root, "node_modules/prettier/bin/prettier.cjs"), "--check", "--log-level", "warn", ".");
 });
 
 test("it runs where there is no setImmediate, as in pages", () => {

@@ -68,7 +68,8 @@ export class Socket extends CoreHandle implements UdpSocket {
       const { core } = this.driver;
       const start = at + abi.DATAGRAM_SIZE;
       const source = this.hosts.socketAddress(core.endpoint(at + abi.DATAGRAM_SOURCE_OFFSET));
-      if (!this.#inbox.push({ ...source, data: core.u8.slice(start, start + value) }, value + OBJECT_SIZE)) this.dropped++;
+      if (!this.#inbox.push({ ...source, data: core.u8.slice(start, start + value) }, value + OBJECT_SIZE))
+        this.dropped++;
     }
   }
 
@@ -134,7 +135,10 @@ export class Socket extends CoreHandle implements UdpSocket {
   }
 }
 
-export async function openUdp(hosts: Hosts, { host, port = 0, reuseAddress = false }: UdpSocketOptions = {}): Promise<Socket> {
+export async function openUdp(
+  hosts: Hosts,
+  { host, port = 0, reuseAddress = false }: UdpSocketOptions = {},
+): Promise<Socket> {
   checkPort("port", port);
   const target: Partial<Target> = host === undefined ? {} : (await hosts.find(host))[0]!;
   hosts.driver.check();

@@ -130,6 +130,27 @@ test("memory grows during transfers, and nothing keeps an old view", async () =>
   assert(net.a.stats().memory + net.b.stats().memory > 2 * before);
 });
 
+test("memory is released after transfers", async () => {
+  const net = await pair();
+  const listener = await net.b.listenTcp({ port: 80 });
+  const transfer = async () => {
+    const [client, server] = await Promise.all([net.a.connectTcp({ host: "10.0.0.2", port: 80 }), listener.accept()]);
+    const data = pattern(4_000_000, 51);
+    const [, got] = await Promise.all([send(client, data), readAll(server)]);
+    assert(got.equals(data));
+    await Promise.all([client.close(), server.close()]);
+    for (let i = 0; i < 5; i++) await macrotask();
+  };
+  await transfer();
+  const before = [net.a.stats(), net.b.stats()];
+  for (let i = 0; i < 10; i++) await transfer();
+  [net.a.stats(), net.b.stats()].forEach((after, i) => {
+    assert.equal(after.memory, before[i].memory);
+    assert(after.heapUsed <= before[i].heapUsed + 10_000, `${before[i].heapUsed} ${after.heapUsed}`); // TIME-WAIT
+    assert.equal(after.handles, before[i].handles);
+  });
+});
+
 test("a cable is taken off, and joins again", async () => {
   const net = await pair({ cable: false });
   const first = connect(net.ia, net.ib);

@@ -94,6 +94,40 @@ test("public types have no any, and a strict program compiles against them", () 
   }
 });
 
+test("no public member is renamed by the build", () => {
+  const [, listed] = readFileSync(join(root, "build.mjs"), "utf8").match(/const INTERNAL =([^;]*);/);
+  const internal = new Set(listed.match(/\w+/g));
+  const types = readFileSync(join(root, "src/types.ts"), "utf8");
+  const members = [...types.matchAll(/^ +(?:readonly )?(\w+)\??[:(<]/gm)].map(([, name]) => name);
+  assert(internal.size > 50 && members.length > 100);
+  assert.deepEqual(
+    members.filter((name) => internal.has(name)),
+    [],
+  );
+});
+
+test("a bundler for pages takes it", async () => {
+  const { build } = await import("esbuild");
+  const options = { bundle: true, format: "esm", platform: "browser", write: false, logLevel: "silent" };
+  const { errors, warnings } = await build({ ...options, entryPoints: [join(dist, "index.js")], outdir: "out" });
+  assert.deepEqual([...errors, ...warnings], []);
+});
+
+test("a program ends when nothing is open any more, though its stacks are not closed", () => {
+  const script = `
+    const { createStack, connect } = await import("./dist/index.js");
+    const [a, b] = [await createStack(), await createStack()];
+    connect(await a.createTapInterface({ ip: "10.0.0.1/24" }), await b.createTapInterface({ ip: "10.0.0.2/24" }));
+    const listener = await b.listenTcp({ port: 80 });
+    const [client, server] = await Promise.all([a.connectTcp({ host: "10.0.0.2", port: 80 }), listener.accept()]);
+    await Promise.all([client.writable.close(), server.writable.close()]);
+    console.log("done");`;
+  assert.equal(
+    execFileSync(process.execPath, ["--input-type=module", "-e", script], { cwd: root, timeout: 30_000 }).toString(),
+    "done\n",
+  );
+});
+
 test("the code is formatted", () => {
   run(join(root, "node_modules/prettier/bin/prettier.cjs"), "--check", "--log-level", "warn", ".");
 });

@@ -1,7 +1,7 @@
 // Builds dist/: the code minified, with what entries share in chunks; declarations; and the module beside them.
 
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -88,5 +88,9 @@ for (const [name, source] of Object.entries(entries)) {
 for (const entry of readdirSync(dist, { recursive: true })) {
   const path = join(dist, entry);
   if (path.endsWith(".d.ts") && !reached.has(path)) rmSync(path);
+}
+for (const entry of readdirSync(dist, { withFileTypes: true })) {
+  const path = join(dist, entry.name);
+  if (entry.isDirectory() && !readdirSync(path).length) rmdirSync(path);
 }
 cpSync(join(root, "../tcpip_wasm/lwip.wasm"), join(dist, "lwip.wasm"));

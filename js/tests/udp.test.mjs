@@ -81,6 +81,26 @@ test("groups of both families are joined and left", async () => {
   assert.throws(() => sender.setMulticastHops(256), RangeError);
 });
 
+test("broadcasts leave by the interface that is chosen", async () => {
+  const stack = await createStack();
+  const taps = [
+    await stack.createTunInterface({ ip: "10.0.0.1/24" }),
+    await stack.createTapInterface({ ip: "10.0.1.1/24" }),
+  ];
+  const frames = taps.map((tap) => tap.listen());
+  const socket = await stack.openUdp();
+  for (const [i, tap] of taps.entries()) {
+    socket.setMulticastInterface(tap);
+    await socket.send({ host: "255.255.255.255", port: 9, data: Uint8Array.of(77, i) });
+    const { value } = await frames[i].next();
+    assert.deepEqual([...value.subarray(-2)], [77, i]);
+  }
+  socket.setMulticastInterface();
+  const gone = taps[1];
+  await stack.removeInterface(gone);
+  assert.throws(() => socket.setMulticastInterface(gone), { code: "EINVAL" });
+});
+
 test("sockets share a port if all of them allow it", async () => {
   const net = await pair();
   const two = [

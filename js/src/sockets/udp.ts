@@ -112,6 +112,10 @@ export class Socket extends CoreHandle implements UdpSocket {
     this.#group(0, group, netInterface);
   }
 
+  setMulticastInterface(netInterface?: NetworkInterface): void {
+    this.#option(abi.OPTION_MULTICAST_INTERFACE, (netInterface as unknown as Interface | undefined)?.handle ?? 0);
+  }
+
   setMulticastHops(hops: number): void {
     this.#option(abi.OPTION_MULTICAST_HOP_LIMIT, checkInteger("hops", hops, 0, 255));
   }

@@ -128,6 +128,11 @@ test("a program ends when nothing is open any more, though its stacks are not cl
   );
 });
 
+test("the program of the README prints what it says", () => {
+  const [, program] = readFileSync(join(root, "README.md"), "utf8").match(/```js\n([^]*?)```/);
+  assert.equal(run("--input-type=module", "-e", program.replace('"tcpip-wasm"', '"./dist/index.js"')), "Alice\n");
+});
+
 test("the code is formatted", () => {
   run(join(root, "node_modules/prettier/bin/prettier.cjs"), "--check", "--log-level", "warn", ".");
 });

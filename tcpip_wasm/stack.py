@@ -35,7 +35,13 @@ from tcpip_wasm.interfaces import (
     TunInterface,
 )
 from tcpip_wasm.interfaces.bridge import AGEING, check_ageing, check_ports
-from tcpip_wasm.interfaces.interface_arguments import InterfaceAddresses, parse_addresses, parse_mac, parse_mtu
+from tcpip_wasm.interfaces.interface_arguments import (
+    InterfaceAddresses,
+    check_ipv6,
+    parse_addresses,
+    parse_mac,
+    parse_mtu,
+)
 from tcpip_wasm.names import HostsTable, Resolver
 from tcpip_wasm.names.lookup import AddressInfo
 from tcpip_wasm.names.servers import Server
@@ -271,11 +277,13 @@ class NetworkStack:
         interface._on_name_servers = self._parts.learn_name_servers  # noqa: SLF001  for this package alone: interfaces are public
         return interface
 
-    async def create_loopback_interface(self, ip: InterfaceAddresses = "127.0.0.1/8") -> LoopbackInterface:
+    async def create_loopback_interface(
+        self, ip: InterfaceAddresses = "127.0.0.1/8", *, ipv6: bool = True
+    ) -> LoopbackInterface:
         """Make the loopback interface. A stack has at most one.
 
         Args:
-            ip: see `create_tap_interface`.
+            ip, ipv6: see `create_tap_interface`.
 
         Raises:
             ValueError, TypeError: a malformed address.
@@ -283,21 +291,23 @@ class NetworkStack:
         """
         self._driver.check()
         addresses = parse_addresses(ip)
+        check_ipv6(ipv6, addresses)
         loopback = next((one for one in self._interfaces if isinstance(one, LoopbackInterface)), None)
         if loopback is not None:
             raise network_error(errno.ENOSPC, f"a stack has one loopback interface, and {loopback!r} is there already")
-        return self._add("lo", lambda name: LoopbackInterface(self._driver, name, addresses))
+        return self._add("lo", lambda name: LoopbackInterface(self._driver, name, addresses, ipv6=ipv6))
 
     async def create_tun_interface(
-        self, ip: InterfaceAddresses = None, *, mtu: int = 1500, checksums: bool = True
+        self, ip: InterfaceAddresses = None, *, mtu: int = 1500, checksums: bool = True, ipv6: bool = True
     ) -> TunInterface:
         """Make a point-to-point interface of IP packets.
 
         Args: as for `create_tap_interface`.
         """
         addresses = parse_addresses(ip)
+        check_ipv6(ipv6, addresses)
         mtu = parse_mtu(mtu, addresses)
-        interface = self._add("tun", lambda name: TunInterface(self._driver, name, mtu, addresses))
+        interface = self._add("tun", lambda name: TunInterface(self._driver, name, mtu, addresses, ipv6=ipv6))
         interface.checksums = checksums
         return interface
 
@@ -308,16 +318,20 @@ class NetworkStack:
         *,
         mtu: int = 1500,
         checksums: bool = True,
+        ipv6: bool = True,
     ) -> TapInterface:
         """Make an Ethernet interface.
 
         Args:
-            mac: its address; None takes a locally administered one from the stack's seed.
+            mac: its address; None takes a locally administered one from the stack's seed. A group address causes a
+                warning, and frames have it without the group bit.
             ip: text such as ``"192.168.1.1/24"``, an `ipaddress` interface object, a list of them, or None. At most
                 one of them is IPv4. Without a prefix it is an address alone, /32 or /128: its network has no other
                 host, and neighbours are reached by `add_route` only.
             mtu: bytes of the largest IP packet, 68 to 65,535; with an IPv6 address, 1,280 at least (RFC 8200).
             checksums: whether checksums are generated and verified. False must be the same at the far end.
+            ipv6: whether it has a link-local address at once, and takes part in IPv6. With False it sends nothing of
+                IPv6.
 
         Raises:
             ValueError: a malformed argument, which the message names.
@@ -325,9 +339,10 @@ class NetworkStack:
             OSError: ``ENOSPC`` where there are too many interfaces or addresses, ``ENOBUFS`` without memory.
         """
         addresses = parse_addresses(ip)
+        check_ipv6(ipv6, addresses)
         mtu = parse_mtu(mtu, addresses)
         packed = parse_mac(mac) if mac is not None else self._driver.core.random_mac()
-        interface = self._add("tap", lambda name: TapInterface(self._driver, name, mtu, addresses, packed))
+        interface = self._add("tap", lambda name: TapInterface(self._driver, name, mtu, addresses, packed, ipv6=ipv6))
         interface.checksums = checksums
         return interface
 
@@ -340,6 +355,7 @@ class NetworkStack:
         mtu: int | None = None,
         ageing: int = AGEING,
         checksums: bool = True,
+        ipv6: bool = True,
     ) -> BridgeInterface:
         """Join taps of this stack by a bridge, which is an interface of the stack, too.
 
@@ -353,6 +369,7 @@ class NetworkStack:
                 ports', or 1500 where there are none.
             ageing: seconds after which an address from which no frame came is forgotten.
             checksums: see `create_tap_interface`; frames between ports are passed on as they are.
+            ipv6: see `create_tap_interface`.
 
         Raises:
             ValueError: a malformed argument, a tap of another stack or with addresses.
@@ -362,9 +379,10 @@ class NetworkStack:
         """
         taps = check_ports(self._driver, ports)
         addresses, ageing = parse_addresses(ip), check_ageing(ageing)
+        check_ipv6(ipv6, addresses)
         mtu = parse_mtu(mtu if mtu is not None else min((tap.mtu for tap in taps), default=1500), addresses)
         packed = parse_mac(mac) if mac is not None else self._driver.core.random_mac()
-        bridge = self._add("br", lambda name: BridgeInterface(self._driver, name, mtu, addresses, packed))
+        bridge = self._add("br", lambda name: BridgeInterface(self._driver, name, mtu, addresses, packed, ipv6=ipv6))
         bridge.checksums = checksums
         bridge.ageing = ageing
         for tap in taps:

@@ -5,7 +5,7 @@
  */
 
 /** version 1, as a checksum over names, numbers, layouts, signatures */
-export const VERSION = 1602675334;
+export const VERSION = 43144716;
 /** bounded table: a bridge of a hundred ports, and other interfaces */
 export const MAX_INTERFACES = 128;
 /** bytes of records per interface waiting for poll: four full 64 KiB writes */
@@ -659,7 +659,7 @@ export interface Exports {
   advance(now: number): number;
   statistics(): number;
   /** scratch: mac_address */
-  interface_add(kind: number, mtu: number): number;
+  interface_add(kind: number, mtu: number, ipv6: number): number;
   interface_remove(handle: number): number;
   interface_block(handle: number): number;
   /** scratch: ip_address */

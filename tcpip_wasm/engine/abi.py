@@ -7,7 +7,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 #: version 1, as a checksum over names, numbers, layouts, signatures
-VERSION: Final = 1602675334
+VERSION: Final = 43144716
 #: bounded table: a bridge of a hundred ports, and other interfaces
 MAX_INTERFACES: Final = 128
 #: bytes of records per interface waiting for poll: four full 64 KiB writes
@@ -399,7 +399,7 @@ EXPORTS: Final[dict[str, tuple[str, str]]] = {
     "poll": ("d", "d"),  # now
     "advance": ("d", "d"),  # now
     "statistics": ("", "i"),
-    "interface_add": ("ii", "i"),  # kind, mtu; scratch: mac_address
+    "interface_add": ("iii", "i"),  # kind, mtu, ipv6; scratch: mac_address
     "interface_remove": ("i", "i"),  # handle
     "interface_block": ("i", "i"),  # handle
     "interface_address": ("iii", "i"),  # handle, family, prefix; scratch: ip_address

@@ -271,20 +271,22 @@ class Core:
 
     # --- Interfaces -------------------------------------------------------------------------------------------
 
-    def add_interface(self, kind: int, mtu: int, mac: bytes = b"") -> FrameBuffers:
+    def add_interface(self, kind: int, mtu: int, mac: bytes = b"", *, ipv6: bool = True) -> FrameBuffers:
         """Add an interface and return its buffers.
 
         Args:
             kind: one of the ABI's ``KIND_`` constants.
             mtu: bytes of the largest IP packet, 68 to 65,535.
             mac: six bytes, for a tap.
+            ipv6: whether a tap or a bridge has a link-local address at once, if its MTU suffices; without one it sends
+                nothing of IPv6 by itself.
 
         Raises:
             OSError: ``ENOBUFS`` without memory, ``ENOSPC`` where there are too many.
         """
         self._put_scratch(abi.MAC_ADDRESS.pack(mac))
         handle = self._call(
-            "interface_add", kind, mtu, detail=f"an interface more (a stack has {abi.MAX_INTERFACES} at most)"
+            "interface_add", kind, mtu, ipv6, detail=f"an interface more (a stack has {abi.MAX_INTERFACES} at most)"
         )
         block = self._call("interface_block", handle)
         self._instance.refresh()

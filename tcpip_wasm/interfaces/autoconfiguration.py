@@ -224,6 +224,8 @@ class ConfigurableInterface(Interface):
             raise ValueError("configure: one of dhcp, slaac and dad must be true")
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout: {timeout} is not more than 0")
+        if slaac and not self.ipv6:
+            raise ValueError(f"slaac: {self.name} was created with ipv6=False")
         if slaac and self.mtu < MIN_MTU6:
             raise ValueError(f"slaac: {self.name} has an MTU of {self.mtu}, and IPv6 needs {MIN_MTU6}")
 

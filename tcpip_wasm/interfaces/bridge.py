@@ -19,6 +19,7 @@ from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import NetworkError
 from tcpip_wasm.interfaces.interface import Interface, Observer
+from tcpip_wasm.interfaces.interface_arguments import station_mac
 from tcpip_wasm.interfaces.tap import TapInterface
 
 AGEING: Final = 300
@@ -40,8 +41,10 @@ class BridgeInterface(Interface):
     kind = abi.KIND_BRIDGE
     overhead = 14
 
-    def __init__(self, driver: Driver, name: str, mtu: int, addresses: list[IPInterface], mac: bytes) -> None:
-        super().__init__(driver, name, mtu, addresses, mac)
+    def __init__(
+        self, driver: Driver, name: str, mtu: int, addresses: list[IPInterface], mac: bytes, *, ipv6: bool = True
+    ) -> None:
+        super().__init__(driver, name, mtu, addresses, station_mac(mac), ipv6=ipv6)
         self.mac: str = mac.hex(":")
         self._ports: list[TapInterface] = []
         self._ageing = AGEING

@@ -80,6 +80,7 @@ class Interface:
         name: such as ``tap0``; the scope of its link-local addresses.
         addresses: all addresses with their prefixes.
         mtu: bytes of the largest IP packet.
+        ipv6: whether it takes part in IPv6; see `NetworkStack.create_tap_interface`.
     """
 
     type: ClassVar[str]
@@ -87,12 +88,22 @@ class Interface:
     overhead: ClassVar[int] = 0
     """Bytes of a frame beyond its IP packet."""
 
-    def __init__(self, driver: Driver, name: str, mtu: int, addresses: list[IPInterface], mac: bytes = b"") -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        name: str,
+        mtu: int,
+        addresses: list[IPInterface],
+        mac: bytes = b"",
+        *,
+        ipv6: bool = True,
+    ) -> None:
         self.driver = driver
         self.name = name
         self.mtu = mtu
+        self.ipv6 = ipv6
         self.addresses: tuple[IPInterface, ...] = tuple(addresses)
-        self.buffers: FrameBuffers = driver.core.add_interface(self.kind, mtu, mac)
+        self.buffers: FrameBuffers = driver.core.add_interface(self.kind, mtu, mac, ipv6=ipv6)
         self.handle: int = self.buffers.handle
         self._port: Port | None = None
         self._observers: tuple[Observer, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import warnings
 from collections.abc import Iterable
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final
@@ -66,9 +67,12 @@ def parse_addresses(ip: InterfaceAddresses) -> list[IPInterface]:
 def parse_mac(mac: str | bytes | None) -> bytes:
     """Return the six bytes of a MAC written as ``02:00:00:00:00:01``, or given as bytes.
 
+    A group address (IEEE 802, the lowest bit of the first byte) is no station's, and neighbours do not believe it. It
+    is accepted with a warning, since the documentation of tcpip.js uses one; see `station_mac`.
+
     Raises:
         TypeError: neither text nor bytes.
-        ValueError: malformed, or a group address (IEEE 802, the lowest bit of the first byte).
+        ValueError: malformed, all zeros, or the broadcast address.
     """
     if isinstance(mac, (bytes, bytearray)):
         packed = bytes(mac)
@@ -78,9 +82,32 @@ def parse_mac(mac: str | bytes | None) -> bytes:
         raise TypeError(f"mac must be text or bytes, not {type(mac).__name__}")
     if len(packed) != 6:
         raise ValueError(f"mac: {mac!r} is not six bytes such as '02:00:00:00:00:01'")
-    if packed[0] & 1 or not any(packed):
+    if not any(packed) or packed == b"\xff" * 6:
         raise ValueError(f"mac: {mac!r} is not the address of one station")
+    if packed[0] & 1:
+        text = f"mac: {mac!r} is a group address; frames have {station_mac(packed).hex(':')} instead"
+        warnings.warn(text, UserWarning, stacklevel=3)
     return packed
+
+
+def station_mac(mac: bytes) -> bytes:
+    """Return a MAC without the group bit, as frames have it."""
+    return bytes([mac[0] & 0xFE]) + mac[1:]
+
+
+def check_ipv6(ipv6: bool, addresses: Iterable[IPInterface]) -> bool:
+    """Return whether an interface takes part in IPv6.
+
+    Raises:
+        TypeError: not a bool.
+        ValueError: False, and an address is one of IPv6.
+    """
+    if not isinstance(ipv6, bool):
+        raise TypeError(f"ipv6 must be a bool, not {type(ipv6).__name__}")
+    address = next((one for one in addresses if one.version == 6), None)
+    if address is not None and not ipv6:
+        raise ValueError(f"ipv6: it is False, and ip has {address}")
+    return ipv6
 
 
 def parse_mtu(mtu: int, addresses: Iterable[IPInterface] = ()) -> int:

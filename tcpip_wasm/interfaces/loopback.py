@@ -21,8 +21,8 @@ class LoopbackInterface(Interface):
     type = "loopback"
     kind = abi.KIND_LOOPBACK
 
-    def __init__(self, driver: Driver, name: str, addresses: list[IPInterface]) -> None:
-        super().__init__(driver, name, LOOPBACK_MTU, addresses)
+    def __init__(self, driver: Driver, name: str, addresses: list[IPInterface], *, ipv6: bool = True) -> None:
+        super().__init__(driver, name, LOOPBACK_MTU, addresses, ipv6=ipv6)
 
     def _on_event(self, kind: int, value: int, payload: bytes) -> None:
         """Packets wait. The module reports them, and leaves moving them to Python, only while an observer is there."""

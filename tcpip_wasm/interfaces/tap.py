@@ -10,7 +10,7 @@ from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
 from tcpip_wasm.interfaces.autoconfiguration import ConfigurableInterface
 from tcpip_wasm.interfaces.frames import StreamInterface
-from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6
+from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6, station_mac
 
 if TYPE_CHECKING:
     from tcpip_wasm.interfaces.bridge import BridgeInterface
@@ -20,7 +20,8 @@ class TapInterface(ConfigurableInterface, StreamInterface):
     """An Ethernet interface. It can find its own addresses: see `configure`.
 
     Attributes:
-        mac: its address, as ``02:00:00:00:00:01``.
+        mac: its address, as ``02:00:00:00:00:01``; a group address is kept as it was given, and frames have it without
+            the group bit.
         bridge: the bridge that it is a port of, or None.
     """
 
@@ -28,9 +29,11 @@ class TapInterface(ConfigurableInterface, StreamInterface):
     kind = abi.KIND_TAP
     overhead = 14
 
-    def __init__(self, driver: Driver, name: str, mtu: int, addresses: list[IPInterface], mac: bytes) -> None:
+    def __init__(
+        self, driver: Driver, name: str, mtu: int, addresses: list[IPInterface], mac: bytes, *, ipv6: bool = True
+    ) -> None:
         self._prepare()
-        super().__init__(driver, name, mtu, addresses, mac)
+        super().__init__(driver, name, mtu, addresses, station_mac(mac), ipv6=ipv6)
         self.mac: str = mac.hex(":")
         self.bridge: BridgeInterface | None = None
 
@@ -42,11 +45,12 @@ class TapInterface(ConfigurableInterface, StreamInterface):
 
     @property
     def link_local(self) -> IPv6Address | None:
-        """The link-local address, made from the MAC (RFC 4291, appendix A); None where the MTU is too small for IPv6.
+        """The link-local address, made from the MAC (RFC 4291, appendix A); None where the MTU is too small for
+        IPv6 or `ipv6` is False.
 
         As a host argument it needs its scope: ``f"{tap.link_local}%{tap.name}"``, with the name of one's own interface.
         """
-        if self.mtu < MIN_MTU6:
+        if self.mtu < MIN_MTU6 or not self.ipv6:
             return None
-        mac = bytes.fromhex(self.mac.replace(":", ""))
+        mac = station_mac(bytes.fromhex(self.mac.replace(":", "")))
         return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:])

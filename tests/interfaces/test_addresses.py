@@ -77,7 +77,6 @@ def test_macs(given: Any) -> None:
         "020000000001",
         "02:00:00:00:00:0a\n",
         "00:00:00:00:00:00",
-        "01:00:5e:00:00:01",
         "ff:ff:ff:ff:ff:ff",
         b"\2\0\0",
         b"\2\0\0\0\0\0\0",
@@ -87,6 +86,13 @@ def test_malformed_macs(given: Any) -> None:
     with pytest.raises(ValueError, match=r"^mac: ") as caught:
         parse_mac(given)
     assert repr(given) in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["01:23:45:67:89:ab", b"\x01\x23\x45\x67\x89\xab"])
+def test_a_group_address_as_a_mac_causes_a_warning(given: Any) -> None:
+    """The documentation of tcpip.js has this one."""
+    with pytest.warns(UserWarning, match=r"is a group address; frames have 00:23:45:67:89:ab instead"):
+        assert parse_mac(given) == b"\x01\x23\x45\x67\x89\xab"
 
 
 @pytest.mark.parametrize("given", [5, None, 1.5, ["02"]])

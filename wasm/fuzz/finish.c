@@ -16,7 +16,7 @@ void epoch_begin(uint64_t seed) {
   uint8_t segment[20] = {[12] = 0x50, [13] = ACK_BIT};
   struct link *link = &links[0];
   *link = (struct link){.kind = ABI_KIND_TUN, .mtu = 1500, .number = 250, .bridge = -1};
-  link->handle = abi_interface_add(ABI_KIND_TUN, 1500);
+  link->handle = abi_interface_add(ABI_KIND_TUN, 1500, 1);
   CHECK(link->handle > 0, "%d", link->handle);
   struct route_to route = {.link = link, .exact = true, .from = {10, 250, 0, 2}, .to = {10, 250, 0, 1}};
   packet_send(&route, TCP_PROTOCOL, segment, sizeof segment);

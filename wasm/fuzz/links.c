@@ -140,7 +140,7 @@ static struct link *add(int32_t kind) {
   peer_mac(link, 0, link->mac);
   link->mac[5] = 1;
   memcpy(tw_scratch.bytes, link->mac, 6);
-  int32_t handle = abi_interface_add(kind, (int32_t)link->mtu);
+  int32_t handle = abi_interface_add(kind, (int32_t)link->mtu, 1);
   if (handle < 0) {
     CHECK(handle == ABI_ERROR_NO_MEMORY || handle == ABI_ERROR_LIMIT, "%d", handle);
     return NULL;

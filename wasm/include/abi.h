@@ -11,7 +11,7 @@
 #define ABI_EXPORT(name)
 #endif
 
-#define ABI_VERSION 1602675334 /* version 1, as a checksum over names, numbers, layouts, signatures */
+#define ABI_VERSION 43144716 /* version 1, as a checksum over names, numbers, layouts, signatures */
 #define ABI_MAX_INTERFACES 128 /* bounded table: a bridge of a hundred ports, and other interfaces */
 #define ABI_RECEIVE_CAPACITY 294912 /* bytes of records per interface waiting for poll: four full 64 KiB writes */
 #define ABI_TRANSMIT_CAPACITY 294912 /* bytes of records per interface waiting for the embedder; a batch that fits the L2 cache */
@@ -406,7 +406,7 @@ ABI_EXPORT("start") int32_t abi_start(double now, int64_t seed_low, int64_t seed
 ABI_EXPORT("poll") double abi_poll(double now);
 ABI_EXPORT("advance") double abi_advance(double now);
 ABI_EXPORT("statistics") int32_t abi_statistics(void);
-ABI_EXPORT("interface_add") int32_t abi_interface_add(int32_t kind, int32_t mtu); /* scratch: mac_address */
+ABI_EXPORT("interface_add") int32_t abi_interface_add(int32_t kind, int32_t mtu, int32_t ipv6); /* scratch: mac_address */
 ABI_EXPORT("interface_remove") int32_t abi_interface_remove(int32_t handle);
 ABI_EXPORT("interface_block") int32_t abi_interface_block(int32_t handle);
 ABI_EXPORT("interface_address") int32_t abi_interface_address(int32_t handle, int32_t family, int32_t prefix); /* scratch: ip_address */

@@ -329,7 +329,7 @@ void frames_forget(void) {
 
 int32_t interface_open(int32_t kind, int32_t mtu) {
   memcpy(tw_scratch.bytes, HOST_MAC, 6);
-  int32_t handle = abi_interface_add(kind, mtu);
+  int32_t handle = abi_interface_add(kind, mtu, 1);
   for (int i = 0; handle > 0 && i < ABI_MAX_INTERFACES; i++) {
     if (watched[i] == 0 || tw_handle_object(watched[i], HANDLE_INTERFACE) == NULL) {
       watched[i] = handle;

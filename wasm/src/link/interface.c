@@ -86,7 +86,7 @@ static void release(struct interface *interface) {
   tw_heap_free(interface);
 }
 
-int32_t abi_interface_add(int32_t kind, int32_t mtu) {
+int32_t abi_interface_add(int32_t kind, int32_t mtu, int32_t ipv6) {
   if (kind < ABI_KIND_LOOPBACK || kind > ABI_KIND_BRIDGE || mtu < 68 || mtu > ABI_MAX_FRAME) {
     return ABI_ERROR_INVALID; /* 68: RFC 791, section 3.2 */
   }
@@ -122,7 +122,7 @@ int32_t abi_interface_add(int32_t kind, int32_t mtu) {
   if (kind == ABI_KIND_LOOPBACK) {
     loopback = interface;
     NETIF_SET_CHECKSUM_CTRL(&interface->netif, NETIF_CHECKSUM_DISABLE_ALL);
-  } else if (interface_is_ethernet(interface) && mtu >= 1280) { /* RFC 8200, section 5: IPv6 needs 1280 */
+  } else if (ipv6 && interface_is_ethernet(interface) && mtu >= 1280) { /* RFC 8200, section 5: IPv6 needs 1280 */
     netif_create_ip6_linklocal_address(&interface->netif, 1);
     netif_ip6_addr_set_state(&interface->netif, 0, IP6_ADDR_PREFERRED);
     interface->prefixes[0] = 64; /* RFC 4291, section 2.5.6 */

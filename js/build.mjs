@@ -1,0 +1,96 @@
+// Builds dist/: the code minified, with what entries share in chunks; declarations; and the module beside them.
+
+import { execFileSync } from "node:child_process";
+import { cpSync, existsSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { minify } from "terser";
+
+const root = dirname(fileURLToPath(import.meta.url));
+const dist = join(root, "dist");
+const entries = {};
+for (const { types, default: file } of Object.values(
+  JSON.parse(readFileSync(join(root, "package.json"), "utf8")).exports,
+)) {
+  if (!types) continue; // the module itself
+  const name = file.slice("./dist/".length, -".js".length);
+  const source = [`src/${name}.ts`, `src/${name}/index.ts`].find((path) => existsSync(join(root, path)));
+  entries[name] = join(root, source);
+}
+
+rmSync(dist, { recursive: true, force: true });
+execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", root, "--emitDeclarationOnly"], {
+  stdio: "inherit",
+});
+// Members of classes that programs never see. Nothing of the platform or of types.ts may be among them.
+const INTERNAL =
+  "attach attached awake begin behind buffers bytes call check cidrs clearAddresses core counters death detach detached detail " +
+  "driver endAt ended endpoint events failed failure family finishing firstEvent forget giveWay handle handlers inbox inject isLate " +
+  "later literal mac_ means moveTo notified onConfigurationEvent onEvent onOpen onStackGone opened prefix putEndpoint putScratch " +
+  "putStaging queue random raw received receiveLength removed report resolve_ resumeTransmit runs scheduled scope scratch sendFull " +
+  "sentAtOnce socketAddress soon target targets tcpConnect tcpReceived tcpSend transmit transmitLength truncated turn u16 u32 u8 " +
+  "until wake wakeSoon watchers whenRoom";
+const nameCache = {};
+
+/** Minifies a file; its names are those of the files before it. */
+async function shrink(name, properties) {
+  const path = join(dist, name);
+  const { code } = await minify(readFileSync(path, "utf8"), {
+    module: true,
+    ecma: 2022,
+    nameCache,
+    compress: { passes: 3, unsafe_arrows: true, unsafe_methods: true, keep_fargs: false },
+    mangle: properties
+      ? { properties: { builtins: true, regex: new RegExp(`^(${INTERNAL.replaceAll(" ", "|")})$`) } }
+      : true,
+    format: { comments: false },
+  });
+  writeFileSync(path, code);
+}
+
+const options = {
+  outdir: dist,
+  bundle: true,
+  format: "esm",
+  platform: "neutral",
+  target: "es2022",
+  external: ["node:*"],
+  logLevel: "warning",
+  minifySyntax: true, // constants of the ABI become numbers
+};
+// The core is apart: its namespace of constants would keep them out of the code that uses them.
+const { engine, ...others } = entries;
+await build({ ...options, entryPoints: others, splitting: true });
+const shared = readdirSync(dist).filter((name) => name.endsWith(".js"));
+await build({ ...options, entryPoints: { engine } });
+if (!process.env.READABLE) {
+  for (const name of shared) await shrink(name, true);
+  await shrink("engine.js", false);
+}
+
+// Declarations that no entry leads to are not of the package.
+const reached = new Set();
+const follow = (path) => {
+  if (reached.has(path)) return;
+  reached.add(path);
+  for (const [, name] of readFileSync(path, "utf8").matchAll(/(?:from|import\() ?["'](\.[^"']*)\.js["']/g)) {
+    follow(resolve(dirname(path), `${name}.d.ts`));
+  }
+};
+for (const [name, source] of Object.entries(entries)) {
+  const beside = join(dist, `${name}.d.ts`);
+  if (source.endsWith("/index.ts") && name !== "index") {
+    writeFileSync(beside, `export * from "./${name}/index.js";\n`);
+  }
+  follow(beside);
+}
+for (const entry of readdirSync(dist, { recursive: true })) {
+  const path = join(dist, entry);
+  if (path.endsWith(".d.ts") && !reached.has(path)) rmSync(path);
+}
+for (const entry of readdirSync(dist, { withFileTypes: true })) {
+  const path = join(dist, entry.name);
+  if (entry.isDirectory() && !readdirSync(path).length) rmdirSync(path);
+}
+cpSync(join(root, "../tcpip_wasm/lwip.wasm"), join(dist, "lwip.wasm"));

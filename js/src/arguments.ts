@@ -1,0 +1,27 @@
+/** Checks of what callers write: wrong input gets an error that names the argument and the value. */
+
+/** @throws TypeError for anything but a whole number, RangeError out of range. */
+export function checkInteger(name: string, value: number, least: number, most: number): number {
+  if (typeof value !== "number") throw new TypeError(`${name} must be a number, not ${typeof value}`);
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw new RangeError(`${name}: ${value} is not a whole number from ${least} to ${most}`);
+  }
+  return value;
+}
+
+export const checkPort = (name: string, port: number, least = 0): number => checkInteger(name, port, least, 65535);
+
+/** @throws TypeError for anything but a number, RangeError for a negative one. */
+export function checkTimeout(timeout: number): number {
+  if (typeof timeout !== "number") throw new TypeError(`timeout must be milliseconds, not ${typeof timeout}`);
+  if (!(timeout >= 0)) throw new RangeError(`timeout: ${timeout} is not a time in milliseconds`);
+  return timeout;
+}
+
+/** Returns the bytes of a buffer or of a view over one. */
+export function toBytes(data: Uint8Array | ArrayBuffer | ArrayBufferView): Uint8Array {
+  if (data instanceof Uint8Array) return data;
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  if (data instanceof ArrayBuffer) return new Uint8Array(data);
+  throw new TypeError(`data must be a Uint8Array or another view of bytes, not ${typeof data}`);
+}

@@ -206,6 +206,15 @@ def test_dhcp_client() -> None:
     assert lines[-2:] == ["the namespace pings it: three answers", "released, and dnsmasq has forgotten it"]
 
 
+def test_dhcp_server() -> None:
+    assert run("dhcp_server.py") == [
+        "02:00:00:00:00:05 has 10.0.0.5/24, router 10.0.0.1, domain lab.internal",
+        "02:00:00:00:00:06 has 10.0.0.100/24, router 10.0.0.1, domain lab.internal",
+        "the server's table: 02:00:00:00:00:05=10.0.0.5 02:00:00:00:00:06=10.0.0.100",
+        "after the release: 1 lease",
+    ]
+
+
 def test_blocking_programs() -> None:
     assert run("blocking_programs.py") == ["bob serves 10.0.0.1", "alice has 10,240,000 bytes, the same"]
 

@@ -1,0 +1,14 @@
+"""Services over a stack, for the hosts that reach it: what a guest needs of its network.
+
+    service    what all have in common: start, end, tasks
+    events     what a service reports while it runs
+    datagrams  UDP sockets for services
+    dhcp       addresses: `DhcpServer`
+
+Each serves one stack, is an asynchronous context manager, is also closed by `await x.aclose()`, and ends with its
+stack. None is a method of the stack, which knows nothing of them.
+"""
+
+from tcpip_wasm.services.dhcp import DhcpEvent, DhcpLease, DhcpPool, DhcpRequest, DhcpServer, DhcpStatistics
+
+__all__ = ["DhcpEvent", "DhcpLease", "DhcpPool", "DhcpRequest", "DhcpServer", "DhcpStatistics"]

@@ -215,6 +215,16 @@ def test_dhcp_server() -> None:
     ]
 
 
+def test_dns_server() -> None:
+    assert run("dns_server.py") == [
+        "www.lab.internal: fd00::5, 10.0.0.5",
+        "any.dev.lab.internal: 10.0.0.9",
+        "host7.example: 10.0.1.7",
+        "10.0.0.5 is db.lab.internal",
+        "none.example.: no such name",
+    ]
+
+
 def test_blocking_programs() -> None:
     assert run("blocking_programs.py") == ["bob serves 10.0.0.1", "alice has 10,240,000 bytes, the same"]
 

@@ -3,12 +3,24 @@
     service    what all have in common: start, end, tasks
     events     what a service reports while it runs
     datagrams  UDP sockets for services
+    rate       a rate limit for each client
     dhcp       addresses: `DhcpServer`
+    dns        names: `DnsServer`
 
 Each serves one stack, is an asynchronous context manager, is also closed by `await x.aclose()`, and ends with its
 stack. None is a method of the stack, which knows nothing of them.
 """
 
 from tcpip_wasm.services.dhcp import DhcpEvent, DhcpLease, DhcpPool, DhcpRequest, DhcpServer, DhcpStatistics
+from tcpip_wasm.services.dns import DnsServer, DnsStatistics
 
-__all__ = ["DhcpEvent", "DhcpLease", "DhcpPool", "DhcpRequest", "DhcpServer", "DhcpStatistics"]
+__all__ = [
+    "DhcpEvent",
+    "DhcpLease",
+    "DhcpPool",
+    "DhcpRequest",
+    "DhcpServer",
+    "DhcpStatistics",
+    "DnsServer",
+    "DnsStatistics",
+]

@@ -5,6 +5,9 @@ settings    the arguments of the server, checked
 table       leases, offers and free addresses
 lease_file  leases in a file
 probe       whether another host has an address
+waiting     clients that asked in vain
+replies     the content of replies
+reports     events and counters
 server      `DhcpServer`
 """
 

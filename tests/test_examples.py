@@ -225,6 +225,15 @@ def test_dns_server() -> None:
     ]
 
 
+def test_http_server() -> None:
+    assert run("http_server.py") == [
+        "5,000,000 bytes, the same",
+        "206 bytes 1000000-1000999/5000000 True",
+        "404",
+        "good day, Alice",
+    ]
+
+
 def test_blocking_programs() -> None:
     assert run("blocking_programs.py") == ["bob serves 10.0.0.1", "alice has 10,240,000 bytes, the same"]
 

@@ -5,7 +5,9 @@
     datagrams  UDP sockets for services
     rate       a rate limit for each client
     dhcp       addresses: `DhcpServer`
+    folder     a folder of files, and nothing outside of it
     dns        names: `DnsServer`
+    http       applications and files: `HttpServer`, `http_client`
 
 Each serves one stack, is an asynchronous context manager, is also closed by `await x.aclose()`, and ends with its
 stack. None is a method of the stack, which knows nothing of them.
@@ -13,6 +15,7 @@ stack. None is a method of the stack, which knows nothing of them.
 
 from tcpip_wasm.services.dhcp import DhcpEvent, DhcpLease, DhcpPool, DhcpRequest, DhcpServer, DhcpStatistics
 from tcpip_wasm.services.dns import DnsServer, DnsStatistics
+from tcpip_wasm.services.http import HttpServer, http_client
 
 __all__ = [
     "DhcpEvent",
@@ -23,4 +26,6 @@ __all__ = [
     "DhcpStatistics",
     "DnsServer",
     "DnsStatistics",
+    "HttpServer",
+    "http_client",
 ]

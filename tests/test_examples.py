@@ -234,6 +234,14 @@ def test_http_server() -> None:
     ]
 
 
+def test_netboot_services() -> None:
+    assert run("netboot_services.py") == [
+        "10.0.0.100 boots kernel.bin from 10.0.0.1",
+        "100,000 bytes, the same",
+        "the date is 2030-01-01",
+    ]
+
+
 def test_blocking_programs() -> None:
     assert run("blocking_programs.py") == ["bob serves 10.0.0.1", "alice has 10,240,000 bytes, the same"]
 

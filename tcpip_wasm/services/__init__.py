@@ -8,6 +8,8 @@
     folder     a folder of files, and nothing outside of it
     dns        names: `DnsServer`
     http       applications and files: `HttpServer`, `http_client`
+    tftp       files for hosts that boot: `TftpServer`
+    sntp       the time: `SntpServer`
 
 Each serves one stack, is an asynchronous context manager, is also closed by `await x.aclose()`, and ends with its
 stack. None is a method of the stack, which knows nothing of them.
@@ -16,6 +18,8 @@ stack. None is a method of the stack, which knows nothing of them.
 from tcpip_wasm.services.dhcp import DhcpEvent, DhcpLease, DhcpPool, DhcpRequest, DhcpServer, DhcpStatistics
 from tcpip_wasm.services.dns import DnsServer, DnsStatistics
 from tcpip_wasm.services.http import HttpServer, http_client
+from tcpip_wasm.services.sntp import SntpServer, SntpStatistics
+from tcpip_wasm.services.tftp import TftpServer, TftpStatistics
 
 __all__ = [
     "DhcpEvent",
@@ -27,5 +31,9 @@ __all__ = [
     "DnsServer",
     "DnsStatistics",
     "HttpServer",
+    "SntpServer",
+    "SntpStatistics",
+    "TftpServer",
+    "TftpStatistics",
     "http_client",
 ]

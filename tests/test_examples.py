@@ -242,6 +242,15 @@ def test_netboot_services() -> None:
     ]
 
 
+def test_mdns() -> None:
+    assert run("mdns.py") == [
+        "Laser: printer.local port 80, 10.0.0.1, {'paper': b'a4'}",
+        "the second host is printer-2.local",
+        "the first finds it at 10.0.0.2",
+        "Laser: removed",
+    ]
+
+
 def test_blocking_programs() -> None:
     assert run("blocking_programs.py") == ["bob serves 10.0.0.1", "alice has 10,240,000 bytes, the same"]
 

@@ -10,6 +10,7 @@
     http       applications and files: `HttpServer`, `http_client`
     tftp       files for hosts that boot: `TftpServer`
     sntp       the time: `SntpServer`
+    mdns       names and services without a server: `MdnsResponder`, `MdnsBrowser`
 
 Each serves one stack, is an asynchronous context manager, is also closed by `await x.aclose()`, and ends with its
 stack. None is a method of the stack, which knows nothing of them.
@@ -18,6 +19,14 @@ stack. None is a method of the stack, which knows nothing of them.
 from tcpip_wasm.services.dhcp import DhcpEvent, DhcpLease, DhcpPool, DhcpRequest, DhcpServer, DhcpStatistics
 from tcpip_wasm.services.dns import DnsServer, DnsStatistics
 from tcpip_wasm.services.http import HttpServer, http_client
+from tcpip_wasm.services.mdns import (
+    MdnsBrowser,
+    MdnsEvent,
+    MdnsInstance,
+    MdnsResponder,
+    MdnsService,
+    MdnsStatistics,
+)
 from tcpip_wasm.services.sntp import SntpServer, SntpStatistics
 from tcpip_wasm.services.tftp import TftpServer, TftpStatistics
 
@@ -31,6 +40,12 @@ __all__ = [
     "DnsServer",
     "DnsStatistics",
     "HttpServer",
+    "MdnsBrowser",
+    "MdnsEvent",
+    "MdnsInstance",
+    "MdnsResponder",
+    "MdnsService",
+    "MdnsStatistics",
     "SntpServer",
     "SntpStatistics",
     "TftpServer",

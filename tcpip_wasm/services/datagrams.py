@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from tcpip_wasm.engine import abi
 from tcpip_wasm.interfaces import Interface
 from tcpip_wasm.sockets import UdpTransport
 from tcpip_wasm.sockets.udp.open_udp import udp_options
@@ -39,6 +40,7 @@ async def open_datagrams(
     multicast_interface: Interface | None = None,
     multicast_ttl: int = 1,
     ttl: int = 64,
+    reuse_port: bool = False,
 ) -> UdpTransport:
     """Open a socket.
 
@@ -47,11 +49,12 @@ async def open_datagrams(
         receive: takes datagrams; it must not raise.
         host: own address, a name of it, or None for all.
         port: own port.
-        broadcast, multicast_interface, multicast_ttl, ttl: see `NetworkStack.open_udp`.
+        broadcast, multicast_interface, multicast_ttl, ttl, reuse_port: see `NetworkStack.open_udp`.
 
     Raises: what `NetworkStack.open_udp` raises.
     """
     options = udp_options(parts.driver, broadcast, ttl, multicast_ttl, multicast_interface)
+    share = abi.SHARE_PORT if reuse_port else 0
     local, _ = await parts.lookup.pair((host, port), None)
-    transport, _ = await parts.udp.endpoint(lambda: _Protocol(receive), local, None, 0, options)
+    transport, _ = await parts.udp.endpoint(lambda: _Protocol(receive), local, None, 0, options, share)
     return transport

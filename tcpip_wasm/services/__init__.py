@@ -5,6 +5,7 @@
     datagrams  UDP sockets for services
     rate       a rate limit for each client
     dhcp       addresses: `DhcpServer`
+    dhcp6      addresses by IPv6: `Dhcp6Server`
     folder     a folder of files, and nothing outside of it
     dns        names: `DnsServer`
     http       applications and files: `HttpServer`, `http_client`
@@ -17,6 +18,7 @@ stack. None is a method of the stack, which knows nothing of them.
 """
 
 from tcpip_wasm.services.dhcp import DhcpEvent, DhcpLease, DhcpPool, DhcpRequest, DhcpServer, DhcpStatistics
+from tcpip_wasm.services.dhcp6 import Dhcp6Lease, Dhcp6Server, Dhcp6Statistics
 from tcpip_wasm.services.dns import DnsServer, DnsStatistics
 from tcpip_wasm.services.http import HttpServer, http_client
 from tcpip_wasm.services.mdns import (
@@ -31,6 +33,9 @@ from tcpip_wasm.services.sntp import SntpServer, SntpStatistics
 from tcpip_wasm.services.tftp import TftpServer, TftpStatistics
 
 __all__ = [
+    "Dhcp6Lease",
+    "Dhcp6Server",
+    "Dhcp6Statistics",
     "DhcpEvent",
     "DhcpLease",
     "DhcpPool",

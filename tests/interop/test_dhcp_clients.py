@@ -104,10 +104,11 @@ async def _clients(folder: Path, **options: Any) -> AsyncIterator[Clients]:
                     yield clients
                 finally:
                     for child in clients.children:
-                        await asyncio.to_thread(_end, child)
+                        await asyncio.to_thread(end_client, child)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def end_client(child: subprocess.Popen[bytes]) -> None:
+    """End a client and its helpers."""
     child.terminate()  # dhcpcd ends its helpers then
     try:
         child.wait(timeout=30)

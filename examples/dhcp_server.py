@@ -29,13 +29,13 @@ async def main() -> None:
             reservations={"02:00:00:00:00:05": "10.0.0.5"},
         )
         async with server as dhcp:
-            for port, mac in zip(ports, ["02:00:00:00:00:05", "02:00:00:00:00:06"], strict=True):
-                tap = await plug(port, mac)
+            taps = [await plug(port, f"02:00:00:00:00:0{number}") for number, port in enumerate(ports, 5)]
+            for tap in taps:
                 lease = await tap.configure(dhcp=True)
-                print(f"{mac} has {lease.address}, router {lease.router}, domain {lease.domain}")
+                print(f"{tap.mac} has {lease.address}, router {lease.router}, domain {lease.domain}")
             print("the server's table:", *(f"{lease.mac}={lease.address}" for lease in dhcp.leases))
             events = dhcp.events()
-            await tap.release()
+            await taps[1].release()
             assert (await anext(events)).kind == "release"
             print(f"after the release: {len(dhcp.leases)} lease")
 

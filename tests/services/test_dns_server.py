@@ -26,6 +26,7 @@ _RECORDS = {
     "db.lab.internal": ["10.0.0.5", "fd00::5"],
     "www.lab.internal": "CNAME db.lab.internal.",
     "away.lab.internal": "CNAME host.test.",
+    "to-function.lab.internal": "CNAME aliased.example.",
     "loop.lab.internal": "CNAME loop.lab.internal.",
     "lab.internal": ["MX 10 mail.lab.internal.", 'TXT "a text"'],
     "*.wild.lab.internal": "10.0.0.9",
@@ -250,6 +251,26 @@ def test_a_resolver_without_servers_does_not_ask_its_own_stack() -> None:
         async with await create_stack(seed=1) as stack, DnsServer(stack, forward=stack.resolver) as server:
             assert rcode(await ask(stack, "a.test", host="127.0.0.1")) == "SERVFAIL"
             assert server.statistics().udp_queries == 1
+
+    run_virtually(main())
+
+
+def test_functions_that_are_not_async_and_both_kinds() -> None:
+    async def main() -> None:
+        async def handler(name: str, rdtype: str) -> Any:
+            return "10.9.9.9" if name in ("a.example", "aliased.example") else None
+
+        def forward(name: str, rdtype: str) -> Any:
+            return {"host.test": ["10.3.3.3", "fd00:3::3"], "b.example": []}.get(name)
+
+        async with served(handler=handler, forward=forward, zones=["lab.internal"]) as (_, client, _):
+            assert values(await ask(client, "a.example")) == ["A 10.9.9.9"]
+            answer = await ask(client, "host.test", "AAAA")
+            assert (values(answer), dns.flags.to_text(answer.flags)) == (["AAAA fd00:3::3"], "QR RD RA")
+            assert values(await ask(client, "away.lab.internal")) == ["A 10.3.3.3", "CNAME host.test."]
+            assert rcode(await ask(client, "b.example")) == "NOERROR"
+            assert values(await ask(client, "to-function.lab.internal")) == ["A 10.9.9.9", "CNAME aliased.example."]
+            assert rcode(await ask(client, "c.example")) == "NXDOMAIN"
 
     run_virtually(main())
 

@@ -333,6 +333,10 @@ def test_damaged_messages_and_floods() -> None:
 def test_malformed_arguments() -> None:
     async def main() -> None:
         async with await create_stack() as stack:
+            given: list[Any] = [("_http._tcp", 80), {"type": "_ipp._tcp", "port": 631, "name": "Other"}]
+            assert MdnsResponder(stack, "a", given).services == ("a._http._tcp.local", "Other._ipp._tcp.local")
+            with pytest.raises(TypeError, match="services"):
+                MdnsResponder(stack, "a", [("_http._tcp",)])
             for name, services, text in [
                 ("a b", [], "name"),
                 ("a", [MdnsService("http", 80)], "type"),

@@ -90,6 +90,8 @@ def parse_pools(given: Pools, own: IPv4Interface, router: IPv4Address | None) ->
     Raises:
         ValueError, TypeError: a malformed one, or two that overlap.
     """
+    if isinstance(given, list) and len(given) == 2:
+        given = tuple(given)
     is_pair = isinstance(given, tuple) and len(given) == 2 and all(isinstance(o, (str, IPv4Address)) for o in given)
     ones: Iterable[object] = [given] if is_pair or isinstance(given, DhcpPool) else _iterable("pool", given)
     pools: list[Pool] = []

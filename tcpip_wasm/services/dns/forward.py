@@ -18,7 +18,7 @@ from tcpip_wasm.names.cache import Cache
 from tcpip_wasm.services.dns import records as texts
 from tcpip_wasm.services.dns import wire
 
-Handler = Callable[[str, str], Awaitable[texts.Records | None]]
+Handler = Callable[[str, str], Awaitable[texts.Records | None] | texts.Records | None]
 """Returns the records of (name, type); none of them for a name without records of this type, None for no such name."""
 
 CACHE_SIZE: Final = 4096

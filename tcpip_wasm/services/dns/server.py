@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 
 from tcpip_wasm.addresses import Host
@@ -274,8 +275,10 @@ class DnsServer(Service):
             return self._build(query, limit, rcode=wire.REFUSED)
         labels = query.name
         found = self._zone.find(labels, query.rdtype)
-        asks = self._handler is not None or self._asks_others(labels)
-        if found.alias is not None and query.rdtype in (wire.A, wire.AAAA) and self._asks_others(found.alias):
+        has_handler = self._handler is not None
+        asks = has_handler or self._asks_others(labels)
+        leads_away = found.alias is not None and query.rdtype in (wire.A, wire.AAAA)
+        if leads_away and (has_handler or self._asks_others(found.alias or ())):
             return None
         if not found.exists and asks:
             return None
@@ -327,7 +330,7 @@ class DnsServer(Service):
     async def _call(self, function: Handler, query: wire.Query, limit: int, flags: int) -> bytes | None:
         """Return an answer from a caller's function, or None where it knows no such name."""
         texts = self._texts
-        given = await function(texts.name_text(query.name), texts.type_text(query.rdtype))
+        given = await _result(function(texts.name_text(query.name), texts.type_text(query.rdtype)))
         if given is None:
             return None
         answers = texts.parse_records(given, self._ttl, default=query.rdtype)
@@ -340,15 +343,24 @@ class DnsServer(Service):
     ) -> bytes:
         """Return own aliases with the addresses that others have for the name they lead to."""
         texts = self._texts
+        name, rdtype = texts.name_text(alias), texts.type_text(query.rdtype)
+        addresses: Records | None = None
+        if self._handler is not None:
+            addresses = await _result(self._handler(name, rdtype))
+        if addresses is None and self._asks_others(alias):
+            if self._forwarder is not None:
+                addresses = await self._forwarder.addresses(name, 4 if query.rdtype == wire.A else 6)
+            elif self._forward is not None:
+                addresses = await _result(self._forward(name, rdtype))
         owner = wire.pack_name(alias)
-        if self._forwarder is not None:
-            version = 4 if query.rdtype == wire.A else 6
-            addresses: Records = await self._forwarder.addresses(texts.name_text(alias), version)
-        else:
-            assert self._forward is not None
-            addresses = await self._forward(texts.name_text(alias), texts.type_text(query.rdtype)) or ()
-        more = [replace(one, owner=owner) for one in texts.parse_records(addresses, self._ttl, default=query.rdtype)]
-        return self._build(query, limit, flags=wire.AA, answers=[*answers, *more])
+        more = texts.parse_records(addresses or (), self._ttl, default=query.rdtype)
+        fitting = [replace(one, owner=owner) for one in more if one.rdtype == query.rdtype]
+        return self._build(query, limit, flags=wire.AA, answers=[*answers, *fitting])
+
+
+async def _result(given: Any) -> Any:
+    """Return what a caller's function returned, which need not be async."""
+    return await given if isawaitable(given) else given
 
 
 def _load() -> tuple[Any, Callable[..., Zone], Callable[..., Forwarder]]:

@@ -5,8 +5,8 @@ Owns the names, which change where another host has them. It knows no messages u
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from tcpip_wasm.addresses import Address
 from tcpip_wasm.services.mdns import records as make
@@ -15,6 +15,9 @@ from tcpip_wasm.services.mdns.wire import Labels, Record
 
 MAX_SERVICES: Final = 64
 MAX_NUMBER: Final = 10_000
+
+
+ServiceLike = make.MdnsService | tuple[Any, ...] | Mapping[str, Any]
 
 
 class _Claimed:
@@ -36,6 +39,24 @@ class _Claimed:
         self.label = make.numbered(self._first, self._number, host=self._host) if self._number > 1 else self._first
 
 
+def _service(given: object) -> make.MdnsService:
+    """Return a service that a caller gave as one, or as a tuple or mapping of its attributes.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(given, make.MdnsService):
+        return given
+    try:
+        if isinstance(given, tuple):
+            return make.MdnsService(*given)
+        if isinstance(given, Mapping):
+            return make.MdnsService(**given)
+    except TypeError:
+        pass
+    raise TypeError(f"services: {given!r} is no MdnsService")
+
+
 class Announced:
     """Names and records of a responder.
 
@@ -47,13 +68,11 @@ class Announced:
         ValueError, TypeError: a malformed name or service.
     """
 
-    def __init__(self, name: str, services: Iterable[make.MdnsService]) -> None:
+    def __init__(self, name: str, services: Iterable[ServiceLike]) -> None:
         label = make.host_label(name)
         self._host = _Claimed(label, (make.LOCAL,), host=True)
         self._services: list[tuple[_Claimed, int, bytes]] = []
-        for service in services:
-            if not isinstance(service, make.MdnsService):
-                raise TypeError(f"services: {service!r} is no MdnsService")
+        for service in map(_service, services):
             kind = make.type_labels(service.type)
             instance = label if service.name is None else make.label_of("services: name", service.name)
             make.service_record((instance, *kind), (label, make.LOCAL), service.port)  # checks the port

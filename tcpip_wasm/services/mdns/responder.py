@@ -18,9 +18,9 @@ from tcpip_wasm.errors import NetworkError, StackError
 from tcpip_wasm.interfaces import Interface, TapInterface
 from tcpip_wasm.log_limit import LogLimit
 from tcpip_wasm.services.mdns import wire
-from tcpip_wasm.services.mdns.names import Announced
+from tcpip_wasm.services.mdns.names import Announced, ServiceLike
 from tcpip_wasm.services.mdns.node import PORT, Link, MdnsNode
-from tcpip_wasm.services.mdns.records import MdnsService, text_of
+from tcpip_wasm.services.mdns.records import text_of
 from tcpip_wasm.services.mdns.wire import Labels, Message, Question, Record
 from tcpip_wasm.stack import NetworkStack
 from tcpip_wasm.streams.locks import Signal
@@ -59,7 +59,7 @@ class MdnsResponder(MdnsNode):
         stack: the stack.
         name: the host's name, such as ``"printer"`` for ``printer.local``. Where another host has it, it becomes
             ``printer-2`` and so on, and a service's ``name (2)``.
-        services: what the host offers.
+        services: what the host offers: `MdnsService` objects, or tuples or mappings of their attributes.
         interfaces: taps and bridges to use; None takes all that there are at the start.
 
     Attributes:
@@ -73,7 +73,7 @@ class MdnsResponder(MdnsNode):
         self,
         stack: NetworkStack,
         name: str,
-        services: Iterable[MdnsService] = (),
+        services: Iterable[ServiceLike] = (),
         *,
         interfaces: Iterable[Interface] | None = None,
     ) -> None:

@@ -104,3 +104,20 @@ def test_a_raw_client_that_pipelines(tmp_path: Path) -> None:
             assert bytes.fromhex(report.stdout) == _BIG[:50_000]
 
     _run(work, tmp_path)
+
+
+def test_chromium_lists_the_folder(tmp_path: Path) -> None:
+    async def work(peer: KernelPeer, served: Path) -> None:
+        (served / "a b&<c>.txt").write_text("x")
+        async with HttpServer(peer.stack, served):
+            command = (
+                *("chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--no-proxy-server"),
+                *(f"--user-data-dir={tmp_path}/profile", "--disable-background-networking", "--dump-dom"),
+            )
+            url = f"http://{STACK_ADDRESSES[4]}/"
+            page = (await asyncio.to_thread(peer.namespace.run, *command, url, timeout=100.0, check=False)).stdout
+            assert '<a href="./big.bin">big.bin</a>' in page
+            assert '<a href="./a%20b%26%3Cc%3E.txt">a b&amp;&lt;c&gt;.txt</a>' in page
+
+    require_kernel_peer("chromium")
+    _run(work, tmp_path)

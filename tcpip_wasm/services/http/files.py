@@ -55,7 +55,7 @@ class Files:
         if scope["method"] not in ("GET", "HEAD"):
             await _send_text(scope, send, 405, "only GET and HEAD", [(b"allow", b"GET, HEAD")])
             return
-        names, is_folder = _names(scope["raw_path"])
+        names, is_folder = _names(scope.get("raw_path") or quote(scope["path"]).encode())
         try:
             descriptor = await asyncio.to_thread(self._folder.open, names)
         except FileNotFoundError:

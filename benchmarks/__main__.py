@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import (
+    answers,
     blocking,
     bulk,
     connects,
@@ -50,6 +51,7 @@ def parts(quick: bool) -> dict[str, Part]:
             "connects": lambda: connects.measure(100, 1),
             "rush": lambda: rush.measure([200], 1),
             "datagrams": lambda: datagrams.measure(2_000, 200, 1),
+            "answers": lambda: answers.measure(500, 1),
             "bulk": lambda: bulk.measure(32 * MIB, 1),
             "middle": lambda: middle.measure(100_000, 32 * MIB, 1),
             "programs": lambda: programs.measure(100, 16 * MIB, 1),
@@ -68,6 +70,7 @@ def parts(quick: bool) -> dict[str, Part]:
         "connects": lambda: connects.measure(1_000, 5),
         "rush": lambda: rush.measure([1_000, 3_000], 3),
         "datagrams": lambda: datagrams.measure(50_000, 10_000, 5),
+        "answers": lambda: answers.measure(9_000, 5),
         "bulk": lambda: bulk.measure(512 * MIB, 5),
         "middle": lambda: middle.measure(2_000_000, 256 * MIB, 5),
         "programs": lambda: programs.measure(2_000, 256 * MIB, 5),

@@ -19,6 +19,7 @@ only from those before it (`stack.polyfill` alone hands over to compat, when it 
     capture      what passes an interface, as pcapng files and as packets for a test
     simulation   networks of hosts in virtual time
     testing      what the pytest plugin does, which is the module `pytest_tcpip_wasm`
+    services     servers over a stack, for the hosts that reach it
     links        what is outside of the process: devices of the machine's kernel, sockets of virtual machines
     cli          the command ``tcpip-wasm``
 

@@ -1,7 +1,7 @@
 """What a `NetworkStack` consists of: `StackParts`, for the stack itself and for the packages above it.
 
 Owns how the parts are joined. They are no part of the public API: the stack's methods are; `parts_of` is for this
-package's adapters, which open sockets on behalf of programs that never see a stack.
+package's adapters, which open sockets on behalf of programs that never see a stack, and for services.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary, ref
 
 from tcpip_wasm.addresses import UNSPECIFIED
 from tcpip_wasm.driver import Driver
@@ -71,6 +72,7 @@ class StackParts:
         self.udp: UdpOpener = UdpOpener(driver, self.routing, self.lookup)
         self.drops: DropLog = DropLog(driver, self.interfaces)
         driver.monitor = self.drops
+        _parts[driver] = ref(self)
 
     async def _open_datagram(
         self, factory: Callable[[], asyncio.DatagramProtocol], server: Server, source_port: int, /
@@ -89,6 +91,22 @@ class StackParts:
             self.resolver.learn(interface.name, servers, interface.search)
             return
         self.resolver.learn(interface.name, servers)
+
+
+_parts: Final[WeakKeyDictionary[Driver, ref[StackParts]]] = WeakKeyDictionary()
+"""The parts by driver, for what is given an interface alone. Parts hold their driver: held from here, none would go."""
+
+
+def parts_of_interface(interface: Interface) -> StackParts:
+    """Return the parts of the stack that an interface belongs to.
+
+    Raises:
+        StackError: the stack is gone.
+    """
+    interface.driver.check()
+    parts = _parts[interface.driver]()
+    assert parts is not None, "a stack holds its parts"
+    return parts
 
 
 class HasParts(Protocol):

@@ -31,7 +31,7 @@ DOCUMENTS: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))
 TUTORIAL: Final = ROOT / "docs" / "tutorial" / "replicated-store.md"
 BLOCK: Final = re.compile(r"(?:^<!-- ([^>]*) -->\n)?^( *)```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 DIRECTIVE: Final = re.compile(r"(run|pytest|file): (\w+\.py)(?:, (prints|fails): (.+))?")
-NEEDS: Final = {"import httpx": "httpx", "import uvicorn": "uvicorn"}
+NEEDS: Final = {"import httpx": "httpx", "import uvicorn": "uvicorn", "HttpServer": "uvicorn", "http_client": "httpx"}
 TIMEOUT: Final = 120
 
 

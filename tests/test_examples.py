@@ -208,6 +208,51 @@ def test_dhcp_client() -> None:
     assert lines[-2:] == ["the namespace pings it: three answers", "released, and dnsmasq has forgotten it"]
 
 
+def test_dhcp_server() -> None:
+    assert run("dhcp_server.py") == [
+        "02:00:00:00:00:05 has 10.0.0.5/24, router 10.0.0.1, domain lab.internal",
+        "02:00:00:00:00:06 has 10.0.0.100/24, router 10.0.0.1, domain lab.internal",
+        "the server's table: 02:00:00:00:00:05=10.0.0.5 02:00:00:00:00:06=10.0.0.100",
+        "after the release: 1 lease",
+    ]
+
+
+def test_dns_server() -> None:
+    assert run("dns_server.py") == [
+        "www.lab.internal: fd00::5, 10.0.0.5",
+        "any.dev.lab.internal: 10.0.0.9",
+        "host7.example: 10.0.1.7",
+        "10.0.0.5 is db.lab.internal",
+        "none.example.: no such name",
+    ]
+
+
+def test_http_server() -> None:
+    assert run("http_server.py") == [
+        "5,000,000 bytes, the same",
+        "206 bytes 1000000-1000999/5000000 True",
+        "404",
+        "good day, Alice",
+    ]
+
+
+def test_netboot_services() -> None:
+    assert run("netboot_services.py") == [
+        "10.0.0.100 boots kernel.bin from 10.0.0.1",
+        "100,000 bytes, the same",
+        "the date is 2030-01-01",
+    ]
+
+
+def test_mdns() -> None:
+    assert run("mdns.py") == [
+        "Laser: printer.local port 80, 10.0.0.1, {'paper': b'a4'}",
+        "the second host is printer-2.local",
+        "the first finds it at 10.0.0.2",
+        "Laser: removed",
+    ]
+
+
 def test_blocking_programs() -> None:
     assert run("blocking_programs.py") == ["bob serves 10.0.0.1", "alice has 10,240,000 bytes, the same"]
 

@@ -29,6 +29,8 @@ _PREFIX: Final = Struct(">BBBBIII16s")
 _ROUTER_ADVERTISEMENT: Final = 134
 _LINK_ADDRESS, _PREFIX_INFORMATION, _MTU, _RDNSS = 1, 3, 5, 25
 _ON_LINK_AND_AUTONOMOUS: Final = 0xC0
+_ON_LINK: Final = 0x80
+_MANAGED, _OTHER = 0x80, 0x40
 
 
 def dhcp_options(message: bytes) -> dict[int, bytes]:
@@ -146,6 +148,9 @@ def build_advertisement(
     router_lifetime: int,
     mtu: int | None,
     name_servers: tuple[IPv6Address, ...],
+    managed: bool = False,
+    other: bool = False,
+    autonomous: bool = True,
 ) -> bytes:
     """Return a router advertisement (RFC 4861, section 4.2), without its checksum.
 
@@ -156,14 +161,18 @@ def build_advertisement(
         router_lifetime: seconds for which the sender is a default router; 0 if it is none.
         mtu: bytes of the largest packet on the link, or None.
         name_servers: recursive DNS servers, valid as long as the addresses.
+        managed, other: whether hosts get addresses, and other settings, by DHCPv6.
+        autonomous: whether hosts make addresses of the prefixes; else these are only on the link.
     """
-    message = _ADVERTISEMENT.pack(_ROUTER_ADVERTISEMENT, 0, 0, 64, 0, router_lifetime, 0, 0)
+    flags = (_MANAGED if managed else 0) | (_OTHER if other else 0)
+    prefix_flags = _ON_LINK_AND_AUTONOMOUS if autonomous else _ON_LINK
+    message = _ADVERTISEMENT.pack(_ROUTER_ADVERTISEMENT, 0, 0, 64, flags, router_lifetime, 0, 0)
     message += bytes([_LINK_ADDRESS, 1]) + mac
     if mtu is not None:
         message += pack(">BBHI", _MTU, 1, 0, mtu)
     for prefix in prefixes:
         packed = prefix.network_address.packed
-        message += _PREFIX.pack(_PREFIX_INFORMATION, 4, 64, _ON_LINK_AND_AUTONOMOUS, lifetime, preferred, 0, packed)
+        message += _PREFIX.pack(_PREFIX_INFORMATION, 4, 64, prefix_flags, lifetime, preferred, 0, packed)
     if name_servers:
         message += pack(">BBHI", _RDNSS, 1 + 2 * len(name_servers), 0, lifetime)
         message += b"".join(server.packed for server in name_servers)

@@ -294,6 +294,9 @@ class ConfigurableInterface(Interface):
         mtu: int | None = None,
         name_servers: object = (),
         interval: float = 600.0,
+        managed: bool = False,
+        other: bool = False,
+        autonomous: bool = True,
     ) -> RouterAdvertiser:
         """Advertise prefixes to the link, as a router does (RFC 4861, section 6.2): hosts make addresses of them.
 
@@ -306,6 +309,9 @@ class ConfigurableInterface(Interface):
             mtu: bytes of the largest packet on this link, 1,280 at least, or None.
             name_servers: IPv6 addresses of DNS servers (RFC 8106).
             interval: seconds between two advertisements at most, 4 to 1,800.
+            managed, other: whether hosts get addresses, and other settings, by DHCPv6; see
+                `tcpip_wasm.services.Dhcp6Server`.
+            autonomous: whether hosts make addresses of the prefixes; else these are only on the link.
 
         Returns:
             What advertises from now on; its `close` ends it.
@@ -326,6 +332,9 @@ class ConfigurableInterface(Interface):
             mtu=mtu,
             name_servers=name_servers,
             interval=interval,
+            managed=managed,
+            other=other,
+            autonomous=autonomous,
         )
         return self._advertiser
 

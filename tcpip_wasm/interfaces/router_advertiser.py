@@ -52,6 +52,9 @@ class RouterAdvertiser:
         mtu: int | None,
         name_servers: object,
         interval: float,
+        managed: bool = False,
+        other: bool = False,
+        autonomous: bool = True,
     ) -> None:
         self.sent: int = 0
         self.closed: bool = False
@@ -67,6 +70,7 @@ class RouterAdvertiser:
         if mtu is not None and not 1280 <= mtu <= interface.mtu:
             raise ValueError(f"mtu: {mtu} is not within 1280 to {interface.mtu}")
         self._mtu = mtu
+        self._flags = {"managed": bool(managed), "other": bool(other), "autonomous": bool(autonomous)}
         if not 4 <= interval <= 1800:
             raise ValueError(f"interval: {interval} is not within 4 to 1800")
         self._interval = interval
@@ -139,6 +143,7 @@ class RouterAdvertiser:
             router_lifetime=router_lifetime,
             mtu=self._mtu,
             name_servers=self._servers,
+            **self._flags,
         )
         self._interface.driver.core.autoconfiguration.advertise(self._interface.handle, message)
         self._interface.driver.wake()

@@ -7,8 +7,8 @@ come from a built-in list, not from the machine's ``/etc/services``.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any, Final, Protocol, cast
 
 from tcpip_wasm.addresses import (
     LOOPBACK,
@@ -50,6 +50,13 @@ _KINDS: Final = (
 )
 
 
+class LocalNames(Protocol):
+    """Finds names below ``.local`` without a server (RFC 6762, section 3)."""
+
+    def addresses(self, name: str, versions: Sequence[int], /) -> Awaitable[tuple[Address, ...]]:
+        """Return the addresses of a name; raises NameResolutionError where no host has it."""
+
+
 class Lookup:
     """Turns what callers write for a host into addresses, for one stack.
 
@@ -57,12 +64,16 @@ class Lookup:
         hosts: its hosts table.
         resolver: queries name servers.
         interfaces: its interfaces, which have own addresses and are the scopes of link-local ones.
+
+    Attributes:
+        local: find names below ``.local``, the first before the others; without one, servers are asked for these, too.
     """
 
     def __init__(self, hosts: HostsTable, resolver: Resolver, interfaces: InterfaceTable) -> None:
         self.hosts = hosts
         self.resolver = resolver
         self._interfaces = interfaces
+        self.local: list[LocalNames] = []
 
     # --- Hosts ----------------------------------------------------------------------------------------------------
 
@@ -178,6 +189,8 @@ class Lookup:
             # Only what this stack has; where it has neither, the attempt's error reports what is wrong.
             has = tuple(a for a in LOCALHOST if any(a in one.network for one in own))
             return _of(Found(has or LOCALHOST[:1], name), versions, host)
+        elif self.local and name.endswith(".local"):
+            found = Found(await self.local[0].addresses(name, versions), name)
         else:
             found = await self.resolver.addresses(host, family=family, impatient=impatient)
         return _of(Found(tuple(sort_addresses(found.addresses, own)), found.canonical), versions, host)

@@ -91,6 +91,13 @@ class Questions:
             if response.rcode == wire.NXDOMAIN or response.denial is not None or current == asked:
                 return self._deny(name, current, rdtype, response, ttl)
 
+    async def forward(self, name: wire.Name, rdtype: int) -> bytes:
+        """Ask, and return the whole message of the first server that answers; nothing is remembered.
+
+        Raises: what `end` raises.
+        """
+        return (await self._ask_servers(name, rdtype)).whole
+
     def _deny(self, name: wire.Name, current: wire.Name, rdtype: int, response: wire.Response, ttl: int) -> Outcome:
         """There is no such name, or nothing of this type: cache that, for as long as the answer allows."""
         is_gone = response.rcode == wire.NXDOMAIN

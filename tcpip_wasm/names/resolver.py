@@ -220,6 +220,31 @@ class Resolver:
             raise NameResolutionError(socket.EAI_NONAME, f"{address}: no name")
         return tuple(names)
 
+    async def forward(self, labels: Sequence[bytes], rdtype: int) -> bytes:
+        """Ask the servers on behalf of another host, and return the whole answer as it arrived, checked to be one.
+
+        Neither the search list nor the cache is used, and not the stack's own loopback: a server on this stack may be
+        what asks.
+
+        Args:
+            labels: of the name, without the empty one at its end.
+            rdtype: number of the type of the records.
+
+        Raises:
+            NameResolutionError: no server gave an answer, or there is no server.
+            StackError: the stack is gone.
+        """
+        text = b".".join(labels).decode("ascii", "replace")
+        if not self._has_servers():
+            raise NameResolutionError(socket.EAI_AGAIN, f"{text}: no name server to forward to")
+        wire = self._load(text)
+        assert self._questions is not None
+        try:
+            async with asyncio.timeout(LIFETIME), self._slots:
+                return await self._questions.forward(wire.Name([*labels, b""]), rdtype)
+        except TimeoutError:
+            raise NameResolutionError(socket.EAI_AGAIN, f"{text}: no server answered in time") from None
+
     def _check_servers(self, host: str) -> None:
         if not (self.asks_itself or self._has_servers()):
             raise NameResolutionError(socket.EAI_NONAME, f"{host}: no such name, and no name server to ask")

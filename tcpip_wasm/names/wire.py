@@ -100,12 +100,14 @@ class Response:
         truncated: the rest is to be had by TCP; then nothing else was read.
         answers: records of its answer section.
         denial: owner of the SOA in its authority section, and for how many seconds a denial holds; or None.
+        whole: the message as it arrived.
     """
 
     rcode: int
     truncated: bool = False
     answers: tuple[Record, ...] = ()
     denial: tuple[Name, int] | None = None
+    whole: bytes = b""
 
 
 def name_of(text: str) -> Name:
@@ -196,7 +198,7 @@ def _read(reader: _Reader, flags: int, counts: list[int], name: Name, rdtype: in
                     denial = owner, min(ttl, minimum)  # RFC 2308, section 5
                 else:
                     reader.get_remaining()
-    return Response(rcode, answers=tuple(answers), denial=denial)
+    return Response(rcode, answers=tuple(answers), denial=denial, whole=reader.wire)
 
 
 def _value(reader: _Reader, kind: int) -> Address | Name:

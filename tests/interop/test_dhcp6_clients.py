@@ -1,0 +1,136 @@
+"""DHCPv6 clients of Linux distributions against the stack's server, over a TAP device in a namespace: dhclient and
+dhcpcd, which the stack's router advertisements lead to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tcpip_wasm import create_stack
+from tcpip_wasm.services import Dhcp6Server
+
+from .harness.namespaces import Namespace, network_namespace
+from .harness.requirements import require_kernel_peer
+from .test_dhcp_clients import end_client
+
+_WAIT = 60.0
+"""Time limit in seconds of what takes a few."""
+
+_SCRIPT = """#!/bin/sh
+# Written by a test: what the client knows, one file an event; no setting of the machine is changed.
+env > "{folder}/$reason.$$"
+case "$reason" in
+  BOUND6|RENEW6|REBIND6) [ -z "$new_ip6_address" ] || ip -6 address replace "$new_ip6_address/128" dev peer0 nodad ;;
+esac
+exit 0
+"""
+
+
+@dataclass
+class Clients:
+    """A namespace for a client, and the server."""
+
+    namespace: Namespace
+    dhcp: Dhcp6Server
+    folder: Path
+    children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, *argv: str) -> subprocess.Popen[bytes]:
+        """Start a client in the namespace; it ends with the test."""
+        with (self.folder / "output").open("ab") as output:
+            child = subprocess.Popen(
+                self.namespace.command(*argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        self.children.append(child)
+        return child
+
+    async def knows(self, *texts: str) -> None:
+        """Wait until a run of the script had these lines in its environment."""
+        async with asyncio.timeout(_WAIT):
+            while not any(set(texts) <= set(p.read_text().splitlines()) for p in self.folder.glob("*.*[0-9]")):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is true of the server."""
+        async with asyncio.timeout(_WAIT):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def _clients(folder: Path) -> AsyncIterator[Clients]:
+    with network_namespace() as namespace:
+        # A link-local address that is checked for duplicates cannot be used by a client that starts at once.
+        namespace.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
+        script = folder / "script"
+        script.write_text(_SCRIPT.format(folder=folder))
+        script.chmod(0o755)
+        with namespace.open_device("tap", []) as device:
+            async with await create_stack(seed=b"dhcp6") as stack:
+                tap = await stack.create_tap_interface(ip="fd77::1/64")
+                device.attach(tap)
+                settings = {"name_servers": ["fd77::53"], "search": ["lab.internal"]}
+                async with Dhcp6Server(tap, pool=("fd77::100", "fd77::1ff"), **settings) as dhcp:  # type: ignore[arg-type]
+                    clients = Clients(namespace, dhcp, folder)
+                    try:
+                        yield clients
+                    finally:
+                        for child in clients.children:
+                            await asyncio.to_thread(end_client, child)
+
+
+def _run(program: str, work: Callable[[Clients], Awaitable[None]], folder: Path) -> None:
+    require_kernel_peer(program, "sysctl")
+
+    async def main() -> None:
+        async with _clients(folder) as clients:
+            await work(clients)
+
+    asyncio.run(main())
+
+
+def test_dhclient(tmp_path: Path) -> None:
+    async def work(clients: Clients) -> None:
+        (tmp_path / "conf").write_text("")
+        files = (
+            "-cf",
+            f"{tmp_path}/conf",
+            "-sf",
+            f"{tmp_path}/script",
+            "-lf",
+            f"{tmp_path}/leases",
+            "-pf",
+            f"{tmp_path}/pid",
+        )
+        clients.start("dhclient", "-6", "-d", *files, "peer0")
+        await clients.until(lambda: len(clients.dhcp.leases) == 1)
+        (lease,) = clients.dhcp.leases
+        await clients.knows("reason=BOUND6", f"new_ip6_address={lease.address}", "new_dhcp6_name_servers=fd77::53")
+        await asyncio.to_thread(clients.namespace.echoes, "fd77::1", 2)
+        clients.start("dhclient", "-6", "-r", *files, "peer0")
+        await clients.until(lambda: not clients.dhcp.leases)
+
+    _run("dhclient", work, tmp_path)
+
+
+def test_dhcpcd_is_led_by_the_advertisements(tmp_path: Path) -> None:
+    async def work(clients: Clients) -> None:
+        (tmp_path / "conf").write_text("duid\noption dhcp6_name_servers\n")
+        command = ("dhcpcd", "-6", "-B", "-d", "-f", f"{tmp_path}/conf", "-c", f"{tmp_path}/script", "peer0")
+        folders = "mount -t tmpfs tmpfs /var/lib/dhcpcd && mount -t tmpfs tmpfs /run"
+        clients.start("sh", "-c", folders + ' && exec "$@"', "sh", *command)
+        await clients.until(lambda: len(clients.dhcp.leases) == 1)
+        (lease,) = clients.dhcp.leases
+        await clients.knows(
+            "reason=BOUND6", f"new_dhcp6_ia_na1_ia_addr1={lease.address}", "new_dhcp6_name_servers=fd77::53"
+        )
+        report = await asyncio.to_thread(clients.namespace.run, "ip", "-6", "address", "show", "dev", "peer0")
+        assert str(lease.address) in report.stdout
+        assert "fd77::" in (await asyncio.to_thread(clients.namespace.run, "ip", "-6", "route", "show")).stdout
+
+    _run("dhcpcd", work, tmp_path)

@@ -232,7 +232,7 @@ class StreamLink(Link):
         source, first, last = self._buffer, self._first, self._last
         put_length, prefix_at, limit = _put_length, _PREFIX.unpack_from, self._max_frame
         room, offset, frames, payload = len(view), 0, 0, 0
-        full = False
+        full, wrong = False, 0
         while True:
             if self._skip:
                 step = min(self._skip, last - first)
@@ -244,10 +244,8 @@ class StreamLink(Link):
             begin = first + _PREFIX_SIZE
             if length > limit or length == 0:
                 if length > LONGEST:
-                    del view
-                    self._first = first
-                    self._lost_its_place(length)
-                    return False
+                    wrong = length
+                    break
                 self.counters.receive_truncated += length > 0
                 self._skip = length
                 first = begin
@@ -271,6 +269,9 @@ class StreamLink(Link):
         self.counters.bytes_received += payload
         if offset:
             self._interface.commit_received(min(offset, room))
+        if wrong:
+            self._lost_its_place(wrong)
+            return False
         if full and not offset:
             self.counters.receive_full += 1
             self._pause()

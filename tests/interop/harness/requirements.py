@@ -15,7 +15,9 @@ from typing import NoReturn
 
 import pytest
 
-__all__ = ["require_kernel_peer", "require_postgresql", "require_programs", "require_user_mode_linux"]
+from .qemu import guest_files
+
+__all__ = ["require_kernel_peer", "require_postgresql", "require_programs", "require_qemu", "require_user_mode_linux"]
 
 
 def require_kernel_peer(*programs: str) -> None:
@@ -36,6 +38,16 @@ def require_user_mode_linux() -> None:
     require_programs("linux.uml", "busybox", "ip", "tc", "curl")
     if not any(Path("/usr/lib/uml/modules").glob("*/kernel/net/sched/sch_netem.ko")):
         _missing("the modules of user-mode-linux are not installed")
+
+
+def require_qemu(*programs: str) -> None:
+    """Skip unless QEMU, a Linux kernel for its guests and what they run are installed."""
+    _require_linux()
+    if os.uname().machine != "x86_64":
+        _missing(f"the guests run on x86_64, not on {os.uname().machine}")
+    require_programs("qemu-system-x86_64", "busybox", "cpio", "ldd", *programs)
+    if guest_files() is None:
+        _missing("Debian's linux-image-cloud-amd64 is not installed")
 
 
 def require_programs(*programs: str) -> None:

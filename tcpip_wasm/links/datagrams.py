@@ -16,7 +16,8 @@ import socket
 from typing import ClassVar, Final
 
 from tcpip_wasm.links.descriptor import DatagramSocketLink
-from tcpip_wasm.links.guest_listener import Attach, GuestListener, check_guests
+from tcpip_wasm.links.guest_listener import GuestListener
+from tcpip_wasm.links.guests import Attach, check_guests
 from tcpip_wasm.links.link import LOSES_FRAME, FrameInterface
 from tcpip_wasm.links.transport_address import (
     bind_unix,
@@ -126,8 +127,9 @@ async def listen_bess(address: str, attach: Attach, *, max_guests: int = 64) -> 
 
     Args:
         address: ``unix:PATH``, a socket that only this user may open.
-        attach: returns the tap for a guest that has connected, or a coroutine that does; what it raises refuses the
-            guest and is logged.
+        attach: returns the tap for a guest that has connected, or a coroutine that does, or an asynchronous context
+            manager that yields it and is left when the guest has gone, such as `bridge_port`. What it raises refuses
+            the guest and is logged.
         max_guests: guests that are connected at most; more are refused.
 
     Raises:

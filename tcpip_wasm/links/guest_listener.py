@@ -9,27 +9,21 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable
-from inspect import isawaitable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-from tcpip_wasm.arguments import check_int
+from tcpip_wasm.links.guests import Attach, interface_of
 from tcpip_wasm.links.link import FrameInterface, Link
 from tcpip_wasm.links.transport_address import TransportAddress, unlink_unix
 
 _log: Final = logging.getLogger("tcpip_wasm.links")
-
-Attach = Callable[[], FrameInterface | Awaitable[FrameInterface]]
-"""Returns the interface for a guest that has connected, or a coroutine that does."""
 
 _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors after which a connection stays in the backlog, so that accepting again would spin."""
 
 _RETRY_SECONDS: Final = 1.0
 """Until a listener without descriptors accepts again, as in asyncio."""
-
-_MOST_GUESTS: Final = 4096
 
 
 class GuestListener:
@@ -62,15 +56,14 @@ class GuestListener:
         self._attach = attach
         self._make_link = make_link
         self._max_guests = max_guests
-        self._links: list[Link] = []
+        self._guests: dict[asyncio.Task[None], Link | None] = {}
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = self._loop.create_task(self._accept())
 
     @property
     def links(self) -> tuple[Link, ...]:
         """The links of the guests that are connected now, in the order of their arrival."""
-        self._links = [link for link in self._links if not link.closed]
-        return tuple(self._links)
+        return tuple(link for link in self._guests.values() if link is not None and not link.closed)
 
     async def _accept(self) -> None:
         while True:
@@ -82,35 +75,42 @@ class GuestListener:
                     return
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            try:
-                await self._accepted(sock)
-            except Exception as problem:
-                _log.warning("%s: guest refused: %s", self.address, problem)
+            if len(self._guests) >= self._max_guests:
+                sock.close()
+                _log.warning("%s: guest refused: %d are connected", self.address, self._max_guests)
+                continue
+            task = self._loop.create_task(self._serve(sock))
+            self._guests[task] = None
+            task.add_done_callback(self._guests.pop)
 
-    async def _accepted(self, sock: socket.socket) -> None:
+    async def _serve(self, sock: socket.socket) -> None:
+        """Carry the frames of one guest until it goes."""
+        task = asyncio.current_task()
+        assert task is not None
         try:
-            if len(self.links) >= self._max_guests:
-                raise OSError(errno.EMFILE, f"{self._max_guests} guests are connected")
-            interface = self._attach()
-            if isawaitable(interface):
-                interface = await interface
-            self._links.append(self._make_link(sock, interface))
-        except BaseException:
+            async with interface_of(self._attach) as interface:
+                link = self._guests[task] = self._make_link(sock, interface)
+                try:
+                    await link.wait_closed()
+                finally:
+                    link.close()
+        except Exception as problem:
+            _log.warning("%s: guest refused: %s", self.address, problem)
+        finally:
             sock.close()
-            raise
 
     async def aclose(self) -> None:
         """Accept no more, and end the links of the guests that are connected. Idempotent."""
-        task, self._task = self._task, None
-        if task is None:
+        accepting, self._task = self._task, None
+        if accepting is None:
             return
-        task.cancel()
-        await asyncio.wait([task])
+        tasks = [accepting, *self._guests]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         self._sock.close()
         if self._path:
             unlink_unix(self._path)
-        for link in self.links:
-            link.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,8 +119,3 @@ class GuestListener:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def check_guests(count: int) -> int:
-    """Return a limit of guests. Raises what `check_int` raises."""
-    return check_int("max_guests", count, 1, _MOST_GUESTS)

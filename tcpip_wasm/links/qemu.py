@@ -12,7 +12,8 @@ import socket
 from typing import Final
 
 from tcpip_wasm.arguments import check_timeout
-from tcpip_wasm.links.guest_listener import Attach, GuestListener, check_guests
+from tcpip_wasm.links.guest_listener import GuestListener
+from tcpip_wasm.links.guests import Attach, check_guests
 from tcpip_wasm.links.link import FrameInterface
 from tcpip_wasm.links.stream import StreamLink
 from tcpip_wasm.links.transport_address import TransportAddress, connect_stream, listen_stream, parse_address
@@ -117,8 +118,9 @@ async def listen_qemu(address: str, attach: Attach, *, max_guests: int = 64) -> 
     Args:
         address: ``unix:PATH``, a socket that only this user may open, or ``tcp:HOST:PORT``; port 0 picks a free one.
             The other side of a TCP connection is not authenticated: listen at a loopback address.
-        attach: returns the tap for a guest that has connected, or a coroutine that does; what it raises refuses the
-            guest and is logged.
+        attach: returns the tap for a guest that has connected, or a coroutine that does, or an asynchronous context
+            manager that yields it and is left when the guest has gone, such as `bridge_port`. What it raises refuses
+            the guest and is logged.
         max_guests: guests that are connected at most; more are refused.
 
     Raises:

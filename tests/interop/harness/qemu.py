@@ -39,8 +39,9 @@ export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/ LD_LIBRARY_PATH=/lib
 /bin/busybox --install -s /bin
 mount -t proc none /proc; mount -t sysfs none /sys; mount -t devtmpfs none /dev; mount -t tmpfs none /tmp
 for each in $(cat /modules/order); do insmod /modules/$each; done
-echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
 ip link set lo up
+# An address that is still checked for duplicates is not used, and connections would leave from ::1.
+echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
 ip link set eth0 up
 cd /tmp
 . /script

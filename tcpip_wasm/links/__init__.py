@@ -2,7 +2,8 @@
 
 A link carries whole frames (tap) or packets (tun) between an interface and something that is not a stack: a device of
 the machine's kernel, a virtual machine's socket. It knows transports and the event loop, and never looks into a frame.
-Importing this package opens nothing.
+Importing this package opens nothing. WebSockets need the extra ``websocket``, whose library is imported with the first
+use of such a name.
 
     link               the base: records, flow control, counters, bounds, the end
     descriptor         descriptors of which one read or write is one frame
@@ -10,17 +11,28 @@ Importing this package opens nothing.
     stream             byte streams in which each frame has its length before it
     qemu               virtual machines over such streams, both ends
     datagrams          sockets of which one datagram is one frame: QEMU, user-mode Linux, vfkit
+    websocket          Ethernet over WebSockets, both ends
+    message_socket     one WebSocket connection as messages
+    guests             the interfaces of guests that connect
     guest_listener     what accepts virtual machines
     transport_address  ``unix:PATH``, ``tcp:HOST:PORT``, ``udp:HOST:PORT``
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from tcpip_wasm.links.datagrams import DatagramLink, accept_vfkit, bind_datagrams, connect_bess, listen_bess
 from tcpip_wasm.links.descriptor import DatagramSocketLink, DescriptorLink
 from tcpip_wasm.links.guest_listener import GuestListener
+from tcpip_wasm.links.guests import bridge_port
 from tcpip_wasm.links.link import FrameInterface, Link, LinkCounters
 from tcpip_wasm.links.qemu import QemuLink, connect_qemu, listen_qemu
 from tcpip_wasm.links.stream import StreamLink
 from tcpip_wasm.links.tuntap import HostDevice, open_tuntap
+
+if TYPE_CHECKING:
+    from tcpip_wasm.links.websocket import WebSocketLink, WebSocketRelay, connect_websocket
 
 __all__ = [
     "DatagramLink",
@@ -33,11 +45,29 @@ __all__ = [
     "LinkCounters",
     "QemuLink",
     "StreamLink",
+    "WebSocketLink",
+    "WebSocketRelay",
     "accept_vfkit",
     "bind_datagrams",
+    "bridge_port",
     "connect_bess",
     "connect_qemu",
+    "connect_websocket",
     "listen_bess",
     "listen_qemu",
     "open_tuntap",
 ]
+
+_WEBSOCKET = frozenset({"WebSocketLink", "WebSocketRelay", "connect_websocket"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WEBSOCKET:
+        try:
+            from tcpip_wasm.links import websocket
+        except ModuleNotFoundError as missing:
+            if missing.name != "websockets":
+                raise
+            raise ImportError(f"{name} needs websockets: pip install 'tcpip-wasm[websocket]'") from missing
+        return getattr(websocket, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,8 @@ use of such a name.
     datagrams          sockets of which one datagram is one frame: QEMU, user-mode Linux, vfkit
     websocket          Ethernet over WebSockets, both ends
     message_socket     one WebSocket connection as messages
+    wisp_server        TCP and UDP streams for clients of Wisp; wisp_client, wisp_wire: the other side, the packets
+    machine_network    the machine's network, less what must not be reached
     guests             the interfaces of guests that connect
     guest_listener     what accepts virtual machines
     transport_address  ``unix:PATH``, ``tcp:HOST:PORT``, ``udp:HOST:PORT``
@@ -20,6 +22,7 @@ use of such a name.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tcpip_wasm.links.datagrams import DatagramLink, accept_vfkit, bind_datagrams, connect_bess, listen_bess
@@ -27,12 +30,15 @@ from tcpip_wasm.links.descriptor import DatagramSocketLink, DescriptorLink
 from tcpip_wasm.links.guest_listener import GuestListener
 from tcpip_wasm.links.guests import bridge_port
 from tcpip_wasm.links.link import FrameInterface, Link, LinkCounters
+from tcpip_wasm.links.machine_network import MachineNetwork
 from tcpip_wasm.links.qemu import QemuLink, connect_qemu, listen_qemu
 from tcpip_wasm.links.stream import StreamLink
 from tcpip_wasm.links.tuntap import HostDevice, open_tuntap
 
 if TYPE_CHECKING:
     from tcpip_wasm.links.websocket import WebSocketLink, WebSocketRelay, connect_websocket
+    from tcpip_wasm.links.wisp_client import WispClient
+    from tcpip_wasm.links.wisp_server import WispServer
 
 __all__ = [
     "DatagramLink",
@@ -43,10 +49,13 @@ __all__ = [
     "HostDevice",
     "Link",
     "LinkCounters",
+    "MachineNetwork",
     "QemuLink",
     "StreamLink",
     "WebSocketLink",
     "WebSocketRelay",
+    "WispClient",
+    "WispServer",
     "accept_vfkit",
     "bind_datagrams",
     "bridge_port",
@@ -58,16 +67,21 @@ __all__ = [
     "open_tuntap",
 ]
 
-_WEBSOCKET = frozenset({"WebSocketLink", "WebSocketRelay", "connect_websocket"})
+_WEBSOCKET = {
+    "WebSocketLink": "websocket",
+    "WebSocketRelay": "websocket",
+    "WispClient": "wisp_client",
+    "WispServer": "wisp_server",
+    "connect_websocket": "websocket",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _WEBSOCKET:
         try:
-            from tcpip_wasm.links import websocket
+            return getattr(import_module(f"tcpip_wasm.links.{_WEBSOCKET[name]}"), name)
         except ModuleNotFoundError as missing:
             if missing.name != "websockets":
                 raise
             raise ImportError(f"{name} needs websockets: pip install 'tcpip-wasm[websocket]'") from missing
-        return getattr(websocket, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """`MessageSocket`: one WebSocket connection, either side, as binary messages (RFC 6455).
 
-Owns the connection: handshake, fragments, keep-alive, closing handshake, flow control. The library
-`websockets` has the protocol, without I/O. Must not know what the messages are: Ethernet frames and Wisp packets use it.
+Owns the connection: handshake, fragments, keep-alive, closing handshake, flow control. The library `websockets` has the
+protocol, without I/O. Must not know what the messages are: Ethernet frames and Wisp packets use it.
 
 Messages are queued and leave together with `flush`, so that a batch costs one call to the transport and no task.
 """

@@ -16,12 +16,13 @@ FORMATTED_C = $(filter-out wasm/include/abi.h,$(wildcard wasm/src/*/*.[ch] wasm/
 # It asks the first `python` of the PATH where packages are, and accepts no other interpreter for --verifytypes.
 PYRIGHT = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pyright
 
-.PHONY: help demo test test-other fuzz bench wasm golden lint docs reproducible lwip-tests wheel release setup clean distclean
+.PHONY: help demo test test-guests test-other fuzz bench wasm golden lint docs reproducible lwip-tests wheel release setup clean distclean
 
 help:
 	@echo "make demo     two virtual hosts on a cable: one serves a file, the other fetches it"
 	@echo "make test     everything: C tests, generated files, Python tests"
 	@echo "              (make test-other: a core of them on the newest other CPython that is found)"
+	@echo "make test-guests  virtual machines in QEMU and other slow peers, as tests"
 	@echo "make fuzz     peers and programs that play against a host under sanitizers: SECONDS=60 SEED=1 (wasm/fuzz/README.md)"
 	@echo "make bench    our figures beside asyncio over the kernel's loopback"
 	@echo "make wasm     build tcpip_wasm/lwip.wasm (make golden: and accept its new interface and SHA-256)"
@@ -37,8 +38,12 @@ demo: wasm
 
 test: setup
 	$(WASM) native-tests abi-check check
-	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not alone'
-	$(RUN) -m pytest -m alone tests/interop
+	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not alone and not guest'
+	$(RUN) -m pytest -m 'alone and not guest' tests/interop
+
+# Machines in QEMU, and peers that are built first: minutes, and most of a processor.
+test-guests: setup
+	$(RUN) -m pytest -m guest tests/interop tests/test_examples.py
 
 # With no more than these tests need, so that it takes a minute and not five.
 OTHER := .venv-other

@@ -171,7 +171,7 @@ class WebSocketRelay:
     """Accepts WebSockets that carry one Ethernet frame a message: v86's `relay_url`, websockproxy's clients, other
     stacks. An asynchronous context manager.
 
-    It listens at a loopback address unless told otherwise, and accepts browsers only from the named origins: any page
+    It listens at a loopback address unless another is given, and accepts browsers only from the named origins: any page
     that a browser shows may connect to the machine's own ports.
 
     Args:

@@ -330,7 +330,7 @@ class _Session:
 class WispServer:
     """Serves clients of Wisp, versions 1 and 2. An asynchronous context manager.
 
-    It listens at a loopback address unless told otherwise, and accepts browsers only from the named origins: any page
+    It listens at a loopback address unless another is given, and accepts browsers only from the named origins: any page
     that a browser shows may connect to the machine's own ports.
 
     Args:

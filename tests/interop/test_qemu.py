@@ -28,7 +28,7 @@ _BOOT = 120.0
 _WAIT = 60.0
 _MEGABYTES = 16
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 
 
 @asynccontextmanager

@@ -156,19 +156,22 @@ def test_a_reader_that_pauses_bounds_what_waits() -> None:
             finally:
                 writer.close()
 
-        async with served() as (stack, server), await stack.start_server(flood, "127.0.0.1", 9):
-            async with WispClient(server.url) as client:
-                reader, writer = await client.open_connection("127.0.0.1", 9)
-                before = -1
-                while before != sent:
-                    before = sent
-                    for _ in range(500):
-                        await asyncio.sleep(0)
-                assert 0 < sent < 20_000_000
-                count, wanted = 0, sent + 5_000_000
-                while count < wanted:
-                    count += len(await asyncio.wait_for(reader.read(1 << 20), BOUND))
-                writer.transport.abort()
+        async with (
+            served() as (stack, server),
+            await stack.start_server(flood, "127.0.0.1", 9),
+            WispClient(server.url) as client,
+        ):
+            reader, writer = await client.open_connection("127.0.0.1", 9)
+            before = -1
+            while before != sent:
+                before = sent
+                for _ in range(500):
+                    await asyncio.sleep(0)
+            assert 0 < sent < 20_000_000
+            count, wanted = 0, sent + 5_000_000
+            while count < wanted:
+                count += len(await asyncio.wait_for(reader.read(1 << 20), BOUND))
+            writer.transport.abort()
 
     asyncio.run(main())
 
@@ -257,15 +260,30 @@ def test_data_before_the_connection_is_kept_and_credit_is_granted() -> None:
 
 
 def test_a_client_without_credit_loses_its_stream() -> None:
+    """The server of the connection does not read, so that nothing comes back and no credit is granted for long."""
+
     async def main() -> None:
-        async with spoken() as (client, server):
-            # 198.18.0.0/15 is behind no route of the stack, but its loopback takes SYNs: this connection stays open.
-            await client.send(pack_connect(5, StreamType.TCP, "127.0.0.1", 7))
+        ended = asyncio.Event()
+
+        async def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await ended.wait()
+            writer.close()
+
+        async with (
+            served() as (stack, server),
+            await stack.start_server(hold, "127.0.0.1", 9),
+            connect(server.url) as client,
+        ):
+            assert unpack(await received(client))[0] is PacketType.CONTINUE
+            await client.send(pack_connect(5, StreamType.TCP, "127.0.0.1", 9))
+            reading = asyncio.create_task(closing(client, 5))  # a client that does not read could wait forever
             for _ in range(40 * CREDIT):
-                await client.send(pack(PacketType.DATA, 5, bytes(60_000)))
-                if not any(session._streams for session in server.sessions):
+                if reading.done():
                     break
-            assert await closing(client, 5) is CloseReason.THROTTLED
+                await asyncio.wait_for(client.send(pack(PacketType.DATA, 5, bytes(60_000))), BOUND)
+            assert await asyncio.wait_for(reading, BOUND) is CloseReason.THROTTLED
+            assert not any(session._streams for session in server.sessions)
+            ended.set()
 
     asyncio.run(main())
 

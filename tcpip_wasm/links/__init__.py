@@ -2,8 +2,8 @@
 
 A link carries whole frames (tap) or packets (tun) between an interface and something that is not a stack: a device of
 the machine's kernel, a virtual machine's socket. It knows transports and the event loop, and never looks into a frame.
-Importing this package opens nothing. WebSockets need the extra ``websocket``, whose library is imported with the first
-use of such a name.
+Importing this package opens nothing. WebSockets need the extra ``websocket`` and WireGuard the extra ``wireguard``;
+their libraries are imported with the first use of such a name.
 
     link               the base: records, flow control, counters, bounds, the end
     descriptor         descriptors of which one read or write is one frame
@@ -14,6 +14,7 @@ use of such a name.
     websocket          Ethernet over WebSockets, both ends
     message_socket     one WebSocket connection as messages
     wisp_server        TCP and UDP streams for clients of Wisp; wisp_client, wisp_wire: the other side, the packets
+    wireguard          WireGuard as what carries a tun's packets
     machine_network    the machine's network, less what must not be reached
     guests             the interfaces of guests that connect
     guest_listener     what accepts virtual machines
@@ -37,6 +38,14 @@ from tcpip_wasm.links.tuntap import HostDevice, open_tuntap
 
 if TYPE_CHECKING:
     from tcpip_wasm.links.websocket import WebSocketLink, WebSocketRelay, connect_websocket
+    from tcpip_wasm.links.wireguard import (
+        TunnelCounters,
+        WireGuard,
+        WireGuardConfiguration,
+        WireGuardPeer,
+        WireGuardPeerStatus,
+        read_wireguard_configuration,
+    )
     from tcpip_wasm.links.wisp_client import WispClient
     from tcpip_wasm.links.wisp_server import WispServer
 
@@ -52,8 +61,13 @@ __all__ = [
     "MachineNetwork",
     "QemuLink",
     "StreamLink",
+    "TunnelCounters",
     "WebSocketLink",
     "WebSocketRelay",
+    "WireGuard",
+    "WireGuardConfiguration",
+    "WireGuardPeer",
+    "WireGuardPeerStatus",
     "WispClient",
     "WispServer",
     "accept_vfkit",
@@ -65,23 +79,33 @@ __all__ = [
     "listen_bess",
     "listen_qemu",
     "open_tuntap",
+    "read_wireguard_configuration",
 ]
 
-_WEBSOCKET = {
+_LAZY = {
+    "TunnelCounters": "wireguard",
     "WebSocketLink": "websocket",
     "WebSocketRelay": "websocket",
+    "WireGuard": "wireguard",
+    "WireGuardConfiguration": "wireguard",
+    "WireGuardPeer": "wireguard",
+    "WireGuardPeerStatus": "wireguard",
     "WispClient": "wisp_client",
     "WispServer": "wisp_server",
     "connect_websocket": "websocket",
+    "read_wireguard_configuration": "wireguard",
 }
+
+_EXTRAS = {"websockets": "websocket", "cryptography": "wireguard"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _WEBSOCKET:
+    if name in _LAZY:
         try:
-            return getattr(import_module(f"tcpip_wasm.links.{_WEBSOCKET[name]}"), name)
+            return getattr(import_module(f"tcpip_wasm.links.{_LAZY[name]}"), name)
         except ModuleNotFoundError as missing:
-            if missing.name != "websockets":
+            if missing.name not in _EXTRAS:
                 raise
-            raise ImportError(f"{name} needs websockets: pip install 'tcpip-wasm[websocket]'") from missing
+            extra = _EXTRAS[missing.name]
+            raise ImportError(f"{name} needs {missing.name}: pip install 'tcpip-wasm[{extra}]'") from missing
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

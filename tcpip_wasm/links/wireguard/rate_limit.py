@@ -48,14 +48,15 @@ class SourceLimit:
             source: 4 bytes of an IPv4 address, or 8 of an IPv6 address: one host has the rest.
             now: seconds.
         """
-        tokens, since = self._buckets.pop(source, (_BURST, now))
+        buckets = self._buckets
+        tokens, since = buckets.pop(source, (_BURST, now))
         tokens = min(_BURST, tokens + (now - since) * _PER_SOURCE)
         allowed = tokens >= 1.0
-        if len(self._buckets) >= _SOURCES:
-            full = [each for each, (count, at) in self._buckets.items() if count + (now - at) * _PER_SOURCE >= _BURST]
-            for each in full:
-                del self._buckets[each]
-            if len(self._buckets) >= _SOURCES:
+        # The first is the one that came longest ago: after a quarter of a second its bucket is full, and says nothing.
+        while len(buckets) >= _SOURCES:
+            first = next(iter(buckets))
+            if now - buckets[first][1] < _BURST / _PER_SOURCE:
                 return False
-        self._buckets[source] = (tokens - allowed, now)
+            del buckets[first]
+        buckets[source] = (tokens - allowed, now)
         return allowed

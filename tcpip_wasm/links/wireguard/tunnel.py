@@ -1,8 +1,8 @@
 """A WireGuard interface without its sockets: handshakes, sessions and timers of all peers (protocol paper, 5 and 6).
 
 Owns peers, the indices by which messages find them, and what is sent unasked. Time comes with each call, entropy and
-the date from functions; what is to be sent is in `outgoing`. Packets are encrypted and decrypted by `packets`, in batches.
-Must not know sockets, event loops or stacks.
+the date from functions; what is to be sent is in `outgoing`. Packets are encrypted and decrypted by `packets`, in
+batches. Must not know sockets, event loops or stacks.
 """
 
 from __future__ import annotations

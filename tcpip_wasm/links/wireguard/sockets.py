@@ -55,7 +55,7 @@ class MessageSocketPort(Protocol):
     def close(self) -> None: ...
 
 
-async def bind_machine_socket(host: str | None, port: int) -> MachineSocket:
+async def bind_machine_socket(host: str | None, port: int) -> socket.socket:
     """Return a UDP socket of the machine.
 
     Args:
@@ -65,43 +65,49 @@ async def bind_machine_socket(host: str | None, port: int) -> MachineSocket:
     Raises:
         OSError: the address is in use or none of this machine.
     """
-    loop = asyncio.get_running_loop()
     if host is None:
         try:
-            return MachineSocket(socket.AF_INET6, ("::", port))
+            return _bind(socket.AF_INET6, ("::", port))
         except OSError as problem:
             if problem.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                 raise
-        return MachineSocket(socket.AF_INET, ("0.0.0.0", port))
+        return _bind(socket.AF_INET, ("0.0.0.0", port))
+    loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-    return MachineSocket(found[0][0], found[0][4])
+    return _bind(found[0][0], found[0][4])
+
+
+def _bind(family: int, address: SocketAddress) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 class MachineSocket:
-    """A UDP socket of the machine.
+    """A UDP socket of the machine, with the offloads of its kernel.
 
     Args:
-        family: ``AF_INET6`` carries IPv4, too, where it is bound to all addresses.
-        address: where to bind to.
+        sock: bound; it is closed with this one.
 
     Raises:
-        OSError: the address is in use or none of this machine.
+        ValueError: it is no UDP socket.
     """
 
-    def __init__(self, family: int, address: SocketAddress) -> None:
+    def __init__(self, sock: socket.socket) -> None:
+        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_DGRAM:
+            raise ValueError("sock: a UDP socket is needed")
         self._loop = asyncio.get_running_loop()
-        self._sock = sock = socket.socket(family, socket.SOCK_DGRAM)
+        self._sock = sock
+        sock.setblocking(False)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
         self._segments = self._coalesces = False
-        try:
-            sock.setblocking(False)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-                sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
-            sock.bind(address)
-        except BaseException:
-            sock.close()
-            raise
         try:
             sock.setsockopt(_SOL_UDP, UDP_GRO, 1)
             self._coalesces = True

@@ -7,6 +7,7 @@ transmit buffer and decrypted into its receive buffer, a batch with each call. W
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
@@ -17,7 +18,12 @@ from tcpip_wasm.links.link import FrameInterface, Link
 from tcpip_wasm.links.wireguard.keys import key_text, parse_key
 from tcpip_wasm.links.wireguard.packets import Opener, Sealer
 from tcpip_wasm.links.wireguard.peer import SocketAddress, WireGuardPeer
-from tcpip_wasm.links.wireguard.sockets import MessageSocketPort, StackSocket, bind_machine_socket
+from tcpip_wasm.links.wireguard.sockets import (
+    MachineSocket,
+    MessageSocketPort,
+    StackSocket,
+    bind_machine_socket,
+)
 from tcpip_wasm.links.wireguard.tunnel import Tunnel, TunnelCounters
 
 if TYPE_CHECKING:
@@ -58,18 +64,18 @@ class WireGuard(Link):
         tunnel_counters: handshakes, and messages that were dropped with the reason.
     """
 
-    def __init__(self, interface: FrameInterface, tunnel: Tunnel, socket: MessageSocketPort) -> None:
+    def __init__(self, interface: FrameInterface, tunnel: Tunnel, port: MessageSocketPort) -> None:
         """Attach to the interface and begin to carry; use `create`."""
         super().__init__(interface, max_frame=interface.mtu)
         self._tunnel = tunnel
-        self._socket = socket
+        self._socket = port
         self._sealer, self._opener = Sealer(tunnel), Opener(tunnel)
         self._unsent: tuple[memoryview, int, SocketAddress] | None = None  # of a batch
         self._unread: tuple[memoryview, int, SocketAddress] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self.begin()
-        socket.begin(self._arrived_messages, self._writable)
+        port.begin(self._arrived_messages, self._writable)
 
     @classmethod
     async def create(
@@ -80,6 +86,7 @@ class WireGuard(Link):
         listen_port: int = 0,
         host: str | None = None,
         stack: NetworkStack | None = None,
+        sock: socket.socket | None = None,
         peers: Iterable[WireGuardPeer] = (),
     ) -> WireGuard:
         """Open a socket for WireGuard and carry the packets of a tun.
@@ -90,6 +97,8 @@ class WireGuard(Link):
             listen_port: 0 is any.
             host: the own address that messages come to; None is all.
             stack: the stack whose UDP carries messages, which may be the interface's own; None is the machine.
+            sock: a bound UDP socket, such as one of another network namespace, in place of a host and a port; it
+                belongs to the link from now on.
             peers: the peers; `add_peer` adds more.
 
         Raises:
@@ -103,16 +112,17 @@ class WireGuard(Link):
         private = parse_key("private_key", private_key)
         check_port("listen_port", listen_port)
         configured = tuple(peers)
-        socket: MessageSocketPort
-        if stack is None:
-            socket = await bind_machine_socket(host, listen_port)
+        if sock is not None and (stack is not None or host is not None or listen_port):
+            raise ValueError("sock: it has its host and its port, and is the machine's")
+        port: MessageSocketPort
+        if stack is not None:
+            port = await StackSocket.bind(stack, host, listen_port)
         else:
-            socket = await StackSocket.bind(stack, host, listen_port)
+            port = MachineSocket(sock or await bind_machine_socket(host, listen_port))
         try:
-            tunnel = Tunnel(private, mtu=interface.mtu)
-            link = cls(interface, tunnel, socket)
+            link = cls(interface, Tunnel(private, mtu=interface.mtu), port)
         except BaseException:
-            socket.close()
+            port.close()
             raise
         try:
             for peer in configured:

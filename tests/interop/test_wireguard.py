@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,6 @@ from tcpip_wasm import TunInterface, create_stack
 from tcpip_wasm.links import WireGuard, WireGuardPeer
 from tcpip_wasm.links.tuntap import in_namespace
 from tcpip_wasm.links.wireguard.keys import key_text, new_private_key
-from tcpip_wasm.links.wireguard.messages import JITTER, REKEY_TIMEOUT
 from tcpip_wasm.links.wireguard.tunnel import Tunnel
 
 from .harness.namespaces import Namespace, network_namespace
@@ -226,19 +226,15 @@ def test_the_stack_answers_a_cookie_that_it_gets(program: str) -> None:
 def test_another_preshared_key_makes_no_session(program: str) -> None:
     async def run() -> None:
         async with _ends(program) as ends:
-            other = key_text(bytes(32 * [7]))
-            await asyncio.to_thread(
-                ends.daemon.set, "peer", ends.wireguard.public_key, "preshared-key", "/dev/stdin", secret=other
-            )
+            (peer,) = ends.wireguard._tunnel.peers.values()
+            right = peer.configuration
+            await ends.wireguard.add_peer(dataclasses.replace(right, preshared_key=bytes(32 * [7])))
             async with await ends.stack.create_ping_session(KERNEL_ADDRESSES[4]) as session:
                 with pytest.raises(OSError):  # noqa: PT011 - a time-out
                     await session.ping(timeout=1)
                 assert ends.wireguard.tunnel_counters.handshakes == 0
-                assert ends.wireguard.tunnel_counters.forged >= 1
-                await asyncio.to_thread(
-                    ends.daemon.set, "peer", ends.wireguard.public_key, "preshared-key", "/dev/stdin", secret=_PRESHARED
-                )
-                reply = await session.ping(b"now", timeout=3 * (REKEY_TIMEOUT + JITTER))
-                assert reply.payload == b"now"
+                assert ends.wireguard.tunnel_counters.forged == 1
+                await ends.wireguard.add_peer(right)
+                assert (await session.ping(b"now", timeout=_WAIT)).payload == b"now"
 
     asyncio.run(run())

@@ -114,6 +114,7 @@ class Peer:
             the other end has initiated and not yet used.
         initiated: the handshake that waits for a response, with its index.
         staged: packets that wait for a session.
+        jitter: a random part of intervals, in seconds; another after each initiation.
         timestamp: of the newest initiation that arrived; an older one is a replay.
         last_stamp: of the newest initiation that was sent.
     """
@@ -133,6 +134,7 @@ class Peer:
         self.initiated: tuple[int, Initiated] | None = None
         self.initiated_at = -inf
         self.answered_at = -inf
+        self.jitter = 0.0
         self.completed_at: float | None = None
         self.last_stamp = self.timestamp = bytes(12)
         self.refreshing = False  # the current session was replaced at the end of its life already

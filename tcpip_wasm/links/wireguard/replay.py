@@ -41,8 +41,9 @@ class ReplayWindow:
         words = self._words
         if number > newest:
             last = newest // _BITS
-            for each in range(last + 1, min(word, last + _WORDS) + 1):
-                words[each % _WORDS] = 0
+            if word != last:
+                for each in range(last + 1, min(word, last + _WORDS) + 1):
+                    words[each % _WORDS] = 0
             self.newest = number
         elif newest - number > WINDOW:
             return False

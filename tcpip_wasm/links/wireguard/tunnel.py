@@ -140,6 +140,7 @@ class Tunnel:
             raise ValueError("public_key: not a key of a peer") from None
         self.remove_peer(public)
         peer = self.peers[public] = Peer(configuration, public, shared, endpoint)
+        peer.jitter = self.jitter()
         for prefix in configuration.allowed_ips:
             assert not isinstance(prefix, str)
             self.allowed.add(prefix, peer)
@@ -186,7 +187,8 @@ class Tunnel:
         self._initiated[index] = peer
         self.counters.initiations_sent += 1
         self.outgoing.append((peer.cookies.sign(message, now), peer.endpoint))
-        peer.timers.initiated(now, self.jitter())
+        peer.jitter = self.jitter()
+        peer.timers.initiated(now, peer.jitter)
         self._arm(peer)
 
     def receive(self, message: bytes, source: SocketAddress, now: float) -> None:
@@ -321,7 +323,7 @@ class Tunnel:
             return False
         while peer.staged:
             self._seal(session, peer.staged.popleft())
-        peer.timers.sent_data(now, self.jitter())
+        peer.timers.sent_data(now, peer.jitter)
         self.refresh_sending(peer, session, now)
         return True
 
@@ -338,8 +340,7 @@ class Tunnel:
     def sent(self, session: Session, now: float) -> None:
         """Packets were sent with a session."""
         peer = session.peer
-        timers = peer.timers
-        timers.sent_data(now, self.jitter() if timers.silence == inf else 0.0)
+        peer.timers.sent_data(now, peer.jitter)
         self.refresh_sending(peer, session, now)
         self._arm(peer)
 

@@ -6,7 +6,7 @@ Owns which session sends, and which receive. Must not make messages: that is `tu
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import inf
@@ -24,6 +24,8 @@ from tcpip_wasm.links.wireguard.timers import Timers
 
 SocketAddress = tuple[Any, ...]
 """As sockets have it: (host, port), or with IPv6 (host, port, flow, scope)."""
+
+Cipher = Callable[[bytes, Any, None, memoryview], int]
 
 STAGED: Final = 128
 """Packets that wait for a session of a peer at most; the oldest is dropped."""
@@ -89,14 +91,15 @@ class Session:
     def __init__(
         self, peer: Peer, local: int, remote: int, sending: bytes, receiving: bytes, *, initiator: bool, now: float
     ) -> None:
-        self.peer = peer
-        self.local, self.remote = local, remote
-        self.seal = ChaCha20Poly1305(sending).encrypt_into
-        self.unseal = ChaCha20Poly1305(receiving).decrypt_into
-        self.sent = 0
-        self.window = ReplayWindow()
-        self.born = now
-        self.initiator = initiator
+        self.peer: Peer = peer
+        self.local: int = local
+        self.remote: int = remote
+        self.seal: Cipher = ChaCha20Poly1305(sending).encrypt_into
+        self.unseal: Cipher = ChaCha20Poly1305(receiving).decrypt_into
+        self.sent: int = 0
+        self.window: ReplayWindow = ReplayWindow()
+        self.born: float = now
+        self.initiator: bool = initiator
 
     def is_usable(self, now: float) -> bool:
         """Whether it may still be used: its age and its numbers have limits."""
@@ -122,26 +125,28 @@ class Peer:
     def __init__(
         self, configuration: WireGuardPeer, public: bytes, shared: bytes, endpoint: SocketAddress | None
     ) -> None:
-        self.configuration = configuration
-        self.public = public
+        self.configuration: WireGuardPeer = configuration
+        self.public: bytes = public
         key = configuration.preshared_key
-        self.preshared = bytes(KEY_BYTES) if key is None else parse_key("preshared_key", key)
-        self.shared = shared
-        self.endpoint = endpoint
+        self.preshared: bytes = bytes(KEY_BYTES) if key is None else parse_key("preshared_key", key)
+        self.shared: bytes = shared
+        self.endpoint: SocketAddress | None = endpoint
         self.current: Session | None = None
         self.previous: Session | None = None
         self.next: Session | None = None
         self.initiated: tuple[int, Initiated] | None = None
-        self.initiated_at = -inf
-        self.answered_at = -inf
-        self.jitter = 0.0
+        self.initiated_at: float = -inf
+        self.answered_at: float = -inf
+        self.jitter: float = 0.0
         self.completed_at: float | None = None
-        self.last_stamp = self.timestamp = bytes(12)
-        self.refreshing = False  # the current session was replaced at the end of its life already
-        self.cookies = CookieKeeper(public)
-        self.timers = Timers(configuration.keepalive)
+        self.last_stamp: bytes = bytes(12)
+        self.timestamp: bytes = bytes(12)
+        self.refreshing: bool = False  # the current session was replaced at the end of its life already
+        self.cookies: CookieKeeper = CookieKeeper(public)
+        self.timers: Timers = Timers(configuration.keepalive)
         self.staged: deque[bytes] = deque()
-        self.bytes_sent = self.bytes_received = 0
+        self.bytes_sent: int = 0
+        self.bytes_received: int = 0
 
     def sending(self, now: float) -> Session | None:
         """Return the session to send with, or None where a handshake is needed."""

@@ -23,7 +23,7 @@ class ReplayWindow:
     __slots__ = ("_words", "newest")
 
     def __init__(self) -> None:
-        self.newest = -1
+        self.newest: int = -1
         self._words = [0] * _WORDS
 
     def is_new(self, number: int) -> bool:

@@ -38,10 +38,14 @@ class Timers:
     __slots__ = ("attempts", "erase", "interval", "keepalive", "more_data", "persistent", "retransmit", "silence")
 
     def __init__(self, interval: float | None) -> None:
-        self.interval = interval
-        self.attempts = 0
-        self.more_data = False
-        self.retransmit = self.keepalive = self.silence = self.persistent = self.erase = inf
+        self.interval: float | None = interval
+        self.attempts: int = 0
+        self.more_data: bool = False
+        self.retransmit: float = inf
+        self.keepalive: float = inf
+        self.silence: float = inf
+        self.persistent: float = inf
+        self.erase: float = inf
 
     def next(self) -> float:
         """Return the earliest deadline."""

@@ -108,17 +108,17 @@ class Tunnel:
         wall: Callable[[], float] | None = None,
     ) -> None:
         self._private = private
-        self.public = public_key(private)
-        self.mtu = mtu
+        self.public: bytes = public_key(private)
+        self.mtu: int = mtu
         self._random: Callable[[int], bytes] = random or _system_random
         self._wall: Callable[[], float] = wall or _system_time
         self.peers: dict[bytes, Peer] = {}
         self.outgoing: list[tuple[bytes, SocketAddress]] = []
-        self.soonest = inf
+        self.soonest: float = inf
         self.sessions: dict[int, Session] = {}
         self._initiated: dict[int, Peer] = {}
         self.allowed: AllowedAddresses[Peer] = AllowedAddresses()
-        self.counters = TunnelCounters()
+        self.counters: TunnelCounters = TunnelCounters()
         self._checker = CookieChecker(self.public, self._random)
         self._load = LoadMeter()
         self._sources = SourceLimit()

@@ -237,3 +237,12 @@ def test_websocket_relay() -> None:
 @pytest.mark.guest
 def test_qemu_guest() -> None:
     assert run("qemu_guest.py") == ["the guest has fetched the file", "the stack has fetched it back: the same"]
+
+
+def test_wireguard() -> None:
+    assert run("wireguard.py") == [
+        "5,000,000 bytes from 10.8.0.1, the same at both ends",
+        "5,000,000 bytes from fd08::1, the same at both ends",
+        "another key: no answer",
+        "sessions: 1, forged: 1",
+    ]

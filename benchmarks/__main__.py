@@ -30,6 +30,7 @@ from benchmarks import (
     startup,
     starve,
     timer,
+    wireguard,
 )
 from benchmarks.report import Measure
 
@@ -58,6 +59,7 @@ def parts(quick: bool) -> dict[str, Part]:
             "idle": lambda: idle.measure(1.0),
             "simulation": lambda: simulation.measure(20, 1),
             "kernel": lambda: kernel.measure(16 * MIB, 1),
+            "wireguard": lambda: wireguard.measure(16 * MIB, 1),
             "reality": lambda: reality.measure(1, quick=True),
         }
     return {
@@ -75,6 +77,7 @@ def parts(quick: bool) -> dict[str, Part]:
         "idle": lambda: idle.measure(10.0),
         "simulation": lambda: simulation.measure(1_000, 5),
         "kernel": lambda: kernel.measure(256 * MIB, 5),
+        "wireguard": lambda: wireguard.measure(256 * MIB, 5),
         "reality": lambda: reality.measure(3),
     }
 

@@ -16,7 +16,7 @@ FORMATTED_C = $(filter-out wasm/include/abi.h,$(wildcard wasm/src/*/*.[ch] wasm/
 # It asks the first `python` of the PATH where packages are, and accepts no other interpreter for --verifytypes.
 PYRIGHT = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pyright
 
-.PHONY: help demo test test-conformance test-other js test-js fuzz bench wasm golden lint docs reproducible lwip-tests wheel release setup clean distclean
+.PHONY: help demo test test-conformance test-guests test-other js test-js fuzz bench wasm golden lint docs reproducible lwip-tests wheel release setup clean distclean
 
 help:
 	@echo "make demo     two virtual hosts on a cable: one serves a file, the other fetches it"
@@ -24,6 +24,7 @@ help:
 	@echo "              (make test-other: a core of them on the newest other CPython that is found)"
 	@echo "make test-conformance   one suite on all hosts of the module: also browsers and Pyodide, and the tests in Pyodide"
 	@echo "make js       the JavaScript host: js/dist, with the module (needs node and npm); make test-js: its tests, a part of make test"
+	@echo "make test-guests  virtual machines in QEMU and other slow peers, as tests"
 	@echo "make fuzz     peers and programs that play against a host under sanitizers: SECONDS=60 SEED=1 (wasm/fuzz/README.md)"
 	@echo "make bench    our figures beside asyncio over the kernel's loopback"
 	@echo "make wasm     build tcpip_wasm/lwip.wasm (make golden: and accept its new interface and SHA-256)"
@@ -39,8 +40,8 @@ demo: wasm
 
 test: setup
 	$(WASM) native-tests abi-check check
-	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not alone and not hosts'
-	$(RUN) -m pytest -m alone tests/interop
+	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not alone and not hosts and not guest'
+	$(RUN) -m pytest -m 'alone and not guest' tests/interop
 	@if command -v $(NODE) $(NPM) >/dev/null; then $(MAKE) --no-print-directory test-js; else echo "skipped: make test-js needs node and npm"; fi
 
 # The JavaScript host, by Node 20 or later; its tests run on that and on a current one.
@@ -68,6 +69,10 @@ test-conformance: setup
 	  $(NPM) ci --prefix $(CONFORMANCE) --ignore-scripts --no-audit --no-fund --prefer-offline --loglevel=error; \
 	else echo "node or npm is not installed: without Pyodide"; fi
 	$(RUN) -m pytest -n 1 -m hosts tests/conformance tests/pyodide
+
+# Machines in QEMU, and peers that are built first: minutes, and most of a processor.
+test-guests: setup
+	$(RUN) -m pytest -m guest tests/interop tests/test_examples.py
 
 # With no more than these tests need, so that it takes a minute and not five.
 OTHER := .venv-other

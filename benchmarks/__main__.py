@@ -32,6 +32,7 @@ from benchmarks import (
     startup,
     starve,
     timer,
+    wireguard,
 )
 from benchmarks.report import Measure
 
@@ -62,6 +63,7 @@ def parts(quick: bool) -> dict[str, Part]:
             "crowd": lambda: crowd.measure([1_000], 200),
             "simulation": lambda: simulation.measure(20, 1),
             "kernel": lambda: kernel.measure(16 * MIB, 1),
+            "wireguard": lambda: wireguard.measure(16 * MIB, 1),
             "reality": lambda: reality.measure(1, quick=True),
         }
     return {
@@ -81,6 +83,7 @@ def parts(quick: bool) -> dict[str, Part]:
         "crowd": lambda: crowd.measure([10_000, 60_000], 2_000),
         "simulation": lambda: simulation.measure(1_000, 5),
         "kernel": lambda: kernel.measure(256 * MIB, 5),
+        "wireguard": lambda: wireguard.measure(256 * MIB, 5),
         "reality": lambda: reality.measure(3),
     }
 

@@ -1,4 +1,4 @@
-"""The command ``tcpip-wasm``: prints and plots captures, and runs simulations under many seeds."""
+"""The command ``tcpip-wasm``: prints and plots captures, runs simulations under many seeds, makes keys of WireGuard."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="tcpip-wasm", description="Prints and plots captures (pcapng and pcap), runs simulations under many seeds."
+        prog="tcpip-wasm",
+        description="Prints and plots captures (pcapng and pcap), runs simulations, makes keys of WireGuard.",
     )
     parser.add_argument("--version", action="version", version=f"tcpip-wasm {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND")
@@ -83,7 +84,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_arguments(sweep)
     sweep.set_defaults(run=sweep_command)
+    wg = commands.add_parser(
+        "wg",
+        help="make keys of WireGuard",
+        description="Makes keys of WireGuard, as `wg` does: `tcpip-wasm wg genkey | tee key | tcpip-wasm wg pubkey`.",
+    )
+    actions = wg.add_subparsers(metavar="ACTION", required=True)
+    for name, text in (
+        ("genkey", "print a private key"),
+        ("genpsk", "print a preshared key"),
+        ("pubkey", "read a private key from the standard input and print its public key"),
+    ):
+        actions.add_parser(name, help=text, description=text.capitalize() + ".").set_defaults(run=_wg, action=name)
     return parser
+
+
+def _wg(options: argparse.Namespace) -> int:
+    try:
+        from tcpip_wasm.links.wireguard import command
+    except ModuleNotFoundError as missing:
+        if missing.name != "cryptography":
+            raise
+        return _fail("wg needs cryptography: pip install 'tcpip-wasm[wireguard]'")
+    actions = {"genkey": command.genkey, "genpsk": command.genpsk, "pubkey": command.pubkey}
+    return actions[options.action](options)
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -275,3 +275,23 @@ def test_replicated_store(tmp_path: Path) -> None:
     tutorial = (EXAMPLES.parent / "docs" / "tutorial" / "replicated-store.md").read_text(encoding="utf-8")
     shown = tutorial.replace("seeds 0 to", f"seeds {first} to")
     assert "\n".join(lines) in shown
+
+
+def test_websocket_relay() -> None:
+    lines = run("websocket_relay.py")
+    assert sorted(lines[:2]) == [f"10.0.0.{number} has the file: 1,048,576 bytes" for number in (2, 3)]
+    assert sorted(lines[2:]) == ["10.0.0.2 reaches 10.0.0.3", "10.0.0.3 reaches 10.0.0.2"]
+
+
+@pytest.mark.guest
+def test_qemu_guest() -> None:
+    assert run("qemu_guest.py") == ["the guest has fetched the file", "the stack has fetched it back: the same"]
+
+
+def test_wireguard() -> None:
+    assert run("wireguard.py") == [
+        "5,000,000 bytes from 10.8.0.1, the same at both ends",
+        "5,000,000 bytes from fd08::1, the same at both ends",
+        "another key: no answer",
+        "sessions: 1, forged: 1",
+    ]

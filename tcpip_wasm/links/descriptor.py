@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 
 from tcpip_wasm.links.link import FrameInterface, Link, max_frame
@@ -20,7 +21,15 @@ class DescriptorLink(Link):
     the code that opened it, which must close the link first.
     """
 
-    def __init__(self, fd: int, interface: FrameInterface, *, max_frame: int, zero_is_end: bool = False) -> None:
+    def __init__(
+        self,
+        fd: int,
+        interface: FrameInterface,
+        *,
+        max_frame: int,
+        zero_is_end: bool = False,
+        send: Callable[[memoryview], object] | None = None,
+    ) -> None:
         """Attach to the interface and begin to carry.
 
         Args:
@@ -28,11 +37,12 @@ class DescriptorLink(Link):
             interface: the interface to serve; it must have no other link.
             max_frame: the longest frame to accept from outside, in bytes.
             zero_is_end: a read of no bytes means that the peer has gone, not an empty frame.
+            send: sends one frame; None writes to the descriptor.
 
         Raises:
             RuntimeError: no event loop is running.
         """
-        super().__init__(interface, max_frame=max_frame, send=partial(os.write, fd))
+        super().__init__(interface, max_frame=max_frame, send=send or partial(os.write, fd))
         self._fd = fd
         self._zero_is_end = zero_is_end
         self._writing = False
@@ -67,10 +77,17 @@ class DatagramSocketLink(DescriptorLink):
     first.
     """
 
-    def __init__(self, sock: socket.socket, interface: FrameInterface) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        interface: FrameInterface,
+        *,
+        send: Callable[[memoryview], object] | None = None,
+    ) -> None:
         """Args:
             sock: connected, of type SOCK_DGRAM or SOCK_SEQPACKET.
             interface: a tap interface for Ethernet frames, a tun interface for packets.
+            send: sends one frame; None writes to the socket.
 
         Raises:
             ValueError: the socket is a byte stream, which has no frames.
@@ -83,4 +100,5 @@ class DatagramSocketLink(DescriptorLink):
             interface,
             max_frame=max_frame(interface.type, interface.mtu),
             zero_is_end=sock.type == socket.SOCK_SEQPACKET,
+            send=send,
         )

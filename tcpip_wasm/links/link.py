@@ -115,6 +115,8 @@ class Link:
         error: why the link has ended; None after `close`.
     """
 
+    loses_frame: ClassVar[frozenset[int]] = LOSES_FRAME
+    """Errors of the transport by which only one frame is lost; any other ends the link."""
     has_flow_control: ClassVar[bool] = False
     """Whether `pause_reading` stops a transport that hands frames over."""
 
@@ -173,7 +175,7 @@ class Link:
 
         Raises:
             BlockingIOError: the transport takes no more now; `watch_writable` follows.
-            OSError: the frame is lost (`LOSES_FRAME`), or the transport is gone (any other).
+            OSError: the frame is lost (`loses_frame`), or the transport is gone (any other).
         """
         raise NotImplementedError
 
@@ -215,7 +217,7 @@ class Link:
                 self.watch_writable()
                 break
             except OSError as problem:
-                if problem.errno not in LOSES_FRAME:
+                if problem.errno not in self.loses_frame:
                     # Not from inside the interface's own call: it is in the middle of its buffer.
                     self._loop.call_soon(self.end, problem)
                     offset = end
@@ -273,7 +275,7 @@ class Link:
             except BlockingIOError:
                 break
             except OSError as problem:
-                if problem.errno in LOSES_FRAME:
+                if problem.errno in self.loses_frame:
                     break
                 ended, ending = True, problem
                 break

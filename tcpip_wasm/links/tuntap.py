@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from tcpip_wasm.links.descriptor import DescriptorLink
 from tcpip_wasm.links.link import FrameInterface, max_frame
@@ -23,6 +23,7 @@ from tcpip_wasm.links.link import FrameInterface, max_frame
 __all__ = ["HostDevice", "open_tuntap"]
 
 Kind = Literal["tap", "tun"]
+T = TypeVar("T")
 
 _CLONE_NEWNET = 0x40000000
 _TUNSETIFF = 0x400454CA
@@ -120,7 +121,7 @@ def open_tuntap(
         raise OSError(errno.ENOSYS, "TUN and TAP devices need Linux")
     if namespace is None:
         return _open_here(encoded, kind, mtu)
-    return _in_namespace(namespace, lambda: _open_here(encoded, kind, mtu))
+    return in_namespace(namespace, lambda: _open_here(encoded, kind, mtu))
 
 
 def _open_here(name: bytes, kind: Kind, mtu: int | None) -> HostDevice:
@@ -141,12 +142,18 @@ def _open_here(name: bytes, kind: Kind, mtu: int | None) -> HostDevice:
         raise
 
 
-def _in_namespace(namespace: str, action: Callable[[], HostDevice]) -> HostDevice:
+def in_namespace(namespace: str, action: Callable[[], T]) -> T:
+    """Return what a function returns that runs in a network namespace.
+
+    Args:
+        namespace: a name that `ip netns` knows or the path of a namespace file.
+        action: called in a thread of its own; a socket or device that it opens stays in the namespace.
+    """
     # A thread of its own, because setns moves the calling thread and the way back may be forbidden. ctypes,
     # because os.setns came with Python 3.12.
     setns = ctypes.CDLL(None, use_errno=True).setns
     path = namespace if "/" in namespace else f"/run/netns/{namespace}"
-    done: list[HostDevice] = []
+    done: list[T] = []
     failed: list[BaseException] = []
 
     def run() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tcpip_wasm import NetworkStack, create_stack
-from tcpip_wasm.links import DescriptorLink
+from tcpip_wasm.links import Link
 from tcpip_wasm.links.tuntap import Kind
 
 from .harness.http import download, file_server
@@ -45,7 +45,7 @@ class KernelPeer:
 
     stack: NetworkStack
     namespace: Namespace
-    link: DescriptorLink
+    link: Link
 
     async def curl_from_stack(self, payload: Payload, version: int, folder: Path) -> float:
         """The kernel's curl fetches the payload from a server in the stack; returns Gbit/s by curl's clock.

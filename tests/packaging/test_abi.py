@@ -305,7 +305,7 @@ def test_check_names_an_outdated_file(
 # --- No layout by hand -----------------------------------------------------------------------------------------------
 
 # Little-endian formats of files, each with a specification of its own.
-OTHER_FORMATS = {"capture/pcapng.py", "capture/trace.py"}
+OTHER_FORMATS = {"capture/pcapng.py", "capture/trace.py", "links/wireguard/messages.py", "links/wisp_wire.py"}
 PACKERS = {"Struct", "pack", "pack_into", "unpack", "unpack_from", "iter_unpack", "calcsize"}
 
 

@@ -15,16 +15,25 @@ from typing import NoReturn
 
 import pytest
 
-__all__ = ["require_kernel_peer", "require_postgresql", "require_programs", "require_user_mode_linux"]
+from .qemu import guest_files
+
+__all__ = [
+    "missing",
+    "require_kernel_peer",
+    "require_postgresql",
+    "require_programs",
+    "require_qemu",
+    "require_user_mode_linux",
+]
 
 
 def require_kernel_peer(*programs: str) -> None:
     """Skip unless namespaces and TUN/TAP devices can be made here, and the named programs are installed."""
     _require_linux()
     if os.geteuid() != 0:
-        _missing("root is needed for network namespaces")
+        missing("root is needed for network namespaces")
     if not Path("/dev/net/tun").exists():
-        _missing("no /dev/net/tun on this machine")
+        missing("no /dev/net/tun on this machine")
     require_programs("ip", *programs)
 
 
@@ -32,37 +41,48 @@ def require_user_mode_linux() -> None:
     """Skip unless Debian's user-mode-linux and what the guest runs are installed."""
     _require_linux()
     if os.uname().machine != "x86_64":
-        _missing(f"user-mode-linux runs on x86_64, not on {os.uname().machine}")
+        missing(f"user-mode-linux runs on x86_64, not on {os.uname().machine}")
     require_programs("linux.uml", "busybox", "ip", "tc", "curl")
     if not any(Path("/usr/lib/uml/modules").glob("*/kernel/net/sched/sch_netem.ko")):
-        _missing("the modules of user-mode-linux are not installed")
+        missing("the modules of user-mode-linux are not installed")
+
+
+def require_qemu(*programs: str) -> None:
+    """Skip unless QEMU, a Linux kernel for its guests and what they run are installed."""
+    _require_linux()
+    if os.uname().machine != "x86_64":
+        missing(f"the guests run on x86_64, not on {os.uname().machine}")
+    require_programs("qemu-system-x86_64", "busybox", "cpio", "ldd", *programs)
+    if guest_files() is None:
+        missing("Debian's linux-image-cloud-amd64 is not installed")
 
 
 def require_programs(*programs: str) -> None:
     """Skip unless each program is on the path."""
     for program in programs:
         if shutil.which(program) is None:
-            _missing(f"the program {program} is not installed")
+            missing(f"the program {program} is not installed")
 
 
 def require_postgresql() -> Path:
     """Skip unless Debian's PostgreSQL is installed, and a user to run it; return the folder of its programs."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not folders:
-        _missing("Debian's PostgreSQL is not installed")
+        missing("Debian's PostgreSQL is not installed")
     try:
         pwd.getpwnam("postgres")
     except KeyError:
-        _missing("there is no user postgres")
+        missing("there is no user postgres")
     return folders[-1].parent
 
 
 def _require_linux() -> None:
     if sys.platform != "linux":
-        _missing(f"Linux is needed, this is {sys.platform}")
+        missing(f"Linux is needed, this is {sys.platform}")
 
 
-def _missing(reason: str) -> NoReturn:
+def missing(reason: str) -> NoReturn:
+    """Skip the test, or fail it where peers are required."""
     if os.environ.get("TCPIP_WASM_REQUIRE_PEERS") == "1":
         pytest.fail(f"a real peer is required: {reason}", pytrace=False)
     pytest.skip(reason)

@@ -22,11 +22,11 @@ import signal
 import socket
 import sys
 import tempfile
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from .console import Console
 from .fxsave_only import ENVIRONMENT
 
 __all__ = ["Guest", "user_mode_linux"]
@@ -45,7 +45,7 @@ _MODULES = (
 )
 
 
-class Guest:
+class Guest(Console):
     """A running guest.
 
     Attributes:
@@ -53,30 +53,8 @@ class Guest:
     """
 
     def __init__(self, frames: socket.socket, console: asyncio.StreamReader) -> None:
+        super().__init__(console)
         self.socket = frames
-        self._console = console
-        self._recent: deque[str] = deque(maxlen=60)
-
-    async def line(self, prefix: str, timeout: float) -> str:
-        """Wait for the guest to print a line that begins with `prefix`; returns the rest of it.
-
-        Lines before it are passed over.
-
-        Raises:
-            RuntimeError: it did not come within `timeout` seconds, or the guest ended; the message holds the
-            console.
-        """
-        try:
-            async with asyncio.timeout(timeout):
-                while raw := await self._console.readline():
-                    text = raw.decode(errors="replace").rstrip()
-                    self._recent.append(text)
-                    if text.startswith(prefix):
-                        return text.removeprefix(prefix).strip()
-                reason = "the guest ended"
-        except TimeoutError:
-            reason = f"{timeout} seconds were not enough"
-        raise RuntimeError(f"no line {prefix!r} on the console: {reason}\n" + "\n".join(self._recent))
 
 
 @asynccontextmanager

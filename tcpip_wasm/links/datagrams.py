@@ -1,0 +1,198 @@
+"""Links over a socket of datagrams that they open themselves; one frame is one datagram.
+
+    bind_datagrams               QEMU's `-netdev dgram`, and any peer that sends bare frames: both ends have an address
+    connect_bess, listen_bess    user-mode Linux and Cloud Hypervisor: a Unix socket of type SOCK_SEQPACKET
+    accept_vfkit                 vfkit: the address of the machine comes with its first datagram
+
+Owns the sockets and their files. How frames pass is `descriptor`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from typing import ClassVar, Final
+
+from tcpip_wasm.links.descriptor import DatagramSocketLink
+from tcpip_wasm.links.guest_listener import GuestListener
+from tcpip_wasm.links.guests import Attach, check_guests
+from tcpip_wasm.links.link import LOSES_FRAME, FrameInterface
+from tcpip_wasm.links.transport_address import (
+    bind_unix,
+    connect_stream,
+    listen_stream,
+    parse_address,
+    unlink_unix,
+)
+
+__all__ = ["DatagramLink", "accept_vfkit", "bind_datagrams", "connect_bess", "listen_bess"]
+
+_VFKIT_GREETING: Final = b"VFKT"
+"""The first datagram of vfkit, by which a listener learns the machine's address."""
+
+_BUFFER_BYTES: Final = 1024 * 1024
+"""Of a socket of datagrams, where the kernel grants it: its default holds some 80 frames of 1514 bytes."""
+
+
+class DatagramLink(DatagramSocketLink):
+    """Carries one frame a datagram, over a socket that belongs to the link: it is closed at the link's end.
+
+    A peer that is not there, or not yet, loses frames and does not end the link.
+    """
+
+    loses_frame: ClassVar[frozenset[int]] = LOSES_FRAME | {errno.ECONNREFUSED, errno.ENOENT}
+
+    def __init__(self, sock: socket.socket, interface: FrameInterface, *, path: str = "", to: str = "") -> None:
+        """Attach to the interface and begin to carry.
+
+        Args:
+            sock: of type ``SOCK_DGRAM`` or ``SOCK_SEQPACKET``.
+            interface: a tap for Ethernet frames, a tun for packets.
+            path: of the socket's file, which is removed at the link's end.
+            to: the path that frames are sent to, where the socket is not connected.
+
+        Raises:
+            ValueError: the socket is a byte stream.
+            OSError: ``EBUSY`` where something is attached to the interface.
+        """
+        self._sock = sock
+        self._path = path
+        self._to = to
+        super().__init__(sock, interface, send=self.send if to else None)
+
+    def send(self, frame: memoryview, /) -> None:
+        """Send one frame. See `Link.send`."""
+        self._sock.sendto(frame, self._to)
+
+    def release(self) -> None:
+        """Close the socket and remove its file."""
+        super().release()
+        self._sock.close()
+        if self._path:
+            unlink_unix(self._path)
+
+
+async def bind_datagrams(interface: FrameInterface, local: str, remote: str) -> DatagramLink:
+    """Exchange bare frames with a peer by datagrams: QEMU's ``-netdev dgram``.
+
+    Frames are neither authenticated nor encrypted. Datagrams of UDP from other addresses than `remote` are ignored.
+
+    Args:
+        interface: a tap or a tun; it must have no other link.
+        local: ``unix:PATH``, a socket that only this user may open, or ``udp:HOST:PORT``.
+        remote: the peer's address, of the same kind. The peer may come and go.
+
+    Raises:
+        ValueError: an address is none, or the two are of different kinds.
+        OSError: the local address is in use, or ``EBUSY`` where the interface has a link.
+    """
+    near = parse_address(local, kinds=("unix", "udp"), argument="local")
+    far = parse_address(remote, kinds=(near.kind,), argument="remote")
+    if near.kind == "unix":
+        sock = _unix_socket(near.path)
+        return _link(sock, interface, path=near.path, to=far.path)
+    loop = asyncio.get_running_loop()
+    family, _, protocol, _, where = (await loop.getaddrinfo(near.host, near.port, type=socket.SOCK_DGRAM))[0]
+    there = (await loop.getaddrinfo(far.host, far.port, family=family, type=socket.SOCK_DGRAM))[0][4]
+    sock = socket.socket(family, socket.SOCK_DGRAM, protocol)
+    try:
+        _grow_buffers(sock)
+        sock.bind(where)
+        sock.connect(there)
+    except BaseException:
+        sock.close()
+        raise
+    return _link(sock, interface)
+
+
+async def connect_bess(interface: FrameInterface, address: str) -> DatagramLink:
+    """Connect to a Unix socket of type SOCK_SEQPACKET on which each message is a frame.
+
+    Args:
+        interface: a tap; it must have no other link.
+        address: ``unix:PATH``.
+
+    Raises:
+        ValueError: the address is none.
+        OSError: nothing listens at the path, or ``EBUSY`` where the interface has a link.
+    """
+    where = parse_address(address, kinds=("unix",))
+    return _link(await connect_stream(where, kind=socket.SOCK_SEQPACKET), interface)
+
+
+async def listen_bess(address: str, attach: Attach, *, max_guests: int = 64) -> GuestListener:
+    """Accept user-mode Linux with ``vec0:transport=bess,dst=PATH``, and others with such sockets.
+
+    Args:
+        address: ``unix:PATH``, a socket that only this user may open.
+        attach: returns the tap for a guest that has connected, or a coroutine that does, or an asynchronous context
+            manager that yields it and is left when the guest has gone, such as `bridge_port`. What it raises refuses
+            the guest and is logged.
+        max_guests: guests that are connected at most; more are refused.
+
+    Raises:
+        ValueError: the address or the limit is none.
+        OSError: ``EADDRINUSE`` where another process listens at the path.
+    """
+    where = parse_address(address, kinds=("unix",))
+    check_guests(max_guests)
+    return GuestListener(listen_stream(where, kind=socket.SOCK_SEQPACKET), where, attach, DatagramLink, max_guests)
+
+
+async def accept_vfkit(interface: FrameInterface, address: str) -> DatagramLink:
+    """Wait for the first datagram of a machine, and exchange frames with it: vfkit's
+    ``virtio-net,unixSocketPath=PATH``.
+
+    Args:
+        interface: a tap; it must have no other link.
+        address: ``unix:PATH``, a socket that only this user may open.
+
+    Raises:
+        ValueError: the address is none.
+        OSError: the path is in use, or ``EBUSY`` where the interface has a link.
+        Cancellation removes the socket.
+    """
+    path = parse_address(address, kinds=("unix",)).path
+    sock = _unix_socket(path)
+    try:
+        loop = asyncio.get_running_loop()
+        peer = b""
+        while not peer:  # a socket without an address cannot be answered
+            frame, peer = await loop.sock_recvfrom(sock, 65536 + 64)
+        link = DatagramLink(sock, interface, path=path, to=os.fsdecode(peer))
+    except BaseException:
+        sock.close()
+        unlink_unix(path)
+        raise
+    if frame != _VFKIT_GREETING:
+        link.deliver(frame)
+    return link
+
+
+def _unix_socket(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        _grow_buffers(sock)
+        bind_unix(sock, path)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _grow_buffers(sock: socket.socket) -> None:
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+
+
+def _link(sock: socket.socket, interface: FrameInterface, *, path: str = "", to: str = "") -> DatagramLink:
+    try:
+        return DatagramLink(sock, interface, path=path, to=to)
+    except BaseException:
+        sock.close()
+        if path:
+            unlink_unix(path)
+        raise

@@ -1,0 +1,428 @@
+"""Wisp: client and server of ours over a stack, hand-made packets, and what the machine's network refuses.
+
+Other implementations are in tests/interop/test_wisp_peers.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from tcpip_wasm import NetworkStack, create_stack
+from tcpip_wasm.links import MachineNetwork, WispClient, WispServer
+from tcpip_wasm.links.wisp_server import CREDIT
+from tcpip_wasm.links.wisp_wire import (
+    CloseReason,
+    Extension,
+    PacketType,
+    StreamType,
+    pack,
+    pack_close,
+    pack_connect,
+    pack_info,
+    pack_password,
+    unpack,
+    unpack_close,
+    unpack_connect,
+    unpack_continue,
+    unpack_info,
+    unpack_password,
+)
+from tests.kit.core_network import payload
+from tests.kit.stacks import until
+
+BOUND = 60.0
+
+
+@asynccontextmanager
+async def served(**options: object) -> AsyncIterator[tuple[NetworkStack, WispServer]]:
+    """A Wisp server over a stack, which has an echo server on port 7 (TCP and UDP) of 127.0.0.1."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    class EchoDatagrams(asyncio.DatagramProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+            self.transport.sendto(data[::-1], addr)  # type: ignore[attr-defined]
+
+    async with await create_stack(seed=1) as stack, await stack.start_server(echo, "127.0.0.1", 7):
+        datagrams, _ = await stack.create_datagram_endpoint(EchoDatagrams, local_addr=("127.0.0.1", 7))
+        async with WispServer(stack, **options) as server:  # type: ignore[arg-type]
+            yield stack, server
+        datagrams.close()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_streams_in_parallel_carry_data_both_ways(version: int) -> None:
+    async def main() -> None:
+        async with served() as (_, server), WispClient(server.url, version=version) as client:
+
+            async def exchange(number: int) -> None:
+                data = payload(400_000 + number, number)
+                reader, writer = await client.open_connection("127.0.0.1", 7)
+                arrived = hashlib.sha256()
+
+                async def send() -> None:
+                    for first in range(0, len(data), 50_000):
+                        writer.write(data[first : first + 50_000])
+                        await writer.drain()
+
+                sending = asyncio.create_task(send())
+                left = len(data)
+                while left:
+                    chunk = await reader.read(65536)
+                    assert chunk
+                    arrived.update(chunk)
+                    left -= len(chunk)
+                await sending
+                writer.close()
+                await writer.wait_closed()
+                assert arrived.digest() == hashlib.sha256(data).digest()
+
+            async with asyncio.timeout(BOUND):
+                await asyncio.gather(*(exchange(number) for number in range(8)))
+            await until(lambda: not any(session._streams for session in server.sessions))
+
+    asyncio.run(main())
+
+
+def test_datagrams_pass() -> None:
+    async def main() -> None:
+        class Received(asyncio.DatagramProtocol):
+            def __init__(self) -> None:
+                self.datagrams: list[tuple[bytes, object]] = []
+
+            def datagram_received(self, data: bytes, addr: object) -> None:
+                self.datagrams.append((data, addr))
+
+        async with served() as (_, server), WispClient(server.url) as client:
+            transport, received = await client.create_datagram_endpoint(Received, remote_addr=("127.0.0.1", 7))
+            for number in range(5):
+                transport.sendto(b"datagram %d" % number)
+            await until(lambda: len(received.datagrams) == 5)
+            assert received.datagrams[3] == (b"3 margatad", ("127.0.0.1", 7))
+            transport.close()
+
+    asyncio.run(main())
+
+
+def test_refusals_have_their_reason() -> None:
+    async def main() -> None:
+        async with served() as (_, server), WispClient(server.url) as client:
+            with pytest.raises(ConnectionRefusedError, match="0x44"):
+                await client.open_connection("127.0.0.1", 8)
+            with pytest.raises(OSError, match="0x42"):
+                await client.open_connection("203.0.113.1", 80)
+            with pytest.raises(ValueError, match="port"):
+                await client.open_connection("127.0.0.1", 0)
+            reader, writer = await client.open_connection("127.0.0.1", 7)
+            writer.write(b"still works")
+            assert await asyncio.wait_for(reader.readexactly(11), BOUND) == b"still works"
+            writer.close()
+
+    asyncio.run(main())
+
+
+def test_a_reader_that_pauses_bounds_what_waits() -> None:
+    """The client stops reading its WebSocket, the server its connection, and the stack's sender its program."""
+
+    async def main() -> None:
+        sent = 0
+
+        async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal sent
+            try:
+                while True:
+                    writer.write(bytes(65536))
+                    await writer.drain()
+                    sent += 65536
+            except ConnectionError:
+                pass
+            finally:
+                writer.close()
+
+        async with (
+            served() as (stack, server),
+            await stack.start_server(flood, "127.0.0.1", 9),
+            WispClient(server.url) as client,
+        ):
+            reader, writer = await client.open_connection("127.0.0.1", 9)
+            before = -1
+            while before != sent:
+                before = sent
+                for _ in range(500):
+                    await asyncio.sleep(0)
+            assert 0 < sent < 20_000_000
+            count, wanted = 0, sent + 5_000_000
+            while count < wanted:
+                count += len(await asyncio.wait_for(reader.read(1 << 20), BOUND))
+            writer.transport.abort()
+
+    asyncio.run(main())
+
+
+def test_a_password_is_needed_where_the_server_has_some() -> None:
+    async def main() -> None:
+        async with served(passwords={"ann": "secret"}) as (_, server):
+            async with WispClient(server.url, user="ann", password="secret") as client:
+                _, writer = await client.open_connection("127.0.0.1", 7)
+                writer.close()
+            for wrong in ({"user": "ann", "password": "guess"}, {"user": "bob"}, {}, {"version": 1}):
+                with pytest.raises(OSError):  # noqa: PT011 - refused, or closed before it said why
+                    async with WispClient(server.url, **wrong):
+                        pass
+
+    asyncio.run(main())
+
+
+def test_a_server_that_ends_ends_the_streams() -> None:
+    async def main() -> None:
+        async with served() as (_, server), WispClient(server.url) as client:
+            reader, _ = await client.open_connection("127.0.0.1", 7)
+            await server.aclose()
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(reader.read(), BOUND)
+            with pytest.raises(OSError, match="gone"):
+                await client.open_connection("127.0.0.1", 7)
+
+    asyncio.run(main())
+
+
+# --- Packets by hand ----------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def spoken(version: int = 1, **options: object) -> AsyncIterator[tuple[ClientConnection, WispServer]]:
+    """A connection to a server that is past the handshake."""
+    async with served(**options) as (_, server):
+        protocols = [Subprotocol("any")] if version == 2 else None
+        async with connect(server.url, subprotocols=protocols) as client:
+            if version == 2:
+                kind, number, body = unpack(await received(client))
+                assert (kind, number) == (PacketType.INFO, 0)
+                assert Extension.UDP in unpack_info(body)
+                await client.send(pack_info({Extension.UDP: b""}))
+            kind, number, body = unpack(await received(client))
+            assert (kind, number, unpack_continue(body)) == (PacketType.CONTINUE, 0, CREDIT)
+            yield client, server
+
+
+async def received(client: ClientConnection) -> bytes:
+    """Return the next message."""
+    message = await asyncio.wait_for(client.recv(), BOUND)
+    assert isinstance(message, bytes)
+    return message
+
+
+async def closing(client: ClientConnection, stream: int) -> CloseReason:
+    """Return the reason of the next CLOSE of a stream."""
+    while True:
+        kind, number, body = unpack(await received(client))
+        if kind is PacketType.CLOSE and number == stream:
+            return unpack_close(body)
+
+
+def test_data_before_the_connection_is_kept_and_credit_is_granted() -> None:
+    async def main() -> None:
+        async with spoken() as (client, _):
+            await client.send(pack_connect(5, StreamType.TCP, "127.0.0.1", 7))
+            for number in range(CREDIT):
+                await client.send(pack(PacketType.DATA, 5, bytes([number]) * 100))
+            data, granted = b"", 0
+            while len(data) < 100 * CREDIT:
+                kind, stream, body = unpack(await received(client))
+                assert stream == 5
+                if kind is PacketType.DATA:
+                    data += body
+                else:
+                    assert kind is PacketType.CONTINUE
+                    granted = unpack_continue(body)
+            assert data == b"".join(bytes([number]) * 100 for number in range(CREDIT))
+            assert granted == CREDIT
+            await client.send(pack_close(5, CloseReason.VOLUNTARY))
+
+    asyncio.run(main())
+
+
+def test_a_client_without_credit_loses_its_stream() -> None:
+    """The server of the connection does not read, so that nothing comes back and no credit is granted for long."""
+
+    async def main() -> None:
+        ended = asyncio.Event()
+
+        async def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await ended.wait()
+            writer.close()
+
+        async with (
+            served() as (stack, server),
+            await stack.start_server(hold, "127.0.0.1", 9),
+            connect(server.url) as client,
+        ):
+            assert unpack(await received(client))[0] is PacketType.CONTINUE
+            await client.send(pack_connect(5, StreamType.TCP, "127.0.0.1", 9))
+            reading = asyncio.create_task(closing(client, 5))  # a client that does not read could wait forever
+            for _ in range(40 * CREDIT):
+                if reading.done():
+                    break
+                await asyncio.wait_for(client.send(pack(PacketType.DATA, 5, bytes(60_000))), BOUND)
+            assert await asyncio.wait_for(reading, BOUND) is CloseReason.THROTTLED
+            assert not any(session._streams for session in server.sessions)
+            ended.set()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("packet", "reason"),
+    [
+        (pack(PacketType.CONNECT, 5, b""), CloseReason.INVALID),
+        (pack(PacketType.CONNECT, 5, b"\x03\x50\x00host"), CloseReason.INVALID),
+        (pack(PacketType.CONNECT, 5, b"\x01\x50\x00"), CloseReason.INVALID),
+        (pack(PacketType.CONNECT, 5, b"\x01\x50\x00\xff\xfe"), CloseReason.INVALID),
+        (pack_connect(5, StreamType.TCP, "127.0.0.1", 0), CloseReason.INVALID),
+        (pack_connect(5, StreamType.TCP, "127.0.0.1", 8), CloseReason.REFUSED),
+        (pack_connect(5, StreamType.TCP, "x" * 300, 80), CloseReason.INVALID),
+        (pack_connect(5, StreamType.UDP, "203.0.113.1", 80), CloseReason.UNREACHABLE),
+    ],
+    ids=["empty", "type", "no host", "no text", "port", "refused", "long name", "unreachable"],
+)
+def test_connects_that_fail_have_a_reason(packet: bytes, reason: CloseReason) -> None:
+    async def main() -> None:
+        async with spoken() as (client, _):
+            await client.send(packet)
+            assert await closing(client, 5) is reason
+            await client.send(pack_connect(6, StreamType.TCP, "127.0.0.1", 7))
+            await client.send(pack(PacketType.DATA, 6, b"on"))
+            kind, stream, body = unpack(await received(client))
+            assert (kind, stream, bytes(body)) == (PacketType.DATA, 6, b"on")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"",
+        b"\x01\x00",
+        b"\x77\x01\x00\x00\x00",
+        pack_info({}),
+        pack(PacketType.INFO, 0, b"\x02\x00\x01\xff\xff\xff\xff"),
+        pack(PacketType.CONNECT, 0, b"\x01\x50\x00host"),
+    ],
+    ids=["empty", "short", "type", "info again", "long extension", "stream 0"],
+)
+def test_malformed_packets_end_the_session(packet: bytes, version: int) -> None:
+    async def main() -> None:
+        async with spoken(version) as (client, server):
+            await client.send(packet)
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    await received(client)
+            await until(lambda: not server.sessions)
+
+    asyncio.run(main())
+
+
+def test_streams_above_the_limit_are_refused() -> None:
+    async def main() -> None:
+        async with spoken(max_streams=2) as (client, _):
+            for number in (1, 2, 3):
+                await client.send(pack_connect(number, StreamType.TCP, "127.0.0.1", 7))
+            assert await closing(client, 3) is CloseReason.THROTTLED
+
+    asyncio.run(main())
+
+
+def test_the_path_ends_in_a_slash_and_the_origin_is_checked() -> None:
+    async def main() -> None:
+        async with served() as (_, server):
+            with pytest.raises(InvalidStatus, match="404"):
+                await connect(server.url + "host:80")
+            with pytest.raises(InvalidStatus, match="403"):
+                await connect(server.url, additional_headers={"Origin": "http://evil.example"})
+
+    asyncio.run(main())
+
+
+@given(st.binary(max_size=64))
+def test_packets_are_parsed_or_refused(data: bytes) -> None:
+    for parse in (unpack, unpack_password):
+        with suppress(ValueError):
+            parse(data)
+    for parse_payload in (unpack_connect, unpack_continue, unpack_info):
+        with suppress(ValueError):
+            parse_payload(memoryview(data))
+    unpack_close(memoryview(data))
+
+
+@given(st.dictionaries(st.integers(0, 255), st.binary(max_size=40)), st.text(max_size=50), st.text(max_size=50))
+def test_packets_are_what_was_packed(extensions: dict[int, bytes], user: str, password: str) -> None:
+    assert unpack_info(unpack(pack_info(extensions))[2]) == extensions
+    if len(user.encode()) < 256:
+        assert unpack_password(pack_password(user, password)) == (user, password)
+
+
+# --- The machine's network ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "127.255.255.254", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254",
+        "100.64.0.1", "224.0.0.1", "255.255.255.255", "198.18.0.1", "::1", "::", "fe80::1", "fd00::1", "ff02::1",
+        "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::",
+        "fd00:ec2::254",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_not_global_are_blocked(address: str) -> None:
+    assert not MachineNetwork().is_allowed(address)
+
+
+def test_global_addresses_and_those_allowed_are_reached() -> None:
+    assert MachineNetwork().is_allowed("1.1.1.1")
+    assert MachineNetwork().is_allowed("2606:4700::1111")
+    network = MachineNetwork(allow=["10.1.0.0/16", "::1/128"])
+    assert network.is_allowed("10.1.2.3")
+    assert network.is_allowed("::1")
+    assert network.is_allowed("::ffff:10.1.2.3")
+    assert not network.is_allowed("10.2.0.1")
+    assert not network.is_allowed("127.0.0.1")
+    with pytest.raises(ValueError, match="host bits"):
+        MachineNetwork(allow=["10.1.2.3/16"])
+
+
+def test_a_wisp_server_on_the_machine_reaches_no_loopback_unless_allowed() -> None:
+    async def main() -> None:
+        async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"hello")
+            writer.close()
+
+        async with await asyncio.start_server(hello, "127.0.0.1", 0) as machine:
+            port = machine.sockets[0].getsockname()[1]
+            async with WispServer(MachineNetwork()) as server, WispClient(server.url) as client:
+                for host in ("127.0.0.1", "localhost", "::ffff:127.0.0.1", "2130706433", "0x7f.1"):
+                    with pytest.raises(PermissionError, match="0x48"):
+                        await client.open_connection(host, port)
+            async with WispServer(MachineNetwork(allow=["127.0.0.0/8"])) as server, WispClient(server.url) as client:
+                reader, writer = await client.open_connection("127.0.0.1", port)
+                assert await asyncio.wait_for(reader.read(), BOUND) == b"hello"
+                writer.close()
+
+    asyncio.run(main())

@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+import subprocess
+import sys
+import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -279,6 +282,78 @@ def test_a_whole_vpn_in_virtual_time() -> None:
     assert first.duration > 800
     assert simulate(vpn, seed=3).digest == first.digest
     assert simulate(vpn, seed=4).digest != first.digest
+
+
+async def restarted(network: Network) -> tuple[list[bool], int]:
+    """A server that crashes and starts again with the same key; return which of the client's pings were answered."""
+    client, server = network.host("client"), network.host("server")
+    network.link(client, server, bandwidth=50e6, delay=0.01)
+    answered: list[bool] = []
+
+    async def serve() -> None:
+        tun = await server.stack.create_tun_interface(ip="10.8.0.2/24", mtu=MTU)
+        peer = WireGuardPeer(public_key=public_key(KEYS[1]), allowed_ips=["10.8.0.1"])
+        link = await WireGuard.create(tun, private_key=KEYS[2], listen_port=51820, stack=server.stack, peers=[peer])
+        await link.wait_closed()
+
+    async def ask() -> int:
+        tun = await client.stack.create_tun_interface(ip="10.8.0.1/24", mtu=MTU)
+        peer = WireGuardPeer(public_key=public_key(KEYS[2]), endpoint=("server", 51820), allowed_ips=["10.8.0.2"])
+        link = await WireGuard.create(tun, private_key=KEYS[1], stack=client.stack, peers=[peer])
+        async with await client.stack.create_ping_session("10.8.0.2") as session:
+            for _ in range(60):
+                try:
+                    answered.append((await session.ping(b"there?", timeout=0.9)).payload == b"there?")
+                except OSError:
+                    answered.append(False)
+                await asyncio.sleep(1)
+        link.close()
+        return link.tunnel_counters.handshakes
+
+    server.start(serve)
+    network.at(10.5, server.crash)
+    network.at(12.5, server.restart)
+    await asyncio.sleep(0.5)
+    return answered, await client.run(ask())
+
+
+def test_a_crashed_peer_is_reached_again_after_fifteen_seconds() -> None:
+    """Nothing comes back from a peer that has lost its keys, so that the other begins a handshake."""
+    result = simulate(restarted, seed=5)
+    assert result.value is not None
+    answered, handshakes = result.value
+    assert all(answered[:8])
+    first_lost = answered.index(False)
+    again = answered.index(True, first_lost)
+    assert all(answered[again:])
+    assert 8 <= again - first_lost <= 17, "some of the pings took a second longer than their interval"
+    assert handshakes == 2
+
+
+def test_without_cryptography_the_extra_is_named() -> None:
+    """Links can be imported without it, and without what else is an extra."""
+    program = textwrap.dedent("""
+        import sys
+        class Missing:
+            def find_spec(self, name, path=None, target=None):
+                if name in ("cryptography", "websockets"):
+                    raise ModuleNotFoundError(name, name=name)
+        sys.meta_path.insert(0, Missing())
+        import tcpip_wasm.cli, tcpip_wasm.links as links
+        for name in ("WireGuard", "WispServer"):
+            try:
+                getattr(links, name)
+            except ImportError as missing:
+                print(missing)
+        print(tcpip_wasm.cli.main(["wg", "genkey"]))
+    """)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == [
+        "WireGuard needs cryptography: pip install 'tcpip-wasm[wireguard]'",
+        "WispServer needs websockets: pip install 'tcpip-wasm[websocket]'",
+        "1",
+    ]
+    assert "pip install 'tcpip-wasm[wireguard]'" in done.stderr
 
 
 def test_a_vpn_over_another_stacks_udp() -> None:

@@ -20,6 +20,9 @@ The protocol is the one of "WireGuard: Next Generation Kernel Network Tunnel" (D
 2020), which is "the paper" here.
 """
 
+from cryptography import __version__
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
 from tcpip_wasm.links.wireguard.configuration import WireGuardConfiguration, read_wireguard_configuration
 from tcpip_wasm.links.wireguard.peer import WireGuardPeer
 from tcpip_wasm.links.wireguard.tunnel import TunnelCounters
@@ -33,3 +36,8 @@ __all__ = [
     "WireGuardPeerStatus",
     "read_wireguard_configuration",
 ]
+
+if not hasattr(ChaCha20Poly1305, "encrypt_into"):
+    raise ImportError(
+        f"WireGuard needs cryptography 47 or later, not {__version__}: pip install 'tcpip-wasm[wireguard]'"
+    )

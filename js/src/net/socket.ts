@@ -36,8 +36,8 @@ export interface ConnectOptions {
   port: number | string;
   /** An address or a name; "localhost" if not given. */
   host?: string | undefined;
-  localAddress?: string | undefined;
-  localPort?: number | undefined;
+  localAddress?: string | null | undefined;
+  localPort?: number | null | undefined;
   /** 4 or 6: the only addresses of a name to try; 0, or not given, for all. */
   family?: number | undefined;
   /** Resolves names in place of the stack. */
@@ -154,8 +154,8 @@ export class Socket extends Duplex {
         host,
         port,
         signal,
-        ...(localAddress !== undefined && { localHost: localAddress }),
-        ...(localPort !== undefined && { localPort }),
+        ...(localAddress && { localHost: localAddress }),
+        ...(localPort && { localPort }),
       });
     } catch (error) {
       if (!signal.aborted) this.destroy(systemError(error, "connect", host, port));
@@ -210,7 +210,7 @@ export class Socket extends Duplex {
     if (this.#reader && !this.#reading) void this.#pull();
   }
 
-  /** Moves what arrives until the stream's buffer is full. What a listener throws is not an error of the socket. */
+  /** Moves what arrives as long as the stream asks for it. What a listener throws is not an error of the socket. */
   async #pull(): Promise<void> {
     const reader = this.#reader!;
     this.#reading = true;
@@ -229,8 +229,9 @@ export class Socket extends Duplex {
           return;
         }
         this.bytesRead += result.value.length;
-        this.#wanted = false; // `push` may ask for more
-        if (this.push(result.value)) this.#wanted = true;
+        // One chunk for each `_read`, which a later tick asks for: programs may call `read` once for each 'readable'.
+        this.#wanted = false;
+        this.push(result.value);
       } while (this.#wanted);
     } finally {
       if (this.#reader === reader) this.#reading = false;

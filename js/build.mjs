@@ -55,18 +55,19 @@ const options = {
   format: "esm",
   platform: "neutral",
   target: "es2022",
-  external: ["node:*"],
+  external: ["node:*", "stream", "events"],
   logLevel: "warning",
   minifySyntax: true, // constants of the ABI become numbers
 };
-// The core is apart: its namespace of constants would keep them out of the code that uses them.
-const { engine, ...others } = entries;
-await build({ ...options, entryPoints: others, splitting: true });
+const { index, ...others } = entries;
+await build({ ...options, entryPoints: { index }, splitting: true });
 const shared = readdirSync(dist).filter((name) => name.endsWith(".js"));
-await build({ ...options, entryPoints: { engine } });
+// The other entries are apart, and use a stack by its public members. The core's namespace of constants would keep them out
+// of the code that uses them, and what a sub-path shares with the stack would be one more file of every page.
+await build({ ...options, entryPoints: others });
 if (!process.env.READABLE) {
   for (const name of shared) await shrink(name, true);
-  await shrink("engine.js", false);
+  for (const name of Object.keys(others)) await shrink(`${name}.js`, false);
 }
 
 // Declarations that no entry leads to are not of the package.
@@ -81,7 +82,8 @@ const follow = (path) => {
 for (const [name, source] of Object.entries(entries)) {
   const beside = join(dist, `${name}.d.ts`);
   if (source.endsWith("/index.ts") && name !== "index") {
-    writeFileSync(beside, `export * from "./${name}/index.js";\n`);
+    const more = /^export default/m.test(readFileSync(source, "utf8")) ? `export { default } from "./${name}/index.js";\n` : "";
+    writeFileSync(beside, `export * from "./${name}/index.js";\n${more}`);
   }
   follow(beside);
 }

@@ -7,9 +7,8 @@ from collections.abc import Callable
 import pytest
 import wasmtime
 
-from tcpip_wasm.engine import abi
+from tcpip_wasm.engine import abi, binary
 from tcpip_wasm.engine.instance import Instance
-from tcpip_wasm.engine.wasmtime_engine import module as compiled
 from tcpip_wasm.engine.wasmtime_engine import sandbox
 from tests.kit.core_network import Endpoint, Host, Network, payload
 
@@ -43,7 +42,7 @@ def metered(monkeypatch: pytest.MonkeyPatch) -> tuple[wasmtime.Module, Spent]:
 
     monkeypatch.setattr(sandbox, "engine", lambda: engine)
     monkeypatch.setattr(wasmtime, "Store", store)
-    return wasmtime.Module(engine, compiled.MODULE_PATH.read_bytes()), spent
+    return wasmtime.Module(engine, binary.MODULE_PATH.read_bytes()), spent
 
 
 def crowd(module: wasmtime.Module, count: int) -> tuple[Network, Endpoint, Endpoint]:

@@ -77,16 +77,19 @@ def explain(result: Run[Outcome]) -> None:
 
 
 def decisive(network: Network, violation: Violation) -> Iterator[Packet]:
-    """Yield the two contradicting answers, and between them the acknowledgements that arrived too late."""
+    """Yield the acknowledgements that gave the old primary a lease, and the contradicting answers."""
     newer, stale = violation.newer, violation.stale
     packets = network.trace().delivered().tcp(source_port=7000).where(lambda packet: packet.payload)
-    yield packets.at(newer.client, outgoing=False).between(newer.begin, newer.end + 1e-6)[-1]
     late = {}
-    for packet in packets.at(stale.replica, outgoing=False).between(newer.end, stale.end):
+    seen = set()
+    for packet in packets.at(stale.replica, outgoing=False).between(0, stale.end):
         message = json.loads(packet.payload.splitlines()[0])
-        if message["do"] == "ack" and packet.time - message["sent"] > LEASE:
+        repeated = (packet.source, packet.payload) in seen
+        seen.add((packet.source, packet.payload))
+        if message["do"] == "ack" and packet.time - message["sent"] > LEASE and not repeated:
             late[packet.source] = packet  # only the last one of each is relevant
-    yield from late.values()
+    yield from sorted(late.values(), key=lambda packet: packet.time)
+    yield packets.at(newer.client, outgoing=False).between(newer.begin, newer.end + 1e-6)[-1]
     yield packets.at(stale.client, outgoing=False).between(stale.begin, stale.end + 1e-6)[-1]
 
 

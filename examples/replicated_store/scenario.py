@@ -61,7 +61,7 @@ async def checked_scenario(network: Network) -> None:
 
 def plan_failure(network: Network, link: Link) -> None:
     """Make a link slow from east to west, then down from west to east, then repair it, at random times."""
-    random = network.random("failure")
+    random = network.random("outage")
     slow = random.uniform(0.6, 1)
     down = slow + random.uniform(0.1, 0.5)
     network.at(slow, partial(link.change, direction="b_to_a", delay=random.uniform(0.1, 0.8)))

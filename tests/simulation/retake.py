@@ -75,7 +75,7 @@ def retake_tutorial() -> None:
         kept = [
             line
             for line in swept.splitlines()
-            if line.startswith((f"seed {seed}", "    trace", "    capture", "repeat"))
+            if line.startswith((f"seed {seed}:", "    trace", "    capture", "repeat"))
         ]
         text = replace_block(text, "$ .venv/bin/tcpip-wasm sweep", "FIRST\n" + "\n".join(kept))
         text = re.sub(r"(checked_scenario -n )\d+", rf"\g<1>{-(-(seed + 1) // 10) * 10}", text, count=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -25,10 +26,10 @@ from tcpip_wasm.simulation import run
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = (ROOT / "docs" / "tutorial" / "replicated-store.md").read_text(encoding="utf-8")
 
-SEED = 54
+SEED = 15
 """The first seed with which the store fails, as in the tutorial."""
 
-DIGEST = "c2a684866b4537b391a1ebbbb2097d11e41dc7e346f4ef1f2de9306c572a8dbf"
+DIGEST = "28cdc6cfbf05e917f622b55702814569b0da2cbd5e20b38d065518b42840e754"
 """It depends on the frames that stacks send; ``python -m examples.replicated_store`` prints it."""
 
 
@@ -44,19 +45,22 @@ def test_the_seed_repeats_and_the_trace_shows_why() -> None:
     (first, *_) = check(result.value.history)
     assert first.newer.end < first.stale.begin
     assert first.newer.replica != first.stale.replica
-    partitioned, healed = (event.time for event in result.network.events)
-    # Acknowledgements that were sent before the partition arrive after it.
-    newer, *late, stale = decisive(result.network, first)
-    assert b'"c1-1"' in newer.payload
-    assert b"null" in stale.payload
-    lost = result.network.trace().dropped("partition").between(partitioned - 0.02, healed)
-    assert {result.network.name_of(str(one.source)) for one in late} == {"r1", "r2"}
+    slowed, down, *_ = (event.time for event in result.network.events)
+    # Promises made before the link went down count from their late arrival, while others have been elected.
+    *late, newer, stale = decisive(result.network, first)
+    assert b'"do": "done"' in newer.payload
+    assert b'"c3-1"' in stale.payload
+    assert {result.network.name_of(str(one.source)) for one in late} == {"r1", "r3", "r5"}
     for one in late:
-        same = [other for other in lost if other.payload[:60] == one.payload[:60] and other.source == one.source]
-        assert partitioned - 0.02 < same[0].time < partitioned + 0.1
-        assert partitioned < (same[0].observation.dropped_at or 0) < partitioned + 0.1
-        assert healed < one.time < stale.time
-        assert one.time - same[0].time > LEASE
+        message = json.loads(one.payload)
+        assert (message["do"], message["term"]) == ("ack", 1)
+        assert slowed < message["sent"] < down < one.time < newer.time
+        assert one.time - message["sent"] > LEASE
+        assert one.time < stale.time < one.time + LEASE + 0.05
+    # Each acknowledgement was on the slow link when the other direction went down.
+    crossing = result.network.trace().at("west-east").tcp(source_port=7000)
+    for one in late:
+        assert any(down - 0.1 < other.time < down for other in crossing if other.payload == one.payload)
 
 
 @pytest.mark.parametrize("seed", [*range(SEED - 3, SEED + 1), 73, 96])
@@ -158,7 +162,7 @@ def said_by(folder: Path, *arguments: str) -> str:
 
 def test_the_plugin_prints_what_the_tutorial_shows(tmp_path: Path) -> None:
     test = python_of(TUTORIAL)[-1]
-    few = test.replace("range(50, 56)", f"range({SEED - 1}, {SEED + 1})")
+    few = test.replace("range(11, 17)", f"range({SEED - 1}, {SEED + 1})")
     assert few != test
     (tmp_path / "test_store.py").write_text(few, encoding="utf-8")
     said = said_by(tmp_path, "pytest", "-p", "pytest_tcpip_wasm", "-p", "no:asyncio", "test_store.py")

@@ -1,7 +1,4 @@
-"""Wisp: client and server of ours over a stack, hand-made packets, and what the machine's network refuses.
-
-Other implementations are in tests/interop/test_wisp_peers.py.
-"""
+"""Wisp: client and server of ours over a stack, hand-made packets, and what the machine's network refuses."""
 
 from __future__ import annotations
 

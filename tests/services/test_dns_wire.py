@@ -69,7 +69,7 @@ def test_an_answer_is_read_by_dnspython() -> None:
         (b"\0\1\0\0\0\1" + bytes(6) + b"\xc0\x0c\0\1\0\1", wire.FORMERR),  # a pointer
         (b"\0\1\0\0\0\1" + bytes(6) + b"\x3f" + b"a" * 10, wire.FORMERR),
         (b"\0\1\0\0\0\1" + bytes(6) + (b"\x3f" + b"a" * 63) * 4 + b"\0\0\1\0\1", wire.FORMERR),  # too long
-        (query(use_edns=0).to_wire()[:-1], wire.FORMERR),
+        (b"\0\1" + query(use_edns=0).to_wire()[2:-1], wire.FORMERR),  # the identifier of dnspython's is random
     ],
 )
 def test_what_is_no_query_is_refused(data: bytes, rcode: int | None) -> None:

@@ -56,8 +56,8 @@ js/node_modules/.package-lock.json: js/package.json js/package-lock.json js/.npm
 	@touch $@
 
 test-js: js
-	cd js && $(NODE) --test --test-timeout=60000 tests/*.test.mjs
-	@if [ -x $(NEWER_NODE) ]; then cd js && ../$(NEWER_NODE) --test --test-timeout=60000 tests/*.test.mjs; else echo "skipped: no newer Node is installed"; fi
+	cd js && $(NODE) --test --test-timeout=300000 tests/*.test.mjs
+	@if [ -x $(NEWER_NODE) ]; then cd js && ../$(NEWER_NODE) --test --test-timeout=300000 tests/*.test.mjs; else echo "skipped: no newer Node is installed"; fi
 
 # With no more than these tests need, so that it takes a minute and not five.
 OTHER := .venv-other

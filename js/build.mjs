@@ -1,7 +1,7 @@
 // Builds dist/: the code minified, with what entries share in chunks; declarations; and the module beside them.
 
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -10,7 +10,9 @@ import { minify } from "terser";
 const root = dirname(fileURLToPath(import.meta.url));
 const dist = join(root, "dist");
 const entries = {};
-for (const { types, default: file } of Object.values(JSON.parse(readFileSync(join(root, "package.json"), "utf8")).exports)) {
+for (const { types, default: file } of Object.values(
+  JSON.parse(readFileSync(join(root, "package.json"), "utf8")).exports,
+)) {
   if (!types) continue; // the module itself
   const name = file.slice("./dist/".length, -".js".length);
   const source = [`src/${name}.ts`, `src/${name}/index.ts`].find((path) => existsSync(join(root, path)));
@@ -18,7 +20,9 @@ for (const { types, default: file } of Object.values(JSON.parse(readFileSync(joi
 }
 
 rmSync(dist, { recursive: true, force: true });
-execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", root, "--emitDeclarationOnly"], { stdio: "inherit" });
+execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", root, "--emitDeclarationOnly"], {
+  stdio: "inherit",
+});
 // Members of classes that programs never see. Nothing of the platform or of types.ts may be among them.
 const INTERNAL =
   "attach attached awake begin behind buffers bytes call check cidrs clearAddresses core counters death detach detached detail " +
@@ -37,7 +41,9 @@ async function shrink(name, properties) {
     ecma: 2022,
     nameCache,
     compress: { passes: 3, unsafe_arrows: true, unsafe_methods: true, keep_fargs: false },
-    mangle: properties ? { properties: { builtins: true, regex: new RegExp(`^(${INTERNAL.replaceAll(" ", "|")})$`) } } : true,
+    mangle: properties
+      ? { properties: { builtins: true, regex: new RegExp(`^(${INTERNAL.replaceAll(" ", "|")})$`) } }
+      : true,
     format: { comments: false },
   });
   writeFileSync(path, code);
@@ -76,7 +82,9 @@ const follow = (path) => {
 for (const [name, source] of Object.entries(entries)) {
   const beside = join(dist, `${name}.d.ts`);
   if (source.endsWith("/index.ts") && name !== "index") {
-    const more = /^export default/m.test(readFileSync(source, "utf8")) ? `export { default } from "./${name}/index.js";\n` : "";
+    const more = /^export default/m.test(readFileSync(source, "utf8"))
+      ? `export { default } from "./${name}/index.js";\n`
+      : "";
     writeFileSync(beside, `export * from "./${name}/index.js";\n${more}`);
   }
   follow(beside);
@@ -84,5 +92,9 @@ for (const [name, source] of Object.entries(entries)) {
 for (const entry of readdirSync(dist, { recursive: true })) {
   const path = join(dist, entry);
   if (path.endsWith(".d.ts") && !reached.has(path)) rmSync(path);
+}
+for (const entry of readdirSync(dist, { withFileTypes: true })) {
+  const path = join(dist, entry.name);
+  if (entry.isDirectory() && !readdirSync(path).length) rmdirSync(path);
 }
 cpSync(join(root, "../tcpip_wasm/lwip.wasm"), join(dist, "lwip.wasm"));

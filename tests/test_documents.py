@@ -124,14 +124,14 @@ def test_links_have_targets(document: Path) -> None:
 
 DOCS: Final = ROOT / "docs"
 REFERENCE: Final = DOCS / "reference"
-SOURCES: Final = ["tcpip_wasm", "benchmarks", "examples", "wasm", "*.py"]
+SOURCES: Final = ["tcpip_wasm", "benchmarks", "examples", "wasm", "js/src", "*.py"]
 NAMING: Final = [*SOURCES, "tests", "third_party", "README.md", "Makefile"]
 """Files that name pages. The changelog also names pages of earlier versions."""
 
 
 def pages_named_in(names: list[str]) -> set[str]:
     """Return the paths of pages that files of the repository name."""
-    kinds = {".py", ".md", ".toml", ".c", ".h", ""}
+    kinds = {".py", ".md", ".toml", ".c", ".h", ".ts", ""}
     files = [path for name in names for top in ROOT.glob(name) for path in (top.rglob("*") if top.is_dir() else [top])]
     return {
         page

@@ -9,7 +9,11 @@ import { parseArgs } from "node:util";
 import { bulk, connects, echo, lateness } from "./rows.mjs";
 
 const { values } = parseArgs({
-  options: { rounds: { type: "string", default: "5" }, only: { type: "string" }, python: { type: "string", default: "python3" } },
+  options: {
+    rounds: { type: "string", default: "5" },
+    only: { type: "string" },
+    python: { type: "string", default: "python3" },
+  },
 });
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const reference = spawn(values.python, [here("kernel.py")], { stdio: ["pipe", "pipe", "inherit"] });
@@ -47,7 +51,7 @@ for (const [name, ours, request, text, goal] of ROWS) {
     const other = request ? await kernel(request) : undefined;
     const own = await ours();
     mine.push(own);
-    if (request) theirs.push(other), ratios.push(own / other);
+    if (request) (theirs.push(other), ratios.push(own / other));
   }
   const judged = request ? median(ratios) : median(mine);
   const met = goal < 0 ? judged <= -goal : judged >= goal;

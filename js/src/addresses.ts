@@ -62,14 +62,17 @@ export function parseAddress(text: string): Address | undefined {
 /** Returns the text of an address. */
 export function formatAddress({ family, bytes }: Pick<Address, "family" | "bytes">): string {
   if (family === FAMILY_IPV4) return bytes.subarray(0, 4).join(".");
-  return canonical(Array.from({ length: 8 }, (_, i) => ((bytes[2 * i]! << 8) | bytes[2 * i + 1]!).toString(16)).join(":"))!;
+  return canonical(
+    Array.from({ length: 8 }, (_, i) => ((bytes[2 * i]! << 8) | bytes[2 * i + 1]!).toString(16)).join(":"),
+  )!;
 }
 
 const mask = (prefix: number): Uint8Array =>
   new Uint8Array(16).map((_, i) => (0xff00 >> Math.min(8, Math.max(0, prefix - 8 * i))) & 255);
 
 /** Returns the text of a netmask. */
-export const formatMask = ({ address: { family }, prefix }: Cidr): string => formatAddress({ family, bytes: mask(prefix) });
+export const formatMask = ({ address: { family }, prefix }: Cidr): string =>
+  formatAddress({ family, bytes: mask(prefix) });
 
 export const isMulticast = ({ family, bytes }: Address): boolean =>
   family === FAMILY_IPV4 ? bytes[0]! >> 4 === 14 : bytes[0] === 255;
@@ -97,7 +100,8 @@ export function parseCidr(name: string, text: string): Cidr {
 export function parseNetwork(name: string, text: string): Cidr {
   const network = parseCidr(name, text);
   const ones = mask(network.prefix);
-  if (network.address.bytes.some((byte, i) => byte & ~ones[i]!)) throw new RangeError(`${name}: '${text}' has host bits`);
+  if (network.address.bytes.some((byte, i) => byte & ~ones[i]!))
+    throw new RangeError(`${name}: '${text}' has host bits`);
   return network;
 }
 

@@ -10,9 +10,16 @@ const OFFSET = 1000;
 
 type Immediate = (callback: () => void) => unknown;
 
+interface Platform {
+  setImmediate?: Immediate;
+  scheduler?: { postTask?: Immediate };
+}
+
 function nextMacrotask(): Immediate {
-  const immediate = (globalThis as { setImmediate?: Immediate }).setImmediate;
-  if (immediate) return immediate;
+  const { setImmediate, scheduler } = globalThis as Platform;
+  if (setImmediate) return setImmediate;
+  // A message of Chromium passes through another thread, which costs half a millisecond; a posted task does not.
+  if (scheduler?.postTask) return (callback) => scheduler.postTask!(callback);
   // setTimeout(0) of nested timers waits for 4 ms in pages; a message does not.
   const { port1, port2 } = new MessageChannel();
   const queue: (() => void)[] = [];
@@ -33,7 +40,8 @@ export const systemClock: Clock = {
     const arm = (): void => {
       // Rounded up: a timer that fires early would find nothing to do.
       const delay = Math.max(0, Math.ceil((time - systemClock.now()) * 1000));
-      timer = delay > LONGEST ? (time === Infinity ? undefined : setTimeout(arm, LONGEST)) : setTimeout(callback, delay);
+      timer =
+        delay > LONGEST ? (time === Infinity ? undefined : setTimeout(arm, LONGEST)) : setTimeout(callback, delay);
     };
     arm();
     return () => clearTimeout(timer);

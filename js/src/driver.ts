@@ -18,6 +18,8 @@
  * Some calls need no poll: where nothing else waits, a core sends within `send` and `received`. Its deadline is then out
  * of date, so it is polled within `LATEST_POLL`. The timer of a stack is set to the core's deadline, and an idle stack has
  * none. One that has become too early is left to fire, since setting it anew for each segment would cost more.
+ *
+ * The reasons are in docs/explanation/javascript.md.
  */
 
 import * as abi from "./abi.js";

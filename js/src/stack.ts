@@ -114,7 +114,7 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
     if (index < 0) throw new RangeError("unknown interface: it is none of this stack's");
     const [removed] = list.splice(index, 1);
     removed!.remove();
-    for (let i = routes.length; i--; ) if (routes[i]!.interface === netInterface) routes.splice(i, 1);
+    for (let i = routes.length; i--;) if (routes[i]!.interface === netInterface) routes.splice(i, 1);
   };
 
   const interfaces: NetworkInterfaces = {
@@ -130,14 +130,23 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
     const cidr = parseNetwork("network", network);
     checkInteger("metric", metric, 0, 2 ** 31 - 1);
     const gateway = via === undefined ? undefined : hosts.literal(via)?.[0];
-    if (via !== undefined && gateway?.address.family !== cidr.address.family) throw new RangeError(`via: ${via} is no gateway of ${network}`);
+    if (via !== undefined && gateway?.address.family !== cidr.address.family)
+      throw new RangeError(`via: ${via} is no gateway of ${network}`);
     const own = by as unknown as Interface | undefined;
     if (own && !list.includes(own)) throw new RangeError("interface: it is none of this stack's");
     const handle = own?.handle ?? gateway?.scope ?? 0;
     if (!handle && !gateway) throw new TypeError(`route to ${network}: it needs via, interface or both`);
     core.putScratch(cidr.address.bytes, gateway?.address.bytes);
     const { family } = cidr.address;
-    const leaves = core.call("route_add", `route to ${network}`, family, cidr.prefix, handle, Number(!!gateway), metric);
+    const leaves = core.call(
+      "route_add",
+      `route to ${network}`,
+      family,
+      cidr.prefix,
+      handle,
+      Number(!!gateway),
+      metric,
+    );
     const found = list.find((one) => one.handle === leaves) as unknown as NetworkInterface;
     const route = { network, ...(via !== undefined && { via }), interface: found, metric, cidr };
     routes.push(route);
@@ -167,7 +176,8 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
       const done = (): boolean =>
         driver.error !== undefined ||
         !list.some((one) => one.attached) ||
-        (!core.raw("tcp_undelivered") && ![...driver.handlers.values()].some((one) => one instanceof Connection && one.finishing));
+        (!core.raw("tcp_undelivered") &&
+          ![...driver.handlers.values()].some((one) => one instanceof Connection && one.finishing));
       const finish = (): void => {
         cancel();
         driver.watchers.delete(look);

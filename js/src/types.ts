@@ -273,6 +273,8 @@ export interface UdpSocket {
   /** Joins a group, by an interface or by the one of the route. */
   join(group: string, netInterface?: NetworkInterface): void;
   leave(group: string, netInterface?: NetworkInterface): void;
+  /** By which interface datagrams to groups and to 255.255.255.255 leave; without, by that of the route. */
+  setMulticastInterface(netInterface?: NetworkInterface): void;
   /** TTL or hop limit of datagrams to groups, 0 to 255. */
   setMulticastHops(hops: number): void;
   /** Whether the stack's own members of a group receive what is sent to it; true from the start. */

@@ -36,7 +36,13 @@ export function createV86NetworkStream(emulator: V86Emulator): V86NetworkStream 
 
   const receive = (frame: Uint8Array): void => {
     if (ended) return;
-    if (!(frame instanceof Uint8Array) || !frame.length || frame.length > LONGEST || (waiting.desiredSize ?? 0) < frame.length) dropped++;
+    if (
+      !(frame instanceof Uint8Array) ||
+      !frame.length ||
+      frame.length > LONGEST ||
+      (waiting.desiredSize ?? 0) < frame.length
+    )
+      dropped++;
     else waiting.enqueue(frame.slice()); // v86 may reuse its memory
   };
   const end = (): void => {

@@ -26,8 +26,33 @@ async function serve(stack, { seconds = 3600 } = {}) {
       reply.set(data.subarray(28, 44), 28);
       reply.set([99, 130, 83, 99], 236);
       const options = [
-        53, 1, type === 1 ? 2 : 5, 54, 4, ...ip("10.0.0.1"), 51, 4, 0, 0, seconds >> 8, seconds & 255, 1, 4, ...ip("255.255.255.0"),
-        0, 3, 4, ...ip("10.0.0.1"), 6, 8, ...ip("10.0.0.1"), ...ip("10.0.0.9"), 15, 8, ...Buffer.from("lab.test"), 255,
+        53,
+        1,
+        type === 1 ? 2 : 5,
+        54,
+        4,
+        ...ip("10.0.0.1"),
+        51,
+        4,
+        0,
+        0,
+        seconds >> 8,
+        seconds & 255,
+        1,
+        4,
+        ...ip("255.255.255.0"),
+        0,
+        3,
+        4,
+        ...ip("10.0.0.1"),
+        6,
+        8,
+        ...ip("10.0.0.1"),
+        ...ip("10.0.0.9"),
+        15,
+        8,
+        ...Buffer.from("lab.test"),
+        255,
       ];
       await socket.send({ host: "255.255.255.255", port: 68, data: Uint8Array.from([...reply, ...options]) });
     }
@@ -44,8 +69,12 @@ test("a lease, its name servers, and its release", async () => {
   assert.equal(tap.ip, undefined);
   assert.deepEqual(await tap.configure(), ["10.0.0.50/24"]);
   assert.deepEqual(tap.lease, {
-    address: "10.0.0.50/24", router: "10.0.0.1", server: "10.0.0.1", seconds: 3600,
-    nameServers: ["10.0.0.1", "10.0.0.9"], domain: "lab.test",
+    address: "10.0.0.50/24",
+    router: "10.0.0.1",
+    server: "10.0.0.1",
+    seconds: 3600,
+    nameServers: ["10.0.0.1", "10.0.0.9"],
+    domain: "lab.test",
   });
   assert.deepEqual([tap.ip, tap.netmask], ["10.0.0.50", "255.255.255.0"]);
   const session = await client.createPingSession({ host: "10.0.0.1" });
@@ -97,13 +126,61 @@ test("SLAAC: a router's advertisement gives an address and a route", async () =>
   (async () => {
     for await (const frame of frames) {
       if (frame[12] !== 0x86 || frame[20] !== 58 || frame[54] !== 133) continue; // a router solicitation
-      const body = [134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 3, 4, 64, 0xc0, 0, 0, 14, 16, 0, 0, 14, 16, 0, 0, 0, 0, ...prefix];
+      const body = [
+        134,
+        0,
+        0,
+        0,
+        64,
+        0,
+        7,
+        8,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        3,
+        4,
+        64,
+        0xc0,
+        0,
+        0,
+        14,
+        16,
+        0,
+        0,
+        14,
+        16,
+        0,
+        0,
+        0,
+        0,
+        ...prefix,
+      ];
       const pseudo = [...router, ...nodes, 0, 0, 0, body.length, 0, 0, 0, 58, ...body];
       let sum = 0;
       for (let i = 0; i < pseudo.length; i += 2) sum += (pseudo[i] << 8) | pseudo[i + 1];
       while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
       body.splice(2, 2, (~sum >> 8) & 255, ~sum & 255);
-      await writer.write(ethernet("33:33:00:00:00:01", "02:00:00:00:00:02", 0x86dd, [0x60, 0, 0, 0, 0, body.length, 58, 255, ...router, ...nodes, ...body]));
+      await writer.write(
+        ethernet("33:33:00:00:00:01", "02:00:00:00:00:02", 0x86dd, [
+          0x60,
+          0,
+          0,
+          0,
+          0,
+          body.length,
+          58,
+          255,
+          ...router,
+          ...nodes,
+          ...body,
+        ]),
+      );
     }
   })().catch(() => undefined);
   assert.deepEqual(await tap.configure({ dhcp: false, slaac: true }), ["fd01::ff:fe00:1/64"]);

@@ -3,8 +3,21 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import {
-  arpRequest, bytes, connect, connectStreams, createStack, echoRequest, etherType, ethernet, hex, ip, mac, readAll, text,
-  udp, waitFor,
+  arpRequest,
+  bytes,
+  connect,
+  connectStreams,
+  createStack,
+  echoRequest,
+  etherType,
+  ethernet,
+  hex,
+  ip,
+  mac,
+  readAll,
+  text,
+  udp,
+  waitFor,
 } from "./kit.mjs";
 
 const nextValue = async (iterable) => {
@@ -16,7 +29,10 @@ const nextValue = async (iterable) => {
 
 test("a stack has a loopback interface from the start, unless told otherwise", async () => {
   const stack = await createStack();
-  assert.deepEqual([...stack.interfaces].map(({ type }) => type), ["loopback"]);
+  assert.deepEqual(
+    [...stack.interfaces].map(({ type }) => type),
+    ["loopback"],
+  );
   const bare = await createStack({ initializeLoopback: false });
   assert.deepEqual([...bare.interfaces], []);
   const loopback = await bare.createLoopbackInterface({ ip: "127.0.0.1/8" });
@@ -96,7 +112,11 @@ test("frames cross a bridge, and the bridge itself is a host", async () => {
   const tap1 = await device1.createTapInterface({ ip: "192.168.1.2/24" });
   const tap2 = await device2.createTapInterface({ ip: "192.168.1.3/24" });
   const [port1, port2] = [await router.createTapInterface(), await router.createTapInterface()];
-  const bridge = await router.createBridgeInterface({ ports: [port1, port2], mac: "00:1a:2b:3c:4d:5e", ip: "192.168.1.1/24" });
+  const bridge = await router.createBridgeInterface({
+    ports: [port1, port2],
+    mac: "00:1a:2b:3c:4d:5e",
+    ip: "192.168.1.1/24",
+  });
   assert.equal(bridge.type, "bridge");
   assert.equal(bridge.mac, "00:1a:2b:3c:4d:5e");
   assert.equal(bridge.ip, "192.168.1.1");
@@ -105,7 +125,10 @@ test("frames cross a bridge, and the bridge itself is a host", async () => {
   port1.readable.pipeTo(tap1.writable);
   tap2.readable.pipeTo(port2.writable);
   port2.readable.pipeTo(tap2.writable);
-  for (const [stack, host] of [[device2, "192.168.1.3"], [router, "192.168.1.1"]]) {
+  for (const [stack, host] of [
+    [device2, "192.168.1.3"],
+    [router, "192.168.1.1"],
+  ]) {
     const listener = await stack.listenTcp({ port: 8080 });
     const connection = await device1.connectTcp({ host, port: 8080 });
     connection.writable.getWriter().write(Uint8Array.of(1, 2, 3, 4));
@@ -199,7 +222,7 @@ test("a slow reader holds the writer back", async () => {
   assert(written > 0 && written <= most, `${written}`);
   const before = written;
   const reader = inbound.readable.getReader();
-  for (let read = 0; read < 1024 * 1024; ) read += (await reader.read()).value.length;
+  for (let read = 0; read < 1024 * 1024;) read += (await reader.read()).value.length;
   for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
   assert(written > before);
 });
@@ -224,7 +247,10 @@ test("stacks talk over tuns and over taps that are piped", async () => {
 
 test("a connection's streams go through transforms", async () => {
   const { outbound, inbound } = await overLoopback();
-  const sent = new Blob(["x".repeat(100_000)]).stream().pipeThrough(new CompressionStream("gzip")).pipeTo(outbound.writable);
+  const sent = new Blob(["x".repeat(100_000)])
+    .stream()
+    .pipeThrough(new CompressionStream("gzip"))
+    .pipeTo(outbound.writable);
   const received = await readAll(inbound.readable.pipeThrough(new DecompressionStream("gzip")));
   await sent;
   assert.equal(received.length, 100_000);
@@ -285,7 +311,9 @@ test("reads of a closed UDP socket reject with 'udp socket closed'", async () =>
   const pending = reader.read();
   await socket.close();
   await assert.rejects(pending, { message: "udp socket closed" });
-  await assert.rejects(writer.write({ host: "127.0.0.1", port: 1, data: new Uint8Array(1) }), { message: "udp socket closed" });
+  await assert.rejects(writer.write({ host: "127.0.0.1", port: 1, data: new Uint8Array(1) }), {
+    message: "udp socket closed",
+  });
 });
 
 test("a ping session", async () => {
@@ -295,7 +323,10 @@ test("a ping session", async () => {
   assert.equal(reply.host, "127.0.0.1");
   assert.equal(reply.identifier, session.identifier);
   assert.equal(reply.sequenceNumber, 0);
-  assert.deepEqual([...reply.payload], Array.from({ length: 56 }, (_, i) => i));
+  assert.deepEqual(
+    [...reply.payload],
+    Array.from({ length: 56 }, (_, i) => i),
+  );
   assert(reply.roundTripTime >= 0 && reply.roundTripTime < 1000);
   const second = await session.ping({ payload: Uint8Array.of(9) });
   assert.equal(second.sequenceNumber, 1);

@@ -58,7 +58,10 @@ test("a hundred stacks in a ring of cables", async () => {
       await next.createTunInterface({ ip: `10.${i}.0.2/24` }),
     );
     const listener = await next.listenTcp({ host: `10.${i}.0.2`, port: 80 });
-    const [client, server] = await Promise.all([stack.connectTcp({ host: `10.${i}.0.2`, port: 80 }), listener.accept()]);
+    const [client, server] = await Promise.all([
+      stack.connectTcp({ host: `10.${i}.0.2`, port: 80 }),
+      listener.accept(),
+    ]);
     const data = pattern(20_000, i + 1);
     const [, got] = await Promise.all([send(client, data), readAll(server)]);
     return got.equals(data);
@@ -96,7 +99,11 @@ test("a module that traps ends its stack alone, and every pending call on it", a
   const other = await pair();
   WebAssembly.Instance = Instance;
   const { client, server, listener } = await connected(net);
-  const pending = [server.readable.getReader().read(), listener.accept(), net.b.connectTcp({ host: "10.0.0.77", port: 1 })];
+  const pending = [
+    server.readable.getReader().read(),
+    listener.accept(),
+    net.b.connectTcp({ host: "10.0.0.77", port: 1 }),
+  ];
   await macrotask();
   new Uint8Array(memories[1].buffer).fill(255); // as a fault of the module would leave it
   await client.writable.getWriter().write(bytes("x"));

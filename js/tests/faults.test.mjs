@@ -11,8 +11,10 @@ for (const kind of ["lose", "double", "swap"]) {
         const clock = new VirtualClock();
         const six = family === "IPv6";
         const net = await pair({
-          cable: false, clock,
-          a: { ip: six ? "fd00::1/64" : "10.0.0.1/24" }, b: { ip: six ? "fd00::2/64" : "10.0.0.2/24" },
+          cable: false,
+          clock,
+          a: { ip: six ? "fd00::1/64" : "10.0.0.1/24" },
+          b: { ip: six ? "fd00::2/64" : "10.0.0.2/24" },
         });
         let hit = 0;
         // Frames of the handshake, of the data and of the end, in both directions.
@@ -22,7 +24,10 @@ for (const kind of ["lose", "double", "swap"]) {
         const { client, server } = await connected(net, 80, six ? "fd00::2" : "10.0.0.2");
         const [up, down] = [pattern(180_000, fault + 1), pattern(180_000, fault + 100)];
         const [, , atServer, atClient] = await Promise.all([
-          send(client, up), send(server, down), readAll(server), readAll(client),
+          send(client, up),
+          send(server, down),
+          readAll(server),
+          readAll(client),
         ]);
         assert(atServer.equals(up), `fault ${fault}`);
         assert(atClient.equals(down), `fault ${fault}`);

@@ -3,8 +3,21 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import {
-  arpRequest, connect, connected, connectStreams, createStack, echoRequest, etherType, ethernet, ipv4, macrotask, pair,
-  pattern, readAll, send, VirtualClock,
+  arpRequest,
+  connect,
+  connected,
+  connectStreams,
+  createStack,
+  echoRequest,
+  etherType,
+  ethernet,
+  ipv4,
+  macrotask,
+  pair,
+  pattern,
+  readAll,
+  send,
+  VirtualClock,
 } from "./kit.mjs";
 
 const TYPE_IPV6 = 0x86dd;
@@ -22,7 +35,11 @@ test("a tap that is given only IPv4 addresses sends nothing in IPv6", async () =
     // A router advertisement, an echo request to all nodes, a datagram to all nodes: from a neighbour with IPv6.
     const source = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 2];
     const all = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    for (const [next, body] of [[58, [128, 0, 0, 0, 0, 1, 0, 1]], [58, [134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]], [17, [0, 9, 0, 9, 0, 8, 0, 0]]]) {
+    for (const [next, body] of [
+      [58, [128, 0, 0, 0, 0, 1, 0, 1]],
+      [58, [134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]],
+      [17, [0, 9, 0, 9, 0, 8, 0, 0]],
+    ]) {
       const pseudo = [...source, ...all, 0, 0, 0, body.length, 0, 0, 0, next, ...body];
       let sum = 0;
       for (let i = 0; i < pseudo.length; i += 2) sum += (pseudo[i] << 8) | pseudo[i + 1];
@@ -57,7 +74,20 @@ test("with ipv6 a tap reports its groups, and an IPv6 address implies it", async
 
 test("malformed options", async () => {
   const stack = await createStack();
-  for (const ip of ["10.0.0.1/33", "10.0.0", "fd00::1/129", "224.0.0.1/24", "0.0.0.0/0", "255.255.255.255/8", "::/0", "fe80::1%tap0/64", "x", "10.0.0.1/24/2", "10.0.0.1/-1", "10.0.0.1/"]) {
+  for (const ip of [
+    "10.0.0.1/33",
+    "10.0.0",
+    "fd00::1/129",
+    "224.0.0.1/24",
+    "0.0.0.0/0",
+    "255.255.255.255/8",
+    "::/0",
+    "fe80::1%tap0/64",
+    "x",
+    "10.0.0.1/24/2",
+    "10.0.0.1/-1",
+    "10.0.0.1/",
+  ]) {
     await assert.rejects(stack.createTapInterface({ ip }), RangeError, ip);
   }
   await assert.rejects(stack.createTapInterface({ ip: 5 }), TypeError);
@@ -98,6 +128,27 @@ test("memory grows during transfers, and nothing keeps an old view", async () =>
   await Promise.all(sending);
   for (const each of got) assert(each.equals(data));
   assert(net.a.stats().memory + net.b.stats().memory > 2 * before);
+});
+
+test("memory is released after transfers", async () => {
+  const net = await pair();
+  const listener = await net.b.listenTcp({ port: 80 });
+  const transfer = async () => {
+    const [client, server] = await Promise.all([net.a.connectTcp({ host: "10.0.0.2", port: 80 }), listener.accept()]);
+    const data = pattern(4_000_000, 51);
+    const [, got] = await Promise.all([send(client, data), readAll(server)]);
+    assert(got.equals(data));
+    await Promise.all([client.close(), server.close()]);
+    for (let i = 0; i < 5; i++) await macrotask();
+  };
+  await transfer();
+  const before = [net.a.stats(), net.b.stats()];
+  for (let i = 0; i < 10; i++) await transfer();
+  [net.a.stats(), net.b.stats()].forEach((after, i) => {
+    assert.equal(after.memory, before[i].memory);
+    assert(after.heapUsed <= before[i].heapUsed + 10_000, `${before[i].heapUsed} ${after.heapUsed}`); // TIME-WAIT
+    assert.equal(after.handles, before[i].handles);
+  });
 });
 
 test("a cable is taken off, and joins again", async () => {
@@ -163,7 +214,9 @@ test("a reader that does not read holds TCP back, and frames of others are bound
   const reader = tun.readable.getReader();
   const socket = await stack.openUdp();
   const writer = socket.writable.getWriter();
-  const waiting = Array.from({ length: 1000 }, (_, i) => writer.write({ host: "10.0.0.2", port: 1, data: pattern(1400, i + 1) }));
+  const waiting = Array.from({ length: 1000 }, (_, i) =>
+    writer.write({ host: "10.0.0.2", port: 1, data: pattern(1400, i + 1) }),
+  );
   for (let i = 0; i < 50; i++) await macrotask();
   // The stream's queue and the module's buffer are full, and the sender waits.
   let count = 0;
@@ -180,7 +233,8 @@ test("malformed frames are dropped and counted", async () => {
   const tun = await stack.createTunInterface({ ip: "10.0.1.1/24" });
   const writer = tap.writable.getWriter();
   const packets = tun.writable.getWriter();
-  for (const frame of [[], [1], new Array(13).fill(0), new Array(20).fill(255)]) await writer.write(Uint8Array.from(frame));
+  for (const frame of [[], [1], new Array(13).fill(0), new Array(20).fill(255)])
+    await writer.write(Uint8Array.from(frame));
   await packets.write(new Uint8Array(70_000));
   await packets.write(new Uint8Array(400_000));
   await packets.write(ipv4("10.0.1.2", "10.0.1.1", 6, new Array(19).fill(0)).subarray(0, 25));

@@ -88,7 +88,11 @@ export class VirtualClock {
       for (let i = 0; i < 3; i++) await macrotask();
       let next;
       for (const timer of this.#timers) {
-        if (timer.time < Infinity && (!next || timer.time < next.time || (timer.time === next.time && timer.order < next.order))) next = timer;
+        if (
+          timer.time < Infinity &&
+          (!next || timer.time < next.time || (timer.time === next.time && timer.order < next.order))
+        )
+          next = timer;
       }
       if (!next) break;
       this.#timers.delete(next);
@@ -165,7 +169,21 @@ export function checksum(data) {
 }
 
 export function ipv4(source, destination, protocol, payload) {
-  const header = [0x45, 0, ...u16(20 + payload.length), 0, 1, 0, 0, 64, protocol, 0, 0, ...ip(source), ...ip(destination)];
+  const header = [
+    0x45,
+    0,
+    ...u16(20 + payload.length),
+    0,
+    1,
+    0,
+    0,
+    64,
+    protocol,
+    0,
+    0,
+    ...ip(source),
+    ...ip(destination),
+  ];
   header.splice(10, 2, ...checksum(header));
   return Uint8Array.from([...header, ...payload]);
 }

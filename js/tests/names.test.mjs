@@ -16,15 +16,39 @@ function parse(query) {
     labels.push(text(query.subarray(at + 1, at + 1 + query[at])));
     at += 1 + query[at];
   }
-  return { id: (query[0] << 8) | query[1], name: labels.join("."), type: (query[at + 1] << 8) | query[at + 2], question: query.subarray(12, at + 5) };
+  return {
+    id: (query[0] << 8) | query[1],
+    name: labels.join("."),
+    type: (query[at + 1] << 8) | query[at + 2],
+    question: query.subarray(12, at + 5),
+  };
 }
 
 /** An answer; records are [owner bytes, type, data, ttl]. */
 function answer({ id, question }, records, { code = 0, flags = 0x8180, ttl = 300 } = {}) {
   const list = records.flatMap(([owner, type, data, own]) => [
-    ...owner, ...u16(type), 0, 1, ...u16((own ?? ttl) >>> 16), ...u16((own ?? ttl) & 0xffff), ...u16(data.length), ...data,
+    ...owner,
+    ...u16(type),
+    0,
+    1,
+    ...u16((own ?? ttl) >>> 16),
+    ...u16((own ?? ttl) & 0xffff),
+    ...u16(data.length),
+    ...data,
   ]);
-  return Uint8Array.from([...u16(id), ...u16(flags | code), 0, 1, ...u16(records.length), 0, 0, 0, 0, ...question, ...list]);
+  return Uint8Array.from([
+    ...u16(id),
+    ...u16(flags | code),
+    0,
+    1,
+    ...u16(records.length),
+    0,
+    0,
+    0,
+    0,
+    ...question,
+    ...list,
+  ]);
 }
 
 const POINTER = [0xc0, 12];
@@ -47,7 +71,11 @@ const ipv6 = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 
 test("a connection, a datagram and a ping to a name", async () => {
   const net = await pair({ options: {} });
-  const asked = await serve(net.a, (query) => [answer(query, query.name === "db.lab.test" ? [[POINTER, A, ip("10.0.0.2")]] : [], { code: query.name === "db.lab.test" ? 0 : 3 })]);
+  const asked = await serve(net.a, (query) => [
+    answer(query, query.name === "db.lab.test" ? [[POINTER, A, ip("10.0.0.2")]] : [], {
+      code: query.name === "db.lab.test" ? 0 : 3,
+    }),
+  ]);
   const listener = await net.b.listenTcp({ port: 80 });
   const [client, server] = await Promise.all([net.a.connectTcp({ host: "DB.lab.test.", port: 80 }), listener.accept()]);
   const writer = client.writable.getWriter();
@@ -59,7 +87,10 @@ test("a connection, a datagram and a ping to a name", async () => {
   assert.equal(text((await socket.readable.getReader().read()).value.data), "x");
   assert.equal((await (await net.a.createPingSession({ host: "db.lab.test" })).ping()).host, "10.0.0.2");
   assert.deepEqual(asked, ["db.lab.test 1"]); // the rest came from the cache
-  await assert.rejects(net.a.connectTcp({ host: "other.lab.test", port: 80 }), { name: "NameResolutionError", code: "ENOTFOUND" });
+  await assert.rejects(net.a.connectTcp({ host: "other.lab.test", port: 80 }), {
+    name: "NameResolutionError",
+    code: "ENOTFOUND",
+  });
 });
 
 test("both families, IPv6 first, and one address after the other", async () => {
@@ -81,7 +112,13 @@ test("a server that denies one family, one that fails, CNAMEs", async () => {
     if (query.type === AAAA) return [answer(query, [], { code: 3 })];
     if (query.name === "broken.test") return [answer(query, [], { code: 2 })];
     const alias = nameBytes("real.test");
-    return [answer(query, [[POINTER, CNAME, alias], [alias, A, ip("10.0.0.2")], [nameBytes("evil.test"), A, ip("6.6.6.6")]])];
+    return [
+      answer(query, [
+        [POINTER, CNAME, alias],
+        [alias, A, ip("10.0.0.2")],
+        [nameBytes("evil.test"), A, ip("6.6.6.6")],
+      ]),
+    ];
   });
   assert.deepEqual(await net.a.lookup("alias.test"), ["10.0.0.2"]);
   await assert.rejects(net.a.lookup("broken.test"), { code: "EAI_AGAIN" });
@@ -97,8 +134,14 @@ test("what is no answer to the question is not believed", async () => {
     const long = good.slice();
     long[good.length - 5] = 255;
     return [
-      answer(forged, [[POINTER, A, ip("6.6.6.6")]]), answer(other, [[POINTER, A, ip("6.6.6.6")]]), loop, long,
-      good.subarray(0, 20), new Uint8Array(0), query.question, good,
+      answer(forged, [[POINTER, A, ip("6.6.6.6")]]),
+      answer(other, [[POINTER, A, ip("6.6.6.6")]]),
+      loop,
+      long,
+      good.subarray(0, 20),
+      new Uint8Array(0),
+      query.question,
+      good,
     ];
   });
   assert.deepEqual(await net.a.lookup("target.test"), ["10.0.0.2"]);
@@ -111,7 +154,10 @@ test("an answer that is cut is asked for by TCP", async () => {
   const listener = await net.a.listenTcp({ port: 53 });
   (async () => {
     const connection = await listener.accept();
-    const message = answer(query, Array.from({ length: 100 }, (_, i) => [POINTER, A, [10, 0, 1, i]]));
+    const message = answer(
+      query,
+      Array.from({ length: 100 }, (_, i) => [POINTER, A, [10, 0, 1, i]]),
+    );
     const writer = connection.writable.getWriter();
     await writer.write(Uint8Array.from([...u16(message.length), ...message.subarray(0, 100)]));
     await writer.write(message.subarray(100));
@@ -137,7 +183,9 @@ test("no server, a server that does not answer, a server of one's own choice", a
 test("a time to live ends, and 0 is not kept", async () => {
   const clock = new VirtualClock();
   const net = await pair({ options: { clock } });
-  const asked = await serve(net.a, (query) => [answer(query, [[POINTER, A, ip("10.0.0.2")]], { ttl: query.name === "zero.test" ? 0 : 60 })]);
+  const asked = await serve(net.a, (query) => [
+    answer(query, [[POINTER, A, ip("10.0.0.2")]], { ttl: query.name === "zero.test" ? 0 : 60 }),
+  ]);
   for (const name of ["minute.test", "minute.test", "zero.test", "zero.test"]) await net.a.lookup(name);
   assert.equal(asked.length, 3);
   await clock.sleep(61);

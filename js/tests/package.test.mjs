@@ -18,7 +18,10 @@ const run = (...command) => execFileSync(process.execPath, command, { cwd: root,
 function needed(entry, found = new Set()) {
   if (found.has(entry)) return found;
   found.add(entry);
-  for (const [, name] of read(entry).toString().matchAll(/(?:from|import) ?"\.\/([^"]+)"/g)) needed(name, found);
+  for (const [, name] of read(entry)
+    .toString()
+    .matchAll(/(?:from|import) ?"\.\/([^"]+)"/g))
+    needed(name, found);
   return found;
 }
 
@@ -39,7 +42,11 @@ test("the module is the same file as Python's, and is an entry", () => {
 test("importing does nothing, and names no file of Node", () => {
   const code = [...needed("index.js")].map((name) => read(name).toString()).join("");
   assert(!/["'`]node:|require\(/.test(code));
-  run("--input-type=module", "-e", 'WebAssembly.compile = globalThis.fetch = () => { throw new Error("called") }; await import("./dist/index.js")');
+  run(
+    "--input-type=module",
+    "-e",
+    'WebAssembly.compile = globalThis.fetch = () => { throw new Error("called") }; await import("./dist/index.js")',
+  );
 });
 
 test("publint finds nothing", () => {
@@ -52,15 +59,30 @@ test("publint finds nothing", () => {
 
 test("public types have no any, and a strict program compiles against them", () => {
   for (const name of readdirSync(dist, { recursive: true })) {
-    if (name.endsWith(".d.ts")) assert(!/\bany\b(?![ ,.;*'’)-])/.test(read(name).toString().replace(/\/\*[^]*?\*\/|\/\/.*/g, "")), name);
+    if (name.endsWith(".d.ts"))
+      assert(
+        !/\bany\b(?![ ,.;*'’)-])/.test(
+          read(name)
+            .toString()
+            .replace(/\/\*[^]*?\*\/|\/\/.*/g, ""),
+        ),
+        name,
+      );
   }
   const folder = mkdtempSync(join(tmpdir(), "types-"));
   try {
     writeFileSync(join(folder, "use.ts"), readFileSync(join(root, "tests/types.ts")));
     const config = {
       compilerOptions: {
-        strict: true, noEmit: true, target: "ES2022", lib: ["ES2022", "DOM", "DOM.Iterable", "DOM.AsyncIterable"], module: "NodeNext",
-        types: [], exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, paths: { "tcpip-wasm": [join(dist, "index.d.ts")] },
+        strict: true,
+        noEmit: true,
+        target: "ES2022",
+        lib: ["ES2022", "DOM", "DOM.Iterable", "DOM.AsyncIterable"],
+        module: "NodeNext",
+        types: [],
+        exactOptionalPropertyTypes: true,
+        noUncheckedIndexedAccess: true,
+        paths: { "tcpip-wasm": [join(dist, "index.d.ts")] },
       },
       files: ["use.ts"],
     };
@@ -70,6 +92,49 @@ test("public types have no any, and a strict program compiles against them", () 
   } finally {
     rmSync(folder, { recursive: true });
   }
+});
+
+test("no public member is renamed by the build", () => {
+  const [, listed] = readFileSync(join(root, "build.mjs"), "utf8").match(/const INTERNAL =([^;]*);/);
+  const internal = new Set(listed.match(/\w+/g));
+  const types = readFileSync(join(root, "src/types.ts"), "utf8");
+  const members = [...types.matchAll(/^ +(?:readonly )?(\w+)\??[:(<]/gm)].map(([, name]) => name);
+  assert(internal.size > 50 && members.length > 100);
+  assert.deepEqual(
+    members.filter((name) => internal.has(name)),
+    [],
+  );
+});
+
+test("a bundler for pages takes it", async () => {
+  const { build } = await import("esbuild");
+  const options = { bundle: true, format: "esm", platform: "browser", write: false, logLevel: "silent" };
+  const { errors, warnings } = await build({ ...options, entryPoints: [join(dist, "index.js")], outdir: "out" });
+  assert.deepEqual([...errors, ...warnings], []);
+});
+
+test("a program ends when nothing is open any more, though its stacks are not closed", () => {
+  const script = `
+    const { createStack, connect } = await import("./dist/index.js");
+    const [a, b] = [await createStack(), await createStack()];
+    connect(await a.createTapInterface({ ip: "10.0.0.1/24" }), await b.createTapInterface({ ip: "10.0.0.2/24" }));
+    const listener = await b.listenTcp({ port: 80 });
+    const [client, server] = await Promise.all([a.connectTcp({ host: "10.0.0.2", port: 80 }), listener.accept()]);
+    await Promise.all([client.writable.close(), server.writable.close()]);
+    console.log("done");`;
+  assert.equal(
+    execFileSync(process.execPath, ["--input-type=module", "-e", script], { cwd: root, timeout: 30_000 }).toString(),
+    "done\n",
+  );
+});
+
+test("the program of the README prints what it says", () => {
+  const [, program] = readFileSync(join(root, "README.md"), "utf8").match(/```js\n([^]*?)```/);
+  assert.equal(run("--input-type=module", "-e", program.replace('"tcpip-wasm"', '"./dist/index.js"')), "Alice\n");
+});
+
+test("the code is formatted", () => {
+  run(join(root, "node_modules/prettier/bin/prettier.cjs"), "--check", "--log-level", "warn", ".");
 });
 
 test("it runs where there is no setImmediate, as in pages", () => {

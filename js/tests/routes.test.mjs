@@ -14,7 +14,10 @@ async function routed() {
     await router.createTunInterface({ ip: ["10.0.1.1/24", "fd00:1::1/64"] }),
     await far.createTunInterface({ ip: ["10.0.1.2/24", "fd00:1::2/64"] }),
   );
-  for (const [stack, via4, via6] of [[near, "10.0.0.1", "fd00:0::1"], [far, "10.0.1.1", "fd00:1::1"]]) {
+  for (const [stack, via4, via6] of [
+    [near, "10.0.0.1", "fd00:0::1"],
+    [far, "10.0.1.1", "fd00:1::1"],
+  ]) {
     stack.addRoute({ network: "0.0.0.0/0", via: via4 });
     stack.addRoute({ network: "::/0", via: via6 });
   }

@@ -31,7 +31,13 @@ test("DHCP: a lease for a stack, what it says, and its release", async () => {
   connect(tap, own);
   assert.deepEqual(await own.configure(), ["10.0.0.100/24"]);
   const { seconds, ...lease } = own.lease;
-  assert.deepEqual(lease, { address: "10.0.0.100/24", router: "10.0.0.1", server: "10.0.0.1", nameServers: ["10.0.0.1"], domain: "lab.test" });
+  assert.deepEqual(lease, {
+    address: "10.0.0.100/24",
+    router: "10.0.0.1",
+    server: "10.0.0.1",
+    nameServers: ["10.0.0.1"],
+    domain: "lab.test",
+  });
   assert.equal(seconds, 3600);
   const [[mac, kept]] = [...server.leases];
   assert.deepEqual([mac, kept.ip, kept.mac], ["02:00:00:00:00:05", "10.0.0.100", mac]);
@@ -69,7 +75,14 @@ async function clients(options) {
   return { server, tell, ask };
 }
 
-const DISCOVER = 1, OFFER = 2, REQUEST = 3, DECLINE = 4, ACK = 5, NAK = 6, RELEASE = 7, INFORM = 8;
+const DISCOVER = 1,
+  OFFER = 2,
+  REQUEST = 3,
+  DECLINE = 4,
+  ACK = 5,
+  NAK = 6,
+  RELEASE = 7,
+  INFORM = 8;
 const wants = (last) => [50, 4, 10, 0, 0, last];
 
 test("DHCP: offers are kept apart, an exhausted range offers nothing, others' addresses are refused", async () => {
@@ -121,11 +134,17 @@ test("DHCP: wrong options", async () => {
 test("DNS: lookup, reverse, and the stack's own names", async () => {
   const { a, b } = await pair({ options: { nameServer: { ip: "10.0.0.2" } } });
   const asked = [];
-  const server = await (await createDns(b)).serve({
+  const server = await (
+    await createDns(b)
+  ).serve({
     request: async ({ name, type }) => {
       asked.push(`${type} ${name}`);
       if (type === "PTR") return { type, ptr: `host-${ptrNameToIP(name).ip}.test`, ttl: 60 };
-      if (name === "db.test" && type === "A") return [{ type, ip: "10.0.0.9", ttl: 60 }, { type, ip: "10.0.0.10", ttl: 60 }];
+      if (name === "db.test" && type === "A")
+        return [
+          { type, ip: "10.0.0.9", ttl: 60 },
+          { type, ip: "10.0.0.10", ttl: 60 },
+        ];
       if (name === "broken.test") throw new Error("of the program");
       return undefined;
     },
@@ -138,7 +157,10 @@ test("DNS: lookup, reverse, and the stack's own names", async () => {
   await assert.rejects(dns.lookup("other.test"), { code: "ENOTFOUND" });
   const { error } = console;
   console.error = () => undefined;
-  await assert.rejects(dns.lookup("broken.test"), { code: "EAI_AGAIN", message: "dns query failed with rcode: SERVFAIL" });
+  await assert.rejects(dns.lookup("broken.test"), {
+    code: "EAI_AGAIN",
+    message: "dns query failed with rcode: SERVFAIL",
+  });
   console.error = error;
   assert.equal(asked[0], "A db.test");
   assert.throws(() => ptrNameToIP("1.2.3.in-addr.arpa"), RangeError);
@@ -150,7 +172,12 @@ test("DNS: lookup, reverse, and the stack's own names", async () => {
 test("DNS: on one stack, by its loopback, with text and an answer that is cut", async () => {
   const stack = await createStack();
   const dns = await createDns(stack.udp);
-  await dns.serve({ request: ({ type, name }) => (type === "TXT" ? { type, value: "v".repeat(300), ttl: 1 } : Array(100).fill({ type, ip: "10.0.0.1", ttl: 1, name })) });
+  await dns.serve({
+    request: ({ type, name }) =>
+      type === "TXT"
+        ? { type, value: "v".repeat(300), ttl: 1 }
+        : Array(100).fill({ type, ip: "10.0.0.1", ttl: 1, name }),
+  });
   assert.equal(await dns.lookup("many.test"), "10.0.0.1");
 });
 

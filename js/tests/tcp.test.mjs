@@ -2,9 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import {
-  bytes, connected, createStack, macrotask, pair, pattern, readAll, send, text, VirtualClock,
-} from "./kit.mjs";
+import { bytes, connected, createStack, macrotask, pair, pattern, readAll, send, text, VirtualClock } from "./kit.mjs";
 
 const code = (expected) => (error) => {
   assert.equal(error.code, expected, `${error}`);
@@ -17,7 +15,10 @@ test("a megabyte each way at once, by default readers", async () => {
   const { client, server } = await connected(net);
   const [up, down] = [pattern(3_000_000, 1), pattern(2_000_000, 2)];
   const [, , atServer, atClient] = await Promise.all([
-    send(client, up), send(server, down, 1000), readAll(server), readAll(client),
+    send(client, up),
+    send(server, down, 1000),
+    readAll(server),
+    readAll(client),
   ]);
   assert(atServer.equals(up));
   assert(atClient.equals(down));
@@ -151,7 +152,9 @@ test("no route, no answer, a timeout, an abort", async () => {
   const pending = stack.connectTcp({ host: "10.0.0.2", port: 80, signal: end.signal });
   end.abort(new Error("no longer wanted"));
   await assert.rejects(pending, { message: "no longer wanted" });
-  await assert.rejects(stack.connectTcp({ host: "10.0.0.2", port: 80, signal: end.signal }), { message: "no longer wanted" });
+  await assert.rejects(stack.connectTcp({ host: "10.0.0.2", port: 80, signal: end.signal }), {
+    message: "no longer wanted",
+  });
   assert.equal(stack.stats().connections, 0);
 });
 
@@ -204,7 +207,10 @@ test("connections before an iteration begins are yielded, with their data", asyn
     seen.push(text(await readAll(connection)));
     if (seen.length === 5) break;
   }
-  assert.deepEqual(seen, [0, 1, 2, 3, 4].map((i) => `client ${i}`));
+  assert.deepEqual(
+    seen,
+    [0, 1, 2, 3, 4].map((i) => `client ${i}`),
+  );
   assert.equal(clients[0].localAddress.host, "10.0.0.1");
 });
 
@@ -248,12 +254,17 @@ test("a full backlog holds connections back, and accepting lets them in", async 
 });
 
 test("IPv6, link-local addresses with their scope, and mapped ones", async () => {
-  const net = await pair({ a: { ip: ["10.0.0.1/24", "fd00::1/64"], mac: "02:00:00:00:00:01" }, b: { ip: ["10.0.0.2/24", "fd00::2/64"], mac: "02:00:00:00:00:02" } });
+  const net = await pair({
+    a: { ip: ["10.0.0.1/24", "fd00::1/64"], mac: "02:00:00:00:00:01" },
+    b: { ip: ["10.0.0.2/24", "fd00::2/64"], mac: "02:00:00:00:00:02" },
+  });
   assert.equal(net.ia.ip, "10.0.0.1");
   assert.deepEqual([...net.ia.addresses], ["10.0.0.1/24", "fd00::1/64"]);
   const listener = await net.b.listenTcp({ port: 80 });
   for (const [host, local] of [
-    ["fd00::2", "fd00::1"], ["fe80::ff:fe00:2%tap0", "fe80::ff:fe00:1%tap0"], ["::ffff:10.0.0.2", "10.0.0.1"],
+    ["fd00::2", "fd00::1"],
+    ["fe80::ff:fe00:2%tap0", "fe80::ff:fe00:1%tap0"],
+    ["::ffff:10.0.0.2", "10.0.0.1"],
     ["FD00:0:0::0.0.0.2", "fd00::1"],
   ]) {
     const [client, server] = await Promise.all([net.a.connectTcp({ host, port: 80 }), listener.accept()]);
@@ -286,7 +297,9 @@ test("500 writers at once", async () => {
     return data;
   };
   await Promise.all(
-    Array.from({ length: 500 }, async (_, i) => send(await net.a.connectTcp({ host: "10.0.0.2", port: 80 }), expected(i), 3000)),
+    Array.from({ length: 500 }, async (_, i) =>
+      send(await net.a.connectTcp({ host: "10.0.0.2", port: 80 }), expected(i), 3000),
+    ),
   );
   const all = await serving;
   assert.equal(new Set(all.map(([i]) => i)).size, 500);
@@ -325,8 +338,13 @@ test("closing a stack ends every pending call, and peers are notified", async ()
   const other = await net.b.connectTcp({ host: "10.0.0.1", port: 90 });
   const accepted = await idle.accept();
   const pending = [
-    server.readable.getReader().read(), full, listener.accept(), socket.readable.getReader().read(),
-    session.ping({ timeout: 1e9 }), net.b.connectTcp({ host: "10.0.0.99", port: 1 }), net.b.lookup("nowhere.test"),
+    server.readable.getReader().read(),
+    full,
+    listener.accept(),
+    socket.readable.getReader().read(),
+    session.ping({ timeout: 1e9 }),
+    net.b.connectTcp({ host: "10.0.0.99", port: 1 }),
+    net.b.lookup("nowhere.test"),
     other.readable.getReader().read(),
   ].map((call) => assert.rejects(call, { name: "StackClosedError", code: "ECONNABORTED" }));
   const tap = net.ib.readable.getReader().read();
@@ -336,8 +354,11 @@ test("closing a stack ends every pending call, and peers are notified", async ()
   await Promise.all(pending);
   assert.equal((await tap).done, true);
   for (const call of [
-    () => net.b.connectTcp({ host: "10.0.0.1", port: 1 }), () => net.b.listenTcp({ port: 1 }), () => net.b.openUdp(),
-    () => net.b.createTapInterface(), () => net.b.createPingSession({ host: "10.0.0.1" }),
+    () => net.b.connectTcp({ host: "10.0.0.1", port: 1 }),
+    () => net.b.listenTcp({ port: 1 }),
+    () => net.b.openUdp(),
+    () => net.b.createTapInterface(),
+    () => net.b.createPingSession({ host: "10.0.0.1" }),
   ]) {
     await assert.rejects(call(), { name: "StackClosedError" });
   }

@@ -9,7 +9,10 @@ test("datagrams of all sizes, in fragments too", async () => {
   const socket = await net.b.openUdp({ port: 53 });
   const client = await net.a.openUdp();
   const datagrams = socket[Symbol.asyncIterator]();
-  for (const [host, most] of [["10.0.0.2", 65507], ["fd00::2", 65487]]) {
+  for (const [host, most] of [
+    ["10.0.0.2", 65507],
+    ["fd00::2", 65487],
+  ]) {
     for (const size of [0, 1, 1472, 1473, 9000, most]) {
       const data = pattern(size, size + 1);
       await client.send({ host, port: 53, data });
@@ -27,7 +30,8 @@ test("a send that fails leaves the socket as it was", async () => {
   const net = await pair();
   const socket = await net.a.openUdp({ port: 9 });
   await assert.rejects(socket.send({ host: "192.168.9.9", port: 1, data: bytes("x") }), { code: "ENETUNREACH" });
-  for (const port of [0, 65536]) await assert.rejects(socket.send({ host: "10.0.0.2", port, data: bytes("x") }), RangeError);
+  for (const port of [0, 65536])
+    await assert.rejects(socket.send({ host: "10.0.0.2", port, data: bytes("x") }), RangeError);
   await assert.rejects(socket.send({ host: "10.0.0.2", port: 1, data: "x" }), TypeError);
   await assert.rejects(socket.send({ host: "1.2.3", port: 1, data: bytes("x") }), { code: "EINVAL" });
   const peer = await net.b.openUdp({ port: 9 });
@@ -57,7 +61,10 @@ test("groups of both families are joined and left", async () => {
   sender.setMulticastHops(1);
   sender.setMulticastLoop(false);
   const datagrams = member[Symbol.asyncIterator]();
-  for (const [group, host] of [["239.1.2.3", "239.1.2.3"], ["ff02::fb", "ff02::fb%tap0"]]) {
+  for (const [group, host] of [
+    ["239.1.2.3", "239.1.2.3"],
+    ["ff02::fb", "ff02::fb%tap0"],
+  ]) {
     member.join(group, net.ib);
     assert.throws(() => member.join(group, net.ib), { code: "EADDRINUSE" });
     await clock.sleep(1);
@@ -74,9 +81,32 @@ test("groups of both families are joined and left", async () => {
   assert.throws(() => sender.setMulticastHops(256), RangeError);
 });
 
+test("broadcasts leave by the interface that is chosen", async () => {
+  const stack = await createStack();
+  const taps = [
+    await stack.createTunInterface({ ip: "10.0.0.1/24" }),
+    await stack.createTapInterface({ ip: "10.0.1.1/24" }),
+  ];
+  const frames = taps.map((tap) => tap.listen());
+  const socket = await stack.openUdp();
+  for (const [i, tap] of taps.entries()) {
+    socket.setMulticastInterface(tap);
+    await socket.send({ host: "255.255.255.255", port: 9, data: Uint8Array.of(77, i) });
+    const { value } = await frames[i].next();
+    assert.deepEqual([...value.subarray(-2)], [77, i]);
+  }
+  socket.setMulticastInterface();
+  const gone = taps[1];
+  await stack.removeInterface(gone);
+  assert.throws(() => socket.setMulticastInterface(gone), { code: "EINVAL" });
+});
+
 test("sockets share a port if all of them allow it", async () => {
   const net = await pair();
-  const two = [await net.b.openUdp({ port: 5353, reuseAddress: true }), await net.b.openUdp({ port: 5353, reuseAddress: true })];
+  const two = [
+    await net.b.openUdp({ port: 5353, reuseAddress: true }),
+    await net.b.openUdp({ port: 5353, reuseAddress: true }),
+  ];
   for (const socket of two) socket.join("224.0.0.251", net.ib);
   const sender = await net.a.openUdp();
   await sender.send({ host: "224.0.0.251", port: 5353, data: bytes("both") });

@@ -73,7 +73,9 @@ class Server implements DhcpServer {
     this.#first = this.#next = toNumber("leaseRange.start", given.leaseRange.start);
     this.#last = toNumber("leaseRange.end", given.leaseRange.end);
     if (this.#last < this.#first || this.#last - this.#first >= MOST_ADDRESSES) {
-      throw new RangeError(`leaseRange: ${given.leaseRange.start} to ${given.leaseRange.end} is not a range of 1 to ${MOST_ADDRESSES} addresses`);
+      throw new RangeError(
+        `leaseRange: ${given.leaseRange.start} to ${given.leaseRange.end} is not a range of 1 to ${MOST_ADDRESSES} addresses`,
+      );
     }
     this.#server = toNumber("serverIdentifier", given.serverIdentifier);
     this.#seconds = checkInteger("leaseDuration", given.leaseDuration ?? 86_400, 1, 2 ** 32 - 1);
@@ -95,7 +97,14 @@ class Server implements DhcpServer {
 
   #send(request: messages.Request, type: number, address: number): void {
     const granted = type === messages.OFFER || (type === messages.ACK && request.type !== messages.INFORM);
-    const data = messages.buildAnswer(request, type, address, this.#server, granted ? this.#seconds : undefined, this.#options);
+    const data = messages.buildAnswer(
+      request,
+      type,
+      address,
+      this.#server,
+      granted ? this.#seconds : undefined,
+      this.#options,
+    );
     // A client without an address takes broadcasts alone here: the stack has no neighbour entry for it (section 4.1).
     const known = type !== messages.NAK && request.client !== 0;
     const target = request.relay

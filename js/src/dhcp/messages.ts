@@ -74,7 +74,8 @@ export function readRequest(data: Uint8Array): Request | undefined {
     const length = data[at++];
     if (length === undefined || at + length > data.length) return undefined;
     if (option === MESSAGE_TYPE && length === 1) options.set(option, data[at]!);
-    if ((option === REQUESTED_ADDRESS || option === SERVER_IDENTIFIER) && length === 4) options.set(option, view.getUint32(at));
+    if ((option === REQUESTED_ADDRESS || option === SERVER_IDENTIFIER) && length === 4)
+      options.set(option, view.getUint32(at));
     at += length;
   }
   const type = options.get(MESSAGE_TYPE);
@@ -96,8 +97,12 @@ const u32 = (number: number): number[] => [number >>> 24, (number >>> 16) & 255,
 /** Returns names as labels with their lengths (RFC 1035, section 3.1). @throws RangeError for what is no name. */
 function labels(names: readonly string[]): number[] {
   return names.flatMap((name) => {
-    const parts = name.replace(/\.$/, "").split(".").map((label) => [...new TextEncoder().encode(label)]);
-    if (parts.some(({ length }) => length < 1 || length > 63)) throw new RangeError(`searchDomains: '${name}' is no name`);
+    const parts = name
+      .replace(/\.$/, "")
+      .split(".")
+      .map((label) => [...new TextEncoder().encode(label)]);
+    if (parts.some(({ length }) => length < 1 || length > 63))
+      throw new RangeError(`searchDomains: '${name}' is no name`);
     return [...parts.flatMap((label) => [label.length, ...label]), 0];
   });
 }
@@ -114,7 +119,10 @@ export function configurationOptions(given: Configuration): Uint8Array {
   };
   put(NETMASK, u32(toNumber("netmask", given.netmask)));
   put(ROUTER, u32(toNumber("router", given.router)));
-  put(NAME_SERVERS, given.dnsServers.flatMap((text) => u32(toNumber("dnsServers", text))));
+  put(
+    NAME_SERVERS,
+    given.dnsServers.flatMap((text) => u32(toNumber("dnsServers", text))),
+  );
   if (given.hostname) put(HOST_NAME, [...new TextEncoder().encode(given.hostname)]);
   if (given.domainName) put(DOMAIN_NAME, [...new TextEncoder().encode(given.domainName)]);
   put(DOMAIN_SEARCH, labels(given.searchDomains));
@@ -123,8 +131,23 @@ export function configurationOptions(given: Configuration): Uint8Array {
 }
 
 /** Returns the answer to a request. `seconds`: of the lease, undefined where none is granted. */
-export function buildAnswer(request: Request, type: number, address: number, server: number, seconds: number | undefined, options: Uint8Array): Uint8Array {
-  const said = [MESSAGE_TYPE, 1, type, SERVER_IDENTIFIER, 4, ...u32(server), ...(seconds === undefined ? [] : [LEASE_TIME, 4, ...u32(seconds)])];
+export function buildAnswer(
+  request: Request,
+  type: number,
+  address: number,
+  server: number,
+  seconds: number | undefined,
+  options: Uint8Array,
+): Uint8Array {
+  const said = [
+    MESSAGE_TYPE,
+    1,
+    type,
+    SERVER_IDENTIFIER,
+    4,
+    ...u32(server),
+    ...(seconds === undefined ? [] : [LEASE_TIME, 4, ...u32(seconds)]),
+  ];
   const given = type === NAK ? new Uint8Array(0) : options;
   const message = new Uint8Array(Math.max(LEAST, HEADER + 4 + said.length + given.length + 1));
   const view = new DataView(message.buffer);

@@ -28,7 +28,9 @@ export interface DnsQuery {
 }
 
 /** Answers a query: a record, several, or undefined where there is no such name. What it throws is answered by SERVFAIL. */
-export type RequestFn = (query: DnsQuery) => Promise<DnsResponse | DnsResponse[] | undefined> | DnsResponse | DnsResponse[] | undefined;
+export type RequestFn = (
+  query: DnsQuery,
+) => Promise<DnsResponse | DnsResponse[] | undefined> | DnsResponse | DnsResponse[] | undefined;
 
 export interface DnsServerOptions {
   /** Own address; if not given, all addresses. */

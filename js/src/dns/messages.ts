@@ -41,9 +41,16 @@ export const codeName = (code: number): string => CODES[code] ?? `RCODE${code}`;
 
 /** Returns a name as labels. @throws RangeError for what is no name. */
 function encodeName(name: string): number[] {
-  const labels = name === "" || name === "." ? [] : name.replace(/\.$/, "").split(".").map((label) => [...new TextEncoder().encode(label)]);
+  const labels =
+    name === "" || name === "."
+      ? []
+      : name
+          .replace(/\.$/, "")
+          .split(".")
+          .map((label) => [...new TextEncoder().encode(label)]);
   const bytes = [...labels.flatMap((label) => [label.length, ...label]), 0];
-  if (labels.some(({ length }) => length < 1 || length > 63) || bytes.length > 255) throw new RangeError(`'${name}' is no domain name`);
+  if (labels.some(({ length }) => length < 1 || length > 63) || bytes.length > 255)
+    throw new RangeError(`'${name}' is no domain name`);
   return bytes;
 }
 
@@ -74,7 +81,25 @@ function decodeName(data: Uint8Array, at: number): [name: string, end: number] {
 const viewOf = (data: Uint8Array): DataView => new DataView(data.buffer, data.byteOffset, data.length);
 
 export function buildQuestion(id: number, name: string, type: DnsType): Uint8Array {
-  return Uint8Array.from([id >> 8, id & 255, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, ...encodeName(name), 0, NUMBERS[type], 0, IN]);
+  return Uint8Array.from([
+    id >> 8,
+    id & 255,
+    1,
+    0,
+    0,
+    1,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    ...encodeName(name),
+    0,
+    NUMBERS[type],
+    0,
+    IN,
+  ]);
 }
 
 /** Returns a query, the code of the error with which it is answered, or undefined for what gets no answer. */
@@ -126,7 +151,21 @@ export function buildAnswer(question: Question, code: number, records: readonly 
   for (const record of records) {
     const [type, data] = encodeRecord(record);
     const ttl = Math.min(Math.max(0, Math.trunc(record.ttl) || 0), 2 ** 31 - 1);
-    const bytes = [0xc0, HEADER, 0, type, 0, IN, ttl >>> 24, (ttl >> 16) & 255, (ttl >> 8) & 255, ttl & 255, data.length >> 8, data.length & 255, ...data];
+    const bytes = [
+      0xc0,
+      HEADER,
+      0,
+      type,
+      0,
+      IN,
+      ttl >>> 24,
+      (ttl >> 16) & 255,
+      (ttl >> 8) & 255,
+      ttl & 255,
+      data.length >> 8,
+      data.length & 255,
+      ...data,
+    ];
     if (HEADER + body.length + bytes.length > MOST) {
       cut = 2;
       break;
@@ -134,7 +173,20 @@ export function buildAnswer(question: Question, code: number, records: readonly 
     body.push(...bytes);
     count++;
   }
-  const head = [question.id >> 8, question.id & 255, 0x80 | cut | (question.flags >> 8 & 1), code, 0, 1, 0, count, 0, 0, 0, 0];
+  const head = [
+    question.id >> 8,
+    question.id & 255,
+    0x80 | cut | ((question.flags >> 8) & 1),
+    code,
+    0,
+    1,
+    0,
+    count,
+    0,
+    0,
+    0,
+    0,
+  ];
   return Uint8Array.from([...head, ...body]);
 }
 
@@ -152,7 +204,8 @@ export function readAnswer(data: Uint8Array, query: Uint8Array): Answer | undefi
     if (data[0] !== query[0] || data[1] !== query[1] || !(flags & 0x8000) || view.getUint16(4) !== 1) return undefined;
     const [asked, start] = decodeName(data, HEADER);
     const [name, end] = decodeName(query, HEADER);
-    if (asked.toLowerCase() !== name.toLowerCase() || view.getUint32(start) !== viewOf(query).getUint32(end)) return undefined;
+    if (asked.toLowerCase() !== name.toLowerCase() || view.getUint32(start) !== viewOf(query).getUint32(end))
+      return undefined;
     const records: DnsResponse[] = [];
     let at = start + 4;
     for (let left = Math.min(view.getUint16(6), MOST_RECORDS); left > 0; left--) {
@@ -171,7 +224,8 @@ export function readAnswer(data: Uint8Array, query: Uint8Array): Answer | undefi
         records.push({ type, ptr: decodeName(data, begin)[0], ttl });
       } else if (type === "TXT") {
         const text: number[] = [];
-        for (let from = begin; from < at; from += data[from]! + 1) text.push(...data.subarray(from + 1, Math.min(at, from + 1 + data[from]!)));
+        for (let from = begin; from < at; from += data[from]! + 1)
+          text.push(...data.subarray(from + 1, Math.min(at, from + 1 + data[from]!)));
         records.push({ type, value: new TextDecoder().decode(Uint8Array.from(text)), ttl });
       }
     }
@@ -200,5 +254,8 @@ export function ptrNameToIP(name: string): { type: "ipv4" | "ipv6"; ip: string }
     : (six?.[1]!.replaceAll(".", "").split("").reverse().join("").match(/.{4}/g)!.join(":") ?? "");
   const address = parseAddress(text);
   if (!address) throw new RangeError(`name: '${name}' is no name of an address`);
-  return { type: four ? "ipv4" : "ipv6", ip: formatAddress(six ? { family: FAMILY_IPV6, bytes: address.bytes } : address) };
+  return {
+    type: four ? "ipv4" : "ipv6",
+    ip: formatAddress(six ? { family: FAMILY_IPV6, bytes: address.bytes } : address),
+  };
 }

@@ -208,7 +208,11 @@ export class Core {
 
   /** Reads an endpoint from memory. */
   endpoint(at: number): Endpoint {
-    const [family, port, scope] = this.u32.subarray(at >> 2, (at >> 2) + 3) as unknown as [Address["family"], number, number];
+    const [family, port, scope] = this.u32.subarray(at >> 2, (at >> 2) + 3) as unknown as [
+      Address["family"],
+      number,
+      number,
+    ];
     const start = at + abi.ENDPOINT_ADDRESS_OFFSET;
     return { address: { family, bytes: this.u8.slice(start, start + 16), scope: "" }, port, scope };
   }

@@ -20,7 +20,9 @@ async function compile(): Promise<WebAssembly.Module> {
       const { process } = globalThis as { process?: Process };
       // Computed, so that bundlers for pages do not look for the module.
       const name = ["node", "fs"].join(":");
-      const files = process?.getBuiltinModule?.(name) ?? ((await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as Files);
+      const files =
+        process?.getBuiltinModule?.(name) ??
+        ((await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as Files);
       return await WebAssembly.compile(files.readFileSync(url));
     }
     const response = await fetch(url);

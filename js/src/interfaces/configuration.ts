@@ -134,4 +134,3 @@ export class Configuration {
     this.#tap.cidrs = valid ? [...others, { address, prefix: 64 }] : others;
   }
 }
-

@@ -6,7 +6,15 @@
  */
 
 import * as abi from "../abi.js";
-import { type Cidr, formatAddress, formatMask, isMulticast, isUnspecified, parseCidr, stationMac } from "../addresses.js";
+import {
+  type Cidr,
+  formatAddress,
+  formatMask,
+  isMulticast,
+  isUnspecified,
+  parseCidr,
+  stationMac,
+} from "../addresses.js";
 import { checkInteger } from "../arguments.js";
 import type { Driver, Handler } from "../driver.js";
 import { FrameBuffers, recordSize } from "../engine/records.js";
@@ -24,9 +32,6 @@ export interface Port {
   /** The interface was removed, or its stack is gone. */
   detached(error: TcpipError | undefined): void;
 }
-
-/** Receives what passes an interface, for captures. The frame is valid during the call. */
-export type Observer = (outgoing: boolean, frame: Uint8Array) => void;
 
 /** What is needed to create an interface. */
 export interface Setup {
@@ -123,8 +128,17 @@ export abstract class Interface implements Handler {
   }
 
   stats(): InterfaceStatistics {
-    const [framesIn, framesOut, malformed, transmitFull, foreign, tooLong] = this.buffers.counters() as unknown as number[];
-    return { framesIn, framesOut, malformed, transmitFull, foreign, tooLong, unheard: this.unheard } as InterfaceStatistics;
+    const [framesIn, framesOut, malformed, transmitFull, foreign, tooLong] =
+      this.buffers.counters() as unknown as number[];
+    return {
+      framesIn,
+      framesOut,
+      malformed,
+      transmitFull,
+      foreign,
+      tooLong,
+      unheard: this.unheard,
+    } as InterfaceStatistics;
   }
 
   // --- Frames out -----------------------------------------------------------------------------------------------

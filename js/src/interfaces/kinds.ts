@@ -44,7 +44,8 @@ export class Bridge extends Interface {
   }
 
   addPort(port: TapInterface): void {
-    if (!(port instanceof Tap) || port.driver !== this.driver) throw new TypeError("port must be a tap of the same stack");
+    if (!(port instanceof Tap) || port.driver !== this.driver)
+      throw new TypeError("port must be a tap of the same stack");
     port.check();
     this.check();
     if (port.bridge) throw new NetworkError("EBUSY", `${port.name} is a port of ${port.bridge.name}`);
@@ -57,7 +58,8 @@ export class Bridge extends Interface {
 
   removePort(port: TapInterface): void {
     this.check();
-    if (!(port instanceof Tap) || !this.#ports.delete(port)) throw new RangeError(`port: ${port.name} is no port of ${this.name}`);
+    if (!(port instanceof Tap) || !this.#ports.delete(port))
+      throw new RangeError(`port: ${port.name} is no port of ${this.name}`);
     this.driver.core.call("bridge_remove_port", port.name, this.handle, port.handle);
     port.bridge = undefined;
   }

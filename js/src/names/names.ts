@@ -19,7 +19,9 @@ function normalName(text: string): string | undefined {
   const name = text.toLowerCase().replace(/\.$/, "");
   const label = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/;
   // Digits and dots alone are a malformed address, which no server is asked for.
-  return name.length <= 253 && /[^\d.]/.test(name) && name.split(".").every((part) => label.test(part)) ? name : undefined;
+  return name.length <= 253 && /[^\d.]/.test(name) && name.split(".").every((part) => label.test(part))
+    ? name
+    : undefined;
 }
 
 export class Names {
@@ -61,7 +63,9 @@ export class Names {
   #families(): Set<number> {
     const { interfaces } = this.#hosts;
     const outside = interfaces.filter(({ type }) => type !== "loopback");
-    const found = new Set<number>((outside.length ? outside : interfaces).flatMap(({ cidrs }) => cidrs.map(({ address }) => address.family)));
+    const found = new Set<number>(
+      (outside.length ? outside : interfaces).flatMap(({ cidrs }) => cidrs.map(({ address }) => address.family)),
+    );
     return found.size ? found : found.add(FAMILY_IPV4);
   }
 
@@ -88,6 +92,10 @@ export class Names {
     const failed = results.find((result) => result.status === "rejected");
     if (!failed) throw new NameResolutionError("ENOTFOUND", `${name} has no address`);
     const cause = failed.reason as TcpipError | undefined;
-    throw new NameResolutionError("EAI_AGAIN", `no name server answered for ${name}${cause ? `: ${cause.message}` : ""}`, { cause });
+    throw new NameResolutionError(
+      "EAI_AGAIN",
+      `no name server answered for ${name}${cause ? `: ${cause.message}` : ""}`,
+      { cause },
+    );
   }
 }

@@ -97,7 +97,14 @@ export class Questions {
   }
 
   /** Asks by TCP (RFC 7766): each message follows its length. */
-  async #queryByTcp(host: string, port: number, query: Uint8Array, id: number, name: string, type: number): Promise<Answer | undefined> {
+  async #queryByTcp(
+    host: string,
+    port: number,
+    query: Uint8Array,
+    id: number,
+    name: string,
+    type: number,
+  ): Promise<Answer | undefined> {
     const { driver, connect } = this.#means;
     const connection = await connect({ host, port, timeout: TCP_TIMEOUT });
     const cancel = driver.clock.at(driver.now() + TCP_TIMEOUT / 1000, () => connection.abort());

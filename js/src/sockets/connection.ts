@@ -276,7 +276,7 @@ export class Connection implements TcpConnection, Handler {
 
   /** Hands data to the core; where it does not take all, returns a promise. */
   #write(data: Uint8Array): Promise<void> | undefined {
-    if (this.#failure && !this.#closed) throw this.#failure;
+    if (this.#over || (this.#failure && !this.#closed)) throw this.#failure ?? closedError("tcp connection");
     const rest = this.#send(data);
     if (!rest) return undefined;
     return new Promise((resolve, reject) => {

@@ -29,7 +29,9 @@ export class Hosts {
   /** Returns an address with its scope. @throws NameResolutionError where the scope is no interface of this stack. */
   #scoped(address: Address, host: string): Target {
     if (!address.scope) return { address, scope: 0 };
-    const found = this.interfaces.find(({ name, handle }) => address.scope === name || address.scope === String(handle));
+    const found = this.interfaces.find(
+      ({ name, handle }) => address.scope === name || address.scope === String(handle),
+    );
     if (!found) throw new NameResolutionError("EINVAL", `host: ${host} names no interface of this stack`);
     return { address, scope: found.handle };
   }

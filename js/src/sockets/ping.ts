@@ -41,7 +41,11 @@ class Session extends CoreHandle implements PingSession {
     this.identifier = this.call("ping_identifier", `ping ${host}`);
   }
 
-  async ping({ timeout = this.timeout, payload = DEFAULT_PAYLOAD, hops = DEFAULT_HOPS }: PingProbeOptions = {}): Promise<PingReply> {
+  async ping({
+    timeout = this.timeout,
+    payload = DEFAULT_PAYLOAD,
+    hops = DEFAULT_HOPS,
+  }: PingProbeOptions = {}): Promise<PingReply> {
     const data = toBytes(payload);
     checkTimeout(timeout);
     checkInteger("hops", hops, 1, 255);
@@ -116,7 +120,10 @@ class Session extends CoreHandle implements PingSession {
   }
 }
 
-export async function createPingSession(hosts: Hosts, { host, timeout = DEFAULT_TIMEOUT }: PingSessionOptions): Promise<PingSession> {
+export async function createPingSession(
+  hosts: Hosts,
+  { host, timeout = DEFAULT_TIMEOUT }: PingSessionOptions,
+): Promise<PingSession> {
   checkTimeout(timeout);
   const [target] = await hosts.find(host);
   hosts.driver.check();

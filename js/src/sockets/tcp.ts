@@ -27,7 +27,10 @@ export async function connectTcp(hosts: Hosts, options: TcpConnectionOptions): P
   const abort = (): void => attempt.end(signal!.reason);
   signal?.addEventListener("abort", abort);
   if (timeout !== undefined) {
-    attempt.endAt(driver.now() + timeout / 1000, () => new NetworkError("ETIMEDOUT", `timed out: connect to ${host} port ${port}`));
+    attempt.endAt(
+      driver.now() + timeout / 1000,
+      () => new NetworkError("ETIMEDOUT", `timed out: connect to ${host} port ${port}`),
+    );
   }
   const begin = async (): Promise<void> => {
     if (localHost !== undefined) attempt.local = (await hosts.find(localHost))[0]!.address;
@@ -110,7 +113,10 @@ class Attempt {
     const detail = (): string => `connect to ${formatAddress(address)} port ${this.#port}`;
     let connection: Connection;
     try {
-      connection = new Connection(hosts, driver.core.tcpConnect(address, this.#port, scope, this.local, this.#localPort, detail));
+      connection = new Connection(
+        hosts,
+        driver.core.tcpConnect(address, this.#port, scope, this.local, this.#localPort, detail),
+      );
     } catch (error) {
       this.#failed(error);
       return;

@@ -68,7 +68,8 @@ export class Socket extends CoreHandle implements UdpSocket {
       const { core } = this.driver;
       const start = at + abi.DATAGRAM_SIZE;
       const source = this.hosts.socketAddress(core.endpoint(at + abi.DATAGRAM_SOURCE_OFFSET));
-      if (!this.#inbox.push({ ...source, data: core.u8.slice(start, start + value) }, value + OBJECT_SIZE)) this.dropped++;
+      if (!this.#inbox.push({ ...source, data: core.u8.slice(start, start + value) }, value + OBJECT_SIZE))
+        this.dropped++;
     }
   }
 
@@ -111,6 +112,10 @@ export class Socket extends CoreHandle implements UdpSocket {
     this.#group(0, group, netInterface);
   }
 
+  setMulticastInterface(netInterface?: NetworkInterface): void {
+    this.#option(abi.OPTION_MULTICAST_INTERFACE, (netInterface as unknown as Interface | undefined)?.handle ?? 0);
+  }
+
   setMulticastHops(hops: number): void {
     this.#option(abi.OPTION_MULTICAST_HOP_LIMIT, checkInteger("hops", hops, 0, 255));
   }
@@ -134,7 +139,10 @@ export class Socket extends CoreHandle implements UdpSocket {
   }
 }
 
-export async function openUdp(hosts: Hosts, { host, port = 0, reuseAddress = false }: UdpSocketOptions = {}): Promise<Socket> {
+export async function openUdp(
+  hosts: Hosts,
+  { host, port = 0, reuseAddress = false }: UdpSocketOptions = {},
+): Promise<Socket> {
   checkPort("port", port);
   const target: Partial<Target> = host === undefined ? {} : (await hosts.find(host))[0]!;
   hosts.driver.check();

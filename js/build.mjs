@@ -82,7 +82,9 @@ const follow = (path) => {
 for (const [name, source] of Object.entries(entries)) {
   const beside = join(dist, `${name}.d.ts`);
   if (source.endsWith("/index.ts") && name !== "index") {
-    const more = /^export default/m.test(readFileSync(source, "utf8")) ? `export { default } from "./${name}/index.js";\n` : "";
+    const more = /^export default/m.test(readFileSync(source, "utf8"))
+      ? `export { default } from "./${name}/index.js";\n`
+      : "";
     writeFileSync(beside, `export * from "./${name}/index.js";\n${more}`);
   }
   follow(beside);

@@ -49,50 +49,63 @@ const host = createNet(b);
 const sha256 = (data) => createHash("sha256").update(data).digest("hex");
 
 const postgresql = findPostgresql();
-test("pg with PostgreSQL: queries, a megabyte, notifications, a pool, a server that is not there", { skip: !postgresql && "no PostgreSQL, or not root" }, async () => {
-  await relay(host, 5432, await runPostgresql(postgresql));
-  const options = { host: "10.0.0.2", user: "us", password: PASSWORD, database: "postgres" };
-  const client = new pg.Client(options);
-  await client.connect();
-  const data = Buffer.from(pattern(1_000_000, 1));
-  await client.query("create table files (name text primary key, data bytea)");
-  await client.query("insert into files values ($1, $2)", ["one", data]);
-  const { rows } = await client.query("select data, encode(sha256(data), 'hex') as digest from files");
-  assert(rows[0].data.equals(data));
-  assert.equal(rows[0].digest, sha256(data));
-  await client.query("listen news");
-  const notified = once(client, "notification");
-  const pool = new pg.Pool({ ...options, max: 5 });
-  const sums = await Promise.all(
-    Array.from({ length: 40 }, (_, i) => pool.query("select $1::int + pg_backend_pid() * 0 as sum", [i]).then((result) => result.rows[0].sum)),
-  );
-  assert.deepEqual(sums, Array.from({ length: 40 }, (_, i) => i));
-  await pool.query("notify news, 'from the pool'");
-  assert.equal((await notified)[0].payload, "from the pool");
-  await assert.rejects(client.query("select 1 / 0"), { code: "22012" });
-  await pool.end();
-  await client.end();
-  await assert.rejects(new pg.Client({ ...options, port: 5433 }).connect(), { code: "ECONNREFUSED" });
-});
+test(
+  "pg with PostgreSQL: queries, a megabyte, notifications, a pool, a server that is not there",
+  { skip: !postgresql && "no PostgreSQL, or not root" },
+  async () => {
+    await relay(host, 5432, await runPostgresql(postgresql));
+    const options = { host: "10.0.0.2", user: "us", password: PASSWORD, database: "postgres" };
+    const client = new pg.Client(options);
+    await client.connect();
+    const data = Buffer.from(pattern(1_000_000, 1));
+    await client.query("create table files (name text primary key, data bytea)");
+    await client.query("insert into files values ($1, $2)", ["one", data]);
+    const { rows } = await client.query("select data, encode(sha256(data), 'hex') as digest from files");
+    assert(rows[0].data.equals(data));
+    assert.equal(rows[0].digest, sha256(data));
+    await client.query("listen news");
+    const notified = once(client, "notification");
+    const pool = new pg.Pool({ ...options, max: 5 });
+    const sums = await Promise.all(
+      Array.from({ length: 40 }, (_, i) =>
+        pool.query("select $1::int + pg_backend_pid() * 0 as sum", [i]).then((result) => result.rows[0].sum),
+      ),
+    );
+    assert.deepEqual(
+      sums,
+      Array.from({ length: 40 }, (_, i) => i),
+    );
+    await pool.query("notify news, 'from the pool'");
+    assert.equal((await notified)[0].payload, "from the pool");
+    await assert.rejects(client.query("select 1 / 0"), { code: "22012" });
+    await pool.end();
+    await client.end();
+    await assert.rejects(new pg.Client({ ...options, port: 5433 }).connect(), { code: "ECONNREFUSED" });
+  },
+);
 
 const redis = findRedis();
-test("ioredis with Redis: commands, a pipeline, a megabyte, subscriptions", { skip: !redis && "no redis-server" }, async () => {
-  await relay(host, 6379, await runRedis(redis));
-  const client = new Redis({ host: "10.0.0.2" });
-  const data = Buffer.from(pattern(1_000_000, 2));
-  assert.equal(await client.set("data", data), "OK");
-  assert((await client.getBuffer("data")).equals(data));
-  const pipeline = client.pipeline();
-  for (let i = 0; i < 1000; i++) pipeline.incrby("sum", i);
-  assert.equal((await pipeline.exec()).at(-1)[1], 499_500);
-  const subscriber = client.duplicate();
-  await subscriber.subscribe("news");
-  const message = once(subscriber, "message");
-  assert.equal(await client.publish("news", "hello"), 1);
-  assert.deepEqual(await message, ["news", "hello"]);
-  await subscriber.quit();
-  await client.quit();
-});
+test(
+  "ioredis with Redis: commands, a pipeline, a megabyte, subscriptions",
+  { skip: !redis && "no redis-server" },
+  async () => {
+    await relay(host, 6379, await runRedis(redis));
+    const client = new Redis({ host: "10.0.0.2" });
+    const data = Buffer.from(pattern(1_000_000, 2));
+    assert.equal(await client.set("data", data), "OK");
+    assert((await client.getBuffer("data")).equals(data));
+    const pipeline = client.pipeline();
+    for (let i = 0; i < 1000; i++) pipeline.incrby("sum", i);
+    assert.equal((await pipeline.exec()).at(-1)[1], 499_500);
+    const subscriber = client.duplicate();
+    await subscriber.subscribe("news");
+    const message = once(subscriber, "message");
+    assert.equal(await client.publish("news", "hello"), 1);
+    assert.deepEqual(await message, ["news", "hello"]);
+    await subscriber.quit();
+    await client.quit();
+  },
+);
 
 test("mqtt with the broker aedes on the virtual host", async () => {
   const broker = await Aedes.createBroker();

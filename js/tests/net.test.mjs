@@ -30,7 +30,8 @@ test("bytes both ways, with the events and properties of a socket", async () => 
   });
   const socket = a.connect({ host: "10.0.0.2", port });
   const events = [];
-  for (const name of ["connect", "ready", "end", "finish", "close"]) socket.on(name, (...args) => events.push([name, ...args]));
+  for (const name of ["connect", "ready", "end", "finish", "close"])
+    socket.on(name, (...args) => events.push([name, ...args]));
   assert.equal(socket.readyState, "opening");
   assert(socket.connecting && socket.pending);
   assert.equal(socket.remoteAddress, undefined);
@@ -102,7 +103,10 @@ test("connecting fails with the codes of Node", async () => {
 });
 
 test("names, by the stack, by `family` and by `lookup`", async () => {
-  const { a, b, stacks } = await nets({ b: { ip: ["10.0.0.2/24", "fd00::2/64"] }, a: { ip: ["10.0.0.1/24", "fd00::1/64"] } });
+  const { a, b, stacks } = await nets({
+    b: { ip: ["10.0.0.2/24", "fd00::2/64"] },
+    a: { ip: ["10.0.0.1/24", "fd00::1/64"] },
+  });
   const { port } = await serving(b, {}, (socket) => socket.end(socket.localAddress));
   stacks.a.hosts.set("db.test", ["fd00::2", "10.0.0.2"]);
   const reached = async (options) => String(await readAll(a.connect({ port, host: "db.test", ...options })));
@@ -267,7 +271,18 @@ test("the module's own exports use the stack that useStack sets", async () => {
 });
 
 test("isIP", () => {
-  for (const text of ["10.0.0.1", "::1", "fe80::1%eth0", "::ffff:1.2.3.4", "1.2.3", "01.2.3.4", "", "a", ":::", "localhost"]) {
+  for (const text of [
+    "10.0.0.1",
+    "::1",
+    "fe80::1%eth0",
+    "::ffff:1.2.3.4",
+    "1.2.3",
+    "01.2.3.4",
+    "",
+    "a",
+    ":::",
+    "localhost",
+  ]) {
     const expected = { "10.0.0.1": 4, "::1": 6, "fe80::1%eth0": 6, "::ffff:1.2.3.4": 6 }[text] ?? 0;
     assert.equal(own.isIP(text), expected, text);
     assert.equal(own.isIPv4(text), expected === 4);

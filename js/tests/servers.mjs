@@ -20,7 +20,10 @@ export function findPostgresql() {
 }
 
 export function findRedis() {
-  return (process.env.PATH ?? "").split(":").map((folder) => join(folder, "redis-server")).find(existsSync);
+  return (process.env.PATH ?? "")
+    .split(":")
+    .map((folder) => join(folder, "redis-server"))
+    .find(existsSync);
 }
 
 async function freePort() {
@@ -69,7 +72,15 @@ export async function runPostgresql(programs) {
   writeFileSync(file, PASSWORD, { mode: 0o644 });
   const data = join(home, "data");
   const options = { ...owner, cwd: home };
-  const made = ["--no-sync", "--no-instructions", "--locale=C.UTF-8", "--auth=scram-sha-256", "--username=us", `--pwfile=${file}`, `--pgdata=${data}`];
+  const made = [
+    "--no-sync",
+    "--no-instructions",
+    "--locale=C.UTF-8",
+    "--auth=scram-sha-256",
+    "--username=us",
+    `--pwfile=${file}`,
+    `--pgdata=${data}`,
+  ];
   execFileSync(join(programs, "initdb"), made, { ...options, stdio: "pipe" });
   const port = await freePort();
   const settings = { port, listen_addresses: "127.0.0.1", unix_socket_directories: "", fsync: "off" };

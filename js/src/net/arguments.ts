@@ -32,7 +32,9 @@ const isPort = (value: unknown): value is number | string =>
 export type Listener = (...args: never[]) => void;
 
 /** Returns the options of `(options, …)`, `(port, host, …)` or `(path, …)`, and the callback at their end. */
-export function normalize<T extends object>(args: readonly unknown[]): [options: T & { path?: unknown }, rest: unknown[], listener: (() => void) | undefined] {
+export function normalize<T extends object>(
+  args: readonly unknown[],
+): [options: T & { path?: unknown }, rest: unknown[], listener: (() => void) | undefined] {
   const given = [...args];
   const last = given.at(-1);
   const listener = typeof last === "function" ? (given.pop() as () => void) : undefined;
@@ -47,5 +49,6 @@ export function normalize<T extends object>(args: readonly unknown[]): [options:
 
 /** @throws Error for a path: a stack has no Unix sockets. */
 export function refusePath(path: unknown): void {
-  if (path !== undefined && path !== null) throw coded(new Error(`a stack has no local sockets: ${String(path)}`), "ERR_FEATURE_UNAVAILABLE_ON_PLATFORM");
+  if (path !== undefined && path !== null)
+    throw coded(new Error(`a stack has no local sockets: ${String(path)}`), "ERR_FEATURE_UNAVAILABLE_ON_PLATFORM");
 }

@@ -50,7 +50,8 @@ function moduleOf(SocketOf: typeof Socket, ServerOf: typeof Server): Net {
     const [options] = normalize<NetConnectOptions>(args);
     return new SocketOf(options).connect(...(args as Parameters<Connect>));
   };
-  const createServer = (...args: unknown[]): Server => new ServerOf(...(args as [ServerOptions, (socket: Socket) => void]));
+  const createServer = (...args: unknown[]): Server =>
+    new ServerOf(...(args as [ServerOptions, (socket: Socket) => void]));
   return {
     Socket: SocketOf,
     Stream: SocketOf,

@@ -91,9 +91,11 @@ export class Server extends EventEmitter {
     const [options, rest, listener] = normalize<ListenOptions>(args);
     refusePath(options.path);
     const port = toPort(options.port ?? 0);
-    const backlog = options.backlog || rest.find((value): value is number => typeof value === "number" && value > 0) || BACKLOG;
+    const backlog =
+      options.backlog || rest.find((value): value is number => typeof value === "number" && value > 0) || BACKLOG;
     const { stack } = this;
-    if (this.#listener || this.#starting) throw coded(new Error("the server listens already"), "ERR_SERVER_ALREADY_LISTEN");
+    if (this.#listener || this.#starting)
+      throw coded(new Error("the server listens already"), "ERR_SERVER_ALREADY_LISTEN");
     if (listener) this.once("listening", listener);
     const { signal, ipv6Only } = options;
     this.#host = options.host || "::";
@@ -133,7 +135,8 @@ export class Server extends EventEmitter {
         if (this.#listener !== listener) return; // closed by the program
         this.#listener = undefined;
         this.#finish();
-        if (!(error instanceof Error && error.name === "StackClosedError")) this.emit("error", systemError(error, "accept"));
+        if (!(error instanceof Error && error.name === "StackClosedError"))
+          this.emit("error", systemError(error, "accept"));
         return;
       }
       this.#accept(connection);

@@ -143,7 +143,11 @@ export class Socket extends Duplex {
     this.#resets = false;
   }
 
-  async #open(stack: NetworkStack, options: ConnectOptions & { port: number; host: string }, signal: AbortSignal): Promise<void> {
+  async #open(
+    stack: NetworkStack,
+    options: ConnectOptions & { port: number; host: string },
+    signal: AbortSignal,
+  ): Promise<void> {
     const { port, localAddress, localPort } = options;
     let { host } = options;
     let connection: TcpConnection;
@@ -173,7 +177,10 @@ export class Socket extends Duplex {
   }
 
   /** Returns what to connect to: an address where the options say how names are resolved, else the host itself. */
-  async #resolve(stack: NetworkStack, { host, family, lookup, hints }: ConnectOptions & { host: string }): Promise<string> {
+  async #resolve(
+    stack: NetworkStack,
+    { host, family, lookup, hints }: ConnectOptions & { host: string },
+  ): Promise<string> {
     if (isIP(host) || (!lookup && !family)) return host;
     let found: string | undefined;
     if (lookup) {
@@ -337,7 +344,9 @@ export class Socket extends Duplex {
   /** Sends RST, and destroys the socket. */
   resetAndDestroy(): this {
     this.#resets = true;
-    return this.destroy(this.#connection || this.connecting ? undefined : coded(new Error("the socket is closed"), "ERR_SOCKET_CLOSED"));
+    return this.destroy(
+      this.#connection || this.connecting ? undefined : coded(new Error("the socket is closed"), "ERR_SOCKET_CLOSED"),
+    );
   }
 
   // --- Options --------------------------------------------------------------------------------------------------

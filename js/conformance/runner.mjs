@@ -66,10 +66,18 @@ class Host {
   }
 
   // Growth detaches views, in any call, so they are made where they are used.
-  get bytes() { return new Uint8Array(this.exports.memory.buffer); }
-  get words() { return new Uint32Array(this.exports.memory.buffer); }
-  word(name) { return this.words[this.control + this.abi.control[name]]; }
-  stage(data) { this.bytes.set(data, this.word("STAGING")); }
+  get bytes() {
+    return new Uint8Array(this.exports.memory.buffer);
+  }
+  get words() {
+    return new Uint32Array(this.exports.memory.buffer);
+  }
+  word(name) {
+    return this.words[this.control + this.abi.control[name]];
+  }
+  stage(data) {
+    this.bytes.set(data, this.word("STAGING"));
+  }
 
   addInterface(values, mac) {
     this.bytes.set(mac, this.scratch);
@@ -102,7 +110,7 @@ class Host {
     const start = this.field(port, "TRANSMIT_BUFFER");
     const end = start + this.field(port, "TRANSMIT_LENGTH");
     const frames = [];
-    for (let at = start; at < end; ) {
+    for (let at = start; at < end;) {
       const length = this.words[at / 4];
       frames.push(this.bytes.slice(at + 4, at + 4 + length));
       at += (4 + length + 3) & ~3;
@@ -122,7 +130,7 @@ class Host {
     const whole = this.bytes.slice(start, start + this.word("EVENT_LENGTH"));
     const view = new DataView(whole.buffer);
     const events = [];
-    for (let at = 0; at < whole.length; ) {
+    for (let at = 0; at < whole.length;) {
       const [size, kind, handle, value] = [0, 4, 8, 12].map((offset) => view.getUint32(at + offset, true));
       const end = kind === this.abi.events.DATA.kind ? at + 16 + value : at + size;
       events.push([kind, handle, value, whole.subarray(at + 16, end)]);
@@ -233,7 +241,12 @@ class Run {
         data.set(host.last.subarray(source, source + length), target);
       }
       const handle = host.handles.get(name);
-      result = Number(host.receive([...host.interfaces.values()].find((port) => port.handle === handle), data));
+      result = Number(
+        host.receive(
+          [...host.interfaces.values()].find((port) => port.handle === handle),
+          data,
+        ),
+      );
     } else if (["write", "finish", "pause", "resume"].includes(call)) {
       result = this.#act(host, call, name, data);
     } else {

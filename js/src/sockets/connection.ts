@@ -134,6 +134,9 @@ export class Connection implements TcpConnection, Handler {
     const { driver } = this.#hosts;
     driver.handlers.delete(this.handle);
     if (driver.error) return;
+    // Data that nothing has read makes the close a reset (RFC 1122, section 4.2.2.13): what was read is reported first.
+    if (call === "tcp_close" && this.#uncredited) driver.received(this.handle, this.#uncredited);
+    this.#uncredited = 0;
     driver.core.raw(call, this.handle);
     driver.wake();
   }

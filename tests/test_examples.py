@@ -126,7 +126,7 @@ def test_capture() -> None:
     segments = [line for line in lines if re.fullmatch(shape, line)]
     assert len(segments) >= 8
     assert lines[-2] == "what Bob sent: b'good day, Alice\\n'"
-    assert lines[-1] == "Alice offered segments of 1460 bytes and a window scaled by 5 bits"
+    assert lines[-1] == "Alice offered segments of 1460 bytes and a window scaled by 9 bits"
 
 
 def test_bridge() -> None:

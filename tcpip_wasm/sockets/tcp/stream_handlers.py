@@ -43,14 +43,18 @@ def _retrieve(future: asyncio.Future[None]) -> None:
         future.exception()
 
 
-def expect_the_end(protocol: asyncio.BaseProtocol) -> None:
+def expect_the_end(protocol: asyncio.BaseProtocol, error: StackClosedError) -> None:
     """Let the handler of a connection end by `StackClosedError` unreported.
 
     asyncio reports it by the loop that the protocol of the connection holds, when the handler's task is done. Changing
     that only now costs nothing before, and neither hides the handler behind another coroutine nor changes its task.
 
+    The reader has the error at once. A handler that was about to continue would otherwise find the transport closed
+    before `connection_lost` is called, and its `drain` would raise asyncio's own `ConnectionResetError`.
+
     Args:
         protocol: of a connection whose stack is being closed; without effect if it is not asyncio's for a handler.
+        error: what the handler's reads and writes raise.
     """
     while isinstance(protocol, SSLProtocol):
         protocol = protocol._app_protocol  # noqa: SLF001  asyncio's streams and TLS have no public way to it
@@ -61,3 +65,5 @@ def expect_the_end(protocol: asyncio.BaseProtocol) -> None:
         handler._closed.add_done_callback(_retrieve)  # noqa: SLF001  asyncio's streams and TLS have no public way to it
         if handler._client_connected_cb is not None:  # noqa: SLF001  asyncio's streams and TLS have no public way to it
             handler._loop = _QuietLoop(handler._loop)  # noqa: SLF001  asyncio's streams and TLS have no public way to it
+            if handler._stream_reader is not None:  # noqa: SLF001  asyncio's streams and TLS have no public way to it
+                handler._stream_reader.set_exception(error)  # noqa: SLF001  asyncio's streams and TLS have no public way to it

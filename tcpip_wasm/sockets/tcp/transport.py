@@ -206,7 +206,7 @@ class TcpTransport(_FlowControlMixin):
     def _on_stack_gone(self, error: StackError) -> None:
         """The stack is gone: the protocol loses its connection."""
         if isinstance(error, StackClosedError):
-            expect_the_end(self._protocol)
+            expect_the_end(self._protocol, error)
         self._end(error)
 
     # --- Receiving ------------------------------------------------------------------------------------------------

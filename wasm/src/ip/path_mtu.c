@@ -53,6 +53,9 @@ static uint16_t smallest_mss(const struct tcp_pcb *pcb) {
 static uint32_t reduce_mss(struct tcp_pcb *pcb, uint16_t mss) {
   uint32_t segments = 0;
   const struct connection *connection = tw_connection_of(pcb);
+  /* A full queue is divided, too, which about doubles it. */
+  uint32_t limit =
+      connection == NULL ? TCP_SND_QUEUELEN : LWIP_MIN(2 * tw_connection_queue_limit(connection), TCP_SND_QUEUELEN);
   if (pcb->mss <= mss) {
     return segments;
   }
@@ -62,8 +65,7 @@ static uint32_t reduce_mss(struct tcp_pcb *pcb, uint16_t mss) {
   for (struct tcp_seg *segment = first; segment != NULL && complete; segment = segment->next, segments++) {
     pcb->unsent = segment;
     uint32_t options = pcb->flags & TF_TIMESTAMP ? LWIP_TCP_OPT_LEN_TS_OUT : 0;
-    complete = (connection == NULL || tcp_sndqueuelen(pcb) < tw_connection_queue_limit(connection)) &&
-               tcp_split_unsent_seg(pcb, (u16_t)(mss - options)) == ERR_OK;
+    complete = tcp_sndqueuelen(pcb) < limit && tcp_split_unsent_seg(pcb, (u16_t)(mss - options)) == ERR_OK;
   }
   pcb->unsent = first;
   pcb->unsent_oversize = 0;

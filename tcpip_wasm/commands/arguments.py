@@ -101,7 +101,7 @@ def _add_ping(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         *("-i", "--interval"), default=1.0, metavar="SECONDS", type=_of(_seconds), help="between requests; %(default)s"
     )
     parser.add_argument(
-        *("-W", "--timeout"), default=1.0, metavar="SECONDS", type=_of(_seconds), help="for a reply; %(default)s"
+        "--timeout", default=1.0, metavar="SECONDS", type=_of(_seconds), help="for a reply; %(default)s"
     )
     _set_run(parser, "ping")
 
@@ -132,7 +132,7 @@ def _add_relay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "relay",
         "an Ethernet network for guests that connect by WebSockets, such as v86",
         "Makes an Ethernet network of the guests that connect by WebSockets, one frame a message: v86 in a page "
-        "(`relay_url`), other stacks (`--link ws://…`). Needs pip install 'tcpip-wasm[websocket]'.",
+        "(`relay_url`), other stacks (`--link ws://HOST:PORT/`). Needs pip install 'tcpip-wasm[websocket]'.",
         "example:\n  tcpip-wasm relay --port 8086 --origin http://localhost:8000",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""``tcpip-wasm relay``: an Ethernet network for whoever connects by a WebSocket."""
+"""``tcpip-wasm relay``: an Ethernet network for guests that connect by WebSockets."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ async def serve(options: argparse.Namespace) -> int:
         where = "" if options.port == 80 else f":{options.port}"
         say(f"{options.folder} is at http://{own}{where}/, http://{options.name}{where}/ and tftp://{own}/")
         for listener in listeners:
-            say(f"for each guest: qemu-system-x86_64 … {qemu_options(listener.address)}")
+            say(f"for each guest: qemu-system-x86_64 ... {qemu_options(listener.address)}")
         for name in links:
             say(f"joined to {name}")
         say("Ctrl-C ends it")

@@ -124,7 +124,7 @@ def test_ping_by_a_lease_and_a_name(tmp_path: Path, folder: Path) -> None:
         assert status == 0
         assert "address 10.0.0.2/24" in text
         assert "10.0.0.1: 3 sent, 3 received, 0 % lost" in text
-        status, text = failed("ping", "10.0.0.77", *link, "--ip", "10.0.0.9/24", "-c", "1", "-W", "0.05")
+        status, text = failed("ping", "10.0.0.77", *link, "--ip", "10.0.0.9/24", "-c", "1", "--timeout", "0.05")
         assert status == 1
         assert "no reply within 0.05 s" in text
         assert "1 sent, 0 received, 100 % lost" in text
@@ -147,7 +147,7 @@ def test_an_interrupted_ping_prints_what_it_counted(tmp_path: Path, answers: boo
                 return await asyncio.to_thread(pinged)
 
     def pinged() -> tuple[int, str]:
-        arguments = ("ping", "10.0.0.1", "--link", f"qemu:{address}", "--ip", "10.0.0.9/24", "-W", "0.05")
+        arguments = ("ping", "10.0.0.1", "--link", f"qemu:{address}", "--ip", "10.0.0.9/24", "--timeout", "0.05")
         with running(*arguments, ready="request 1") as (process, lines):
             assert ("56 bytes from 10.0.0.1" in lines[-1]) == answers
             return interrupted(process)
@@ -206,7 +206,7 @@ def test_guests_of_a_relay_reach_each_other(tmp_path: Path) -> None:
         (("ping", "10.0.0.1", "--link", "eth0", "--ip", "10.0.0.9/24"), "tap:NAME, qemu:unix:PATH"),
         (("ping", "10.0.0.1", "--link", "tap:x", "--ip", "10.0.0.999/24"), "does not appear to be an IPv4"),
         (("ping", "10.0.0.1", "--link", "tap:x", "--ip", "dhcp", "-c", "0"), "a whole number of 1 to"),
-        (("ping", "10.0.0.1", "--link", "tap:x", "--ip", "dhcp", "-W", "nan"), "seconds of more than 0"),
+        (("ping", "10.0.0.1", "--link", "tap:x", "--ip", "dhcp", "--timeout", "nan"), "seconds of more than 0"),
         (("capture", "x.pcapng"), "--link"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from typing import Any
 
 from tcpip_wasm.capture.capture import Capture, capture
 from tcpip_wasm.commands.outside import opened, until_end
@@ -27,6 +28,7 @@ async def record(options: argparse.Namespace) -> int:
         # Without an address it answers nothing, so that the network is as it would be without the capture.
         ip = None if options.ip is None else str(options.ip)
         tap = await stack.create_tap_interface(ip=ip, ipv6=options.ip is not None and options.ip.version == 6)
+        asyncio.get_running_loop().set_exception_handler(_report)
         # The link comes first: where it cannot be opened, a file of that name stays as it is.
         async with opened(options.link, tap) as link:
             with capture(tap, sys.stdout.buffer if to_pipe else options.file) as taken:
@@ -38,6 +40,12 @@ async def record(options: argparse.Namespace) -> int:
         if taken.error is not None:
             raise taken.error
     return 0
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what the loop caught, except that the file cannot be written: `record` raises it."""
+    if not isinstance(context.get("exception"), OSError):
+        loop.default_exception_handler(context)
 
 
 async def _until_enough(taken: Capture, count: int | None) -> None:

@@ -178,6 +178,25 @@ def test_a_capture_has_the_frames_of_the_link(tmp_path: Path) -> None:
     assert echoes == [("10.0.0.1", "10.0.0.9"), ("10.0.0.9", "10.0.0.1")]
 
 
+def test_a_capture_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    address = f"unix:{tmp_path / 'vm.sock'}"
+
+    async def peer() -> tuple[int, str]:
+        async with asyncio.timeout(BOUND), await create_stack() as stack:
+            tap = await stack.create_tap_interface(ip="10.0.0.1/24")
+            async with await listen_qemu(address, lambda: tap):
+                return await asyncio.to_thread(
+                    failed, "capture", "/dev/full", "--link", f"qemu:{address}", "--ip", "10.0.0.9/24"
+                )
+
+    status, text = asyncio.run(peer())
+    assert status == 1
+    assert "Traceback" not in text
+    assert text.splitlines()[-1] == "tcpip-wasm: No space left on device"
+
+
 def test_guests_of_a_relay_reach_each_other(tmp_path: Path) -> None:
     """And a link that ends is an error of the command at its other end."""
     pytest.importorskip("websockets")

@@ -21,6 +21,7 @@ only from those before it (`stack.polyfill` alone hands over to compat, when it 
     testing      what the pytest plugin does, which is the module `pytest_tcpip_wasm`
     services     servers over a stack, for the hosts that reach it
     links        what is outside of the process: devices of the machine's kernel, sockets of virtual machines
+    commands     what ``tcpip-wasm`` does with links: serve, ping, capture, relay
     cli          the command ``tcpip-wasm``
 
 Start with `create_stack`.

@@ -1,4 +1,7 @@
-"""The command ``tcpip-wasm``: prints and plots captures, runs simulations under many seeds, makes keys of WireGuard."""
+"""The command ``tcpip-wasm``: prints and plots captures, runs simulations under many seeds, makes keys of WireGuard.
+
+Commands that join a stack to something outside of the process are in `commands`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from tcpip_wasm.capture.plotting import choose, figure_of
 from tcpip_wasm.capture.reading import read_capture
 from tcpip_wasm.capture.text import lines, origin_of
 from tcpip_wasm.capture.trace import Trace, observation_of
+from tcpip_wasm.commands import add_network_commands
 from tcpip_wasm.errors import CaptureFormatError
 from tcpip_wasm.simulation.runs.command import add_arguments, sweep_command
 
@@ -47,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tcpip-wasm",
-        description="Prints and plots captures (pcapng and pcap), runs simulations, makes keys of WireGuard.",
+        description="Prints, plots and makes captures, runs simulations, serves guests, makes keys of WireGuard.",
     )
     parser.add_argument("--version", action="version", version=f"tcpip-wasm {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND")
@@ -84,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_arguments(sweep)
     sweep.set_defaults(run=sweep_command)
+    add_network_commands(commands)
     wg = commands.add_parser(
         "wg",
         help="make keys of WireGuard",

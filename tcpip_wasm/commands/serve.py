@@ -1,0 +1,114 @@
+"""``tcpip-wasm serve``: a folder for guests, with the addresses and the names that they need to reach it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import TYPE_CHECKING, Final
+
+from tcpip_wasm.commands.outside import naming, opened, until_end
+from tcpip_wasm.commands.running import say
+from tcpip_wasm.interfaces import BridgeInterface
+from tcpip_wasm.stack import NetworkStack, create_stack
+
+if TYPE_CHECKING:
+    from tcpip_wasm.links import GuestListener, Link
+
+__all__ = ["pool_of", "qemu_options", "serve"]
+
+MOST_ADDRESSES: Final = 4096
+"""Addresses of the pool at most; a larger network has addresses that are not lent."""
+
+
+async def serve(options: argparse.Namespace) -> int:
+    """Serve until cancelled.
+
+    Raises:
+        OSError: a socket or a device cannot be opened, or a link has ended.
+        ImportError: the server needs a library that is not installed.
+    """
+    from tcpip_wasm.services import DhcpServer, DnsServer, HttpServer, TftpServer
+
+    network: IPv4Interface = options.network
+    async with AsyncExitStack() as exits:
+        stack = await exits.enter_async_context(await create_stack())
+        bridge = await stack.create_bridge_interface(ip=str(network), ipv6=False)
+        own = str(network.ip)
+        # All are made before the first is started: a library that is not installed is reported before a guest connects.
+        services = (
+            DhcpServer(
+                bridge,
+                pool=pool_of(network),
+                name_servers=[own],
+                domain=options.name.partition(".")[2] or None,
+                boot_file=options.boot_file,
+            ),
+            DnsServer(stack, records={options.name: own}),
+            HttpServer(stack, options.folder, port=options.port),
+            TftpServer(stack, options.folder),
+        )
+        for service in services:
+            await exits.enter_async_context(service)
+        listeners, links = await _open(exits, stack, bridge, options)
+        where = "" if options.port == 80 else f":{options.port}"
+        say(f"{options.folder} is at http://{own}{where}/, http://{options.name}{where}/ and tftp://{own}/")
+        for listener in listeners:
+            say(f"for each guest: qemu-system-x86_64 ... {qemu_options(listener.address)}")
+        for name in links:
+            say(f"joined to {name}")
+        say("Ctrl-C ends it")
+        await until_end(links, asyncio.Event().wait())
+    return 0
+
+
+async def _open(
+    exits: AsyncExitStack, stack: NetworkStack, bridge: BridgeInterface, options: argparse.Namespace
+) -> tuple[list[GuestListener], dict[str, Link]]:
+    """Make what is named by the options a port of the bridge each."""
+    from tcpip_wasm.links import bridge_port, listen_qemu
+
+    attach = bridge_port(stack, bridge)
+    listeners: list[GuestListener] = []
+    for address in options.qemu:
+        with naming(address):
+            listener = await listen_qemu(address, attach)
+        listeners.append(await exits.enter_async_context(listener))
+    links: dict[str, Link] = {}
+    for outside in options.link:
+        tap = await stack.create_tap_interface(ipv6=False)
+        await bridge.add_port(tap)
+        links[outside.text] = await exits.enter_async_context(opened(outside, tap))
+    return listeners, links
+
+
+def pool_of(network: IPv4Interface) -> tuple[IPv4Address, IPv4Address]:
+    """Return the first and the last address to lend: all of the network, of which the server keeps its own.
+
+    Raises:
+        ValueError: the network has no address beside the server's.
+    """
+    hosts: IPv4Network = network.network
+    if hosts.prefixlen > 30:
+        raise ValueError(f"{network}: a prefix of 30 bits at most is needed, for a guest beside the server")
+    if network.ip in (hosts.network_address, hosts.broadcast_address):
+        raise ValueError(f"{network}: no host may have this address")
+    return hosts[1], hosts[min(hosts.num_addresses - 2, MOST_ADDRESSES)]
+
+
+def qemu_options(address: str) -> str:
+    """Return what connects a virtual machine of QEMU to a listener.
+
+    Args:
+        address: the listener's, ``unix:PATH`` or ``tcp:HOST:PORT``.
+    """
+    kind, _, rest = address.partition(":")
+    parts: Iterable[str]
+    if kind == "unix":
+        parts = ("addr.type=unix", f"addr.path={rest.replace(',', ',,')}")
+    else:
+        host, _, port = rest.rpartition(":")
+        parts = ("addr.type=inet", f"addr.host={host.strip('[]')}", f"addr.port={port}")
+    return f"-device virtio-net-pci,netdev=card -netdev stream,id=card,server=off,{','.join(parts)}"

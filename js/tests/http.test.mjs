@@ -224,3 +224,18 @@ test("malformed responses fail, and none is taken for another request's", async 
   assert.equal(await get(), "ok");
   assert.equal(await get(), "ok");
 });
+
+test("HTTP/1.0 gets a body that ends with the connection", async () => {
+  const host = await web(() => new Response(new Blob(["old"]).stream()));
+  const answer = await raw(host, "GET / HTTP/1.0\r\n\r\n");
+  assert(answer.endsWith("\r\n\r\nold") && !/transfer-encoding/i.test(answer), answer);
+});
+
+test("connections above the limit are reset, and a kept one that ended is replaced", async () => {
+  const { a, fetch } = await web(() => new Response("ok"), { maxConnections: 1, idleTimeout: 100 });
+  assert.equal(await (await fetch("http://10.0.0.2/")).text(), "ok");
+  const other = await a.connectTcp({ host: "10.0.0.2", port: 80 });
+  await assert.rejects(readAll(other.readable), { code: "ECONNRESET" });
+  await new Promise((resolve) => setTimeout(resolve, 300)); // the server has ended the first
+  assert.equal(await (await fetch("http://10.0.0.2/")).text(), "ok");
+});

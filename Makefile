@@ -16,13 +16,14 @@ FORMATTED_C = $(filter-out wasm/include/abi.h,$(wildcard wasm/src/*/*.[ch] wasm/
 # It asks the first `python` of the PATH where packages are, and accepts no other interpreter for --verifytypes.
 PYRIGHT = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pyright
 
-.PHONY: help demo test test-conformance test-guests test-other js test-js fuzz bench wasm golden lint docs reproducible lwip-tests wheel release setup clean distclean
+.PHONY: help demo test test-conformance test-browsers test-guests test-other js test-js fuzz bench wasm golden lint docs reproducible lwip-tests wheel release setup clean distclean
 
 help:
 	@echo "make demo     two virtual hosts on a cable: one serves a file, the other fetches it"
 	@echo "make test     everything: C tests, generated files, Python tests"
 	@echo "              (make test-other: a core of them on the newest other CPython that is found)"
 	@echo "make test-conformance   one suite on all hosts of the module: also browsers and Pyodide, and the tests in Pyodide"
+	@echo "make test-browsers   the page of js/examples in Chromium"
 	@echo "make js       the JavaScript host: js/dist, with the module (needs node and npm); make test-js: its tests, a part of make test"
 	@echo "make test-guests  virtual machines in QEMU and other slow peers, as tests"
 	@echo "make fuzz     peers and programs that play against a host under sanitizers: SECONDS=60 SEED=1 (wasm/fuzz/README.md)"
@@ -70,6 +71,12 @@ test-conformance: setup
 	  $(NPM) ci --prefix $(CONFORMANCE) --ignore-scripts --no-audit --no-fund --prefer-offline --loglevel=error; \
 	else echo "node or npm is not installed: without Pyodide"; fi
 	$(RUN) -m pytest -n 1 -m hosts tests/conformance tests/pyodide
+
+# Skips where Chromium is not installed, and without node and npm.
+test-browsers:
+	@if command -v $(NODE) $(NPM) >/dev/null; then \
+	  $(MAKE) --no-print-directory js && cd js && $(NODE) --test --test-timeout=300000 tests/browsers/*.test.mjs; \
+	else echo "skipped: make test-browsers needs node and npm"; fi
 
 # Machines in QEMU, and peers that are built first: minutes, and most of a processor.
 test-guests: setup

@@ -1,0 +1,110 @@
+// The page with two virtual hosts, in Chromium: payloads, the capture, and timers of the page during a transfer.
+
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { once } from "node:events";
+import { extname } from "node:path";
+import test from "node:test";
+import puppeteer from "puppeteer-core";
+
+const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const missing = !existsSync(executablePath);
+if (missing && process.env.TCPIP_WASM_REQUIRE_PEERS) throw new Error(`${executablePath} is not installed`);
+const TYPES = {
+  ".html": "text/html",
+  ".mjs": "text/javascript",
+  ".js": "text/javascript",
+  ".wasm": "application/wasm",
+};
+const POLICY =
+  "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'unsafe-inline'; connect-src 'self' blob:";
+
+async function serving() {
+  const server = createServer(async ({ url }, answer) => {
+    const { pathname } = new URL(url, "http://page");
+    const data = await readFile(new URL(`../..${pathname}`, import.meta.url)).catch(() => undefined);
+    answer.writeHead(data ? 200 : 404, {
+      "content-type": TYPES[extname(pathname)] ?? "text/plain",
+      "content-security-policy": POLICY,
+    });
+    answer.end(data);
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  return server;
+}
+
+test("two hosts in a page: verified payloads, timers that fire, a capture", { skip: missing }, async (t) => {
+  const server = await serving();
+  t.after(() => server.close());
+  const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
+  t.after(() => browser.close());
+  const page = await browser.newPage();
+  const errors = [];
+  page.on("pageerror", (error) => errors.push(error.message));
+  await page.goto(`http://127.0.0.1:${server.address().port}/examples/hosts.html`);
+  await page.waitForSelector("#fetch:enabled");
+
+  const { outcome, gaps } = await page.evaluate(async () => {
+    const gaps = [];
+    let last = performance.now();
+    const timer = setInterval(() => {
+      const now = performance.now();
+      gaps.push(now - last);
+      last = now;
+    }, 10);
+    document.getElementById("fetch").click();
+    const status = document.getElementById("outcome");
+    while (!status.textContent) await new Promise((resolve) => setTimeout(resolve, 50));
+    clearInterval(timer);
+    return { outcome: status.textContent, gaps };
+  });
+  assert.equal(outcome, `${16 * 1024 * 1024} bytes verified`);
+  gaps.sort((a, b) => a - b);
+  const [median, longest] = [gaps[gaps.length >> 1], gaps.at(-1)];
+  t.diagnostic(`a 10 ms timer fired ${gaps.length} times: median ${median} ms, longest ${longest} ms`);
+  assert(gaps.length >= 10 && median < 50 && longest < 500, `median ${median} ms, longest ${longest} ms`);
+
+  const shown = await page.$eval("#figures", ({ innerText }) => innerText);
+  assert.match(shown, /MiB received\s+16\.0/);
+  assert(Number(shown.match(/sent by 10\.0\.0\.2\s+(\d+)/)[1]) > 10_000, shown);
+
+  // The link's frames, whole: ARP first, then the request.
+  const capture = await page.evaluate(async () => {
+    const link = document.getElementById("pcap");
+    link.addEventListener("click", (event) => event.preventDefault());
+    link.click();
+    return link.href.startsWith("blob:");
+  });
+  assert(capture);
+  const encoded = await page.evaluate(
+    () =>
+      new Promise((resolve, reject) => {
+        const request = new XMLHttpRequest();
+        request.responseType = "arraybuffer";
+        request.open("GET", document.getElementById("pcap").href);
+        request.onload = () => {
+          let text = "";
+          for (const byte of new Uint8Array(request.response)) text += String.fromCharCode(byte);
+          resolve(btoa(text));
+        };
+        request.onerror = () => reject(new Error("the capture cannot be read"));
+        request.send();
+      }),
+  );
+  const pcap = Buffer.from(encoded, "base64");
+  assert.deepEqual([pcap.readUInt32LE(0), pcap.readUInt32LE(20)], [0xa1b2c3d4, 1]);
+  const frames = [];
+  for (let at = 24; at < pcap.length;) {
+    const length = pcap.readUInt32LE(at + 8);
+    frames.push(pcap.subarray(at + 16, at + 16 + length));
+    at += 16 + length;
+    assert(at <= pcap.length);
+  }
+  assert(frames.length > 1000);
+  assert.equal(frames[0].readUInt16BE(12), 0x0806);
+  assert(frames.some((frame) => frame.includes("GET /?bytes=16777216 HTTP/1.1\r\n")));
+  assert(frames.some((frame) => frame.includes("HTTP/1.1 200 ")));
+  assert.deepEqual(errors, []);
+});

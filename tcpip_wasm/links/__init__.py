@@ -12,7 +12,7 @@ their libraries are imported with the first use of such a name.
     qemu               virtual machines over such streams, both ends
     datagrams          sockets of which one datagram is one frame: QEMU, user-mode Linux, vfkit
     websocket          Ethernet over WebSockets, both ends
-    message_socket     one WebSocket connection as messages
+    message_socket     one WebSocket connection as messages; message_server: the base of servers that accept them
     wisp_server        TCP and UDP streams for clients of Wisp; wisp_client, wisp_wire: the other side, the packets
     wireguard          WireGuard as what carries a tun's packets
     machine_network    the machine's network, less what must not be reached

@@ -11,20 +11,18 @@ import logging
 import re
 import ssl
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Final, cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidURI
 from websockets.http11 import Request
-from websockets.server import ServerProtocol
 from websockets.typing import Origin
 from websockets.uri import parse_uri
 
-from tcpip_wasm.arguments import check_port
 from tcpip_wasm.engine import abi
 from tcpip_wasm.links.guests import Attach, check_guests, interface_of
 from tcpip_wasm.links.link import FRAMES_PER_TRANSMIT, FrameInterface, Link, max_frame
+from tcpip_wasm.links.message_server import MessageServer
 from tcpip_wasm.links.message_socket import MessageSocket
 
 __all__ = ["WebSocketLink", "WebSocketRelay", "connect_websocket"]
@@ -167,7 +165,7 @@ async def connect_websocket(
     return user.link
 
 
-class WebSocketRelay:
+class WebSocketRelay(MessageServer):
     """Accepts WebSockets that carry one Ethernet frame a message: v86's `relay_url`, websockproxy's clients, other
     stacks. An asynchronous context manager.
 
@@ -200,36 +198,20 @@ class WebSocketRelay:
         ssl: ssl.SSLContext | None = None,
         max_guests: int = 64,
     ) -> None:
+        super().__init__(host=host, port=port, origins=origins, ssl=ssl, max_size=_LONGEST)
         self._attach = attach
-        self._host = host
-        self._port = check_port("port", port)
-        self._origins: list[Any] = [None, *origins]
-        self._ssl = ssl
         self._max_guests = check_guests(max_guests)
         self._guests: dict[asyncio.Task[None], _User] = {}
-        self._server: asyncio.Server | None = None
-
-    @property
-    def port(self) -> int:
-        """The port that it listens at."""
-        if self._server is None or not self._server.sockets:
-            return self._port
-        return int(self._server.sockets[0].getsockname()[1])
-
-    @property
-    def url(self) -> str:
-        """What guests connect to."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{'wss' if self._ssl else 'ws'}://{host}:{self.port}/"
 
     @property
     def links(self) -> tuple[WebSocketLink, ...]:
         """The links of the guests that are connected now, in the order of their arrival."""
         return tuple(user.link for user in self._guests.values() if user.link is not None)
 
-    def _protocol(self) -> MessageSocket:
+    def accepted(self) -> MessageSocket:
+        """Serve a guest."""
         user = _User()
-        messages = MessageSocket(ServerProtocol(origins=self._origins, max_size=_LONGEST), user, accept=self._refusal)
+        messages = MessageSocket(self.protocol(), user, accept=self._refusal)
         task = asyncio.get_running_loop().create_task(self._serve(messages, user))
         self._guests[task] = user
         task.add_done_callback(self._guests.pop)
@@ -257,26 +239,10 @@ class WebSocketRelay:
         finally:
             messages.close()
 
-    async def aclose(self) -> None:
-        """Accept no more, and end the links of the guests that are connected. Idempotent."""
-        server, self._server = self._server, None
-        if server is None:
-            return
-        self._port = int(server.sockets[0].getsockname()[1])
-        server.close()
+    async def end_connections(self) -> None:
+        """End the links of the guests that are connected."""
         tasks = list(self._guests)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.get_running_loop().create_server(
-            self._protocol, self._host, self._port, ssl=self._ssl
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()

@@ -14,15 +14,15 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
-from typing import Any, Final, Protocol, Self, cast
+from typing import Any, Final, Protocol, cast
 
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from tcpip_wasm.arguments import check_int, check_port
+from tcpip_wasm.arguments import check_int
 from tcpip_wasm.links.guests import check_guests
+from tcpip_wasm.links.message_server import MessageServer
 from tcpip_wasm.links.message_socket import MessageSocket
 from tcpip_wasm.links.wisp_wire import (
     CloseReason,
@@ -327,7 +327,7 @@ class _Session:
                 stream.pause(True)
 
 
-class WispServer:
+class WispServer(MessageServer):
     """Serves clients of Wisp, versions 1 and 2. An asynchronous context manager.
 
     It listens at a loopback address unless another is given, and accepts browsers only from the named origins: any page
@@ -362,29 +362,12 @@ class WispServer:
         max_clients: int = 64,
         max_streams: int = 256,
     ) -> None:
+        super().__init__(host=host, port=port, origins=origins, ssl=ssl, max_size=_LONGEST)
         self.network = network
         self.sessions: set[_Session] = set()
         self.max_streams: int = check_int("max_streams", max_streams, 1, 65536)
-        self._host = host
-        self._port = check_port("port", port)
-        self._origins: list[Any] = [None, *origins]
         self._passwords = passwords
-        self._ssl = ssl
         self._max_clients = check_guests(max_clients)
-        self._server: asyncio.Server | None = None
-
-    @property
-    def port(self) -> int:
-        """The port that it listens at."""
-        if self._server is None or not self._server.sockets:
-            return self._port
-        return int(self._server.sockets[0].getsockname()[1])
-
-    @property
-    def url(self) -> str:
-        """What clients connect to; it ends in a slash, as Wisp requires."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{'wss' if self._ssl else 'ws'}://{host}:{self.port}/"
 
     @property
     def needs_password(self) -> bool:
@@ -408,10 +391,10 @@ class WispServer:
             hmac.compare_digest(self._passwords.get(user, "").encode(), password.encode()) and user in self._passwords
         )
 
-    def _protocol(self) -> MessageSocket:
+    def accepted(self) -> MessageSocket:
+        """Serve a client."""
         session = _Session(self)
-        protocol = ServerProtocol(origins=self._origins, max_size=_LONGEST, select_subprotocol=_first)
-        session.messages = MessageSocket(protocol, session, accept=self._refusal)
+        session.messages = MessageSocket(self.protocol(select_subprotocol=_first), session, accept=self._refusal)
         self.sessions.add(session)
         return session.messages
 
@@ -422,27 +405,11 @@ class WispServer:
             return 503, f"{self._max_clients} clients are connected"
         return None
 
-    async def aclose(self) -> None:
-        """Accept no more clients, and end the streams of those that are connected. Idempotent."""
-        server, self._server = self._server, None
-        if server is None:
-            return
-        self._port = int(server.sockets[0].getsockname()[1])
-        server.close()
+    async def end_connections(self) -> None:
+        """End the streams of the clients that are connected."""
         for session in list(self.sessions):
             session.messages.close(1001, "the server ends")
             session.ended(None)
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.get_running_loop().create_server(
-            self._protocol, self._host, self._port, ssl=self._ssl
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 def _first(_: ServerProtocol, offered: Iterable[Subprotocol]) -> Subprotocol | None:

@@ -429,6 +429,40 @@ def test_a_pool_that_forged_clients_have_leased_is_reclaimed() -> None:
     run_virtually(main())
 
 
+def test_forged_clients_that_request_every_address_do_not_keep_a_client_out() -> None:
+    """They send requests for all addresses, with and without an offer, in between discoveries."""
+
+    async def main() -> None:
+        async with lan() as network, messages(network) as client, await create_stack(seed=5) as guest:
+            async with DhcpServer(network.tap, pool=_POOL) as dhcp:
+                tap = await network.join(guest)
+                stop = asyncio.Event()
+
+                async def flood() -> None:
+                    number = 0
+                    while not stop.is_set():
+                        for at in range(10):
+                            number += 1
+                            wanted = {50: addresses(f"10.0.0.{100 + at}")}
+                            await client.send(message(DISCOVER, forged_mac(number), wanted))
+                            await client.send(message(REQUEST, forged_mac(number), wanted))
+                            await client.send(message(REQUEST, forged_mac(number + 1), wanted))
+                            named = {**wanted, 54: addresses("10.0.0.1")}
+                            await client.send(message(REQUEST, forged_mac(number), named))
+                        await asyncio.sleep(0.02)
+
+                flooding = asyncio.create_task(flood())
+                await asyncio.sleep(20)
+                assert len(dhcp.leases) == 10
+                lease = await tap.configure(dhcp=True, timeout=120)
+                stop.set()
+                await flooding
+                assert lease.address.ip in [one.address for one in dhcp.leases if one.mac == tap.mac]
+                assert dhcp.statistics.reclaimed >= 1
+
+    run_virtually(main())
+
+
 def test_one_hardware_address_has_few_leases() -> None:
     async def main() -> None:
         async with lan() as network, messages(network) as client:

@@ -34,7 +34,9 @@ def check(table: LeaseTable, chosen: set[IPv4Address]) -> None:
             assert not one & other, (owners, chosen)
     assert not set(table._used[_POOL]) & set(table._leases)
     assert {lease.identity: address for address, lease in table._leases.items()} == table._by_client
-    assert {identity: address for address, (identity, _) in table._offers.items()} == table._offered_to
+    assert {
+        identity: address for address, identity in ((a, o.identity) for a, o in table._offers.items())
+    } == table._offered_to
     counts: dict[str, int] = {}
     for lease in table._leases.values():
         counts[lease.mac] = counts.get(lease.mac, 0) + 1

@@ -216,8 +216,15 @@ class DhcpServer(Service):
 
     async def _discover(self, request: wire.Request, pools: list[Pool]) -> None:
         self._busy.add(request.identity)
+        patient = False
         try:
-            address = await self._find(request, pools)
+            address = await self._find(request, pools, patient=False)
+            if address is None:
+                patient = self._waiting.has_asked_before(request.identity, self._driver.loop.time())
+            if address is None and patient:
+                address = await self._find(request, pools, patient=True)
+            if address is None and patient and self._reclaim:
+                address = await self._take_silent(request, pools)
         finally:
             self._busy.discard(request.identity)
         if address is None:
@@ -225,18 +232,20 @@ class DhcpServer(Service):
             self._records.log(logging.WARNING, "%s: no address is left for %s", self._interface.name, request.mac)
             return
         self._waiting.remove(request.identity)
-        if not self._table.offer(address, request.identity, self._driver.loop.time()):
+        if not self._table.offer(address, request.identity, self._driver.loop.time(), patient=patient):
             return  # another client has requested it meanwhile: this one asks again
         self.statistics.offers += 1
         self._report("offer", address, request)
         self._send(request, self._replies.make(wire.OFFER, request, address), _NONE)
 
-    async def _find(self, request: wire.Request, pools: list[Pool]) -> IPv4Address | None:
+    async def _find(self, request: wire.Request, pools: list[Pool], *, patient: bool) -> IPv4Address | None:
         """Return an address for a client that no other host has."""
         loop = self._driver.loop
         for pool in pools:
             for _ in range(MAX_CANDIDATES):
-                address = self._table.choose(request.identity, request.mac, request.requested, pool, loop.time())
+                address = self._table.choose(
+                    request.identity, request.mac, request.requested, pool, loop.time(), patient=patient
+                )
                 if address is None:
                     break
                 lease = self._table.lease_of(request.identity)
@@ -251,16 +260,11 @@ class DhcpServer(Service):
                 self._report("conflict", address, request)
                 self._records.log(logging.WARNING, "another host has %s, which is not lent", address)
                 self._table.decline(address, loop.time())
-        return await self._take_silent(request, pools)
+        return None
 
     async def _take_silent(self, request: wire.Request, pools: list[Pool]) -> IPv4Address | None:
-        """Take the lease of a client that no longer answers, for one that has asked before.
-
-        Forged clients ask once each, and do not answer for the addresses that they got; an honest one asks again.
-        """
+        """Take the lease of a client that no longer answers, as forged ones do not."""
         now = self._driver.loop.time()
-        if not self._waiting.has_asked_before(request.identity, now) or not self._reclaim:
-            return None
         for pool in pools:
             for _ in range(MAX_CANDIDATES):
                 lease = self._table.oldest_silent(pool, now, MIN_SILENCE)

@@ -24,6 +24,13 @@ MAX_PER_MAC: Final = 4
 OFFER_TIME: Final = 30.0
 """Seconds for which an address that was offered stays with its client, where there are others."""
 
+OFFER_GUARD: Final = 1.0
+"""Seconds for which an offer is kept for its client even where there are no other addresses, but for a client that has
+asked before: a flood of forged clients must not take offers back from honest ones."""
+
+MAX_RECENT: Final = 16_384
+"""Offers that are remembered after they were made to another client."""
+
 DECLINE_TIME: Final = 600.0
 """Seconds for which an address that another host has is not offered, where there are others."""
 
@@ -47,6 +54,16 @@ class DhcpLease:
     expires: float
     identity: bytes
     renewed: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """An address that waits for a client's request: since when, until when, and whether it has asked before."""
+
+    identity: bytes
+    since: float
+    until: float
+    patient: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +103,8 @@ class LeaseTable:
         self._leases: dict[IPv4Address, DhcpLease] = {}
         self._by_client: dict[bytes, IPv4Address] = {}
         self._per_mac: dict[str, int] = {}
-        self._offers: OrderedDict[IPv4Address, tuple[bytes, float]] = OrderedDict()
+        self._offers: OrderedDict[IPv4Address, _Offer] = OrderedDict()
+        self._recent: OrderedDict[tuple[bytes, IPv4Address], None] = OrderedDict()  # offers that were made again
         self._offered_to: dict[bytes, IPv4Address] = {}
         self._declined: OrderedDict[IPv4Address, float] = OrderedDict()
         self._fresh: dict[Pool, Iterator[IPv4Address]] = {pool: _addresses(pool) for pool in pools}
@@ -120,28 +138,36 @@ class LeaseTable:
     # --- Choosing -------------------------------------------------------------------------------------------------
 
     def choose(
-        self, identity: bytes, mac: str, requested: IPv4Address | None, pool: Pool, now: float
+        self,
+        identity: bytes,
+        mac: str,
+        requested: IPv4Address | None,
+        pool: Pool,
+        now: float,
+        *,
+        patient: bool = False,
     ) -> IPv4Address | None:
         """Return the address to offer to a client; it is no other client's. None where there is none.
 
         A reservation comes first, then what the client has or had, what it asks for, and what was not used for
-        longest. The address is taken out of the free ones, until `offer` or `put_back`.
+        longest. The address is taken out of the free ones, until `offer` or `put_back`. A patient client, which has
+        asked before, also gets what was just offered to one that has not.
         """
         self.expire(now)
         reserved = self.reservations.get(mac)
         if reserved is not None and reserved in pool.network:
             return reserved if self._is_for(reserved, identity, mac) else None
         held = self._by_client.get(identity) or self._offered_to.get(identity)
-        if held is not None and held in pool:
+        if held is not None and held in pool and held not in self._reserved:
             return held
         if self._per_mac.get(mac, 0) >= MAX_PER_MAC:
             return None
         for wanted in (self._previous.get(identity), requested):
             if wanted is not None and wanted in pool and self._take(wanted, pool):
                 return wanted
-        return self._next_free(pool, now)
+        return self._next_free(pool, now, patient)
 
-    def _next_free(self, pool: Pool, now: float) -> IPv4Address | None:
+    def _next_free(self, pool: Pool, now: float, patient: bool) -> IPv4Address | None:
         for address in self._fresh[pool]:
             if self._take(address, pool):
                 return address
@@ -152,14 +178,21 @@ class LeaseTable:
                 return address
             del used[address]
         # In want of free addresses: the oldest offer that no client has requested, the oldest that was declined.
-        for kept in (self._offers, self._declined):
-            oldest = next((address for address in kept if address in pool), None)
-            if oldest is not None:
-                self._withdraw(oldest)
-                self._declined.pop(oldest, None)
-                self._chosen.add(oldest)
-                return oldest
-        return None
+        oldest = next(
+            (one for one, offer in self._offers.items() if one in pool and _may_recycle(offer, now, patient)), None
+        )
+        if oldest is not None:
+            former = self._offers[oldest].identity
+            self._withdraw(oldest)
+            self._recent[former, oldest] = None
+            if len(self._recent) > MAX_RECENT:
+                self._recent.popitem(last=False)
+        else:
+            oldest = next((one for one in self._declined if one in pool), None)
+        if oldest is not None:
+            self._declined.pop(oldest, None)
+            self._chosen.add(oldest)
+        return oldest
 
     def oldest_silent(self, pool: Pool, now: float, least_age: float) -> DhcpLease | None:
         """Return the lease that was not renewed for longest, or None where all were within so many seconds."""
@@ -197,7 +230,7 @@ class LeaseTable:
 
     # --- Changes --------------------------------------------------------------------------------------------------
 
-    def offer(self, address: IPv4Address, identity: bytes, now: float) -> bool:
+    def offer(self, address: IPv4Address, identity: bytes, now: float, *, patient: bool = False) -> bool:
         """Keep a chosen address for a client until it requests it; False where another has requested it meanwhile."""
         self._chosen.discard(address)
         lease = self._leases.get(address)
@@ -208,14 +241,14 @@ class LeaseTable:
         if former is not None and former != address:
             self._withdraw(former)
             self.put_back(former)
-        self._offers[address] = identity, now + OFFER_TIME
+        self._offers[address] = _Offer(identity, now, now + OFFER_TIME, patient)
         self._offered_to[identity] = address
         return True
 
     def _withdraw(self, address: IPv4Address) -> None:
         offer = self._offers.pop(address, None)
-        if offer is not None and self._offered_to.get(offer[0]) == address:
-            del self._offered_to[offer[0]]
+        if offer is not None and self._offered_to.get(offer.identity) == address:
+            del self._offered_to[offer.identity]
 
     def reject_offer(self, identity: bytes) -> None:
         """The client has chosen another server's offer."""
@@ -232,6 +265,14 @@ class LeaseTable:
         lease = self._leases.get(address)
         if lease is not None:
             return lease.identity == identity
+        offer = self._offers.get(address)
+        # An address that was offered to two clients is that of the first to request it, but not where the second has
+        # asked for long.
+        is_offered = offer is not None and offer.identity != identity
+        if is_offered and ((offer and offer.patient) or (identity, address) not in self._recent):
+            return False
+        if address in self._chosen:  # it is probed for another client
+            return False
         if self._by_client.get(identity) is None and self._per_mac.get(mac, 0) >= MAX_PER_MAC:
             return False
         barred = address in self._excluded or address in self._reserved or address in self._declined
@@ -305,7 +346,7 @@ class LeaseTable:
             while kept:
                 address = next(iter(kept))
                 entry = kept[address]
-                if (entry[1] if isinstance(entry, tuple) else entry) > now:
+                if (entry.until if isinstance(entry, _Offer) else entry) > now:
                     break
                 self._withdraw(address)
                 self._declined.pop(address, None)
@@ -323,3 +364,8 @@ class LeaseTable:
 def _addresses(pool: Pool) -> Iterator[IPv4Address]:
     for number in range(int(pool.first), int(pool.last) + 1):
         yield IPv4Address(number)
+
+
+def _may_recycle(offer: _Offer, now: float, patient: bool) -> bool:
+    """Whether the address of an offer may be offered to another client."""
+    return now - offer.since >= OFFER_GUARD or (patient and not offer.patient)

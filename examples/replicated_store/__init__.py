@@ -5,6 +5,6 @@ The tutorial explains it: docs/tutorial/replicated-store.md.
     store       the store: ordinary asyncio code, independent of simulations
     client      a client, which records its operations
     checker     checks that a history of operations is linearizable
-    scenario    five replicas and four clients on a switch, and partitions
+    scenario    five replicas and four clients at two sites, and a link that fails
     __main__    the search for a failing seed: ``python -m examples.replicated_store``
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno as _errno
 import os as _os
+import select as _select
 import socket as _real
 from operator import index as _index
 from types import FunctionType as _FunctionType
@@ -195,7 +196,8 @@ def socketpair(family: int | None = None, type: int = _real.SOCK_STREAM, proto: 
     loopback.
 
     Raises:
-        OSError: ``EOPNOTSUPP`` for another type than ``SOCK_STREAM`` over the stack.
+        OSError: ``EOPNOTSUPP`` for another type than ``SOCK_STREAM`` over the stack; ``ECONNRESET`` where the process
+            has no descriptors left for the second socket.
     """
     if family is None or family not in (_real.AF_INET, _real.AF_INET6):
         return _real_socketpair(family, type, proto)
@@ -207,6 +209,7 @@ def socketpair(family: int | None = None, type: int = _real.SOCK_STREAM, proto: 
         client = Socket(family, type, proto)
         try:
             client.connect(listener.getsockname())
+            _wait_accepted(listener, client)
             server, address = listener.accept()
             if address != client.getsockname():
                 server.close()
@@ -215,6 +218,17 @@ def socketpair(family: int | None = None, type: int = _real.SOCK_STREAM, proto: 
             client.close()
             raise
     return server, client
+
+
+def _wait_accepted(listener: Socket, client: Socket) -> None:
+    """Wait until the listener has a connection to accept. Raises the client's error where it was reset instead."""
+    poll = _select.poll()
+    poll.register(listener.fileno(), _select.POLLIN)
+    poll.register(client.fileno(), _select.POLLIN)
+    ready = {descriptor for descriptor, _ in poll.poll()}
+    if listener.fileno() not in ready:
+        client.recv(1)
+        raise ConnectionResetError(_errno.ECONNRESET, "the listener of the pair has closed the connection")
 
 
 def _over_the_stack(function: Any) -> Any:

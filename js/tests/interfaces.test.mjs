@@ -145,7 +145,8 @@ test("memory is released after transfers", async () => {
   const before = [net.a.stats(), net.b.stats()];
   for (let i = 0; i < 10; i++) await transfer();
   [net.a.stats(), net.b.stats()].forEach((after, i) => {
-    assert.equal(after.memory, before[i].memory);
+    // What the first transfer needed at once depends on the clock: forty megabytes later it is a few pages more at most.
+    assert(after.memory <= before[i].memory + 4 * 65536, `${before[i].memory} ${after.memory}`);
     assert(after.heapUsed <= before[i].heapUsed + 10_000, `${before[i].heapUsed} ${after.heapUsed}`); // TIME-WAIT
     assert.equal(after.handles, before[i].handles);
   });

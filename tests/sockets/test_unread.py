@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from tcpip_wasm import TcpConnection, create_stack
+from tcpip_wasm.compat import StackThread
+from tcpip_wasm.compat import socket as stack_socket
 from tests.kit.blocking_sockets import network
 from tests.kit.blocking_sockets import pair as sockets
 from tests.kit.core_network import payload
@@ -143,6 +145,30 @@ def test_blocking_socket_closed(kind: str, half_closes: bool, reads: bool) -> No
             else:
                 with pytest.raises(ConnectionResetError):
                     client.recv(1)
+
+
+def test_relay_runs_before_the_descriptor_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing ends blocked calls first, which the relay notices before the kernel tells it about unread data."""
+    with StackThread() as thread:
+        host = stack_socket.use(thread)
+        try:
+            client, server = sockets(stack_socket)
+            with client, server:
+                client.sendall(REQUEST)
+                assert server.recv(1) == REQUEST[:1]
+                closes = real.socket._real_close  # type: ignore[attr-defined]
+
+                def close_late(sock: real.socket) -> None:
+                    thread.call(iterations(5))
+                    closes(sock)
+
+                with monkeypatch.context() as patch:
+                    patch.setattr(real.socket, "_real_close", close_late)
+                    server.close()
+                with pytest.raises(ConnectionResetError):
+                    client.recv(1)
+        finally:
+            stack_socket.leave(host)
 
 
 @pytest.mark.parametrize("reads", [True, False], ids=["read", "unread"])

@@ -70,7 +70,6 @@ class StreamRelay(Relay, asyncio.Protocol):
         self._program_ended = False  # the program has closed its end, or shut it down for writing
         self._is_lost = False
         self._has_credited = False
-        self._left_unread = False  # the program has closed its end, and left data there
         self._attempt: asyncio.Task[Any] | None = None
         self.transport: TcpTransport | None = None
 
@@ -255,7 +254,8 @@ class StreamRelay(Relay, asyncio.Protocol):
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._left_unread = isinstance(error, ConnectionResetError)
+            if isinstance(error, ConnectionResetError):
+                self._channel.left_unread = True
             count = 0
         if count:
             transport.write(self._buffer[:count])  # copies the bytes that it cannot send at once
@@ -290,7 +290,7 @@ class StreamRelay(Relay, asyncio.Protocol):
         Linux reports a closed end with unread data to the other end of a pair as a reset. Where a system does not, such
         data counts as read.
         """
-        if self._left_unread or self._undelivered is not None:
+        if self._channel.left_unread or self._undelivered is not None:
             return True
         if self.loop_end.fileno() < 0:
             return False

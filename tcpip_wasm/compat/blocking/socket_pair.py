@@ -71,6 +71,7 @@ class Channel:
         ended: the error that ended the connection; it stays.
         values: the options.
         read_shutdown, write_shutdown: whether the program has shut down receiving, sending.
+        left_unread: whether the program has closed its end, and left data there.
         proto: the protocol number that the program has given.
         holders: Python objects that hold a descriptor of the program's end.
         fork_count: how often this process had forked when it was created: later children hold descriptors, too.
@@ -94,6 +95,7 @@ class Channel:
             self.values.given[CONGESTION] = congestion
         self.read_shutdown = False
         self.write_shutdown = False
+        self.left_unread = False
         self.proto = 0
         self.holders = 0
         self.fork_count: int = count_forks()

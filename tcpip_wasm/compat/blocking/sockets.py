@@ -399,8 +399,12 @@ class Socket(Transfers):
         self._ending = True
         # A child process that was forked since may still use the socket.
         if last and channel.state is not State.NEW and channel.fork_count == count_forks():
+            # Ends calls that block on it in other threads. The relay may act on it before the descriptor is closed, so
+            # it has to know whether data is unread; from the first shutdown on nothing is added.
             with suppress(OSError):
-                super().shutdown(real.SHUT_RDWR)  # ends calls that block on it in other threads
+                super().shutdown(real.SHUT_RD)
+                channel.left_unread = bool(REAL.recv(self, 1, real.MSG_PEEK))
+                super().shutdown(real.SHUT_WR)
         cast(Any, super())._real_close(*arguments)  # noqa: SLF001  socket.close calls it, and has no public hook
         if last and not channel.host.is_in_other_process:
             self._end(channel)

@@ -1,6 +1,8 @@
 // Our figures beside asyncio over the kernel's loopback, each measured alternately in the same run.
 //
-//     node bench/index.mjs [--rounds 5] [--only bulk] [--python python3]
+//     node bench/index.mjs [--rounds 5] [--only bulk] [--python python3] [--chromium]
+//
+// With --chromium the rows are measured in a page.
 
 import { execFileSync, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
@@ -13,6 +15,7 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "5" },
     only: { type: "string" },
     python: { type: "string", default: "python3" },
+    chromium: { type: "boolean", default: false },
   },
 });
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
@@ -29,6 +32,29 @@ const micro = (figure) => `${(figure * 1e6).toFixed(1)} µs`;
 const perSecond = (figure) => `${figure.toFixed(0)}/s`;
 const milli = (figure) => `${figure.toFixed(1)} ms`;
 
+/** Starts Chromium, and returns what measures a row in a page of its own. */
+async function openChromium() {
+  const { launchChromium, servePages } = await import("../tests/browsers/pages.mjs");
+  const [{ server, origin }, browser] = [await servePages(), await launchChromium()];
+  return {
+    version: await browser.version(),
+    async measure(name, ...options) {
+      const page = await browser.newPage();
+      await page.goto(`${origin}/examples/hosts.html`);
+      const measured = page.evaluate(
+        async (name, options) => (await import("/bench/rows.mjs"))[name](...options),
+        name,
+        options,
+      );
+      return measured.finally(() => page.close());
+    },
+    async close() {
+      await browser.close();
+      server.close();
+    },
+  };
+}
+
 // name, ours, the reference's request, text of a figure, goal; a goal is a bound of the ratio, or of the figure.
 const ROWS = [
   ["bulk, default reader", () => bulk(256 * MIB), `bulk ${256 * MIB}`, giga, 0.35],
@@ -41,10 +67,17 @@ const ROWS = [
   ["a 10 ms timer during a transfer, p99 late", () => lateness(1), undefined, milli, -15],
 ];
 
+const chromium = values.chromium ? await openChromium() : undefined;
+const PAGE_ROWS = [
+  ["bulk, default reader", () => chromium.measure("bulk", 64 * MIB), `bulk ${256 * MIB}`, giga, 0.15],
+  ["bulk, BYOB", () => chromium.measure("bulk", 64 * MIB, "cable", "byob"), `bulk ${256 * MIB}`, giga, 0.15],
+  ["a 10 ms timer during a transfer, p99 late", () => chromium.measure("lateness", 1), undefined, milli, -15],
+];
+
 const median = (figures) => figures.sort((x, y) => x - y)[figures.length >> 1];
 
-console.log(`Node ${process.version}, medians of ${values.rounds} rounds`);
-for (const [name, ours, request, text, goal] of ROWS) {
+console.log(`${chromium?.version ?? `Node ${process.version}`}, medians of ${values.rounds} rounds`);
+for (const [name, ours, request, text, goal] of chromium ? PAGE_ROWS : ROWS) {
   if (values.only && !name.includes(values.only)) continue;
   const [mine, theirs, ratios] = [[], [], []];
   for (let round = 0; round < Number(values.rounds); round++) {
@@ -60,3 +93,4 @@ for (const [name, ours, request, text, goal] of ROWS) {
   console.log(`${met ? "    " : "MISS"} ${name}: ${text(median(mine))}${compared} (${wanted})`);
 }
 reference.stdin.end();
+await chromium?.close();

@@ -1,49 +1,18 @@
 // The page with two virtual hosts, in Chromium: payloads, the capture, and timers of the page during a transfer.
 
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
-import { createServer } from "node:http";
-import { once } from "node:events";
-import { extname } from "node:path";
 import test from "node:test";
-import puppeteer from "puppeteer-core";
-
-const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const missing = !existsSync(executablePath);
-if (missing && process.env.TCPIP_WASM_REQUIRE_PEERS) throw new Error(`${executablePath} is not installed`);
-const TYPES = {
-  ".html": "text/html",
-  ".mjs": "text/javascript",
-  ".js": "text/javascript",
-  ".wasm": "application/wasm",
-};
-const POLICY =
-  "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'unsafe-inline'; connect-src 'self' blob:";
-
-async function serving() {
-  const server = createServer(async ({ url }, answer) => {
-    const { pathname } = new URL(url, "http://page");
-    const data = await readFile(new URL(`../..${pathname}`, import.meta.url)).catch(() => undefined);
-    answer.writeHead(data ? 200 : 404, {
-      "content-type": TYPES[extname(pathname)] ?? "text/plain",
-      "content-security-policy": POLICY,
-    });
-    answer.end(data);
-  });
-  await once(server.listen(0, "127.0.0.1"), "listening");
-  return server;
-}
+import { launchChromium, missing, servePages } from "./pages.mjs";
 
 test("two hosts in a page: verified payloads, timers that fire, a capture", { skip: missing }, async (t) => {
-  const server = await serving();
+  const { server, origin } = await servePages();
   t.after(() => server.close());
-  const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
+  const browser = await launchChromium();
   t.after(() => browser.close());
   const page = await browser.newPage();
   const errors = [];
   page.on("pageerror", (error) => errors.push(error.message));
-  await page.goto(`http://127.0.0.1:${server.address().port}/examples/hosts.html`);
+  await page.goto(`${origin}/examples/hosts.html`);
   await page.waitForSelector("#fetch:enabled");
 
   const { outcome, gaps } = await page.evaluate(async () => {

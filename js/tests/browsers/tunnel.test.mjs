@@ -7,21 +7,20 @@ import { existsSync } from "node:fs";
 import { createInterface } from "node:readline";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
-import puppeteer from "puppeteer-core";
+import { launchChromium, missing as noChromium } from "./pages.mjs";
 
-const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const python = fileURLToPath(new URL("../../../.venv/bin/python", import.meta.url));
-const missing = [executablePath, python].find((path) => !existsSync(path));
-if (missing && process.env.TCPIP_WASM_REQUIRE_PEERS) throw new Error(`${missing} is not installed`);
+const missing = noChromium || (!existsSync(python) && `${python} is missing: make setup`);
+if (missing && process.env.TCPIP_WASM_REQUIRE_PEERS) throw new Error(missing);
 
-test("a page on the network of a Python program", { skip: missing && `${missing} is missing` }, async (t) => {
+test("a page on the network of a Python program", { skip: missing }, async (t) => {
   const program = spawn(python, [fileURLToPath(new URL("../../examples/tunnel.py", import.meta.url))], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const exited = once(program, "exit");
   t.after(() => program.kill("SIGKILL"));
   const [url] = await once(createInterface(program.stdout), "line");
-  const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
+  const browser = await launchChromium();
   t.after(() => browser.close());
   const page = await browser.newPage();
   const errors = [];

@@ -23,7 +23,7 @@ help:
 	@echo "make test     everything: C tests, generated files, Python tests"
 	@echo "              (make test-other: a core of them on the newest other CPython that is found)"
 	@echo "make test-conformance   one suite on all hosts of the module: also browsers and Pyodide, and the tests in Pyodide"
-	@echo "make test-browsers   the page of js/examples in Chromium"
+	@echo "make test-browsers   the pages of js/examples in Chromium, and packages of npm over /net in a page"
 	@echo "make js       the JavaScript host: js/dist, with the module (needs node and npm); make test-js: its tests, a part of make test"
 	@echo "make test-guests  virtual machines in QEMU and other slow peers, as tests"
 	@echo "make fuzz     peers and programs that play against a host under sanitizers: SECONDS=60 SEED=1 (wasm/fuzz/README.md)"
@@ -75,7 +75,7 @@ test-conformance: setup
 # Skips where Chromium is not installed, and without node and npm.
 test-browsers:
 	@if command -v $(NODE) $(NPM) >/dev/null; then \
-	  $(MAKE) --no-print-directory js && cd js && $(NODE) --test --test-timeout=300000 tests/browsers/*.test.mjs; \
+	  $(MAKE) --no-print-directory js && cd js && $(NODE) --test --test-concurrency=1 --test-timeout=300000 tests/browsers/*.test.mjs; \
 	else echo "skipped: make test-browsers needs node and npm"; fi
 
 # Machines in QEMU, and peers that are built first: minutes, and most of a processor.

@@ -85,6 +85,7 @@ element("form").addEventListener("submit", async (event) => {
 try {
   await joinRelay(tap, new URLSearchParams(location.search).get("relay"));
   [element("address").textContent] = await tap.configure();
+  globalThis.stack = stack; // for the console
   element("start").disabled = false;
 } catch (error) {
   show(`failed: ${error.message}`);

@@ -4,14 +4,17 @@ It prints the address of the page. The page gets its own address by DHCP, finds 
 uvicorn and sends to it, and answers its requests. Ctrl-C ends it. After `make js`:
 
     python js/examples/tunnel.py
+
+With ``--forward 5432=127.0.0.1:5432`` this host passes on what connects to its port 5432 to a server of the machine.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
 import threading
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -80,7 +83,44 @@ class Pages(SimpleHTTPRequestHandler):
         pass
 
 
-async def main() -> None:
+class Forward:
+    """Passes on connections to a server of the machine.
+
+    Args:
+        text: ``PORT=HOST:PORT``, the port of this host and the server.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+
+    def __init__(self, text: str) -> None:
+        port, _, server = text.partition("=")
+        self.host, _, target = server.rpartition(":")
+        self.port, self.target = int(port), int(target)
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            other_reader, other_writer = await asyncio.open_connection(self.host, self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        async with asyncio.TaskGroup() as both:
+            both.create_task(copy(reader, other_writer))
+            both.create_task(copy(other_reader, writer))
+
+
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Write what is read, to the end; reset where that fails."""
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+    except OSError:
+        writer.transport.abort()
+
+
+async def main(forwards: list[Forward]) -> None:
     pages = ThreadingHTTPServer(("127.0.0.1", 0), partial(Pages, directory=str(Path(__file__).parents[1])))
     origin = f"http://127.0.0.1:{pages.server_port}"
     threading.Thread(target=pages.serve_forever, daemon=True).start()
@@ -88,11 +128,14 @@ async def main() -> None:
         async with await create_stack() as stack:
             bridge = await stack.create_bridge_interface(ip=f"{OWN}/24")
             async with (
+                AsyncExitStack() as exits,
                 DhcpServer(bridge, pool=("10.0.0.100", "10.0.0.199"), name_servers=[OWN]),
                 DnsServer(stack, records={NAME: OWN}),
                 HttpServer(stack, Application(stack)),
                 WebSocketRelay(bridge_port(stack, bridge), origins=[origin]) as relay,
             ):
+                for forward in forwards:
+                    await exits.enter_async_context(await stack.start_server(forward, OWN, forward.port))
                 print(f"{origin}/examples/tunnel.html?relay={relay.url}", flush=True)
                 await asyncio.Event().wait()
     finally:
@@ -100,5 +143,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="A network that a page and this program share.")
+    parser.add_argument("--forward", type=Forward, action="append", default=[], metavar="PORT=HOST:PORT")
     with suppress(KeyboardInterrupt):
-        asyncio.run(main())
+        asyncio.run(main(parser.parse_args().forward))

@@ -1,25 +1,12 @@
 // The page that shares a network with a Python program, in Chromium.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { existsSync } from "node:fs";
-import { createInterface } from "node:readline";
 import test from "node:test";
-import { fileURLToPath } from "node:url";
-import { launchChromium, missing as noChromium } from "./pages.mjs";
-
-const python = fileURLToPath(new URL("../../../.venv/bin/python", import.meta.url));
-const missing = noChromium || (!existsSync(python) && `${python} is missing: make setup`);
-if (missing && process.env.TCPIP_WASM_REQUIRE_PEERS) throw new Error(missing);
+import { launchChromium } from "./pages.mjs";
+import { missing, startTunnel } from "./tunnel.mjs";
 
 test("a page on the network of a Python program", { skip: missing }, async (t) => {
-  const program = spawn(python, [fileURLToPath(new URL("../../examples/tunnel.py", import.meta.url))], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const exited = once(program, "exit");
-  t.after(() => program.kill("SIGKILL"));
-  const [url] = await once(createInterface(program.stdout), "line");
+  const { url, interrupt } = await startTunnel(t);
   const browser = await launchChromium();
   t.after(() => browser.close());
   const page = await browser.newPage();
@@ -49,6 +36,5 @@ test("a page on the network of a Python program", { skip: missing }, async (t) =
       "python.lab was told: good day from the page",
     ],
   );
-  program.kill("SIGINT");
-  assert.deepEqual(await exited, [0, null]);
+  assert.deepEqual(await interrupt(), [0, null]);
 });

@@ -34,7 +34,8 @@ const milli = (figure) => `${figure.toFixed(1)} ms`;
 
 /** Starts Chromium, and returns what measures a row in a page of its own. */
 async function openChromium() {
-  const { launchChromium, servePages } = await import("../tests/browsers/pages.mjs");
+  const { launchChromium } = await import("../tests/browsers/chromium.mjs");
+  const { servePages } = await import("../examples/serve.mjs");
   const [{ server, origin }, browser] = [await servePages(), await launchChromium()];
   return {
     version: await browser.version(),

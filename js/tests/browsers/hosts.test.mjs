@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { launchChromium, missing, servePages } from "./pages.mjs";
+import { servePages } from "../../examples/serve.mjs";
+import { launchChromium, missing } from "./chromium.mjs";
 
 test("two hosts in a page: verified payloads, timers that fire, a capture", { skip: missing }, async (t) => {
   const { server, origin } = await servePages();

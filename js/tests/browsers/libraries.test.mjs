@@ -11,7 +11,7 @@ import { Aedes } from "aedes";
 import { build } from "esbuild";
 import { pattern } from "../kit.mjs";
 import { findPostgresql, findRedis, PASSWORD, runPostgresql, runRedis } from "../servers.mjs";
-import { launchChromium } from "./pages.mjs";
+import { launchChromium } from "./chromium.mjs";
 import { missing, startTunnel } from "./tunnel.mjs";
 
 const SIZE = 1_000_000;

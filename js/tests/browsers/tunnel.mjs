@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { missing as noChromium } from "./pages.mjs";
+import { missing as noChromium } from "./chromium.mjs";
 
 const python = fileURLToPath(new URL("../../../.venv/bin/python", import.meta.url));
 /** Why a test skips, or false. */

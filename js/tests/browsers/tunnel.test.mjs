@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { launchChromium } from "./pages.mjs";
+import { launchChromium } from "./chromium.mjs";
 import { missing, startTunnel } from "./tunnel.mjs";
 
 test("a page on the network of a Python program", { skip: missing }, async (t) => {

@@ -143,6 +143,37 @@ static void large_writes_adapt_without_memory(void) {
   stream_past_a_narrow_link(777, 0, true);
 }
 
+/* Data that arrives together with the error delays the flush until the program has answered. What it writes then leaves at once
+   otherwise, before the segments are divided. */
+static void an_answer_at_once_waits_for_the_division(void) {
+  struct peer peer = open_peer();
+  uint32_t fragments = lwip_stats.ip6_frag.xmit;
+  pattern_fill(sent, 8000, 0);
+  CHECK_EQUAL(tcp_put(peer.handle, sent, 5000), 5000);
+  host_poll();
+  struct frame frame = frame_next();
+  CHECK_EQUAL(frame.length, 1500);
+  packet_too_big(frame.bytes, 1224, NARROW);
+  frames_forget();
+  peer_send(&peer, ACK, "question", 8);
+  host_poll_once(0);
+  char question[8];
+  CHECK_EQUAL(event_expect_data(peer.handle, question, sizeof question), sizeof question);
+  CHECK_EQUAL(tcp_put_at(host_clock(), peer.handle, sent + 5000, 3000), 3000);
+  CHECK_EQUAL(abi_tcp_received(host_clock(), peer.handle, sizeof question), 0);
+  host_poll();
+  struct segment segment;
+  for (uint32_t length = 0; length < 8000; length += segment.length) {
+    segment = peer_peek(&peer);
+    CHECK(segment.length > 0 && segment.length <= NARROW - 60);
+    CHECK_EQUAL(segment.sequence, peer.start + 1 + length);
+    pattern_check(segment.data, segment.length, length);
+  }
+  CHECK_EQUAL(lwip_stats.ip6_frag.xmit, fragments);
+  CHECK_EQUAL(abi_tcp_abort(peer.handle), 0);
+  close_interface();
+}
+
 /* Once one connection has received the error, lwIP knows the path and would fragment the segments of the others, so that no
    router reports anything to them: they adapt at the same time. One to another destination stays as it is. */
 static void all_connections_on_the_path_adapt(void) {
@@ -365,6 +396,7 @@ int main(void) {
   RUN(small_writes_adapt_to_a_lossy_narrow_link);
   RUN(odd_writes_adapt_to_a_lossy_narrow_link);
   RUN(large_writes_adapt_without_memory);
+  RUN(an_answer_at_once_waits_for_the_division);
   RUN(all_connections_on_the_path_adapt);
   RUN(forged_messages_are_ignored);
   RUN(a_path_narrowed_byte_by_byte_keeps_the_queue_bounded);

@@ -64,6 +64,9 @@ static void probe(struct flight *flight) {
   struct tcp_pcb *pcb = flight->pcb;
   uint32_t end = pcb->snd_nxt, mss = pcb->mss;
   flight->probe_base = tw_now;
+  if (flight->connection->path_mss != 0) {
+    return; /* the next flush divides all segments, and sends them again */
+  }
   if (pcb->unsent != NULL) {
     pcb->cwnd += mss;
     tcp_output(pcb);

@@ -154,10 +154,11 @@ uint32_t tw_tcp_send_window(struct tcp_pcb *pcb) {
   return LWIP_MIN(pcb->snd_wnd, edge);
 }
 
-/* LWIP_HOOK_TCP_RESEND: sends what is lost, as far as the windows allow it. The first of all is sent in any case. */
+/* LWIP_HOOK_TCP_RESEND: sends what is lost, as far as the windows allow it. The first of all is sent in any case. Nothing leaves
+   while the next flush is to divide the segments: they would leave in fragments. */
 int8_t tw_tcp_resend_lost(struct tcp_pcb *pcb) {
   struct flight *flight = tw_flight_of(pcb);
-  err_t error = ERR_OK;
+  err_t error = flight != NULL && flight->connection->path_mss != 0 ? ERR_INPROGRESS : ERR_OK;
   while (flight != NULL && flight_has_losses(flight) && error == ERR_OK) {
     struct tcp_seg *segment = flight->lost.sent_next;
     if ((flight->in_flight > 0 && flight->in_flight + (segment->end - segment->begin) > pcb->cwnd) ||

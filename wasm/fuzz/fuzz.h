@@ -10,6 +10,7 @@
    peers.c     TCP peers                           segments.c  one segment of a peer, right or wrong
    moves.c     the next action of a peer           programs.c  the programs that use TCP
    streams.c   one connection of a program         datagrams.c UDP sockets, groups, ping sessions
+   sequences.c the stack's initial sequence numbers
    neighbours.c ARP, ND, router advertisements     leases.c    DHCP servers, right and wrong
    messages.c  ICMP: errors, echoes, groups        finish.c    the end of an epoch: nothing may be leaked */
 #ifndef FUZZ_H
@@ -164,7 +165,7 @@ struct sent_packet { /* a packet that the stack has sent, and not forwarded */
 };
 void frame_receive(struct link *link, const uint8_t *frame, uint32_t length);
 
-/* --- TCP peers (peers.c, segments.c, moves.c) --------------------------------------------------------------------- */
+/* --- TCP peers (peers.c, sequences.c, segments.c, moves.c) -------------------------------------------------------- */
 
 enum flow_state { FLOW_FREE, FLOW_NEW, FLOW_SYN_SENT, FLOW_SYN_RECEIVED, FLOW_OPEN, FLOW_CLOSED };
 enum { MAX_FLOWS = 48, MAX_FINS = 12, MAX_CALLS = 8 };
@@ -218,6 +219,7 @@ struct flow *flow_find(bool six, const uint8_t *from, uint32_t port, const uint8
 struct flow *flow_any(void);
 void flows_forget(const struct link *link);
 void flow_receive(const struct sent_packet *sent);
+bool sequence_is_superseded(const struct flow *flow, uint32_t sequence); /* of the stack: by another of the same ports */
 uint32_t flow_window(struct flow *flow); /* changes it, at random */
 void segment_send(struct flow *flow, uint32_t flags, uint32_t sequence, uint32_t acknowledgement, uint32_t length);
 void peers_step(void);

@@ -235,7 +235,7 @@ void flow_receive(const struct sent_packet *sent) {
     flow->state = flow->state == FLOW_NEW || percent(20) ? flow->state : FLOW_CLOSED;
     return;
   }
-  if (ack && is_late(flow, acknowledgement)) {
+  if ((ack && is_late(flow, acknowledgement)) || (syn && sequence_is_superseded(flow, sequence))) {
     return;
   }
   if (syn) {

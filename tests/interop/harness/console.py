@@ -37,3 +37,9 @@ class Console:
         except TimeoutError:
             reason = f"{timeout} seconds were not enough"
         raise RuntimeError(f"no line {prefix!r} on the console: {reason}\n" + "\n".join(self._recent))
+
+    async def rest(self) -> str:
+        """Read to the end of the output, once the guest has ended, and return the last lines."""
+        while raw := await self._output.readline():
+            self._recent.append(raw.decode(errors="replace").rstrip())
+        return "\n".join(self._recent)

@@ -14,14 +14,18 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 from .console import Console
 
-__all__ = ["accelerators", "guest_files", "initial_files", "linux_guest", "qemu"]
+__all__ = ["NETWORK_BOOT_ROM", "accelerators", "guest_files", "initial_files", "linux_guest", "qemu"]
+
+NETWORK_BOOT_ROM = Path("/usr/lib/ipxe/qemu/efi-virtio.rom")
+"""iPXE, the ROM that QEMU gives to a virtio card by default; from Debian's ipxe-qemu. QEMU adapts the identifiers in
+this one to the card; one that is named by `romfile` stays as it is, and the BIOS does not run it on another card."""
 
 _MEMORY = "512M"
 
@@ -99,7 +103,9 @@ def accelerators() -> tuple[str, ...]:
         probe.stdout.close()
 
 
-def initial_files(folder: Path, script: str, programs: Sequence[str] = ()) -> tuple[Path, Path]:
+def initial_files(
+    folder: Path, script: str, programs: Sequence[str] = (), files: Mapping[str, Path] | None = None
+) -> tuple[Path, Path]:
     """Write an initial file system, and return the paths of the kernel and of it.
 
     Args:
@@ -107,6 +113,7 @@ def initial_files(folder: Path, script: str, programs: Sequence[str] = ()) -> tu
         script: what the guest runs (busybox's sh, as root, in an empty writable folder) with its card eth0 up. The
             programs of busybox are there; ``udhcpc -i eth0 -s /lease`` applies a lease.
         programs: further programs of this machine, such as ``"curl"``.
+        files: further files by their names in the guest's root.
     """
     found = guest_files()
     assert found is not None, "linux-image-cloud-amd64 is not installed"
@@ -130,6 +137,8 @@ def initial_files(folder: Path, script: str, programs: Sequence[str] = ()) -> tu
     for name, text in (("init", _INIT), ("lease", _LEASE), ("script", script + "\n")):
         (root / name).write_text(text)
         (root / name).chmod(0o755)
+    for name, source in (files or {}).items():
+        shutil.copy(source, root / name)
     archive = folder / "initrd"
     names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
     with archive.open("wb") as output:
@@ -144,6 +153,8 @@ async def qemu(
     netdev: str, *options: str, card: str = "virtio-net-pci", mac: str | None = None
 ) -> AsyncIterator[Console]:
     """Run a machine with one network card, and yield its console. It ends with the context.
+
+    An exception that leaves the context has what is on the console as a note.
 
     Args:
         netdev: QEMU's ``-netdev`` without its ``id``.
@@ -163,12 +174,19 @@ async def qemu(
         stderr=asyncio.subprocess.STDOUT,
     )
     assert process.stdout is not None
+    console = Console(process.stdout)
+    failure: Exception | None = None
     try:
-        yield Console(process.stdout)
+        yield console
+    except Exception as error:
+        failure = error
+        raise
     finally:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+        if failure is not None and (printed := await console.rest()) not in str(failure):
+            failure.add_note(f"a guest's console:\n{printed}")
 
 
 @asynccontextmanager

@@ -15,11 +15,12 @@ from typing import NoReturn
 
 import pytest
 
-from .qemu import guest_files
+from .qemu import NETWORK_BOOT_ROM, guest_files
 
 __all__ = [
     "missing",
     "require_kernel_peer",
+    "require_network_boot",
     "require_postgresql",
     "require_programs",
     "require_qemu",
@@ -55,6 +56,13 @@ def require_qemu(*programs: str) -> None:
     require_programs("qemu-system-x86_64", "busybox", "cpio", "ldd", *programs)
     if guest_files() is None:
         missing("Debian's linux-image-cloud-amd64 is not installed")
+
+
+def require_network_boot(*programs: str) -> None:
+    """Skip unless what `require_qemu` asks for and iPXE as the ROM of a card are installed."""
+    require_qemu(*programs)
+    if not NETWORK_BOOT_ROM.exists():
+        missing("Debian's ipxe-qemu is not installed")
 
 
 def require_programs(*programs: str) -> None:

@@ -148,7 +148,7 @@ def test_blocking_socket_closed(kind: str, half_closes: bool, reads: bool) -> No
 
 
 def test_relay_runs_before_the_descriptor_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closing ends blocked calls first, which the relay notices before the kernel tells it about unread data."""
+    """Closing ends blocked calls first; the relay may act on that before the kernel reports unread data."""
     with StackThread() as thread:
         host = stack_socket.use(thread)
         try:

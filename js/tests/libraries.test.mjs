@@ -141,6 +141,13 @@ test("undici with Node's http on the virtual host", async () => {
     }),
   );
   answers.forEach((answer, i) => assert(answer.equals(bodies[i])));
+  const single = new Agent({ connections: 1 });
+  for (let i = 0; i < 5; i++) {
+    const body = Buffer.from(pattern(1_000_000, i));
+    const response = await request("http://10.0.0.2/", { method: "POST", body, dispatcher: single });
+    assert(Buffer.from(await response.body.arrayBuffer()).equals(body));
+  }
+  await single.close();
   await assert.rejects(request("http://10.0.0.2:81/", { dispatcher: agent }), { code: "ECONNREFUSED" });
   await agent.close();
 });

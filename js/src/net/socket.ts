@@ -56,6 +56,10 @@ export type ReadyState = "opening" | "open" | "readOnly" | "writeOnly" | "closed
 type Callback = (error?: Error | null) => void;
 type Writer = WritableStreamDefaultWriter<Uint8Array>;
 
+/** Calls back after the present tick. A page has no `setImmediate`, and nothing that depends on ticks. */
+const afterTick: (callback: () => void) => void =
+  (globalThis as { setImmediate?: (callback: () => void) => unknown }).setImmediate ?? queueMicrotask;
+
 let used: NetworkStack | undefined;
 
 /** Sets the stack of the sockets and servers that this module exports; those that exist keep theirs. */
@@ -86,6 +90,7 @@ export class Socket extends Duplex {
   #attempt: AbortController | undefined;
   #wanted = false;
   #reading = false;
+  #completing: Promise<void> | undefined;
   #sent = 0;
   #resets = false;
   #noDelay: boolean | undefined;
@@ -224,6 +229,7 @@ export class Socket extends Duplex {
     try {
       do {
         const result = await reader.read().catch((error: unknown) => systemError(error, "read"));
+        if (this.#completing) await this.#completing; // what arrives may answer that write
         if (this.#reader !== reader) return; // destroyed meanwhile
         if (result instanceof Error) {
           this.destroy(result);
@@ -272,14 +278,36 @@ export class Socket extends Duplex {
       this.#touch();
       writer.write(data).then(
         () => {
-          this.#sent += data.length;
           this.#touch();
-          callback();
+          this.#complete(() => {
+            this.#sent += data.length;
+            callback();
+          });
         },
         (error: unknown) => callback(systemError(error, "write")),
       );
     };
     this.#withWriter(send, callback);
+  }
+
+  /**
+   * Reports that a write is done: at once, but not while the socket is corked for the rest of a tick. A chunked response of
+   * Node's `http` is corked so, and returns from `write` that it is full by what the socket holds at that moment. If that
+   * completed before the response's own data reached the socket, the socket would never be full, and the 'drain' for which
+   * the response waits would never be emitted. Sockets of Node complete no write within a tick.
+   */
+  #complete(done: () => void): void {
+    if (!this.writableCorked) {
+      done();
+      return;
+    }
+    this.#completing = new Promise((resolve) => {
+      afterTick(() => {
+        this.#completing = undefined;
+        resolve();
+        done();
+      });
+    });
   }
 
   override _write(chunk: Uint8Array, _encoding: string, callback: Callback): void {

@@ -81,6 +81,7 @@ class MessageSocket(asyncio.Protocol):
         self._problem: Exception | None = None
         self._open = False
         self._ended = False
+        self._lost: asyncio.Future[None] = self._loop.create_future()
 
     # --- What users call ------------------------------------------------------------------------------------------
 
@@ -133,6 +134,11 @@ class MessageSocket(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    async def wait_closed(self) -> None:
+        """Wait until the connection is gone: after `close` for `HANDSHAKE_SECONDS` at most."""
+        if self._transport is not None:
+            await asyncio.wait([self._lost])
+
     # --- asyncio's protocol ---------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -173,6 +179,8 @@ class MessageSocket(asyncio.Protocol):
         if not self._ended:
             self._ended = True
             self._user.ended(self._problem or exc or self._unfinished())
+        if not self._lost.done():
+            self._lost.set_result(None)
 
     # --- Events ---------------------------------------------------------------------------------------------------
 

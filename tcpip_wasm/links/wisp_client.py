@@ -333,6 +333,7 @@ class WispClient:
             self._messages.close()
             self._problem = self._problem or ConnectionAbortedError(errno.ECONNABORTED, "the Wisp client is closed")
             self._end_streams(CloseReason.VOLUNTARY)
+            await self._messages.wait_closed()
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()

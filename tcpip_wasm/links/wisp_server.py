@@ -407,9 +407,12 @@ class WispServer(MessageServer):
 
     async def end_connections(self) -> None:
         """End the streams of the clients that are connected."""
-        for session in list(self.sessions):
+        sessions = list(self.sessions)
+        for session in sessions:
             session.messages.close(1001, "the server ends")
             session.ended(None)
+        for session in sessions:
+            await session.messages.wait_closed()
 
 
 def _first(_: ServerProtocol, offered: Iterable[Subprotocol]) -> Subprotocol | None:

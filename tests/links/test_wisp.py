@@ -194,6 +194,25 @@ def test_a_password_is_needed_where_the_server_has_some() -> None:
     asyncio.run(main())
 
 
+def test_both_ends_are_closed_when_the_contexts_are_left() -> None:
+    """Nothing is left to the loop, which may end next: `-W error` reports sockets that are not closed."""
+
+    async def main() -> None:
+        async with served() as (_, server):
+            async with WispClient(server.url) as client:
+                transport = client._messages._transport
+                assert transport is not None
+            assert transport.get_extra_info("socket").fileno() == -1
+            async with connect(server.url):
+                [session] = server.sessions
+                accepted = session.messages._transport
+                assert accepted is not None
+                await server.aclose()
+                assert accepted.get_extra_info("socket").fileno() == -1
+
+    asyncio.run(main())
+
+
 def test_a_server_that_ends_ends_the_streams() -> None:
     async def main() -> None:
         async with served() as (_, server), WispClient(server.url) as client:

@@ -2,11 +2,10 @@
 
 import { connectStreams, createStack } from "../dist/index.js";
 import { createHttp } from "../dist/http.js";
+import { element, MIB, showFigures } from "./page.mjs";
 
 /** Bytes of frames that the capture keeps, from the first on. */
 const MOST_CAPTURED = 8 * 1024 * 1024;
-const MIB = 1024 * 1024;
-const element = (id) => document.getElementById(id);
 
 /** A capture in the pcap format with times in microseconds, link type Ethernet. */
 class Capture {
@@ -86,20 +85,14 @@ async function transfer(length) {
 
 function show() {
   const [a, b] = [client.stats(), server.stats()];
-  const figures = {
+  showFigures({
     "MiB received": (received / MIB).toFixed(1),
     "MiB per second": rate.toFixed(1),
     "frames on the link": capture.frames,
     "TCP segments sent by 10.0.0.1": a.tcpSegmentsOut,
     "TCP segments sent by 10.0.0.2": b.tcpSegmentsOut,
     retransmissions: a.tcpRetransmissions + b.tcpRetransmissions,
-  };
-  const rows = Object.entries(figures).map(([name, value]) => {
-    const row = document.createElement("tr");
-    for (const text of [name, value]) row.insertCell().textContent = text;
-    return row;
   });
-  element("figures").replaceChildren(...rows);
 }
 
 element("form").addEventListener("submit", async (event) => {

@@ -2,14 +2,13 @@
 
 import { createStack } from "../dist/index.js";
 import { createHttp } from "../dist/http.js";
+import { element, MIB, sha256 } from "./page.mjs";
 
-const MIB = 1024 * 1024;
 const NAME = "python.lab";
 /** Bytes that the WebSocket may hold. The stack keeps what is more, and TCP waits. */
 const MOST_BUFFERED = 1024 * 1024;
 /** Milliseconds between two looks at what the WebSocket holds: it has no event for that. */
 const LOOK = 5;
-const element = (id) => document.getElementById(id);
 
 /** Joins a tap to a relay. Resolves when the WebSocket is open, and then the tap is on the relay's network. */
 async function joinRelay(tap, url) {
@@ -46,8 +45,6 @@ function fileOf(length) {
   return bytes;
 }
 
-const hexadecimal = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-
 async function exchange(length) {
   element("steps").replaceChildren();
   const file = fileOf(length);
@@ -60,7 +57,7 @@ async function exchange(length) {
   step(`received ${received.length} bytes, each verified`);
 
   const digest = await (await fetch(`http://${NAME}/digest`, { method: "POST", body: file })).text();
-  if (digest !== hexadecimal(await crypto.subtle.digest("SHA-256", file))) throw new Error(`SHA-256: ${digest}`);
+  if (digest !== (await sha256(file))) throw new Error(`SHA-256: ${digest}`);
   step(`sent ${file.length} bytes, SHA-256 ${digest}`);
 
   step(`python.lab was told: ${await (await fetch(`http://${NAME}/visit`)).text()}`);

@@ -5,15 +5,14 @@ import { createDhcp } from "../dist/dhcp.js";
 import { createHttp } from "../dist/http.js";
 import { createV86NetworkStream } from "../dist/v86.js";
 import { V86 } from "/v86/libv86.mjs";
+import { element, MIB, sha256, showFigures } from "./page.mjs";
 
-const MIB = 1024 * 1024;
 const HOST = "10.0.0.1";
 const SCRIPT = `#!ipxe
 dhcp
 imgfetch http://${HOST}/file
 imgfetch http://${HOST}/done
 `;
-const element = (id) => document.getElementById(id);
 
 /** Copies to a length that is a multiple of four: v86 loads images by words. */
 function padded(bytes) {
@@ -28,20 +27,19 @@ async function load(name) {
   return padded(new Uint8Array(await response.arrayBuffer()));
 }
 
-const hexadecimal = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-const sha256 = async (bytes) => hexadecimal(await crypto.subtle.digest("SHA-256", bytes));
-
-/** Finds a copy of the file in the guest's memory by its first bytes, and returns its SHA-256 as the guest has it. */
+/**
+ * Finds the file in the guest's memory by its first bytes, which packets have as well, and returns the SHA-256 of what is
+ * there: the file's, or that of the last place.
+ */
 async function findFile(memory, file) {
-  const words = new DataView(file.buffer);
-  for (let at = 0; at + file.length <= memory.length; at += 1) {
-    at = memory.indexOf(file[0], at);
-    if (at < 0) return undefined;
+  const wanted = await sha256(file);
+  let found;
+  for (let at = memory.indexOf(file[0]); at >= 0 && found !== wanted; at = memory.indexOf(file[0], at + 1)) {
     let same = 1;
     while (same < 64 && memory[at + same] === file[same]) same++;
-    if (same === 64) return sha256(memory.slice(at, at + words.byteLength));
+    if (same === 64) found = await sha256(memory.slice(at, at + file.length));
   }
-  return undefined;
+  return found;
 }
 
 const stack = await createStack();
@@ -72,18 +70,12 @@ await (
 
 function show() {
   const { tcpSegmentsIn, tcpSegmentsOut, tcpRetransmissions } = stack.stats();
-  const figures = {
+  showFigures({
     "requests of the guest": served.join(" "),
     "TCP segments received": tcpSegmentsIn,
     "TCP segments sent": tcpSegmentsOut,
     retransmissions: tcpRetransmissions,
-  };
-  const rows = Object.entries(figures).map(([name, value]) => {
-    const row = document.createElement("tr");
-    for (const text of [name, value]) row.insertCell().textContent = text;
-    return row;
   });
-  element("figures").replaceChildren(...rows);
 }
 
 /** Boots the guest, and resolves to the SHA-256 of the file in its memory. */

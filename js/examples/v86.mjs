@@ -8,9 +8,12 @@ import { V86 } from "/v86/libv86.mjs";
 import { element, MIB, sha256, showFigures } from "./page.mjs";
 
 const HOST = "10.0.0.1";
+/** The guest's clock is the page's, so that on a busy machine a step of it may time out. */
 const SCRIPT = `#!ipxe
-dhcp
-imgfetch http://${HOST}/file
+:lease
+dhcp || goto lease
+:file
+imgfetch http://${HOST}/file || goto file
 imgfetch http://${HOST}/done
 `;
 
@@ -114,3 +117,4 @@ element("form").addEventListener("submit", async (event) => {
 });
 show();
 setInterval(show, 250);
+element("start").disabled = false;

@@ -3,16 +3,12 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { servePages } from "../../examples/serve.mjs";
-import { launchChromium, missing } from "./chromium.mjs";
+import { missing, openPage } from "./chromium.mjs";
 
 test("two hosts in a page: verified payloads, timers that fire, a capture", { skip: missing }, async (t) => {
   const { server, origin } = await servePages();
   t.after(() => server.close());
-  const browser = await launchChromium();
-  t.after(() => browser.close());
-  const page = await browser.newPage();
-  const errors = [];
-  page.on("pageerror", (error) => errors.push(error.message));
+  const { page, errors } = await openPage(t);
   await page.goto(`${origin}/examples/hosts.html`);
   await page.waitForSelector("#fetch:enabled");
 

@@ -11,7 +11,7 @@ import { Aedes } from "aedes";
 import { build } from "esbuild";
 import { pattern } from "../kit.mjs";
 import { findPostgresql, findRedis, PASSWORD, runPostgresql, runRedis } from "../servers.mjs";
-import { launchChromium } from "./chromium.mjs";
+import { openPage } from "./chromium.mjs";
 import { missing, startTunnel } from "./tunnel.mjs";
 
 const SIZE = 1_000_000;
@@ -75,11 +75,7 @@ test("pg, ioredis and mqtt in a page", { skip }, async (t) => {
     5432: await runPostgresql(postgresql),
     6379: await runRedis(redis),
   });
-  const browser = await launchChromium();
-  t.after(() => browser.close());
-  const page = await browser.newPage();
-  const errors = [];
-  page.on("pageerror", (error) => errors.push(error.message));
+  const { page, errors } = await openPage(t);
   await page.setRequestInterception(true);
   const script = await bundle();
   page.on("request", (request) => {

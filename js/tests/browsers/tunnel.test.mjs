@@ -2,16 +2,12 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { launchChromium } from "./chromium.mjs";
+import { openPage } from "./chromium.mjs";
 import { missing, startTunnel } from "./tunnel.mjs";
 
 test("a page on the network of a Python program", { skip: missing }, async (t) => {
   const { url, interrupt } = await startTunnel(t);
-  const browser = await launchChromium();
-  t.after(() => browser.close());
-  const page = await browser.newPage();
-  const errors = [];
-  page.on("pageerror", (error) => errors.push(error.message));
+  const { page, errors } = await openPage(t);
   await page.goto(url);
   await page.waitForFunction(
     () => !document.getElementById("start").disabled || document.getElementById("outcome").textContent,

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import test from "node:test";
 import { IMAGES, servePages } from "../../examples/serve.mjs";
-import { launchChromium, missing as noChromium } from "./chromium.mjs";
+import { missing as noChromium, openPage } from "./chromium.mjs";
 
 const absent = Object.values(IMAGES).find((path) => !existsSync(path));
 const missing = noChromium || (absent && `${absent} is not installed`);
@@ -13,11 +13,7 @@ if (missing && process.env.TCPIP_WASM_REQUIRE_PEERS) throw new Error(missing);
 test("a guest of v86 boots iPXE, and fetches a mebibyte from the page's host", { skip: missing }, async (t) => {
   const { server, origin } = await servePages();
   t.after(() => server.close());
-  const browser = await launchChromium();
-  t.after(() => browser.close());
-  const page = await browser.newPage();
-  const errors = [];
-  page.on("pageerror", (error) => errors.push(error.message));
+  const { page, errors } = await openPage(t);
   await page.goto(`${origin}/examples/v86.html`);
   await page.waitForSelector("#start:enabled");
   await page.click("#start");

@@ -143,18 +143,23 @@ static void large_writes_adapt_without_memory(void) {
   stream_past_a_narrow_link(777, 0, true);
 }
 
+/* Sends 5,000 bytes of `sent`, and reports that the first packet was too big. */
+static void report_the_first_packet(const struct peer *peer) {
+  CHECK_EQUAL(tcp_put(peer->handle, sent, 5000), 5000);
+  host_poll();
+  struct frame frame = frame_next();
+  CHECK_EQUAL(frame.length, 1500);
+  packet_too_big(frame.bytes, 1224, NARROW);
+  frames_forget();
+}
+
 /* Data that arrives together with the error delays the flush until the program has answered. What it writes then leaves at once
    otherwise, before the segments are divided. */
 static void an_answer_at_once_waits_for_the_division(void) {
   struct peer peer = open_peer();
   uint32_t fragments = lwip_stats.ip6_frag.xmit;
   pattern_fill(sent, 8000, 0);
-  CHECK_EQUAL(tcp_put(peer.handle, sent, 5000), 5000);
-  host_poll();
-  struct frame frame = frame_next();
-  CHECK_EQUAL(frame.length, 1500);
-  packet_too_big(frame.bytes, 1224, NARROW);
-  frames_forget();
+  report_the_first_packet(&peer);
   peer_send(&peer, ACK, "question", 8);
   host_poll_once(0);
   char question[8];
@@ -185,12 +190,7 @@ static void all_connections_on_the_path_adapt(void) {
   peer_open(&second, listener);
   peer_open(&third, listener);
   pattern_fill(sent, 5000, 0);
-  CHECK_EQUAL(tcp_put(first.handle, sent, 5000), 5000);
-  host_poll();
-  struct frame frame = frame_next();
-  CHECK_EQUAL(frame.length, 1500);
-  packet_too_big(frame.bytes, 1224, NARROW);
-  frames_forget();
+  report_the_first_packet(&first);
   host_poll();
   struct segment segment;
   for (uint32_t length = 0; length < 5000; length += segment.length) { /* retransmitted without a time-out */

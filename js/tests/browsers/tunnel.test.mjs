@@ -12,15 +12,11 @@ test("a page on the network of a Python program", { skip: missing }, async (t) =
   await page.waitForFunction(
     () => !document.getElementById("start").disabled || document.getElementById("outcome").textContent,
   );
-  const { address, outcome, steps } = await page.evaluate(async () => {
-    const text = (id) => document.getElementById(id).textContent;
-    if (!text("outcome")) {
-      document.getElementById("start").click();
-      while (!text("outcome")) await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-    const steps = [...document.querySelectorAll("#steps li")].map(({ textContent }) => textContent);
-    return { address: text("address"), outcome: text("outcome"), steps };
-  });
+  const text = (id) => page.$eval(`#${id}`, ({ textContent }) => textContent);
+  if (!(await text("outcome"))) await page.click("#start");
+  await page.waitForFunction(() => document.getElementById("outcome").textContent);
+  const [address, outcome] = [await text("address"), await text("outcome")];
+  const steps = await page.$$eval("#steps li", (items) => items.map(({ textContent }) => textContent));
   assert.deepEqual([outcome, errors], ["done", []]);
   assert.match(address, /^10\.0\.0\.1\d\d/);
   const size = 4 * 1024 * 1024;

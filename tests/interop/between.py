@@ -58,6 +58,15 @@ class Between:
         assert Payload.of(arrived).sha256 == payload.sha256
         print(f"IPv{version} through the stack: {float(speed) * 8 / 1e9:.2f} Gbit/s")
 
+    def counters(self) -> str:
+        """What each of the three counted and knows, for the message of a failure that cannot be repeated."""
+        kernels = [
+            namespace.run(*command.split(), check=False).stdout
+            for namespace in (self.near, self.far)
+            for command in ("ip -s link show peer0", "ip -s neighbour", "nstat -a -s")
+        ]
+        return "\n".join([*kernels, repr(self.stack.stats())])
+
     async def ping(self, version: int) -> None:
         """Echo replies arrive, for whole packets and for fragmented ones."""
         for size in (56, 1400, 4000):

@@ -60,7 +60,7 @@ def test_traceroute_shows_the_router(version: int, method: str) -> None:
             )
             hops = [line.split() for line in said.splitlines()[1:]]
             router = "10.88.1.1" if version == 4 else "fd88:1::1"
-            assert [hop[1] for hop in hops] == [router, between.addresses[version]]
+            assert [hop[1] for hop in hops] == [router, between.addresses[version]], between.counters()
             assert "!" not in said
             assert "*" not in said
 

@@ -378,6 +378,32 @@ static void router_answers_solicitations_once(void) {
   close_tap();
 }
 
+/* RFC 4861, section 6.1.1: a host without an address solicits from "::", without an option that names its link-layer
+   address. Nothing else from there reaches all routers. */
+static void solicitations_are_validated(void) {
+  static const uint8_t all_routers[16] = {0xff, 2, [15] = 2};
+  static const uint8_t bare[8] = {133}, named[16] = {133, [8] = 1, 1}, endless[16] = {133, [8] = 14};
+  static const uint8_t ping[8] = {128};
+  uint8_t neighbour[24] = {135};
+  open_tap();
+  CHECK_EQUAL(abi_interface_hear_solicitations(tap, 1), 0);
+  receive6(ANY, all_routers, bare, sizeof bare);
+  event_expect(ABI_EVENT_ROUTER_SOLICITATION, tap);
+  receive6(PEER6, all_routers, named, sizeof named);
+  event_expect(ABI_EVENT_ROUTER_SOLICITATION, tap);
+  frames_forget();
+  receive6(ANY, all_routers, named, sizeof named);
+  receive6(ANY, all_routers, endless, sizeof endless);
+  receive6(PEER6, all_routers, endless, sizeof endless);
+  receive6(ANY, ALL_NODES, bare, sizeof bare);
+  receive6(ANY, all_routers, ping, sizeof ping);
+  memcpy(neighbour + 8, LINK_LOCAL, 16);
+  receive6(ANY, all_routers, neighbour, sizeof neighbour);
+  event_expect_none();
+  CHECK_EQUAL(frame_next().length, 0);
+  close_tap();
+}
+
 static void stopping_removes_addresses_and_routers(void) {
   configure();
   CHECK(default_route() > 0);
@@ -432,6 +458,7 @@ int main(void) {
   RUN(forged_claims_do_not_remove_addresses);
   RUN(redirects_only_from_the_current_router);
   RUN(router_answers_solicitations_once);
+  RUN(solicitations_are_validated);
   RUN(stopping_removes_addresses_and_routers);
   RUN(damaged_messages_do_not_break_the_stack);
   return 0;

@@ -158,11 +158,25 @@ void tw_router_advertised(struct netif *netif, const struct pbuf *message) {
   tw_timers_changed();
 }
 
+/* Each option has a length, and a host without an address does not name its link-layer address. */
+static bool options_valid(const struct pbuf *solicitation) {
+  uint32_t offset = sizeof(struct rs_header);
+  while (offset + 2 <= solicitation->tot_len) {
+    uint32_t length = pbuf_get_at(solicitation, (u16_t)(offset + 1)) * 8u;
+    if (length == 0 ||
+        (ip6_addr_isany(ip6_current_src_addr()) && pbuf_get_at(solicitation, (u16_t)offset) == ND6_OPTION_TYPE_SOURCE_LLADDR)) {
+      return false;
+    }
+    offset += length;
+  }
+  return true;
+}
+
 /* RFC 4861, section 6.1.1. However many solicitations arrive, the embedder is notified once in a poll. */
 void tw_router_solicited(struct netif *netif, const struct pbuf *message) {
   struct interface *interface = netif->state;
   if (interface->router && IP6H_HOPLIM(ip6_current_header()) == HOP_LIMIT && message->tot_len >= sizeof(struct rs_header) &&
-      ((const struct rs_header *)message->payload)->code == 0) {
+      ((const struct rs_header *)message->payload)->code == 0 && options_valid(message)) {
     interface->solicited = true;
   }
 }

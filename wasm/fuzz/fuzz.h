@@ -201,7 +201,8 @@ struct flow {
   bool early;             /* its program was given the connection before the answer was seen */
   /* the stack's stream */
   bool stack_known;
-  uint32_t former_end; /* where a former connection of the same ports ended in the stack's stream, if `repeated` */
+  uint32_t former_end; /* where a former connection of the same ports ends in the stack's stream, if `repeated` */
+  uint32_t former_written; /* `written` of the one before `stream` */
   bool repeated;
   uint32_t stack_start, stack_end, latest_ack, stack_edge, window, stack_scale, stack_mss;
   uint32_t edge, syn_window, widest; /* the highest acknowledgement of the peer; the window of its SYN, and its widest */

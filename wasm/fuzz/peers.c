@@ -167,7 +167,9 @@ static void begin_stream(struct flow *flow, uint32_t sequence) {
     flow_unbind(flow);
   }
   flow->repeated = flow->stack_known;
-  flow->former_end = flow->stack_end;
+  /* with what has not been seen of it yet, and its FIN */
+  uint32_t former_end = flow->stack_start + 1 + (early ? flow->former_written : flow->written) + 1;
+  flow->former_end = before(flow->stack_end, former_end) ? former_end : flow->stack_end;
   flow->stack_known = true;
   flow->stack_start = sequence;
   flow->stack_end = sequence + 1;

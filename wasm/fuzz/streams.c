@@ -139,6 +139,7 @@ void stream_bind(struct stream *stream, struct flow *flow) {
   if (flow != NULL) {
     flow_unbind(flow);
     flow->stream = stream;
+    flow->former_written = flow->written;
     flow->written = 0;
     flow->may_finish = false;
   }

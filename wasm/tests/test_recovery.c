@@ -340,6 +340,45 @@ static void duplicates_take_the_reduction_back(void) {
   close_peer(&peer);
 }
 
+static void wait_for_time_out(struct peer *peer) {
+  for (int times = 0; connection_of(peer)->flight->state != SENDER_LOSS; times++) {
+    CHECK(times < 200);
+    frames_forget(); /* a probe of the tail */
+    host_advance(10 * MILLISECOND);
+  }
+  expect_sent(peer, 0, 1);
+}
+
+/* RFC 5682, section 3.1: acknowledgements were late, and what was not sent again arrives. */
+static void a_time_out_that_came_early_is_taken_back(void) {
+  struct peer peer = open_flight(true);
+  wait_for_time_out(&peer);
+  acknowledge(&peer, 2, 0, NULL);
+  struct connection *connection = connection_of(&peer);
+  CHECK_EQUAL(connection->undone, 1);
+  CHECK_EQUAL(connection->flight->state, SENDER_OPEN);
+  CHECK(connection->pcb->cwnd >= 10 * MSS);
+  CHECK(!flight_has_losses(connection->flight));
+  uint32_t numbers[60], count = sent(&peer, numbers, 60);
+  CHECK(count > 0 && numbers[0] >= 10);
+  close_peer(&peer);
+}
+
+/* What was sent again proves nothing; nor does a peer without SACK, which may have held the rest. */
+static void a_time_out_in_time_is_not_taken_back(void) {
+  for (int sack = 0; sack < 2; sack++) {
+    struct peer peer = open_flight(sack != 0);
+    wait_for_time_out(&peer);
+    acknowledge(&peer, 1, 0, NULL);
+    uint32_t numbers[60], count = sent(&peer, numbers, 60);
+    CHECK(count == 2 && numbers[0] == 1 && numbers[1] == 2);
+    acknowledge(&peer, sack ? 3 : 5, 0, NULL);
+    CHECK_EQUAL(connection_of(&peer)->undone, 0);
+    CHECK_EQUAL(connection_of(&peer)->flight->state, SENDER_LOSS);
+    close_peer(&peer);
+  }
+}
+
 /* RFC 2883, section 4: what arrives twice is reported, below what is acknowledged and within a later block. */
 static void duplicates_are_reported(void) {
   struct peer peer = open_peer(true);
@@ -492,6 +531,8 @@ int main(void) {
   RUN(reneging);
   RUN(lies);
   RUN(duplicates_take_the_reduction_back);
+  RUN(a_time_out_that_came_early_is_taken_back);
+  RUN(a_time_out_in_time_is_not_taken_back);
   RUN(duplicates_are_reported);
   RUN(an_unused_window_does_not_grow);
   RUN(random_acknowledgements);

@@ -110,6 +110,7 @@ static void deliver(struct flight *flight, struct tcp_seg *segment) {
   tw_flight_move(flight, segment, segment);
   flight->news.delivered += length_of(segment);
   if ((segment->marks & SEGMENT_AGAIN) == 0) {
+    flight->news.original |= flight->state == SENDER_LOSS && TCP_SEQ_LT(segment->begin, flight->recovery_point);
     if (flight->news.round_trip - 1 >= round_trip) {
       flight->news.round_trip = round_trip;
     }

@@ -34,6 +34,7 @@ struct acknowledgement {
   uint32_t delivered;  /* bytes that are acknowledged or SACKed for the first time */
   uint32_t round_trip; /* us, of the latest of those that were sent once; 0: none */
   bool needless;       /* something was sent again for nothing */
+  bool original;       /* after a time-out, something that was not sent again */
 };
 
 /* From here on a walk looks for what a block with that left edge, or a later one, says anew. */
@@ -67,6 +68,7 @@ struct flight {
   uint32_t undo_threshold;
   uint32_t undo_from; /* where what was under way began */
   uint32_t again;     /* bytes sent again since then that are not known to have been needless */
+  bool may_be_early;  /* nothing was known to be lost when the time-out came */
   uint32_t duplicates;
 
   /* Congestion control (tcp_congestion.c). */

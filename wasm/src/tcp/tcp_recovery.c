@@ -106,7 +106,7 @@ void tw_tcp_acknowledged(struct tcp_pcb *pcb, uint32_t acked, uint8_t duplicate,
     flight->probe_base = tw_now;
   }
   reduces |= tw_probe_acknowledged(flight);
-  if (flight->undo == UNDO_SENT_AGAIN && flight->again == 0) {
+  if (flight->undo == UNDO_SENT_AGAIN && (flight->again == 0 || tw_undo_time_out(flight))) {
     tw_undo(flight);
   } else if (flight->state != SENDER_OPEN && TCP_SEQ_GEQ(pcb->lastack, flight->recovery_point)) {
     pcb->cwnd = flight->state == SENDER_RECOVERY ? pcb->ssthresh : pcb->cwnd;
@@ -182,6 +182,7 @@ bool tw_tcp_timed_out(struct tcp_pcb *pcb) {
   if (flight == NULL) {
     return false;
   }
+  flight->may_be_early = flight->state == SENDER_OPEN || (flight->may_be_early && flight->state == SENDER_LOSS);
   tw_recovery_begin(flight);
   pcb->cwnd = pcb->mss;
   if (segment == NULL || segment->end - pcb->lastack > pcb->snd_wnd) {

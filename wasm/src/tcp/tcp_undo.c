@@ -34,6 +34,12 @@ bool tw_undo_echo_is_older(const struct tcp_pcb *pcb, uint32_t sent) {
   return (pcb->flags & TF_TIMESTAMP) != 0 && echo != 0 && TCP_SEQ_LT(echo, (uint32_t)(tw_now / 1000) - age);
 }
 
+/* RFC 5682, section 3.1, as in Linux: what was not sent again arrives, of which the peer has reported nothing before. Without
+   SACK it may have held it; with timestamps the echo is a better witness. */
+bool tw_undo_time_out(const struct flight *flight) {
+  return flight->may_be_early && flight->news.original && (flight->pcb->flags & (TF_SACK | TF_TIMESTAMP)) == TF_SACK;
+}
+
 void tw_undo(struct flight *flight) {
   struct tcp_pcb *pcb = flight->pcb;
   while (flight_has_losses(flight)) {

@@ -431,7 +431,7 @@ class NetworkStack:
         Off at first. What a router does not pass on, such as packets from or to link-local, loopback and multicast
         addresses, is dropped and counted (`Statistics.forward_drops`); the sender of what has no route, no hops left
         or not enough room is notified by ICMP, a hundred times a second at most. There are no redirects. IPv6 hosts
-        learn their router by `TapInterface.advertise`, others by `add_route` or DHCP.
+        learn their router by `advertise` of a tap or a bridge, others by `add_route` or DHCP.
 
         Raises:
             StackError: on assignment, where the stack is gone.

@@ -69,7 +69,8 @@ def decode_lease(payload: bytes) -> LeaseReport:
 
 
 class AutoconfigurationCalls:
-    """The calls; reachable as `Core.autoconfiguration`. Handles are those of tap interfaces."""
+    """The calls; reachable as `Core.autoconfiguration`. Handles are those of tap interfaces,
+    in the router's calls those of bridges, too."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls

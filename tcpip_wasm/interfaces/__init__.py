@@ -9,6 +9,7 @@ tap                  Ethernet
 table                the interfaces of a stack by name, handle and address
 cable                joins two interfaces
 bridge               joins taps of one stack
+advertising          router advertisements of a tap or a bridge
 autoconfiguration    SLAAC, DHCP and duplicate detection
 router_advertiser    the router's side of SLAAC
 routing_table        next hops

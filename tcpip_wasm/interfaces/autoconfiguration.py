@@ -31,9 +31,9 @@ from tcpip_wasm.engine import (
     parse_advertisement,
 )
 from tcpip_wasm.errors import NetworkError, StackError, network_error
-from tcpip_wasm.interfaces.interface import Interface, lost_frames
+from tcpip_wasm.interfaces.advertising import AdvertisingInterface
+from tcpip_wasm.interfaces.interface import lost_frames
 from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6
-from tcpip_wasm.interfaces.router_advertiser import RouterAdvertiser
 from tcpip_wasm.log_limit import LogLimit
 from tcpip_wasm.streams.locks import Signal
 
@@ -92,7 +92,7 @@ class AutoconfiguredAddress:
     valid_until: float
 
 
-class ConfigurableInterface(Interface):
+class ConfigurableInterface(AdvertisingInterface):
     """What an Ethernet interface can find out by itself."""
 
     addresses: tuple[IPInterface, ...]
@@ -101,7 +101,6 @@ class ConfigurableInterface(Interface):
     _configuring = False
     _following = False
     _leasing = False
-    _advertiser: RouterAdvertiser | None = None
 
     def _prepare(self) -> None:
         self._options = {}
@@ -284,67 +283,13 @@ class ConfigurableInterface(Interface):
             raise
         return self.addresses
 
-    async def advertise(
-        self,
-        prefix: str | IPv6Interface | object = (),
-        *,
-        lifetime: int = 86400,
-        preferred: int | None = None,
-        router_lifetime: int = 0,
-        mtu: int | None = None,
-        name_servers: object = (),
-        interval: float = 600.0,
-        managed: bool = False,
-        other: bool = False,
-        autonomous: bool = True,
-    ) -> RouterAdvertiser:
-        """Advertise prefixes to the link, as a router does (RFC 4861, section 6.2): hosts make addresses of them.
-
-        Args:
-            prefix: such as ``"2001:db8:1::/64"``, an `ipaddress` network, or several of them.
-            lifetime: seconds for which addresses made of it, and name servers, are valid.
-            preferred: seconds for which they are preferred; None is half of ``lifetime``.
-            router_lifetime: seconds for which hosts send what is for elsewhere to this interface, at most 9,000. The
-                default 0 is right for a stack that forwards nothing.
-            mtu: bytes of the largest packet on this link, 1,280 at least, or None.
-            name_servers: IPv6 addresses of DNS servers (RFC 8106).
-            interval: seconds between two advertisements at most, 4 to 1,800.
-            managed, other: whether hosts get addresses, and other settings, by DHCPv6; see
-                `tcpip_wasm.services.Dhcp6Server`.
-            autonomous: whether hosts make addresses of the prefixes; else these are only on the link.
-
-        Returns:
-            What advertises from now on; its `close` ends it.
-
-        Raises:
-            ValueError, TypeError: a malformed argument.
-            OSError: ``EBUSY`` where it advertises already, ``EBADF`` where the MTU is too small for IPv6.
-        """
-        self.check()
-        if self._advertiser is not None and not self._advertiser.closed:
-            raise NetworkError(errno.EBUSY, f"{self.name} advertises already")
-        self._advertiser = RouterAdvertiser(
-            self,
-            prefix,
-            lifetime=lifetime,
-            preferred=preferred,
-            router_lifetime=router_lifetime,
-            mtu=mtu,
-            name_servers=name_servers,
-            interval=interval,
-            managed=managed,
-            other=other,
-            autonomous=autonomous,
-        )
-        return self._advertiser
-
     def _give_back_soon(self) -> bool:
         """Release what was lent, before the stack closes; True if there is something to be sent."""
         if self._removed:
             return False
         try:
-            advertising = self._advertiser is not None and self._advertiser.stop()
-            return self._give_back() or advertising
+            advertised = super()._give_back_soon()
+            return self._give_back() or advertised
         except StackError:
             return False
 
@@ -423,8 +368,7 @@ class ConfigurableInterface(Interface):
         elif kind == abi.EVENT_ROUTER_ADVERTISEMENT:
             self._on_advertisement(payload)
         elif kind == abi.EVENT_ROUTER_SOLICITATION:
-            if self._advertiser is not None:
-                self._advertiser._on_solicitation()  # noqa: SLF001  not for users of handlers
+            super()._on_configuration_event(kind, value, payload)
             return
         elif kind == abi.EVENT_LEASE_MESSAGE:
             self._options = dhcp_options(payload)
@@ -545,8 +489,6 @@ class ConfigurableInterface(Interface):
         super()._detach_all(error)
         self._lease = None
         self._servers.clear()
-        if self._advertiser is not None:
-            self._advertiser.stop()
         self._changed()
 
     def _on_stack_gone(self, error: StackError) -> None:

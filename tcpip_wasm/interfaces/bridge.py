@@ -18,7 +18,8 @@ from tcpip_wasm.arguments import check_int
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
 from tcpip_wasm.errors import NetworkError
-from tcpip_wasm.interfaces.interface import Interface, Observer
+from tcpip_wasm.interfaces.advertising import AdvertisingInterface
+from tcpip_wasm.interfaces.interface import Observer
 from tcpip_wasm.interfaces.interface_arguments import station_mac
 from tcpip_wasm.interfaces.tap import TapInterface
 
@@ -26,7 +27,7 @@ AGEING: Final = 300
 """Seconds: IEEE 802.1D-2004, table 7-5."""
 
 
-class BridgeInterface(Interface):
+class BridgeInterface(AdvertisingInterface):
     """A bridge, and the stack's own interface on it; `NetworkStack.create_bridge_interface` makes it.
 
     A tap that is a port has no part in the stack's own traffic: the bridge's MAC and addresses are the stack's. Frames

@@ -34,7 +34,8 @@ MAX_ROUTER_LIFETIME: Final = 9000
 
 
 class RouterAdvertiser:
-    """Advertises an interface's prefixes until it is closed; made by `TapInterface.advertise`.
+    """Advertises an interface's prefixes until it is closed; made by `TapInterface.advertise` and
+    `BridgeInterface.advertise`.
 
     Attributes:
         sent: advertisements sent so far.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
 from tcpip_wasm.addresses import IPInterface
@@ -10,7 +9,7 @@ from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
 from tcpip_wasm.interfaces.autoconfiguration import ConfigurableInterface
 from tcpip_wasm.interfaces.frames import StreamInterface
-from tcpip_wasm.interfaces.interface_arguments import MIN_MTU6, station_mac
+from tcpip_wasm.interfaces.interface_arguments import station_mac
 
 if TYPE_CHECKING:
     from tcpip_wasm.interfaces.bridge import BridgeInterface
@@ -42,15 +41,3 @@ class TapInterface(ConfigurableInterface, StreamInterface):
         super().remove()
         if self.bridge is not None:
             self.bridge._forget_port(self)  # noqa: SLF001  for this package alone: interfaces are public
-
-    @property
-    def link_local(self) -> IPv6Address | None:
-        """The link-local address, made from the MAC (RFC 4291, appendix A); None where the MTU is too small for
-        IPv6 or `ipv6` is False.
-
-        As a host argument it needs its scope: ``f"{tap.link_local}%{tap.name}"``, with the name of one's own interface.
-        """
-        if self.mtu < MIN_MTU6 or not self.ipv6:
-            return None
-        mac = station_mac(bytes.fromhex(self.mac.replace(":", "")))
-        return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:])

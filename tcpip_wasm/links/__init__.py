@@ -2,8 +2,8 @@
 
 A link carries whole frames (tap) or packets (tun) between an interface and something that is not a stack: a device of
 the machine's kernel, a virtual machine's socket. It knows transports and the event loop, and never looks into a frame.
-Importing this package opens nothing. WebSockets need the extra ``websocket`` and WireGuard the extra ``wireguard``;
-their libraries are imported with the first use of such a name.
+Importing this package opens nothing. WebSockets need the extra ``websocket``, WireGuard and encrypted datagrams the
+extra ``wireguard``; their libraries are imported with the first use of such a name.
 
     link               the base: records, flow control, counters, bounds, the end
     descriptor         descriptors of which one read or write is one frame
@@ -11,6 +11,7 @@ their libraries are imported with the first use of such a name.
     stream             byte streams in which each frame has its length before it
     qemu               virtual machines over such streams, both ends
     datagrams          sockets of which one datagram is one frame: QEMU, user-mode Linux, vfkit
+    encrypted_link     UDP with an authenticated cipher; encrypted_datagrams: its protocol, without a socket
     websocket          Ethernet over WebSockets, both ends
     message_socket     one WebSocket connection as messages; message_server: the base of servers that accept them
     wisp_server        TCP and UDP streams for clients of Wisp; wisp_client, wisp_wire: the other side, the packets
@@ -37,6 +38,7 @@ from tcpip_wasm.links.stream import StreamLink
 from tcpip_wasm.links.tuntap import HostDevice, open_tuntap
 
 if TYPE_CHECKING:
+    from tcpip_wasm.links.encrypted_link import EncryptedLink
     from tcpip_wasm.links.websocket import WebSocketLink, WebSocketRelay, connect_websocket
     from tcpip_wasm.links.wireguard import (
         TunnelCounters,
@@ -53,6 +55,7 @@ __all__ = [
     "DatagramLink",
     "DatagramSocketLink",
     "DescriptorLink",
+    "EncryptedLink",
     "FrameInterface",
     "GuestListener",
     "HostDevice",
@@ -83,6 +86,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "EncryptedLink": "encrypted_link",
     "TunnelCounters": "wireguard",
     "WebSocketLink": "websocket",
     "WebSocketRelay": "websocket",

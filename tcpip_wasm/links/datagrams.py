@@ -1,10 +1,11 @@
 """Links over a socket of datagrams that they open themselves; one frame is one datagram.
 
-    bind_datagrams               QEMU's `-netdev dgram`, and any peer that sends bare frames: both ends have an address
+    bind_datagrams               QEMU's `-netdev dgram`, and any peer that sends bare frames: both ends have an address;
+                                 with a key another stack, by UDP that is encrypted
     connect_bess, listen_bess    user-mode Linux and Cloud Hypervisor: a Unix socket of type SOCK_SEQPACKET
     accept_vfkit                 vfkit: the address of the machine comes with its first datagram
 
-Owns the sockets and their files. How frames pass is `descriptor`'s.
+Owns the sockets and their files. How frames pass is `descriptor`'s, and `encrypted_link`'s.
 """
 
 from __future__ import annotations
@@ -13,19 +14,23 @@ import asyncio
 import errno
 import os
 import socket
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, overload
 
 from tcpip_wasm.links.descriptor import DatagramSocketLink
 from tcpip_wasm.links.guest_listener import GuestListener
 from tcpip_wasm.links.guests import Attach, check_guests
 from tcpip_wasm.links.link import LOSES_FRAME, FrameInterface
 from tcpip_wasm.links.transport_address import (
+    TransportAddress,
     bind_unix,
     connect_stream,
     listen_stream,
     parse_address,
     unlink_unix,
 )
+
+if TYPE_CHECKING:
+    from tcpip_wasm.links.encrypted_link import EncryptedLink
 
 __all__ = ["DatagramLink", "accept_vfkit", "bind_datagrams", "connect_bess", "listen_bess"]
 
@@ -74,33 +79,59 @@ class DatagramLink(DatagramSocketLink):
             unlink_unix(self._path)
 
 
-async def bind_datagrams(interface: FrameInterface, local: str, remote: str) -> DatagramLink:
-    """Exchange bare frames with a peer by datagrams: QEMU's ``-netdev dgram``.
+@overload
+async def bind_datagrams(interface: FrameInterface, local: str, remote: str, *, key: None = None) -> DatagramLink: ...
 
-    Frames are neither authenticated nor encrypted. Datagrams of UDP from other addresses than `remote` are ignored.
+
+@overload
+async def bind_datagrams(
+    interface: FrameInterface, local: str, remote: str | None = None, *, key: bytes | str
+) -> EncryptedLink: ...
+
+
+async def bind_datagrams(
+    interface: FrameInterface, local: str, remote: str | None = None, *, key: bytes | str | None = None
+) -> DatagramLink | EncryptedLink:
+    """Exchange frames with a peer by datagrams: bare ones, as QEMU's ``-netdev dgram``, or encrypted ones.
+
+    Bare frames are neither authenticated nor encrypted; datagrams of UDP from other addresses than `remote` are
+    ignored. With a key, frames that are not the peer's are dropped and counted, wherever they come from, and the peer
+    may move to another address. A datagram then has 32 bytes more: where the path carries packets of 1,500 bytes, a
+    tap's MTU should be 1,400 at most, so that no datagram is fragmented.
 
     Args:
         interface: a tap or a tun; it must have no other link.
         local: ``unix:PATH``, a socket that only this user may open, or ``udp:HOST:PORT``.
-        remote: the peer's address, of the same kind. The peer may come and go.
+        remote: the peer's address, of the same kind. The peer may come and go. With a key it may be None at one of the
+            two ends, which learns it from the other.
+        key: 32 bytes or their base64, such as ``tcpip-wasm wg genpsk`` prints, secret and the same at the two ends;
+            for UDP alone. It needs the extra ``wireguard``. See docs/reference/encrypted-datagrams.md.
 
     Raises:
-        ValueError: an address is none, or the two are of different kinds.
+        ValueError, TypeError: an address or the key is none, or the addresses are of different kinds.
         OSError: the local address is in use, or ``EBUSY`` where the interface has a link.
+        ImportError: there is a key, and `cryptography` is not installed.
     """
-    near = parse_address(local, kinds=("unix", "udp"), argument="local")
+    near = parse_address(local, kinds=("unix", "udp") if key is None else ("udp",), argument="local")
+    if key is not None:
+        from tcpip_wasm.links import EncryptedLink  # whose error names what to install
+
+        sock, there = await _bind_udp(
+            near, None if remote is None else parse_address(remote, kinds=("udp",), argument="remote")
+        )
+        try:
+            return EncryptedLink(sock, interface, key=key, remote=there)
+        except BaseException:
+            sock.close()
+            raise
+    if remote is None:
+        raise TypeError("remote: the peer's address is needed without a key")
     far = parse_address(remote, kinds=(near.kind,), argument="remote")
     if near.kind == "unix":
-        sock = _unix_socket(near.path)
-        return _link(sock, interface, path=near.path, to=far.path)
-    loop = asyncio.get_running_loop()
-    family, _, protocol, _, where = (await loop.getaddrinfo(near.host, near.port, type=socket.SOCK_DGRAM))[0]
-    there = (await loop.getaddrinfo(far.host, far.port, family=family, type=socket.SOCK_DGRAM))[0][4]
-    sock = socket.socket(family, socket.SOCK_DGRAM, protocol)
+        return _link(_unix_socket(near.path), interface, path=near.path, to=far.path)
+    sock, there = await _bind_udp(near, far)
     try:
-        _grow_buffers(sock)
-        sock.bind(where)
-        sock.connect(there)
+        sock.connect(there or ())
     except BaseException:
         sock.close()
         raise
@@ -169,6 +200,25 @@ async def accept_vfkit(interface: FrameInterface, address: str) -> DatagramLink:
     if frame != _VFKIT_GREETING:
         link.deliver(frame)
     return link
+
+
+async def _bind_udp(
+    near: TransportAddress, far: TransportAddress | None
+) -> tuple[socket.socket, tuple[Any, ...] | None]:
+    """Return a socket, and the other end's address as it takes it."""
+    loop = asyncio.get_running_loop()
+    family, _, protocol, _, where = (await loop.getaddrinfo(near.host, near.port, type=socket.SOCK_DGRAM))[0]
+    there = None
+    if far is not None:
+        there = (await loop.getaddrinfo(far.host, far.port, family=family, type=socket.SOCK_DGRAM))[0][4]
+    sock = socket.socket(family, socket.SOCK_DGRAM, protocol)
+    try:
+        _grow_buffers(sock)
+        sock.bind(where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock, there
 
 
 def _unix_socket(path: str) -> socket.socket:

@@ -6,7 +6,7 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 import pytest
@@ -395,3 +395,68 @@ def test_a_broadcast_storm_does_not_block_the_loop_and_ends_with_its_cable() -> 
 
 def test_limits_are_those_of_the_abi() -> None:
     assert abi.MAX_INTERFACES >= 63 + 2, "63 ports, their bridge and the loopback"
+
+
+# --- Router advertisements --------------------------------------------------------------------------------------------
+
+
+def test_hosts_on_ports_make_addresses_of_what_the_bridge_advertises() -> None:
+    """One that was there before, one that solicits later, and one whose port is added at the end."""
+
+    async def main() -> None:
+        async with switch(2, ip=["10.0.0.100/24", "fd07::1/64"]) as made, await create_stack(seed=7) as late:
+            bridge = made.bridge
+            advertiser = await bridge.advertise("fd07::/64", router_lifetime=600, name_servers=["fd07::1"])
+            with pytest.raises(OSError, match="br0 advertises already"):
+                await bridge.advertise("fd07::/64")
+            port, tap = await made.stack.create_tap_interface(), await late.create_tap_interface()
+            await bridge.add_port(port)
+            connect(tap, port)
+            for host, end in zip([*made.hosts, late], [*made.taps, tap], strict=True):
+                await end.configure(slaac=True)
+                (own,) = (one.address for one in end.autoconfigured)
+                assert own.network == IPv6Network("fd07::/64")
+                assert end.routers == (IPv6Address(f"{bridge.link_local}%tap0"),)
+                assert end.name_servers == (IPv6Address("fd07::1"),)
+                await exchange(host, made.stack, "fd07::1", 100_000, port=81)
+                await exchange(made.stack, host, str(own.ip), 100_000)
+            # Hosts on two ports reach each other by these addresses.
+            (own,) = (one.address for one in tap.autoconfigured)
+            await exchange(made.hosts[0], late, str(own.ip), 100_000, port=82)
+            await advertiser.close()
+            assert tap.routers == ()
+            await bridge.advertise("fd07::/64", router_lifetime=600)
+            await asyncio.sleep(1)
+            assert len(tap.routers) == 1
+            await made.stack.remove_interface(bridge)
+            await asyncio.sleep(0)
+            assert tap.routers == (), "a removed bridge has said that it is no router any more"
+
+    run_virtually(main())
+
+
+def test_solicitations_reach_the_bridge_alone() -> None:
+    """An answer to a solicitation comes within half a second, not with the next periodic advertisement; the ports of
+    the bridge, which are no interfaces of the stack, cannot advertise."""
+
+    async def main() -> None:
+        async with switch(1, ip="fd07::1/64") as made:
+            advertiser = await made.bridge.advertise("fd07::/64", interval=1800)
+            await asyncio.sleep(120)
+            assert advertiser.sent == 3
+            await made.taps[0].configure(slaac=True, timeout=10)
+            assert advertiser.sent == 4
+
+    run_virtually(main())
+
+
+def test_a_bridge_without_ipv6_does_not_advertise() -> None:
+    async def main() -> None:
+        async with await create_stack() as stack:
+            without = await stack.create_bridge_interface(ipv6=False)
+            assert without.link_local is None
+            with pytest.raises(NetworkError) as refused:
+                await without.advertise("fd07::/64")
+            assert refused.value.errno == errno.EBADF
+
+    run(main())

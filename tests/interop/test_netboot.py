@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tcpip_wasm import NetworkStack, connect, create_stack
+from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.links import bridge_port, listen_qemu
 from tcpip_wasm.services import DhcpRequest, DhcpServer, DnsServer, HttpServer, TftpServer
 from tests.kit.tls import certificate_files, server_context
@@ -86,7 +86,7 @@ pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
 
 @dataclass
 class _Network:
-    """A stack behind a bridge with everything that a machine boots from.
+    """A stack with a bridge and everything that a machine boots from.
 
     Attributes:
         stack: the stack.
@@ -125,15 +125,12 @@ async def _network(folder: Path, script: str) -> AsyncIterator[_Network]:
         classes.append(request.options[_USER_CLASS])
         return "tftp://10.97.0.1/boot.ipxe"
 
-    async with await create_stack(seed=b"netboot") as stack, await create_stack(seed=b"switch") as switch:
-        tap = await stack.create_tap_interface(ip=["10.97.0.1/24", "fd97::1/64"])
-        bridge, uplink = await switch.create_bridge_interface(), await switch.create_tap_interface()
-        await bridge.add_port(uplink)
-        connect(tap, uplink)
-        await tap.advertise("fd97::/64")
+    async with await create_stack(seed=b"netboot") as stack:
+        bridge = await stack.create_bridge_interface(ip=["10.97.0.1/24", "fd97::1/64"])
+        await bridge.advertise("fd97::/64")
         async with (
             DhcpServer(
-                tap,
+                bridge,
                 pool=("10.97.0.100", "10.97.0.199"),
                 reservations={_FIRST: _FIRST_IPV4},
                 name_servers=["10.97.0.1"],
@@ -143,7 +140,7 @@ async def _network(folder: Path, script: str) -> AsyncIterator[_Network]:
             DnsServer(stack, records=records),
             HttpServer(stack, served),
             HttpServer(stack, served, port=443, ssl=server_context()),
-            await listen_qemu(f"unix:{path}", bridge_port(switch, bridge)),
+            await listen_qemu(f"unix:{path}", bridge_port(stack, bridge)),
         ):
             netdev = f"stream,server=off,addr.type=unix,addr.path={path}"
             yield _Network(stack, dhcp, tftp, netdev, classes)

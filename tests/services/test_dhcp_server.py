@@ -566,3 +566,33 @@ def test_two_servers_on_one_stack() -> None:
                 assert second.address.ip in [IPv4Address(f"10.2.0.{n}") for n in range(10, 21)]
 
     run_virtually(main())
+
+
+@pytest.mark.parametrize("both", [True, False], ids=["a server on each network", "a server on one of them"])
+def test_a_server_answers_on_its_own_network_alone(both: bool) -> None:
+    """On a stack with two networks: the broadcasts of the one do not reach the server of the other."""
+
+    async def main() -> None:
+        async with AsyncExitStack() as exits:
+            stack = await exits.enter_async_context(await create_stack(seed=1))
+            taps, ends, servers = [], [], []
+            for number in (1, 2):
+                guest = await exits.enter_async_context(await create_stack(seed=1 + number))
+                taps.append(await stack.create_tap_interface(ip=f"10.{number}.0.1/24"))
+                ends.append(await guest.create_tap_interface())
+                connect(taps[-1], ends[-1])
+                pool = (f"10.{number}.0.100", f"10.{number}.0.199")
+                if both or number == 1:
+                    servers.append(await exits.enter_async_context(DhcpServer(taps[-1], pool=pool, probe=0)))
+            if both:
+                leases = await asyncio.gather(*(end.configure(dhcp=True) for end in ends))
+                assert [str(lease.address) for lease in leases] == ["10.1.0.100/24", "10.2.0.100/24"]
+            else:
+                assert str((await ends[0].configure(dhcp=True)).address) == "10.1.0.100/24"
+                with pytest.raises(TimeoutError):
+                    await ends[1].configure(dhcp=True)
+            for server, end in zip(servers, ends, strict=False):
+                assert (server.statistics.received, server.statistics.offers) == (2, 1)
+                assert [lease.mac for lease in server.leases] == [end.mac]
+
+    run_virtually(main())

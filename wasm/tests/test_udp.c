@@ -354,6 +354,17 @@ static void broadcasts_leave_by_each_capable_interface(void) {
   packet_ethernet(&packet, everybody, 0x0800);
   deliver();
   CHECK_EQUAL(datagram_expect(socket).length, 6);
+  /* A broadcast of one link is for the own address of that link alone. */
+  int32_t here = udp_socket_open(ABI_FAMILY_IPV4, HOST4, 67), there = udp_socket_open(ABI_FAMILY_IPV4, second, 67);
+  sent = from_peer(ABI_FAMILY_IPV4, 67, "to all", 6);
+  sent.to = BROADCAST;
+  packet_udp(&packet, &sent);
+  packet_ethernet(&packet, everybody, 0x0800);
+  deliver();
+  CHECK_EQUAL(datagram_expect(here).length, 6);
+  event_expect_none();
+  CHECK_EQUAL(abi_udp_close(here), 0);
+  CHECK_EQUAL(abi_udp_close(there), 0);
   CHECK_EQUAL(abi_interface_remove(other), 0); /* the interface of the socket's choice is removed: all that can, again */
   CHECK_EQUAL(udp_put(socket, ABI_FAMILY_IPV4, BROADCAST, 9, "hi", 2), 0);
   host_poll();

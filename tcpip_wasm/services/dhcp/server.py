@@ -4,7 +4,7 @@ Owns the socket, what each message causes, and when a lease is taken from a clie
 replies written by `wire`, addresses chosen by `table` and probed by `probe`.
 
 Replies to clients without an address are broadcast: the stack has no way to send to an address that no ARP can resolve
-yet (section 4.1 allows it). With several interfaces, requests of all their links arrive; see docs/how-to/services.md.
+yet (section 4.1 allows it). The socket has the interface's address, so that broadcasts of other links do not reach it.
 """
 
 from __future__ import annotations

@@ -30,12 +30,18 @@ enum {
   ADVERTISEMENT_MAX = 1280 - IP6_HLEN,
 };
 
-static struct interface *ready_interface(int32_t handle) {
+/* A tap or a bridge with a link-local address, from which a router advertises (RFC 4861, section 6.1.2). */
+static struct interface *router_interface(int32_t handle) {
   struct interface *interface = tw_interface_object(handle);
-  if (interface == NULL || interface->kind != ABI_KIND_TAP) {
+  if (interface == NULL || interface->kind < ABI_KIND_TAP) {
     return NULL;
   }
   return ip6_addr_isinvalid(netif_ip6_addr_state(&interface->netif, 0)) ? NULL : interface;
+}
+
+static struct interface *ready_interface(int32_t handle) {
+  struct interface *interface = router_interface(handle);
+  return interface == NULL || interface->kind != ABI_KIND_TAP ? NULL : interface;
 }
 
 static void check_for_duplicate(struct interface *interface, int8_t index) {
@@ -98,7 +104,7 @@ static void all_routers(ip6_addr_t *address, struct netif *netif) {
 }
 
 int32_t abi_interface_hear_solicitations(int32_t handle, int32_t enabled) {
-  struct interface *interface = ready_interface(handle);
+  struct interface *interface = router_interface(handle);
   ip6_addr_t group;
   if (interface == NULL) {
     return ABI_ERROR_BAD_HANDLE;
@@ -116,7 +122,7 @@ int32_t abi_interface_hear_solicitations(int32_t handle, int32_t enabled) {
 
 /* Staging: a router advertisement without its checksum. It goes to all nodes of the link. */
 int32_t abi_interface_advertise(int32_t handle, int32_t length) {
-  struct interface *interface = ready_interface(handle);
+  struct interface *interface = router_interface(handle);
   if (interface == NULL) {
     return ABI_ERROR_BAD_HANDLE;
   }

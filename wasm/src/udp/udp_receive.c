@@ -60,9 +60,10 @@ static uint32_t rank(const struct udp_pcb *pcb, const struct datagram_ends *ends
     return connected + 1;
   }
   bool fits = ip_addr_eq(own, ends->destination);
-  if (!fits && ip_addr_isbroadcast(ends->destination, ends->by)) { /* of the link, or of the own network */
+  if (!fits && ip_addr_isbroadcast(ends->destination, ends->by)) { /* of the own address's link, or of its network */
     const ip4_addr_t *broadcast = ip_2_ip4(ends->destination);
-    fits = broadcast->addr == IPADDR_BROADCAST || ip4_addr_net_eq(ip_2_ip4(own), broadcast, netif_ip4_netmask(ends->by));
+    fits = broadcast->addr == IPADDR_BROADCAST ? ip4_addr_eq(ip_2_ip4(own), netif_ip4_addr(ends->by))
+                                               : ip4_addr_net_eq(ip_2_ip4(own), broadcast, netif_ip4_netmask(ends->by));
   }
   return fits ? connected + EXACT : 0;
 }

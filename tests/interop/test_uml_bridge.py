@@ -30,6 +30,7 @@ from tcpip_wasm.services import (
 from .harness.avahi import Avahi
 from .harness.console import Console
 from .harness.http import download
+from .harness.message_bus import MessageBus
 from .harness.payload import make_payload
 from .harness.requirements import missing, require_programs, require_user_mode_linux
 from .harness.uml import uml_guest
@@ -201,19 +202,17 @@ def _check_counters(link: Link, sent: int, sent_bytes: int, received: int, recei
 
 
 _FIND = """
-mount -t tmpfs none /run
 mount --bind $FOLDER/resolv.conf /etc/resolv.conf
 mount --bind $FOLDER/nsswitch.conf /etc/nsswitch.conf
-mount --bind $AVAHI/services /etc/avahi/services
 mkdir web
 head -c 2000000 /dev/urandom >web/mine
 echo MINE $(sha256sum <web/mine | cut -d ' ' -f 1)
 busybox httpd -p $PORT -h /mnt/web
 lease
-$START_BUS >bus &
+$BUS >bus &
 until [ -s bus ]; do sleep 0.1; done
 export DBUS_SYSTEM_BUS_ADDRESS="$(cat bus)"
-(eval "$START_AVAHI") >avahi &
+sh -c "$AVAHI" >avahi &
 for family in -4 -6; do
   until fetch $family http://$OTHER.local:$PORT/mine; do sleep 0.2; done
   fetch $family http://stack-side.local/payload
@@ -232,23 +231,19 @@ kill $(cat /run/avahi-daemon/pid)
 _NAMES = ("guest-one", "guest-two")
 
 
-def _avahi(folder: Path, name: str) -> Avahi:
-    return Avahi(folder / name, "/run/bus", name, "vec0", f"Files of {name}", "_http._tcp", _PORT, "path=/mine")
-
-
 def _finder(folder: Path, name: str, other: str) -> str:
     """Write what a guest reads, and return its script."""
-    avahi = _avahi(folder, name)
-    avahi.write()
+    own = folder / name
+    own.mkdir()
+    avahi = Avahi(own, name, "vec0", f"Files of {name}", "_http._tcp", _PORT, "path=/mine")
     values = {
-        "FOLDER": folder,
-        "AVAHI": avahi.folder,
+        "FOLDER": str(folder),
         "OTHER": other,
-        "PORT": _PORT,
-        "START_BUS": avahi.start_bus,
-        "START_AVAHI": avahi.start_mounted,
+        "PORT": str(_PORT),
+        "BUS": shlex.join(MessageBus(own, "/mnt/bus-socket").command),
+        "AVAHI": avahi.command,
     }
-    return "\n".join(f"{key}={shlex.quote(str(value))}" for key, value in values.items()) + _FUNCTIONS + _FIND
+    return "\n".join(f"{key}={shlex.quote(value)}" for key, value in values.items()) + _FUNCTIONS + _FIND
 
 
 def test_two_guests_find_each_other_and_the_stack_by_mdns(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 from tcpip_wasm import create_stack
 from tcpip_wasm.services import Dhcp6Server
 
+from .dhcp_clients import end_client
 from .harness.namespaces import Namespace, network_namespace
-from .harness.requirements import require_kernel_peer
-from .test_dhcp_clients import end_client
+from .harness.networkd import networkd
+from .harness.requirements import require_kernel_peer, require_networkd
 
 _WAIT = 60.0
 """Time limit in seconds of what takes a few."""
@@ -28,6 +29,16 @@ case "$reason" in
   BOUND6|RENEW6|REBIND6) [ -z "$new_ip6_address" ] || ip -6 address replace "$new_ip6_address/128" dev peer0 nodad ;;
 esac
 exit 0
+"""
+
+_NETWORKD = """
+[Match]
+Name=peer0
+[Network]
+DHCP=ipv6
+[DHCPv6]
+DUIDType=link-layer
+UseDomains=yes
 """
 
 
@@ -63,7 +74,7 @@ class Clients:
 
 
 @asynccontextmanager
-async def _clients(folder: Path) -> AsyncIterator[Clients]:
+async def _clients(folder: Path, lifetime: int) -> AsyncIterator[Clients]:
     with network_namespace() as namespace:
         # A link-local address that is checked for duplicates cannot be used by a client that starts at once.
         namespace.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
@@ -74,8 +85,13 @@ async def _clients(folder: Path) -> AsyncIterator[Clients]:
             async with await create_stack(seed=b"dhcp6") as stack:
                 tap = await stack.create_tap_interface(ip="fd77::1/64")
                 device.attach(tap)
-                settings = {"name_servers": ["fd77::53"], "search": ["lab.internal"]}
-                async with Dhcp6Server(tap, pool=("fd77::100", "fd77::1ff"), **settings) as dhcp:  # type: ignore[arg-type]
+                async with Dhcp6Server(
+                    tap,
+                    pool=("fd77::100", "fd77::1ff"),
+                    lifetime=lifetime,
+                    name_servers=["fd77::53"],
+                    search=["lab.internal"],
+                ) as dhcp:
                     clients = Clients(namespace, dhcp, folder)
                     try:
                         yield clients
@@ -84,11 +100,11 @@ async def _clients(folder: Path) -> AsyncIterator[Clients]:
                             await asyncio.to_thread(end_client, child)
 
 
-def _run(program: str, work: Callable[[Clients], Awaitable[None]], folder: Path) -> None:
+def _run(program: str, work: Callable[[Clients], Awaitable[None]], folder: Path, *, lifetime: int = 3600) -> None:
     require_kernel_peer(program, "sysctl")
 
     async def main() -> None:
-        async with _clients(folder) as clients:
+        async with _clients(folder, lifetime) as clients:
             await work(clients)
 
     asyncio.run(main())
@@ -134,3 +150,23 @@ def test_dhcpcd_is_led_by_the_advertisements(tmp_path: Path) -> None:
         assert "fd77::" in (await asyncio.to_thread(clients.namespace.run, "ip", "-6", "route", "show")).stdout
 
     _run("dhcpcd", work, tmp_path)
+
+
+def test_networkd_is_led_by_the_advertisements(tmp_path: Path) -> None:
+    """It renews its lease after a quarter of the lifetime. Version 252 releases none at its end."""
+    require_networkd()
+
+    async def work(clients: Clients) -> None:
+        with networkd(clients.namespace, _NETWORKD) as daemon:
+            await clients.until(lambda: len(clients.dhcp.leases) == 1)
+            (lease,) = clients.dhcp.leases
+            await asyncio.to_thread(daemon.wait_online, "peer0", "--ipv6")
+            status = await asyncio.to_thread(daemon.run, "networkctl", "status", "peer0")
+            assert f"Address: {lease.address}\n" in status
+            assert "DNS: fd77::53\n" in status
+            assert "Search Domains: lab.internal\n" in status
+            await asyncio.to_thread(clients.namespace.echoes, "fd77::1", 2)
+            await clients.until(lambda: clients.dhcp.leases[0].expires > lease.expires)
+            assert [each.address for each in clients.dhcp.leases] == [lease.address]
+
+    _run("networkctl", work, tmp_path, lifetime=20)

@@ -1,4 +1,4 @@
-"""`Avahi`: what Avahi reads, as a host with one service, and the command that starts it, in a namespace or in a guest."""
+"""`Avahi`: what Avahi reads, as a host with one service, and the command that starts it; in a namespace or a guest."""
 
 from __future__ import annotations
 

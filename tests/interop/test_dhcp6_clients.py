@@ -5,6 +5,7 @@ dhcpcd, which the stack's router advertisements lead to it.
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -139,7 +140,7 @@ def test_dhcpcd_is_led_by_the_advertisements(tmp_path: Path) -> None:
         (tmp_path / "conf").write_text("duid\noption dhcp6_name_servers\n")
         command = ("dhcpcd", "-6", "-B", "-d", "-f", f"{tmp_path}/conf", "-c", f"{tmp_path}/script", "peer0")
         folders = "mount -t tmpfs tmpfs /var/lib/dhcpcd && mount -t tmpfs tmpfs /run"
-        clients.start("sh", "-c", folders + ' && exec "$@"', "sh", *command)
+        child = clients.start("sh", "-c", folders + ' && exec "$@"', "sh", *command)
         await clients.until(lambda: len(clients.dhcp.leases) == 1)
         (lease,) = clients.dhcp.leases
         await clients.knows(
@@ -148,6 +149,12 @@ def test_dhcpcd_is_led_by_the_advertisements(tmp_path: Path) -> None:
         report = await asyncio.to_thread(clients.namespace.run, "ip", "-6", "address", "show", "dev", "peer0")
         assert str(lease.address) in report.stdout
         assert "fd77::" in (await asyncio.to_thread(clients.namespace.run, "ip", "-6", "route", "show")).stdout
+        child.send_signal(signal.SIGHUP)  # what `dhcpcd -n` sends: it rebinds
+        await clients.until(lambda: [each.expires > lease.expires for each in clients.dhcp.leases] == [True])
+        assert clients.dhcp.leases[0].address == lease.address
+        await clients.knows("reason=REBOOT6")  # it has confirmed the lease, too, and is bound again
+        child.send_signal(signal.SIGALRM)  # what `dhcpcd -k` sends
+        await clients.until(lambda: not clients.dhcp.leases)
 
     _run("dhcpcd", work, tmp_path)
 

@@ -5,6 +5,7 @@ dhcpcd, which the stack's router advertisements lead to it.
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,9 +15,10 @@ from pathlib import Path
 from tcpip_wasm import create_stack
 from tcpip_wasm.services import Dhcp6Server
 
+from .dhcp_clients import end_client
 from .harness.namespaces import Namespace, network_namespace
-from .harness.requirements import require_kernel_peer
-from .test_dhcp_clients import end_client
+from .harness.networkd import networkd
+from .harness.requirements import require_kernel_peer, require_networkd
 
 _WAIT = 60.0
 """Time limit in seconds of what takes a few."""
@@ -28,6 +30,16 @@ case "$reason" in
   BOUND6|RENEW6|REBIND6) [ -z "$new_ip6_address" ] || ip -6 address replace "$new_ip6_address/128" dev peer0 nodad ;;
 esac
 exit 0
+"""
+
+_NETWORKD = """
+[Match]
+Name=peer0
+[Network]
+DHCP=ipv6
+[DHCPv6]
+DUIDType=link-layer
+UseDomains=yes
 """
 
 
@@ -63,7 +75,7 @@ class Clients:
 
 
 @asynccontextmanager
-async def _clients(folder: Path) -> AsyncIterator[Clients]:
+async def _clients(folder: Path, lifetime: int) -> AsyncIterator[Clients]:
     with network_namespace() as namespace:
         # A link-local address that is checked for duplicates cannot be used by a client that starts at once.
         namespace.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
@@ -74,8 +86,13 @@ async def _clients(folder: Path) -> AsyncIterator[Clients]:
             async with await create_stack(seed=b"dhcp6") as stack:
                 tap = await stack.create_tap_interface(ip="fd77::1/64")
                 device.attach(tap)
-                settings = {"name_servers": ["fd77::53"], "search": ["lab.internal"]}
-                async with Dhcp6Server(tap, pool=("fd77::100", "fd77::1ff"), **settings) as dhcp:  # type: ignore[arg-type]
+                async with Dhcp6Server(
+                    tap,
+                    pool=("fd77::100", "fd77::1ff"),
+                    lifetime=lifetime,
+                    name_servers=["fd77::53"],
+                    search=["lab.internal"],
+                ) as dhcp:
                     clients = Clients(namespace, dhcp, folder)
                     try:
                         yield clients
@@ -84,11 +101,11 @@ async def _clients(folder: Path) -> AsyncIterator[Clients]:
                             await asyncio.to_thread(end_client, child)
 
 
-def _run(program: str, work: Callable[[Clients], Awaitable[None]], folder: Path) -> None:
+def _run(program: str, work: Callable[[Clients], Awaitable[None]], folder: Path, *, lifetime: int = 3600) -> None:
     require_kernel_peer(program, "sysctl")
 
     async def main() -> None:
-        async with _clients(folder) as clients:
+        async with _clients(folder, lifetime) as clients:
             await work(clients)
 
     asyncio.run(main())
@@ -123,7 +140,7 @@ def test_dhcpcd_is_led_by_the_advertisements(tmp_path: Path) -> None:
         (tmp_path / "conf").write_text("duid\noption dhcp6_name_servers\n")
         command = ("dhcpcd", "-6", "-B", "-d", "-f", f"{tmp_path}/conf", "-c", f"{tmp_path}/script", "peer0")
         folders = "mount -t tmpfs tmpfs /var/lib/dhcpcd && mount -t tmpfs tmpfs /run"
-        clients.start("sh", "-c", folders + ' && exec "$@"', "sh", *command)
+        child = clients.start("sh", "-c", folders + ' && exec "$@"', "sh", *command)
         await clients.until(lambda: len(clients.dhcp.leases) == 1)
         (lease,) = clients.dhcp.leases
         await clients.knows(
@@ -132,5 +149,31 @@ def test_dhcpcd_is_led_by_the_advertisements(tmp_path: Path) -> None:
         report = await asyncio.to_thread(clients.namespace.run, "ip", "-6", "address", "show", "dev", "peer0")
         assert str(lease.address) in report.stdout
         assert "fd77::" in (await asyncio.to_thread(clients.namespace.run, "ip", "-6", "route", "show")).stdout
+        child.send_signal(signal.SIGHUP)  # what `dhcpcd -n` sends: it rebinds
+        await clients.until(lambda: [each.expires > lease.expires for each in clients.dhcp.leases] == [True])
+        assert clients.dhcp.leases[0].address == lease.address
+        await clients.knows("reason=REBOOT6")  # it has confirmed the lease, too, and is bound again
+        child.send_signal(signal.SIGALRM)  # what `dhcpcd -k` sends
+        await clients.until(lambda: not clients.dhcp.leases)
 
     _run("dhcpcd", work, tmp_path)
+
+
+def test_networkd_is_led_by_the_advertisements(tmp_path: Path) -> None:
+    """It renews its lease after a quarter of the lifetime. Version 252 releases none at its end."""
+    require_networkd()
+
+    async def work(clients: Clients) -> None:
+        with networkd(clients.namespace, _NETWORKD) as daemon:
+            await clients.until(lambda: len(clients.dhcp.leases) == 1)
+            (lease,) = clients.dhcp.leases
+            await asyncio.to_thread(daemon.wait_online, "peer0", "--ipv6")
+            status = await asyncio.to_thread(daemon.run, "networkctl", "status", "peer0")
+            assert f"Address: {lease.address}\n" in status
+            assert "DNS: fd77::53\n" in status
+            assert "Search Domains: lab.internal\n" in status
+            await asyncio.to_thread(clients.namespace.echoes, "fd77::1", 2)
+            await clients.until(lambda: clients.dhcp.leases[0].expires > lease.expires)
+            assert [each.address for each in clients.dhcp.leases] == [lease.address]
+
+    _run("networkctl", work, tmp_path, lifetime=20)

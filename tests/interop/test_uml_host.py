@@ -35,7 +35,11 @@ _WAIT = 120.0
 
 _SIZES = {4: (0, 1, 1472, 1473, 65_507), 6: (0, 1, 1452, 1453, 65_487)}
 
-_SERVE_A_SHELL = f"busybox nc -ll -p {_SHELL} -e /bin/sh & echo READY"
+_SERVE_A_SHELL = f"""
+busybox nc -ll -p {_SHELL} -e /bin/sh &
+until busybox netstat -ltn | grep -q ':{_SHELL} '; do sleep 0.1; done
+echo READY
+"""
 
 _UDHCPD = f"""
 cat > udhcpd.conf <<END

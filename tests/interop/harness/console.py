@@ -43,3 +43,8 @@ class Console:
         while raw := await self._output.readline():
             self._recent.append(raw.decode(errors="replace").rstrip())
         return "\n".join(self._recent)
+
+    async def explain(self, failure: Exception) -> None:
+        """Add what the guest, which has ended, printed last to an exception as a note, unless it has that already."""
+        if (printed := await self.rest()) not in str(failure):
+            failure.add_note(f"a guest's console:\n{printed}")

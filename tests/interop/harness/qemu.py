@@ -185,8 +185,8 @@ async def qemu(
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-        if failure is not None and (printed := await console.rest()) not in str(failure):
-            failure.add_note(f"a guest's console:\n{printed}")
+        if failure is not None:
+            await console.explain(failure)
 
 
 @asynccontextmanager

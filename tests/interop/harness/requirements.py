@@ -15,12 +15,14 @@ from typing import NoReturn
 
 import pytest
 
+from .networkd import NETWORKD
 from .qemu import NETWORK_BOOT_ROM, guest_files
 
 __all__ = [
     "missing",
     "require_kernel_peer",
     "require_network_boot",
+    "require_networkd",
     "require_postgresql",
     "require_programs",
     "require_qemu",
@@ -36,6 +38,13 @@ def require_kernel_peer(*programs: str) -> None:
     if not Path("/dev/net/tun").exists():
         missing("no /dev/net/tun on this machine")
     require_programs("ip", *programs)
+
+
+def require_networkd() -> None:
+    """Skip unless what `require_kernel_peer` asks for, systemd-networkd and its message bus are installed."""
+    require_kernel_peer("networkctl", "nsenter", "dbus-daemon")
+    if not NETWORKD.exists():
+        missing("Debian's systemd is not installed")
 
 
 def require_user_mode_linux() -> None:

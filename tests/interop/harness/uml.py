@@ -6,7 +6,9 @@ the host's file system read-only, so that its programs are the host's and a file
 runs one script as its first process, and ends when the context ends, whatever state it is in.
 
 The frames: the guest's `bess` transport connects an AF_UNIX *seqpacket* socket to a path on which the test
-listens when the guest brings its device up; then one message is one frame, either way, without any header.
+listens when the guest brings its device up; then one message is one frame, either way, without any header. The guest
+closes the socket when it brings the device down, and connects again when it brings it up. Its end has no name: with
+`src=PATH` it would be bound to a file that the guest does not remove, so that it could not connect a second time.
 
 The impairments: netem acts on what leaves a device. What the guest sends passes the netem of its network
 device; what it receives is redirected to an `ifb` device and passes the netem there. So one rule impairs both
@@ -29,7 +31,7 @@ from pathlib import Path
 from .console import Console
 from .fxsave_only import ENVIRONMENT
 
-__all__ = ["Guest", "user_mode_linux"]
+__all__ = ["Guest", "uml_guest", "user_mode_linux"]
 
 _MEMORY = "256M"
 _BOOT_SECONDS = 120.0  # it takes 1 to 3; a busy machine gets the benefit of the doubt
@@ -68,30 +70,64 @@ async def user_mode_linux(script: str, *, addresses: Sequence[str], netem: str |
         addresses: of the guest's device vec0, with prefix lengths; IPv4 and IPv6.
         netem: netem's options, applied to both directions, such as "loss 1% delay 20ms".
     """
+    with (
+        tempfile.TemporaryDirectory(prefix="tcpip-uml-") as folder,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening,
+    ):
+        listening.setblocking(False)
+        wire = Path(folder) / "wire"
+        listening.bind(str(wire))
+        listening.listen(1)
+        async with _process(script, wire, addresses, netem) as process:
+            assert process.stdout is not None
+            with await _accept(listening, process) as frames:
+                yield Guest(frames, process.stdout)
+
+
+@asynccontextmanager
+async def uml_guest(
+    script: str, wire: Path, *, addresses: Sequence[str] = (), mac: str | None = None
+) -> AsyncIterator[Console]:
+    """Start a guest whose network device connects to a socket, and yield its console. It ends with the context.
+
+    An exception that leaves the context has what is on the console as a note.
+
+    Args:
+        script: see `user_mode_linux`. It runs also where nothing listens at the socket: then the device is down.
+        wire: the path of the socket, which has type SOCK_SEQPACKET.
+        addresses: of the guest's device vec0, with prefix lengths; IPv4 and IPv6.
+        mac: the device's hardware address; None is a random one.
+    """
+    async with _process(script, wire, addresses, None, mac) as process:
+        assert process.stdout is not None
+        console = Console(process.stdout)
+        try:
+            yield console
+        except Exception as failure:
+            await _kill(process)
+            await console.explain(failure)
+            raise
+
+
+@asynccontextmanager
+async def _process(
+    script: str, wire: Path, addresses: Sequence[str], netem: str | None, mac: str | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
     folder = Path(tempfile.mkdtemp(prefix="tcpip-uml-"))
     process: asyncio.subprocess.Process | None = None
-    frames: socket.socket | None = None
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
-            listening.setblocking(False)
-            listening.bind(str(folder / "wire"))
-            listening.listen(1)
-            first = folder / "init"
-            first.write_text(_init(script, addresses, netem))
-            first.chmod(0o755)
-            process = await asyncio.create_subprocess_exec(
-                *_command(folder, first),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
-            )
-            assert process.stdout is not None
-            frames = await _accept(listening, process)
-        yield Guest(frames, process.stdout)
+        first = folder / "init"
+        first.write_text(_init(script, addresses, netem))
+        first.chmod(0o755)
+        process = await asyncio.create_subprocess_exec(
+            *_command(folder, first, f"dst={wire}" + (f",mac={mac}" if mac else "")),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        yield process
     finally:
-        if frames is not None:
-            frames.close()
         if process is not None:
             await _kill(process)
         shutil.rmtree(folder)
@@ -121,7 +157,7 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def _command(folder: Path, first: Path) -> list[str]:
+def _command(folder: Path, first: Path, device: str) -> list[str]:
     program = shutil.which("linux.uml")
     if program is None:
         raise FileNotFoundError("linux.uml")
@@ -138,7 +174,7 @@ def _command(folder: Path, first: Path) -> list[str]:
         f"uml_dir={folder}",
         "con=null",
         "con0=null,fd:1",
-        f"vec0:transport=bess,dst={folder / 'wire'},src={folder / 'guest'}",
+        f"vec0:transport=bess,{device}",
         f"init={first}",
         *(f"{name}={value}" for name, value in ENVIRONMENT.items()),
     ]

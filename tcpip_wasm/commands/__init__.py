@@ -1,12 +1,13 @@
 """The commands of ``tcpip-wasm`` that join a stack to something outside of the process.
 
-    arguments  what the commands accept, and their help
-    running    an event loop for one command: signals, errors as one line, exit statuses
-    outside    the option ``--link``: a TAP device, a virtual machine's socket, a WebSocket
-    serve      ``tcpip-wasm serve``
-    ping       ``tcpip-wasm ping``
-    record     ``tcpip-wasm capture``
-    relay      ``tcpip-wasm relay``
+    arguments      what the commands accept, and their help
+    running        an event loop for one command: signals, errors as one line, exit statuses
+    outside        the option ``--link``: a TAP device, a virtual machine's socket, a WebSocket
+    machine_names  the machine's resolvers
+    serve          ``tcpip-wasm serve``
+    ping           ``tcpip-wasm ping``
+    record         ``tcpip-wasm capture``
+    relay          ``tcpip-wasm relay``
 
 Links and services are imported when a command runs: `tcpip-wasm show` needs neither.
 """

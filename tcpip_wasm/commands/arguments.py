@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from importlib import import_module
-from ipaddress import IPv4Interface, ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from pathlib import Path
 from textwrap import fill
 from typing import Final, TypeVar
@@ -28,6 +28,20 @@ links:
 """
 
 
+_SERVE_EXAMPLES: Final = """\
+examples:
+  tcpip-wasm serve . --qemu unix:/run/user/1000/vm.sock
+      prints the options of QEMU that connect a guest; in it: wget http://files.internal/FILE
+  tcpip-wasm serve . --link tap:tap0 --network 10.7.0.1/24 --network6 fd07::1/64
+      for this machine, by its TAP device
+  tcpip-wasm serve . --qemu unix:vm.sock --boot-file boot.ipxe
+      for guests without a disk
+  tcpip-wasm serve . --qemu unix:vm.sock --forward-names
+      for guests that look up other names
+
+"""
+
+
 def add_network_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add serve, ping, capture and relay to the commands of a parser."""
     _add_serve(commands)
@@ -40,10 +54,11 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = _command(
         commands,
         "serve",
-        "serve a folder to virtual machines, with DHCP, DNS, HTTP and TFTP",
-        "Serves a folder by HTTP and TFTP to guests on a network of their own, on which it lends addresses by DHCP and "
-        "answers for its name by DNS. Nothing outside of the folder can be read; the network leads nowhere else.",
-        "example:\n  tcpip-wasm serve . --qemu unix:/run/user/1000/vm.sock\n\n" + _LINK_HELP,
+        "serve a folder to virtual machines, with DHCP, DNS, HTTP and TFTP, by IPv4 and IPv6",
+        "Serves a folder by HTTP and TFTP to guests on a network of their own. Guests get an IPv4 address by DHCP, "
+        "make an IPv6 address of the prefix that is advertised, and resolve the server's name by DNS. Nothing outside "
+        "of the folder can be read; the network leads nowhere else.",
+        _SERVE_EXAMPLES + _LINK_HELP,
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument(
@@ -69,7 +84,28 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=_of(_network),
         help="the server's address, and with its prefix the network of the guests; %(default)s",
     )
+    parser.add_argument(
+        "--network6",
+        default="fd00::1/64",
+        metavar="ADDRESS/64",
+        type=_of(_network6),
+        help="the same for IPv6; %(default)s. `none` leaves IPv6 out",
+    )
     parser.add_argument("--name", default="files.internal", metavar="NAME", help="the server's name; %(default)s")
+    parser.add_argument(
+        "--forward-names",
+        action="store_true",
+        help="answer for other names, too, by the name servers in /etc/resolv.conf; without it there are no other "
+        "names. Guests do not reach the addresses, but their questions leave the machine",
+    )
+    parser.add_argument(
+        "--name-server",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        type=_of(ip_address),
+        help="forward other names to this one instead; repeatable",
+    )
     parser.add_argument("-p", "--port", default=80, metavar="PORT", type=_of(_port), help="of HTTP; %(default)s")
     parser.add_argument("--boot-file", metavar="PATH", help="what guests boot by PXE, a file of the folder")
     _set_run(parser, "serve", _check_served)
@@ -214,6 +250,12 @@ def _network(text: str) -> IPv4Interface:
     network = IPv4Interface(text)
     pool_of(network)
     return network
+
+
+def _network6(text: str) -> IPv6Interface | None:
+    from tcpip_wasm.commands.serve import network6_of
+
+    return network6_of(text)
 
 
 def _port(text: str) -> int:

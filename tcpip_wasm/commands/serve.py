@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_interface
 from typing import TYPE_CHECKING, Final
 
 from tcpip_wasm.commands.outside import naming, opened, until_end
@@ -16,8 +16,10 @@ from tcpip_wasm.stack import NetworkStack, create_stack
 
 if TYPE_CHECKING:
     from tcpip_wasm.links import GuestListener, Link
+    from tcpip_wasm.names import Resolver
+    from tcpip_wasm.services.service import Service
 
-__all__ = ["pool_of", "qemu_options", "serve"]
+__all__ = ["network6_of", "pool_of", "qemu_options", "serve"]
 
 MOST_ADDRESSES: Final = 4096
 """Addresses of the pool at most; a larger network has addresses that are not lent."""
@@ -30,31 +32,45 @@ async def serve(options: argparse.Namespace) -> int:
         OSError: a socket or a device cannot be opened, or a link has ended.
         ImportError: the server needs a library that is not installed.
     """
-    from tcpip_wasm.services import DhcpServer, DnsServer, HttpServer, TftpServer
+    from tcpip_wasm.services import Dhcp6Server, DhcpServer, DnsServer, HttpServer, TftpServer
 
     network: IPv4Interface = options.network
+    network6: IPv6Interface | None = options.network6
+    domain = options.name.partition(".")[2]
     async with AsyncExitStack() as exits:
         stack = await exits.enter_async_context(await create_stack())
-        bridge = await stack.create_bridge_interface(ip=str(network), ipv6=False)
+        both = [str(one) for one in (network, network6) if one is not None]
+        bridge = await stack.create_bridge_interface(ip=both, ipv6=network6 is not None)
         own = str(network.ip)
         # All are made before the first is started: a library that is not installed is reported before a guest connects.
-        services = (
+        services: list[Service] = [
             DhcpServer(
                 bridge,
                 pool=pool_of(network),
                 name_servers=[own],
-                domain=options.name.partition(".")[2] or None,
+                domain=domain or None,
                 boot_file=options.boot_file,
             ),
-            DnsServer(stack, records={options.name: own}),
+            DnsServer(
+                stack,
+                records={options.name: [str(ip_interface(one).ip) for one in both]},
+                forward=_others(options),
+                zones=[domain] if domain else [],
+            ),
             HttpServer(stack, options.folder, port=options.port),
             TftpServer(stack, options.folder),
-        )
+        ]
+        if network6 is not None:
+            # Without a pool: guests make addresses of the advertised prefix, which needs no client of DHCPv6.
+            boot_url = options.boot_file and f"tftp://[{network6.ip}]/{options.boot_file}"
+            search = [domain] if domain else []
+            services.append(Dhcp6Server(bridge, name_servers=[network6.ip], search=search, boot_file=boot_url))
         for service in services:
             await exits.enter_async_context(service)
         listeners, links = await _open(exits, stack, bridge, options)
         where = "" if options.port == 80 else f":{options.port}"
-        say(f"{options.folder} is at http://{own}{where}/, http://{options.name}{where}/ and tftp://{own}/")
+        hosts = [own, *([f"[{network6.ip}]"] if network6 is not None else []), options.name]
+        say(f"{options.folder} is at {', '.join(f'http://{host}{where}/' for host in hosts)} and tftp://{own}/")
         for listener in listeners:
             say(f"for each guest: qemu-system-x86_64 ... {qemu_options(listener.address)}")
         for name in links:
@@ -84,6 +100,17 @@ async def _open(
     return listeners, links
 
 
+def _others(options: argparse.Namespace) -> Resolver | None:
+    """Return what other names than the server's are forwarded to, or None."""
+    if not options.forward_names and not options.name_server:
+        return None
+    from tcpip_wasm.commands.machine_names import machine_resolver, machine_servers
+
+    servers = options.name_server or machine_servers()
+    say(f"other names are forwarded to {', '.join(map(str, servers))}")
+    return machine_resolver([str(server) for server in servers])
+
+
 def pool_of(network: IPv4Interface) -> tuple[IPv4Address, IPv4Address]:
     """Return the first and the last address to lend: all of the network, of which the server keeps its own.
 
@@ -96,6 +123,24 @@ def pool_of(network: IPv4Interface) -> tuple[IPv4Address, IPv4Address]:
     if network.ip in (hosts.network_address, hosts.broadcast_address):
         raise ValueError(f"{network}: no host may have this address")
     return hosts[1], hosts[min(hosts.num_addresses - 2, MOST_ADDRESSES)]
+
+
+def network6_of(text: str) -> IPv6Interface | None:
+    """Return the server's address and its network, or None for the text ``none``.
+
+    Raises:
+        ValueError: the text is neither, or guests could not make addresses of the network.
+    """
+    if text == "none":
+        return None
+    network = IPv6Interface(text)
+    if network.network.prefixlen != 64:
+        raise ValueError(f"{text}: a prefix of 64 bits is needed, of which guests make addresses")
+    if network.is_link_local or network.is_multicast or network.is_loopback or network.ip.scope_id is not None:
+        raise ValueError(f"{text}: guests make no addresses of this network")
+    if network.ip == network.network.network_address:
+        raise ValueError(f"{text}: no host may have this address")
+    return network
 
 
 def qemu_options(address: str) -> str:

@@ -3,6 +3,7 @@
     service    what all have in common: start, end, tasks
     events     what a service reports while it runs
     datagrams  UDP sockets for services
+    leasing    what the servers of DHCP and DHCPv6 have in common
     rate       a rate limit for each client
     dhcp       addresses: `DhcpServer`
     dhcp6      addresses by IPv6: `Dhcp6Server`
@@ -18,7 +19,7 @@ stack. None is a method of the stack, which knows nothing of them.
 """
 
 from tcpip_wasm.services.dhcp import DhcpEvent, DhcpLease, DhcpPool, DhcpRequest, DhcpServer, DhcpStatistics
-from tcpip_wasm.services.dhcp6 import Dhcp6Lease, Dhcp6Server, Dhcp6Statistics
+from tcpip_wasm.services.dhcp6 import Dhcp6Lease, Dhcp6Pool, Dhcp6Server, Dhcp6Statistics
 from tcpip_wasm.services.dns import DnsServer, DnsStatistics
 from tcpip_wasm.services.http import HttpServer, http_client
 from tcpip_wasm.services.mdns import (
@@ -34,6 +35,7 @@ from tcpip_wasm.services.tftp import TftpServer, TftpStatistics
 
 __all__ = [
     "Dhcp6Lease",
+    "Dhcp6Pool",
     "Dhcp6Server",
     "Dhcp6Statistics",
     "DhcpEvent",

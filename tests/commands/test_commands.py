@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Interface
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, IPv6Network
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -22,6 +25,7 @@ from tcpip_wasm import create_stack
 from tcpip_wasm.capture import Packet, read_capture
 from tcpip_wasm.capture.trace import observation_of
 from tcpip_wasm.cli import main
+from tcpip_wasm.commands.machine_names import machine_resolver, machine_servers
 from tcpip_wasm.commands.outside import parse_outside
 from tcpip_wasm.commands.serve import pool_of, qemu_options
 from tcpip_wasm.links import connect_qemu, listen_qemu
@@ -74,44 +78,95 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-async def fetched(address: str, *, port: int = 80) -> tuple[str, str, bytes]:
-    """Be a guest: return the lease's address, what the server's name led to, and the file."""
+@dataclass
+class Guest:
+    """What a guest found.
+
+    Attributes:
+        addresses: its own.
+        named: what the server's name led to.
+        hashes: of the file, as it was fetched from each of these.
+        servers: its name servers.
+        routers: its default routers.
+    """
+
+    addresses: list[str]
+    named: list[str]
+    hashes: list[str]
+    servers: list[str]
+    routers: list[str]
+
+
+async def fetched(address: str, *, port: int = 80, ipv6: bool = True) -> Guest:
+    """Be a guest that connects, configures itself, and fetches the file."""
     async with asyncio.timeout(BOUND), await create_stack() as guest:
         tap = await guest.create_tap_interface()
         link = await connect_qemu(tap, address)
-        lease = await tap.configure(dhcp=True)
-        (info, *_) = await guest.getaddrinfo("files.internal", port, type=socket.SOCK_STREAM)
-        reader, writer = await guest.open_connection("files.internal", port)
-        writer.write(b"GET /file.bin HTTP/1.1\r\nhost: files.internal\r\nconnection: close\r\n\r\n")
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 "), head
-        body = await reader.read(-1)
-        writer.close()
+        await tap.configure(dhcp=True, slaac=ipv6)
+        found = await guest.getaddrinfo("files.internal", port, type=socket.SOCK_STREAM)
+        named, hashes = [str(info[4][0]) for info in found], []
+        for each in named:
+            reader, writer = await guest.open_connection(each, port)
+            writer.write(b"GET /file.bin HTTP/1.1\r\nhost: files.internal\r\nconnection: close\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 "), head
+            hashes.append(hashlib.sha256(await reader.read(-1)).hexdigest())
+            writer.close()
+        lists = [tap.addresses, named, hashes, tap.name_servers, tap.routers]
         link.close()
-        return str(lease.address), str(info[4][0]), body
+        return Guest(*(list(map(str, each)) for each in lists))
 
 
 def test_guests_get_a_lease_a_name_and_the_file(tmp_path: Path, folder: Path) -> None:
     pytest.importorskip("uvicorn")
     pytest.importorskip("dns")
 
-    async def guests() -> list[tuple[str, str, bytes]]:
+    async def guests() -> list[Guest]:
         return await asyncio.gather(*(fetched(f"unix:{tmp_path / 'vm.sock'}", port=8080) for _ in range(2)))
 
     address = f"unix:{tmp_path / 'vm.sock'}"
-    with running("serve", str(folder), "--qemu", address, "--network", "10.7.0.1/28", "--port", "8080") as (
+    with running(
+        "serve",
+        str(folder),
+        "--qemu",
+        address,
+        "--network",
+        "10.7.0.1/28",
+        "--network6",
+        "fd07::1/64",
+        "--port",
+        "8080",
+    ) as (
         server,
         lines,
     ):
         assert any(f"addr.path={tmp_path / 'vm.sock'}" in line for line in lines)
         assert any("http://10.7.0.1:8080/" in line for line in lines)
         answers = asyncio.run(guests())
-        assert {one[0] for one in answers} == {"10.7.0.2/28", "10.7.0.3/28"}
-        for _, named, body in answers:
-            assert named == "10.7.0.1"
-            assert hashlib.sha256(body).digest() == hashlib.sha256(FILE).digest()
+        assert any("http://10.7.0.1:8080/, http://[fd07::1]:8080/, http://files.internal:8080/" in x for x in lines)
+        assert {one.addresses[0] for one in answers} == {"10.7.0.2/28", "10.7.0.3/28"}
+        assert len({one.addresses[1] for one in answers}) == 2
+        for one in answers:
+            assert IPv6Interface(one.addresses[1]).network == IPv6Network("fd07::/64")
+            assert one.named == ["fd07::1", "10.7.0.1"]
+            assert one.hashes == [hashlib.sha256(FILE).hexdigest()] * 2
+            assert one.servers == ["10.7.0.1", "fd07::1"]
+            assert one.routers == [], "the network leads nowhere else"
         assert interrupted(server) == (0, "")
     assert not (tmp_path / "vm.sock").exists()
+
+
+def test_a_network_without_ipv6(tmp_path: Path, folder: Path) -> None:
+    """Guests get no advertisement, and the name has one address."""
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("dns")
+    address = f"unix:{tmp_path / 'vm.sock'}"
+    with running("serve", str(folder), "--qemu", address, "--network6", "none") as (server, lines):
+        assert "[" not in lines[0]
+        guest = asyncio.run(fetched(address, ipv6=False))
+        assert (guest.addresses, guest.named) == (["10.0.0.2/24"], ["10.0.0.1"])
+        assert guest.hashes == [hashlib.sha256(FILE).hexdigest()]
+        assert interrupted(server) == (0, "")
 
 
 def test_ping_by_a_lease_and_a_name(tmp_path: Path, folder: Path) -> None:
@@ -221,6 +276,11 @@ def test_guests_of_a_relay_reach_each_other(tmp_path: Path) -> None:
         (("serve", ".", "--qemu", "/run/vm.sock"), "unix:PATH or tcp:HOST:PORT is needed, not '/run/vm.sock'"),
         (("serve", ".", "--qemu", "unix:x", "--network", "10.0.0.1/31"), "a prefix of 30 bits at most is needed"),
         (("serve", ".", "--qemu", "unix:x", "--network", "10.0.0.0/24"), "no host may have this address"),
+        (("serve", ".", "--qemu", "unix:x", "--network6", "fd00::1/48"), "a prefix of 64 bits is needed"),
+        (("serve", ".", "--qemu", "unix:x", "--network6", "fe80::1/64"), "guests make no addresses of this network"),
+        (("serve", ".", "--qemu", "unix:x", "--network6", "fd00::/64"), "fd00::/64: no host may have this address"),
+        (("serve", ".", "--qemu", "unix:x", "--network6", "10.0.0.1/24"), "10.0.0.1"),
+        (("serve", ".", "--qemu", "unix:x", "--name-server", "dns.example"), "does not appear to be an IPv4"),
         (("serve", ".", "--qemu", "unix:x", "--port", "65536"), "a whole number of 0 to 65535 is needed"),
         (("ping", "10.0.0.1", "--link", "eth0", "--ip", "10.0.0.9/24"), "tap:NAME, qemu:unix:PATH"),
         (("ping", "10.0.0.1", "--link", "tap:x", "--ip", "10.0.0.999/24"), "does not appear to be an IPv4"),
@@ -291,7 +351,71 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     assert ended.value.code == 0
-    assert f"example:\n  tcpip-wasm {command} " in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert re.search(rf"^examples?:\n  tcpip-wasm {command} ", text, re.MULTILINE)
+
+
+def test_the_name_servers_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_text(
+        "# nameserver 192.0.2.9\nsearch lab.internal\nnameserver\n  nameserver fe80::1%eth0\nnameserver\t10.0.0.2 x\n"
+        + "nameserver 10.0.0.3\n" * 3
+    )
+    assert machine_servers(file) == ["fe80::1%eth0", "10.0.0.2", "10.0.0.3"]
+    file.write_bytes(b"search \xff\n")
+    with pytest.raises(OSError, match="no name server is in it; --name-server names one"):
+        machine_servers(file)
+
+
+def test_the_machines_resolver_asks_a_server_of_the_machine() -> None:
+    """By UDP, and by TCP what does not fit; the server is a program of this process on loopback."""
+    dns = pytest.importorskip("dns.message")
+    rrset = pytest.importorskip("dns.rrset")
+    texts = [f'"{number} {"x" * 200}"' for number in range(20)]
+
+    def answer(query: bytes, most: int) -> bytes:
+        asked = dns.from_wire(query)
+        made = dns.make_response(asked)
+        (question,) = asked.question
+        if question.rdtype == 16:
+            made.answer.append(rrset.from_text(question.name, 60, "IN", "TXT", *texts))
+        else:
+            made.answer.append(rrset.from_text(question.name, 60, "IN", "A", "192.0.2.7"))
+        packed = made.to_wire(max_size=65535)
+        if len(packed) > most:
+            made.answer.clear()
+            made.flags |= 0x0200
+            packed = made.to_wire()
+        return bytes(packed)
+
+    class Server(asyncio.DatagramProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast(asyncio.DatagramTransport, transport)
+
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            self.transport.sendto(answer(data, 512), addr)
+
+    async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        length = int.from_bytes(await reader.readexactly(2))
+        made = answer(await reader.readexactly(length), 65535)
+        writer.write(len(made).to_bytes(2) + made)
+        writer.close()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(stream, "127.0.0.1", 0)
+        where = server.sockets[0].getsockname()
+        transport, _ = await loop.create_datagram_endpoint(Server, local_addr=where)
+        async with server, asyncio.timeout(BOUND):
+            resolver = machine_resolver([where])
+            found = await resolver.addresses("www.example.", family=int(socket.AF_INET))
+            assert list(map(str, found.addresses)) == ["192.0.2.7"]
+            response = await resolver.forward((b"long", b"example"), 16)
+            assert {str(each) for each in dns.from_wire(response).answer[0]} == set(texts)
+        transport.close()
+        await asyncio.sleep(0)  # the socket is closed
+
+    asyncio.run(main())
 
 
 def test_links_are_imported_by_commands_that_need_them() -> None:

@@ -1,5 +1,5 @@
 """DHCPv6 clients of Linux distributions against the stack's server, over a TAP device in a namespace: dhclient and
-dhcpcd, which the stack's router advertisements lead to it.
+dhcpcd, which the stack's router advertisements lead to it; and a client behind a relay, ISC's dhcrelay, in another one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tcpip_wasm import create_stack
-from tcpip_wasm.services import Dhcp6Server
+from tcpip_wasm.services import Dhcp6Pool, Dhcp6Server
 
 from .dhcp_clients import end_client
 from .harness.namespaces import Namespace, network_namespace
@@ -177,3 +177,53 @@ def test_networkd_is_led_by_the_advertisements(tmp_path: Path) -> None:
             assert [each.address for each in clients.dhcp.leases] == [lease.address]
 
     _run("networkctl", work, tmp_path, lifetime=20)
+
+
+def test_a_client_behind_dhcrelay(tmp_path: Path) -> None:
+    """The relay's namespace has the device; the client's has a cable to it, and reaches the stack by the address that
+    it got."""
+    require_kernel_peer("dhclient", "dhcrelay", "sysctl")
+
+    async def main() -> None:
+        with network_namespace() as near, network_namespace() as far, near.open_device("tap", []) as device:
+            for namespace in (near, far):
+                namespace.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.forwarding=1")
+            near.run("ip", "link", "add", "down0", "type", "veth", "peer", "name", "peer0", "netns", far.name)
+            for name, address in (("peer0", "fd77::2/64"), ("down0", "fd88::1/64")):
+                near.run("ip", "address", "add", address, "dev", name, "nodad")
+                near.run("ip", "link", "set", name, "up")
+            far.run("ip", "link", "set", "peer0", "up")
+            script = tmp_path / "script"
+            script.write_text(_SCRIPT.format(folder=tmp_path))
+            script.chmod(0o755)
+            (tmp_path / "conf").write_text("")
+            async with await create_stack(seed=b"relay") as stack:
+                tap = await stack.create_tap_interface(ip="fd77::1/64")
+                device.attach(tap)
+                stack.add_route("fd88::/64", via="fd77::2")
+                pool = Dhcp6Pool("fd88::100", "fd88::1ff", "fd88::/64")
+                async with Dhcp6Server(tap, pool=pool, name_servers=["fd77::53"]) as dhcp:
+                    relay = ("dhcrelay", "-6", "-d", "-I", "--no-pid", "-l", "down0", "-u", "fd77::1%peer0")
+                    await asyncio.to_thread(near.start, *relay, ready="Sending on")
+                    clients = Clients(far, dhcp, tmp_path)
+                    files = ("-cf", "conf", "-sf", "script", "-lf", "leases", "-pf", "pid")
+                    paths = [f"{tmp_path}/{each}" if not each.startswith("-") else each for each in files]
+                    try:
+                        clients.start("dhclient", "-6", "-d", *paths, "peer0")
+                        await clients.until(lambda: len(dhcp.leases) == 1)
+                        (lease,) = dhcp.leases
+                        assert str(lease.address).startswith("fd88::1")
+                        await clients.knows(
+                            "reason=BOUND6", f"new_ip6_address={lease.address}", "new_dhcp6_name_servers=fd77::53"
+                        )
+                        assert dhcp.statistics.relayed == dhcp.statistics.received >= 2
+                        far.run("ip", "-6", "route", "replace", "fd88::/64", "dev", "peer0")
+                        far.run("ip", "-6", "route", "replace", "default", "via", "fd88::1")
+                        await asyncio.to_thread(far.echoes, "fd77::1", 2)
+                        clients.start("dhclient", "-6", "-r", *paths, "peer0")
+                        await clients.until(lambda: not dhcp.leases)
+                    finally:
+                        for child in clients.children:
+                            await asyncio.to_thread(end_client, child)
+
+    asyncio.run(main())

@@ -1,8 +1,9 @@
 """Machines in QEMU that have nothing but a network card: they boot by iPXE from the services of a stack.
 
 The ROM of the card (iPXE) gets its address and the URL of a script by DHCP, the script by TFTP, the kernel and the
-initial file system by HTTP. Linux then gets its IPv4 address by DHCP and its IPv6 address by a router advertisement,
-resolves names, and moves files both ways.
+initial file system by HTTP. A machine with UEFI and no such ROM first gets iPXE itself by TFTP, by IPv4 or IPv6. Linux
+then gets its IPv4 address by DHCP and its IPv6 address by a router advertisement, resolves names, and moves files both
+ways.
 """
 
 from __future__ import annotations
@@ -19,19 +20,20 @@ import pytest
 
 from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.links import bridge_port, listen_qemu
-from tcpip_wasm.services import DhcpRequest, DhcpServer, DnsServer, HttpServer, TftpServer
+from tcpip_wasm.services import Dhcp6Server, DhcpRequest, DhcpServer, DnsServer, HttpServer, TftpServer
 from tests.kit.tls import certificate_files, server_context
 
 from .harness.console import Console
 from .harness.payload import make_payload
-from .harness.qemu import initial_files, qemu
-from .harness.requirements import require_network_boot
+from .harness.qemu import UEFI, UEFI_LOADER, initial_files, qemu
+from .harness.requirements import require_network_boot, require_uefi_boot
 
 _BOOT = 240.0
 """Seconds. Emulated, one guest takes 15 and each of two 25; a busy machine gets the benefit of the doubt."""
 _WAIT = 120.0
 _MEGABYTES = 10
 _USER_CLASS = 77  # RFC 3004
+_UEFI = 7  # of x86-64: option 93 (RFC 4578; the registry of RFC 5970)
 
 _SCRIPT = """#!ipxe
 kernel http://10.97.0.1/kernel console=ttyS0 panic=-1 quiet initrd=initrd
@@ -90,17 +92,20 @@ class _Network:
 
     Attributes:
         stack: the stack.
-        dhcp: lends addresses.
+        dhcp, dhcp6: lend addresses.
         tftp: serves the script.
         netdev: QEMU's option for a machine on the bridge.
         classes: the user class of each request by DHCP for a boot file.
+        architectures: those of requests without a user class, which are not iPXE's.
     """
 
     stack: NetworkStack
     dhcp: DhcpServer
+    dhcp6: Dhcp6Server
     tftp: TftpServer
     netdev: str
     classes: list[bytes] = field(default_factory=list)
+    architectures: list[int | None] = field(default_factory=list)
 
 
 @asynccontextmanager
@@ -115,13 +120,17 @@ async def _network(folder: Path, script: str) -> AsyncIterator[_Network]:
     shutil.move(archive, served / "initrd")
     make_payload(_MEGABYTES).write_to(served)
     (scripts / "boot.ipxe").write_text(_SCRIPT)
+    if UEFI_LOADER.exists():
+        shutil.copy(UEFI_LOADER, scripts / "ipxe.efi")
     path = folder / "vm.sock"
     records = {"server.test": ["10.97.0.1", "fd97::1"], "peer.test": [_FIRST_IPV4, _FIRST_IPV6]}
     classes: list[bytes] = []
+    architectures: list[int | None] = []
 
     def boot_file(request: DhcpRequest) -> str | None:
         if _USER_CLASS not in request.options:
-            return None
+            architectures.append(request.architecture)
+            return "ipxe.efi" if request.architecture == _UEFI else None
         classes.append(request.options[_USER_CLASS])
         return "tftp://10.97.0.1/boot.ipxe"
 
@@ -136,6 +145,9 @@ async def _network(folder: Path, script: str) -> AsyncIterator[_Network]:
                 name_servers=["10.97.0.1"],
                 boot_file=boot_file,
             ) as dhcp,
+            Dhcp6Server(
+                bridge, pool=("fd97::100", "fd97::1ff"), boot_file="tftp://[fd97::1]/ipxe.efi", advertise=False
+            ) as dhcp6,
             TftpServer(stack, scripts) as tftp,
             DnsServer(stack, records=records),
             HttpServer(stack, served),
@@ -143,17 +155,22 @@ async def _network(folder: Path, script: str) -> AsyncIterator[_Network]:
             await listen_qemu(f"unix:{path}", bridge_port(stack, bridge)),
         ):
             netdev = f"stream,server=off,addr.type=unix,addr.path={path}"
-            yield _Network(stack, dhcp, tftp, netdev, classes)
+            yield _Network(stack, dhcp, dhcp6, tftp, netdev, classes, architectures)
 
 
 @asynccontextmanager
-async def _machine(network: _Network, mac: str) -> AsyncIterator[Console]:
+async def _machine(network: _Network, mac: str, *, uefi: int | None = None) -> AsyncIterator[Console]:
     """Run a machine without a disk, a kernel or an initial file system.
 
-    The firmware prints to the console, too, and the machine ends where nothing boots.
+    The firmware prints to the console, too, and the machine ends where nothing boots. With UEFI, whose
+    version of IP is given, the card has no ROM.
     """
     firmware = ("-machine", "graphics=off", "-boot", "order=n,reboot-timeout=0")
-    async with qemu(network.netdev, *firmware, mac=mac) as console:
+    card = "virtio-net-pci"
+    if uefi is not None:
+        other = f"opt/org.tianocore/IPv{4 if uefi == 6 else 6}PXESupport"
+        firmware, card = ("-bios", str(UEFI), "-fw_cfg", f"name={other},string=n"), f"{card},romfile="
+    async with qemu(network.netdev, *firmware, card=card, mac=mac) as console:
         yield console
 
 
@@ -208,5 +225,28 @@ def test_two_machines_that_boot_at_once_exchange_a_file(tmp_path: Path) -> None:
                 assert await second.line("HASH", _WAIT) == expected
             assert await first.line("HASH", _WAIT) == make_payload(_MEGABYTES).sha256
             assert network.tftp.statistics.finished >= 2
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_machine_with_uefi_boots_from_the_network(version: int, tmp_path: Path) -> None:
+    """The firmware names its architecture (option 93 of DHCP), and gets the iPXE for it, which gets the script."""
+    require_uefi_boot("curl")
+
+    async def run() -> None:
+        script = _START + "[ -d /sys/firmware/efi ] && echo FIRMWARE uefi\n" + _FETCH
+        async with _network(tmp_path, script) as network, _machine(network, _SECOND, uefi=version) as console:
+            await _addresses(network, console, _SECOND)
+            assert await console.line("FIRMWARE", _WAIT) == "uefi"
+            # Linux, which asks last, names no architecture.
+            assert network.architectures == ([_UEFI] * 2 if version == 4 else []) + [None] * 2
+            # The firmware has solicited, requested and released its address by IPv6, or has not asked at all.
+            assert (network.dhcp6.statistics.advertises > 0) == (version == 6)
+            assert (network.dhcp6.statistics.replies >= 2) == (version == 6)
+            assert b"iPXE" in network.classes
+            assert network.tftp.statistics.finished >= 2, "iPXE and the script"
+            for _ in range(4):
+                assert await console.line("HASH", _WAIT) == make_payload(_MEGABYTES).sha256
 
     asyncio.run(run())

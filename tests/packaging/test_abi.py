@@ -304,8 +304,14 @@ def test_check_names_an_outdated_file(
 
 # --- No layout by hand -----------------------------------------------------------------------------------------------
 
-# Little-endian formats of files, each with a specification of its own.
-OTHER_FORMATS = {"capture/pcapng.py", "capture/trace.py", "links/wireguard/messages.py", "links/wisp_wire.py"}
+# Little-endian formats of files and messages, each with a specification of its own.
+OTHER_FORMATS = {
+    "capture/pcapng.py",
+    "capture/trace.py",
+    "links/encrypted_datagrams.py",
+    "links/wireguard/messages.py",
+    "links/wisp_wire.py",
+}
 PACKERS = {"Struct", "pack", "pack_into", "unpack", "unpack_from", "iter_unpack", "calcsize"}
 
 

@@ -52,11 +52,11 @@ class Answer:
     def __init__(self, data: bytes) -> None:
         self.kind = data[0]
         self.transaction = int.from_bytes(data[1:4])
-        self.options = dict(wire._options(data[4:]))
+        self.options = dict(wire.options_of(data[4:]))
         self.server = self.options[wire.SERVER_ID]
         self.addresses: list[tuple[str, int, int]] = []
         self.status: int | None = None
-        for code, value in wire._options(self.options.get(wire.IA_NA, bytes(12))[12:]):
+        for code, value in wire.options_of(self.options.get(wire.IA_NA, bytes(12))[12:]):
             if code == wire.IA_ADDRESS:
                 self.addresses.append((str(IPv6Address(value[:16])), *unpack_from(">II", value, 16)))
             elif code == wire.STATUS:
@@ -215,7 +215,7 @@ def test_floods_and_damaged_messages() -> None:
                     await asyncio.sleep(0.1)
             await asyncio.sleep(5)
             assert server.statistics.malformed > 500
-            table = server._table
+            table = server._own.table
             assert len(table) == len(table._by_client) <= 65_536
             assert table._counts[duid(1)] <= 8
             while True:  # what was sent before

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 from tcpip_wasm.interfaces import Interface
 from tcpip_wasm.log_limit import LogLimit
-from tcpip_wasm.services.datagrams import open_datagrams
 from tcpip_wasm.services.dhcp import settings, wire
 from tcpip_wasm.services.dhcp.lease_file import read_leases, write_leases
 from tcpip_wasm.services.dhcp.probe import Prober
@@ -29,9 +28,7 @@ from tcpip_wasm.services.dhcp.reports import DhcpEvent, DhcpStatistics
 from tcpip_wasm.services.dhcp.table import DhcpLease, LeaseTable, Pool
 from tcpip_wasm.services.dhcp.waiting import Waiting
 from tcpip_wasm.services.events import EventSource
-from tcpip_wasm.services.service import Service
-from tcpip_wasm.sockets import UdpTransport
-from tcpip_wasm.stack_parts import parts_of_interface
+from tcpip_wasm.services.leasing import LeasingServer, address_of_kind
 
 _log: Final = logging.getLogger("tcpip_wasm.services")
 
@@ -51,7 +48,7 @@ _NONE: Final = IPv4Address(0)
 _BROADCAST: Final = "255.255.255.255"
 
 
-class DhcpServer(Service):
+class DhcpServer(LeasingServer[DhcpLease]):
     """A DHCP server on one interface; ``async with DhcpServer(tap, pool=…) as dhcp:`` serves until the block's end.
 
     Args:
@@ -102,10 +99,8 @@ class DhcpServer(Service):
         lease_file: str | os.PathLike[str] | None = None,
     ) -> None:
         self._own: IPv4Interface = settings.interface_network(interface)
-        super().__init__(interface.driver, max_tasks=MAX_TASKS)
-        self._interface = interface
-        self._parts = parts_of_interface(interface)
-        gateway = None if router is None else settings.ipv4_of("router", router)
+        super().__init__(interface, max_tasks=MAX_TASKS)
+        gateway = None if router is None else address_of_kind("router", router, IPv4Address)
         self._pools = settings.parse_pools(pool, self._own, gateway)
         if not lease_time >= settings.MIN_LEASE:
             raise ValueError(f"lease_time: {lease_time} is not {settings.MIN_LEASE:g} seconds at least")
@@ -134,20 +129,14 @@ class DhcpServer(Service):
         self._file = None if lease_file is None else Path(lease_file)
         self.statistics: DhcpStatistics = DhcpStatistics()
         self._events: EventSource[DhcpEvent] = EventSource()
-        self._records = LogLimit(_log, lambda: self._driver.loop.time())
+        self._records = LogLimit(_log, self._now)
         self._busy: set[bytes] = set()  # clients for which an address is probed
         self._waiting = Waiting()
-        self._transport: UdpTransport | None = None
         self._timer: Any = None
         self._save_timer: Any = None
 
-    def __repr__(self) -> str:
-        return f"<DhcpServer on {self._interface.name}, {len(self._table)} leases>"
-
-    @property
-    def leases(self) -> tuple[DhcpLease, ...]:
-        """The leases that have not ended, in the order of their addresses."""
-        return self._table.leases(self._driver.loop.time())
+    def _all_leases(self) -> tuple[LeaseTable]:
+        return (self._table,)
 
     def events(self) -> AsyncIterator[DhcpEvent]:
         """Return an iterator over what happens from now on; a listener that is late by 1,024 events misses some."""
@@ -157,23 +146,15 @@ class DhcpServer(Service):
 
     async def _open(self) -> None:
         if self._file is not None:
-            for lease in read_leases(self._file, self._driver.loop.time()):
+            for lease in read_leases(self._file, self._now()):
                 pool = next((p for p in self._pools if lease.address in p.network), None)
                 if pool is not None and self._table.may_have(lease.address, lease.identity, lease.mac, pool):
                     self._table.grant(lease)
             self._arm()
-        self._transport = await open_datagrams(
-            self._parts,
-            self._on_datagram,
-            str(self._own.ip),
-            wire.SERVER_PORT,
-            broadcast=True,
-            multicast_interface=self._interface,
-        )
+        await self._listen(self._on_datagram, str(self._own.ip), wire.SERVER_PORT, broadcast=True)
 
     def _close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        super()._close()
         for timer in (self._timer, self._save_timer):
             if timer is not None:
                 timer.cancel()
@@ -220,7 +201,7 @@ class DhcpServer(Service):
         try:
             address = await self._find(request, pools, patient=False)
             if address is None:
-                patient = self._waiting.has_asked_before(request.identity, self._driver.loop.time())
+                patient = self._waiting.has_asked_before(request.identity, self._now())
             if address is None and patient:
                 address = await self._find(request, pools, patient=True)
             if address is None and patient and self._reclaim:
@@ -232,7 +213,7 @@ class DhcpServer(Service):
             self._records.log(logging.WARNING, "%s: no address is left for %s", self._interface.name, request.mac)
             return
         self._waiting.remove(request.identity)
-        if not self._table.offer(address, request.identity, self._driver.loop.time(), patient=patient):
+        if not self._table.offer(address, request.identity, self._now(), patient=patient):
             return  # another client has requested it meanwhile: this one asks again
         self.statistics.offers += 1
         self._report("offer", address, request)
@@ -240,11 +221,10 @@ class DhcpServer(Service):
 
     async def _find(self, request: wire.Request, pools: list[Pool], *, patient: bool) -> IPv4Address | None:
         """Return an address for a client that no other host has."""
-        loop = self._driver.loop
         for pool in pools:
             for _ in range(MAX_CANDIDATES):
                 address = self._table.choose(
-                    request.identity, request.mac, request.requested, pool, loop.time(), patient=patient
+                    request.identity, request.mac, request.requested, pool, self._now(), patient=patient
                 )
                 if address is None:
                     break
@@ -259,28 +239,26 @@ class DhcpServer(Service):
                 self.statistics.conflicts += 1
                 self._report("conflict", address, request)
                 self._records.log(logging.WARNING, "another host has %s, which is not lent", address)
-                self._table.decline(address, loop.time())
+                self._table.decline(address, self._now())
         return None
 
     async def _take_silent(self, request: wire.Request, pools: list[Pool]) -> IPv4Address | None:
         """Take the lease of a client that no longer answers, as forged ones do not."""
-        now = self._driver.loop.time()
+        now = self._now()
         for pool in pools:
             for _ in range(MAX_CANDIDATES):
                 lease = self._table.oldest_silent(pool, now, MIN_SILENCE)
                 if lease is None or self._prober.is_full():
                     break
                 # So that another client's search takes the next one, and this one comes last if its client answers.
-                self._table.grant(replace(lease, renewed=self._driver.loop.time()))
+                self._table.grant(replace(lease, renewed=self._now()))
                 self._prober.forget(lease.address)
                 if await self._prober.is_taken(lease.address) or self._table.lease_of(lease.identity) is None:
                     continue
                 self._table.release(lease.address)
                 self.statistics.reclaimed += 1
                 self._report("reclaim", lease.address, lease)
-                chosen = self._table.choose(
-                    request.identity, request.mac, lease.address, pool, self._driver.loop.time()
-                )
+                chosen = self._table.choose(request.identity, request.mac, lease.address, pool, self._now())
                 if chosen is not None:
                     return chosen
         return None
@@ -288,7 +266,7 @@ class DhcpServer(Service):
     def _request(self, request: wire.Request, pools: list[Pool]) -> None:
         """Grant or refuse an address (section 4.3.2)."""
         table = self._table
-        table.expire(self._driver.loop.time())
+        table.expire(self._now())
         server = request.server
         if server is not None and server != self._own.ip:
             table.reject_offer(request.identity)
@@ -310,7 +288,7 @@ class DhcpServer(Service):
         self._lend(address, request)
 
     def _lend(self, address: IPv4Address, request: wire.Request) -> None:
-        now = self._driver.loop.time()
+        now = self._now()
         former = self._table.lease_of(request.identity)
         renewed = former is not None and former.address == address
         ends = now + self._lease_time
@@ -338,7 +316,7 @@ class DhcpServer(Service):
             self.statistics.dropped += 1
             return
         self.statistics.declined += 1
-        self._table.decline(address, self._driver.loop.time())
+        self._table.decline(address, self._now())
         self._records.log(logging.WARNING, "%s found another host with %s", request.mac, address)
         self._report("decline", address, request)
         self._changed()
@@ -354,14 +332,14 @@ class DhcpServer(Service):
 
     def _send(self, request: wire.Request, reply: wire.Reply, to: IPv4Address) -> None:
         """Send a reply: to the relay, to the client's address, or to all (section 4.1)."""
-        assert self._transport is not None
+        (transport,) = self._transports
         data = wire.build_reply(request, reply, self._own.ip)
         if request.relay != _NONE:
-            self._transport.sendto(data, (str(request.relay), wire.SERVER_PORT))
+            transport.sendto(data, (str(request.relay), wire.SERVER_PORT))
         elif to != _NONE and reply.kind == wire.ACK:
-            self._transport.sendto(data, (str(to), wire.CLIENT_PORT))
+            transport.sendto(data, (str(to), wire.CLIENT_PORT))
         else:
-            self._transport.sendto(data, (_BROADCAST, wire.CLIENT_PORT))
+            transport.sendto(data, (_BROADCAST, wire.CLIENT_PORT))
         if reply.kind == wire.OFFER:
             return
         self._arm()
@@ -379,7 +357,7 @@ class DhcpServer(Service):
 
     def _expire(self) -> None:
         self._timer = None
-        ended = self._table.expire(self._driver.loop.time())
+        ended = self._table.expire(self._now())
         for lease in ended:
             self._report("expire", lease.address, lease)
         if ended:
@@ -394,10 +372,10 @@ class DhcpServer(Service):
         self._save_timer = None
         assert self._file is not None
         try:
-            write_leases(self._file, self.leases, self._driver.loop.time())
+            write_leases(self._file, self.leases, self._now())
         except OSError as error:
             self._records.log(logging.ERROR, "the file of leases cannot be written: %s", error)
 
     def _report(self, kind: str, address: IPv4Address, client: wire.Request | DhcpLease) -> None:
-        event = DhcpEvent(kind, address, client.mac, client.hostname, self._driver.loop.time())
+        event = DhcpEvent(kind, address, client.mac, client.hostname, self._now())
         self._events.put(event)

@@ -14,6 +14,7 @@ from tcpip_wasm.interfaces import Interface
 from tcpip_wasm.interfaces.interface_arguments import parse_mac
 from tcpip_wasm.services.dhcp import wire
 from tcpip_wasm.services.dhcp.table import MAX_POOL, Pool
+from tcpip_wasm.services.leasing import address_of_kind, iterable_of, pools_of
 
 MIN_LEASE: Final = 10.0
 """Seconds of a lease at least: clients renew after half of it."""
@@ -47,23 +48,6 @@ PoolArgument = tuple[str | IPv4Address, str | IPv4Address] | DhcpPool
 Pools = PoolArgument | Iterable[PoolArgument]
 
 
-def ipv4_of(name: str, given: object) -> IPv4Address:
-    """Return an IPv4 address that a caller gave as text or as an object.
-
-    Raises:
-        TypeError: neither text nor an IPv4 address.
-        ValueError: the text is no IPv4 address.
-    """
-    if isinstance(given, IPv4Address):
-        return given
-    if not isinstance(given, str):
-        raise TypeError(f"{name} must be text or an IPv4Address, not {type(given).__name__}")
-    try:
-        return IPv4Address(given)
-    except ValueError:
-        raise ValueError(f"{name}: {given!r} is not an IPv4 address") from None
-
-
 def interface_network(interface: Interface) -> IPv4Interface:
     """Return the IPv4 address of an interface with its network.
 
@@ -90,16 +74,8 @@ def parse_pools(given: Pools, own: IPv4Interface, router: IPv4Address | None) ->
     Raises:
         ValueError, TypeError: a malformed one, or two that overlap.
     """
-    if isinstance(given, list) and len(given) == 2:
-        given = tuple(given)
-    is_pair = isinstance(given, tuple) and len(given) == 2 and all(isinstance(o, (str, IPv4Address)) for o in given)
-    ones: Iterable[object] = [given] if is_pair or isinstance(given, DhcpPool) else _iterable("pool", given)
     pools: list[Pool] = []
-    for one in ones:
-        if not isinstance(one, DhcpPool):
-            if not isinstance(one, tuple) or len(one) != 2:
-                raise TypeError(f"pool: {one!r} is no pair of addresses")
-            one = DhcpPool(*one)
+    for one in pools_of(given, DhcpPool, IPv4Address):
         pool = _pool(one, own, router)
         if any(pool.first <= other.last and other.first <= pool.last for other in pools):
             raise ValueError(f"pool: {pool.first} to {pool.last} overlaps another one")
@@ -111,7 +87,7 @@ def parse_pools(given: Pools, own: IPv4Interface, router: IPv4Address | None) ->
 
 
 def _pool(given: DhcpPool, own: IPv4Interface, router: IPv4Address | None) -> Pool:
-    first, last = ipv4_of("pool", given.first), ipv4_of("pool", given.last)
+    first, last = address_of_kind("pool", given.first, IPv4Address), address_of_kind("pool", given.last, IPv4Address)
     network = own.network if given.network is None else IPv4Network(given.network)
     if not (first in network and last in network):
         raise ValueError(f"pool: {first} to {last} is not within {network}")
@@ -122,14 +98,8 @@ def _pool(given: DhcpPool, own: IPv4Interface, router: IPv4Address | None) -> Po
         if first in ends or last in ends:
             raise ValueError(f"pool: {first} to {last} has an address of {network} that no host may have")
     if given.router is not None:
-        return Pool(first, last, network, ipv4_of("pool: router", given.router))
+        return Pool(first, last, network, address_of_kind("pool: router", given.router, IPv4Address))
     return Pool(first, last, network, router if router is not None and router in network else None)
-
-
-def _iterable(name: str, given: object) -> Iterable[object]:
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise TypeError(f"{name} must be a pair of addresses, a DhcpPool or a list of them, not {given!r}")
-    return given
 
 
 def parse_reservations(given: Mapping[str, str | IPv4Address]) -> dict[str, IPv4Address]:
@@ -138,7 +108,9 @@ def parse_reservations(given: Mapping[str, str | IPv4Address]) -> dict[str, IPv4
     Raises:
         ValueError, TypeError: a malformed one, or an address twice.
     """
-    parsed = {parse_mac(mac).hex(":"): ipv4_of("reservations", address) for mac, address in given.items()}
+    parsed = {
+        parse_mac(mac).hex(":"): address_of_kind("reservations", address, IPv4Address) for mac, address in given.items()
+    }
     if len(set(parsed.values())) < len(parsed):
         raise ValueError("reservations: an address is reserved twice")
     return parsed
@@ -173,12 +145,15 @@ def common_options(
         ValueError, TypeError: a malformed argument.
     """
     options = {}
-    servers = [ipv4_of("name_servers", one).packed for one in _iterable("name_servers", name_servers)]
+    servers = [
+        address_of_kind("name_servers", one, IPv4Address).packed
+        for one in iterable_of("name_servers", name_servers, "a list")
+    ]
     if servers:
         options[wire.NAME_SERVERS] = b"".join(servers)
     if domain:
         options[wire.DOMAIN] = domain.encode("idna")
-    domains = [str(one) for one in _iterable("search", search)]
+    domains = [str(one) for one in iterable_of("search", search, "a list")]
     if domains:
         options[wire.SEARCH] = wire.encode_search(domains)
     return options

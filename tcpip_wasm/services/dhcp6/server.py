@@ -1,30 +1,27 @@
 """`Dhcp6Server`: addresses and settings for the hosts of a link by IPv6, and the router advertisements that lead to it.
 
 Owns the socket, what each message causes (RFC 8415, section 18.3), and the advertiser, whose flags say that there is a
-server (RFC 4861, section 4.2). Relays are not served.
+server (RFC 4861, section 4.2). Relays (section 19) reach it at its interface's addresses, from wherever they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv6Address, IPv6Interface, IPv6Network
+from functools import partial
+from ipaddress import IPv6Address, IPv6Interface
 from typing import Any, Final
 
 from tcpip_wasm.arguments import check_int
-from tcpip_wasm.interfaces import Interface, RouterAdvertiser, TapInterface
+from tcpip_wasm.interfaces import BridgeInterface, RouterAdvertiser, TapInterface
 from tcpip_wasm.interfaces.interface_arguments import parse_mac
-from tcpip_wasm.services.datagrams import open_datagrams
 from tcpip_wasm.services.dhcp.wire import encode_search
-from tcpip_wasm.services.dhcp6 import wire
+from tcpip_wasm.services.dhcp6 import relay, wire
+from tcpip_wasm.services.dhcp6.links import PoolArgument6, ServedLink, Text6, parse_links
 from tcpip_wasm.services.dhcp6.table import Dhcp6Lease, LeaseTable
-from tcpip_wasm.services.service import Service
-from tcpip_wasm.sockets import UdpTransport
-from tcpip_wasm.stack_parts import parts_of_interface
+from tcpip_wasm.services.leasing import LeasingServer, address_of_kind
 
 MIN_LIFETIME: Final = 10
-
-Text6 = str | IPv6Address
 
 
 @dataclass(slots=True)
@@ -34,7 +31,9 @@ class Dhcp6Statistics:
     Attributes:
         received: messages of clients.
         malformed: datagrams that are none.
-        dropped: messages for another server, or of a host that is not on the link.
+        dropped: messages for another server, of a host that is not on the link, or by a relay of a link without a
+            pool.
+        relayed: messages of clients that relays passed on, in `received`.
         advertises, replies: answers.
         exhausted: associations for which there was no address.
         declined: addresses that clients found in use.
@@ -43,19 +42,20 @@ class Dhcp6Statistics:
     received: int = 0
     malformed: int = 0
     dropped: int = 0
+    relayed: int = 0
     advertises: int = 0
     replies: int = 0
     exhausted: int = 0
     declined: int = 0
 
 
-class Dhcp6Server(Service):
+class Dhcp6Server(LeasingServer[Dhcp6Lease]):
     """A DHCPv6 server on one interface.
 
     Args:
-        interface: a tap with an IPv6 address.
-        pool: the first and the last address to lend, in a network of the interface; None serves settings alone
-            (stateless).
+        interface: a tap or a bridge with an IPv6 address.
+        pool: the first and the last address to lend, a `Dhcp6Pool`, or a list of these, one for each link; None serves
+            settings alone (stateless).
         lifetime: seconds for which an address is valid, 10 at least; it is preferred for half of them.
         name_servers: DNS servers for the clients.
         search: domains in which clients look for short names.
@@ -75,9 +75,9 @@ class Dhcp6Server(Service):
 
     def __init__(
         self,
-        interface: TapInterface,
+        interface: TapInterface | BridgeInterface,
         *,
-        pool: tuple[Text6, Text6] | None = None,
+        pool: PoolArgument6 | Iterable[PoolArgument6] | None = None,
         lifetime: int = 3600,
         name_servers: Iterable[Text6] = (),
         search: Iterable[str] = (),
@@ -86,27 +86,19 @@ class Dhcp6Server(Service):
         advertise: bool = True,
         router_lifetime: int = 0,
     ) -> None:
-        if not isinstance(interface, TapInterface):
-            raise TypeError(f"interface must be a tap, not {interface!r}")
-        super().__init__(interface.driver, max_tasks=0)
-        self._parts = parts_of_interface(interface)
-        self._interface: Interface = interface
-        self._tap = interface
-        self._networks = [one.network for one in interface.addresses if isinstance(one, IPv6Interface)]
-        if interface.link_local is None or not self._networks:
+        if not isinstance(interface, (TapInterface, BridgeInterface)):
+            raise TypeError(f"interface must be a tap or a bridge, not {interface!r}")
+        super().__init__(interface, max_tasks=0)
+        self._router = interface
+        own = [one for one in interface.addresses if isinstance(one, IPv6Interface)]
+        if interface.link_local is None or not own:
             raise ValueError(f"interface: {interface.name} has no IPv6 address")
         self._lifetime = check_int("lifetime", lifetime, MIN_LIFETIME, 0xFFFFFFFE)
-        first, last = (None, None) if pool is None else (self._address("pool", one) for one in pool)
-        if first is not None and last is not None and not first <= last:
-            raise ValueError(f"pool: {first} to {last} is empty")
-        reserved = {
-            parse_mac(key).hex(":") if ":" in key else bytes.fromhex(key).hex(): self._address("reservations", one)
-            for key, one in (reservations or {}).items()
-        }
-        own = frozenset(one.ip for one in interface.addresses if isinstance(one, IPv6Interface))
-        self._table = LeaseTable(first, last, reserved, own)
-        self._has_addresses = first is not None or bool(reserved)
-        self._servers = [_ipv6("name_servers", one) for one in name_servers]
+        self._addresses = [one.ip for one in own]
+        networks = tuple(dict.fromkeys(one.network for one in own))
+        self._links = parse_links(interface.name, networks, frozenset(self._addresses), pool, reservations or {})
+        self._own = self._links[0]
+        self._servers = [address_of_kind("name_servers", one, IPv6Address) for one in name_servers]
         self._options = {}
         if self._servers:
             self._options[wire.NAME_SERVERS] = b"".join(one.packed for one in self._servers)
@@ -118,66 +110,74 @@ class Dhcp6Server(Service):
         self._advertise = advertise
         self._router_lifetime = router_lifetime
         self.statistics: Dhcp6Statistics = Dhcp6Statistics()
-        self._transport: UdpTransport | None = None
         self._advertiser: RouterAdvertiser | None = None
 
-    def __repr__(self) -> str:
-        return f"<Dhcp6Server on {self._interface.name}, {len(self._table)} leases>"
-
-    @property
-    def leases(self) -> tuple[Dhcp6Lease, ...]:
-        """The leases that have not ended, in the order of their addresses."""
-        return self._table.leases(self._driver.loop.time())
-
-    def _address(self, name: str, given: Text6) -> IPv6Address:
-        address = _ipv6(name, given)
-        if not any(address in network for network in self._networks):
-            raise ValueError(f"{name}: {address} is in no network of {self._interface.name}")
-        return address
+    def _all_leases(self) -> list[LeaseTable]:
+        return [link.table for link in self._links]
 
     async def _open(self) -> None:
-        self._transport = await open_datagrams(
-            self._parts, self._on_datagram, "::", wire.SERVER_PORT, multicast_interface=self._interface, reuse_port=True
-        )
-        self._transport.group(True, wire.SERVERS, self._interface.handle)
+        receive = partial(self._on_datagram, 0)
+        transport = await self._listen(receive, "::", wire.SERVER_PORT, reuse_port=True)
+        for group in (wire.SERVERS, wire.SITE_SERVERS):
+            transport.group(True, group, self._interface.handle)
+        # What is sent to an address goes to a socket of this address: not to a server of another interface.
+        for number, address in enumerate(self._addresses, 1):
+            await self._listen(partial(self._on_datagram, number), str(address), wire.SERVER_PORT, reuse_port=True)
         if self._advertise:
-            self._advertiser = await self._tap.advertise(
-                [one for one in self._networks if isinstance(one, IPv6Network) and one.prefixlen == 64],
+            self._advertiser = await self._router.advertise(
+                [one for one in self._own.networks if one.prefixlen == 64],
                 name_servers=self._servers,
                 router_lifetime=self._router_lifetime,
-                managed=self._has_addresses,
+                managed=self._own.has_addresses,
                 other=True,
-                autonomous=not self._has_addresses,
+                autonomous=not self._own.has_addresses,
             )
 
     def _close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        super()._close()
         if self._advertiser is not None:
             self._advertiser.stop()
 
     # --- Messages -------------------------------------------------------------------------------------------------
 
-    def _on_datagram(self, data: bytes, source: tuple[Any, ...]) -> None:
+    def _on_datagram(self, number: int, data: bytes, source: tuple[Any, ...]) -> None:
+        """Take a datagram of a client or of a relay, and answer by the socket that it came to."""
+        host, _, scope = source[0].partition("%")
+        local = scope == self._interface.name
+        relayed = data[:1] == bytes([relay.FORWARD])
         # A client sends from its link-local address (section 13), whose scope is the link.
-        if source[0].partition("%")[2] != self._interface.name:
+        if not local and (scope or not relayed):
             self.statistics.dropped += 1
             return
+        relays: tuple[relay.Relay, ...] = ()
         try:
+            if relayed:
+                relays, data = relay.parse_relayed(data)
             request = wire.parse_request(data)
         except wire.BadMessage:
             self.statistics.malformed += 1
             return
         self.statistics.received += 1
-        if request.server and request.server != self._id:
+        self.statistics.relayed += relayed
+        link = self._link_of(relays)
+        # The own link's hosts do not depend on what is sent from elsewhere.
+        is_foreign = link is self._own and not local and not link.has(IPv6Address(host))
+        if link is None or is_foreign or (request.server and request.server != self._id):
             self.statistics.dropped += 1
             return
-        answer = self._answer(request)
+        answer = self._answer(request, link)
         if answer is not None:
-            assert self._transport is not None
-            self._transport.sendto(answer, (source[0], wire.CLIENT_PORT))
+            answer = relay.build_relayed(relays, answer)
+            self._transports[number].sendto(answer, (source[0], wire.SERVER_PORT if relays else wire.CLIENT_PORT))
 
-    def _answer(self, request: wire.Request) -> bytes | None:
+    def _link_of(self, relays: tuple[relay.Relay, ...]) -> ServedLink | None:
+        """Return the client's link, or None where it is not served (section 13.1)."""
+        address = relay.link_of(relays)
+        if address is None:
+            return self._own
+        return next((link for link in self._links if link.has(address)), None)
+
+    def _answer(self, request: wire.Request, link: ServedLink) -> bytes | None:
         kind = request.kind
         if kind == wire.INFORMATION_REQUEST:
             return self._reply(request, options={**self._options, wire.REFRESH: self._lifetime.to_bytes(4)})
@@ -185,32 +185,34 @@ class Dhcp6Server(Service):
             addresses = [address for one in request.associations for address in one.addresses]
             if not addresses:
                 return None  # section 18.3.3
-            fits = all(any(address in network for network in self._networks) for address in addresses)
+            fits = all(map(link.has, addresses))
             state = (wire.SUCCESS, "on this link") if fits else (wire.NOT_ON_LINK, "not on this link")
             return self._reply(request, state=state)
         if kind in (wire.RELEASE, wire.DECLINE):
-            return self._give_up(request)
+            return self._give_up(request, link.table)
         if kind == wire.SOLICIT and not request.rapid:
-            granted = [self._grant(request, one, keeps=False) for one in request.associations]
+            granted = [self._grant(request, one, link.table, keeps=False) for one in request.associations]
             self.statistics.advertises += 1
             return wire.build_reply(request, wire.ADVERTISE, self._id, granted=granted, options=self._options)
-        granted = [self._grant(request, one, keeps=True) for one in request.associations]
+        granted = [self._grant(request, one, link.table, keeps=True) for one in request.associations]
         return self._reply(request, granted=granted, options=self._options, rapid=kind == wire.SOLICIT)
 
     def _reply(self, request: wire.Request, **content: Any) -> bytes:
         self.statistics.replies += 1
         return wire.build_reply(request, wire.REPLY, self._id, **content)
 
-    def _grant(self, request: wire.Request, association: wire.Association, *, keeps: bool) -> wire.Granted:
+    def _grant(
+        self, request: wire.Request, association: wire.Association, table: LeaseTable, *, keeps: bool
+    ) -> wire.Granted:
         """Return what an association gets; addresses that it has and must not use have no time (section 18.3.4)."""
-        now = self._driver.loop.time()
+        now = self._now()
         client, mac = (request.client, association.number), request.mac
-        self._table.expire(now)
+        table.expire(now)
         renews = request.kind in (wire.RENEW, wire.REBIND)
-        wanted = [one for one in association.addresses if self._table.may_have(one, client, mac)]
-        address = next((one for one in wanted if self._table.holds(client, one) or renews), None)
+        wanted = [one for one in association.addresses if table.may_have(one, client, mac)]
+        address = next((one for one in wanted if table.holds(client, one) or renews), None)
         if address is None:
-            address = self._table.choose(client, mac, now)
+            address = table.choose(client, mac, now)
         granted = wire.Granted(association.number)
         if renews:
             granted.addresses = [(one, 0, 0) for one in association.addresses if one != address]
@@ -221,32 +223,21 @@ class Dhcp6Server(Service):
         granted.addresses.insert(0, (address, self._lifetime // 2, self._lifetime))
         if keeps:
             expires = now + self._lifetime
-            self._table.grant(Dhcp6Lease(address, request.client, association.number, mac, expires))
+            table.grant(Dhcp6Lease(address, request.client, association.number, mac, expires))
         return granted
 
-    def _give_up(self, request: wire.Request) -> bytes:
+    def _give_up(self, request: wire.Request, table: LeaseTable) -> bytes:
         """Take back addresses that a client releases, or that it found in use (sections 18.3.7 and 18.3.8)."""
         unknown = []
         for association in request.associations:
             client = request.client, association.number
-            known = [one for one in association.addresses if self._table.holds(client, one)]
+            known = [one for one in association.addresses if table.holds(client, one)]
             for address in known:
                 if request.kind == wire.DECLINE:
                     self.statistics.declined += 1
-                    self._table.decline(address, self._driver.loop.time())
+                    table.decline(address, self._now())
                 else:
-                    self._table.remove(address)
+                    table.remove(address)
             if not known:
                 unknown.append(wire.Granted(association.number, status=(wire.NO_BINDING, "no such lease")))
         return self._reply(request, granted=unknown, state=(wire.SUCCESS, "done"))
-
-
-def _ipv6(name: str, given: object) -> IPv6Address:
-    if isinstance(given, IPv6Address):
-        return given
-    if not isinstance(given, str):
-        raise TypeError(f"{name} must be text or an IPv6Address, not {type(given).__name__}")
-    try:
-        return IPv6Address(given)
-    except ValueError:
-        raise ValueError(f"{name}: {given!r} is not an IPv6 address") from None

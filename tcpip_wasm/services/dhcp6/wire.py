@@ -17,6 +17,8 @@ SERVER_PORT: Final = 547
 CLIENT_PORT: Final = 546
 SERVERS: Final = "ff02::1:2"
 """All servers and relays on a link (section 7.1)."""
+SITE_SERVERS: Final = "ff05::1:3"
+"""All servers of a site, for relays (section 7.1)."""
 
 SOLICIT, ADVERTISE, REQUEST, CONFIRM, RENEW, REBIND, REPLY, RELEASE, DECLINE = range(1, 10)
 INFORMATION_REQUEST: Final = 11
@@ -86,7 +88,12 @@ class Request:
         return packed.hex(":") if len(packed) == 6 else None
 
 
-def _options(data: bytes) -> list[tuple[int, bytes]]:
+def options_of(data: bytes) -> list[tuple[int, bytes]]:
+    """Return the options of a message, or those in an option (section 21.1).
+
+    Raises:
+        ValueError, struct.error: they do not end where the bytes do.
+    """
     found, at = [], 0
     while at < len(data):
         code, length = unpack_from(">HH", data, at)
@@ -119,14 +126,14 @@ def _parse(data: bytes) -> Request:
     wanted: tuple[int, ...] = ()
     associations: list[Association] = []
     rapid = False
-    for code, value in _options(data[4:]):
+    for code, value in options_of(data[4:]):
         if code == CLIENT_ID:
             client = value
         elif code == SERVER_ID:
             server = value
         elif code == IA_NA and len(associations) < MAX_ASSOCIATIONS:
             (number,) = unpack_from(">I", value)
-            inner = [one[:16] for kind, one in _options(value[12:]) if kind == IA_ADDRESS and len(one) >= 24]
+            inner = [one[:16] for kind, one in options_of(value[12:]) if kind == IA_ADDRESS and len(one) >= 24]
             associations.append(Association(number, tuple(IPv6Address(one) for one in inner[:MAX_ADDRESSES])))
         elif code == ORO:
             wanted = unpack_from(f">{len(value) // 2}H", value)

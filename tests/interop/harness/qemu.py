@@ -21,7 +21,22 @@ from pathlib import Path
 
 from .console import Console
 
-__all__ = ["NETWORK_BOOT_ROM", "accelerators", "guest_files", "initial_files", "linux_guest", "qemu"]
+__all__ = [
+    "NETWORK_BOOT_ROM",
+    "UEFI",
+    "UEFI_LOADER",
+    "accelerators",
+    "guest_files",
+    "initial_files",
+    "linux_guest",
+    "qemu",
+]
+
+UEFI = Path("/usr/share/ovmf/OVMF.fd")
+"""The firmware of Debian's ovmf, for ``-bios``: it keeps no variables."""
+
+UEFI_LOADER = Path("/usr/lib/ipxe/snponly.efi")
+"""iPXE as a program for UEFI, which uses the firmware's driver of the card; from Debian's ipxe."""
 
 NETWORK_BOOT_ROM = Path("/usr/lib/ipxe/qemu/efi-virtio.rom")
 """iPXE, the ROM that QEMU gives to a virtio card by default; from Debian's ipxe-qemu. QEMU adapts the identifiers in

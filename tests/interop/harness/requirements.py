@@ -16,7 +16,7 @@ from typing import NoReturn
 import pytest
 
 from .networkd import NETWORKD
-from .qemu import NETWORK_BOOT_ROM, guest_files
+from .qemu import NETWORK_BOOT_ROM, UEFI, UEFI_LOADER, guest_files
 
 __all__ = [
     "missing",
@@ -26,6 +26,7 @@ __all__ = [
     "require_postgresql",
     "require_programs",
     "require_qemu",
+    "require_uefi_boot",
     "require_user_mode_linux",
 ]
 
@@ -72,6 +73,14 @@ def require_network_boot(*programs: str) -> None:
     require_qemu(*programs)
     if not NETWORK_BOOT_ROM.exists():
         missing("Debian's ipxe-qemu is not installed")
+
+
+def require_uefi_boot(*programs: str) -> None:
+    """Skip unless what `require_qemu` asks for, a UEFI firmware and iPXE as its program are installed."""
+    require_qemu(*programs)
+    for path, package in ((UEFI, "ovmf"), (UEFI_LOADER, "ipxe")):
+        if not path.exists():
+            missing(f"Debian's {package} is not installed")
 
 
 def require_programs(*programs: str) -> None:

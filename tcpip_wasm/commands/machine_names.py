@@ -1,0 +1,57 @@
+"""The machine's resolvers, for guests whose other names are to be forwarded.
+
+Owns which name servers the machine has, and the machine's sockets by which they are asked. Must not know the commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from tcpip_wasm.names import Resolver
+from tcpip_wasm.names.servers import Server
+
+__all__ = ["machine_resolver", "machine_servers"]
+
+RESOLV_CONF: Final = Path("/etc/resolv.conf")
+
+MOST_SERVERS: Final = 3
+"""Of the file, as the C library takes them: MAXNS of resolv.conf(5)."""
+
+
+def machine_servers(path: Path = RESOLV_CONF) -> list[str]:
+    """Return the name servers in a file as resolv.conf(5) describes it.
+
+    Raises:
+        OSError: the file cannot be read, or names none.
+    """
+    lines = (line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
+    servers = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+    if not servers:
+        raise OSError(f"{path}: no name server is in it; --name-server names one")
+    return servers[:MOST_SERVERS]
+
+
+def machine_resolver(servers: Iterable[Server | str]) -> Resolver:
+    """Return a resolver that asks these servers by the machine's network. A running event loop is needed.
+
+    Raises:
+        ValueError: one is no address.
+    """
+    loop = asyncio.get_running_loop()
+
+    async def open_datagram(
+        protocol_factory: Callable[[], asyncio.DatagramProtocol], server: Server, _source_port: int, /
+    ) -> tuple[asyncio.DatagramTransport, Any]:
+        # The kernel chooses a port that is free, and as hard to predict.
+        return await loop.create_datagram_endpoint(protocol_factory, remote_addr=server)
+
+    async def open_stream(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*server)
+
+    return Resolver(
+        open_datagram=open_datagram, open_stream=open_stream, clock=loop.time, seed=os.urandom(32), servers=servers
+    )

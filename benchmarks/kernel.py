@@ -71,13 +71,26 @@ async def _joined() -> AsyncIterator[tuple[NetworkStack, str]]:
         ip("netns", "delete", name)
 
 
-async def peer(namespace: str, role: str, host: str, port: int, size: int) -> asyncio.subprocess.Process:
-    """Start the kernel's end inside a namespace; see `kernel_peer`."""
-    return await asyncio.create_subprocess_exec(
+@asynccontextmanager
+async def peer(namespace: str, role: str, host: str, port: int, size: int) -> AsyncIterator[None]:
+    """Run the kernel's end inside a namespace (see `kernel_peer`), and wait for its end.
+
+    Raises:
+        ValueError: it has failed.
+    """
+    program = await asyncio.create_subprocess_exec(
         *("ip", "netns", "exec", namespace, sys.executable, "-m", "benchmarks.kernel_peer"),
         *(role, host, str(port), str(size)),
         cwd=_ROOT,
     )
+    try:
+        yield
+        if await program.wait() != 0:
+            raise ValueError(f"the kernel's end failed with status {program.returncode}")
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.wait()
 
 
 async def _carry(role: str, size: int) -> float:
@@ -107,15 +120,8 @@ async def _carry(role: str, size: int) -> float:
 
     async with _joined() as (stack, namespace), asyncio.timeout(BOUND):
         server = await stack.start_server(serve, _STACK, PORT)
-        program = await peer(namespace, role, _STACK, PORT, size)
-        try:
+        async with peer(namespace, role, _STACK, PORT, size):
             seconds = await done
-            if await program.wait() != 0:
-                raise ValueError(f"the kernel's end failed with status {program.returncode}")
-        finally:
-            if program.returncode is None:
-                program.kill()
-                await program.wait()
         server.close()
     return rate(size, seconds)
 

@@ -37,29 +37,32 @@ def require_gvproxy() -> Path:
 
 
 @asynccontextmanager
-async def gvproxy(program: Path, option: str, scheme: str, path: Path, *, mtu: int = 1500) -> AsyncIterator[None]:
-    """Run gvproxy, which serves one guest and ends with it.
+async def gvproxy(
+    program: Path, kind: str, scheme: str, path: Path, *options: str, mtu: int = 1500
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run gvproxy, which serves one guest and ends with it, and yield its process.
 
     Args:
         program: its path.
-        option: where the guest connects: ``qemu``, ``bess`` or ``vfkit``.
+        kind: of guests: ``qemu``, ``bess`` or ``vfkit``.
         scheme: of the socket: ``unix``, ``unixpacket`` or ``unixgram``.
         path: of the socket, which does not exist yet.
+        options: further ones.
         mtu: of its network, in bytes.
     """
     process = await asyncio.create_subprocess_exec(
         str(program),
-        *("-mtu", str(mtu), "-ssh-port", "-1", f"-listen-{option}", f"{scheme}://{path}"),
+        *("-mtu", str(mtu), "-ssh-port", "-1", f"-listen-{kind}", f"{scheme}://{path}", *options),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
         async with asyncio.timeout(_READY_SECONDS):
-            while not path.exists():
+            while not path.exists():  # noqa: ASYNC240 (it does not block)
                 assert process.returncode is None, f"gvproxy ended with {process.returncode}"
                 await asyncio.sleep(_POLL_SECONDS)
-        yield
+        yield process
     finally:
         with suppress(ProcessLookupError):
             process.kill()

@@ -26,15 +26,23 @@ async def reverse_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWri
     writer.close()
 
 
-async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> None:
-    """Send data to `reverse_stream`, and check what comes back.
+async def exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes, *, half_close: bool = True
+) -> None:
+    """Send data to a server that sends it back in reverse, and check what comes back.
+
+    Args:
+        reader, writer: of a new connection, which is closed.
+        data: to be sent.
+        half_close: whether to shut the own direction after it, as `reverse_stream` expects.
 
     Raises:
-        AssertionError: it is something else.
+        AssertionError: something else came back.
     """
     answer = asyncio.create_task(reader.read())
     writer.write(data)
-    writer.write_eof()
+    if half_close:
+        writer.write_eof()
     assert hashlib.sha256(await answer).digest() == hashlib.sha256(data[::-1]).digest()
     writer.close()
     await writer.wait_closed()

@@ -84,10 +84,9 @@ async def _behind_passt(mtu: int) -> AsyncIterator[tuple[Namespace, NetworkStack
         async with await create_stack(seed=b"passt") as stack, asyncio.timeout(250):
             tap = await stack.create_tap_interface(mtu=mtu)
             link = await connect_qemu(tap, f"unix:{path}")
-            lease = await tap.configure(dhcp=True, slaac=True, timeout=_WAIT)
+            lease = await tap.configure(dhcp=True, timeout=_WAIT)
             assert lease.address == IPv4Interface(f"{_ADDRESS}/24")
             assert lease.router == IPv4Address(_ROUTER)
-            assert any(each.ip in IPv6Network(_NETWORK6) for each in tap.addresses if each.version == 6)
             yield namespace, stack, tap
             assert not link.closed
             link.close()
@@ -101,6 +100,9 @@ def test_a_file_from_the_machine(mtu: int) -> None:
     async def main() -> None:
         served = make_payload(_MEGABYTES)
         async with _behind_passt(mtu) as (namespace, stack, tap):
+            # passt of 2023 answers the solicitation only that comes from an address, which is the second.
+            await tap.configure(slaac=True, timeout=_WAIT)
+            assert [each.ip in IPv6Network(_NETWORK6) for each in tap.addresses if each.version == 6] == [True]
             for version, router in ((4, _ROUTER), (6, f"{_ROUTER6}%{tap.name}")):
                 sock = _listen(namespace, _LOOPBACK[version])
                 async with await asyncio.start_server(file_server(served), sock=sock):

@@ -86,7 +86,7 @@ def parts(quick: bool) -> dict[str, Part]:
         "simulation": lambda: simulation.measure(1_000, 5),
         "kernel": lambda: kernel.measure(256 * MIB, 5),
         "wireguard": lambda: wireguard.measure(256 * MIB, 5),
-        "gvproxy": lambda: gvproxy.measure(64 * MIB, 9, (10 * gvproxy.FILE, 5)),
+        "gvproxy": lambda: gvproxy.measure(64 * MIB, 9, (10 * gvproxy.FILE, 9)),
         "reality": lambda: reality.measure(3),
     }
 

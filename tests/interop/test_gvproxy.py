@@ -62,9 +62,8 @@ class _Guest:
 
 
 @asynccontextmanager
-async def _guest(kind: _Kind, mtu: int, folder: Path) -> AsyncIterator[_Guest]:
+async def _guest(program: Path, kind: _Kind, mtu: int, folder: Path) -> AsyncIterator[_Guest]:
     """Yield a stack that gvproxy has given an address."""
-    program = require_gvproxy()
     network, control = folder / "network", folder / "control"
     options = ("-listen", f"unix://{control}")
     async with (
@@ -87,12 +86,13 @@ async def _guest(kind: _Kind, mtu: int, folder: Path) -> AsyncIterator[_Guest]:
 
 def test_names_and_a_file_from_the_machine(kind: _Kind, mtu: int, tmp_path: Path) -> None:
     """DHCP, DNS, an echo, and a file by HTTP from the loopback of this machine, checked by its hash."""
+    program = require_gvproxy()
 
     async def main() -> None:
         served = make_payload(_MEGABYTES)
         async with (
             await asyncio.start_server(file_server(served), "127.0.0.1", 0) as server,
-            _guest(kind, mtu, tmp_path) as guest,
+            _guest(program, kind, mtu, tmp_path) as guest,
         ):
             stack, port = guest.stack, server.sockets[0].getsockname()[1]
             found = await stack.getaddrinfo("host.containers.internal", port, type=socket.SOCK_STREAM)
@@ -108,6 +108,7 @@ def test_names_and_a_file_from_the_machine(kind: _Kind, mtu: int, tmp_path: Path
 
 def test_data_both_ways(kind: _Kind, mtu: int, tmp_path: Path) -> None:
     """TCP to the machine and from it, and UDP; what arrives is sent back in reverse, and compared."""
+    program = require_gvproxy()
 
     async def main() -> None:
         sent = make_payload(_MEGABYTES).data
@@ -115,7 +116,7 @@ def test_data_both_ways(kind: _Kind, mtu: int, tmp_path: Path) -> None:
         udp, _ = await loop.create_datagram_endpoint(Reverser, local_addr=("127.0.0.1", 0))
         async with (
             await asyncio.start_server(reverse_stream, "127.0.0.1", 0) as server,
-            _guest(kind, mtu, tmp_path) as guest,
+            _guest(program, kind, mtu, tmp_path) as guest,
         ):
             stack, port = guest.stack, server.sockets[0].getsockname()[1]
             await exchange(*await stack.open_connection(HOST, port), sent)

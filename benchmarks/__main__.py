@@ -19,6 +19,7 @@ from benchmarks import (
     crowd,
     datagrams,
     echo,
+    gvproxy,
     idle,
     kernel,
     middle,
@@ -64,6 +65,7 @@ def parts(quick: bool) -> dict[str, Part]:
             "simulation": lambda: simulation.measure(20, 1),
             "kernel": lambda: kernel.measure(16 * MIB, 1),
             "wireguard": lambda: wireguard.measure(16 * MIB, 1),
+            "gvproxy": lambda: gvproxy.measure(16 * MIB, 1, None),
             "reality": lambda: reality.measure(1, quick=True),
         }
     return {
@@ -84,6 +86,7 @@ def parts(quick: bool) -> dict[str, Part]:
         "simulation": lambda: simulation.measure(1_000, 5),
         "kernel": lambda: kernel.measure(256 * MIB, 5),
         "wireguard": lambda: wireguard.measure(256 * MIB, 5),
+        "gvproxy": lambda: gvproxy.measure(64 * MIB, 9, (10 * gvproxy.FILE, 9)),
         "reality": lambda: reality.measure(3),
     }
 

@@ -29,7 +29,8 @@ from tcpip_wasm.links import open_tuntap
 GROUP: Final = "TAP, the kernel"
 UNIT: Final = "Gbit/s"
 _ROOT: Final = Path(__file__).resolve().parent.parent
-_STACK, _KERNEL, _DEVICE, _PORT = "10.99.0.1", "10.99.0.2", "bench0", 9000
+PORT: Final = 9000
+_STACK, _KERNEL, _DEVICE = "10.99.0.1", "10.99.0.2", "bench0"
 
 
 def what_is_missing() -> str | None:
@@ -45,7 +46,8 @@ def what_is_missing() -> str | None:
     return None
 
 
-def _ip(*arguments: str) -> None:
+def ip(*arguments: str) -> None:
+    """Run the program of this name."""
     subprocess.run(["ip", *arguments], check=True, timeout=10)
 
 
@@ -53,28 +55,42 @@ def _ip(*arguments: str) -> None:
 async def _joined() -> AsyncIterator[tuple[NetworkStack, str]]:
     """Yield a stack on a TAP device, and the name of the namespace at the other end."""
     name = f"tcpip-{secrets.token_hex(4)}"
-    _ip("netns", "add", name)
+    ip("netns", "add", name)
     try:
         with open_tuntap(_DEVICE, kind="tap", namespace=name) as device:
-            _ip("-n", name, "address", "add", f"{_KERNEL}/24", "dev", _DEVICE)
-            _ip("-n", name, "link", "set", _DEVICE, "up")
+            ip("-n", name, "address", "add", f"{_KERNEL}/24", "dev", _DEVICE)
+            ip("-n", name, "link", "set", _DEVICE, "up")
             # The default congestion control differs between machines.
             route = ("10.99.0.0/24", "dev", _DEVICE, "src", _KERNEL, "congctl", "cubic")
-            _ip("-n", name, "route", "change", *route)
+            ip("-n", name, "route", "change", *route)
             async with await create_stack() as stack:
                 link = device.attach(await stack.create_tap_interface(ip=f"{_STACK}/24"))
                 yield stack, name
                 link.close()
     finally:
-        _ip("netns", "delete", name)
+        ip("netns", "delete", name)
 
 
-async def _peer(namespace: str, role: str, size: int) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
+@asynccontextmanager
+async def peer(namespace: str, role: str, host: str, port: int, size: int) -> AsyncIterator[None]:
+    """Run the kernel's end inside a namespace (see `kernel_peer`), and wait for its end.
+
+    Raises:
+        ValueError: it has failed.
+    """
+    program = await asyncio.create_subprocess_exec(
         *("ip", "netns", "exec", namespace, sys.executable, "-m", "benchmarks.kernel_peer"),
-        *(role, _STACK, str(_PORT), str(size)),
+        *(role, host, str(port), str(size)),
         cwd=_ROOT,
     )
+    try:
+        yield
+        if await program.wait() != 0:
+            raise ValueError(f"the kernel's end failed with status {program.returncode}")
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.wait()
 
 
 async def _carry(role: str, size: int) -> float:
@@ -103,16 +119,9 @@ async def _carry(role: str, size: int) -> float:
         writer.close()
 
     async with _joined() as (stack, namespace), asyncio.timeout(BOUND):
-        server = await stack.start_server(serve, _STACK, _PORT)
-        peer = await _peer(namespace, role, size)
-        try:
+        server = await stack.start_server(serve, _STACK, PORT)
+        async with peer(namespace, role, _STACK, PORT, size):
             seconds = await done
-            if await peer.wait() != 0:
-                raise ValueError(f"the kernel's end failed with status {peer.returncode}")
-        finally:
-            if peer.returncode is None:
-                peer.kill()
-                await peer.wait()
         server.close()
     return rate(size, seconds)
 

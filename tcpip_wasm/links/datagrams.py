@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import select
 import socket
 from typing import TYPE_CHECKING, Any, ClassVar, Final, overload
 
@@ -65,14 +66,36 @@ class DatagramLink(DatagramSocketLink):
         self._sock = sock
         self._path = path
         self._to = to
+        self._probe: socket.socket | None = None
         super().__init__(sock, interface, send=self.send if to else None)
 
     def send(self, frame: memoryview, /) -> None:
         """Send one frame. See `Link.send`."""
         self._sock.sendto(frame, self._to)
 
+    def watch_writable(self) -> None:
+        """Have the stack's frames sent when the peer has room. See `_connected_while_full`."""
+        if self._probe is not None:
+            return
+        self._probe = _connected_while_full(self._to) if self._to else None
+        if self._probe is None:
+            super().watch_writable()
+        else:
+            self._loop.add_writer(self._probe, self._peer_has_room)
+
+    def _peer_has_room(self) -> None:
+        self._drop_probe()
+        self.resume()
+
+    def _drop_probe(self) -> None:
+        if self._probe is not None:
+            self._loop.remove_writer(self._probe)
+            self._probe.close()
+            self._probe = None
+
     def release(self) -> None:
         """Close the socket and remove its file."""
+        self._drop_probe()
         super().release()
         self._sock.close()
         if self._path:
@@ -219,6 +242,30 @@ async def _bind_udp(
         sock.close()
         raise
     return sock, there
+
+
+def _connected_while_full(path: str) -> socket.socket | None:
+    """Return a socket that becomes writable when the queue of the one at the path has room, or None where it is not
+    full, where it does not limit a sender, or where there is none.
+
+    Of a socket that is not connected, the system reports only whether its own buffer has room: with a full queue at the
+    other end it stays writable, and waiting would spin. A socket that is connected to the sender has no limit.
+    """
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        probe.setblocking(False)
+        probe.connect(path)
+        poll = select.poll()
+        poll.register(probe, select.POLLOUT)
+        if not poll.poll(0):
+            return probe
+    except OSError:
+        pass
+    except BaseException:
+        probe.close()
+        raise
+    probe.close()
+    return None
 
 
 def _unix_socket(path: str) -> socket.socket:

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from pathlib import Path
-from typing import Any
 
 from tcpip_wasm import NetworkStack, TapInterface, UdpDatagram, create_stack
 from tcpip_wasm.links import DatagramSocketLink
@@ -22,6 +21,7 @@ from tests.kit.core_network import payload
 from .harness.capture import Capture
 from .harness.payload import make_payload
 from .harness.requirements import require_programs
+from .harness.reverser import Reverser, exchange, reverse_stream
 
 _WAIT = 60.0
 _MEGABYTES = 8
@@ -101,20 +101,6 @@ def test_slaac(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-class _Reverser(asyncio.DatagramProtocol):
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self.transport.sendto(data[::-1], addr)
-
-
-async def _reverse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    data = await reader.read()
-    writer.write(data[::-1])
-    writer.close()
-
-
 async def _ping_router(stack: NetworkStack) -> None:
     """Ping libslirp's router over IPv4 and IPv6."""
     for router in ("10.0.2.2", "fec0::2"):
@@ -127,7 +113,7 @@ async def _ping_router(stack: NetworkStack) -> None:
 async def _udp_from_the_stack(stack: NetworkStack) -> None:
     """Send from the stack, and answer from this machine; 9,000 bytes are sent in fragments."""
     loop = asyncio.get_running_loop()
-    endpoint, _ = await loop.create_datagram_endpoint(_Reverser, local_addr=("127.0.0.1", 0))
+    endpoint, _ = await loop.create_datagram_endpoint(Reverser, local_addr=("127.0.0.1", 0))
     port = endpoint.get_extra_info("sockname")[1]
     async with await stack.open_udp() as out:
         for size in (1, 1472, 9000):
@@ -139,7 +125,7 @@ async def _udp_from_the_stack(stack: NetworkStack) -> None:
 async def _udp_to_the_stack(stack: NetworkStack, udp: int) -> None:
     """Send from this machine to a forwarded port, and answer from the stack."""
     loop = asyncio.get_running_loop()
-    inner, _ = await stack.create_datagram_endpoint(_Reverser, local_addr=("10.0.2.15", 7))
+    inner, _ = await stack.create_datagram_endpoint(Reverser, local_addr=("10.0.2.15", 7))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.setblocking(False)
         client.connect(("127.0.0.1", udp))
@@ -151,14 +137,8 @@ async def _udp_to_the_stack(stack: NetworkStack, udp: int) -> None:
 
 async def _tcp_to_the_stack(stack: NetworkStack, tcp: int) -> None:
     """Connect from this machine to a forwarded port of the stack."""
-    async with await stack.start_server(_reverse, "10.0.2.15", 80):
-        data = make_payload(_MEGABYTES).data
-        reader, writer = await asyncio.open_connection("127.0.0.1", tcp)
-        answer = asyncio.create_task(reader.read())
-        writer.write(data)
-        writer.write_eof()
-        assert await answer == data[::-1]
-        writer.close()
+    async with await stack.start_server(reverse_stream, "10.0.2.15", 80):
+        await exchange(*await asyncio.open_connection("127.0.0.1", tcp), make_payload(_MEGABYTES).data)
 
 
 def test_ping_udp_and_tcp_both_ways(tmp_path: Path) -> None:

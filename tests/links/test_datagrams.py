@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from tcpip_wasm.links import accept_vfkit, bind_datagrams, connect_bess, listen_bess
+from tcpip_wasm.links import DatagramLink, accept_vfkit, bind_datagrams, connect_bess, listen_bess
 from tcpip_wasm.testing import MemoryInterface
 from tests.kit.core_network import payload
 from tests.kit.stacks import until
@@ -104,5 +108,69 @@ def test_ends_of_different_kinds_are_refused() -> None:
             await bind_datagrams(MemoryInterface(), "unix:x", "udp:127.0.0.1:1")
         with pytest.raises(ValueError, match="local: "):
             await bind_datagrams(MemoryInterface(), "tcp:127.0.0.1:1", "tcp:127.0.0.1:1")
+
+    asyncio.run(main())
+
+
+class _Full(NamedTuple):
+    link: DatagramLink
+    interface: MemoryInterface
+    peer: socket.socket
+
+
+@asynccontextmanager
+async def _full_peer(folder: Path, frames: list[bytes], *, connected: bool) -> AsyncIterator[_Full]:
+    """Yield a link, and a peer that has not read what fills its queue or, where it is connected, the link's buffer."""
+    interface = MemoryInterface("tap")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+        peer.bind(str(folder / "peer"))
+        peer.setblocking(False)
+        link = await bind_datagrams(interface, f"unix:{folder / 'link'}", f"unix:{folder / 'peer'}")
+        if connected:
+            peer.connect(str(folder / "link"))
+        interface.send(*frames)
+        await until(lambda: link.counters.send_waits > 0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        yield _Full(link, interface, peer)
+        link.close()
+
+
+FRAMES = [payload(1514, number) for number in range(2_000)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems report a full queue in other ways")
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_peer_that_does_not_read_is_waited_for(connected: bool, tmp_path: Path) -> None:
+    """The loop does not try again and again; when the peer reads, all frames come in order."""
+
+    async def main() -> None:
+        async with _full_peer(tmp_path, FRAMES, connected=connected) as (link, _, peer):
+            assert link.counters.send_waits == 1
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(BOUND):
+                arrived = [await loop.sock_recv(peer, 2_000) for _ in FRAMES]
+            assert arrived == FRAMES
+            assert link.counters.frames_sent == len(FRAMES)
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems report a full queue in other ways")
+def test_a_peer_that_goes_while_it_is_waited_for(tmp_path: Path) -> None:
+    """What waited is lost, and the link carries to the peer's successor."""
+
+    async def main() -> None:
+        async with _full_peer(tmp_path, FRAMES, connected=False) as (link, interface, peer):
+            sent = link.counters.frames_sent
+            peer.close()
+            await until(lambda: link.counters.send_dropped == len(FRAMES) - sent)
+            assert not link.closed
+            (tmp_path / "peer").unlink()
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as successor:
+                successor.bind(str(tmp_path / "peer"))
+                successor.settimeout(BOUND)
+                interface.send(FRAMES[0])
+                assert successor.recv(2_000) == FRAMES[0]
 
     asyncio.run(main())

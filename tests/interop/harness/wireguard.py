@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from .go import FOLDER, go_install
 from .namespaces import Namespace
 from .requirements import missing, require_programs
 
@@ -24,7 +25,6 @@ __all__ = ["PROGRAMS", "Daemon", "wireguard_daemon"]
 
 PROGRAMS = ("wireguard-go", "boringtun-cli")
 
-_FOLDER = Path(__file__).resolve().parents[3] / "build" / "peers"
 _BUILD_SECONDS = 900.0
 _READY_SECONDS = 60.0
 _GO_MODULE = "golang.zx2c4.com/wireguard@v0.0.0-20260522210424-ecfc5a8d5446"
@@ -34,25 +34,21 @@ _CRATE = ("boringtun-cli", "0.7.1")
 
 def program(name: str) -> Path:
     """Return the path of a program, and build it where it is not there."""
-    built = {"wireguard-go": _FOLDER / "wireguard", "boringtun-cli": _FOLDER / "bin" / "boringtun-cli"}[name]
+    if name == "wireguard-go":
+        found = go_install("wireguard", _GO_MODULE) or shutil.which(name)
+        return Path(found or missing(f"{name} is not installed, nor go, which builds it"))
+    built = FOLDER / "bin" / name
     if built.exists():
         return built
-    tool = {"wireguard-go": "go", "boringtun-cli": "cargo"}[name]
-    path = shutil.which(tool)
-    if path is None and (installed := shutil.which(name)):
+    cargo = shutil.which("cargo")
+    if cargo is None and (installed := shutil.which(name)):
         return Path(installed)
-    if name == "boringtun-cli" and not _runs(path):
+    if cargo is None or subprocess.run([cargo, "--version"], capture_output=True).returncode != 0:
+        # A cargo of rustup alone runs only with a toolchain.
         pytest.skip("boringtun-cli is in no distribution, and cargo, which builds it, is not installed")
-    if path is None:
-        missing(f"{name} is not installed, nor {tool}, which builds it")
-    if name == "wireguard-go":
-        command = [path, "install", _GO_MODULE]
-    else:
-        command = [path, "install", "--quiet", "--root", str(_FOLDER), "--version", _CRATE[1], _CRATE[0]]
-    _FOLDER.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        command, env=os.environ | {"GOBIN": str(_FOLDER)}, capture_output=True, text=True, timeout=_BUILD_SECONDS
-    )
+    command = [cargo, "install", "--quiet", "--root", str(FOLDER), "--version", _CRATE[1], _CRATE[0]]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS)
     if done.returncode != 0:
         pytest.fail(f"{name} could not be built: {done.stderr[-1000:]}")
     return built
@@ -132,8 +128,3 @@ def wireguard_daemon(
         process.kill()
         process.wait()
         control.unlink(missing_ok=True)
-
-
-def _runs(cargo: str | None) -> bool:
-    """Whether there is a cargo; one of rustup alone runs only with a toolchain."""
-    return cargo is not None and subprocess.run([cargo, "--version"], capture_output=True).returncode == 0

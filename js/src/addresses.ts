@@ -1,6 +1,7 @@
 /** IP and MAC addresses: their bytes and their text. Nothing here knows an interface; a scope stays text. */
 
 import { FAMILY_IPV4, FAMILY_IPV6 } from "./abi.js";
+import { wrongType } from "./arguments.js";
 
 /** An IP address: 16 bytes in network order, an IPv4 address in the first four. */
 export interface Address {
@@ -85,7 +86,7 @@ export const isUnspecified = ({ bytes }: Address): boolean => !bytes.some(Boolea
  * @throws RangeError for malformed text, TypeError for anything but text.
  */
 export function parseCidr(name: string, text: string): Cidr {
-  if (typeof text !== "string") throw new TypeError(`${name} must be text, not ${typeof text}`);
+  if (typeof text !== "string") throw wrongType(name, "text", text);
   const [host, bits, more] = text.split("/");
   const address = parseAddress(host!);
   const most = address?.family === FAMILY_IPV4 ? 32 : 128;

@@ -47,72 +47,94 @@ export interface Handler {
   onStackGone(error: TcpipError): void;
 }
 
-class Scheduler {
-  readonly queue: Driver[] = [];
-  behind = false;
-  notified = false;
-  runs = 0;
-  scheduled = false;
-  later: Driver[] = [];
-  #marked = false;
-  #until = 0;
+interface Scheduler {
+  /** Puts a driver into the queue; `first`: before the others. */
+  add(driver: Driver, first: boolean): void;
+  /** Has a driver polled in the next run. */
+  addLater(driver: Driver): void;
+  /** Whether the latest run had no time for all. */
+  isBehind(): boolean;
+  /** A driver's program is notified in this run, whose number is returned. */
+  notify(): number;
+}
 
-  constructor(readonly clock: Clock) {}
+function createScheduler(clock: Clock): Scheduler {
+  const queue: Driver[] = [];
+  let later: Driver[] = [];
+  let behind = false;
+  let notified = false;
+  let runs = 0;
+  let scheduled = false;
+  let marked = false;
+  let until = 0;
 
-  begin(): void {
-    this.scheduled = true;
-    queueMicrotask(this.#run);
-  }
-
-  #mark = (): void => {
-    this.#marked = false;
-    if (this.queue.length || this.later.length) {
-      if (!this.scheduled) this.#run();
-    }
+  const begin = (): void => {
+    if (scheduled) return;
+    scheduled = true;
+    queueMicrotask(run);
   };
 
-  #hop(left: number): void {
-    queueMicrotask(left ? () => this.#hop(left - 1) : this.#run);
-  }
+  const mark = (): void => {
+    marked = false;
+    if (!scheduled && (queue.length || later.length)) run();
+  };
 
-  #run = (): void => {
-    const { queue, clock } = this;
+  const hop = (left: number): void => queueMicrotask(left ? () => hop(left - 1) : run);
+
+  const run = (): void => {
     let now = clock.now();
-    if (!this.#marked) {
-      this.#marked = true;
-      this.#until = now + SLICE;
-      clock.macrotask(this.#mark);
-    } else if (now >= this.#until) {
-      this.scheduled = false; // `#mark` runs the queue
+    if (!marked) {
+      marked = true;
+      until = now + SLICE;
+      clock.macrotask(mark);
+    } else if (now >= until) {
+      scheduled = false; // `mark` runs the queue
       return;
     }
-    this.scheduled = true;
-    this.runs++;
-    const later = this.later;
-    this.later = [];
+    scheduled = true;
+    runs++;
+    const late = later;
+    later = [];
     const held: Driver[] = [];
     let polls = 0;
     let driver: Driver | undefined;
     while ((driver = queue.shift())) {
       if (!driver.awake) continue;
-      if (driver.notified === this.runs) {
+      if (driver.notified === runs) {
         held.push(driver);
         continue;
       }
       driver.turn(now);
       if (++polls % POLLS_A_LOOK === 0) {
         now = clock.now();
-        if (polls >= MOST_POLLS) this.#until = now; // the clock stands still, as in a simulation
-        if (now >= this.#until) break;
+        if (polls >= MOST_POLLS) until = now; // the clock stands still, as in a simulation
+        if (now >= until) break;
       }
     }
-    for (const one of later) if (one.isLate) one.turn(now);
-    this.behind = queue.length > 0;
+    for (const one of late) if (one.isLate) one.turn(now);
+    behind = queue.length > 0;
     queue.push(...held);
-    const notified = this.notified;
-    this.notified = false;
-    this.scheduled = notified || queue.length > 0 || this.later.length > 0;
-    if (this.scheduled) this.#hop(notified ? HOPS : 0);
+    const hops = notified ? HOPS : 0;
+    scheduled = notified || queue.length > 0 || later.length > 0;
+    notified = false;
+    if (scheduled) hop(hops);
+  };
+
+  return {
+    add(driver, first) {
+      if (first) queue.unshift(driver);
+      else queue.push(driver);
+      begin();
+    },
+    addLater(driver) {
+      later.push(driver);
+      begin();
+    },
+    isBehind: () => behind,
+    notify() {
+      notified = true;
+      return runs;
+    },
   };
 }
 
@@ -144,7 +166,7 @@ export class Driver {
     clock: Clock,
   ) {
     let scheduler = schedulers.get(clock);
-    if (!scheduler) schedulers.set(clock, (scheduler = new Scheduler(clock)));
+    if (!scheduler) schedulers.set(clock, (scheduler = createScheduler(clock)));
     this.#scheduler = scheduler;
     this.#clock = clock;
     this.now = core.clock = () => clock.now();
@@ -154,23 +176,24 @@ export class Driver {
     return this.#clock;
   }
 
+  /** Calls back after so many seconds, unless it is cancelled. */
+  after(seconds: number, callback: () => void): () => void {
+    return this.#clock.at(this.now() + seconds, callback);
+  }
+
   /** Sees to it that the core is polled soon; `first`: before those that wait for it already. */
   wake(first = false): void {
     if (this.awake || this.error) return;
     this.awake = true;
     const scheduler = this.#scheduler;
-    if (first && !scheduler.behind) scheduler.queue.unshift(this);
-    else scheduler.queue.push(this);
-    if (!scheduler.scheduled) scheduler.begin();
+    scheduler.add(this, first && !scheduler.isBehind());
   }
 
   /** Sees to it that the core is polled in the next run, when the application may have more to send. */
   wakeSoon(): void {
     if (this.awake || this.isLate || this.error) return;
     this.isLate = true;
-    const scheduler = this.#scheduler;
-    scheduler.later.push(this);
-    if (!scheduler.scheduled) scheduler.begin();
+    this.#scheduler.addLater(this);
   }
 
   /**
@@ -225,8 +248,7 @@ export class Driver {
     // At once, even if its programs were notified in this run: the caller may have to drop what arrives meanwhile.
     this.awake = true;
     this.notified = 0;
-    this.#scheduler.queue.unshift(this);
-    if (!this.#scheduler.scheduled) this.#scheduler.begin();
+    this.#scheduler.add(this, true);
   }
 
   /** Polls the core once and hands out its events. Only the scheduler calls this. */
@@ -242,8 +264,7 @@ export class Driver {
     }
     const first = core.firstEvent;
     if (first && first !== abi.EVENT_TRANSMIT) {
-      this.notified = this.#scheduler.runs;
-      this.#scheduler.notified = true;
+      this.notified = this.#scheduler.notify();
     }
     core.events((kind, handle, value, at) => {
       const handler = handlers.get(handle);

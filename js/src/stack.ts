@@ -11,11 +11,11 @@ import { StackClosedError } from "./errors.js";
 import { Bridge, Loopback, Tun } from "./interfaces/kinds.js";
 import { hasIPv6, type Interface, parseAddresses, type Setup } from "./interfaces/interface.js";
 import { Tap } from "./interfaces/tap.js";
-import { Names } from "./names/names.js";
+import { createNames } from "./names/names.js";
 import type { Server } from "./names/questions.js";
-import { Random, seedBytes } from "./random.js";
+import { createRandom, type Random, seedBytes } from "./random.js";
 import { Connection } from "./sockets/connection.js";
-import { Hosts } from "./sockets/hosts.js";
+import { createHosts } from "./sockets/hosts.js";
 import { createPingSession } from "./sockets/ping.js";
 import { connectTcp, listenTcp } from "./sockets/tcp.js";
 import { openUdp } from "./sockets/udp.js";
@@ -51,17 +51,17 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
   const list: Interface[] = [];
   const numbers: Record<string, number> = {};
   const routes: (Route & { cidr: Cidr })[] = [];
-  const hosts = new Hosts(driver, list);
+  const hosts = createHosts(driver, list);
   let forwards = false;
 
   const { nameServer } = given;
   const server = (ip: string, port: number): Server => ({ target: hosts.literal(ip)![0], port });
-  const names = new Names(hosts, random, () => {
+  const names = createNames(hosts, random, () => {
     if (nameServer) return [server(nameServer.ip, nameServer.port ?? DNS_PORT)];
     const learned = list.flatMap((one) => (one instanceof Tap && one.lease?.nameServers) || []);
     return (learned.length ? learned : ["127.0.0.1"]).map((ip) => server(ip, DNS_PORT));
   });
-  hosts.resolve = (name) => names.resolve(name);
+  hosts.resolve = names.resolve;
 
   const add = <T extends Interface>(kind: string, make: (setup: Setup) => T): T => {
     driver.check();
@@ -186,7 +186,7 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
       const look = (): void => {
         if (done()) finish();
       };
-      const cancel = driver.clock.at(driver.now() + timeout / 1000, finish);
+      const cancel = driver.after(timeout / 1000, finish);
       driver.watchers.add(look);
       look();
     });
@@ -221,7 +221,7 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
     connectTcp: connect,
     openUdp: open,
     createPingSession: createSession,
-    lookup: async (host) => (await hosts.find(host)).map((target) => hosts.text(target)),
+    lookup: async (host) => (await hosts.findHost(host)).map((target) => hosts.text(target)),
     hosts: names.hosts,
     addRoute,
     removeRoute,
@@ -258,7 +258,7 @@ export async function createStack(options: NetworkStackOptions = {}): Promise<Ne
   const bytes = await seedBytes(seed);
   const module = await loading;
   const driver = new Driver(new Core(module, clock.now(), bytes), clock);
-  const stack = put(driver, new Random(seed === undefined ? undefined : bytes), options);
+  const stack = put(driver, createRandom(seed === undefined ? undefined : bytes), options);
   if (initializeLoopback) await stack.createLoopbackInterface({ ip: ["127.0.0.1/8", "::1/128"] });
   return stack;
 }

@@ -27,7 +27,6 @@ class Session extends CoreHandle implements PingSession {
   readonly #family: number;
   readonly #pending = new Map<number, Pending>();
   #sequence = 0xffff;
-  #noRoom: (() => void)[] = [];
 
   constructor(hosts: Hosts, target: Target, timeout: number) {
     const { address, scope } = target;
@@ -55,13 +54,13 @@ class Session extends CoreHandle implements PingSession {
     do this.#sequence = (this.#sequence + 1) & 0xffff;
     while (this.#pending.has(this.#sequence));
     const sequence = this.#sequence;
-    const { clock } = this.driver;
+    const { driver } = this;
     let cancel: (() => void) | undefined;
     try {
       return await new Promise<PingReply>((resolve, reject) => {
-        const pending = { payload: data, sent: clock.now(), resolve, reject };
+        const pending = { payload: data, sent: driver.now(), resolve, reject };
         this.#pending.set(sequence, pending);
-        cancel = clock.at(clock.now() + timeout / 1000, () =>
+        cancel = driver.after(timeout / 1000, () =>
           reject(new NetworkError("ETIMEDOUT", `icmp ping timed out: ${this.host}`)),
         );
         this.#send(sequence, pending, hops);
@@ -80,18 +79,14 @@ class Session extends CoreHandle implements PingSession {
       driver.core.putStaging(pending.payload);
       const result = driver.core.raw("ping_send", this.handle, sequence, pending.payload.length, hops);
       driver.wake();
-      if (result === abi.ERROR_NO_ROOM) this.#noRoom.push(() => this.#send(sequence, pending, hops));
+      if (result === abi.ERROR_NO_ROOM) this.whenWritable(() => this.#send(sequence, pending, hops));
       else if (result < 0) pending.reject(errorFor(result, `ping ${this.host}`));
     } catch (error) {
       pending.reject(error as Error);
     }
   }
 
-  onEvent(kind: number, value: number, at: number): void {
-    if (kind === abi.EVENT_WRITABLE) {
-      for (const send of this.#noRoom.splice(0)) send();
-      return;
-    }
+  protected received(kind: number, value: number, at: number): void {
     const { core } = this.driver;
     const source = core.endpoint(at);
     const { port: sequenceNumber } = source;
@@ -116,7 +111,7 @@ class Session extends CoreHandle implements PingSession {
 
   protected ended(error: TcpipError): void {
     for (const { reject } of this.#pending.values()) reject(error);
-    this.#noRoom = [];
+    this.#pending.clear();
   }
 }
 
@@ -125,7 +120,5 @@ export async function createPingSession(
   { host, timeout = DEFAULT_TIMEOUT }: PingSessionOptions,
 ): Promise<PingSession> {
   checkTimeout(timeout);
-  const [target] = await hosts.find(host);
-  hosts.driver.check();
-  return new Session(hosts, target!, timeout);
+  return new Session(hosts, (await hosts.findOwnHost(host)) as Target, timeout);
 }

@@ -17,6 +17,15 @@ export interface Cidr {
   readonly prefix: number;
 }
 
+/** Makes an address of its bytes, 4 or 16. */
+export function makeAddress(bytes: ArrayLike<number>, scope = ""): Address {
+  const padded = new Uint8Array(16);
+  padded.set(bytes);
+  return { family: bytes.length === 4 ? FAMILY_IPV4 : FAMILY_IPV6, bytes: padded, scope };
+}
+
+export const isIPv4 = ({ address }: { readonly address: Address }): boolean => address.family === FAMILY_IPV4;
+
 const DECIMAL = /^(0|[1-9]\d{0,2})$/;
 
 function readIPv4(text: string): number[] | undefined {
@@ -49,15 +58,9 @@ export function parseAddress(text: string): Address | undefined {
   const four = percent < 0 ? readIPv4(plain) : undefined;
   const numbers = four ?? (plain.includes(":") ? readIPv6(plain) : undefined);
   if (!numbers) return undefined;
-  const bytes = new Uint8Array(16);
-  bytes.set(numbers);
   // An IPv4-mapped address is the IPv4 address (RFC 4291, section 2.5.5.2).
-  if (!four && numbers.every((byte, i) => i > 11 || byte === (i < 10 ? 0 : 255))) {
-    const mapped = new Uint8Array(16);
-    mapped.set(numbers.slice(12));
-    return { family: FAMILY_IPV4, bytes: mapped, scope: "" };
-  }
-  return { family: four ? FAMILY_IPV4 : FAMILY_IPV6, bytes, scope: percent < 0 ? "" : text.slice(percent + 1) };
+  if (!four && numbers.every((byte, i) => i > 11 || byte === (i < 10 ? 0 : 255))) return makeAddress(numbers.slice(12));
+  return makeAddress(numbers, percent < 0 ? "" : text.slice(percent + 1));
 }
 
 /** Returns the text of an address. */

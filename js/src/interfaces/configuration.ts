@@ -5,8 +5,9 @@
  */
 
 import * as abi from "../abi.js";
-import { type Address, type Cidr, formatAddress } from "../addresses.js";
+import { type Address, type Cidr, formatAddress, isIPv4, makeAddress } from "../addresses.js";
 import { NetworkError } from "../errors.js";
+import { type Limits, withLimits } from "../limits.js";
 import type { ConfigureOptions, Lease } from "../types.js";
 import { readDhcpOptions } from "./dhcp_options.js";
 import type { Interface } from "./interface.js";
@@ -34,15 +35,11 @@ export function createConfiguration(tap: Interface): Configuration {
   const dropLease = (): void => {
     if (!lease) return;
     lease = undefined;
-    tap.cidrs = tap.cidrs.filter(({ address }) => address.family !== abi.FAMILY_IPV4);
+    tap.cidrs = tap.cidrs.filter((cidr) => !isIPv4(cidr));
   };
 
   const onLease = (at: number): void => {
-    const address = (offset: number): Address => {
-      const bytes = new Uint8Array(16);
-      bytes.set(core.u8.subarray(at + offset, at + offset + 4));
-      return { family: abi.FAMILY_IPV4, bytes, scope: "" };
-    };
+    const address = (offset: number): Address => makeAddress(core.u8.subarray(at + offset, at + offset + 4));
     const text = (offset: number): string => formatAddress(address(offset));
     let prefix = 0;
     for (const byte of address(abi.LEASE_MASK_OFFSET).bytes) for (let bits = byte; bits; bits &= bits - 1) prefix++;
@@ -69,7 +66,7 @@ export function createConfiguration(tap: Interface): Configuration {
   };
 
   const look = (): void => {
-    for (const watcher of [...watchers]) watcher();
+    for (const watcher of watchers) watcher();
   };
 
   return {
@@ -83,25 +80,22 @@ export function createConfiguration(tap: Interface): Configuration {
       followsRouters ||= slaac;
       if (dhcp && !lease) core.call("dhcp_start", `DHCP on ${name}`, handle);
       driver.wake();
-      const found = (cidr: Cidr): boolean => cidr.address.family === abi.FAMILY_IPV6 && !given.includes(cidr);
-      await new Promise<void>((resolve, reject) => {
-        const finish = (settle: () => void): void => {
-          watchers.delete(watcher);
-          cancel();
-          signal?.removeEventListener("abort", abort);
-          settle();
-        };
-        const fail = (error: unknown): void => finish(() => reject(error));
-        const watcher = (): void => {
-          if (tap.removed) fail(driver.error ?? new NetworkError("ENODEV", `${name} was removed`));
-          else if ((!dhcp || lease) && (!slaac || tap.cidrs.some(found))) finish(resolve);
-        };
-        const abort = (): void => fail(signal!.reason);
-        const cancel = driver.after(timeout / 1000, () => {
+      const found = (cidr: Cidr): boolean => !isIPv4(cidr) && !given.includes(cidr);
+      let watcher: () => void;
+      const limits: Limits = {
+        timeout,
+        late: () => {
           const what = dhcp ? "DHCP server" : "router";
-          fail(new NetworkError("ETIMEDOUT", `${name}: no ${what} answered in ${timeout} ms`));
-        });
-        signal?.addEventListener("abort", abort);
+          return new NetworkError("ETIMEDOUT", `${name}: no ${what} answered in ${timeout} ms`);
+        },
+        signal,
+        finish: () => watchers.delete(watcher),
+      };
+      await withLimits<void>(driver, limits, (resolve, reject) => {
+        watcher = () => {
+          if (tap.removed) reject(driver.error ?? new NetworkError("ENODEV", `${name} was removed`));
+          else if ((!dhcp || lease) && (!slaac || tap.cidrs.some(found))) resolve();
+        };
         watchers.add(watcher);
         watcher();
       });

@@ -5,8 +5,7 @@
  * that no message makes a reader loop.
  */
 
-import { FAMILY_IPV4, FAMILY_IPV6 } from "../abi.js";
-import type { Address } from "../addresses.js";
+import { type Address, makeAddress } from "../addresses.js";
 
 export const A = 1;
 export const CNAME = 5;
@@ -78,11 +77,7 @@ export function readAnswer(bytes: Uint8Array, id: number, name: string, type: nu
       if (owner === wanted && family === IN && (kind === type || kind === CNAME)) {
         ttl = Math.min(ttl, seconds);
         if (kind === CNAME) wanted = readName();
-        else if (end - at === (type === A ? 4 : 16)) {
-          const address = new Uint8Array(16);
-          address.set(bytes.subarray(at, end));
-          addresses.push({ family: type === A ? FAMILY_IPV4 : FAMILY_IPV6, bytes: address, scope: "" });
-        }
+        else if (end - at === (type === A ? 4 : 16)) addresses.push(makeAddress(bytes.subarray(at, end)));
       }
       at = end;
     }

@@ -3,6 +3,7 @@
 import * as abi from "../abi.js";
 import { checkInteger, checkTimeout, toBytes } from "../arguments.js";
 import { errorFor, IcmpError, NetworkError, type TcpipError } from "../errors.js";
+import { type Limits, withLimits } from "../limits.js";
 import type { PingProbeOptions, PingReply, PingSession, PingSessionOptions } from "../types.js";
 import { CoreHandle } from "./handle.js";
 import type { Hosts, Target } from "./hosts.js";
@@ -55,20 +56,16 @@ class Session extends CoreHandle implements PingSession {
     while (this.#pending.has(this.#sequence));
     const sequence = this.#sequence;
     const { driver } = this;
-    let cancel: (() => void) | undefined;
-    try {
-      return await new Promise<PingReply>((resolve, reject) => {
-        const pending = { payload: data, sent: driver.now(), resolve, reject };
-        this.#pending.set(sequence, pending);
-        cancel = driver.after(timeout / 1000, () =>
-          reject(new NetworkError("ETIMEDOUT", `icmp ping timed out: ${this.host}`)),
-        );
-        this.#send(sequence, pending, hops);
-      });
-    } finally {
-      cancel?.();
-      this.#pending.delete(sequence);
-    }
+    const limits: Limits = {
+      timeout,
+      late: () => new NetworkError("ETIMEDOUT", `icmp ping timed out: ${this.host}`),
+      finish: () => this.#pending.delete(sequence),
+    };
+    return withLimits<PingReply>(driver, limits, (resolve, reject) => {
+      const pending = { payload: data, sent: driver.now(), resolve, reject };
+      this.#pending.set(sequence, pending);
+      this.#send(sequence, pending, hops);
+    });
   }
 
   #send(sequence: number, pending: Pending, hops: number): void {
@@ -111,7 +108,6 @@ class Session extends CoreHandle implements PingSession {
 
   protected ended(error: TcpipError): void {
     for (const { reject } of this.#pending.values()) reject(error);
-    this.#pending.clear();
   }
 }
 

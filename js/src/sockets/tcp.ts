@@ -4,6 +4,7 @@ import * as abi from "../abi.js";
 import { type Address, formatAddress } from "../addresses.js";
 import { checkInteger, checkPort, checkTimeout } from "../arguments.js";
 import { NetworkError, type TcpipError } from "../errors.js";
+import { type Limits, withLimits } from "../limits.js";
 import type { TcpConnection, TcpConnectionOptions, TcpListener, TcpListenerOptions } from "../types.js";
 import { Connection } from "./connection.js";
 import { CoreHandle } from "./handle.js";
@@ -32,29 +33,21 @@ export async function connectTcp(hosts: Hosts, options: TcpConnectionOptions): P
   let failure: unknown;
   let ended = false;
   let cancelNext: (() => void) | undefined;
-  let cancelEnd: (() => void) | undefined;
 
-  return new Promise((resolve, reject) => {
-    const finish = (): void => {
-      ended = true;
-      cancelNext?.();
-      cancelEnd?.();
-      signal?.removeEventListener("abort", abort);
-      for (const other of underWay) other.abort();
-      underWay = [];
-    };
-    const fail = (error: unknown): void => {
-      finish();
-      reject(error);
-    };
-    const abort = (): void => fail(signal!.reason);
+  const finish = (): void => {
+    ended = true;
+    cancelNext?.();
+    for (const other of underWay) other.abort();
+    underWay = [];
+  };
+  const begin = (resolve: (connection: Connection) => void, reject: (error: unknown) => void): void => {
     const hasMore = (): boolean => next < Math.min(targets.length, MOST_ATTEMPTS);
 
     const onFailure = (error: unknown): void => {
       failure ??= error;
-      if (driver.error) fail(driver.error);
+      if (driver.error) reject(driver.error);
       else if (hasMore()) tryNext();
-      else if (!underWay.length) fail(failure);
+      else if (!underWay.length) reject(failure);
     };
 
     const tryNext = (): void => {
@@ -65,7 +58,8 @@ export async function connectTcp(hosts: Hosts, options: TcpConnectionOptions): P
       const detail = (): string => `connect to ${formatAddress(address)} port ${port}`;
       let connection: Connection;
       try {
-        connection = new Connection(hosts, driver.core.tcpConnect(address, port, scope, local, localPort, detail));
+        const handle = driver.core.tcpConnect(address, port, scope, local, localPort, detail);
+        connection = new Connection(hosts, handle);
       } catch (error) {
         onFailure(error);
         return;
@@ -79,26 +73,26 @@ export async function connectTcp(hosts: Hosts, options: TcpConnectionOptions): P
         if (error) {
           onFailure(error);
         } else {
-          finish();
           resolve(connection);
         }
       };
       driver.wake();
     };
 
-    signal?.addEventListener("abort", abort);
-    if (timeout !== undefined) {
-      cancelEnd = driver.after(timeout / 1000, () =>
-        fail(new NetworkError("ETIMEDOUT", `timed out: connect to ${host} port ${port}`)),
-      );
-    }
-    const begin = async (): Promise<void> => {
+    const findTargets = async (): Promise<void> => {
       if (localHost !== undefined) local = (await hosts.findHost(localHost))[0]!.address;
       targets = hosts.literal(host) ?? (await hosts.findHost(host));
       tryNext();
     };
-    begin().catch(fail);
-  });
+    findTargets().catch(reject);
+  };
+  const limits: Limits = {
+    timeout,
+    late: () => new NetworkError("ETIMEDOUT", `timed out: connect to ${host} port ${port}`),
+    signal,
+    finish,
+  };
+  return withLimits(driver, limits, begin);
 }
 
 class Listener extends CoreHandle implements TcpListener {

@@ -1,6 +1,7 @@
 /** Echo requests to one host (RFC 792, RFC 4443). */
 
 import * as abi from "../abi.js";
+import { isIPv4 } from "../addresses.js";
 import { checkInteger, checkTimeout, toBytes } from "../arguments.js";
 import { errorFor, IcmpError, NetworkError, type TcpipError } from "../errors.js";
 import { type Limits, withLimits } from "../limits.js";
@@ -11,8 +12,6 @@ import type { Hosts, Target } from "./hosts.js";
 const DEFAULT_TIMEOUT = 1000;
 const DEFAULT_HOPS = 64;
 const DEFAULT_PAYLOAD = Uint8Array.from({ length: 56 }, (_, i) => i);
-/** Types of "time exceeded" in ICMP and ICMPv6. */
-const TIME_EXCEEDED: Record<number, number> = { [abi.FAMILY_IPV4]: 11, [abi.FAMILY_IPV6]: 3 };
 
 interface Pending {
   readonly payload: Uint8Array;
@@ -25,7 +24,6 @@ class Session extends CoreHandle implements PingSession {
   readonly host: string;
   readonly identifier: number;
   readonly timeout: number;
-  readonly #family: number;
   readonly #pending = new Map<number, Pending>();
   #sequence = 0xffff;
 
@@ -37,7 +35,6 @@ class Session extends CoreHandle implements PingSession {
     super(hosts, core.call("ping_open", `ping ${host}`, address.family, scope));
     this.timeout = timeout;
     this.host = host;
-    this.#family = address.family;
     this.identifier = this.call("ping_identifier", `ping ${host}`);
   }
 
@@ -97,7 +94,8 @@ class Session extends CoreHandle implements PingSession {
       pending.resolve({ host, identifier: this.identifier, sequenceNumber, payload, roundTripTime });
     } else {
       const [type, code] = [value >> 8, value & 255];
-      const what = type === TIME_EXCEEDED[this.#family] ? "time exceeded" : "unreachable";
+      // Types of ICMP and of ICMPv6.
+      const what = type === (isIPv4(source) ? 11 : 3) ? "time exceeded" : "unreachable";
       pending.reject(new IcmpError("EHOSTUNREACH", `ping ${this.host}: ${what}, says ${host}`, host, type, code));
     }
   }

@@ -24,6 +24,7 @@ class FramePort implements Port {
     this.#interface = owner;
     this.inbox = new Inbox<Uint8Array>(
       abi.TRANSMIT_CAPACITY,
+      (frame) => frame.length,
       () => {
         if (!this.#full || this.inbox.size > abi.TRANSMIT_CAPACITY / 2) return;
         this.#full = false;

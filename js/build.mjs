@@ -28,7 +28,7 @@ const INTERNAL =
   "addLater after attach attached awake begin buffers bytes call check cidrs clearAddresses core counters death detach " +
   "detached detail driver ended endpoint events failed failure family findHost findOwnHost finishing firstEvent forget " +
   "giveWay handle handlers inbox inject isBehind isLate later literal look moveTo notified notify onConfigurationEvent " +
-  "onEvent onOpen onStackGone opened prefix putEndpoint putScratch putStaging random raw received receiveLength " +
+  "onEvent onOpen onStackGone opened prefix putEndpoint putScratch putStaging raw received receiveLength " +
   "removed report resumeTransmit scope scratch sendFull sentAtOnce socketAddress soon target targets tcpConnect " +
   "tcpReceived tcpSend transmit transmitLength truncated turn u16 u32 u8 until wake wakeSoon watchers whenRoom " +
   "whenWritable";

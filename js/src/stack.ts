@@ -4,7 +4,7 @@ import * as abi from "./abi.js";
 import { type Cidr, formatAddress, parseAddress, parseMac, parseNetwork } from "./addresses.js";
 import { checkInteger, checkPort, checkTimeout } from "./arguments.js";
 import { systemClock } from "./clock.js";
-import { Driver } from "./driver.js";
+import { createDriver, type Driver } from "./driver.js";
 import { Core } from "./engine/core.js";
 import { loadModule } from "./engine/module.js";
 import { StackClosedError } from "./errors.js";
@@ -248,7 +248,7 @@ export async function createStack(options: NetworkStackOptions = {}): Promise<Ne
   const loading = options.module ?? loadModule(); // first: it compiles beside what follows
   const bytes = await seedBytes(seed);
   const module = await loading;
-  const driver = new Driver(new Core(module, clock.now(), bytes), clock);
+  const driver = createDriver(new Core(module, clock.now(), bytes), clock);
   const stack = put(driver, createRandom(seed === undefined ? undefined : bytes), options);
   if (initializeLoopback) await stack.createLoopbackInterface({ ip: ["127.0.0.1/8", "::1/128"] });
   return stack;

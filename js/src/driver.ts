@@ -220,22 +220,6 @@ export function createDriver(core: Core, clock: Clock): Driver {
     }
   };
 
-  /** Sees to it that the next poll comes when it has to. */
-  const goOn = (): void => {
-    if (waiting.length) {
-      const entries = waiting;
-      waiting = [];
-      for (const entry of entries) {
-        if (entry[0].receiveLength === 0) entry[1]();
-        else waiting.push(entry);
-      }
-    }
-    if (core.more || waiting.length) driver.wake();
-    else if (core.soon) wakeSoon();
-    if (core.deadline < due) arm(core.deadline);
-    for (const watcher of watchers) watcher();
-  };
-
   const onEvent: EventHandler = (kind, handle, value, at) => {
     const handler = handlers.get(handle);
     try {
@@ -315,7 +299,19 @@ export function createDriver(core: Core, clock: Clock): Driver {
       if (first && first !== abi.EVENT_TRANSMIT) driver.notified = scheduler.notify();
       core.events(onEvent);
       if (core.death) driver.end(core.death);
-      if (!driver.error) goOn();
+      if (driver.error) return;
+      if (waiting.length) {
+        const entries = waiting;
+        waiting = [];
+        for (const entry of entries) {
+          if (entry[0].receiveLength === 0) entry[1]();
+          else waiting.push(entry);
+        }
+      }
+      if (core.more || waiting.length) driver.wake();
+      else if (core.soon) wakeSoon();
+      if (core.deadline < due) arm(core.deadline);
+      for (const watcher of watchers) watcher();
     },
 
     check() {

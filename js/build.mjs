@@ -1,4 +1,4 @@
-// Builds dist/: the code minified, a file for each entry; declarations; and the module beside them.
+// Builds dist/: the code minified, with what is loaded later in chunks; declarations; and the module beside them.
 
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
@@ -58,12 +58,18 @@ const options = {
 };
 const small = !process.env.READABLE;
 const { index, ...others } = entries;
-// esbuild's names of private members are those of each class, and terser keeps equal names equal.
-await build({ ...options, entryPoints: { index }, ...(small && { mangleProps: internal, minifyIdentifiers: true }) });
+// What the stack loads when it is needed is a chunk. esbuild gives the private members of each class the same names, and
+// terser, which minifies further, keeps that.
+await build({
+  ...options,
+  entryPoints: { index },
+  splitting: true,
+  ...(small && { mangleProps: internal, minifyIdentifiers: true }),
+});
 // The other entries are apart, and use a stack by its public members. The core's namespace of constants would keep them out
 // of the code that uses them, and what a sub-path shares with the stack would be one more file of every page.
 await build({ ...options, entryPoints: others, minifyIdentifiers: small });
-if (small) for (const name of Object.keys(entries)) await shrink(`${name}.js`);
+if (small) for (const name of readdirSync(dist)) if (name.endsWith(".js")) await shrink(name);
 
 // Declarations that no entry leads to are not of the package.
 const reached = new Set();

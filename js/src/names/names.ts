@@ -2,15 +2,17 @@
  * Names as addresses: hosts of one's own, and questions to name servers.
  *
  * Owns what a name is, which families are asked for, and that equal questions are asked once. How servers are asked is in
- * `questions.ts`.
+ * `questions.ts`, which is loaded when the first name has to be.
  */
 
 import { FAMILY_IPV4, FAMILY_IPV6 } from "../abi.js";
-import { type Address, parseAddress } from "../addresses.js";
+import { type Address, makeAddress, parseAddress } from "../addresses.js";
 import { NameResolutionError, type TcpipError } from "../errors.js";
 import type { Random } from "../random.js";
 import type { Hosts } from "../sockets/hosts.js";
-import { createQuestions, type Server } from "./questions.js";
+import { connectTcp } from "../sockets/tcp.js";
+import { Socket } from "../sockets/udp.js";
+import type { Questions, Server } from "./questions.js";
 
 export interface Names {
   /** The hosts of one's own; programs may change it. */
@@ -35,7 +37,7 @@ function normalName(text: string): string | undefined {
 
 export function createNames(stack: Hosts, random: Random, servers: () => Server[]): Names {
   const hosts = new Map<string, string[]>([["localhost", ["127.0.0.1", "::1"]]]);
-  const questions = createQuestions(stack, random, servers);
+  let questions: Promise<Questions> | undefined;
   const asking = new Map<string, Promise<Address[]>>();
 
   const familiesInUse = (): Set<number> => {
@@ -48,9 +50,13 @@ export function createNames(stack: Hosts, random: Random, servers: () => Server[
   };
 
   const ask = async (name: string, families: Set<number>): Promise<Address[]> => {
+    questions ??= import("./questions.js").then(({ createQuestions }) =>
+      createQuestions({ hosts: stack, random, servers, Socket, connectTcp, makeAddress }),
+    );
+    const addressesOf = await questions;
     // IPv6 first (RFC 6724, with its default table).
     const wanted = ([FAMILY_IPV6, FAMILY_IPV4] as const).filter((family) => families.has(family));
-    const results = await Promise.allSettled(wanted.map((family) => questions(name, family)));
+    const results = await Promise.allSettled(wanted.map((family) => addressesOf(name, family)));
     stack.driver.check();
     const found = results.flatMap((result) => (result.status === "fulfilled" ? result.value : []));
     if (found.length) return found;

@@ -2,16 +2,17 @@
  * Questions to name servers, with a cache: by UDP, by TCP where the answer is cut.
  *
  * Each question has a socket of its own, which accepts only the server's datagrams and has an unpredictable port
- * (RFC 5452). Every wait ends: each server is asked three times.
+ * (RFC 5452). Every wait ends: each server is asked three times. What it shares with the rest of the stack is handed in, so
+ * that this file can be loaded when it is needed.
  */
 
 import { type FAMILY_IPV4, FAMILY_IPV6 } from "../abi.js";
-import type { Address } from "../addresses.js";
+import type { Address, makeAddress } from "../addresses.js";
 import type { Target } from "../engine/core.js";
 import type { Random } from "../random.js";
 import type { Hosts } from "../sockets/hosts.js";
-import { connectTcp } from "../sockets/tcp.js";
-import { Socket } from "../sockets/udp.js";
+import type { connectTcp } from "../sockets/tcp.js";
+import type { Socket } from "../sockets/udp.js";
 import { A, AAAA, type Answer, buildQuery, readAnswer } from "./wire.js";
 
 /** Seconds that each try waits for its answer. */
@@ -33,8 +34,18 @@ export interface Server {
 /** Returns the addresses of a name, perhaps none. It rejects with the latest error, if any, where no server answers. */
 export type Questions = (name: string, family: typeof FAMILY_IPV4 | typeof FAMILY_IPV6) => Promise<Address[]>;
 
-/** @param servers returns the servers to be asked, in order. */
-export function createQuestions(hosts: Hosts, random: Random, servers: () => Server[]): Questions {
+/** What questions need of their stack. */
+export interface Means {
+  readonly hosts: Hosts;
+  readonly random: Random;
+  /** Returns the servers to be asked, in order. */
+  servers(): Server[];
+  Socket: typeof Socket;
+  connectTcp: typeof connectTcp;
+  makeAddress: typeof makeAddress;
+}
+
+export function createQuestions({ hosts, random, servers, Socket, connectTcp, makeAddress }: Means): Questions {
   const { driver } = hosts;
   const cache = new Map<string, { addresses: Address[]; until: number }>();
 
@@ -46,7 +57,7 @@ export function createQuestions(hosts: Hosts, random: Random, servers: () => Ser
   ): Promise<Answer | undefined> => {
     const id = random.u16();
     const data = buildQuery(id, name, type);
-    const read = (message: Uint8Array): Answer | undefined => readAnswer(message, id, name, type);
+    const read = (message: Uint8Array): Answer | undefined => readAnswer(message, id, name, type, makeAddress);
     const host = hosts.text(target);
     const socket = new Socket(hosts, {}, 0, 0);
     const cancel = driver.after(seconds, () => void socket.close());

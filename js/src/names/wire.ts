@@ -5,7 +5,7 @@
  * that no message makes a reader loop.
  */
 
-import { type Address, makeAddress } from "../addresses.js";
+import type { Address, makeAddress } from "../addresses.js";
 
 export const A = 1;
 export const CNAME = 5;
@@ -34,7 +34,13 @@ export function buildQuery(id: number, name: string, type: number): Uint8Array {
 }
 
 /** Returns what a message answers to a query, or undefined where it is no answer to it or malformed. */
-export function readAnswer(bytes: Uint8Array, id: number, name: string, type: number): Answer | undefined {
+export function readAnswer(
+  bytes: Uint8Array,
+  id: number,
+  name: string,
+  type: number,
+  addressOf: typeof makeAddress,
+): Answer | undefined {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   let at = HEADER;
   const readU16 = (): number => view.getUint16((at += 2) - 2);
@@ -77,7 +83,7 @@ export function readAnswer(bytes: Uint8Array, id: number, name: string, type: nu
       if (owner === wanted && family === IN && (kind === type || kind === CNAME)) {
         ttl = Math.min(ttl, seconds);
         if (kind === CNAME) wanted = readName();
-        else if (end - at === (type === A ? 4 : 16)) addresses.push(makeAddress(bytes.subarray(at, end)));
+        else if (end - at === (type === A ? 4 : 16)) addresses.push(addressOf(bytes.subarray(at, end)));
       }
       at = end;
     }

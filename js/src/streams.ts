@@ -21,42 +21,59 @@ export function closedError(what: string): NetworkError {
 /** A queue of objects with a readable side, bounded in bytes. */
 export class Inbox<T> {
   readonly readable: ReadableStream<T>;
+  /** Bytes that wait. */
+  size = 0;
   /** Whether it was cancelled, closed or failed: what is pushed is forgotten. */
   ended = false;
+
   readonly #most: number;
+  #items: [item: T, size: number][] = [];
   #controller!: ReadableStreamDefaultController<T>;
+  #wanted = false;
 
   /**
    * @param most bytes that wait at most, unless it is one object.
-   * @param size returns the bytes of an object.
-   * @param pull called when there is room.
+   * @param taken called after one was read.
    * @param cancelled called when the reader gives up.
    */
-  constructor(most: number, size: (item: T) => number, pull?: () => void, cancelled?: () => void) {
+  constructor(most: number, taken?: () => void, cancelled?: () => void) {
     this.#most = most;
     this.readable = new ReadableStream<T>(
       {
         start: (controller) => void (this.#controller = controller),
-        ...(pull && { pull }),
+        pull: () => {
+          const next = this.#items.shift();
+          this.#wanted = !next;
+          if (!next) {
+            if (this.ended) this.#controller.close();
+            return;
+          }
+          this.size -= next[1];
+          this.#controller.enqueue(next[0]);
+          taken?.();
+        },
         cancel: () => {
           this.ended = true;
+          this.#items = [];
+          this.size = 0;
           cancelled?.();
         },
       },
-      { highWaterMark: most, size },
+      { highWaterMark: 0 },
     );
-  }
-
-  /** Bytes that wait. */
-  get size(): number {
-    return this.#most - this.#controller.desiredSize!;
   }
 
   /** Takes an object of so many bytes, or returns false where there is no room. */
   push(item: T, size: number): boolean {
     if (this.ended) return true;
-    if (this.size && this.size + size > this.#most) return false;
-    this.#controller.enqueue(item);
+    if (this.#wanted) {
+      this.#wanted = false;
+      this.#controller.enqueue(item);
+      return true;
+    }
+    if (this.size + size > this.#most && this.#items.length) return false;
+    this.#items.push([item, size]);
+    this.size += size;
     return true;
   }
 
@@ -64,8 +81,10 @@ export class Inbox<T> {
   end(error?: Error): void {
     if (this.ended) return;
     this.ended = true;
-    if (error) this.#controller.error(error);
-    else this.#controller.close();
+    if (error) {
+      this.#items = [];
+      this.#controller.error(error);
+    } else if (this.#wanted || !this.#items.length) this.#controller.close();
   }
 }
 

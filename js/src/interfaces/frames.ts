@@ -23,7 +23,6 @@ function createFramePort(owner: FrameInterface): FramePort {
   let full = false;
   const inbox = new Inbox<Uint8Array>(
     abi.TRANSMIT_CAPACITY,
-    (frame) => frame.length,
     () => {
       if (!full || inbox.size > abi.TRANSMIT_CAPACITY / 2) return;
       full = false;

@@ -27,7 +27,7 @@ export class Socket extends CoreHandle implements UdpSocket {
     super(hosts, core.call("udp_open", detail, (address?.family ?? abi.FAMILY_ANY) | share, port, scope ?? 0));
     this.#detail = detail;
     this.#option(abi.OPTION_BROADCAST, 1);
-    this.#inbox = new Inbox(MOST_WAITING, ({ data }) => data.length + OBJECT_SIZE);
+    this.#inbox = new Inbox<UdpDatagram>(MOST_WAITING);
   }
 
   /** Fixes the remote end: only its datagrams arrive. */

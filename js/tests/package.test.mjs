@@ -59,6 +59,19 @@ test("publint finds nothing", () => {
   run("--input-type=module", "-e", script);
 });
 
+test("attw finds that each entry's types are those of its code", () => {
+  const folder = mkdtempSync(join(tmpdir(), "packed-"));
+  try {
+    const packing = ["pack", "--pack-destination", folder, "--ignore-scripts", "--silent"];
+    const name = execFileSync("npm", packing, { cwd: root, encoding: "utf8" }).trim();
+    // The package has ES modules alone, and the module itself has no types.
+    const options = ["--profile", "esm-only", "--exclude-entrypoints", "./lwip.wasm"];
+    run(join(root, "node_modules/@arethetypeswrong/cli/dist/index.js"), join(folder, name), ...options);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
 test("public types have no any, and a strict program compiles against them", () => {
   for (const name of readdirSync(dist, { recursive: true })) {
     if (name.endsWith(".d.ts"))

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { createHttp } from "../dist/http.js";
-import { bytes, pair, pattern, readAll, text, VirtualClock } from "./kit.mjs";
+import { bytes, pair, pattern, readAll, send, text, VirtualClock } from "./kit.mjs";
 
 const open = [];
 after(() => open.forEach((http) => http.close()));
@@ -229,9 +229,7 @@ test("malformed responses fail, and none is taken for another request's", async 
   void (async () => {
     for (const answer of answers) {
       const connection = await listener.accept();
-      const writer = connection.writable.getWriter();
-      await writer.write(bytes(answer));
-      await writer.close();
+      await send(connection, bytes(answer));
     }
   })();
   const get = async () => (await http.fetch("http://10.0.0.2/")).text();

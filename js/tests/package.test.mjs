@@ -128,13 +128,17 @@ test("a bundler for pages takes it", async () => {
   assert.deepEqual([...errors, ...warnings], []);
 });
 
-test("a program ends when nothing is open any more, though its stacks are not closed", () => {
-  const script = `
+/** The beginning of a program: a connection of two stacks. */
+const CONNECTION = `
     const { createStack, connect } = await import("./dist/index.js");
     const [a, b] = [await createStack(), await createStack()];
     connect(await a.createTapInterface({ ip: "10.0.0.1/24" }), await b.createTapInterface({ ip: "10.0.0.2/24" }));
     const listener = await b.listenTcp({ port: 80 });
-    const [client, server] = await Promise.all([a.connectTcp({ host: "10.0.0.2", port: 80 }), listener.accept()]);
+    const [client, server] = await Promise.all([a.connectTcp({ host: "10.0.0.2", port: 80 }), listener.accept()]);`;
+
+test("a program ends when nothing is open any more, though its stacks are not closed", () => {
+  const script = `
+    ${CONNECTION}
     await Promise.all([client.writable.close(), server.writable.close()]);
     console.log("done");`;
   assert.equal(
@@ -155,11 +159,7 @@ test("the code is formatted", () => {
 test("it runs where there is no setImmediate, as in pages", () => {
   const script = `
     delete globalThis.setImmediate;
-    const { createStack, connect } = await import("./dist/index.js");
-    const [a, b] = [await createStack(), await createStack()];
-    connect(await a.createTapInterface({ ip: "10.0.0.1/24" }), await b.createTapInterface({ ip: "10.0.0.2/24" }));
-    const listener = await b.listenTcp({ port: 80 });
-    const [client, server] = await Promise.all([a.connectTcp({ host: "10.0.0.2", port: 80 }), listener.accept()]);
+    ${CONNECTION}
     const writer = client.writable.getWriter();
     let sent = 0;
     (async () => { while (sent < 5e6) { await writer.write(new Uint8Array(65536)); sent += 65536; } await writer.close(); })();

@@ -42,6 +42,10 @@ test("two hosts in a page: verified payloads, timers that fire, a capture", { sk
   assert(slices > 10 && timers.length > 2, `${slices} slices, ${timers.length} timers`);
   assert(Math.max(...timers) <= 2, `a timer waited for ${Math.max(...timers)} slices of the stacks`);
 
+  assert(
+    await page.evaluate(() => document.styleSheets[0].cssRules.length > 0),
+    "the pages' style sheet is not served",
+  );
   const shown = await page.$eval("#figures", ({ innerText }) => innerText);
   assert.match(shown, /MiB received\s+16\.0/);
   assert(Number(shown.match(/sent by 10\.0\.0\.2\s+(\d+)/)[1]) > 10_000, shown);

@@ -114,5 +114,7 @@ export async function createPingSession(
   { host, timeout = DEFAULT_TIMEOUT }: PingSessionOptions,
 ): Promise<PingSession> {
   checkTimeout(timeout);
-  return new Session(hosts, (await hosts.findOwnHost(host)) as Target, timeout);
+  const [target] = await hosts.findHost(host);
+  hosts.driver.check();
+  return new Session(hosts, target!, timeout);
 }

@@ -1,4 +1,4 @@
-// Builds dist/: the code minified, with what entries share in chunks; declarations; and the module beside them.
+// Builds dist/: the code minified, with what is loaded later in chunks; declarations; and the module beside them.
 
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
@@ -25,25 +25,22 @@ execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "
 });
 // Members of classes that programs never see. Nothing of the platform or of types.ts may be among them.
 const INTERNAL =
-  "attach attached awake begin behind buffers bytes call check cidrs clearAddresses core counters death detach detached detail " +
-  "driver endAt ended endpoint events failed failure family finishing firstEvent forget giveWay handle handlers inbox inject isLate " +
-  "later literal mac_ means moveTo notified onConfigurationEvent onEvent onOpen onStackGone opened prefix putEndpoint putScratch " +
-  "putStaging queue random raw received receiveLength removed report resolve_ resumeTransmit runs scheduled scope scratch sendFull " +
-  "sentAtOnce socketAddress soon target targets tcpConnect tcpReceived tcpSend transmit transmitLength truncated turn u16 u32 u8 " +
-  "until wake wakeSoon watchers whenRoom";
-const nameCache = {};
+  "addLater after attach attached awake begin buffers bytes call check cidrs clearAddresses core counters death detach " +
+  "detached detail driver ended endpoint events failed failure family findHost findOwnHost finishing firstEvent forget " +
+  "giveWay handle handlers inbox inject isBehind isLate later literal look moveTo notified notify onConfigurationEvent " +
+  "onEvent onOpen onStackGone opened prefix putEndpoint putScratch putStaging raw received receiveLength " +
+  "removed report resumeTransmit scope scratch sendFull sentAtOnce socketAddress soon target targets tcpConnect " +
+  "tcpReceived tcpSend transmit transmitLength truncated turn u16 u32 u8 until wake wakeSoon watchers whenRoom " +
+  "whenWritable";
+const internal = new RegExp(`^(${INTERNAL.replaceAll(" ", "|")})$`);
 
-/** Minifies a file; its names are those of the files before it. */
-async function shrink(name, properties) {
+/** Minifies a file further than esbuild does. */
+async function shrink(name) {
   const path = join(dist, name);
   const { code } = await minify(readFileSync(path, "utf8"), {
     module: true,
     ecma: 2022,
-    nameCache,
     compress: { passes: 3, unsafe_arrows: true, unsafe_methods: true, keep_fargs: false },
-    mangle: properties
-      ? { properties: { builtins: true, regex: new RegExp(`^(${INTERNAL.replaceAll(" ", "|")})$`) } }
-      : true,
     format: { comments: false },
   });
   writeFileSync(path, code);
@@ -59,16 +56,20 @@ const options = {
   logLevel: "warning",
   minifySyntax: true, // constants of the ABI become numbers
 };
+const small = !process.env.READABLE;
 const { index, ...others } = entries;
-await build({ ...options, entryPoints: { index }, splitting: true });
-const shared = readdirSync(dist).filter((name) => name.endsWith(".js"));
+// What the stack loads when it is needed is a chunk. esbuild gives the private members of each class the same names, and
+// terser, which minifies further, keeps that.
+await build({
+  ...options,
+  entryPoints: { index },
+  splitting: true,
+  ...(small && { mangleProps: internal, minifyIdentifiers: true }),
+});
 // The other entries are apart, and use a stack by its public members. The core's namespace of constants would keep them out
 // of the code that uses them, and what a sub-path shares with the stack would be one more file of every page.
-await build({ ...options, entryPoints: others });
-if (!process.env.READABLE) {
-  for (const name of shared) await shrink(name, true);
-  for (const name of Object.keys(others)) await shrink(`${name}.js`, false);
-}
+await build({ ...options, entryPoints: others, minifyIdentifiers: small });
+if (small) for (const name of readdirSync(dist)) if (name.endsWith(".js")) await shrink(name);
 
 // Declarations that no entry leads to are not of the package.
 const reached = new Set();

@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 
 const TYPES = {
   ".html": "text/html",
+  ".css": "text/css",
   ".mjs": "text/javascript",
   ".js": "text/javascript",
   ".wasm": "application/wasm",
@@ -17,7 +18,7 @@ const TYPES = {
 const POLICY = [
   "default-src 'self'",
   "script-src 'self' 'wasm-unsafe-eval'",
-  "style-src 'unsafe-inline'",
+  "style-src 'self' 'unsafe-inline'", // v86 writes styles into its screen
   "connect-src 'self' blob:",
   "worker-src blob:", // of v86
 ].join("; ");

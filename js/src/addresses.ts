@@ -1,6 +1,7 @@
 /** IP and MAC addresses: their bytes and their text. Nothing here knows an interface; a scope stays text. */
 
 import { FAMILY_IPV4, FAMILY_IPV6 } from "./abi.js";
+import { wrongType } from "./arguments.js";
 
 /** An IP address: 16 bytes in network order, an IPv4 address in the first four. */
 export interface Address {
@@ -15,6 +16,15 @@ export interface Cidr {
   readonly address: Address;
   readonly prefix: number;
 }
+
+/** Makes an address of its bytes, 4 or 16. */
+export function makeAddress(bytes: ArrayLike<number>, scope = ""): Address {
+  const padded = new Uint8Array(16);
+  padded.set(bytes);
+  return { family: bytes.length === 4 ? FAMILY_IPV4 : FAMILY_IPV6, bytes: padded, scope };
+}
+
+export const isIPv4 = ({ address }: { readonly address: Address }): boolean => address.family === FAMILY_IPV4;
 
 const DECIMAL = /^(0|[1-9]\d{0,2})$/;
 
@@ -48,15 +58,9 @@ export function parseAddress(text: string): Address | undefined {
   const four = percent < 0 ? readIPv4(plain) : undefined;
   const numbers = four ?? (plain.includes(":") ? readIPv6(plain) : undefined);
   if (!numbers) return undefined;
-  const bytes = new Uint8Array(16);
-  bytes.set(numbers);
   // An IPv4-mapped address is the IPv4 address (RFC 4291, section 2.5.5.2).
-  if (!four && numbers.every((byte, i) => i > 11 || byte === (i < 10 ? 0 : 255))) {
-    const mapped = new Uint8Array(16);
-    mapped.set(numbers.slice(12));
-    return { family: FAMILY_IPV4, bytes: mapped, scope: "" };
-  }
-  return { family: four ? FAMILY_IPV4 : FAMILY_IPV6, bytes, scope: percent < 0 ? "" : text.slice(percent + 1) };
+  if (!four && numbers.every((byte, i) => i > 11 || byte === (i < 10 ? 0 : 255))) return makeAddress(numbers.slice(12));
+  return makeAddress(numbers, percent < 0 ? "" : text.slice(percent + 1));
 }
 
 /** Returns the text of an address. */
@@ -85,7 +89,7 @@ export const isUnspecified = ({ bytes }: Address): boolean => !bytes.some(Boolea
  * @throws RangeError for malformed text, TypeError for anything but text.
  */
 export function parseCidr(name: string, text: string): Cidr {
-  if (typeof text !== "string") throw new TypeError(`${name} must be text, not ${typeof text}`);
+  if (typeof text !== "string") throw wrongType(name, "text", text);
   const [host, bits, more] = text.split("/");
   const address = parseAddress(host!);
   const most = address?.family === FAMILY_IPV4 ? 32 : 128;

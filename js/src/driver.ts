@@ -23,7 +23,7 @@
  */
 
 import * as abi from "./abi.js";
-import type { Core } from "./engine/core.js";
+import type { Core, EventHandler } from "./engine/core.js";
 import type { FrameBuffers } from "./engine/records.js";
 import type { TcpipError } from "./errors.js";
 import type { Clock } from "./types.js";
@@ -47,271 +47,288 @@ export interface Handler {
   onStackGone(error: TcpipError): void;
 }
 
-class Scheduler {
-  readonly queue: Driver[] = [];
-  behind = false;
-  notified = false;
-  runs = 0;
-  scheduled = false;
-  later: Driver[] = [];
-  #marked = false;
-  #until = 0;
+interface Scheduler {
+  /** Puts a driver into the queue; `first`: before the others. */
+  add(driver: Driver, first: boolean): void;
+  /** Has a driver polled in the next run. */
+  addLater(driver: Driver): void;
+  /** Whether the latest run had no time for all. */
+  isBehind(): boolean;
+  /** A driver's program is notified in this run, whose number is returned. */
+  notify(): number;
+}
 
-  constructor(readonly clock: Clock) {}
+function createScheduler(clock: Clock): Scheduler {
+  const queue: Driver[] = [];
+  let later: Driver[] = [];
+  let behind = false;
+  let notified = false;
+  let runs = 0;
+  let scheduled = false;
+  let marked = false;
+  let until = 0;
 
-  begin(): void {
-    this.scheduled = true;
-    queueMicrotask(this.#run);
-  }
-
-  #mark = (): void => {
-    this.#marked = false;
-    if (this.queue.length || this.later.length) {
-      if (!this.scheduled) this.#run();
-    }
+  const begin = (): void => {
+    if (scheduled) return;
+    scheduled = true;
+    queueMicrotask(run);
   };
 
-  #hop(left: number): void {
-    queueMicrotask(left ? () => this.#hop(left - 1) : this.#run);
-  }
+  const mark = (): void => {
+    marked = false;
+    if (!scheduled && (queue.length || later.length)) run();
+  };
 
-  #run = (): void => {
-    const { queue, clock } = this;
+  const hop = (left: number): void => queueMicrotask(left ? () => hop(left - 1) : run);
+
+  const run = (): void => {
     let now = clock.now();
-    if (!this.#marked) {
-      this.#marked = true;
-      this.#until = now + SLICE;
-      clock.macrotask(this.#mark);
-    } else if (now >= this.#until) {
-      this.scheduled = false; // `#mark` runs the queue
+    if (!marked) {
+      marked = true;
+      until = now + SLICE;
+      clock.macrotask(mark);
+    } else if (now >= until) {
+      scheduled = false; // `mark` runs the queue
       return;
     }
-    this.scheduled = true;
-    this.runs++;
-    const later = this.later;
-    this.later = [];
+    scheduled = true;
+    runs++;
+    const late = later;
+    later = [];
     const held: Driver[] = [];
     let polls = 0;
     let driver: Driver | undefined;
     while ((driver = queue.shift())) {
       if (!driver.awake) continue;
-      if (driver.notified === this.runs) {
+      if (driver.notified === runs) {
         held.push(driver);
         continue;
       }
       driver.turn(now);
       if (++polls % POLLS_A_LOOK === 0) {
         now = clock.now();
-        if (polls >= MOST_POLLS) this.#until = now; // the clock stands still, as in a simulation
-        if (now >= this.#until) break;
+        if (polls >= MOST_POLLS) until = now; // the clock stands still, as in a simulation
+        if (now >= until) break;
       }
     }
-    for (const one of later) if (one.isLate) one.turn(now);
-    this.behind = queue.length > 0;
+    for (const one of late) if (one.isLate) one.turn(now);
+    behind = queue.length > 0;
     queue.push(...held);
-    const notified = this.notified;
-    this.notified = false;
-    this.scheduled = notified || queue.length > 0 || this.later.length > 0;
-    if (this.scheduled) this.#hop(notified ? HOPS : 0);
+    const hops = notified ? HOPS : 0;
+    scheduled = notified || queue.length > 0 || later.length > 0;
+    notified = false;
+    if (scheduled) hop(hops);
+  };
+
+  return {
+    add(driver, first) {
+      if (first) queue.unshift(driver);
+      else queue.push(driver);
+      begin();
+    },
+    addLater(driver) {
+      later.push(driver);
+      begin();
+    },
+    isBehind: () => behind,
+    notify() {
+      notified = true;
+      return runs;
+    },
   };
 }
 
 const schedulers = new WeakMap<Clock, Scheduler>();
 
-export class Driver {
-  readonly handlers = new Map<number, Handler>();
+export interface Driver {
+  readonly core: Core;
+  readonly clock: Clock;
+  readonly handlers: Map<number, Handler>;
+  /** Called after each poll and at the stack's end. */
+  readonly watchers: Set<() => void>;
   /** Whether it is in the queue of those to be polled. */
-  awake = false;
+  awake: boolean;
   /** Whether it is to be polled in the next run. */
-  isLate = false;
+  isLate: boolean;
   /** The scheduler's latest run in which handlers received more than frames. */
-  notified = 0;
+  notified: number;
   /** Why the stack is gone. */
   error: TcpipError | undefined;
-  /** Called after each poll and at the stack's end. */
-  readonly watchers = new Set<() => void>();
-  readonly now: () => number;
-
-  readonly #scheduler: Scheduler;
-  readonly #clock: Clock;
-  #cancelTimer: (() => void) | undefined;
-  #due = Infinity;
-  #sentSincePoll = false;
-  #waiting: [buffers: FrameBuffers, callback: () => void][] = [];
-
-  constructor(
-    readonly core: Core,
-    clock: Clock,
-  ) {
-    let scheduler = schedulers.get(clock);
-    if (!scheduler) schedulers.set(clock, (scheduler = new Scheduler(clock)));
-    this.#scheduler = scheduler;
-    this.#clock = clock;
-    this.now = core.clock = () => clock.now();
-  }
-
-  get clock(): Clock {
-    return this.#clock;
-  }
-
+  now(): number;
+  /** Calls back after so many seconds, unless it is cancelled. */
+  after(seconds: number, callback: () => void): () => void;
   /** Sees to it that the core is polled soon; `first`: before those that wait for it already. */
-  wake(first = false): void {
-    if (this.awake || this.error) return;
-    this.awake = true;
-    const scheduler = this.#scheduler;
-    if (first && !scheduler.behind) scheduler.queue.unshift(this);
-    else scheduler.queue.push(this);
-    if (!scheduler.scheduled) scheduler.begin();
-  }
-
-  /** Sees to it that the core is polled in the next run, when the application may have more to send. */
-  wakeSoon(): void {
-    if (this.awake || this.isLate || this.error) return;
-    this.isLate = true;
-    const scheduler = this.#scheduler;
-    scheduler.later.push(this);
-    if (!scheduler.scheduled) scheduler.begin();
-  }
-
+  wake(first?: boolean): void;
   /**
    * Hands data to the core, as much as it takes, and sees to it that it leaves: at once where possible, else soon.
    *
    * @returns how many bytes were taken; `core.sendFull` where no more would be. -1 where the connection has ended: an
    *   event reports how.
    */
-  send(handle: number, data: Uint8Array): number {
-    const { core } = this;
-    const now = this.now();
-    let taken: number;
-    try {
-      taken = core.tcpSend(handle, data, now);
-    } catch {
-      this.wake();
-      return -1;
-    }
-    if (core.sentAtOnce) this.#handOn(core.sentAtOnce, now);
-    else this.wake(true); // before the stacks that receive it, which else would be polled for a part of it
-    return taken;
-  }
-
+  send(handle: number, data: Uint8Array): number;
   /** Opens the receive window by so many bytes, and has that advertised. */
-  received(handle: number, length: number): void {
-    const { core } = this;
-    const now = this.now();
-    try {
-      core.tcpReceived(handle, length, now);
-    } catch {
-      this.wake(); // an event reports how the connection ended
-      return;
-    }
-    if (core.sentAtOnce) this.#handOn(core.sentAtOnce, now);
-    else this.wakeSoon();
-  }
-
-  /** Hands on what a call has sent at once. */
-  #handOn(handle: number, now: number): void {
-    this.isLate = false;
-    this.handlers.get(handle)?.onEvent(abi.EVENT_TRANSMIT, 0, 0);
-    if (!this.#sentSincePoll) {
-      this.#sentSincePoll = true;
-      if (!this.awake && this.#due > now + LATEST_POLL) this.#arm(now + LATEST_POLL);
-    }
-  }
-
+  received(handle: number, length: number): void;
   /** Calls back once the core has emptied an interface's receive buffer; never if the stack is gone. */
-  whenRoom(buffers: FrameBuffers, callback: () => void): void {
-    if (this.error) return;
-    this.#waiting.push([buffers, callback]);
-    // At once, even if its programs were notified in this run: the caller may have to drop what arrives meanwhile.
-    this.awake = true;
-    this.notified = 0;
-    this.#scheduler.queue.unshift(this);
-    if (!this.#scheduler.scheduled) this.#scheduler.begin();
-  }
-
+  whenRoom(buffers: FrameBuffers, callback: () => void): void;
   /** Polls the core once and hands out its events. Only the scheduler calls this. */
-  turn(now: number): void {
-    this.awake = this.isLate = this.#sentSincePoll = false;
-    if (this.error) return;
-    const { core, handlers } = this;
-    try {
-      core.poll(now);
-    } catch (error) {
-      this.end(error as TcpipError);
-      return;
-    }
-    const first = core.firstEvent;
-    if (first && first !== abi.EVENT_TRANSMIT) {
-      this.notified = this.#scheduler.runs;
-      this.#scheduler.notified = true;
-    }
-    core.events((kind, handle, value, at) => {
-      const handler = handlers.get(handle);
-      try {
-        if (handler) handler.onEvent(kind, value, at);
-        else if (kind === abi.EVENT_ACCEPTED) core.raw("tcp_abort", value); // an earlier event closed its listener
-      } catch (error) {
-        this.report(error); // one callback must not stop the other stacks
-      }
-    });
-    if (core.death) this.end(core.death);
-    if (this.error) return;
-    this.#goOn();
-  }
+  turn(now: number): void;
+  /** Throws the stack's error if it is gone. */
+  check(): void;
+  /** Ends the stack: every handler is notified once, and nothing is polled any more. */
+  end(error: TcpipError): void;
+}
 
-  /** Sees to it that the next poll comes when it has to. */
-  #goOn(): void {
-    const { core } = this;
-    if (this.#waiting.length) {
-      const waiting = this.#waiting;
-      this.#waiting = [];
-      for (const entry of waiting) {
-        if (entry[0].receiveLength === 0) entry[1]();
-        else this.#waiting.push(entry);
-      }
-    }
-    if (core.more || this.#waiting.length) this.wake();
-    else if (core.soon) this.wakeSoon();
-    if (core.deadline < this.#due) this.#arm(core.deadline);
-    for (const watcher of this.watchers) watcher();
-  }
+export function createDriver(core: Core, clock: Clock): Driver {
+  let scheduler = schedulers.get(clock)!;
+  if (!scheduler) schedulers.set(clock, (scheduler = createScheduler(clock)));
+  const handlers = new Map<number, Handler>();
+  const watchers = new Set<() => void>();
+  const now = (core.clock = () => clock.now());
+  let cancelTimer: (() => void) | undefined;
+  let due = Infinity;
+  let sentSincePoll = false;
+  let waiting: [buffers: FrameBuffers, callback: () => void][] = [];
 
-  #arm(deadline: number): void {
-    this.#cancelTimer?.();
-    this.#due = deadline;
-    this.#cancelTimer = this.#clock.at(deadline, this.#onTimer);
-  }
-
-  #onTimer = (): void => {
-    this.#cancelTimer = undefined;
-    this.#due = Infinity;
-    const { deadline } = this.core;
-    if (this.#sentSincePoll || deadline <= this.now()) this.wake();
-    else if (deadline < Infinity) this.#arm(deadline);
+  const arm = (deadline: number): void => {
+    cancelTimer?.();
+    due = deadline;
+    cancelTimer = clock.at(deadline, onTimer);
   };
 
-  /** Reports an error that no caller can catch, as the platform does for a callback that throws. */
-  report(error: unknown): void {
-    this.#clock.macrotask(() => {
-      throw error;
-    });
-  }
+  const onTimer = (): void => {
+    cancelTimer = undefined;
+    due = Infinity;
+    const { deadline } = core;
+    if (sentSincePoll || deadline <= now()) driver.wake();
+    else if (deadline < Infinity) arm(deadline);
+  };
 
-  /** Throws the stack's error if it is gone. */
-  check(): void {
-    if (this.error) throw this.error;
-  }
+  /** Sees to it that the core is polled in the next run, when the application may have more to send. */
+  const wakeSoon = (): void => {
+    if (driver.awake || driver.isLate || driver.error) return;
+    driver.isLate = true;
+    scheduler.addLater(driver);
+  };
 
-  /** Ends the stack: every handler is notified once, and nothing is polled any more. */
-  end(error: TcpipError): void {
-    if (this.error) return;
-    this.error = error;
-    this.#cancelTimer?.();
-    this.#waiting = [];
-    const handlers = [...this.handlers.values()];
-    this.handlers.clear();
-    for (const handler of handlers) handler.onStackGone(error);
-    this.core.close();
-    for (const watcher of this.watchers) watcher();
-  }
+  /** Hands on what a call has sent at once. */
+  const handOn = (handle: number, time: number): void => {
+    driver.isLate = false;
+    handlers.get(handle)?.onEvent(abi.EVENT_TRANSMIT, 0, 0);
+    if (!sentSincePoll) {
+      sentSincePoll = true;
+      if (!driver.awake && due > time + LATEST_POLL) arm(time + LATEST_POLL);
+    }
+  };
+
+  const onEvent: EventHandler = (kind, handle, value, at) => {
+    const handler = handlers.get(handle);
+    try {
+      if (handler) handler.onEvent(kind, value, at);
+      else if (kind === abi.EVENT_ACCEPTED) core.raw("tcp_abort", value); // an earlier event closed its listener
+    } catch (error) {
+      // One callback must not stop the other stacks. No caller can catch it: it is reported as one that a callback throws.
+      clock.macrotask(() => {
+        throw error;
+      });
+    }
+  };
+
+  const driver: Driver = {
+    core,
+    clock,
+    handlers,
+    watchers,
+    awake: false,
+    isLate: false,
+    notified: 0,
+    error: undefined,
+    now,
+    after: (seconds, callback) => clock.at(now() + seconds, callback),
+
+    wake(first = false) {
+      if (driver.awake || driver.error) return;
+      driver.awake = true;
+      scheduler.add(driver, first && !scheduler.isBehind());
+    },
+
+    send(handle, data) {
+      const time = now();
+      let taken: number;
+      try {
+        taken = core.tcpSend(handle, data, time);
+      } catch {
+        driver.wake();
+        return -1;
+      }
+      if (core.sentAtOnce) handOn(core.sentAtOnce, time);
+      else driver.wake(true); // before the stacks that receive it, which else would be polled for a part of it
+      return taken;
+    },
+
+    received(handle, length) {
+      const time = now();
+      try {
+        core.tcpReceived(handle, length, time);
+      } catch {
+        driver.wake(); // an event reports how the connection ended
+        return;
+      }
+      if (core.sentAtOnce) handOn(core.sentAtOnce, time);
+      else wakeSoon();
+    },
+
+    whenRoom(buffers, callback) {
+      if (driver.error) return;
+      waiting.push([buffers, callback]);
+      // At once, even if its programs were notified in this run: the caller may have to drop what arrives meanwhile.
+      driver.awake = true;
+      driver.notified = 0;
+      scheduler.add(driver, true);
+    },
+
+    turn(time) {
+      driver.awake = driver.isLate = sentSincePoll = false;
+      if (driver.error) return;
+      try {
+        core.poll(time);
+      } catch (error) {
+        driver.end(error as TcpipError);
+        return;
+      }
+      const first = core.firstEvent;
+      if (first && first !== abi.EVENT_TRANSMIT) driver.notified = scheduler.notify();
+      core.events(onEvent);
+      if (core.death) driver.end(core.death);
+      if (driver.error) return;
+      if (waiting.length) {
+        const entries = waiting;
+        waiting = [];
+        for (const entry of entries) {
+          if (entry[0].receiveLength === 0) entry[1]();
+          else waiting.push(entry);
+        }
+      }
+      if (core.more || waiting.length) driver.wake();
+      else if (core.soon) wakeSoon();
+      if (core.deadline < due) arm(core.deadline);
+      for (const watcher of watchers) watcher();
+    },
+
+    check() {
+      if (driver.error) throw driver.error;
+    },
+
+    end(error) {
+      if (driver.error) return;
+      driver.error = error;
+      cancelTimer?.();
+      waiting = [];
+      const ended = [...handlers.values()];
+      handlers.clear();
+      for (const handler of ended) handler.onStackGone(error);
+      core.close();
+      for (const watcher of watchers) watcher();
+    },
+  };
+  return driver;
 }

@@ -1,37 +1,39 @@
 /** Random numbers of a stack: the platform's, or, where a seed is given, a sequence that derives from it. */
 
-export class Random {
-  #state: number | undefined;
+export interface Random {
+  u16(): number;
+  /** A locally administered unicast MAC address. */
+  mac(): Uint8Array;
+}
 
-  /** @param seed at least 4 bytes; without, the platform's randomness. */
-  constructor(seed?: Uint8Array) {
-    this.#state = seed && new DataView(seed.buffer, seed.byteOffset).getUint32(0);
-  }
+/** @param seed at least 4 bytes; without, the platform's randomness. */
+export function createRandom(seed?: Uint8Array): Random {
+  let state = seed && new DataView(seed.buffer, seed.byteOffset).getUint32(0);
 
   /** Advances a Weyl sequence, and mixes it by the finalizer of MurmurHash3. */
-  #next(): number {
-    let mixed = (this.#state! = (this.#state! + 0x9e3779b9) | 0);
+  const next = (): number => {
+    let mixed = (state = (state! + 0x9e3779b9) | 0);
     mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b);
     mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
     return mixed ^ (mixed >>> 16);
-  }
+  };
 
-  bytes(length: number): Uint8Array {
-    const bytes = new Uint8Array(length);
-    return this.#state !== undefined ? bytes.map(() => this.#next() >>> 24) : crypto.getRandomValues(bytes);
-  }
+  const take = (length: number): Uint8Array => {
+    const taken = new Uint8Array(length);
+    return state === undefined ? crypto.getRandomValues(taken) : taken.map(() => next() >>> 24);
+  };
 
-  u16(): number {
-    const [high, low] = this.bytes(2) as unknown as [number, number];
-    return (high << 8) | low;
-  }
-
-  /** A locally administered unicast MAC address. */
-  mac(): Uint8Array {
-    const bytes = this.bytes(6);
-    bytes[0] = (bytes[0]! & 0xfc) | 2;
-    return bytes;
-  }
+  return {
+    u16() {
+      const [high, low] = take(2) as unknown as [number, number];
+      return (high << 8) | low;
+    },
+    mac() {
+      const mac = take(6);
+      mac[0] = (mac[0]! & 0xfc) | 2;
+      return mac;
+    },
+  };
 }
 
 /** Returns 16 bytes of seed: the platform's if undefined, else a digest of what is given, as the Python package takes it. */

@@ -4,18 +4,18 @@ import * as abi from "./abi.js";
 import { type Cidr, formatAddress, parseAddress, parseMac, parseNetwork } from "./addresses.js";
 import { checkInteger, checkPort, checkTimeout } from "./arguments.js";
 import { systemClock } from "./clock.js";
-import { Driver } from "./driver.js";
+import { createDriver, type Driver } from "./driver.js";
 import { Core } from "./engine/core.js";
 import { loadModule } from "./engine/module.js";
 import { StackClosedError } from "./errors.js";
 import { Bridge, Loopback, Tun } from "./interfaces/kinds.js";
 import { hasIPv6, type Interface, parseAddresses, type Setup } from "./interfaces/interface.js";
 import { Tap } from "./interfaces/tap.js";
-import { Names } from "./names/names.js";
+import { createNames } from "./names/names.js";
 import type { Server } from "./names/questions.js";
-import { Random, seedBytes } from "./random.js";
+import { createRandom, type Random, seedBytes } from "./random.js";
 import { Connection } from "./sockets/connection.js";
-import { Hosts } from "./sockets/hosts.js";
+import { createHosts } from "./sockets/hosts.js";
 import { createPingSession } from "./sockets/ping.js";
 import { connectTcp, listenTcp } from "./sockets/tcp.js";
 import { openUdp } from "./sockets/udp.js";
@@ -46,51 +46,46 @@ const STATISTICS = (
   "icmpUnmatched forwarded forwardDrops inconsistencies synCookies backlogDrops icmpLimited"
 ).split(" ");
 
+/** What the module knows a route by. */
+const routeKey = ({ address, prefix }: Cidr, metric: number): string => `${formatAddress(address)}/${prefix} ${metric}`;
+
 function put(driver: Driver, random: Random, given: NetworkStackOptions): NetworkStack {
   const { core } = driver;
   const list: Interface[] = [];
   const numbers: Record<string, number> = {};
-  const routes: (Route & { cidr: Cidr })[] = [];
-  const hosts = new Hosts(driver, list);
+  const routes = new Map<string, Route>(); // by what `routeKey` returns
+  const hosts = createHosts(driver, list);
   let forwards = false;
 
   const { nameServer } = given;
   const server = (ip: string, port: number): Server => ({ target: hosts.literal(ip)![0], port });
-  const names = new Names(hosts, random, () => {
+  const names = createNames(hosts, random, () => {
     if (nameServer) return [server(nameServer.ip, nameServer.port ?? DNS_PORT)];
     const learned = list.flatMap((one) => (one instanceof Tap && one.lease?.nameServers) || []);
     return (learned.length ? learned : ["127.0.0.1"]).map((ip) => server(ip, DNS_PORT));
   });
-  hosts.resolve = (name) => names.resolve(name);
+  hosts.resolve = names.resolve;
 
-  const add = <T extends Interface>(kind: string, make: (setup: Setup) => T): T => {
+  const add = <T extends Interface>(kind: string, make: (setup: Setup) => T, checksums = true): T => {
     driver.check();
     const number = numbers[kind] ?? 0;
     const made = make({ driver, name: `${kind}${number}` });
     numbers[kind] = number + 1;
     list.push(made);
+    if (!checksums) core.call("interface_checksums", made.name, made.handle, 0);
     return made;
-  };
-
-  const setChecksums = (one: Interface, enabled = true): void => {
-    if (!enabled) core.call("interface_checksums", one.name, one.handle, 0);
   };
 
   const createLoopbackInterface = async ({ ip = "127.0.0.1/8" }: LoopbackInterfaceOptions = {}) =>
     add("lo", (setup) => new Loopback(setup, parseAddresses(ip)));
 
-  const createTunInterface = async ({ ip, mtu = DEFAULT_MTU, checksums }: TunInterfaceOptions = {}) => {
-    const tun = add("tun", (setup) => new Tun(setup, parseAddresses(ip), mtu));
-    setChecksums(tun, checksums);
-    return tun;
-  };
+  const createTunInterface = async ({ ip, mtu = DEFAULT_MTU, checksums }: TunInterfaceOptions = {}) =>
+    add("tun", (setup) => new Tun(setup, parseAddresses(ip), mtu), checksums);
 
   const createTapInterface = async ({ mac, ip, mtu = DEFAULT_MTU, ipv6, checksums }: TapInterfaceOptions = {}) => {
     const addresses = parseAddresses(ip);
     const bytes = mac === undefined ? random.mac() : parseMac(mac);
-    const tap = add("tap", (setup) => new Tap(setup, addresses, mtu, bytes, ipv6 ?? hasIPv6(addresses)));
-    setChecksums(tap, checksums);
-    return tap;
+    return add("tap", (setup) => new Tap(setup, addresses, mtu, bytes, ipv6 ?? hasIPv6(addresses)), checksums);
   };
 
   const createBridgeInterface = async ({ ports, mac, ip, mtu, ipv6 }: BridgeInterfaceOptions) => {
@@ -114,7 +109,7 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
     if (index < 0) throw new RangeError("unknown interface: it is none of this stack's");
     const [removed] = list.splice(index, 1);
     removed!.remove();
-    for (let i = routes.length; i--;) if (routes[i]!.interface === netInterface) routes.splice(i, 1);
+    for (const [key, route] of routes) if (route.interface === netInterface) routes.delete(key);
   };
 
   const interfaces: NetworkInterfaces = {
@@ -148,20 +143,16 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
       metric,
     );
     const found = list.find((one) => one.handle === leaves) as unknown as NetworkInterface;
-    const route = { network, ...(via !== undefined && { via }), interface: found, metric, cidr };
-    routes.push(route);
+    const route = { network, ...(via !== undefined && { via }), interface: found, metric };
+    routes.set(routeKey(cidr, metric), route);
     return route;
   };
 
   const removeRoute = ({ network, metric = 0 }: Pick<RouteOptions, "network" | "metric">): void => {
-    const { address, prefix } = parseNetwork("network", network);
-    core.putScratch(address.bytes, undefined);
-    core.call("route_remove", `route to ${network}`, address.family, prefix, metric);
-    const text = formatAddress(address);
-    const index = routes.findIndex(
-      ({ cidr, metric: other }) => other === metric && cidr.prefix === prefix && formatAddress(cidr.address) === text,
-    );
-    if (index >= 0) routes.splice(index, 1);
+    const cidr = parseNetwork("network", network);
+    core.putScratch(cidr.address.bytes, undefined);
+    core.call("route_remove", `route to ${network}`, cidr.address.family, cidr.prefix, metric);
+    routes.delete(routeKey(cidr, metric));
   };
 
   const stats = (): StackStatistics => {
@@ -186,7 +177,7 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
       const look = (): void => {
         if (done()) finish();
       };
-      const cancel = driver.clock.at(driver.now() + timeout / 1000, finish);
+      const cancel = driver.after(timeout / 1000, finish);
       driver.watchers.add(look);
       look();
     });
@@ -221,12 +212,12 @@ function put(driver: Driver, random: Random, given: NetworkStackOptions): Networ
     connectTcp: connect,
     openUdp: open,
     createPingSession: createSession,
-    lookup: async (host) => (await hosts.find(host)).map((target) => hosts.text(target)),
+    lookup: async (host) => (await hosts.findHost(host)).map((target) => hosts.text(target)),
     hosts: names.hosts,
     addRoute,
     removeRoute,
     get routes() {
-      return [...routes];
+      return [...routes.values()];
     },
     get forwarding() {
       return forwards;
@@ -257,8 +248,8 @@ export async function createStack(options: NetworkStackOptions = {}): Promise<Ne
   const loading = options.module ?? loadModule(); // first: it compiles beside what follows
   const bytes = await seedBytes(seed);
   const module = await loading;
-  const driver = new Driver(new Core(module, clock.now(), bytes), clock);
-  const stack = put(driver, new Random(seed === undefined ? undefined : bytes), options);
+  const driver = createDriver(new Core(module, clock.now(), bytes), clock);
+  const stack = put(driver, createRandom(seed === undefined ? undefined : bytes), options);
   if (initializeLoopback) await stack.createLoopbackInterface({ ip: ["127.0.0.1/8", "::1/128"] });
   return stack;
 }

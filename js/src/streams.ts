@@ -95,20 +95,7 @@ export class Inbox<T> {
  */
 export function fromReadable<T>(readable: ReadableStream<T>): AsyncIterableIterator<T> {
   if (readable.locked) throw new TypeError("readable stream already locked");
-  const reader = readable.getReader();
-  async function* iterate(): AsyncIterableIterator<T> {
-    try {
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) return;
-        yield value;
-      }
-    } finally {
-      await reader.cancel().catch(() => undefined); // it has failed, which the loop has thrown
-      reader.releaseLock();
-    }
-  }
-  return iterate();
+  return readable.values();
 }
 
 function transformed(

@@ -15,6 +15,7 @@ import {
   ip,
   mac,
   readAll,
+  send,
   text,
   udp,
   waitFor,
@@ -259,9 +260,7 @@ test("a connection's streams go through transforms", async () => {
 test("an echo server pipes a connection to itself", async () => {
   const { outbound, inbound } = await overLoopback();
   inbound.readable.pipeTo(inbound.writable);
-  const writer = outbound.writable.getWriter();
-  await writer.write(bytes("there and back"));
-  await writer.close();
+  await send(outbound, bytes("there and back"));
   assert.equal(text(await readAll(outbound)), "there and back");
 });
 

@@ -1,6 +1,7 @@
 // The driver: timers, fairness, many stacks, traps.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import test from "node:test";
 import { bytes, connected, createStack, macrotask, pair, pattern, readAll, send, text, VirtualClock } from "./kit.mjs";
 
@@ -28,6 +29,53 @@ test("a timer runs during a transfer that never ends", async () => {
   assert.equal(immediates, 20);
   assert(received > 65536);
 });
+
+/** A clock on which each reading takes time, whatever the machine's speed: work is measured in readings. */
+class WorkClock extends VirtualClock {
+  /** Seconds of a reading: the driver's 2 ms are forty. */
+  static STEP = 50e-6;
+  work = 0;
+  /** Readings between each two macrotasks. */
+  slices = [];
+
+  now() {
+    this.work++;
+    return (this.time += WorkClock.STEP);
+  }
+
+  macrotask(callback) {
+    super.macrotask(() => {
+      this.slices.push(this.work);
+      this.work = 0;
+      callback();
+    });
+  }
+}
+
+for (const count of [1, 8]) {
+  test(`between two macrotasks a bounded amount of work is done: ${count} transfers`, async () => {
+    const clock = new WorkClock();
+    const data = pattern(4_000_000);
+    const received = []; // by each slice, in bytes
+    const transfers = Array.from({ length: count }, async () => {
+      const { client, server } = await connected(await pair({ clock }));
+      const sending = send(client, data);
+      const digest = createHash("sha256");
+      for await (const chunk of server) {
+        digest.update(chunk);
+        received[clock.slices.length] = (received[clock.slices.length] ?? 0) + chunk.length;
+      }
+      await sending;
+      return digest.digest("hex");
+    });
+    const wanted = createHash("sha256").update(data).digest("hex");
+    assert.deepEqual(await Promise.all(transfers), Array(count).fill(wanted));
+    // Once its time is spent, a transfer goes on only until its buffers are full.
+    const [most, size] = [Math.max(...clock.slices, clock.work), Math.max(...received.filter(Boolean))];
+    assert(most <= 40 + 16 * count, `${most} readings of the clock`);
+    assert(size <= 2_000_000 + 100_000 * count, `${size} bytes`);
+  });
+}
 
 test("timers beyond what the platform takes, and endless ones", async () => {
   const stack = await createStack();

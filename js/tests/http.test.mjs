@@ -3,24 +3,25 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { createHttp } from "../dist/http.js";
-import { bytes, pair, pattern, readAll, text } from "./kit.mjs";
+import { bytes, pair, pattern, readAll, send, text, VirtualClock } from "./kit.mjs";
 
 const open = [];
 after(() => open.forEach((http) => http.close()));
 
-async function web(handler, options = {}, clientOptions = {}) {
-  const stacks = await pair();
+async function web(handler, options = {}, clientOptions = {}, stackOptions = {}) {
+  const stacks = await pair(stackOptions);
   const http = await createHttp(stacks.a, clientOptions);
   open.push(http);
   const server = await (await createHttp(stacks.b.tcp)).serve({ port: 80, ...options }, handler);
   return { ...stacks, http, server, fetch: http.fetch };
 }
 
-/** Sends bytes as they are, and returns all that comes until the server ends. */
-async function raw({ a }, request) {
+/** Sends bytes as they are, and returns all that comes until the server ends; `ends`: no more than these will come. */
+async function raw({ a }, request, ends = false) {
   const connection = await a.connectTcp({ host: "10.0.0.2", port: 80 });
   const writer = connection.writable.getWriter();
   await writer.write(typeof request === "string" ? bytes(request) : request);
+  if (ends) await writer.close();
   const answer = text(await readAll(connection.readable));
   await connection.close();
   return answer;
@@ -76,6 +77,7 @@ test("streams of megabytes pass both ways at once, and one connection serves all
 });
 
 test("a body that the program does not read stops the server", async () => {
+  const clock = new VirtualClock();
   let sent = 0;
   const { fetch } = await web(
     () =>
@@ -87,25 +89,33 @@ test("a body that the program does not read stops the server", async () => {
           },
         }),
       ),
+    {},
+    {},
+    { clock },
   );
   const response = await fetch("http://10.0.0.2/");
   const reader = response.body.getReader();
   await reader.read();
   for (let before = -1; before !== sent;) {
     before = sent;
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await clock.sleep(10);
   }
   assert(sent < 2_000_000, `${sent} bytes`);
   await reader.cancel();
 });
 
 test("HEAD, 204, errors of handlers, redirects, abort", async () => {
+  let arrive;
+  const arrived = new Promise((resolve) => (arrive = resolve));
   const { fetch } = await web(({ url, signal }) => {
     const { pathname } = new URL(url);
     if (pathname === "/none") return new Response(null, { status: 204 });
     if (pathname === "/from") return new Response(null, { status: 302, headers: { location: "/to" } });
     if (pathname === "/loop") return new Response(null, { status: 302, headers: { location: "/loop" } });
-    if (pathname === "/never") return new Promise((_, reject) => signal.addEventListener("abort", reject));
+    if (pathname === "/never") {
+      arrive();
+      return new Promise((_, reject) => signal.addEventListener("abort", reject));
+    }
     if (pathname === "/fails") return "no Response";
     return new Response("found", { headers: { "content-length": "5" } });
   });
@@ -122,7 +132,8 @@ test("HEAD, 204, errors of handlers, redirects, abort", async () => {
   assert.equal((await fetch("http://10.0.0.2/from", { redirect: "manual" })).status, 302);
   const abort = new AbortController();
   const never = fetch("http://10.0.0.2/never", { signal: abort.signal });
-  setTimeout(() => abort.abort(new Error("enough")), 20);
+  await arrived;
+  abort.abort(new Error("enough"));
   await assert.rejects(never, /enough/);
   await assert.rejects(fetch("https://10.0.0.2/"), TypeError);
   await assert.rejects(fetch("http://10.0.0.2:81/"), { code: "ECONNREFUSED" });
@@ -179,27 +190,31 @@ test("hostile requests are refused, and their connections closed", async () => {
 });
 
 test("mutated requests end, and the server goes on", async () => {
-  const host = await web(async (request) => new Response(await request.text()), { headTimeout: 50, idleTimeout: 50 });
+  const host = await web(async (request) => new Response(await request.text()));
   const valid = bytes("POST /1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n");
   const random = pattern(600, 7);
   for (let i = 0; i < 150; i++) {
     const mutated = valid.slice();
     for (let j = 0; j < 2; j++) mutated[(random[4 * i + j] * 7) % mutated.length] = random[4 * i + j + 2];
-    for (const status of statuses(await raw(host, mutated))) assert(status === 200 || (status >= 400 && status < 506));
+    for (const status of statuses(await raw(host, mutated, true)))
+      assert(status === 200 || (status >= 400 && status < 506));
   }
   assert.equal(await (await host.fetch("http://10.0.0.2/", { method: "POST", body: "well" })).text(), "well");
 });
 
-test("slow heads are answered by 408, and an Expect by 100", async () => {
-  const host = await web(async (request) => new Response(await request.text()), { headTimeout: 30, idleTimeout: 30 });
-  assert.deepEqual(statuses(await raw(host, "GET / HT")), [408]);
+test("slow heads are answered by 408, idle connections are ended, and an Expect is answered by 100", async () => {
+  const echo = async (request) => new Response(await request.text());
+  assert.deepEqual(statuses(await raw(await web(echo, { headTimeout: 1 }), "GET / HT")), [408]);
+  const idle = await web(echo, { idleTimeout: 1 });
+  assert.deepEqual(statuses(await raw(idle, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")), [200]);
+  const host = await web(echo);
   const expecting = "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx";
-  assert.deepEqual(statuses(await raw(host, expecting)), [100, 200]);
+  assert.deepEqual(statuses(await raw(host, expecting, true)), [100, 200]);
 });
 
 test("malformed responses fail, and none is taken for another request's", async () => {
   const { a, b } = await pair();
-  const http = await createHttp(a, { timeout: 500 });
+  const http = await createHttp(a);
   open.push(http);
   const listener = await b.listenTcp({ port: 80 });
   const answers = [
@@ -214,9 +229,7 @@ test("malformed responses fail, and none is taken for another request's", async 
   void (async () => {
     for (const answer of answers) {
       const connection = await listener.accept();
-      const writer = connection.writable.getWriter();
-      await writer.write(bytes(answer));
-      await writer.close();
+      await send(connection, bytes(answer));
     }
   })();
   const get = async () => (await http.fetch("http://10.0.0.2/")).text();
@@ -232,10 +245,11 @@ test("HTTP/1.0 gets a body that ends with the connection", async () => {
 });
 
 test("connections above the limit are reset, and a kept one that ended is replaced", async () => {
-  const { a, fetch } = await web(() => new Response("ok"), { maxConnections: 1, idleTimeout: 100 });
+  const { a, b, fetch, server } = await web(() => new Response("ok"), { maxConnections: 1 });
   assert.equal(await (await fetch("http://10.0.0.2/")).text(), "ok");
   const other = await a.connectTcp({ host: "10.0.0.2", port: 80 });
   await assert.rejects(readAll(other.readable), { code: "ECONNRESET" });
-  await new Promise((resolve) => setTimeout(resolve, 300)); // the server has ended the first
-  assert.equal(await (await fetch("http://10.0.0.2/")).text(), "ok");
+  await server.close(); // which ends the first
+  await (await createHttp(b)).serve({ port: 80 }, () => new Response("another"));
+  assert.equal(await (await fetch("http://10.0.0.2/")).text(), "another");
 });

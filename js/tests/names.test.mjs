@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { bytes, createStack, ip, pair, readAll, text, VirtualClock } from "./kit.mjs";
+import { bytes, createStack, ip, pair, readAll, text, VirtualClock, send } from "./kit.mjs";
 
 const [A, CNAME, AAAA] = [1, 5, 28];
 const u16 = (number) => [number >> 8, number & 255];
@@ -78,9 +78,7 @@ test("a connection, a datagram and a ping to a name", async () => {
   ]);
   const listener = await net.b.listenTcp({ port: 80 });
   const [client, server] = await Promise.all([net.a.connectTcp({ host: "DB.lab.test.", port: 80 }), listener.accept()]);
-  const writer = client.writable.getWriter();
-  await writer.write(bytes("by name"));
-  await writer.close();
+  await send(client, bytes("by name"));
   assert.equal(text(await readAll(server)), "by name");
   const socket = await net.b.openUdp({ port: 9 });
   await (await net.a.openUdp()).writable.getWriter().write({ host: "db.lab.test", port: 9, data: bytes("x") });

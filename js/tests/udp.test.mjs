@@ -130,6 +130,15 @@ test("pings of IPv6, of large payloads, and many at once", async () => {
   await assert.rejects(session.ping({ timeout: "1" }), TypeError);
 });
 
+test("a host that is no text is refused", async () => {
+  const stack = await createStack();
+  for (const host of [undefined, null, 7]) {
+    const error = { name: "TypeError", message: `host must be text, not ${typeof host}` };
+    await assert.rejects(stack.createPingSession({ host }), error);
+    await assert.rejects(stack.connectTcp({ host, port: 80 }), error);
+  }
+});
+
 test("ICMP reports a destination that cannot be reached, and hops that end", async () => {
   const net = await pair();
   const router = net.b;

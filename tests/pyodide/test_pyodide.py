@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,19 @@ def test_asyncio_under_the_polyfill_and_an_asgi_application(wheel: Path, tmp_pat
             shutil.copy(library, tmp_path)
     lines = run(wheel, PROGRAMS / "existing_programs.py", f"{tmp_path}=/packages").splitlines()
     assert lines == ["without a polyfill: NotImplementedError", "refused", "HELLO", "201 /some/path"]
+
+
+def test_simulation_repeats_that_of_cpython(wheel: Path) -> None:
+    program = PROGRAMS / "simulated.py"
+    command = [sys.executable, str(program)]
+    here = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=True).stdout
+    assert re.fullmatch(r"1 [0-9a-f]{64} .*\nTimeLimitError\n2 [0-9a-f]{64} .*\nthe outer loop goes on\n", here)
+    assert run(wheel, program) == here
+
+
+def test_tls_is_refused_by_pyodide(wheel: Path) -> None:
+    # When this fails because Pyodide has TLS again, docs/how-to/pyodide.md has to say so.
+    assert run(wheel, PROGRAMS / "tls.py") == "SSL is not supported in Pyodide\nin the clear\n"
 
 
 def test_missing_pyodide_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

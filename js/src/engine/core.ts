@@ -115,9 +115,13 @@ export class Core {
     this.#end(new StackClosedError());
   }
 
+  #check(): void {
+    if (this.death) throw this.death;
+  }
+
   /** Makes a call of the ABI, without looking at timers or at what it returns. */
   raw(name: CallName, ...parameters: number[]): number {
-    if (this.death) throw this.death;
+    this.#check();
     let result: number;
     try {
       result = (this.exports[name] as (...parameters: number[]) => number)(...parameters);
@@ -150,7 +154,7 @@ export class Core {
    * @throws StackClosedError, StackTrappedError the stack is closed, or its module trapped now or before.
    */
   poll(now: number): void {
-    if (this.death) throw this.death;
+    this.#check();
     try {
       this.deadline = this.exports.poll(now);
     } catch (error) {
@@ -185,7 +189,7 @@ export class Core {
 
   /** Writes what a call reads from the scratch area. */
   putScratch(...parts: (Uint8Array | undefined)[]): void {
-    if (this.death) throw this.death;
+    this.#check();
     let at = this.#scratch;
     for (const part of parts) {
       if (part) this.u8.set(part, at);
@@ -196,7 +200,7 @@ export class Core {
 
   /** Writes an endpoint to the scratch area. */
   putEndpoint({ address, scope }: Target, port: number): void {
-    if (this.death) throw this.death;
+    this.#check();
     this.u32.set([address.family, port, scope], this.#scratch >> 2);
     this.u8.set(address.bytes, this.#scratch + abi.ENDPOINT_ADDRESS_OFFSET);
   }
@@ -219,7 +223,7 @@ export class Core {
 
   /** Writes the payload that a call sends. */
   putStaging(data: Uint8Array): void {
-    if (this.death) throw this.death;
+    this.#check();
     this.u8.set(data, this.#word(abi.CONTROL_STAGING)); // the area moves when it grows
   }
 

@@ -1,7 +1,7 @@
 /** The options of a DHCP message that a resolver needs (RFC 2132). */
 
 import { FAMILY_IPV4 } from "../abi.js";
-import type { formatAddress } from "../addresses.js";
+import { formatAddress } from "../addresses.js";
 import type { Lease } from "../types.js";
 
 /** Fixed fields and the magic cookie (RFC 2131, section 2). */
@@ -12,10 +12,7 @@ const DOMAIN = 15;
 const END = 255;
 
 /** Returns the name servers and the domain that a message has. It comes from a server that may be an attacker's. */
-export function readDhcpOptions(
-  message: Uint8Array,
-  format: typeof formatAddress,
-): Pick<Lease, "nameServers" | "domain"> {
+export function readDhcpOptions(message: Uint8Array): Pick<Lease, "nameServers" | "domain"> {
   const found: Pick<Lease, "nameServers" | "domain"> = { nameServers: [] };
   for (let at = OPTIONS; at < message.length && message[at] !== END;) {
     const code = message[at++]!;
@@ -25,7 +22,7 @@ export function readDhcpOptions(
     if (value.length < length) break;
     if (code === NAME_SERVERS) {
       for (let i = 0; i + 4 <= length; i += 4)
-        found.nameServers.push(format({ family: FAMILY_IPV4, bytes: value.subarray(i, i + 4) }));
+        found.nameServers.push(formatAddress({ family: FAMILY_IPV4, bytes: value.subarray(i, i + 4) }));
     } else if (code === DOMAIN) {
       const text = new TextDecoder().decode(value).replace(/\0+$/, "");
       if (/^[\w.-]+$/.test(text)) found.domain = text;

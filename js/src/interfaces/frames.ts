@@ -14,42 +14,38 @@ import { Interface, type Port } from "./interface.js";
 /** The code of a StackTrappedError. */
 const TRAPPED = "EIO";
 
-class FramePort implements Port {
+interface FramePort extends Port {
   readonly inbox: Inbox<Uint8Array>;
-  readonly #interface: FrameInterface;
-  #listening = false;
-  #full = false;
+}
 
-  constructor(owner: FrameInterface) {
-    this.#interface = owner;
-    this.inbox = new Inbox<Uint8Array>(
-      abi.TRANSMIT_CAPACITY,
-      () => {
-        if (!this.#full || this.inbox.size > abi.TRANSMIT_CAPACITY / 2) return;
-        this.#full = false;
-        owner.resumeTransmit();
-      },
-      () => {
-        if (!owner.removed) owner.detach();
-      },
-    );
-  }
-
-  transmit(frame: Uint8Array<ArrayBuffer>): boolean {
-    const { inbox } = this;
-    if (!this.#listening && !(this.#listening = inbox.readable.locked)) {
-      this.#interface.unheard++;
-      return true;
-    }
-    // Its own buffer, so that a stream or a worker can have it transferred.
-    if (inbox.push(frame.slice(), frame.length)) return true;
-    this.#full = true;
-    return false;
-  }
-
-  detached(error: TcpipError | undefined): void {
-    this.inbox.end(error?.code === TRAPPED ? error : undefined); // of a trap; a stack that was closed ends its streams
-  }
+function createFramePort(owner: FrameInterface): FramePort {
+  let listening = false;
+  let full = false;
+  const inbox = new Inbox<Uint8Array>(
+    abi.TRANSMIT_CAPACITY,
+    () => {
+      if (!full || inbox.size > abi.TRANSMIT_CAPACITY / 2) return;
+      full = false;
+      owner.resumeTransmit();
+    },
+    () => {
+      if (!owner.removed) owner.detach();
+    },
+  );
+  return {
+    inbox,
+    transmit(frame) {
+      if (!listening && !(listening = inbox.readable.locked)) {
+        owner.unheard++;
+        return true;
+      }
+      // Its own buffer, so that a stream or a worker can have it transferred.
+      full = !inbox.push(frame.slice(), frame.length);
+      return !full;
+    },
+    // Of a trap; a stack that was closed ends its streams.
+    detached: (error) => inbox.end(error?.code === TRAPPED ? error : undefined),
+  };
 }
 
 export abstract class FrameInterface extends Interface {
@@ -59,7 +55,7 @@ export abstract class FrameInterface extends Interface {
 
   get readable(): ReadableStream<Uint8Array> {
     if (!this.#frames || (this.#frames.inbox.ended && !this.removed)) {
-      this.#frames = new FramePort(this);
+      this.#frames = createFramePort(this);
       // Beside a cable, a stream has no frames.
       if (this.removed || this.attached) this.#frames.inbox.end();
       else this.attach(this.#frames);

@@ -10,6 +10,7 @@ import {
   type Cidr,
   formatAddress,
   formatMask,
+  isIPv4,
   isMulticast,
   isUnspecified,
   parseCidr,
@@ -50,14 +51,13 @@ export function parseAddresses(ip: InterfaceAddresses | undefined): Cidr[] {
     }
     return cidr;
   });
-  if (found.filter(({ address }) => address.family === abi.FAMILY_IPV4).length > 1) {
+  if (found.filter(isIPv4).length > 1) {
     throw new RangeError(`ip: an interface has at most one IPv4 address, got ${texts}`);
   }
   return found;
 }
 
-export const hasIPv6 = (addresses: readonly Cidr[]): boolean =>
-  addresses.some(({ address }) => address.family === abi.FAMILY_IPV6);
+export const hasIPv6 = (addresses: readonly Cidr[]): boolean => !addresses.every(isIPv4);
 
 export abstract class Interface implements Handler {
   readonly driver: Driver;
@@ -110,7 +110,7 @@ export abstract class Interface implements Handler {
   }
 
   #first(): Cidr | undefined {
-    return this.cidrs.find(({ address }) => address.family === abi.FAMILY_IPV4) ?? this.cidrs[0];
+    return this.cidrs.find(isIPv4) ?? this.cidrs[0];
   }
 
   get ip(): string | undefined {

@@ -1,11 +1,11 @@
 /** The Ethernet interface: `Tap`. */
 
 import * as abi from "../abi.js";
-import { type Cidr, formatAddress, formatMac } from "../addresses.js";
+import { type Cidr, formatMac } from "../addresses.js";
 import { checkTimeout } from "../arguments.js";
-import { NetworkError, type TcpipError } from "../errors.js";
+import type { TcpipError } from "../errors.js";
 import type { ConfigureOptions, Lease } from "../types.js";
-import type { Configuration } from "./configuration.js";
+import { type Configuration, createConfiguration } from "./configuration.js";
 import { FrameInterface } from "./frames.js";
 import type { Interface, Setup } from "./interface.js";
 
@@ -39,9 +39,7 @@ export class Tap extends FrameInterface {
   async configure(options: ConfigureOptions = {}): Promise<readonly string[]> {
     this.check();
     checkTimeout(options.timeout ?? 0);
-    const { Configuration } = await import("./configuration.js");
-    this.check();
-    this.#configuration ??= new Configuration(this, { formatAddress, NetworkError });
+    this.#configuration ??= createConfiguration(this);
     await this.#configuration.configure(options);
     return this.addresses;
   }

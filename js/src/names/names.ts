@@ -6,13 +6,24 @@
  */
 
 import { FAMILY_IPV4, FAMILY_IPV6 } from "../abi.js";
-import { type Address, parseAddress } from "../addresses.js";
-import type { Random } from "../random.js";
+import { type Address, makeAddress, parseAddress } from "../addresses.js";
 import { NameResolutionError, type TcpipError } from "../errors.js";
+import type { Random } from "../random.js";
 import type { Hosts } from "../sockets/hosts.js";
 import { connectTcp } from "../sockets/tcp.js";
 import { Socket } from "../sockets/udp.js";
 import type { Questions, Server } from "./questions.js";
+
+export interface Names {
+  /** The hosts of one's own; programs may change it. */
+  readonly hosts: Map<string, string[]>;
+  /**
+   * Returns the addresses of a name, of families that the stack has, at least one.
+   *
+   * @throws NameResolutionError.
+   */
+  resolve(host: string): Promise<Address[]>;
+}
 
 /** Returns a name in lower case, without a dot at its end, or undefined for text that is none. */
 function normalName(text: string): string | undefined {
@@ -24,69 +35,29 @@ function normalName(text: string): string | undefined {
     : undefined;
 }
 
-export class Names {
-  readonly hosts = new Map<string, string[]>([["localhost", ["127.0.0.1", "::1"]]]);
-  readonly #hosts: Hosts;
-  readonly #random: Random;
-  readonly #servers: () => Server[];
-  #questions: Promise<Questions> | undefined;
-  readonly #asking = new Map<string, Promise<Address[]>>();
+export function createNames(stack: Hosts, random: Random, servers: () => Server[]): Names {
+  const hosts = new Map<string, string[]>([["localhost", ["127.0.0.1", "::1"]]]);
+  let questions: Promise<Questions> | undefined;
+  const asking = new Map<string, Promise<Address[]>>();
 
-  constructor(hosts: Hosts, random: Random, servers: () => Server[]) {
-    this.#hosts = hosts;
-    this.#random = random;
-    this.#servers = servers;
-  }
-
-  /**
-   * Returns the addresses of a name, of families that the stack has, at least one.
-   *
-   * @throws NameResolutionError.
-   */
-  async resolve(host: string): Promise<Address[]> {
-    const name = normalName(host);
-    if (!name) throw new NameResolutionError("EINVAL", `host: '${host}' is neither an address nor a name`);
-    const families = this.#families();
-    const known = this.hosts.get(name)?.map((text) => parseAddress(text)!);
-    if (known) {
-      const usable = known.filter(({ family }) => families.has(family));
-      return usable.length ? usable : known;
-    }
-    let asking = this.#asking.get(name);
-    if (!asking) {
-      asking = this.#ask(name, families).finally(() => this.#asking.delete(name));
-      this.#asking.set(name, asking);
-    }
-    return asking;
-  }
-
-  #families(): Set<number> {
-    const { interfaces } = this.#hosts;
+  const familiesInUse = (): Set<number> => {
+    const { interfaces } = stack;
     const outside = interfaces.filter(({ type }) => type !== "loopback");
     const found = new Set<number>(
       (outside.length ? outside : interfaces).flatMap(({ cidrs }) => cidrs.map(({ address }) => address.family)),
     );
     return found.size ? found : found.add(FAMILY_IPV4);
-  }
+  };
 
-  async #ask(name: string, families: Set<number>): Promise<Address[]> {
-    const { driver } = this.#hosts;
-    this.#questions ??= import("./questions.js").then(
-      ({ Questions }) =>
-        new Questions({
-          driver,
-          random: this.#random,
-          servers: this.#servers,
-          open: () => new Socket(this.#hosts, {}, 0, 0),
-          connect: (options) => connectTcp(this.#hosts, options),
-          text: (target) => this.#hosts.text(target),
-        }),
+  const ask = async (name: string, families: Set<number>): Promise<Address[]> => {
+    questions ??= import("./questions.js").then(({ createQuestions }) =>
+      createQuestions({ hosts: stack, random, servers, Socket, connectTcp, makeAddress }),
     );
-    const questions = await this.#questions;
+    const addressesOf = await questions;
     // IPv6 first (RFC 6724, with its default table).
     const wanted = ([FAMILY_IPV6, FAMILY_IPV4] as const).filter((family) => families.has(family));
-    const results = await Promise.allSettled(wanted.map((family) => questions.addresses(name, family)));
-    driver.check();
+    const results = await Promise.allSettled(wanted.map((family) => addressesOf(name, family)));
+    stack.driver.check();
     const found = results.flatMap((result) => (result.status === "fulfilled" ? result.value : []));
     if (found.length) return found;
     const failed = results.find((result) => result.status === "rejected");
@@ -97,5 +68,25 @@ export class Names {
       `no name server answered for ${name}${cause ? `: ${cause.message}` : ""}`,
       { cause },
     );
-  }
+  };
+
+  return {
+    hosts,
+    async resolve(host) {
+      const name = normalName(host);
+      if (!name) throw new NameResolutionError("EINVAL", `host: '${host}' is neither an address nor a name`);
+      const families = familiesInUse();
+      const known = hosts.get(name)?.map((text) => parseAddress(text)!);
+      if (known) {
+        const usable = known.filter(({ family }) => families.has(family));
+        return usable.length ? usable : known;
+      }
+      let answer = asking.get(name);
+      if (!answer) {
+        answer = ask(name, families).finally(() => asking.delete(name));
+        asking.set(name, answer);
+      }
+      return answer;
+    },
+  };
 }

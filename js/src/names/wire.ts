@@ -5,8 +5,7 @@
  * that no message makes a reader loop.
  */
 
-import { FAMILY_IPV4, FAMILY_IPV6 } from "../abi.js";
-import type { Address } from "../addresses.js";
+import type { Address, makeAddress } from "../addresses.js";
 
 export const A = 1;
 export const CNAME = 5;
@@ -34,73 +33,59 @@ export function buildQuery(id: number, name: string, type: number): Uint8Array {
   return Uint8Array.from(bytes);
 }
 
-class Reader {
-  readonly #view: DataView;
-  at = HEADER;
-
-  constructor(readonly bytes: Uint8Array) {
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  }
-
-  u16(at = (this.at += 2) - 2): number {
-    return this.#view.getUint16(at);
-  }
-
-  u32(): number {
-    return this.#view.getUint32((this.at += 4) - 4);
-  }
-
-  name(): string {
+/** Returns what a message answers to a query, or undefined where it is no answer to it or malformed. */
+export function readAnswer(
+  bytes: Uint8Array,
+  id: number,
+  name: string,
+  type: number,
+  addressOf: typeof makeAddress,
+): Answer | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  let at = HEADER;
+  const readU16 = (): number => view.getUint16((at += 2) - 2);
+  const readName = (): string => {
     const labels: string[] = [];
-    let at = this.at;
+    let next = at;
     let end = 0;
     let size = 0;
     for (;;) {
-      const length = this.#view.getUint8(at);
+      const length = view.getUint8(next);
       if (length >= 192) {
-        const target = this.u16(at) & 0x3fff;
-        end ||= at + 2;
-        if (target >= at) throw 0; // malformed
-        at = target;
+        const target = view.getUint16(next) & 0x3fff;
+        end ||= next + 2;
+        if (target >= next) throw 0; // malformed
+        next = target;
       } else {
-        if (length > 63 || (size += length + 1) > 255 || at + 1 + length > this.bytes.length) throw 0; // malformed
+        const label = bytes.subarray(next + 1, (next += 1 + length));
+        if (length > 63 || (size += length + 1) > 255 || label.length < length) throw 0; // malformed
         if (!length) break;
-        labels.push(String.fromCharCode(...this.bytes.subarray(at + 1, at + 1 + length)));
-        at += 1 + length;
+        labels.push(String.fromCharCode(...label));
       }
     }
-    this.at = end || at + 1;
+    at = end || next;
     return labels.join(".").toLowerCase();
-  }
-}
-
-/** Returns what a message answers to a query, or undefined where it is no answer to it or malformed. */
-export function readAnswer(bytes: Uint8Array, id: number, name: string, type: number): Answer | undefined {
+  };
   try {
-    const reader = new Reader(bytes);
-    const flags = reader.u16(2);
-    if (reader.u16(0) !== id || !(flags & 0x8000) || reader.u16(4) !== 1) return undefined;
-    if (reader.name() !== name || reader.u16() !== type || reader.u16() !== IN) return undefined;
+    const flags = view.getUint16(2);
+    if (view.getUint16(0) !== id || !(flags & 0x8000) || view.getUint16(4) !== 1) return undefined;
+    if (readName() !== name || readU16() !== type || readU16() !== IN) return undefined;
     const code = flags & 15;
     const addresses: Address[] = [];
     let ttl = Infinity;
     let wanted = name; // a chain of CNAMEs comes in order (RFC 1034, section 4.3.2)
-    for (let left = Math.min(reader.u16(6), MOST_RECORDS); left > 0; left--) {
-      const owner = reader.name();
-      const [kind, family] = [reader.u16(), reader.u16()];
-      const seconds = reader.u32();
-      const end = reader.u16() + reader.at;
+    for (let left = Math.min(view.getUint16(6), MOST_RECORDS); left > 0; left--) {
+      const owner = readName();
+      const [kind, family] = [readU16(), readU16()];
+      const seconds = readU16() * 65536 + readU16();
+      const end = readU16() + at;
       if (end > bytes.length) throw 0; // malformed
       if (owner === wanted && family === IN && (kind === type || kind === CNAME)) {
         ttl = Math.min(ttl, seconds);
-        if (kind === CNAME) wanted = reader.name();
-        else if (end - reader.at === (type === A ? 4 : 16)) {
-          const address = new Uint8Array(16);
-          address.set(bytes.subarray(reader.at, end));
-          addresses.push({ family: type === A ? FAMILY_IPV4 : FAMILY_IPV6, bytes: address, scope: "" });
-        }
+        if (kind === CNAME) wanted = readName();
+        else if (end - at === (type === A ? 4 : 16)) addresses.push(addressOf(bytes.subarray(at, end)));
       }
-      reader.at = end;
+      at = end;
     }
     return { truncated: (flags & 0x200) !== 0, failed: code !== 0 && code !== NXDOMAIN, addresses, ttl };
   } catch {

@@ -17,7 +17,7 @@ import * as abi from "../abi.js";
 import { checkInteger, toBytes } from "../arguments.js";
 import type { Handler } from "../driver.js";
 import type { Endpoint } from "../engine/core.js";
-import { errorFor, type TcpipError } from "../errors.js";
+import { errorFor, type NetworkError, type TcpipError } from "../errors.js";
 import { closedError, fromReadable } from "../streams.js";
 import type { SocketAddress, TcpConnection } from "../types.js";
 import type { Hosts } from "./hosts.js";
@@ -26,6 +26,8 @@ import type { Hosts } from "./hosts.js";
 const CHUNK = 65536;
 /** Bytes read after which the peer may send as many more: calls cost more than a window that opens late. */
 const CREDIT = 60_000;
+
+const closed = (): NetworkError => closedError("tcp connection");
 
 export class Connection implements TcpConnection, Handler {
   readonly handle: number;
@@ -111,7 +113,7 @@ export class Connection implements TcpConnection, Handler {
 
   #onClosed(error: Error | undefined): void {
     this.#release("tcp_close");
-    this.onOpen?.(error ?? closedError("tcp connection"));
+    this.onOpen?.(error ?? closed());
     this.onOpen = undefined;
     if (error) this.#fail(error);
     else this.#eof = true;
@@ -271,7 +273,7 @@ export class Connection implements TcpConnection, Handler {
           return wait;
         },
         close: () => this.#shutdown(),
-        abort: () => this.#reset(closedError("tcp connection")),
+        abort: () => this.#reset(closed()),
       },
       { highWaterMark: 1, size: () => (this.#accepted++, 1) },
     ));
@@ -279,7 +281,7 @@ export class Connection implements TcpConnection, Handler {
 
   /** Hands data to the core; where it does not take all, returns a promise. */
   #write(data: Uint8Array): Promise<void> | undefined {
-    if (this.#over || (this.#failure && !this.#closed)) throw this.#failure ?? closedError("tcp connection");
+    if (this.#over || (this.#failure && !this.#closed)) throw this.#failure ?? closed();
     const rest = this.#send(data);
     if (!rest) return undefined;
     return new Promise((resolve, reject) => {
@@ -334,7 +336,7 @@ export class Connection implements TcpConnection, Handler {
 
   close(): Promise<void> {
     if (!this.#closed) {
-      this.#drop(closedError("tcp connection"));
+      this.#drop(closed());
       this.#last = this.#accepted;
       this.#finishClose();
     }
@@ -349,7 +351,7 @@ export class Connection implements TcpConnection, Handler {
   }
 
   abort(): void {
-    this.#reset(closedError("tcp connection"));
+    this.#reset(closed());
   }
 
   #reset(error: Error): void {
@@ -369,7 +371,7 @@ export class Connection implements TcpConnection, Handler {
   // --- Options --------------------------------------------------------------------------------------------------
 
   #option(option: number, value: number): void {
-    if (this.#over) throw closedError("tcp connection");
+    if (this.#over) throw closed();
     this.#hosts.driver.core.call("tcp_option", this.detail, this.handle, option, value);
   }
 

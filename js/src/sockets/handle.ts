@@ -1,5 +1,6 @@
 /** What listeners, UDP sockets and ping sessions have in common: a handle of the core, and its end. */
 
+import * as abi from "../abi.js";
 import type { CallName } from "../engine/core.js";
 import type { Driver, Handler } from "../driver.js";
 import type { TcpipError } from "../errors.js";
@@ -12,6 +13,8 @@ export abstract class CoreHandle implements Handler {
   protected readonly handle: number;
   /** Why it can no longer be used. */
   protected failure: TcpipError | undefined;
+  /** What waits for room to send. */
+  #noRoom: (() => void)[] = [];
 
   constructor(hosts: Hosts, handle: number) {
     this.hosts = hosts;
@@ -20,7 +23,18 @@ export abstract class CoreHandle implements Handler {
     this.driver.handlers.set(handle, this);
   }
 
-  abstract onEvent(kind: number, value: number, at: number): void;
+  /** Calls back once there may be room to send, or the end has come. */
+  protected whenWritable(callback: () => void): void {
+    this.#noRoom.push(callback);
+  }
+
+  onEvent(kind: number, value: number, at: number): void {
+    if (kind !== abi.EVENT_WRITABLE) this.received(kind, value, at);
+    else for (const callback of this.#noRoom.splice(0)) callback();
+  }
+
+  /** Takes any other event. */
+  protected abstract received(kind: number, value: number, at: number): void;
 
   /** Ends every pending call with the error. */
   protected abstract ended(error: TcpipError): void;
@@ -29,6 +43,7 @@ export abstract class CoreHandle implements Handler {
     if (this.failure) return;
     this.failure = error;
     this.ended(error);
+    this.onEvent(abi.EVENT_WRITABLE, 0, 0);
   }
 
   protected check(): void {

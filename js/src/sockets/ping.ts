@@ -1,8 +1,10 @@
 /** Echo requests to one host (RFC 792, RFC 4443). */
 
 import * as abi from "../abi.js";
+import { isIPv4 } from "../addresses.js";
 import { checkInteger, checkTimeout, toBytes } from "../arguments.js";
 import { errorFor, IcmpError, NetworkError, type TcpipError } from "../errors.js";
+import { type Limits, withLimits } from "../limits.js";
 import type { PingProbeOptions, PingReply, PingSession, PingSessionOptions } from "../types.js";
 import { CoreHandle } from "./handle.js";
 import type { Hosts, Target } from "./hosts.js";
@@ -10,8 +12,6 @@ import type { Hosts, Target } from "./hosts.js";
 const DEFAULT_TIMEOUT = 1000;
 const DEFAULT_HOPS = 64;
 const DEFAULT_PAYLOAD = Uint8Array.from({ length: 56 }, (_, i) => i);
-/** Types of "time exceeded" in ICMP and ICMPv6. */
-const TIME_EXCEEDED: Record<number, number> = { [abi.FAMILY_IPV4]: 11, [abi.FAMILY_IPV6]: 3 };
 
 interface Pending {
   readonly payload: Uint8Array;
@@ -24,10 +24,8 @@ class Session extends CoreHandle implements PingSession {
   readonly host: string;
   readonly identifier: number;
   readonly timeout: number;
-  readonly #family: number;
   readonly #pending = new Map<number, Pending>();
   #sequence = 0xffff;
-  #noRoom: (() => void)[] = [];
 
   constructor(hosts: Hosts, target: Target, timeout: number) {
     const { address, scope } = target;
@@ -37,7 +35,6 @@ class Session extends CoreHandle implements PingSession {
     super(hosts, core.call("ping_open", `ping ${host}`, address.family, scope));
     this.timeout = timeout;
     this.host = host;
-    this.#family = address.family;
     this.identifier = this.call("ping_identifier", `ping ${host}`);
   }
 
@@ -55,21 +52,17 @@ class Session extends CoreHandle implements PingSession {
     do this.#sequence = (this.#sequence + 1) & 0xffff;
     while (this.#pending.has(this.#sequence));
     const sequence = this.#sequence;
-    const { clock } = this.driver;
-    let cancel: (() => void) | undefined;
-    try {
-      return await new Promise<PingReply>((resolve, reject) => {
-        const pending = { payload: data, sent: clock.now(), resolve, reject };
-        this.#pending.set(sequence, pending);
-        cancel = clock.at(clock.now() + timeout / 1000, () =>
-          reject(new NetworkError("ETIMEDOUT", `icmp ping timed out: ${this.host}`)),
-        );
-        this.#send(sequence, pending, hops);
-      });
-    } finally {
-      cancel?.();
-      this.#pending.delete(sequence);
-    }
+    const { driver } = this;
+    const limits: Limits = {
+      timeout,
+      late: () => new NetworkError("ETIMEDOUT", `icmp ping timed out: ${this.host}`),
+      finish: () => this.#pending.delete(sequence),
+    };
+    return withLimits<PingReply>(driver, limits, (resolve, reject) => {
+      const pending = { payload: data, sent: driver.now(), resolve, reject };
+      this.#pending.set(sequence, pending);
+      this.#send(sequence, pending, hops);
+    });
   }
 
   #send(sequence: number, pending: Pending, hops: number): void {
@@ -80,18 +73,14 @@ class Session extends CoreHandle implements PingSession {
       driver.core.putStaging(pending.payload);
       const result = driver.core.raw("ping_send", this.handle, sequence, pending.payload.length, hops);
       driver.wake();
-      if (result === abi.ERROR_NO_ROOM) this.#noRoom.push(() => this.#send(sequence, pending, hops));
+      if (result === abi.ERROR_NO_ROOM) this.whenWritable(() => this.#send(sequence, pending, hops));
       else if (result < 0) pending.reject(errorFor(result, `ping ${this.host}`));
     } catch (error) {
       pending.reject(error as Error);
     }
   }
 
-  onEvent(kind: number, value: number, at: number): void {
-    if (kind === abi.EVENT_WRITABLE) {
-      for (const send of this.#noRoom.splice(0)) send();
-      return;
-    }
+  protected received(kind: number, value: number, at: number): void {
     const { core } = this.driver;
     const source = core.endpoint(at);
     const { port: sequenceNumber } = source;
@@ -105,7 +94,8 @@ class Session extends CoreHandle implements PingSession {
       pending.resolve({ host, identifier: this.identifier, sequenceNumber, payload, roundTripTime });
     } else {
       const [type, code] = [value >> 8, value & 255];
-      const what = type === TIME_EXCEEDED[this.#family] ? "time exceeded" : "unreachable";
+      // Types of ICMP and of ICMPv6.
+      const what = type === (isIPv4(source) ? 11 : 3) ? "time exceeded" : "unreachable";
       pending.reject(new IcmpError("EHOSTUNREACH", `ping ${this.host}: ${what}, says ${host}`, host, type, code));
     }
   }
@@ -116,7 +106,6 @@ class Session extends CoreHandle implements PingSession {
 
   protected ended(error: TcpipError): void {
     for (const { reject } of this.#pending.values()) reject(error);
-    this.#noRoom = [];
   }
 }
 
@@ -125,7 +114,7 @@ export async function createPingSession(
   { host, timeout = DEFAULT_TIMEOUT }: PingSessionOptions,
 ): Promise<PingSession> {
   checkTimeout(timeout);
-  const [target] = await hosts.find(host);
+  const [target] = await hosts.findHost(host);
   hosts.driver.check();
   return new Session(hosts, target!, timeout);
 }

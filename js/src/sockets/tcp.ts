@@ -4,6 +4,7 @@ import * as abi from "../abi.js";
 import { type Address, formatAddress } from "../addresses.js";
 import { checkInteger, checkPort, checkTimeout } from "../arguments.js";
 import { NetworkError, type TcpipError } from "../errors.js";
+import { type Limits, withLimits } from "../limits.js";
 import type { TcpConnection, TcpConnectionOptions, TcpListener, TcpListenerOptions } from "../types.js";
 import { Connection } from "./connection.js";
 import { CoreHandle } from "./handle.js";
@@ -23,119 +24,75 @@ export async function connectTcp(hosts: Hosts, options: TcpConnectionOptions): P
   if (timeout !== undefined) checkTimeout(timeout);
   signal?.throwIfAborted();
   driver.check();
-  const attempt = new Attempt(hosts, port, localPort);
-  const abort = (): void => attempt.end(signal!.reason);
-  signal?.addEventListener("abort", abort);
-  if (timeout !== undefined) {
-    attempt.endAt(
-      driver.now() + timeout / 1000,
-      () => new NetworkError("ETIMEDOUT", `timed out: connect to ${host} port ${port}`),
-    );
-  }
-  const begin = async (): Promise<void> => {
-    if (localHost !== undefined) attempt.local = (await hosts.find(localHost))[0]!.address;
-    attempt.targets = hosts.literal(host) ?? (await hosts.find(host));
-    attempt.begin();
+
+  let local: Address | undefined;
+  let targets: Target[] = [];
+  let next = 0;
+  /** The connections that are being made, of which one wins. */
+  let underWay: Connection[] = [];
+  let failure: unknown;
+  let ended = false;
+  let cancelNext: (() => void) | undefined;
+
+  const finish = (): void => {
+    ended = true;
+    cancelNext?.();
+    for (const other of underWay) other.abort();
+    underWay = [];
   };
-  begin().catch((error: unknown) => attempt.end(error));
-  try {
-    return await attempt.result;
-  } finally {
-    signal?.removeEventListener("abort", abort);
-  }
-}
+  const begin = (resolve: (connection: Connection) => void, reject: (error: unknown) => void): void => {
+    const hasMore = (): boolean => next < Math.min(targets.length, MOST_ATTEMPTS);
 
-/** One `connectTcp`: the connections that are being made, of which one wins. */
-class Attempt {
-  readonly result: Promise<Connection>;
-  targets: Target[] = [];
-  local: Address | undefined;
-
-  readonly #hosts: Hosts;
-  readonly #port: number;
-  readonly #localPort: number;
-  #resolve!: (connection: Connection) => void;
-  #reject!: (error: unknown) => void;
-  #underWay: Connection[] = [];
-  #next = 0;
-  #failure: unknown;
-  #ended = false;
-  #cancelNext: (() => void) | undefined;
-  #cancelEnd: (() => void) | undefined;
-
-  constructor(hosts: Hosts, port: number, localPort: number) {
-    this.#hosts = hosts;
-    this.#port = port;
-    this.#localPort = localPort;
-    this.result = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-  }
-
-  /** Makes it fail at a time. */
-  endAt(time: number, error: () => Error): void {
-    this.#cancelEnd = this.#hosts.driver.clock.at(time, () => this.end(error()));
-  }
-
-  /** Makes it fail, and aborts what is under way. */
-  end(error: unknown): void {
-    this.#finish();
-    this.#reject(error);
-  }
-
-  #finish(): void {
-    this.#ended = true;
-    this.#cancelNext?.();
-    this.#cancelEnd?.();
-    for (const other of this.#underWay) other.abort();
-    this.#underWay = [];
-  }
-
-  #failed(error: unknown): void {
-    this.#failure ??= error;
-    const { driver } = this.#hosts;
-    if (driver.error) this.end(driver.error);
-    else if (this.#next < Math.min(this.targets.length, MOST_ATTEMPTS)) this.begin();
-    else if (!this.#underWay.length) this.end(this.#failure);
-  }
-
-  /** Begins to connect to the next address. */
-  begin = (): void => {
-    if (this.#ended) return;
-    this.#cancelNext?.();
-    const hosts = this.#hosts;
-    const { driver } = hosts;
-    const { address, scope } = this.targets[this.#next++]!;
-    if (this.#next < Math.min(this.targets.length, MOST_ATTEMPTS)) {
-      this.#cancelNext = driver.clock.at(driver.now() + ATTEMPT_DELAY / 1000, this.begin);
-    }
-    const detail = (): string => `connect to ${formatAddress(address)} port ${this.#port}`;
-    let connection: Connection;
-    try {
-      connection = new Connection(
-        hosts,
-        driver.core.tcpConnect(address, this.#port, scope, this.local, this.#localPort, detail),
-      );
-    } catch (error) {
-      this.#failed(error);
-      return;
-    }
-    const { detail: ofOpen } = connection;
-    connection.detail = detail;
-    this.#underWay.push(connection);
-    connection.onOpen = (error) => {
-      this.#underWay = this.#underWay.filter((other) => other !== connection);
-      connection.detail = ofOpen;
-      if (error) {
-        this.#failed(error);
-      } else {
-        this.#finish();
-        this.#resolve(connection);
-      }
+    const onFailure = (error: unknown): void => {
+      failure ??= error;
+      if (driver.error) reject(driver.error);
+      else if (hasMore()) tryNext();
+      else if (!underWay.length) reject(failure);
     };
-    driver.wake();
+
+    const tryNext = (): void => {
+      if (ended) return;
+      cancelNext?.();
+      const { address, scope } = targets[next++]!;
+      if (hasMore()) cancelNext = driver.after(ATTEMPT_DELAY / 1000, tryNext);
+      const detail = (): string => `connect to ${formatAddress(address)} port ${port}`;
+      let connection: Connection;
+      try {
+        const handle = driver.core.tcpConnect(address, port, scope, local, localPort, detail);
+        connection = new Connection(hosts, handle);
+      } catch (error) {
+        onFailure(error);
+        return;
+      }
+      const { detail: ofOpen } = connection;
+      connection.detail = detail;
+      underWay.push(connection);
+      connection.onOpen = (error) => {
+        underWay = underWay.filter((other) => other !== connection);
+        connection.detail = ofOpen;
+        if (error) {
+          onFailure(error);
+        } else {
+          resolve(connection);
+        }
+      };
+      driver.wake();
+    };
+
+    const findTargets = async (): Promise<void> => {
+      if (localHost !== undefined) local = (await hosts.findHost(localHost))[0]!.address;
+      targets = hosts.literal(host) ?? (await hosts.findHost(host));
+      tryNext();
+    };
+    findTargets().catch(reject);
   };
+  const limits: Limits = {
+    timeout,
+    late: () => new NetworkError("ETIMEDOUT", `timed out: connect to ${host} port ${port}`),
+    signal,
+    finish,
+  };
+  return withLimits(driver, limits, begin);
 }
 
 class Listener extends CoreHandle implements TcpListener {
@@ -152,7 +109,7 @@ class Listener extends CoreHandle implements TcpListener {
   }
 
   /** A connection was accepted: `value` is its handle. */
-  onEvent(_kind: number, value: number, at: number): void {
+  protected received(_kind: number, value: number, at: number): void {
     const connection = new Connection(this.hosts, value);
     connection.opened(at);
     const waiting = this.#waiting.shift();
@@ -202,7 +159,5 @@ class Listener extends CoreHandle implements TcpListener {
 export async function listenTcp(hosts: Hosts, { host, port, backlog = 128 }: TcpListenerOptions): Promise<TcpListener> {
   checkPort("port", port);
   checkInteger("backlog", backlog, 1, abi.MAX_BACKLOG);
-  const target = host === undefined ? {} : (await hosts.find(host))[0]!;
-  hosts.driver.check();
-  return new Listener(hosts, target, port, backlog);
+  return new Listener(hosts, await hosts.findOwnHost(host), port, backlog);
 }

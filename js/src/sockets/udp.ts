@@ -19,7 +19,6 @@ export class Socket extends CoreHandle implements UdpSocket {
   readonly #inbox: Inbox<UdpDatagram>;
   #writable: WritableStream<UdpDatagram> | undefined;
   #sink!: WritableStreamDefaultController;
-  #noRoom: (() => void)[] = [];
 
   constructor(hosts: Hosts, { address, scope }: Partial<Target>, port: number, share: number) {
     const { core } = hosts.driver;
@@ -61,23 +60,20 @@ export class Socket extends CoreHandle implements UdpSocket {
     return this.hosts.socketAddress(core.endpoint(core.scratch));
   }
 
-  onEvent(kind: number, value: number, at: number): void {
-    if (kind === abi.EVENT_WRITABLE) {
-      for (const resolve of this.#noRoom.splice(0)) resolve();
-    } else if (kind === abi.EVENT_DATAGRAM) {
-      const { core } = this.driver;
-      const start = at + abi.DATAGRAM_SIZE;
-      const source = this.hosts.socketAddress(core.endpoint(at + abi.DATAGRAM_SOURCE_OFFSET));
-      if (!this.#inbox.push({ ...source, data: core.u8.slice(start, start + value) }, value + OBJECT_SIZE))
-        this.dropped++;
-    }
+  protected received(kind: number, value: number, at: number): void {
+    if (kind !== abi.EVENT_DATAGRAM) return;
+    const { core } = this.driver;
+    const start = at + abi.DATAGRAM_SIZE;
+    const source = this.hosts.socketAddress(core.endpoint(at + abi.DATAGRAM_SOURCE_OFFSET));
+    if (!this.#inbox.push({ ...source, data: core.u8.slice(start, start + value) }, value + OBJECT_SIZE))
+      this.dropped++;
   }
 
   async send({ host, port, data }: UdpDatagram): Promise<void> {
     const bytes = toBytes(data);
     checkPort("port", port, 1);
     const { driver } = this;
-    const [target] = (this.hosts.literal(host) ?? (await this.hosts.find(host))) as [Target];
+    const [target] = (this.hosts.literal(host) ?? (await this.hosts.findHost(host))) as [Target];
     const detail = `send ${bytes.length} bytes to ${host} port ${port}`;
     if (bytes.length > abi.MAX_DATAGRAM) throw errorFor(abi.ERROR_TOO_LONG, detail);
     for (;;) {
@@ -89,7 +85,7 @@ export class Socket extends CoreHandle implements UdpSocket {
       driver.wake();
       if (result === 0) return;
       if (result !== abi.ERROR_NO_ROOM) throw errorFor(result, detail);
-      await new Promise<void>((resolve) => this.#noRoom.push(resolve));
+      await new Promise<void>((resolve) => this.whenWritable(resolve));
     }
   }
 
@@ -131,7 +127,6 @@ export class Socket extends CoreHandle implements UdpSocket {
   protected ended(error: TcpipError): void {
     this.#inbox.end(error);
     if (this.#writable) this.#sink.error(error);
-    for (const resolve of this.#noRoom.splice(0)) resolve();
   }
 
   [Symbol.asyncIterator](): AsyncIterator<UdpDatagram> {
@@ -144,7 +139,5 @@ export async function openUdp(
   { host, port = 0, reuseAddress = false }: UdpSocketOptions = {},
 ): Promise<Socket> {
   checkPort("port", port);
-  const target: Partial<Target> = host === undefined ? {} : (await hosts.find(host))[0]!;
-  hosts.driver.check();
-  return new Socket(hosts, target, port, reuseAddress ? abi.SHARE_ADDRESS : 0);
+  return new Socket(hosts, await hosts.findOwnHost(host), port, reuseAddress ? abi.SHARE_ADDRESS : 0);
 }

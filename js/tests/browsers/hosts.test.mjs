@@ -9,29 +9,43 @@ test("two hosts in a page: verified payloads, timers that fire, a capture", { sk
   const { server, origin } = await servePages();
   t.after(() => server.close());
   const { page, errors } = await openPage(t);
+  // When each slice of the stacks' work has begun: they ask for one by a posted task.
+  await page.evaluateOnNewDocument(() => {
+    window.slices = [];
+    const post = scheduler.postTask.bind(scheduler);
+    scheduler.postTask = (callback, ...options) =>
+      post(
+        () => {
+          window.slices.push(performance.now());
+          callback();
+        },
+        ...options,
+      );
+  });
   await page.goto(`${origin}/examples/hosts.html`);
   await page.waitForSelector("#fetch:enabled");
 
-  const { outcome, gaps } = await page.evaluate(async () => {
-    const gaps = [];
-    let last = performance.now();
-    const timer = setInterval(() => {
-      const now = performance.now();
-      gaps.push(now - last);
-      last = now;
-    }, 10);
-    document.getElementById("fetch").click();
+  const { outcome, slices, timers } = await page.evaluate(async () => {
     const status = document.getElementById("outcome");
-    while (!status.textContent) await new Promise((resolve) => setTimeout(resolve, 50));
-    clearInterval(timer);
-    return { outcome: status.textContent, gaps };
+    const timers = []; // slices of the stacks that began between the time at which each was due, and its callback
+    document.getElementById("fetch").click();
+    while (!status.textContent) {
+      const due = performance.now() + 10;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      timers.push(window.slices.filter((begun) => begun > due).length);
+    }
+    return { outcome: status.textContent, slices: window.slices.length, timers };
   });
   assert.equal(outcome, `${16 * 1024 * 1024} bytes verified`);
-  gaps.sort((a, b) => a - b);
-  const [median, longest] = [gaps[gaps.length >> 1], gaps.at(-1)];
-  t.diagnostic(`a 10 ms timer fired ${gaps.length} times: median ${median} ms, longest ${longest} ms`);
-  assert(gaps.length >= 10 && median < 50 && longest < 500, `median ${median} ms, longest ${longest} ms`);
+  t.diagnostic(`${slices} slices, ${timers.length} timers, after at most ${Math.max(...timers)} slices`);
+  // How late a timer is depends on the machine; how much goes before it does not.
+  assert(slices > 10 && timers.length > 2, `${slices} slices, ${timers.length} timers`);
+  assert(Math.max(...timers) <= 2, `a timer waited for ${Math.max(...timers)} slices of the stacks`);
 
+  assert(
+    await page.evaluate(() => document.styleSheets[0].cssRules.length > 0),
+    "the pages' style sheet is not served",
+  );
   const shown = await page.$eval("#figures", ({ innerText }) => innerText);
   assert.match(shown, /MiB received\s+16\.0/);
   assert(Number(shown.match(/sent by 10\.0\.0\.2\s+(\d+)/)[1]) > 10_000, shown);

@@ -12,7 +12,7 @@ import gc
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Generic, Literal, TypeVar
@@ -29,6 +29,7 @@ from tcpip_wasm.simulation.runs.leaked import still_open
 from tcpip_wasm.simulation.runs.log import Log, label
 from tcpip_wasm.simulation.time.clock import EPOCH, RandomState, follow
 from tcpip_wasm.simulation.time.loop import REAL_LIMIT, VirtualLoop
+from tcpip_wasm.simulation.time.nested import IN_PAGE, outside_of_running_loop
 
 T = TypeVar("T")
 
@@ -107,7 +108,7 @@ def run(
         TimeLimitError: a limit was reached.
         ScenarioError: the scenario returned, but a callback failed, or a task of a host that was not awaited.
         RuntimeError: another event loop runs in this thread, as in a notebook: there,
-            ``await asyncio.to_thread(run, scenario, seed=…)``.
+            ``await asyncio.to_thread(run, scenario, seed=…)``. In Pyodide it takes the place of that loop.
         TypeError: the scenario is not a coroutine function.
 
     Exceptions of the scenario are raised here, and so are those of services of hosts, which end the scenario. They get
@@ -115,7 +116,8 @@ def run(
     """
     # Longer than 60 lines by its docstring: each of the eleven options is documented here and nowhere else.
     check_scenario(scenario)
-    _check_no_loop()
+    if not IN_PAGE:
+        _check_no_loop()
     session = Session(
         seed=seed,
         limit=limit,
@@ -127,7 +129,7 @@ def run(
     )
     digest, duration = None, 0.0
     try:
-        with session:
+        with outside_of_running_loop() if IN_PAGE else nullcontext(), session:
             if capture is not None:
                 session.network.capture(capture, comment=f"seed {seed}")
             try:

@@ -230,8 +230,10 @@ def test_a_server_that_ends_ends_the_streams() -> None:
 
 
 @asynccontextmanager
-async def spoken(version: int = 1, **options: object) -> AsyncIterator[tuple[ClientConnection, WispServer]]:
-    """A connection to a server that is past the handshake."""
+async def spoken(
+    version: int = 1, *, confirms: bool = False, **options: object
+) -> AsyncIterator[tuple[ClientConnection, WispServer]]:
+    """A connection to a server that is past the handshake. `confirms`: whether the client wants confirmations."""
     async with served(**options) as (_, server):
         protocols = [Subprotocol("any")] if version == 2 else None
         async with connect(server.url, subprotocols=protocols) as client:
@@ -239,7 +241,8 @@ async def spoken(version: int = 1, **options: object) -> AsyncIterator[tuple[Cli
                 kind, number, body = unpack(await received(client))
                 assert (kind, number) == (PacketType.INFO, 0)
                 assert Extension.UDP in unpack_info(body)
-                await client.send(pack_info({Extension.UDP: b""}))
+                mine = [Extension.UDP] + confirms * [Extension.STREAM_CONFIRMATION]
+                await client.send(pack_info(dict.fromkeys(mine, b"")))
             kind, number, body = unpack(await received(client))
             assert (kind, number, unpack_continue(body)) == (PacketType.CONTINUE, 0, CREDIT)
             yield client, server
@@ -307,6 +310,63 @@ def test_a_client_without_credit_loses_its_stream() -> None:
             assert await asyncio.wait_for(reading, BOUND) is CloseReason.THROTTLED
             assert not any(session._streams for session in server.sessions)
             ended.set()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("size", [100, 65_000])
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_client_that_uses_all_of_its_credit_keeps_its_stream(version: int, size: int) -> None:
+    """It sends what the last CONTINUE allows, and a new one sets the number, whatever is still on its way."""
+    total = 12 * CREDIT
+    held, beside = 5, 7
+
+    async def main() -> None:
+        may_read, arrived = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+        async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await may_read.wait()
+            arrived.set_result(hashlib.sha256(await reader.readexactly(total * size)).digest())
+            writer.close()
+
+        async with spoken(version, confirms=True) as (client, server):
+            stack = server.network
+            assert isinstance(stack, NetworkStack)
+            async with await stack.start_server(hold, "127.0.0.1", 9):
+                sent, credit, hashed = 0, CREDIT, hashlib.sha256()
+                stopped = 0
+
+                async def next_packet() -> PacketType:
+                    nonlocal credit
+                    kind, number, body = unpack(await received(client))
+                    if number == held:
+                        assert kind is PacketType.CONTINUE, unpack_close(body)
+                        credit = unpack_continue(body)
+                    return kind
+
+                await client.send(pack_connect(held, StreamType.TCP, "127.0.0.1", 9))
+                await client.send(pack_connect(beside, StreamType.TCP, "127.0.0.1", 7))
+                try:
+                    while sent < total:
+                        if credit:
+                            data = payload(size, sent)
+                            hashed.update(data)
+                            await client.send(pack(PacketType.DATA, held, data))
+                            sent, credit = sent + 1, credit - 1
+                        elif may_read.is_set():
+                            await next_packet()
+                        else:
+                            await client.send(pack(PacketType.DATA, beside, b"x"))
+                            while await next_packet() is not PacketType.DATA:
+                                pass
+                            if not credit:  # and none came before the other stream's answer
+                                stopped = sent
+                                may_read.set()
+                    may_read.set()
+                    assert await asyncio.wait_for(arrived, BOUND) == hashed.digest()
+                    assert stopped < 8 * CREDIT if size > 1000 else stopped == 0
+                finally:
+                    may_read.set()
 
     asyncio.run(main())
 

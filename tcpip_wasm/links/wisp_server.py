@@ -55,8 +55,8 @@ _LONGEST: Final = 256 * 1024
 """Bytes of the longest message that is read. Clients send 64 KiB and less."""
 
 _WAITING_BYTES: Final = 32 * 1024 * 1024
-"""Bytes of a client that wait for its connections at most, however large the packets of its credit are: above, the stream
-ends that has another one. Streams with a little may always have more."""
+"""Bytes of a client that wait for its connections at most, however large the packets of its credit are; above, a stream
+of which more than a little waits ends with its next packet."""
 
 _LITTLE: Final = 64 * 1024
 
@@ -311,8 +311,9 @@ class _Session:
         if self.messages.subprotocol is None or self._extensions is not None:
             raise ValueError("an INFO packet where none is expected")
         if not self._server.is_known(extensions.get(Extension.PASSWORD)):
-            self.send(pack_close(0, CloseReason.WRONG_PASSWORD))
-            self.messages.close(4401, "wrong user or password")
+            sent = Extension.PASSWORD in extensions
+            self.send(pack_close(0, CloseReason.WRONG_PASSWORD if sent else CloseReason.NO_CREDENTIALS))
+            self.messages.close(4401, "wrong user or password" if sent else "a password is needed")
             return
         self._extensions = extensions
         self.send(pack_continue(0, CREDIT))
@@ -366,6 +367,7 @@ class WispServer(MessageServer):
         origins: of pages whose scripts may connect, such as ``"http://localhost:8000"``, or regular expressions that
             match whole origins. Programs that send no Origin may always.
         passwords: of users, by name; given, a client needs version 2 and one of them.
+        message_of_the_day: clients of version 2 may show it.
         ssl: serves ``wss`` with it.
         max_clients: clients that are connected at most; more are refused.
         max_streams: open streams of a client at most; more are refused.
@@ -383,6 +385,7 @@ class WispServer(MessageServer):
         port: int = 0,
         origins: Iterable[str | re.Pattern[str]] = (),
         passwords: Mapping[str, str] | None = None,
+        message_of_the_day: str = "",
         ssl: ssl.SSLContext | None = None,
         max_clients: int = 64,
         max_streams: int = 256,
@@ -392,6 +395,7 @@ class WispServer(MessageServer):
         self.sessions: set[_Session] = set()
         self.max_streams: int = check_int("max_streams", max_streams, 1, 65536)
         self._passwords = passwords
+        self._message = message_of_the_day.encode()
         self._max_clients = check_guests(max_clients)
 
     @property
@@ -405,13 +409,17 @@ class WispServer(MessageServer):
         offered: dict[int, bytes] = {Extension.UDP: b"", Extension.STREAM_CONFIRMATION: b""}
         if self.needs_password:
             offered[Extension.PASSWORD] = b"\x01"
+        if self._message:
+            offered[Extension.MESSAGE_OF_THE_DAY] = self._message
         return offered
 
     def is_known(self, metadata: bytes | None) -> bool:
         """Whether a client's user and password are right. Raises ValueError where they are malformed."""
         if self._passwords is None:
             return True
-        user, password = unpack_password(metadata or b"")
+        if metadata is None:
+            return False
+        user, password = unpack_password(metadata)
         return (
             hmac.compare_digest(self._passwords.get(user, "").encode(), password.encode()) and user in self._passwords
         )

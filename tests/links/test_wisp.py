@@ -194,6 +194,69 @@ def test_a_password_is_needed_where_the_server_has_some() -> None:
     asyncio.run(main())
 
 
+def test_more_than_the_limit_of_a_reader_is_read_exactly() -> None:
+    """The reader resumes the stream and waits then: what was kept for it must come after that."""
+
+    async def main() -> None:
+        data = payload(1_000_000, 9)
+
+        async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(data)
+            await reader.readexactly(1)  # an end would deliver what is kept
+            writer.close()
+
+        async with (
+            served() as (stack, server),
+            await stack.start_server(send, "127.0.0.1", 9),
+            WispClient(server.url) as client,
+        ):
+            for _ in range(3):
+                reader, writer = await client.open_connection("127.0.0.1", 9)
+                await until(lambda reader=reader: reader._transport.unread > 0)  # type: ignore[misc]
+                async with asyncio.timeout(BOUND):
+                    arrived = await reader.readexactly(len(data))
+                assert hashlib.sha256(arrived).digest() == hashlib.sha256(data).digest()
+                writer.write(b"x")
+                assert await reader.read() == b""
+                writer.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("extensions", "reason"),
+    [
+        ({}, CloseReason.NO_CREDENTIALS),
+        ({Extension.PASSWORD: pack_password("ann", "guess")}, CloseReason.WRONG_PASSWORD),
+        ({Extension.PASSWORD: pack_password("bob", "")}, CloseReason.WRONG_PASSWORD),
+    ],
+    ids=["none", "wrong", "user"],
+)
+def test_a_client_without_the_password_is_given_the_reason(extensions: dict[int, bytes], reason: CloseReason) -> None:
+    async def main() -> None:
+        async with (
+            served(passwords={"ann": "secret"}) as (_, server),
+            connect(server.url, subprotocols=[Subprotocol("wisp-v2")]) as client,
+        ):
+            assert Extension.PASSWORD in unpack_info(unpack(await received(client))[2])
+            await client.send(pack_info(extensions))
+            assert await closing(client, 0) is reason
+            with pytest.raises(ConnectionClosed):
+                await received(client)
+
+    asyncio.run(main())
+
+
+def test_the_client_has_the_message_of_the_day() -> None:
+    async def main() -> None:
+        async with served(message_of_the_day="Grüße") as (_, server):
+            for version, message in ((2, "Grüße"), (1, "")):
+                async with WispClient(server.url, version=version) as client:
+                    assert client.message_of_the_day == message
+
+    asyncio.run(main())
+
+
 def test_both_ends_are_closed_when_the_contexts_are_left() -> None:
     """Nothing is left to the loop, which may end next: `-W error` reports sockets that are not closed."""
 

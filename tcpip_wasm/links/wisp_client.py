@@ -281,6 +281,7 @@ class WispClient:
         self._version = version
         self._streams: dict[int, _TcpTransport | _UdpTransport] = {}
         self._confirmed: dict[int, asyncio.Future[None]] = {}
+        self._introduced = False  # whether the server has sent an INFO packet
         self._confirms = False  # whether the server confirms that a stream is open
         self._number = 0
         self._ready: asyncio.Future[None] | None = None
@@ -430,6 +431,9 @@ class WispClient:
         kind, number, payload = unpack(data)
         assert self._ready is not None
         if kind is PacketType.INFO:
+            if self._introduced or self._ready.done():
+                raise ValueError("the Wisp server has sent an INFO packet where none is expected")
+            self._introduced = True
             extensions = unpack_info(payload)
             known = (Extension.UDP, Extension.MESSAGE_OF_THE_DAY, Extension.STREAM_CONFIRMATION)
             mine: dict[int, bytes] = dict.fromkeys(known, b"")

@@ -247,6 +247,12 @@ class _Session:
         self.messages.queue(packet)
         self.messages.flush()
 
+    def refuse(self, number: int, reason: CloseReason) -> None:
+        """Say that a stream has ended. A client that does not read that is not read either, until it does."""
+        self.send(pack_close(number, reason))
+        if self.full:
+            self.messages.pause()
+
     def pause(self) -> None:
         """Read no connection for now: the client does not keep up."""
         for stream in self._streams.values():
@@ -257,7 +263,7 @@ class _Session:
         stream = self._streams.pop(number, None)
         if stream is not None:
             stream.close()
-            self.send(pack_close(number, reason))
+            self.refuse(number, reason)
 
     # --- What the WebSocket reports -------------------------------------------------------------------------------
 
@@ -294,7 +300,8 @@ class _Session:
             self.messages.close(1002, str(wrong)[:100])
 
     def writable(self) -> None:
-        """Read the connections again."""
+        """Read the client and the connections again."""
+        self.messages.resume()
         for stream in list(self._streams.values()):
             stream.pause(False)
 
@@ -324,10 +331,10 @@ class _Session:
         try:
             kind, host, port = unpack_connect(payload)
         except ValueError:
-            self.send(pack_close(number, CloseReason.INVALID))
+            self.refuse(number, CloseReason.INVALID)
             return
         if len(self._streams) >= self._server.max_streams:
-            self.send(pack_close(number, CloseReason.THROTTLED))
+            self.refuse(number, CloseReason.THROTTLED)
             return
         stream = _TcpStream(self, number) if kind is StreamType.TCP else _UdpStream(self, number)
         self._streams[number] = stream

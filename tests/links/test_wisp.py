@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -12,12 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.engine.abi import TCP_WINDOW
 from tcpip_wasm.links import MachineNetwork, WispClient, WispServer
+from tcpip_wasm.links.message_socket import WRITE_BYTES
 from tcpip_wasm.links.wisp_server import CREDIT
 from tcpip_wasm.links.wisp_wire import (
     CloseReason,
@@ -27,6 +31,7 @@ from tcpip_wasm.links.wisp_wire import (
     pack,
     pack_close,
     pack_connect,
+    pack_continue,
     pack_info,
     pack_password,
     unpack,
@@ -482,6 +487,80 @@ def test_malformed_packets_end_the_session(packet: bytes, version: int) -> None:
                 while True:
                     await received(client)
             await until(lambda: not server.sessions)
+
+    asyncio.run(main())
+
+
+def test_a_client_that_reads_no_answer_is_not_read_either() -> None:
+    """Each CONNECT above the limit has an answer, and what waits for a client that reads none is bounded."""
+    count, limit = 45_000, 16
+
+    async def main() -> None:
+        async with served(max_streams=limit) as (_, server):
+            with socket.socket() as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                sock.connect(("127.0.0.1", int(server.url.rpartition(":")[2].strip("/"))))
+                sock.setblocking(False)
+                async with connect(server.url, sock=sock, max_queue=4) as client:
+                    [session] = server.sessions
+                    transport = session.messages._transport
+                    assert transport is not None
+                    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+                    assert unpack(await received(client))[0] is PacketType.CONTINUE
+
+                    async def flood() -> None:
+                        for number in range(1, count + 1):
+                            await client.send(pack_connect(number, StreamType.TCP, "127.0.0.1", 7))
+
+                    flooding = asyncio.create_task(flood())
+                    await until(lambda: not transport.is_reading())
+                    assert len(session._streams) <= limit
+                    assert transport.get_write_buffer_size() < 2 * WRITE_BYTES
+                    for _ in range(count - limit):
+                        kind, _, body = unpack(await received(client))
+                        assert (kind, unpack_close(body)) == (PacketType.CLOSE, CloseReason.THROTTLED)
+                    await flooding
+                    await client.send(pack(PacketType.DATA, 1, b"on"))
+                    kind, number, data = unpack(await received(client))
+                    assert (kind, number, bytes(data)) == (PacketType.DATA, 1, b"on")
+
+    asyncio.run(main())
+
+
+def test_packets_that_make_no_sense_change_nothing() -> None:
+    async def main() -> None:
+        async with spoken() as (client, server):
+            [session] = server.sessions
+            for number in range(2000):
+                await client.send(pack(PacketType.DATA, number, bytes(100)))  # of no stream, and of 0
+                await client.send(pack_close(number, CloseReason.VOLUNTARY))
+                await client.send(pack_continue(number, 0xFFFFFFFF))
+                await client.send(pack(PacketType.CONTINUE, number))
+            await client.send(pack_connect(0xFFFFFFFF, StreamType.TCP, "127.0.0.1", 7))
+            await client.send(pack(PacketType.DATA, 0xFFFFFFFF, b"on"))
+            kind, number, data = unpack(await received(client))
+            assert (kind, number, bytes(data)) == (PacketType.DATA, 0xFFFFFFFF, b"on")
+            assert list(session._streams) == [0xFFFFFFFF]
+
+    asyncio.run(main())
+
+
+def test_a_server_that_introduces_itself_twice_is_left() -> None:
+    """Each INFO would have an answer, and a server that reads none could make them wait without end."""
+
+    async def main() -> None:
+        async def serve(server: ServerConnection) -> None:
+            await server.send(pack_info({}))
+            await server.send(pack_continue(0, 1))
+            await server.send(pack_info({}))
+            await server.wait_closed()
+
+        async with serve_websockets(serve, "127.0.0.1", 0, subprotocols=[Subprotocol("wisp-v2")]) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            async with WispClient(f"ws://127.0.0.1:{port}/") as client:
+                await until(lambda: client._problem is not None)
+                with pytest.raises(ValueError, match="INFO"):
+                    await client.open_connection("127.0.0.1", 7)
 
     asyncio.run(main())
 

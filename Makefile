@@ -80,6 +80,8 @@ test-browsers:
 
 # Machines in QEMU, and peers that are built first: minutes, and most of a processor.
 test-guests: setup
+	@if command -v $(NODE) $(NPM) >/dev/null; then $(MAKE) --no-print-directory js/node_modules/.package-lock.json; \
+	else echo "node or npm is not installed: without peers of npm"; fi
 	$(RUN) -m pytest -m guest tests/interop tests/test_examples.py
 
 # With no more than these tests need, so that it takes a minute and not five.

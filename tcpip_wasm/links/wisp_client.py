@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
@@ -80,7 +81,8 @@ class _TcpTransport(asyncio.Transport):
         self._where = where
         self._credit = client.credit
         self._waiting = bytearray()
-        self._unread: list[bytes] = []
+        self._unread: deque[bytes] = deque()
+        self._unread_bytes = 0
         self._paused = self._protocol_paused = self._closing = self._ended = False
 
     def began(self) -> None:
@@ -106,10 +108,8 @@ class _TcpTransport(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self._paused = False
-        unread, self._unread = self._unread, []
-        for data in unread:
-            self._protocol.data_received(data)
-        self._client.read_again()
+        # Not at once: a StreamReader resumes the transport first, and waits for data then.
+        asyncio.get_running_loop().call_soon(self._deliver)
 
     def can_write_eof(self) -> bool:
         return False  # Wisp has no half-close
@@ -140,7 +140,15 @@ class _TcpTransport(asyncio.Transport):
     @property
     def unread(self) -> int:
         """Bytes that wait for the protocol."""
-        return sum(map(len, self._unread))
+        return self._unread_bytes
+
+    def _deliver(self, *, all_of_it: bool = False) -> None:
+        while self._unread and (all_of_it or not self._paused):
+            data = self._unread.popleft()
+            self._unread_bytes -= len(data)
+            if not self._closing:
+                self._protocol.data_received(data)
+        self._client.read_again()
 
     def _send(self) -> None:
         while self._waiting and self._credit > 0:
@@ -162,15 +170,15 @@ class _TcpTransport(asyncio.Transport):
 
     def received(self, data: bytes) -> None:
         """Data has arrived."""
-        if self._paused:
+        if self._paused or self._unread:
             self._unread.append(data)
+            self._unread_bytes += len(data)
         elif not self._closing:
             self._protocol.data_received(data)
 
     def ended(self, reason: CloseReason) -> None:
         """The server has closed the stream."""
-        if self._unread:
-            self.resume_reading()
+        self._deliver(all_of_it=True)
         self._end(None if reason is CloseReason.VOLUNTARY else _error_of(reason, self._where))
 
     def _end(self, problem: OSError | None) -> None:
@@ -241,6 +249,7 @@ class WispClient:
 
     Attributes:
         credit: DATA packets that the server takes on a new stream.
+        message_of_the_day: of the server; empty where it has none.
 
     Raises:
         ValueError: the URL, the version or the password is none.
@@ -265,12 +274,14 @@ class WispClient:
         if version not in (1, 2):
             raise ValueError(f"version: 1 or 2 is needed, not {version!r}")
         self.credit: int = 0
+        self.message_of_the_day: str = ""
         self._ssl = ssl
         self._origin = cast(Origin, origin) if origin else None
         self._password = pack_password(user, password) if user or password else None
         self._version = version
         self._streams: dict[int, _TcpTransport | _UdpTransport] = {}
         self._confirmed: dict[int, asyncio.Future[None]] = {}
+        self._introduced = False  # whether the server has sent an INFO packet
         self._confirms = False  # whether the server confirms that a stream is open
         self._number = 0
         self._ready: asyncio.Future[None] | None = None
@@ -420,10 +431,15 @@ class WispClient:
         kind, number, payload = unpack(data)
         assert self._ready is not None
         if kind is PacketType.INFO:
+            if self._introduced or self._ready.done():
+                raise ValueError("the Wisp server has sent an INFO packet where none is expected")
+            self._introduced = True
             extensions = unpack_info(payload)
-            mine: dict[int, bytes] = {Extension.UDP: b"", Extension.STREAM_CONFIRMATION: b""}
+            known = (Extension.UDP, Extension.MESSAGE_OF_THE_DAY, Extension.STREAM_CONFIRMATION)
+            mine: dict[int, bytes] = dict.fromkeys(known, b"")
             if Extension.PASSWORD in extensions and self._password is not None:
                 mine[Extension.PASSWORD] = self._password
+            self.message_of_the_day = extensions.get(Extension.MESSAGE_OF_THE_DAY, b"").decode(errors="replace")
             self._confirms = Extension.STREAM_CONFIRMATION in extensions
             self.send(pack_info(mine))
         elif kind is PacketType.CONTINUE:

@@ -45,13 +45,20 @@ __all__ = ["WispServer"]
 _log: Final = logging.getLogger("tcpip_wasm.links")
 
 CREDIT: Final = 64
-"""DATA packets that a client may send on a stream before the next CONTINUE."""
+"""DATA packets that a client may send on a stream before the first CONTINUE.
+
+A CONTINUE sets what the client may send from then on, whatever is on its way. So each grants as many packets as the
+stream has taken since the one before: what is on its way, and what waits, stays within twice this number.
+"""
 
 _LONGEST: Final = 256 * 1024
 """Bytes of the longest message that is read. Clients send 64 KiB and less."""
 
-_WAITING_BYTES: Final = 1024 * 1024
-"""Bytes that wait for a connection at most, however large the packets of its credit are; above, its stream ends."""
+_WAITING_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of a client that wait for its connections at most, however large the packets of its credit are; above, a stream
+of which more than a little waits ends with its next packet."""
+
+_LITTLE: Final = 64 * 1024
 
 _CONNECT_SECONDS: Final = 30.0
 
@@ -94,14 +101,20 @@ class _TcpStream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._early: list[memoryview] = []  # what the client sent before the connection was there
         self._used = 0  # packets since the last CONTINUE
+        self._allowed = CREDIT  # packets that the client may still send at most
         self._full = False
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for the connection."""
+        return sum(map(len, self._early)) if self._transport is None else self._transport.get_write_buffer_size()
 
     def write(self, payload: memoryview) -> None:
         """Send what the client sent."""
         self._used += 1
-        waiting = sum(map(len, self._early)) if self._transport is None else self._transport.get_write_buffer_size()
-        if self._used > CREDIT or waiting > _WAITING_BYTES:
+        self._allowed -= 1
+        if self._allowed < 0 or (self.waiting > _LITTLE and self._session.waiting > _WAITING_BYTES):
             self._session.end(self._number, CloseReason.THROTTLED)
         elif self._transport is None:
             self._early.append(payload)
@@ -112,8 +125,9 @@ class _TcpStream(asyncio.Protocol):
     def _grant(self) -> None:
         """Give credit anew while the connection takes data."""
         if not self._full and self._used >= CREDIT // 2:
-            self._used = 0
-            self._session.send(pack_continue(self._number, CREDIT))
+            granted, self._used = self._used, 0
+            self._allowed += granted
+            self._session.send(pack_continue(self._number, granted))
 
     def close(self) -> None:
         """End the connection: what the client sent still leaves."""
@@ -131,7 +145,10 @@ class _TcpStream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.writelines(self._early)
         self._early.clear()
-        self._session.confirm(self._number)
+        if self._session.confirms:
+            granted = CREDIT - self._used
+            self._allowed += granted
+            self._session.send(pack_continue(self._number, granted))
         self._grant()
 
     def data_received(self, data: bytes) -> None:
@@ -175,6 +192,8 @@ class _UdpStream(asyncio.DatagramProtocol):
         if self._transport is not None:
             self._transport.close()
 
+    waiting = 0
+
     def pause(self, paused: bool) -> None:
         """Datagrams are dropped while the client's WebSocket is full."""
 
@@ -183,7 +202,8 @@ class _UdpStream(asyncio.DatagramProtocol):
         for payload in self._early:
             self._transport.sendto(bytes(payload))
         self._early.clear()
-        self._session.confirm(self._number)
+        if self._session.confirms:
+            self._session.send(pack_continue(self._number, CREDIT))
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         if not self._session.full:
@@ -212,27 +232,38 @@ class _Session:
         """Whether the WebSocket buffers too much."""
         return self.messages.full
 
+    @property
+    def confirms(self) -> bool:
+        """Whether the client asked for a CONTINUE when a stream is open."""
+        return self._extensions is not None and Extension.STREAM_CONFIRMATION in self._extensions
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for the connections."""
+        return sum(stream.waiting for stream in self._streams.values())
+
     def send(self, packet: bytes) -> None:
         """Send a packet to the client."""
         self.messages.queue(packet)
         self.messages.flush()
+
+    def refuse(self, number: int, reason: CloseReason) -> None:
+        """Say that a stream has ended. A client that does not read that is not read either, until it does."""
+        self.send(pack_close(number, reason))
+        if self.full:
+            self.messages.pause()
 
     def pause(self) -> None:
         """Read no connection for now: the client does not keep up."""
         for stream in self._streams.values():
             stream.pause(True)
 
-    def confirm(self, number: int) -> None:
-        """Confirm that a stream is open, where the client asked for it."""
-        if self._extensions is not None and Extension.STREAM_CONFIRMATION in self._extensions:
-            self.send(pack_continue(number, CREDIT))
-
     def end(self, number: int, reason: CloseReason) -> None:
         """End a stream, and say why; without effect if it has ended."""
         stream = self._streams.pop(number, None)
         if stream is not None:
             stream.close()
-            self.send(pack_close(number, reason))
+            self.refuse(number, reason)
 
     # --- What the WebSocket reports -------------------------------------------------------------------------------
 
@@ -269,7 +300,8 @@ class _Session:
             self.messages.close(1002, str(wrong)[:100])
 
     def writable(self) -> None:
-        """Read the connections again."""
+        """Read the client and the connections again."""
+        self.messages.resume()
         for stream in list(self._streams.values()):
             stream.pause(False)
 
@@ -286,8 +318,9 @@ class _Session:
         if self.messages.subprotocol is None or self._extensions is not None:
             raise ValueError("an INFO packet where none is expected")
         if not self._server.is_known(extensions.get(Extension.PASSWORD)):
-            self.send(pack_close(0, CloseReason.WRONG_PASSWORD))
-            self.messages.close(4401, "wrong user or password")
+            sent = Extension.PASSWORD in extensions
+            self.send(pack_close(0, CloseReason.WRONG_PASSWORD if sent else CloseReason.NO_CREDENTIALS))
+            self.messages.close(4401, "wrong user or password" if sent else "a password is needed")
             return
         self._extensions = extensions
         self.send(pack_continue(0, CREDIT))
@@ -298,10 +331,10 @@ class _Session:
         try:
             kind, host, port = unpack_connect(payload)
         except ValueError:
-            self.send(pack_close(number, CloseReason.INVALID))
+            self.refuse(number, CloseReason.INVALID)
             return
         if len(self._streams) >= self._server.max_streams:
-            self.send(pack_close(number, CloseReason.THROTTLED))
+            self.refuse(number, CloseReason.THROTTLED)
             return
         stream = _TcpStream(self, number) if kind is StreamType.TCP else _UdpStream(self, number)
         self._streams[number] = stream
@@ -341,6 +374,7 @@ class WispServer(MessageServer):
         origins: of pages whose scripts may connect, such as ``"http://localhost:8000"``, or regular expressions that
             match whole origins. Programs that send no Origin may always.
         passwords: of users, by name; given, a client needs version 2 and one of them.
+        message_of_the_day: clients of version 2 may show it.
         ssl: serves ``wss`` with it.
         max_clients: clients that are connected at most; more are refused.
         max_streams: open streams of a client at most; more are refused.
@@ -358,6 +392,7 @@ class WispServer(MessageServer):
         port: int = 0,
         origins: Iterable[str | re.Pattern[str]] = (),
         passwords: Mapping[str, str] | None = None,
+        message_of_the_day: str = "",
         ssl: ssl.SSLContext | None = None,
         max_clients: int = 64,
         max_streams: int = 256,
@@ -367,6 +402,7 @@ class WispServer(MessageServer):
         self.sessions: set[_Session] = set()
         self.max_streams: int = check_int("max_streams", max_streams, 1, 65536)
         self._passwords = passwords
+        self._message = message_of_the_day.encode()
         self._max_clients = check_guests(max_clients)
 
     @property
@@ -380,13 +416,17 @@ class WispServer(MessageServer):
         offered: dict[int, bytes] = {Extension.UDP: b"", Extension.STREAM_CONFIRMATION: b""}
         if self.needs_password:
             offered[Extension.PASSWORD] = b"\x01"
+        if self._message:
+            offered[Extension.MESSAGE_OF_THE_DAY] = self._message
         return offered
 
     def is_known(self, metadata: bytes | None) -> bool:
         """Whether a client's user and password are right. Raises ValueError where they are malformed."""
         if self._passwords is None:
             return True
-        user, password = unpack_password(metadata or b"")
+        if metadata is None:
+            return False
+        user, password = unpack_password(metadata)
         return (
             hmac.compare_digest(self._passwords.get(user, "").encode(), password.encode()) and user in self._passwords
         )

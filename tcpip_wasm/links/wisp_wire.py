@@ -52,6 +52,8 @@ class CloseReason(IntEnum):
     THROTTLED = 0x49
     CLIENT_ERROR = 0x81
     WRONG_PASSWORD = 0xC0
+    WRONG_SIGNATURE = 0xC1
+    NO_CREDENTIALS = 0xC2
 
 
 class Extension(IntEnum):

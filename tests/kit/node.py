@@ -49,6 +49,14 @@ def require_pyodide(*, switching: bool = False) -> list[str]:
     return [node, *flags, str(FOLDER / "pyodide.mjs")]
 
 
+def require_package(name: str) -> str:
+    """Skip unless one of npm's packages is installed in ``js/``; return the path of Node.js."""
+    node = require_node()
+    if not (FOLDER.parent / "node_modules" / name).is_dir():
+        _missing(f"npm's {name} is not installed: `npm ci` in js/, or `make js`")
+    return node
+
+
 def _missing(reason: str) -> NoReturn:
     if os.environ.get("TCPIP_WASM_REQUIRE_PEERS") == "1":
         pytest.fail(f"a real peer is required: {reason}", pytrace=False)

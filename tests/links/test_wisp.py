@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -12,12 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.engine.abi import TCP_WINDOW
 from tcpip_wasm.links import MachineNetwork, WispClient, WispServer
+from tcpip_wasm.links.message_socket import WRITE_BYTES
 from tcpip_wasm.links.wisp_server import CREDIT
 from tcpip_wasm.links.wisp_wire import (
     CloseReason,
@@ -27,6 +31,7 @@ from tcpip_wasm.links.wisp_wire import (
     pack,
     pack_close,
     pack_connect,
+    pack_continue,
     pack_info,
     pack_password,
     unpack,
@@ -194,6 +199,69 @@ def test_a_password_is_needed_where_the_server_has_some() -> None:
     asyncio.run(main())
 
 
+def test_more_than_the_limit_of_a_reader_is_read_exactly() -> None:
+    """The reader resumes the stream and waits then: what was kept for it must come after that."""
+
+    async def main() -> None:
+        data = payload(1_000_000, 9)
+
+        async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(data)
+            await reader.readexactly(1)  # an end would deliver what is kept
+            writer.close()
+
+        async with (
+            served() as (stack, server),
+            await stack.start_server(send, "127.0.0.1", 9),
+            WispClient(server.url) as client,
+        ):
+            for _ in range(3):
+                reader, writer = await client.open_connection("127.0.0.1", 9)
+                await until(lambda reader=reader: reader._transport.unread > 0)  # type: ignore[misc]
+                async with asyncio.timeout(BOUND):
+                    arrived = await reader.readexactly(len(data))
+                assert hashlib.sha256(arrived).digest() == hashlib.sha256(data).digest()
+                writer.write(b"x")
+                assert await reader.read() == b""
+                writer.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("extensions", "reason"),
+    [
+        ({}, CloseReason.NO_CREDENTIALS),
+        ({Extension.PASSWORD: pack_password("ann", "guess")}, CloseReason.WRONG_PASSWORD),
+        ({Extension.PASSWORD: pack_password("bob", "")}, CloseReason.WRONG_PASSWORD),
+    ],
+    ids=["none", "wrong", "user"],
+)
+def test_a_client_without_the_password_is_given_the_reason(extensions: dict[int, bytes], reason: CloseReason) -> None:
+    async def main() -> None:
+        async with (
+            served(passwords={"ann": "secret"}) as (_, server),
+            connect(server.url, subprotocols=[Subprotocol("wisp-v2")]) as client,
+        ):
+            assert Extension.PASSWORD in unpack_info(unpack(await received(client))[2])
+            await client.send(pack_info(extensions))
+            assert await closing(client, 0) is reason
+            with pytest.raises(ConnectionClosed):
+                await received(client)
+
+    asyncio.run(main())
+
+
+def test_the_client_has_the_message_of_the_day() -> None:
+    async def main() -> None:
+        async with served(message_of_the_day="Grüße") as (_, server):
+            for version, message in ((2, "Grüße"), (1, "")):
+                async with WispClient(server.url, version=version) as client:
+                    assert client.message_of_the_day == message
+
+    asyncio.run(main())
+
+
 def test_both_ends_are_closed_when_the_contexts_are_left() -> None:
     """Nothing is left to the loop, which may end next: `-W error` reports sockets that are not closed."""
 
@@ -230,8 +298,10 @@ def test_a_server_that_ends_ends_the_streams() -> None:
 
 
 @asynccontextmanager
-async def spoken(version: int = 1, **options: object) -> AsyncIterator[tuple[ClientConnection, WispServer]]:
-    """A connection to a server that is past the handshake."""
+async def spoken(
+    version: int = 1, *, confirms: bool = False, **options: object
+) -> AsyncIterator[tuple[ClientConnection, WispServer]]:
+    """A connection to a server that is past the handshake. `confirms`: whether the client wants confirmations."""
     async with served(**options) as (_, server):
         protocols = [Subprotocol("any")] if version == 2 else None
         async with connect(server.url, subprotocols=protocols) as client:
@@ -239,7 +309,8 @@ async def spoken(version: int = 1, **options: object) -> AsyncIterator[tuple[Cli
                 kind, number, body = unpack(await received(client))
                 assert (kind, number) == (PacketType.INFO, 0)
                 assert Extension.UDP in unpack_info(body)
-                await client.send(pack_info({Extension.UDP: b""}))
+                mine = [Extension.UDP] + confirms * [Extension.STREAM_CONFIRMATION]
+                await client.send(pack_info(dict.fromkeys(mine, b"")))
             kind, number, body = unpack(await received(client))
             assert (kind, number, unpack_continue(body)) == (PacketType.CONTINUE, 0, CREDIT)
             yield client, server
@@ -311,6 +382,63 @@ def test_a_client_without_credit_loses_its_stream() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("size", [100, 65_000])
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_client_that_uses_all_of_its_credit_keeps_its_stream(version: int, size: int) -> None:
+    """It sends what the last CONTINUE allows, and a new one sets the number, whatever is still on its way."""
+    total = 12 * CREDIT
+    held, beside = 5, 7
+
+    async def main() -> None:
+        may_read, arrived = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+        async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await may_read.wait()
+            arrived.set_result(hashlib.sha256(await reader.readexactly(total * size)).digest())
+            writer.close()
+
+        async with spoken(version, confirms=True) as (client, server):
+            stack = server.network
+            assert isinstance(stack, NetworkStack)
+            async with await stack.start_server(hold, "127.0.0.1", 9):
+                sent, credit, hashed = 0, CREDIT, hashlib.sha256()
+                stopped = 0
+
+                async def next_packet() -> PacketType:
+                    nonlocal credit
+                    kind, number, body = unpack(await received(client))
+                    if number == held:
+                        assert kind is PacketType.CONTINUE, unpack_close(body)
+                        credit = unpack_continue(body)
+                    return kind
+
+                await client.send(pack_connect(held, StreamType.TCP, "127.0.0.1", 9))
+                await client.send(pack_connect(beside, StreamType.TCP, "127.0.0.1", 7))
+                try:
+                    while sent < total:
+                        if credit:
+                            data = payload(size, sent)
+                            hashed.update(data)
+                            await client.send(pack(PacketType.DATA, held, data))
+                            sent, credit = sent + 1, credit - 1
+                        elif may_read.is_set():
+                            await next_packet()
+                        else:
+                            await client.send(pack(PacketType.DATA, beside, b"x"))
+                            while await next_packet() is not PacketType.DATA:
+                                pass
+                            if not credit:  # and none came before the other stream's answer
+                                stopped = sent
+                                may_read.set()
+                    may_read.set()
+                    assert await asyncio.wait_for(arrived, BOUND) == hashed.digest()
+                    assert stopped < 8 * CREDIT if size > 1000 else stopped == 0
+                finally:
+                    may_read.set()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("packet", "reason"),
     [
@@ -359,6 +487,80 @@ def test_malformed_packets_end_the_session(packet: bytes, version: int) -> None:
                 while True:
                     await received(client)
             await until(lambda: not server.sessions)
+
+    asyncio.run(main())
+
+
+def test_a_client_that_reads_no_answer_is_not_read_either() -> None:
+    """Each CONNECT above the limit has an answer, and what waits for a client that reads none is bounded."""
+    count, limit = 45_000, 16
+
+    async def main() -> None:
+        async with served(max_streams=limit) as (_, server):
+            with socket.socket() as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                sock.connect(("127.0.0.1", int(server.url.rpartition(":")[2].strip("/"))))
+                sock.setblocking(False)
+                async with connect(server.url, sock=sock, max_queue=4) as client:
+                    [session] = server.sessions
+                    transport = session.messages._transport
+                    assert transport is not None
+                    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+                    assert unpack(await received(client))[0] is PacketType.CONTINUE
+
+                    async def flood() -> None:
+                        for number in range(1, count + 1):
+                            await client.send(pack_connect(number, StreamType.TCP, "127.0.0.1", 7))
+
+                    flooding = asyncio.create_task(flood())
+                    await until(lambda: not transport.is_reading())
+                    assert len(session._streams) <= limit
+                    assert transport.get_write_buffer_size() < 2 * WRITE_BYTES
+                    for _ in range(count - limit):
+                        kind, _, body = unpack(await received(client))
+                        assert (kind, unpack_close(body)) == (PacketType.CLOSE, CloseReason.THROTTLED)
+                    await flooding
+                    await client.send(pack(PacketType.DATA, 1, b"on"))
+                    kind, number, data = unpack(await received(client))
+                    assert (kind, number, bytes(data)) == (PacketType.DATA, 1, b"on")
+
+    asyncio.run(main())
+
+
+def test_packets_that_make_no_sense_change_nothing() -> None:
+    async def main() -> None:
+        async with spoken() as (client, server):
+            [session] = server.sessions
+            for number in range(2000):
+                await client.send(pack(PacketType.DATA, number, bytes(100)))  # of no stream, and of 0
+                await client.send(pack_close(number, CloseReason.VOLUNTARY))
+                await client.send(pack_continue(number, 0xFFFFFFFF))
+                await client.send(pack(PacketType.CONTINUE, number))
+            await client.send(pack_connect(0xFFFFFFFF, StreamType.TCP, "127.0.0.1", 7))
+            await client.send(pack(PacketType.DATA, 0xFFFFFFFF, b"on"))
+            kind, number, data = unpack(await received(client))
+            assert (kind, number, bytes(data)) == (PacketType.DATA, 0xFFFFFFFF, b"on")
+            assert list(session._streams) == [0xFFFFFFFF]
+
+    asyncio.run(main())
+
+
+def test_a_server_that_introduces_itself_twice_is_left() -> None:
+    """Each INFO would have an answer, and a server that reads none could make them wait without end."""
+
+    async def main() -> None:
+        async def serve(server: ServerConnection) -> None:
+            await server.send(pack_info({}))
+            await server.send(pack_continue(0, 1))
+            await server.send(pack_info({}))
+            await server.wait_closed()
+
+        async with serve_websockets(serve, "127.0.0.1", 0, subprotocols=[Subprotocol("wisp-v2")]) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            async with WispClient(f"ws://127.0.0.1:{port}/") as client:
+                await until(lambda: client._problem is not None)
+                with pytest.raises(ValueError, match="INFO"):
+                    await client.open_connection("127.0.0.1", 7)
 
     asyncio.run(main())
 

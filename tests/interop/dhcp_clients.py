@@ -190,6 +190,18 @@ class Clients:
                     return event
         raise AssertionError("the server has ended")
 
+    async def until_asked(self, kind: str, ask: Callable[[], object] | None) -> DhcpEvent:
+        """Ask the client for what causes an event of the server, again every 10 s, and return that event.
+
+        Again, since a client that is about to configure its device may ignore a signal. None waits until it acts by
+        itself.
+        """
+        event = asyncio.create_task(self.until(kind))
+        while ask is not None and not event.done():
+            await asyncio.to_thread(ask)
+            await asyncio.wait([event], timeout=10)
+        return await event
+
     async def knows(self, **values: str) -> None:
         """Wait until a run of the script had these values in its environment."""
         wanted = {f"{name}={value}" for name, value in values.items()}

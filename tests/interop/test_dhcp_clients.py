@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,8 @@ def test_udhcpc(tmp_path: Path) -> None:
             lease="3600",
         )
         await asyncio.to_thread(clients.namespace.echoes, "10.77.0.1", 2)
-        child.send_signal(signal.SIGUSR1)
-        assert (await clients.until("renew")).address == given.address
+        renewed = await clients.until_asked("renew", partial(child.send_signal, signal.SIGUSR1))
+        assert renewed.address == given.address
         child.send_signal(signal.SIGUSR2)
         assert (await clients.until("release")).address == given.address
         assert clients.dhcp.leases == ()
@@ -112,8 +113,8 @@ def test_dhcpcd(tmp_path: Path) -> None:
             new_routers="10.77.0.1",
             new_domain_name_servers="10.77.0.1 10.77.0.2",
         )
-        child.send_signal(signal.SIGHUP)  # what `dhcpcd -n` sends
-        assert (await clients.until("renew")).address == given.address
+        renewed = await clients.until_asked("renew", partial(child.send_signal, signal.SIGHUP))  # as `dhcpcd -n`
+        assert renewed.address == given.address
         await clients.knows(reason="RENEW", new_ip_address=str(given.address))
         child.send_signal(signal.SIGALRM)  # what `dhcpcd -k` sends
         assert (await clients.until("release")).address == given.address
@@ -186,10 +187,8 @@ def test_a_client_whose_address_is_refused_gets_another_one(program: str, tmp_pa
         await clients.configured(given.address)
         await clients.dhcp.aclose()
         await clients.serve(pool=("10.77.0.120", "10.77.0.130"), lease_time=lease_time)
-        if not waits:
-            assert client.renew is not None
-            await asyncio.to_thread(client.renew)
-        assert (await clients.until("nak")).address == given.address
+        refused = await clients.until_asked("nak", client.renew if not waits else None)
+        assert refused.address == given.address
         another = await clients.until("lease")
         assert another.address == IPv4Address("10.77.0.120")
         await clients.configured(another.address)
@@ -212,9 +211,8 @@ def test_a_lease_ends_for_the_client_and_for_the_server(program: str, tmp_path: 
         await clients.serve(lease_time=_SHORT)
         again = await clients.until("lease")
         await clients.configured(again.address)
-        if client.renew is not None:  # udhcpc takes a lease to last 30 seconds at least
-            await asyncio.to_thread(client.renew)
-        assert (await clients.until("renew")).address == again.address
+        # udhcpc takes a lease to last 30 seconds at least
+        assert (await clients.until_asked("renew", client.renew)).address == again.address
         client.kill()
         assert (await clients.until("expire")).address == again.address
         assert clients.dhcp.leases == ()

@@ -215,7 +215,7 @@ export DBUS_SYSTEM_BUS_ADDRESS="$(cat bus)"
 sh -c "$AVAHI" >avahi &
 for family in -4 -6; do
   until fetch $family http://$OTHER.local:$PORT/mine; do sleep 0.2; done
-  fetch $family http://stack-side.local/payload
+  until fetch $family http://stack-side.local/payload; do sleep 0.2; done
 done
 until avahi-browse -r -t -p _http._tcp | grep '^=' >found && grep -q $OTHER.local found && grep -q stack-side found; do
   sleep 0.2

@@ -36,7 +36,7 @@ from .harness.requirements import missing, require_programs, require_user_mode_l
 from .harness.uml import uml_guest
 
 _BOOT = 120.0
-"""Seconds. A guest takes 2; a busy machine gets the benefit of the doubt."""
+"""Seconds. A guest takes 2, on a busy machine many times as long."""
 _WAIT = 100.0
 _MEGABYTES = 10
 _MAC = "02:00:00:00:96:02"
@@ -83,11 +83,12 @@ pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 
 @dataclass
 class _Network:
-    """A stack with services, and a second one with a bridge, whose ports are the guests'.
+    """A stack with services, and a second one with a bridge, whose ports are those of guests.
 
     Attributes:
         stack: the stack.
         switch: the stack of the bridge.
+        bridge: the bridge.
         dhcp: lends addresses.
         wire: the path of the socket to which guests connect.
     """
@@ -302,7 +303,7 @@ def test_two_guests_find_each_other_and_the_stack_by_mdns(tmp_path: Path) -> Non
                     assert instance.properties == {"path": b"/mine"}
                     result = await download(*await stack.open_connection(instance.host, _PORT), "/mine")
                     assert result.sha256 == digests[name]
-                # Avahi says goodbye.
+                # Avahi announces that its services end (RFC 6762, section 10.1).
                 (tmp_path / "end").touch()
                 gone: set[str] = set()
                 while len(gone) < 2:

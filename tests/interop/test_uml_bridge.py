@@ -289,13 +289,7 @@ def test_two_guests_find_each_other_and_the_stack_by_mdns(tmp_path: Path) -> Non
                 for _ in (4, 6):
                     assert await console.line("HASH", _WAIT) == digests[other]
                     assert await console.line("HASH", _WAIT) == make_payload(_MEGABYTES).sha256
-                for version in (4, 6):
-                    for host, port, text in ((other, _PORT, "path=/mine"), ("stack-side", 80, "path=/payload")):
-                        found = (await console.line("FOUND", _WAIT)).split(";")
-                        assert found[2] == f"IPv{version}"
-                        assert found[6] == f"{host}.local"
-                        assert found[7] in addresses[host].values()
-                        assert found[8:] == [str(port), f'"{text}"']
+                await _check_found(console, other, addresses)
             async with asyncio.timeout(_WAIT):
                 for name in _NAMES:
                     instance = await _instance(browser, f"Files of {name}", set(addresses[name].values()))
@@ -313,6 +307,17 @@ def test_two_guests_find_each_other_and_the_stack_by_mdns(tmp_path: Path) -> Non
             assert gone == {f"Files of {name}" for name in _NAMES}
 
     asyncio.run(run())
+
+
+async def _check_found(console: Console, other: str, addresses: dict[str, dict[int, str]]) -> None:
+    """Check what `avahi-browse` in a guest has printed of the other guest's service and of the stack's."""
+    for version in (4, 6):
+        for host, port, text in ((other, _PORT, "path=/mine"), ("stack-side", 80, "path=/payload")):
+            found = (await console.line("FOUND", _WAIT)).split(";")
+            assert found[2] == f"IPv{version}"
+            assert found[6] == f"{host}.local"
+            assert found[7] in addresses[host].values()
+            assert found[8:] == [str(port), f'"{text}"']
 
 
 async def _instance(browser: MdnsBrowser, name: str, addresses: set[str]) -> MdnsInstance:

@@ -112,6 +112,23 @@ async def on_loopback(
     await asyncio.gather(*connections)
 
 
+@asynccontextmanager
+async def connected(
+    name: str,
+    version: int,
+    handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    *,
+    allow_loopback: bool = True,
+) -> AsyncIterator[tuple[WispClient, int]]:
+    """Serve on the machine's loopback, and yield our client of a server of another implementation, and the port."""
+    async with (
+        on_loopback(handler) as port,
+        server_of(name, allow_loopback=allow_loopback) as url,
+        WispClient(url, version=version) as client,
+    ):
+        yield client, port
+
+
 @pytest.fixture(autouse=True)
 def _installed(request: pytest.FixtureRequest) -> None:
     """Install wisp-python before a test's time begins."""
@@ -134,11 +151,7 @@ each_server = pytest.mark.parametrize(
 def test_streams_by_other_servers_carry_data_both_ways(name: str, version: int) -> None:
     async def main() -> None:
         exchange = Exchange()
-        async with (
-            on_loopback(exchange) as target,
-            server_of(name) as url,
-            WispClient(url, version=version) as client,
-        ):
+        async with connected(name, version, exchange) as (client, target):
             assert client.credit == 128
 
             async def stream(number: int) -> tuple[str, str]:
@@ -175,11 +188,7 @@ def test_ends_by_other_servers(name: str, version: int) -> None:
         writer.close()
 
     async def main() -> None:
-        async with (
-            on_loopback(close) as target,
-            server_of(name) as url,
-            WispClient(url, version=version) as client,
-        ):
+        async with connected(name, version, close) as (client, target):
             reader, writer = await client.open_connection("127.0.0.1", target)
             assert await reader.readexactly(len(data)) == data
             writer.write(b"x")
@@ -200,11 +209,7 @@ def test_ends_by_other_servers(name: str, version: int) -> None:
 @each_server
 def test_other_servers_block_loopback(name: str, version: int) -> None:
     async def main() -> None:
-        async with (
-            on_loopback(echo) as target,
-            server_of(name, allow_loopback=False) as url,
-            WispClient(url, version=version) as client,
-        ):
+        async with connected(name, version, echo, allow_loopback=False) as (client, target):
             reader, writer = await client.open_connection("127.0.0.1", target)
             with pytest.raises(OSError, match="0x48" if name == "wisp-js" else "0x42"):
                 await reader.read()
@@ -259,12 +264,7 @@ def test_a_target_that_does_not_read_holds_back_our_writer(name: str, version: i
         assert await reader.read() == b""
 
     async def main() -> None:
-        async with (
-            on_loopback(hold) as holding,
-            on_loopback(echo) as echoing,
-            server_of(name) as url,
-            WispClient(url, version=version) as client,
-        ):
+        async with connected(name, version, hold) as (client, holding), on_loopback(echo) as echoing:
             reader, writer = await client.open_connection("127.0.0.1", holding)
             transport: Any = writer.transport
             beside_reader, beside_writer = await client.open_connection("127.0.0.1", echoing)
@@ -299,11 +299,7 @@ def test_a_reader_of_ours_that_pauses_holds_back_the_target(name: str, version: 
         assert await reader.read() == b""
 
     async def main() -> None:
-        async with (
-            on_loopback(flood) as flooding,
-            server_of(name) as url,
-            WispClient(url, version=version) as client,
-        ):
+        async with connected(name, version, flood) as (client, flooding):
             reader, writer = await client.open_connection("127.0.0.1", flooding)
             await until(lambda: not client._messages._transport.is_reading())  # type: ignore[union-attr]
             assert flooded[0] < count * MIB

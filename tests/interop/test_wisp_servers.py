@@ -264,7 +264,7 @@ def test_a_target_that_does_not_read_holds_back_our_writer(name: str, version: i
         assert await reader.read() == b""
 
     async def main() -> None:
-        async with connected(name, version, hold) as (client, holding), on_loopback(echo) as echoing:
+        async with on_loopback(echo) as echoing, connected(name, version, hold) as (client, holding):
             reader, writer = await client.open_connection("127.0.0.1", holding)
             transport: Any = writer.transport
             beside_reader, beside_writer = await client.open_connection("127.0.0.1", echoing)

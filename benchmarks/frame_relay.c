@@ -3,7 +3,8 @@
  *
  *   frame_relay TAP_FD SOCKET_FD     carry frames until the socket ends
  *
- * A thread for each direction. Both block, so that a full socket holds back the device's queue and not the reader.
+ * There is a thread for each direction, and writing to the socket blocks: while the socket is full, frames wait in the
+ * device's queue, and the other direction goes on.
  */
 
 #include <arpa/inet.h>
@@ -41,7 +42,7 @@ static void write_all(const unsigned char *data, size_t size) {
   }
 }
 
-/* The device does not block: its frames leave as soon as there is none to be read. */
+/* Reading from the device does not block: what was read leaves as soon as there are no more frames. */
 static void *from_device(void *unused) {
   static unsigned char buffer[BUFFER];
   struct pollfd ready = {.fd = tap, .events = POLLIN};
@@ -88,7 +89,7 @@ static void from_stream(void) {
       }
       if (last - first - sizeof length < length)
         break;
-      /* EINVAL: a frame that the device does not take, which a card would not take either. */
+      /* EINVAL: the device does not take the frame, as a network card would not. */
       if (write(tap, buffer + first + sizeof length, length) < 0 && errno != EINVAL)
         fail("write to the device");
       first += sizeof length + length;

@@ -30,7 +30,7 @@ from typing import Final, Literal
 
 from benchmarks import kernel
 from benchmarks.bulk import BOUND, rate
-from benchmarks.payload import READ, WRITE, Check, writes
+from benchmarks.payload import WRITE, Check, writes
 from benchmarks.report import Goal, Measure, alternate, compared
 from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.links import listen_qemu, open_tuntap
@@ -63,11 +63,10 @@ class Switch:
     """What is at the other end of a guest's stream.
 
     Attributes:
-        host: the address of the server, for the guest.
-        port: the server's.
+        host, port: the server's address and port, as the guest reaches it.
         guest: the guest's address; the prefix has 24 bits.
-        serve: serves one connection of the guest, which plays a role with so many bytes; returns Gbit/s.
-        processor_time: seconds of processors that this side has spent so far.
+        serve: serves one connection of a guest with a role and so many bytes, and returns Gbit/s.
+        processor_time: returns the processor time that this side has spent so far, in seconds.
     """
 
     host: str
@@ -85,29 +84,7 @@ _STACK: Final = "10.99.0.1"
 
 
 async def _serve_on_stack(stack: NetworkStack, role: Role, size: int) -> float:
-    done: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            started = perf_counter()
-            if role == "receive":
-                for data in writes(size):
-                    writer.write(data)
-                    await writer.drain()
-                writer.write_eof()
-                if await reader.read() != b"!":
-                    raise ValueError("the guest has not received the data")
-            else:
-                check = Check()
-                while chunk := await reader.read(READ):
-                    check.take(chunk)
-                check.finish(size)
-            done.set_result(perf_counter() - started)
-        except (OSError, ValueError) as error:
-            done.set_exception(error)
-        writer.close()
-
-    async with await stack.start_server(serve, _STACK, kernel.PORT), asyncio.timeout(BOUND):
+    async with kernel.server(stack, _STACK, role, size) as done, asyncio.timeout(BOUND):
         return rate(size, await done)
 
 
@@ -143,8 +120,8 @@ def _serve_on_loopback(listener: socket.socket, role: Role, size: int) -> float:
             for data in writes(size):
                 connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
-            if connection.recv(16) != b"!":
-                raise ValueError("the guest has not received the data")
+            if (answer := connection.recv(16)) != b"!":
+                raise ValueError(f"the guest has not received the data: it sent {answer!r}, not b'!'")
         else:
             check = Check()
             while chunk := connection.recv(_BLOCKING_READ):
@@ -213,9 +190,9 @@ async def by_kernel(relay: Path, contender: Contender, mtu: int, role: Role, siz
     """Carry so many bytes with the kernel as the guest, and return Gbit/s.
 
     Args:
-        relay: the program.
-        contender: the other end of the stream.
-        mtu: in bytes.
+        relay: the program that `compile_relay` returns.
+        contender: makes the other end of the stream.
+        mtu: of the guest's device, in bytes.
         role: what the guest does.
         size: bytes of payload.
         spent: where the processor time is appended, in seconds for each GiB.
@@ -246,7 +223,7 @@ ip address add {first}/24 dev eth0
 ip address add {second}/24 dev eth1
 while nc {host} {port} </dev/null >command; do . ./command; done
 """
-"""It asks for what to do over the first card, again and again."""
+"""It fetches a command from the stack over the first card, runs it, and does so again."""
 
 _RUN: Final[dict[Role, str]] = {
     "send": "nc {host} {port} -e cat {files}\n",
@@ -271,14 +248,14 @@ class MachineGuest:
             expected = hashlib.sha256()
             for data in writes(size):
                 expected.update(data)
-            if await self._console.line("HASH", BOUND) != expected.hexdigest():
-                raise ValueError("the guest received wrong data")
+            if (received := await self._console.line("HASH", BOUND)) != expected.hexdigest():
+                raise ValueError(f"the guest received data with SHA-256 {received}, not {expected.hexdigest()}")
         return figure
 
 
 @asynccontextmanager
 async def machine_guest(mtu: int) -> AsyncIterator[tuple[MachineGuest, dict[str, Switch]]]:
-    """Boot a machine with a card at a stack and a card at gvproxy, and yield both by their names."""
+    """Boot a machine with a card at a stack and a card at gvproxy. Yield the machine, and both other ends by name."""
     commands: asyncio.Queue[str] = asyncio.Queue()
 
     async def command(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -332,9 +309,9 @@ def _measures(name: str, figures: Figures, spent: Figures) -> list[Measure]:
 
 
 def _best(figures: Figures, spent: Figures) -> tuple[Figures, Figures]:
-    """Return the round of each in which the guest was held up least.
+    """Return the best round of each: the highest rate, and the lowest processor time.
 
-    A guest that is emulated takes more than one of two processors: other work on them changes a round by half.
+    An emulated guest takes more than one of two processors: other work on them changes a round by half.
     """
     return {name: [max(each)] for name, each in figures.items()}, {name: [min(each)] for name, each in spent.items()}
 
@@ -345,7 +322,7 @@ async def measure(size: int, rounds: int, machine: tuple[int, int] | None) -> li
     Args:
         size: bytes of one transfer of the kernel.
         rounds: how often each is measured, alternately.
-        machine: the same for the guest in QEMU, of which the best round counts, or None to leave it out.
+        machine: size and rounds for the guest in QEMU, of which the best round counts; None leaves it out.
     """
     if reason := what_is_missing(machine=machine is not None):
         return [Measure(GROUP, "from and to the guest", None, UNIT, note=f"skipped: {reason}")]

@@ -47,7 +47,7 @@ def what_is_missing() -> str | None:
 
 
 def ip(*arguments: str) -> None:
-    """Run the program of this name."""
+    """Run iproute2's `ip`, which must succeed."""
     subprocess.run(["ip", *arguments], check=True, timeout=10)
 
 
@@ -73,10 +73,16 @@ async def _joined() -> AsyncIterator[tuple[NetworkStack, str]]:
 
 @asynccontextmanager
 async def peer(namespace: str, role: str, host: str, port: int, size: int) -> AsyncIterator[None]:
-    """Run the kernel's end inside a namespace (see `kernel_peer`), and wait for its end.
+    """Run the kernel's end inside a namespace (see `kernel_peer`), and wait for it when the context is left.
+
+    Args:
+        namespace: its name.
+        role: ``send`` or ``receive``.
+        host, port: where it connects.
+        size: bytes of payload.
 
     Raises:
-        ValueError: it has failed.
+        ValueError: the program has failed.
     """
     program = await asyncio.create_subprocess_exec(
         *("ip", "netns", "exec", namespace, sys.executable, "-m", "benchmarks.kernel_peer"),
@@ -93,8 +99,16 @@ async def peer(namespace: str, role: str, host: str, port: int, size: int) -> As
             await program.wait()
 
 
-async def _carry(role: str, size: int) -> float:
-    """Send `size` bytes to (``receive``) or from (``send``) the kernel's end, and return Gbit/s."""
+@asynccontextmanager
+async def server(stack: NetworkStack, host: str, role: str, size: int) -> AsyncIterator[asyncio.Future[float]]:
+    """Serve one connection of a peer on a stack, and yield a future of the seconds that it took.
+
+    Args:
+        stack: the stack.
+        host: its address; the port is `PORT`.
+        role: what the peer does: ``send`` or ``receive``.
+        size: bytes of payload.
+    """
     done: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,8 +120,8 @@ async def _carry(role: str, size: int) -> float:
                     await writer.drain()
                 writer.write_eof()
                 # The peer sends a byte after it has received and checked all data.
-                if await reader.read() != b"!":
-                    raise ValueError("the kernel's end received wrong data")
+                if (answer := await reader.read()) != b"!":
+                    raise ValueError(f"the peer has not received the data: it sent {answer!r}, not b'!'")
             else:
                 check = Check()
                 while chunk := await reader.read(READ):
@@ -118,12 +132,19 @@ async def _carry(role: str, size: int) -> float:
             done.set_exception(error)
         writer.close()
 
-    async with _joined() as (stack, namespace), asyncio.timeout(BOUND):
-        server = await stack.start_server(serve, _STACK, PORT)
-        async with peer(namespace, role, _STACK, PORT, size):
-            seconds = await done
-        server.close()
-    return rate(size, seconds)
+    async with await stack.start_server(serve, host, PORT):
+        yield done
+
+
+async def _carry(role: str, size: int) -> float:
+    """Send `size` bytes to (``receive``) or from (``send``) the kernel's end, and return Gbit/s."""
+    async with (
+        _joined() as (stack, namespace),
+        asyncio.timeout(BOUND),
+        server(stack, _STACK, role, size) as done,
+        peer(namespace, role, _STACK, PORT, size),
+    ):
+        return rate(size, await done)
 
 
 async def measure(size: int, rounds: int) -> list[Measure]:

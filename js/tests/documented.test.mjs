@@ -14,6 +14,7 @@ import {
   hex,
   ip,
   mac,
+  macrotask,
   readAll,
   send,
   text,
@@ -218,13 +219,16 @@ test("a slow reader holds the writer back", async () => {
     }
   })();
   writing.catch(() => undefined); // the stack is closed
-  for (let i = 0; i < 200; i++) await new Promise((resolve) => setImmediate(resolve));
+  for (let last = -1; last !== written;) {
+    last = written;
+    for (let i = 0; i < 100; i++) await macrotask();
+  }
   assert(blocked);
   assert(written > 0 && written <= most, `${written}`);
   const before = written;
   const reader = inbound.readable.getReader();
   for (let read = 0; read < 1024 * 1024;) read += (await reader.read()).value.length;
-  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+  for (let i = 0; i < 100_000 && written === before; i++) await macrotask();
   assert(written > before);
 });
 

@@ -56,7 +56,7 @@ for (const count of [1, 8]) {
   test(`between two macrotasks a bounded amount of work is done: ${count} transfers`, async () => {
     const clock = new WorkClock();
     const data = pattern(4_000_000);
-    const received = []; // by each slice, in bytes
+    const received = []; // bytes that arrived in each slice
     const transfers = Array.from({ length: count }, async () => {
       const { client, server } = await connected(await pair({ clock }));
       const sending = send(client, data);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { bytes, createStack, ip, pair, readAll, text, VirtualClock, send } from "./kit.mjs";
+import { bytes, createStack, ip, pair, readAll, send, text, VirtualClock } from "./kit.mjs";
 
 const [A, CNAME, AAAA] = [1, 5, 28];
 const u16 = (number) => [number >> 8, number & 255];

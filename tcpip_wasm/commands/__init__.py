@@ -3,7 +3,7 @@
     arguments      what the commands accept, and their help
     running        an event loop for one command: signals, errors as one line, exit statuses
     outside        the option ``--link``: a TAP device, a virtual machine's socket, a WebSocket
-    machine_names  the machine's resolvers
+    machine_names  the machine's name servers, for ``serve``
     serve          ``tcpip-wasm serve``
     ping           ``tcpip-wasm ping``
     record         ``tcpip-wasm capture``

@@ -1,6 +1,6 @@
-"""The machine's resolvers, for guests whose other names are to be forwarded.
+"""The machine's name servers, to which `tcpip-wasm serve` forwards names that are not its own.
 
-Owns which name servers the machine has, and the machine's sockets by which they are asked. Must not know the commands.
+Owns which name servers the machine has, and how they are asked over the machine's network. Must not know guests.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ MOST_SERVERS: Final = 3
 
 
 def machine_servers(path: Path = RESOLV_CONF) -> list[str]:
-    """Return the name servers in a file as resolv.conf(5) describes it.
+    """Return the name servers in a file as resolv.conf(5) describes it, in order.
+
+    Args:
+        path: the file.
 
     Raises:
-        OSError: the file cannot be read, or names none.
+        OSError: the file cannot be read, or names no server.
     """
     lines = (line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
     servers = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
@@ -36,10 +39,13 @@ def machine_servers(path: Path = RESOLV_CONF) -> list[str]:
 
 
 def machine_resolver(servers: Iterable[Server | str]) -> Resolver:
-    """Return a resolver that asks these servers by the machine's network. A running event loop is needed.
+    """Return a resolver that asks these servers over the machine's network. A running event loop is needed.
+
+    Args:
+        servers: addresses, with a port or without.
 
     Raises:
-        ValueError: one is no address.
+        ValueError: a server is not an address.
     """
     loop = asyncio.get_running_loop()
 

@@ -54,7 +54,7 @@ async def serve(options: argparse.Namespace) -> int:
             DnsServer(
                 stack,
                 records={options.name: [str(ip_interface(one).ip) for one in both]},
-                forward=_others(options),
+                forward=_forwarding_resolver(options),
                 zones=[domain] if domain else [],
             ),
             HttpServer(stack, options.folder, port=options.port),
@@ -100,8 +100,8 @@ async def _open(
     return listeners, links
 
 
-def _others(options: argparse.Namespace) -> Resolver | None:
-    """Return what other names than the server's are forwarded to, or None."""
+def _forwarding_resolver(options: argparse.Namespace) -> Resolver | None:
+    """Return the resolver of names that are not the server's, or None where they are not forwarded."""
     if not options.forward_names and not options.name_server:
         return None
     from tcpip_wasm.commands.machine_names import machine_resolver, machine_servers
@@ -126,10 +126,13 @@ def pool_of(network: IPv4Interface) -> tuple[IPv4Address, IPv4Address]:
 
 
 def network6_of(text: str) -> IPv6Interface | None:
-    """Return the server's address and its network, or None for the text ``none``.
+    """Return the server's address with its network, or None for the text ``none``.
+
+    Args:
+        text: an IPv6 address and a prefix of 64 bits, such as ``fd00::1/64``, or ``none``.
 
     Raises:
-        ValueError: the text is neither, or guests could not make addresses of the network.
+        ValueError: the text is neither, or guests make no addresses of the network (RFC 4862).
     """
     if text == "none":
         return None

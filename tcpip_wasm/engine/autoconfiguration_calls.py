@@ -69,8 +69,10 @@ def decode_lease(payload: bytes) -> LeaseReport:
 
 
 class AutoconfigurationCalls:
-    """The calls; reachable as `Core.autoconfiguration`. Handles are those of tap interfaces,
-    in the router's calls those of bridges, too."""
+    """The calls; reachable as `Core.autoconfiguration`.
+
+    Handles are those of taps; the calls of a router's side also take those of bridges.
+    """
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls

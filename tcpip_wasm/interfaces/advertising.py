@@ -89,12 +89,12 @@ class AdvertisingInterface(Interface):
         return self._advertiser
 
     def _on_configuration_event(self, kind: int, value: int, payload: bytes) -> None:
-        """Take an event that is about no frames."""
+        """Take an event that is not about frames."""
         if kind == abi.EVENT_ROUTER_SOLICITATION and self._advertiser is not None:
             self._advertiser._on_solicitation()  # noqa: SLF001  not for users of handlers
 
     def _give_back_soon(self) -> bool:
-        """Advertise no more, before the stack closes; True if there is something to be sent."""
+        """Stop advertising, before the stack closes; True if there is something to be sent."""
         try:
             return not self._removed and self._advertiser is not None and self._advertiser.stop()
         except StackError:

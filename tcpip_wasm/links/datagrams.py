@@ -74,10 +74,10 @@ class DatagramLink(DatagramSocketLink):
         self._sock.sendto(frame, self._to)
 
     def watch_writable(self) -> None:
-        """Have the stack's frames sent when the peer has room. See `_connected_while_full`."""
+        """Have the stack's frames sent when the peer has room. See `_room_probe`."""
         if self._probe is not None:
             return
-        self._probe = _connected_while_full(self._to) if self._to else None
+        self._probe = _room_probe(self._to) if self._to else None
         if self._probe is None:
             super().watch_writable()
         else:
@@ -131,7 +131,7 @@ async def bind_datagrams(
             for UDP alone. It needs the extra ``wireguard``. See docs/reference/encrypted-datagrams.md.
 
     Raises:
-        ValueError, TypeError: an address or the key is none, or the addresses are of different kinds.
+        ValueError, TypeError: a malformed address or key, or addresses of different kinds.
         OSError: the local address is in use, or ``EBUSY`` where the interface has a link.
         ImportError: there is a key, and `cryptography` is not installed.
     """
@@ -139,9 +139,8 @@ async def bind_datagrams(
     if key is not None:
         from tcpip_wasm.links import EncryptedLink  # whose error names what to install
 
-        sock, there = await _bind_udp(
-            near, None if remote is None else parse_address(remote, kinds=("udp",), argument="remote")
-        )
+        peer = None if remote is None else parse_address(remote, kinds=("udp",), argument="remote")
+        sock, there = await _bind_udp(near, peer)
         try:
             return EncryptedLink(sock, interface, key=key, remote=there)
         except BaseException:
@@ -153,8 +152,9 @@ async def bind_datagrams(
     if near.kind == "unix":
         return _link(_unix_socket(near.path), interface, path=near.path, to=far.path)
     sock, there = await _bind_udp(near, far)
+    assert there is not None
     try:
-        sock.connect(there or ())
+        sock.connect(there)
     except BaseException:
         sock.close()
         raise
@@ -228,7 +228,7 @@ async def accept_vfkit(interface: FrameInterface, address: str) -> DatagramLink:
 async def _bind_udp(
     near: TransportAddress, far: TransportAddress | None
 ) -> tuple[socket.socket, tuple[Any, ...] | None]:
-    """Return a socket, and the other end's address as it takes it."""
+    """Return a socket that is bound, and the other end's address as the socket takes it, or None."""
     loop = asyncio.get_running_loop()
     family, _, protocol, _, where = (await loop.getaddrinfo(near.host, near.port, type=socket.SOCK_DGRAM))[0]
     there = None
@@ -244,12 +244,13 @@ async def _bind_udp(
     return sock, there
 
 
-def _connected_while_full(path: str) -> socket.socket | None:
-    """Return a socket that becomes writable when the queue of the one at the path has room, or None where it is not
-    full, where it does not limit a sender, or where there is none.
+def _room_probe(path: str) -> socket.socket | None:
+    """Return a socket that becomes writable when the queue of the socket at a path has room. None if the queue is not
+    full, if it does not limit a sender, or if there is no socket.
 
-    Of a socket that is not connected, the system reports only whether its own buffer has room: with a full queue at the
-    other end it stays writable, and waiting would spin. A socket that is connected to the sender has no limit.
+    For a socket that is not connected, the system reports only whether its own buffer has room: with a full queue at
+    the other end it stays writable, and a wait would spin. The queue of a socket that is connected to the sender has
+    no limit.
     """
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:

@@ -142,8 +142,9 @@ class _TcpTransport(asyncio.Transport):
         """Bytes that wait for the protocol."""
         return self._unread_bytes
 
-    def _deliver(self, *, all_of_it: bool = False) -> None:
-        while self._unread and (all_of_it or not self._paused):
+    def _deliver(self, *, while_paused: bool = False) -> None:
+        """Hand on what waits, until the protocol pauses; with `while_paused` all of it."""
+        while self._unread and (while_paused or not self._paused):
             data = self._unread.popleft()
             self._unread_bytes -= len(data)
             if not self._closing:
@@ -178,7 +179,7 @@ class _TcpTransport(asyncio.Transport):
 
     def ended(self, reason: CloseReason) -> None:
         """The server has closed the stream."""
-        self._deliver(all_of_it=True)
+        self._deliver(while_paused=True)
         self._end(None if reason is CloseReason.VOLUNTARY else _error_of(reason, self._where))
 
     def _end(self, problem: OSError | None) -> None:
@@ -249,7 +250,7 @@ class WispClient:
 
     Attributes:
         credit: DATA packets that the server takes on a new stream.
-        message_of_the_day: of the server; empty where it has none.
+        message_of_the_day: the server's text; empty where it has none, or with version 1.
 
     Raises:
         ValueError: the URL, the version or the password is none.

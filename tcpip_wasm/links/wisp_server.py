@@ -55,10 +55,11 @@ _LONGEST: Final = 256 * 1024
 """Bytes of the longest message that is read. Clients send 64 KiB and less."""
 
 _WAITING_BYTES: Final = 32 * 1024 * 1024
-"""Bytes of a client that wait for its connections at most, however large the packets of its credit are; above, a stream
-of which more than a little waits ends with its next packet."""
+"""Bytes that wait for all connections of one client at most, however large the packets of its credit are. Above it, the
+next packet ends a stream of which more than `_WAITING_BYTES_OF_STREAM` wait."""
 
-_LITTLE: Final = 64 * 1024
+_WAITING_BYTES_OF_STREAM: Final = 64 * 1024
+"""Bytes that may wait for one connection, whatever waits for the client's others."""
 
 _CONNECT_SECONDS: Final = 30.0
 
@@ -114,7 +115,8 @@ class _TcpStream(asyncio.Protocol):
         """Send what the client sent."""
         self._used += 1
         self._allowed -= 1
-        if self._allowed < 0 or (self.waiting > _LITTLE and self._session.waiting > _WAITING_BYTES):
+        too_much = self.waiting > _WAITING_BYTES_OF_STREAM and self._session.waiting > _WAITING_BYTES
+        if self._allowed < 0 or too_much:
             self._session.end(self._number, CloseReason.THROTTLED)
         elif self._transport is None:
             self._early.append(payload)
@@ -177,6 +179,7 @@ class _UdpStream(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
         self._early: list[memoryview] = []
         self.task: asyncio.Task[None] | None = None
+        self.waiting: int = 0  # bytes, as of a TCP stream: datagrams do not wait
 
     def write(self, payload: memoryview) -> None:
         """Send a datagram. A few are kept until there is a socket."""
@@ -191,8 +194,6 @@ class _UdpStream(asyncio.DatagramProtocol):
             self.task.cancel()
         if self._transport is not None:
             self._transport.close()
-
-    waiting = 0
 
     def pause(self, paused: bool) -> None:
         """Datagrams are dropped while the client's WebSocket is full."""
@@ -247,8 +248,8 @@ class _Session:
         self.messages.queue(packet)
         self.messages.flush()
 
-    def refuse(self, number: int, reason: CloseReason) -> None:
-        """Say that a stream has ended. A client that does not read that is not read either, until it does."""
+    def send_close(self, number: int, reason: CloseReason) -> None:
+        """Notify the client that a stream has ended or was refused. While it reads none of these, it is not read."""
         self.send(pack_close(number, reason))
         if self.full:
             self.messages.pause()
@@ -263,7 +264,7 @@ class _Session:
         stream = self._streams.pop(number, None)
         if stream is not None:
             stream.close()
-            self.refuse(number, reason)
+            self.send_close(number, reason)
 
     # --- What the WebSocket reports -------------------------------------------------------------------------------
 
@@ -331,10 +332,10 @@ class _Session:
         try:
             kind, host, port = unpack_connect(payload)
         except ValueError:
-            self.refuse(number, CloseReason.INVALID)
+            self.send_close(number, CloseReason.INVALID)
             return
         if len(self._streams) >= self._server.max_streams:
-            self.refuse(number, CloseReason.THROTTLED)
+            self.send_close(number, CloseReason.THROTTLED)
             return
         stream = _TcpStream(self, number) if kind is StreamType.TCP else _UdpStream(self, number)
         self._streams[number] = stream

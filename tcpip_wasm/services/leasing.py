@@ -21,7 +21,7 @@ P = TypeVar("P")
 
 
 class Leases(Protocol[L]):
-    """A table of leases."""
+    """A table of leases, as far as `LeasingServer` uses it."""
 
     def __len__(self) -> int: ...
 
@@ -43,24 +43,30 @@ class LeasingServer(Service, Generic[L]):
         self._transports: list[UdpTransport] = []
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} on {self._interface.name}, {sum(map(len, self._all_leases()))} leases>"
+        return f"<{type(self).__name__} on {self._interface.name}, {sum(map(len, self._tables()))} leases>"
 
     @property
     def leases(self) -> tuple[L, ...]:
         """The leases that have not ended, in the order of their addresses in each network."""
         now = self._now()
-        return tuple(lease for table in self._all_leases() for lease in table.leases(now))
+        return tuple(lease for table in self._tables() for lease in table.leases(now))
 
-    def _all_leases(self) -> Iterable[Leases[L]]:
-        """Return the tables of leases."""
+    def _tables(self) -> Iterable[Leases[L]]:
+        """Return the tables of leases, one for each link that is served."""
         raise NotImplementedError
 
     def _now(self) -> float:
-        """The event loop's clock."""
+        """Return the event loop's time in seconds."""
         return self._driver.loop.time()
 
     async def _listen(self, receive: Receive, host: str, port: int, **options: Any) -> UdpTransport:
-        """Open a socket that is closed with the server; see `open_datagrams`."""
+        """Open a socket that is closed with the server.
+
+        Args:
+            receive: called with each datagram.
+            host, port: the own address.
+            options: further arguments of `open_datagrams`.
+        """
         transport = await open_datagrams(
             self._parts, receive, host, port, multicast_interface=self._interface, **options
         )
@@ -95,10 +101,15 @@ def address_of_kind(name: str, given: object, kind: type[A]) -> A:
 
 
 def iterable_of(name: str, given: object, wanted: str) -> Iterable[object]:
-    """Return what a caller gave where it is iterable, and no text.
+    """Return what a caller gave, if it is iterable and neither text nor bytes.
+
+    Args:
+        name: the argument's, for the message.
+        given: what the caller gave.
+        wanted: what is accepted, for the message.
 
     Raises:
-        TypeError: it is not; the message has what is wanted.
+        TypeError: it is something else.
     """
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise TypeError(f"{name} must be {wanted}, not {given!r}")

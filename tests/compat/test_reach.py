@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from tcpip_wasm import MachineNetworkError, NetworkStack, create_stack
 from tcpip_wasm.compat import MachineNetworkWarning, StackThread, polyfill_socket
 from tests.kit import stacks as stack_kit
 from tests.kit.blocking_sockets import BOUND
+from tests.kit.polling import poll
 from tests.kit.stacks import pair, run
 from tests.programs.ports import WS
 from tests.programs.servers import application, serve_websockets
@@ -155,13 +156,14 @@ def test_hypercorn() -> None:
                 serving = asyncio.create_task(
                     hypercorn.asyncio.serve(application(), config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
                 )
-                for _ in range(1000):
-                    try:
-                        reader, writer = await two.a.open_connection(two.host, 8000)
-                        break
-                    except ConnectionRefusedError:
-                        assert not serving.done(), serving.result()
-                        await asyncio.sleep(0.01)
+
+                async def attempt() -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+                    assert not serving.done(), serving.result()
+                    with suppress(ConnectionRefusedError):
+                        return await two.a.open_connection(two.host, 8000)
+                    return None
+
+                reader, writer = await poll(attempt)
                 writer.write(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
                 assert (await reader.read()).endswith(b"hello 10.0.0.1")
                 writer.close()

@@ -25,7 +25,7 @@ from tcpip_wasm.compat.blocking.patch import REPLACED
 from tests.kit import stacks as stack_kit
 from tests.kit.blocking_sockets import BOUND, Background, pair
 from tests.kit.core_network import payload
-from tests.kit.stacks import Pair
+from tests.kit.stacks import Pair, iterations, until
 from tests.kit.stacks import pair as pair_of_stacks
 
 
@@ -278,8 +278,10 @@ def test_a_backlog_is_a_bound(thread: StackThread) -> None:
             client.setblocking(False)
             client.connect_ex(listener.getsockname())
             clients.append(client)
-        thread.call(asyncio.sleep(0.05))
-        assert len(listener._channel.relay.accepted) <= 4
+        accepted = listener._channel.relay.accepted
+        thread.call(until(lambda: len(accepted) >= 3))
+        thread.call(iterations(500))  # what would go beyond the bound
+        assert len(accepted) <= 4
         for client in clients:
             client.close()
 

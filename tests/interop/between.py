@@ -59,7 +59,7 @@ class Between:
         print(f"IPv{version} through the stack: {float(speed) * 8 / 1e9:.2f} Gbit/s")
 
     def counters(self) -> str:
-        """What each of the three counted and knows, for the message of a failure that cannot be repeated."""
+        """Return counters and neighbours of both kernels, and counters of the stack, for a failure's message."""
         kernels = [
             namespace.run(*command.split(), check=False).stdout
             for namespace in (self.near, self.far)

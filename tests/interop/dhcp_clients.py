@@ -1,6 +1,7 @@
 """DHCP clients of Linux distributions, and a network in which they run against the stack's server.
 
-Owns the namespace, the clients' command lines and files, and what they report. The tests are in `test_dhcp_clients`.
+Owns the namespace, the clients' command lines and files, and what they report. The tests are in `test_dhcp_clients`;
+`ClientNamespace` is also for those of DHCPv6.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from typing import Any
 
 from tcpip_wasm import BridgeInterface, NetworkStack, create_stack
 from tcpip_wasm.services import DhcpEvent, DhcpServer
+from tests.kit.polling import poll
 
 from .harness.namespaces import Namespace, network_namespace
 from .harness.networkd import Networkd, networkd
 
-__all__ = ["PROGRAMS", "Client", "Clients", "dhcp_clients", "end_client"]
+__all__ = ["PROGRAMS", "Client", "ClientNamespace", "Clients", "dhcp_clients"]
 
 PROGRAMS = ("udhcpc", "dhclient", "dhcpcd", "systemd-networkd")
 
@@ -28,7 +30,7 @@ WAIT = 90.0
 """Time limit in seconds of what takes a few."""
 
 _SCRIPT = """#!/bin/sh
-# Written by a test: what the client knows, one file an event; no setting of the machine is changed.
+# Written by a test: writes the environment to one file an event; no setting of the machine is changed.
 [ -n "$1" ] && reason="$1"
 env > "{folder}/$reason.$$"
 case "$reason" in
@@ -66,44 +68,79 @@ class Client:
 
     Attributes:
         process: its process.
-        renew: has it renew its lease now; None where nothing does, so that half of the lease must pass.
+        renew: makes it renew its lease now; None if it renews by time alone, after half of the lease.
     """
 
     process: subprocess.Popen[Any]
     renew: Callable[[], object] | None
 
     def kill(self) -> None:
-        """End it without a word to the server."""
+        """End it without a message to the server."""
         self.process.kill()
         self.process.wait()
 
 
 @dataclass
-class Clients:
-    """A namespace for clients, and the server's stack, whose bridge has the namespace's device as a port.
+class ClientNamespace:
+    """A namespace in which clients run, and what they report.
+
+    Attributes:
+        namespace: the namespace.
+        folder: for the clients' files; each run of their script writes its environment to a file there.
+        children: the clients that were started, except networkd.
+    """
+
+    namespace: Namespace
+    folder: Path
+    children: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
+
+    def start(self, *argv: str) -> subprocess.Popen[bytes]:
+        """Start a client in the namespace; it ends with the test."""
+        with (self.folder / "output").open("ab") as output:
+            child = subprocess.Popen(
+                self.namespace.command(*argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        self.children.append(child)
+        return child
+
+    async def script_ran(self, **values: object) -> None:
+        """Wait until a run of the script had these values in its environment."""
+        wanted = {f"{name}={value}" for name, value in values.items()}
+        await poll(
+            lambda: any(wanted <= set(path.read_text().splitlines()) for path in self.folder.glob("*.*[0-9]")),
+            seconds=WAIT,
+        )
+
+    async def end(self) -> None:
+        """End the clients and their helpers."""
+        for child in self.children:
+            await asyncio.to_thread(_end, child)
+
+
+@dataclass
+class Clients(ClientNamespace):
+    """Clients, and the server's stack, whose bridge has the namespace's device as a port.
 
     Attributes:
         stack: the server's stack.
         bridge: its interface.
-        namespace: the clients'.
-        folder: for the clients' files.
         dhcp: the server.
         events: its events.
-        children: the clients that were started, except networkd.
         held: what ends with the network.
     """
 
     stack: NetworkStack
     bridge: BridgeInterface
-    namespace: Namespace
-    folder: Path
     held: AsyncExitStack
     dhcp: DhcpServer = field(init=False)
     events: AsyncIterator[DhcpEvent] = field(init=False)
-    children: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     async def serve(self, **options: Any) -> None:
-        """Begin to lend addresses, instead of a server that is there."""
+        """Start a server, as the one whose events are followed from now on.
+
+        Args:
+            options: for `DhcpServer`, instead of the network's usual ones.
+        """
         arguments: dict[str, Any] = {
             "pool": ("10.77.0.100", "10.77.0.110"),
             "router": "10.77.0.1",
@@ -128,15 +165,6 @@ class Clients:
             path.write_text(_SCRIPT.format(folder=self.folder))
             path.chmod(0o755)
         return str(path)
-
-    def start(self, *argv: str) -> subprocess.Popen[bytes]:
-        """Start a client in the namespace; it ends with the test."""
-        with (self.folder / "output").open("ab") as output:
-            child = subprocess.Popen(
-                self.namespace.command(*argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
-        self.children.append(child)
-        return child
 
     def udhcpc(self, *options: str) -> subprocess.Popen[bytes]:
         """Start busybox's udhcpc, as Debian has it."""
@@ -202,19 +230,10 @@ class Clients:
             await asyncio.wait([event], timeout=10)
         return await event
 
-    async def knows(self, **values: str) -> None:
-        """Wait until a run of the script had these values in its environment."""
-        wanted = {f"{name}={value}" for name, value in values.items()}
-        async with asyncio.timeout(WAIT):
-            while not any(wanted <= set(p.read_text().splitlines()) for p in self.folder.glob("*.*[0-9]")):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-
     async def configured(self, *addresses: object) -> None:
         """Wait until the device has these addresses of IPv4, and no other."""
         wanted = {f"{address}/24" for address in addresses}
-        async with asyncio.timeout(WAIT):
-            while await asyncio.to_thread(self._addresses) != wanted:  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
+        await poll(lambda: asyncio.to_thread(lambda: self._addresses() == wanted), seconds=WAIT)
 
     def _addresses(self) -> set[str]:
         listed = self.namespace.run("ip", "-4", "-o", "address", "show", "dev", "peer0").stdout
@@ -236,18 +255,16 @@ async def dhcp_clients(folder: Path, **options: Any) -> AsyncIterator[Clients]:
         port = await stack.create_tap_interface()
         bridge = await stack.create_bridge_interface(ports=[port], ip="10.77.0.1/24")
         device.attach(port)
-        clients = Clients(stack, bridge, namespace, folder, held)
+        clients = Clients(namespace, folder, stack, bridge, held)
         await clients.serve(**options)
         try:
             yield clients
         finally:
-            for child in clients.children:
-                await asyncio.to_thread(end_client, child)
+            await clients.end()
             await clients.dhcp.aclose()
 
 
-def end_client(child: subprocess.Popen[bytes]) -> None:
-    """End a client and its helpers."""
+def _end(child: subprocess.Popen[bytes]) -> None:
     child.terminate()  # dhcpcd ends its helpers then
     try:
         child.wait(timeout=30)

@@ -14,6 +14,7 @@ from tcpip_wasm.capture import Trace, capture, read_capture
 from tcpip_wasm.capture.connections import connections
 from tcpip_wasm.capture.trace import observation_of
 from tests.kit.core_network import payload
+from tests.kit.polling import poll
 
 from .harness.namespaces import network_namespace
 from .harness.requirements import require_kernel_peer
@@ -76,9 +77,7 @@ def test_the_kernels_capture_has_the_same_frames(kind: str, format_: str, tmp_pa
                             with pytest.raises(ConnectionRefusedError):
                                 await udp.receive()
             # It writes what it has several times a second.
-            async with asyncio.timeout(100):
-                while len(_readable(kernel)) < len(_readable(ours)):  # noqa: ASYNC110 - files have no events
-                    await asyncio.sleep(0.1)
+            await poll(lambda: len(_readable(kernel)) >= len(_readable(ours)), seconds=100)
             dumpcap.send_signal(signal.SIGINT)
             await asyncio.to_thread(dumpcap.wait, 60)
 

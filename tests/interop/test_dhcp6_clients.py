@@ -6,22 +6,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tcpip_wasm import create_stack
 from tcpip_wasm.services import Dhcp6Pool, Dhcp6Server
+from tests.kit.polling import poll
 
-from .dhcp_clients import end_client
-from .harness.namespaces import Namespace, network_namespace
+from .dhcp_clients import ClientNamespace
+from .harness.namespaces import network_namespace
 from .harness.networkd import networkd
 from .harness.requirements import require_kernel_peer, require_networkd
-
-_WAIT = 60.0
-"""Time limit in seconds of what takes a few."""
 
 _SCRIPT = """#!/bin/sh
 # Written by a test: what the client knows, one file an event; no setting of the machine is changed.
@@ -44,34 +41,10 @@ UseDomains=yes
 
 
 @dataclass
-class Clients:
+class Clients(ClientNamespace):
     """A namespace for a client, and the server."""
 
-    namespace: Namespace
     dhcp: Dhcp6Server
-    folder: Path
-    children: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    def start(self, *argv: str) -> subprocess.Popen[bytes]:
-        """Start a client in the namespace; it ends with the test."""
-        with (self.folder / "output").open("ab") as output:
-            child = subprocess.Popen(
-                self.namespace.command(*argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
-        self.children.append(child)
-        return child
-
-    async def knows(self, *texts: str) -> None:
-        """Wait until a run of the script had these lines in its environment."""
-        async with asyncio.timeout(_WAIT):
-            while not any(set(texts) <= set(p.read_text().splitlines()) for p in self.folder.glob("*.*[0-9]")):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something is true of the server."""
-        async with asyncio.timeout(_WAIT):
-            while not condition():  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -93,12 +66,11 @@ async def _clients(folder: Path, lifetime: int) -> AsyncIterator[Clients]:
                     name_servers=["fd77::53"],
                     search=["lab.internal"],
                 ) as dhcp:
-                    clients = Clients(namespace, dhcp, folder)
+                    clients = Clients(namespace, folder, dhcp)
                     try:
                         yield clients
                     finally:
-                        for child in clients.children:
-                            await asyncio.to_thread(end_client, child)
+                        await clients.end()
 
 
 def _run(program: str, work: Callable[[Clients], Awaitable[None]], folder: Path, *, lifetime: int = 3600) -> None:
@@ -125,12 +97,12 @@ def test_dhclient(tmp_path: Path) -> None:
             f"{tmp_path}/pid",
         )
         clients.start("dhclient", "-6", "-d", *files, "peer0")
-        await clients.until(lambda: len(clients.dhcp.leases) == 1)
+        await poll(lambda: len(clients.dhcp.leases) == 1)
         (lease,) = clients.dhcp.leases
-        await clients.knows("reason=BOUND6", f"new_ip6_address={lease.address}", "new_dhcp6_name_servers=fd77::53")
+        await clients.script_ran(reason="BOUND6", new_ip6_address=lease.address, new_dhcp6_name_servers="fd77::53")
         await asyncio.to_thread(clients.namespace.echoes, "fd77::1", 2)
         clients.start("dhclient", "-6", "-r", *files, "peer0")
-        await clients.until(lambda: not clients.dhcp.leases)
+        await poll(lambda: not clients.dhcp.leases)
 
     _run("dhclient", work, tmp_path)
 
@@ -141,20 +113,20 @@ def test_dhcpcd_is_led_by_the_advertisements(tmp_path: Path) -> None:
         command = ("dhcpcd", "-6", "-B", "-d", "-f", f"{tmp_path}/conf", "-c", f"{tmp_path}/script", "peer0")
         folders = "mount -t tmpfs tmpfs /var/lib/dhcpcd && mount -t tmpfs tmpfs /run"
         child = clients.start("sh", "-c", folders + ' && exec "$@"', "sh", *command)
-        await clients.until(lambda: len(clients.dhcp.leases) == 1)
+        await poll(lambda: len(clients.dhcp.leases) == 1)
         (lease,) = clients.dhcp.leases
-        await clients.knows(
-            "reason=BOUND6", f"new_dhcp6_ia_na1_ia_addr1={lease.address}", "new_dhcp6_name_servers=fd77::53"
+        await clients.script_ran(
+            reason="BOUND6", new_dhcp6_ia_na1_ia_addr1=lease.address, new_dhcp6_name_servers="fd77::53"
         )
         report = await asyncio.to_thread(clients.namespace.run, "ip", "-6", "address", "show", "dev", "peer0")
         assert str(lease.address) in report.stdout
         assert "fd77::" in (await asyncio.to_thread(clients.namespace.run, "ip", "-6", "route", "show")).stdout
         child.send_signal(signal.SIGHUP)  # what `dhcpcd -n` sends: it rebinds
-        await clients.until(lambda: [each.expires > lease.expires for each in clients.dhcp.leases] == [True])
+        await poll(lambda: [each.expires > lease.expires for each in clients.dhcp.leases] == [True])
         assert clients.dhcp.leases[0].address == lease.address
-        await clients.knows("reason=REBOOT6")  # it has confirmed the lease, too, and is bound again
+        await clients.script_ran(reason="REBOOT6")  # it has confirmed the lease, too, and is bound again
         child.send_signal(signal.SIGALRM)  # what `dhcpcd -k` sends
-        await clients.until(lambda: not clients.dhcp.leases)
+        await poll(lambda: not clients.dhcp.leases)
 
     _run("dhcpcd", work, tmp_path)
 
@@ -165,7 +137,7 @@ def test_networkd_is_led_by_the_advertisements(tmp_path: Path) -> None:
 
     async def work(clients: Clients) -> None:
         with networkd(clients.namespace, _NETWORKD) as daemon:
-            await clients.until(lambda: len(clients.dhcp.leases) == 1)
+            await poll(lambda: len(clients.dhcp.leases) == 1)
             (lease,) = clients.dhcp.leases
             await asyncio.to_thread(daemon.wait_online, "peer0", "--ipv6")
             status = await asyncio.to_thread(daemon.run, "networkctl", "status", "peer0")
@@ -173,7 +145,7 @@ def test_networkd_is_led_by_the_advertisements(tmp_path: Path) -> None:
             assert "DNS: fd77::53\n" in status
             assert "Search Domains: lab.internal\n" in status
             await asyncio.to_thread(clients.namespace.echoes, "fd77::1", 2)
-            await clients.until(lambda: clients.dhcp.leases[0].expires > lease.expires)
+            await poll(lambda: clients.dhcp.leases[0].expires > lease.expires)
             assert [each.address for each in clients.dhcp.leases] == [lease.address]
 
     _run("networkctl", work, tmp_path, lifetime=20)
@@ -205,25 +177,24 @@ def test_a_client_behind_dhcrelay(tmp_path: Path) -> None:
                 async with Dhcp6Server(tap, pool=pool, name_servers=["fd77::53"]) as dhcp:
                     relay = ("dhcrelay", "-6", "-d", "-I", "--no-pid", "-l", "down0", "-u", "fd77::1%peer0")
                     await asyncio.to_thread(near.start, *relay, ready="Sending on")
-                    clients = Clients(far, dhcp, tmp_path)
+                    clients = Clients(far, tmp_path, dhcp)
                     files = ("-cf", "conf", "-sf", "script", "-lf", "leases", "-pf", "pid")
                     paths = [f"{tmp_path}/{each}" if not each.startswith("-") else each for each in files]
                     try:
                         clients.start("dhclient", "-6", "-d", *paths, "peer0")
-                        await clients.until(lambda: len(dhcp.leases) == 1)
+                        await poll(lambda: len(dhcp.leases) == 1)
                         (lease,) = dhcp.leases
                         assert str(lease.address).startswith("fd88::1")
-                        await clients.knows(
-                            "reason=BOUND6", f"new_ip6_address={lease.address}", "new_dhcp6_name_servers=fd77::53"
+                        await clients.script_ran(
+                            reason="BOUND6", new_ip6_address=lease.address, new_dhcp6_name_servers="fd77::53"
                         )
                         assert dhcp.statistics.relayed == dhcp.statistics.received >= 2
                         far.run("ip", "-6", "route", "replace", "fd88::/64", "dev", "peer0")
                         far.run("ip", "-6", "route", "replace", "default", "via", "fd88::1")
                         await asyncio.to_thread(far.echoes, "fd77::1", 2)
                         clients.start("dhclient", "-6", "-r", *paths, "peer0")
-                        await clients.until(lambda: not dhcp.leases)
+                        await poll(lambda: not dhcp.leases)
                     finally:
-                        for child in clients.children:
-                            await asyncio.to_thread(end_client, child)
+                        await clients.end()
 
     asyncio.run(main())

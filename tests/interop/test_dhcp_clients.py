@@ -1,6 +1,6 @@
 """DHCP clients of Linux distributions against the stack's server, over a TAP device in a namespace: udhcpc, dhclient,
-dhcpcd and systemd-networkd get, renew, decline and release their leases, are refused, and lose them. What they say they
-got is compared with the server's table.
+dhcpcd and systemd-networkd get, renew, decline and release their leases, are refused, and lose them. What they report
+is compared with the server's table.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def test_udhcpc(tmp_path: Path) -> None:
         child = clients.udhcpc()
         given = await clients.until("lease")
         assert (given.mac, given.hostname) == (clients.mac, "guest-1")
-        await clients.knows(
+        await clients.script_ran(
             ip=str(given.address),
             subnet="255.255.255.0",
             router="10.77.0.1",
@@ -85,7 +85,7 @@ def test_dhclient(tmp_path: Path) -> None:
         assert str(refused.address) == "192.168.99.5"
         given = await clients.until("lease")
         assert (given.mac, given.hostname) == (clients.mac, "guest-2")
-        await clients.knows(
+        await clients.script_ran(
             reason="BOUND",
             new_ip_address=str(given.address),
             new_routers="10.77.0.1",
@@ -107,7 +107,7 @@ def test_dhcpcd(tmp_path: Path) -> None:
         child = clients.dhcpcd("--noarp")
         given = await clients.until("lease")
         assert given.mac == clients.mac
-        await clients.knows(
+        await clients.script_ran(
             reason="BOUND",
             new_ip_address=str(given.address),
             new_routers="10.77.0.1",
@@ -115,7 +115,7 @@ def test_dhcpcd(tmp_path: Path) -> None:
         )
         renewed = await clients.until_asked("renew", partial(child.send_signal, signal.SIGHUP))  # as `dhcpcd -n`
         assert renewed.address == given.address
-        await clients.knows(reason="RENEW", new_ip_address=str(given.address))
+        await clients.script_ran(reason="RENEW", new_ip_address=str(given.address))
         child.send_signal(signal.SIGALRM)  # what `dhcpcd -k` sends
         assert (await clients.until("release")).address == given.address
 

@@ -20,6 +20,7 @@ import pytest
 
 from tcpip_wasm import NetworkStack, TapInterface, create_stack
 from tcpip_wasm.links import DescriptorLink, HostDevice
+from tests.kit.polling import poll
 
 from .harness.namespaces import Namespace, network_namespace
 from .harness.requirements import require_kernel_peer
@@ -73,7 +74,7 @@ class Peer:
 
     async def until(self, condition: str) -> None:
         """Wait until dnsmasq's log has a line with this text."""
-        await _until(lambda: condition in self.log())
+        await poll(lambda: condition in self.log())
 
 
 @asynccontextmanager
@@ -161,12 +162,12 @@ def test_a_lease_is_given_renewed_and_released(tmp_path: Path) -> None:
         assert renewed is not None
         assert renewed.address == lease.address
         assert renewed.expires > lease.expires
-        await _until(lambda: peer.log().count("DHCPACK") == 2)
+        await poll(lambda: peer.log().count("DHCPACK") == 2)
         assert peer.log().count("DHCPDISCOVER") == 1
 
         await peer.tap.release()
         await peer.until("DHCPRELEASE")
-        await _until(lambda: peer.leases() == [])  # which it writes after what it says
+        await poll(lambda: peer.leases() == [])  # which it writes after what it says
         assert not peer.tap.addresses
         assert not peer.tap.name_servers
 
@@ -179,7 +180,7 @@ def test_closing_a_stack_releases_its_lease(tmp_path: Path) -> None:
         assert len(peer.leases()) == 1
         await peer.stack.aclose()
         await peer.until("DHCPRELEASE")
-        await _until(lambda: peer.leases() == [])
+        await poll(lambda: peer.leases() == [])
 
     _run(work, tmp_path, *_DHCP)
 
@@ -231,12 +232,12 @@ def test_the_kernel_configures_an_address_from_the_stacks_advertisements(tmp_pat
             await asyncio.to_thread(peer.namespace.run, "sysctl", "-qw", f"net.ipv6.conf.peer0.{setting}")
         advertiser = await peer.tap.advertise("2001:db8:77::/64", lifetime=600, router_lifetime=300, mtu=1400)
         made = re.compile("inet6 2001:db8:77:[0-9a-f:]+/64 (?!.*tentative)")
-        await _until(lambda: made.search(_ip(peer, "address", "show")) is not None)
+        await poll(lambda: made.search(_ip(peer, "address", "show")) is not None)
         assert re.search("default via fe80::.* proto ra", _ip(peer, "-6", "route", "show"))
         mtu = await asyncio.to_thread(peer.namespace.run, "cat", "/proc/sys/net/ipv6/conf/peer0/mtu")
         assert mtu.stdout.strip() == "1400"
         await advertiser.close()
-        await _until(lambda: "default" not in _ip(peer, "-6", "route", "show"))
+        await poll(lambda: "default" not in _ip(peer, "-6", "route", "show"))
 
     _run(work, tmp_path, *_DHCP)
 
@@ -252,13 +253,6 @@ def test_a_duplicate_of_the_kernels_address_is_found(tmp_path: Path) -> None:
         await asyncio.to_thread(peer.namespace.echoes, "fd66::2", 3)
 
     _run(work, tmp_path, *_DHCP)
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    """Poll: there is no event for a line in a file or an address of the kernel that is ready."""
-    async with asyncio.timeout(_WAIT):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
 
 
 def _ip(peer: Peer, *arguments: str) -> str:

@@ -100,7 +100,7 @@ def test_a_file_from_the_machine(mtu: int) -> None:
     async def main() -> None:
         served = make_payload(_MEGABYTES)
         async with _behind_passt(mtu) as (namespace, stack, tap):
-            # passt of 2023 answers the solicitation only that comes from an address, which is the second.
+            # passt of 2023 answers only solicitations that come from an address, as the second one does.
             await tap.configure(slaac=True, timeout=_WAIT)
             assert [each.ip in IPv6Network(_NETWORK6) for each in tap.addresses if each.version == 6] == [True]
             for version, router in ((4, _ROUTER), (6, f"{_ROUTER6}%{tap.name}")):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tcpip_wasm import NetworkStack, TapInterface, create_stack
 from tcpip_wasm.links import GuestListener, Link, QemuLink, bind_datagrams, connect_qemu, listen_qemu
+from tests.kit.polling import poll
 
 from .harness.http import file_server
 from .harness.payload import make_payload
@@ -114,9 +115,10 @@ def test_a_guest_exchanges_files_with_the_stack(transport: str, tmp_path: Path) 
 
 async def _connect(tap: TapInterface, address: str) -> QemuLink:
     """Connect as soon as QEMU listens."""
-    async with asyncio.timeout(_BOOT):
-        while True:
-            try:
-                return await connect_qemu(tap, address)
-            except (FileNotFoundError, ConnectionRefusedError):
-                await asyncio.sleep(0.02)
+
+    async def attempt() -> QemuLink | None:
+        with suppress(FileNotFoundError, ConnectionRefusedError):
+            return await connect_qemu(tap, address)
+        return None
+
+    return await poll(attempt, seconds=_BOOT)

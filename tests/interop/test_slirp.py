@@ -17,6 +17,7 @@ from pathlib import Path
 from tcpip_wasm import NetworkStack, TapInterface, UdpDatagram, create_stack
 from tcpip_wasm.links import DatagramSocketLink
 from tests.kit.core_network import payload
+from tests.kit.polling import poll
 
 from .harness.capture import Capture
 from .harness.payload import make_payload
@@ -42,10 +43,8 @@ async def _behind_slirp(
             *("-netdev", "hubport,id=two,hubid=0,netdev=wire"),
         )
         try:
-            async with asyncio.timeout(_WAIT):
-                while not theirs.exists():  # there is no event for QEMU binding its socket
-                    assert qemu.returncode is None
-                    await asyncio.sleep(0.02)
+            await poll(lambda: theirs.exists() or qemu.returncode is not None)
+            assert qemu.returncode is None, f"QEMU ended with {qemu.returncode}"
             end.connect(str(theirs))
             end.setblocking(False)
             async with await create_stack(seed=b"slirp") as stack:

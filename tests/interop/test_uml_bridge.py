@@ -36,7 +36,7 @@ from .harness.requirements import missing, require_programs, require_user_mode_l
 from .harness.uml import uml_guest
 
 _BOOT = 120.0
-"""Seconds. A guest takes 2; a busy machine gets the benefit of the doubt."""
+"""Seconds. A guest takes 2, on a busy machine many times as long."""
 _WAIT = 100.0
 _MEGABYTES = 10
 _MAC = "02:00:00:00:96:02"
@@ -83,11 +83,12 @@ pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 
 @dataclass
 class _Network:
-    """A stack with services, and a second one with a bridge, whose ports are the guests'.
+    """A stack with services, and a second one with a bridge, whose ports are those of guests.
 
     Attributes:
         stack: the stack.
         switch: the stack of the bridge.
+        bridge: the bridge.
         dhcp: lends addresses.
         wire: the path of the socket to which guests connect.
     """
@@ -288,13 +289,7 @@ def test_two_guests_find_each_other_and_the_stack_by_mdns(tmp_path: Path) -> Non
                 for _ in (4, 6):
                     assert await console.line("HASH", _WAIT) == digests[other]
                     assert await console.line("HASH", _WAIT) == make_payload(_MEGABYTES).sha256
-                for version in (4, 6):
-                    for host, port, text in ((other, _PORT, "path=/mine"), ("stack-side", 80, "path=/payload")):
-                        found = (await console.line("FOUND", _WAIT)).split(";")
-                        assert found[2] == f"IPv{version}"
-                        assert found[6] == f"{host}.local"
-                        assert found[7] in addresses[host].values()
-                        assert found[8:] == [str(port), f'"{text}"']
+                await _check_found(console, other, addresses)
             async with asyncio.timeout(_WAIT):
                 for name in _NAMES:
                     instance = await _instance(browser, f"Files of {name}", set(addresses[name].values()))
@@ -302,7 +297,7 @@ def test_two_guests_find_each_other_and_the_stack_by_mdns(tmp_path: Path) -> Non
                     assert instance.properties == {"path": b"/mine"}
                     result = await download(*await stack.open_connection(instance.host, _PORT), "/mine")
                     assert result.sha256 == digests[name]
-                # Avahi says goodbye.
+                # Avahi announces that its services end (RFC 6762, section 10.1).
                 (tmp_path / "end").touch()
                 gone: set[str] = set()
                 while len(gone) < 2:
@@ -312,6 +307,17 @@ def test_two_guests_find_each_other_and_the_stack_by_mdns(tmp_path: Path) -> Non
             assert gone == {f"Files of {name}" for name in _NAMES}
 
     asyncio.run(run())
+
+
+async def _check_found(console: Console, other: str, addresses: dict[str, dict[int, str]]) -> None:
+    """Check what `avahi-browse` in a guest has printed of the other guest's service and of the stack's."""
+    for version in (4, 6):
+        for host, port, text in ((other, _PORT, "path=/mine"), ("stack-side", 80, "path=/payload")):
+            found = (await console.line("FOUND", _WAIT)).split(";")
+            assert found[2] == f"IPv{version}"
+            assert found[6] == f"{host}.local"
+            assert found[7] in addresses[host].values()
+            assert found[8:] == [str(port), f'"{text}"']
 
 
 async def _instance(browser: MdnsBrowser, name: str, addresses: set[str]) -> MdnsInstance:

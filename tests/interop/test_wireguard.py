@@ -17,6 +17,7 @@ from tcpip_wasm.links import WireGuard, WireGuardPeer
 from tcpip_wasm.links.tuntap import in_namespace
 from tcpip_wasm.links.wireguard.keys import key_text, new_private_key
 from tcpip_wasm.links.wireguard.tunnel import Tunnel
+from tests.kit.polling import poll
 
 from .harness.namespaces import Namespace, network_namespace
 from .harness.payload import make_payload
@@ -93,9 +94,7 @@ async def _ends(program: str, *, we_begin: bool = True) -> AsyncIterator[Ends]:
 
 async def _handshakes(link: WireGuard, count: int) -> None:
     """Wait until so many sessions were made."""
-    async with asyncio.timeout(_WAIT):
-        while link.tunnel_counters.handshakes != count:  # noqa: ASYNC110 - a counter has no event
-            await asyncio.sleep(0.02)
+    await poll(lambda: link.tunnel_counters.handshakes == count)
 
 
 @pytest.mark.parametrize("we_begin", [True, False], ids=["initiator", "responder"])
@@ -133,7 +132,8 @@ def test_rekeying_loses_nothing(program: str, tmp_path: Path) -> None:
             (peer,) = tunnel.peers.values()
             await _handshakes(ends.wireguard, 1)
             for number in range(2, 6):
-                await asyncio.sleep(0.1)
+                received = ends.wireguard.counters.frames_received
+                await poll(lambda before=received: ends.wireguard.counters.frames_received > before + 100)  # type: ignore[misc]
                 peer.initiated_at = float("-inf")  # else not before five seconds
                 tunnel.initiate(peer, asyncio.get_running_loop().time())
                 ends.wireguard._after()
@@ -208,15 +208,14 @@ def test_the_stack_answers_a_cookie_that_it_gets(program: str) -> None:
                     except BlockingIOError:
                         pass
 
-                for _ in range(200):
-                    if link.tunnel_counters.cookies_received:
-                        break
+                async def receives_cookie() -> bool:
                     await asyncio.to_thread(flood)
                     peer.initiated_at = float("-inf")
                     link._tunnel.initiate(peer, loop.time())
                     link._after()
-                    await asyncio.sleep(0.02)
-            assert link.tunnel_counters.cookies_received
+                    return link.tunnel_counters.cookies_received > 0
+
+                await poll(receives_cookie)
             async with await ends.stack.create_ping_session(KERNEL_ADDRESSES[4]) as session:
                 assert (await session.ping(b"after", timeout=_WAIT)).payload == b"after"
 

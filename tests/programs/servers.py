@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from tests.kit.polling import poll
 from tests.programs.bodies import blocks
 
 COMMAND: Final = r"sed -u -n -e '/^exit$/q7' -e 's/.*/\U&/p'"
@@ -97,10 +98,9 @@ class HttpServer(uvicorn.Server):
 
     async def begin(self) -> None:
         """Return once it listens."""
-        self._serving = asyncio.create_task(self.serve())
-        while not self.started:
-            assert not self._serving.done(), self._serving.result()
-            await asyncio.sleep(0.001)
+        self._serving = serving = asyncio.create_task(self.serve())
+        await poll(lambda: self.started or serving.done())
+        assert not serving.done(), serving.result()
 
     async def end(self) -> None:
         """Stop it after the current requests."""

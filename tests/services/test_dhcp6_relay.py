@@ -100,9 +100,9 @@ async def relayed(own: str = "fd00::2", **options: Any) -> AsyncIterator[Relay]:
 
 def test_the_answer_goes_back_by_the_relay() -> None:
     async def main() -> None:
-        async with relayed(name_servers=["fd00::53"]) as relay_of:
-            server = relay_of.server
-            hops, link, peer, options = unwrapped(await relay_of.ask(forward(message(wire.SOLICIT, duid(5)))))
+        async with relayed(name_servers=["fd00::53"]) as agent:
+            server = agent.server
+            hops, link, peer, options = unwrapped(await agent.ask(forward(message(wire.SOLICIT, duid(5)))))
             assert (hops, link, peer) == (0, "fd88::1", _CLIENT)
             assert set(options) == {9, 18}
             assert options[18] == b"eth1"
@@ -113,10 +113,10 @@ def test_the_answer_goes_back_by_the_relay() -> None:
             assert IPv6Address("fd88::100") <= IPv6Address(address) <= IPv6Address("fd88::1ff")
             for to in ("fd00::1", "ff02::1:2", "ff05::1:3", f"{server._interface.link_local}%tap0"):  # type: ignore[attr-defined]
                 asked = message(wire.REQUEST, duid(5), address, server=offer.server)
-                answer = unwrapped(await relay_of.ask(forward(asked, interface_id=None), to))
+                answer = unwrapped(await agent.ask(forward(asked, interface_id=None), to))
                 assert set(answer[3]) == {9}, "no interface, where there was none"
                 assert Answer(answer[3][9]).addresses[0][0] == address
-            assert await relay_of.is_silent(), "one answer to each"
+            assert await agent.is_silent(), "one answer to each"
             (lease,) = server.leases
             assert (str(lease.address), lease.mac) == (address, "02:00:00:00:00:05")
             for asked, state in (
@@ -124,7 +124,7 @@ def test_the_answer_goes_back_by_the_relay() -> None:
                 (message(wire.CONFIRM, duid(5), "fd00::123"), wire.NOT_ON_LINK),
                 (message(wire.RELEASE, duid(5), address, server=offer.server), wire.SUCCESS),
             ):
-                assert Answer(unwrapped(await relay_of.ask(forward(asked)))[3][9]).state == state
+                assert Answer(unwrapped(await agent.ask(forward(asked)))[3][9]).state == state
             assert server.leases == ()
             assert (server.statistics.relayed, server.statistics.malformed) == (8, 0)
 
@@ -135,12 +135,12 @@ def test_nested_relays() -> None:
     """Each gets its interface back, and the message for the next; the link is that of the relay next to the client."""
 
     async def main() -> None:
-        async with relayed() as relay_of:
+        async with relayed() as agent:
             data = forward(message(wire.SOLICIT, duid(5)), "fd88::1", interface_id=b"first")
             data = forward(data, "fd99::1", "fd88::1", hops=1, interface_id=None)
             data = forward(data, "fd00::2", "fd99::1", hops=2, interface_id=bytes(200))
             expected = [(2, "fd00::2", "fd99::1", bytes(200)), (1, "fd99::1", "fd88::1", None)]
-            inner = await relay_of.ask(data)
+            inner = await agent.ask(data)
             for hops, link, peer, interface_id in [*expected, (0, "fd88::1", _CLIENT, b"first")]:
                 *found, options = unwrapped(inner)
                 assert found == [hops, link, peer]
@@ -150,46 +150,46 @@ def test_nested_relays() -> None:
             most = message(wire.SOLICIT, duid(5))
             for hops in range(relay.HOP_LIMIT + 1):
                 most = forward(most, hops=hops)
-            assert unwrapped(await relay_of.ask(most))[0] == relay.HOP_LIMIT
+            assert unwrapped(await agent.ask(most))[0] == relay.HOP_LIMIT
             for wrong in (forward(most, hops=8), forward(message(wire.SOLICIT), hops=9)):
-                await relay_of.send(wrong)
-            assert await relay_of.is_silent()
-            assert relay_of.server.statistics.malformed == 2
+                await agent.send(wrong)
+            assert await agent.is_silent()
+            assert agent.server.statistics.malformed == 2
 
     run_virtually(main())
 
 
 def test_which_link_a_client_is_on() -> None:
     async def main() -> None:
-        async with relayed(reservations={duid(7).hex(): "fd88::7", "02:00:00:00:00:08": "fd00::8"}) as relay_of:
-            assert (await relay_of.lease(duid(5), "fd88::9999")).startswith("fd88::1")
-            assert (await relay_of.lease(duid(5), "fd00::2")).startswith("fd00::1"), "another lease on another link"
-            assert await relay_of.lease(duid(7), "fd88::1") == "fd88::7"
-            assert await relay_of.lease(duid(8), "fd00::2") == "fd00::8"
-            assert (await relay_of.lease(duid(8), "fd88::1")).startswith("fd88::1")
-            assert [str(lease.address)[:6] for lease in relay_of.server.leases] == ["fd00::"] * 2 + ["fd88::"] * 3
+        async with relayed(reservations={duid(7).hex(): "fd88::7", "02:00:00:00:00:08": "fd00::8"}) as agent:
+            assert (await agent.lease(duid(5), "fd88::9999")).startswith("fd88::1")
+            assert (await agent.lease(duid(5), "fd00::2")).startswith("fd00::1"), "another lease on another link"
+            assert await agent.lease(duid(7), "fd88::1") == "fd88::7"
+            assert await agent.lease(duid(8), "fd00::2") == "fd00::8"
+            assert (await agent.lease(duid(8), "fd88::1")).startswith("fd88::1")
+            assert [str(lease.address)[:6] for lease in agent.server.leases] == ["fd00::"] * 2 + ["fd88::"] * 3
             # A relay of the link layer knows no address: the next one does, or the link is the server's own.
             light = forward(message(wire.SOLICIT, duid(9)), "::")
-            offer = Answer(unwrapped(await relay_of.ask(light))[3][9])
+            offer = Answer(unwrapped(await agent.ask(light))[3][9])
             assert offer.addresses[0][0].startswith("fd00::")
-            inner = unwrapped(await relay_of.ask(forward(light, "fd88::1", "fe80::9", hops=1)))[3][9]
+            inner = unwrapped(await agent.ask(forward(light, "fd88::1", "fe80::9", hops=1)))[3][9]
             assert Answer(unwrapped(inner)[3][9]).addresses[0][0].startswith("fd88::")
-            await relay_of.send(forward(message(wire.SOLICIT, duid(9)), "fd99::1"))
-            assert await relay_of.is_silent()
-            assert relay_of.server.statistics.dropped == 1
+            await agent.send(forward(message(wire.SOLICIT, duid(9)), "fd99::1"))
+            assert await agent.is_silent()
+            assert agent.server.statistics.dropped == 1
 
     run_virtually(main())
 
 
 def test_a_host_elsewhere_cannot_pose_as_a_relay_of_the_own_link() -> None:
     async def main() -> None:
-        async with relayed("fd77::2") as relay_of:
+        async with relayed("fd77::2") as agent:
             for link in ("fd00::2", "::"):
-                await relay_of.send(forward(message(wire.SOLICIT, duid(5)), link))
-            await relay_of.send(message(wire.SOLICIT, duid(5)))
-            assert await relay_of.is_silent()
-            assert relay_of.server.statistics.dropped == 3
-            assert (await relay_of.lease(duid(5), "fd88::1")).startswith("fd88::1")
+                await agent.send(forward(message(wire.SOLICIT, duid(5)), link))
+            await agent.send(message(wire.SOLICIT, duid(5)))
+            assert await agent.is_silent()
+            assert agent.server.statistics.dropped == 3
+            assert (await agent.lease(duid(5), "fd88::1")).startswith("fd88::1")
 
     run_virtually(main())
 
@@ -212,9 +212,9 @@ def test_each_of_two_servers_of_a_stack_gets_what_is_sent_to_it() -> None:
                 await guest.open_udp(None, 547, multicast_interface=end) as udp,
             ):
                 for number, server in enumerate((one, two)):
-                    relay_of = Relay(udp, end, server)
+                    agent = Relay(udp, end, server)
                     asked = forward(message(wire.SOLICIT, duid(5)), f"fd8{number}::1")
-                    offer = Answer(unwrapped(await relay_of.ask(asked, f"fd0{number}::1"))[3][9])
+                    offer = Answer(unwrapped(await agent.ask(asked, f"fd0{number}::1"))[3][9])
                     assert offer.addresses[0][0].startswith(f"fd8{number}::1")
                     assert (server.statistics.received, server.statistics.dropped) == (1, 0)
 
@@ -226,8 +226,8 @@ def test_each_of_two_servers_of_a_stack_gets_what_is_sent_to_it() -> None:
 
 def test_damaged_messages_of_relays() -> None:
     async def main() -> None:
-        async with relayed() as relay_of:
-            statistics = relay_of.server.statistics
+        async with relayed() as agent:
+            statistics = agent.server.statistics
             good = forward(message(wire.SOLICIT, duid(5)))
             wrong = [good[:length] for length in range(1, len(good))]
             wrong += [
@@ -240,25 +240,25 @@ def test_damaged_messages_of_relays() -> None:
                 bytes([13]) + good[1:],
             ]
             for data in wrong:
-                await relay_of.send(data)
+                await agent.send(data)
             await asyncio.sleep(1)
             # That which ends before its interface is whole; from a global address, a relay's messages alone are read.
             whole = good[: -len(wire.option(18, b"eth1"))]
             assert whole in wrong
             assert statistics.malformed + statistics.dropped == len(wrong) - 1
             assert statistics.received == 1
-            assert len(await relay_of.ask(good)) > 34
+            assert len(await agent.ask(good)) > 34
             rng = random.Random(4)
             for _ in range(3000):
                 mutated = bytearray(forward(good, hops=1))
                 for _ in range(rng.randrange(1, 8)):
                     mutated[rng.randrange(len(mutated))] = rng.randrange(256)
-                await relay_of.send(bytes(mutated))
+                await agent.send(bytes(mutated))
             await asyncio.sleep(1)
-            assert not relay_of.server.closed
-            while not await relay_of.is_silent():
+            assert not agent.server.closed
+            while not await agent.is_silent():
                 pass
-            assert (await relay_of.lease(duid(6), "fd88::1")).startswith("fd88::1")
+            assert (await agent.lease(duid(6), "fd88::1")).startswith("fd88::1")
 
     run_virtually(main())
 
@@ -288,7 +288,7 @@ def test_any_bytes_are_of_a_relay_or_refused(data: bytes, kept: int) -> None:
     ("pool", "text"),
     [
         ([("fd00::100", "fd00::1ff"), ("fd00::200", "fd00::2ff")], "another one of the same link"),
-        (Dhcp6Pool("fd88::1", "fd89::1", "fd88::/64"), "fd89::1 is in no part of fd88::/64"),
+        (Dhcp6Pool("fd88::1", "fd89::1", "fd88::/64"), "fd89::1 is not in fd88::/64"),
         (Dhcp6Pool("fd88::9", "fd88::1", "fd88::/64"), "empty"),
         ([_FAR, Dhcp6Pool("fd88::1", "fd88::2", "fd88::/48")], "overlaps another link"),
         (Dhcp6Pool("fd88::1", "fd88::2", "fd88::1/64"), "host bits set"),

@@ -13,7 +13,7 @@ export abstract class CoreHandle implements Handler {
   protected readonly handle: number;
   /** Why it can no longer be used. */
   protected failure: TcpipError | undefined;
-  /** What waits for room to send. */
+  /** Called once there may be room to send. */
   #noRoom: (() => void)[] = [];
 
   constructor(hosts: Hosts, handle: number) {
@@ -33,7 +33,7 @@ export abstract class CoreHandle implements Handler {
     else for (const callback of this.#noRoom.splice(0)) callback();
   }
 
-  /** Takes any other event. */
+  /** Takes an event that is not about room to send. */
   protected abstract received(kind: number, value: number, at: number): void;
 
   /** Ends every pending call with the error. */

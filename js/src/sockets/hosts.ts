@@ -29,7 +29,11 @@ export interface Hosts {
    * @throws TypeError for anything but text, NameResolutionError for a name without addresses.
    */
   findHost(host: string): Promise<Target[]>;
-  /** Returns the address that sockets are bound to: any, where no host is given. @throws what `findHost` does, and the stack's error. */
+  /**
+   * Returns the address that sockets are bound to: any, where no host is given.
+   *
+   * @throws what `findHost` does, and the stack's error.
+   */
   findOwnHost(host: string | undefined): Promise<Partial<Target>>;
   /** Returns the address that a text means, or undefined for a name. */
   literal(host: string): [Target] | undefined;

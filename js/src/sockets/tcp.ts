@@ -15,84 +15,92 @@ const ATTEMPT_DELAY = 250;
 /** Addresses of one name that are tried: a name must not make a stack connect to hundreds of hosts. */
 const MOST_ATTEMPTS = 32;
 
-/** Connects to the first of several addresses that answers, and leaves no other connection behind. */
-export async function connectTcp(hosts: Hosts, options: TcpConnectionOptions): Promise<TcpConnection> {
-  const { host, port, localHost, localPort = 0, timeout, signal } = options;
-  const { driver } = hosts;
-  checkPort("port", port, 1);
-  checkPort("localPort", localPort);
-  if (timeout !== undefined) checkTimeout(timeout);
-  signal?.throwIfAborted();
-  driver.check();
+/** What begins to look for the addresses and to connect; and what ends all attempts but the one that has won. */
+type Attempts = [
+  begin: (resolve: (connection: Connection) => void, reject: (error: unknown) => void) => void,
+  finish: () => void,
+];
 
-  let local: Address | undefined;
-  let targets: Target[] = [];
-  let next = 0;
-  /** The connections that are being made, of which one wins. */
+/** Connects to several addresses, each some time after the one before or when that has failed; the first to answer wins. */
+function createAttempts(hosts: Hosts, { host, port, localHost, localPort = 0 }: TcpConnectionOptions): Attempts {
+  const { driver } = hosts;
+  /** The connections that are being made. */
   let underWay: Connection[] = [];
-  let failure: unknown;
   let ended = false;
   let cancelNext: (() => void) | undefined;
 
-  const finish = (): void => {
-    ended = true;
-    cancelNext?.();
-    for (const other of underWay) other.abort();
-    underWay = [];
-  };
-  const begin = (resolve: (connection: Connection) => void, reject: (error: unknown) => void): void => {
-    const hasMore = (): boolean => next < Math.min(targets.length, MOST_ATTEMPTS);
+  return [
+    (resolve, reject) => {
+      let local: Address | undefined;
+      let left: Target[];
+      let failure: unknown;
 
-    const onFailure = (error: unknown): void => {
-      failure ??= error;
-      if (driver.error) reject(driver.error);
-      else if (hasMore()) tryNext();
-      else if (!underWay.length) reject(failure);
-    };
-
-    const tryNext = (): void => {
-      if (ended) return;
-      cancelNext?.();
-      const { address, scope } = targets[next++]!;
-      if (hasMore()) cancelNext = driver.after(ATTEMPT_DELAY / 1000, tryNext);
-      const detail = (): string => `connect to ${formatAddress(address)} port ${port}`;
-      let connection: Connection;
-      try {
-        const handle = driver.core.tcpConnect(address, port, scope, local, localPort, detail);
-        connection = new Connection(hosts, handle);
-      } catch (error) {
-        onFailure(error);
-        return;
-      }
-      const { detail: ofOpen } = connection;
-      connection.detail = detail;
-      underWay.push(connection);
-      connection.onOpen = (error) => {
-        underWay = underWay.filter((other) => other !== connection);
-        connection.detail = ofOpen;
-        if (error) {
-          onFailure(error);
-        } else {
-          resolve(connection);
-        }
+      const onFailure = (error: unknown): void => {
+        failure ??= error;
+        if (driver.error) reject(driver.error);
+        else if (left.length) tryNext();
+        else if (!underWay.length) reject(failure);
       };
-      driver.wake();
-    };
 
-    const findTargets = async (): Promise<void> => {
-      if (localHost !== undefined) local = (await hosts.findHost(localHost))[0]!.address;
-      targets = hosts.literal(host) ?? (await hosts.findHost(host));
-      tryNext();
-    };
-    findTargets().catch(reject);
-  };
+      const tryNext = (): void => {
+        if (ended) return;
+        cancelNext?.();
+        const { address, scope } = left.shift()!;
+        if (left.length) cancelNext = driver.after(ATTEMPT_DELAY / 1000, tryNext);
+        const detail = (): string => `connect to ${formatAddress(address)} port ${port}`;
+        let connection: Connection;
+        try {
+          const handle = driver.core.tcpConnect(address, port, scope, local, localPort, detail);
+          connection = new Connection(hosts, handle);
+        } catch (error) {
+          onFailure(error);
+          return;
+        }
+        const { detail: ofOpen } = connection;
+        connection.detail = detail;
+        underWay.push(connection);
+        connection.onOpen = (error) => {
+          underWay = underWay.filter((other) => other !== connection);
+          connection.detail = ofOpen;
+          if (error) onFailure(error);
+          else resolve(connection);
+        };
+        driver.wake();
+      };
+
+      const find = async (): Promise<void> => {
+        if (localHost !== undefined) local = (await hosts.findHost(localHost))[0]!.address;
+        left = (hosts.literal(host) ?? (await hosts.findHost(host))).slice(0, MOST_ATTEMPTS);
+        tryNext();
+      };
+      find().catch(reject);
+    },
+
+    () => {
+      ended = true;
+      cancelNext?.();
+      for (const other of underWay) other.abort();
+      underWay = [];
+    },
+  ];
+}
+
+/** Connects to the first of several addresses that answers, and leaves no other connection behind. */
+export async function connectTcp(hosts: Hosts, options: TcpConnectionOptions): Promise<TcpConnection> {
+  const { host, port, localPort, timeout, signal } = options;
+  checkPort("port", port, 1);
+  checkPort("localPort", localPort ?? 0);
+  if (timeout !== undefined) checkTimeout(timeout);
+  signal?.throwIfAborted();
+  hosts.driver.check();
+  const [begin, finish] = createAttempts(hosts, options);
   const limits: Limits = {
     timeout,
     late: () => new NetworkError("ETIMEDOUT", `timed out: connect to ${host} port ${port}`),
     signal,
     finish,
   };
-  return withLimits(driver, limits, begin);
+  return withLimits(hosts.driver, limits, begin);
 }
 
 class Listener extends CoreHandle implements TcpListener {

@@ -135,7 +135,7 @@ class DhcpServer(LeasingServer[DhcpLease]):
         self._timer: Any = None
         self._save_timer: Any = None
 
-    def _all_leases(self) -> tuple[LeaseTable]:
+    def _tables(self) -> tuple[LeaseTable]:
         return (self._table,)
 
     def events(self) -> AsyncIterator[DhcpEvent]:

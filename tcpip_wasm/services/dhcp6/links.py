@@ -37,12 +37,12 @@ PoolArgument6 = tuple[Text6, Text6] | Dhcp6Pool
 
 @dataclass(frozen=True, slots=True)
 class ServedLink:
-    """A link.
+    """A link whose hosts are served.
 
     Attributes:
-        networks: of its hosts.
+        networks: of the link.
         table: the leases of its hosts.
-        has_addresses: whether it has any to lend.
+        has_addresses: whether there are addresses to lend.
     """
 
     networks: tuple[IPv6Network, ...]
@@ -81,8 +81,8 @@ def parse_links(
         first, last = (address_of_kind("pool", each, IPv6Address) for each in (one.first, one.last))
         for each in (first, last):
             if not any(each in network for network in networks):
-                where = f"no network of {name}" if networks == own else f"no part of {networks[0]}"
-                raise ValueError(f"pool: {each} is in {where}")
+                where = f"in no network of {name}" if networks == own else f"not in {networks[0]}"
+                raise ValueError(f"pool: {each} is {where}")
         if not first <= last:
             raise ValueError(f"pool: {first} to {last} is empty")
         if pools.get(networks) is not None:

@@ -27,13 +27,13 @@ _HEADER: Final = 2 + 2 * 16
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """What a relay has added.
+    """What a relay has added (RFC 8415, section 9).
 
     Attributes:
         hops: relays between it and the client.
-        link: an address of the link of the client or of the relay before, or `::` where that was another's to say.
-        peer: whom the message came from.
-        interface_id: what the relay wants back, or None.
+        link: the link-address, an address of the link by which the message came to it; `::` where it has none there.
+        peer: the peer-address, from which the message came.
+        interface_id: the option Interface-Id, which goes back unchanged; None where there is none.
     """
 
     hops: int
@@ -49,11 +49,11 @@ def parse_relayed(data: bytes) -> tuple[tuple[Relay, ...], bytes]:
         BadMessage: it is no Relay-forward; nothing else, whatever the bytes are.
     """
     if len(data) > MOST_RELAYED:
-        raise BadMessage(f"{len(data)} bytes are too many")
+        raise BadMessage(f"{len(data)} bytes are more than {MOST_RELAYED}")
     relays: list[Relay] = []
     while data[:1] == bytes([FORWARD]):
         if len(relays) > HOP_LIMIT:
-            raise BadMessage("too many relays")
+            raise BadMessage(f"more than {HOP_LIMIT + 1} relays")
         relay, data = _unwrapped(data)
         relays.append(relay)
     if not relays:
@@ -62,8 +62,11 @@ def parse_relayed(data: bytes) -> tuple[tuple[Relay, ...], bytes]:
 
 
 def _unwrapped(data: bytes) -> tuple[Relay, bytes]:
-    if len(data) < _HEADER or data[1] > HOP_LIMIT:
-        raise BadMessage("too short, or too many hops")
+    """Return what one relay has added, and the message in it."""
+    if len(data) < _HEADER:
+        raise BadMessage(f"{len(data)} bytes are less than a header")
+    if data[1] > HOP_LIMIT:
+        raise BadMessage(f"{data[1]} hops are more than {HOP_LIMIT}")
     try:
         options = options_of(data[_HEADER:])
     except (ValueError, error) as reason:
@@ -71,7 +74,7 @@ def _unwrapped(data: bytes) -> tuple[Relay, bytes]:
     messages = [value for code, value in options if code == RELAY_MESSAGE]
     identifiers = [value for code, value in options if code == INTERFACE_ID]
     if len(messages) != 1 or len(identifiers) > 1:
-        raise BadMessage("not one message of a client, or several interfaces")
+        raise BadMessage(f"{len(messages)} messages and {len(identifiers)} interfaces, where one of each may be")
     hops, link, peer = unpack_from(">xB16s16s", data)
     identifier = identifiers[0] if identifiers else None
     return Relay(hops, IPv6Address(link), IPv6Address(peer), identifier), messages[0]

@@ -1,6 +1,6 @@
 """`Dhcp6Server`: addresses and settings for the hosts of a link by IPv6, and the router advertisements that lead to it.
 
-Owns the socket, what each message causes (RFC 8415, section 18.3), and the advertiser, whose flags say that there is a
+Owns the sockets, what each message causes (RFC 8415, section 18.3), and the advertiser, whose flags say that there is a
 server (RFC 4861, section 4.2). Relays (section 19) reach it at its interface's addresses, from wherever they are.
 """
 
@@ -31,9 +31,9 @@ class Dhcp6Statistics:
     Attributes:
         received: messages of clients.
         malformed: datagrams that are none.
-        dropped: messages for another server, of a host that is not on the link, or by a relay of a link without a
-            pool.
-        relayed: messages of clients that relays passed on, in `received`.
+        dropped: messages for another server, of a host that is not on the link, or from a link without a pool, by a
+            relay.
+        relayed: how many of those in `received` came by a relay.
         advertises, replies: answers.
         exhausted: associations for which there was no address.
         declined: addresses that clients found in use.
@@ -112,7 +112,7 @@ class Dhcp6Server(LeasingServer[Dhcp6Lease]):
         self.statistics: Dhcp6Statistics = Dhcp6Statistics()
         self._advertiser: RouterAdvertiser | None = None
 
-    def _all_leases(self) -> list[LeaseTable]:
+    def _tables(self) -> list[LeaseTable]:
         return [link.table for link in self._links]
 
     async def _open(self) -> None:
@@ -141,7 +141,7 @@ class Dhcp6Server(LeasingServer[Dhcp6Lease]):
     # --- Messages -------------------------------------------------------------------------------------------------
 
     def _on_datagram(self, number: int, data: bytes, source: tuple[Any, ...]) -> None:
-        """Take a datagram of a client or of a relay, and answer by the socket that it came to."""
+        """Take a datagram of a client or of a relay, and answer by the socket with this number in `_transports`."""
         host, _, scope = source[0].partition("%")
         local = scope == self._interface.name
         relayed = data[:1] == bytes([relay.FORWARD])
@@ -160,9 +160,9 @@ class Dhcp6Server(LeasingServer[Dhcp6Lease]):
         self.statistics.received += 1
         self.statistics.relayed += relayed
         link = self._link_of(relays)
-        # The own link's hosts do not depend on what is sent from elsewhere.
-        is_foreign = link is self._own and not local and not link.has(IPv6Address(host))
-        if link is None or is_foreign or (request.server and request.server != self._id):
+        # A host elsewhere must not change leases of the own link.
+        from_elsewhere = link is self._own and not local and not link.has(IPv6Address(host))
+        if link is None or from_elsewhere or (request.server and request.server != self._id):
             self.statistics.dropped += 1
             return
         answer = self._answer(request, link)

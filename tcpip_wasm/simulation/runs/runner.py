@@ -29,7 +29,7 @@ from tcpip_wasm.simulation.runs.leaked import still_open
 from tcpip_wasm.simulation.runs.log import Log, label
 from tcpip_wasm.simulation.time.clock import EPOCH, RandomState, follow
 from tcpip_wasm.simulation.time.loop import REAL_LIMIT, VirtualLoop
-from tcpip_wasm.simulation.time.nested import IN_PAGE, outside_of_running_loop
+from tcpip_wasm.simulation.time.nested import IN_PYODIDE, outside_of_running_loop
 
 T = TypeVar("T")
 
@@ -116,7 +116,7 @@ def run(
     """
     # Longer than 60 lines by its docstring: each of the eleven options is documented here and nowhere else.
     check_scenario(scenario)
-    if not IN_PAGE:
+    if not IN_PYODIDE:
         _check_no_loop()
     session = Session(
         seed=seed,
@@ -129,7 +129,7 @@ def run(
     )
     digest, duration = None, 0.0
     try:
-        with outside_of_running_loop() if IN_PAGE else nullcontext(), session:
+        with outside_of_running_loop() if IN_PYODIDE else nullcontext(), session:
             if capture is not None:
                 session.network.capture(capture, comment=f"seed {seed}")
             try:

@@ -45,7 +45,7 @@ from warnings import warn
 from tcpip_wasm.simulation.errors import DeadlockError, TimeLimitError
 from tcpip_wasm.simulation.place import place, service
 from tcpip_wasm.simulation.runs.task_dump import describe_tasks
-from tcpip_wasm.simulation.time.nested import IN_PAGE
+from tcpip_wasm.simulation.time.nested import IN_PYODIDE
 from tcpip_wasm.simulation.time.threads import all_wait_for_results, working_for
 
 T = TypeVar("T")
@@ -181,7 +181,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._clock_resolution = 1 / SECOND  # of asyncio: a timer is due if it is less than this ahead
         self.set_task_factory(None)
 
-    if IN_PAGE:  # no thread can wake the loop, and there are no socket pairs
+    if IN_PYODIDE:  # no thread can wake the loop, and there are no socket pairs
 
         def _make_self_pipe(self) -> None:
             self._selecting.descriptors = 0

@@ -1,10 +1,10 @@
 """Lets a loop run to its end within a call, inside of a loop that runs already: that of Pyodide.
 
-Pyodide's loop, which is the page's, always runs, and a page has no other thread. While a call has not returned,
-neither the page nor that loop does anything, so that another loop can take its place until the call returns. It must
-not wait for the page, and a loop in virtual time does not.
+Pyodide's loop, which is the page's, always runs, and there is no other thread. While a call has not returned, neither
+the page nor that loop runs, so that another loop can take its place until the call returns. It must not wait for the
+page, and a loop in virtual time does not.
 
-In other interpreters a running loop is a mistake, or has a thread beside it: there, nothing here is used.
+In other interpreters a loop that runs already is an error of the caller, and `outside_of_running_loop` is not used.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-IN_PAGE: Final = sys.platform == "emscripten"
-"""Whether the interpreter is one that has no threads and always has a running loop."""
+IN_PYODIDE: Final = sys.platform == "emscripten"
+"""Whether this is Pyodide, in a page or in Node: it has no threads, and a loop always runs."""
 
 
 @contextmanager

@@ -24,8 +24,8 @@ class CalledProgram:
         """Wait for the next line.
 
         Raises:
-            RuntimeError: the program ended; what it wrote to standard error stands in the test's output.
-            TimeoutError: it did not come within `seconds`.
+            RuntimeError: the program ended; what it wrote to standard error is in the test's output.
+            TimeoutError: no line came within `seconds`.
         """
         assert self._process.stdout is not None
         async with asyncio.timeout(seconds):
@@ -35,7 +35,7 @@ class CalledProgram:
         return json.loads(line)
 
     async def call(self, name: str, /, *, seconds: float = 60.0, **arguments: Any) -> Any:
-        """Call a function of the program, and return its result."""
+        """Call a function of the program, and return its result; see `result` for errors."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"call": name, **arguments}).encode() + b"\n")
         return await self.result(seconds=seconds)

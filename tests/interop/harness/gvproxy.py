@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.polling import poll
+
 from .go import go_install
 
 __all__ = ["GATEWAY", "GUEST", "GUEST_MAC", "HOST", "gvproxy", "require_gvproxy"]
@@ -24,8 +26,6 @@ HOST = "192.168.127.254"
 """At this address the guest reaches the loopback of the machine."""
 
 _MODULE = "github.com/containers/gvisor-tap-vsock/cmd/gvproxy@v0.8.9"
-_READY_SECONDS = 60.0
-_POLL_SECONDS = 0.01
 
 
 def require_gvproxy() -> Path:
@@ -58,10 +58,8 @@ async def gvproxy(
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(_READY_SECONDS):
-            while not path.exists():  # noqa: ASYNC240 (it does not block)
-                assert process.returncode is None, f"gvproxy ended with {process.returncode}"
-                await asyncio.sleep(_POLL_SECONDS)
+        await poll(lambda: path.exists() or process.returncode is not None)
+        assert process.returncode is None, f"gvproxy ended with {process.returncode}"
         yield process
     finally:
         with suppress(ProcessLookupError):

@@ -1,7 +1,7 @@
 """`Networkd`: systemd-networkd in a namespace, with a message bus and an empty /run of its own.
 
-Owns its settings, its processes and what they say. Must not know what is at the other end of the device. Without udev
-networkd takes devices as they are; that there is none it infers from a /sys that is read-only.
+Owns its settings, its processes and what they report. Must not know what is at the other end of the device. Without
+udev networkd takes devices as they are; it assumes that there is no udev where /sys is read-only.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Networkd:
         self.run("/lib/systemd/systemd-networkd-wait-online", "-i", f"{device}:routable", "--timeout=50", *options)
 
     def lease(self) -> dict[str, str]:
-        """Return what networkd keeps of its only lease of IPv4: ADDRESS, ROUTER, LIFETIME and so on."""
+        """Return the values in networkd's file of its only IPv4 lease, such as ADDRESS, ROUTER and LIFETIME."""
         text = self.run("sh", "-c", "cat /run/systemd/netif/leases/*")
         return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 

@@ -10,12 +10,13 @@ import os
 import secrets
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.kit.polling import poll_blocking
 
 from .go import FOLDER, go_install
 from .namespaces import Namespace
@@ -26,7 +27,6 @@ __all__ = ["PROGRAMS", "Daemon", "wireguard_daemon"]
 PROGRAMS = ("wireguard-go", "boringtun-cli")
 
 _BUILD_SECONDS = 900.0
-_READY_SECONDS = 60.0
 _GO_MODULE = "golang.zx2c4.com/wireguard@v0.0.0-20260522210424-ecfc5a8d5446"
 """Debian's wireguard-go is older than its segmentation offload, and its versions do not say their date."""
 _CRATE = ("boringtun-cli", "0.7.1")
@@ -110,11 +110,8 @@ def wireguard_daemon(
     )
     control = Path(f"/var/run/wireguard/{name}.sock")
     try:
-        until = time.monotonic() + _READY_SECONDS
-        while not control.exists():
-            assert process.poll() is None, f"{which} ended with {process.returncode}"
-            assert time.monotonic() < until, f"{which} has made no device"
-            time.sleep(0.02)
+        poll_blocking(lambda: control.exists() or process.poll() is not None)
+        assert process.returncode is None, f"{which} ended with {process.returncode}"
         private = namespace.run("wg", "genkey").stdout
         public = subprocess.run(["wg", "pubkey"], input=private, capture_output=True, text=True, check=True, timeout=60)
         daemon = Daemon(namespace, name, public.stdout.strip(), 51820)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from tcpip_wasm.compat import StackThread, polyfill_socket
 from tests.interop.harness.namespaces import Namespace
 from tests.interop.scenarios import KERNEL_ADDRESSES, STACK_ADDRESSES, kernel_peer
 from tests.kit import stacks as stack_kit
+from tests.kit.polling import poll
 from tests.kit.stacks import run
 
 HOST = KERNEL_ADDRESSES[4]
@@ -35,8 +35,7 @@ class Place:
                     await client(peer.stack)
                 # FIN cannot reach a removed device: all connections have to be closed before.
                 # The servers close theirs, too, and there is no event when they have.
-                while (core := peer.stack.stats().core).connections != core.time_wait:  # noqa: ASYNC110
-                    await asyncio.sleep(0.001)
+                await poll(lambda: (core := peer.stack.stats().core).connections == core.time_wait, seconds=seconds)
 
         run(main(), seconds=seconds)
 

@@ -27,8 +27,8 @@ enum { CONNECTION_LONG_WAIT = 2000 };
    what else has to become free for it is not known. A try that takes nothing doubles them, so many times. */
 enum { CONNECTION_MEMORY_WAIT = 20000, CONNECTION_MEMORY_DOUBLINGS = 5 };
 
-/* What the host is asked for when a send buffer has room again (over a network it may be less). Buffers begin with two of these, one under way
-   and one being acknowledged: all that a cable inside the process needs, and what stays in the processor's cache. */
+/* What the embedder is asked for when a send buffer has room again; over a network it may be less. Buffers begin with two of
+   these, one under way and one being acknowledged: a cable in the process needs no more, and it stays in the processor's cache. */
 enum { CONNECTION_SEND_BATCH = 131072, CONNECTION_QUEUE = 4096 };
 
 /* For how many steps of tcp_ticks a closed connection waits for a peer that answers and makes no progress: five minutes. */

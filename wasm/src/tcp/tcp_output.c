@@ -119,9 +119,9 @@ uint32_t tw_connection_send_room(const struct connection *connection) {
   return full ? 0 : connection->send_limit - waiting;
 }
 
-/* The host is asked for more when a batch has room: half of the first buffer. Half of a larger one would be too much, since
-   the other half is all that is under way when it is filled up: too little for a network that holds more. In a network a
-   quarter is enough, so that unsent data is left while a loss is repaired and nothing is acknowledged. */
+/* The embedder is asked for more when a batch has room: half of the first buffer. Half of a larger one would be too much,
+   since the other half is all that is under way when it is filled up: too little for a network that holds more. In a network
+   a quarter is enough, so that unsent data is left while a loss is repaired and nothing is acknowledged. */
 static bool has_room(const struct connection *connection) {
   uint32_t batch = CONNECTION_SEND_BATCH;
   if (connection->least_round_trip >= CONNECTION_LONG_WAIT) {

@@ -11,7 +11,7 @@ bool tw_recovery_wants_output(const struct connection *connection); /* something
 void tw_undo_needless(struct flight *flight, uint32_t begin, uint32_t length); /* what was sent again for nothing */
 void tw_undo_duplicates(struct flight *flight, const struct tcp_sack_range *blocks, uint32_t count);
 bool tw_undo_echo_is_older(const struct tcp_pcb *pcb, uint32_t sent); /* the peer's echo is of before `sent`, in us */
-bool tw_undo_time_out(const struct flight *flight); /* it came too early */
+bool tw_undo_time_out(const struct flight *flight); /* the time-out came too early */
 void tw_undo(struct flight *flight); /* takes a needless reduction back */
 
 /* tcp_rack.c */

@@ -35,7 +35,7 @@ bool tw_undo_echo_is_older(const struct tcp_pcb *pcb, uint32_t sent) {
 }
 
 /* RFC 5682, section 3.1, as in Linux: what was not sent again arrives, of which the peer has reported nothing before. Without
-   SACK it may have held it; with timestamps the echo is a better witness. */
+   SACK the peer may have held it back; with timestamps the echo decides (tw_undo_echo_is_older). */
 bool tw_undo_time_out(const struct flight *flight) {
   return flight->may_be_early && flight->news.original && (flight->pcb->flags & (TF_SACK | TF_TIMESTAMP)) == TF_SACK;
 }

@@ -1,16 +1,14 @@
-"""Our Wisp server with clients of others: wisp-js, and v86's own client.
+"""Our Wisp server with wisp-js as its client; `test_v86` has another client.
 
-Each client is a process that connects over loopback; its streams lead into a stack.
+The client is a process that connects over loopback; its streams lead into a stack.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,13 +16,11 @@ import pytest
 from tcpip_wasm import NetworkStack, create_stack
 from tcpip_wasm.engine.abi import TCP_WINDOW
 from tcpip_wasm.links import MachineNetwork, WispServer, wisp_server
-from tcpip_wasm.services import HttpServer
 from tests.kit.core_network import payload
 from tests.kit.node import require_package
 from tests.kit.stacks import iterations, run
 
 from .harness.called import CalledProgram, called_program
-from .harness.requirements import missing
 from .harness.reverser import Reverser
 from .wisp_peers import (
     ACKNOWLEDGED,
@@ -270,37 +266,3 @@ def test_a_paused_wisp_js_holds_back_the_sender(version: int) -> None:
             assert ended == {"size": count * MIB, "reason": 0x02, "sha256": digest}
 
     run(main(), seconds=SECONDS)
-
-
-@pytest.mark.timeout(600)
-def test_a_guest_of_v86_fetches_a_file_by_its_own_client(tmp_path: Path) -> None:
-    """v86 ends the guest's TCP itself, and has a Wisp stream for each connection."""
-    node = require_package("v86")
-    for image in ("/usr/share/seabios/bios.bin", "/usr/share/seabios/vgabios-stdvga.bin", "/usr/lib/ipxe/ipxe.lkrn"):
-        if not Path(image).exists():
-            missing(f"{image} is not installed")
-    file = payload(MIB, 86)
-    (tmp_path / "file").write_bytes(file)
-
-    async def main() -> None:
-        fetched = asyncio.Event()
-
-        async def done(scope: dict[str, Any], receive: Any, send: Any) -> None:
-            if scope["type"] == "http":
-                await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
-                await send({"type": "http.response.body", "body": b"done"})
-                fetched.set()
-
-        async with served() as (stack, server), HttpServer(stack, tmp_path), HttpServer(stack, done, port=8080):
-            given = {
-                "relay": server.url.replace("ws://", "wisp://"),
-                "file": f"http://{HOST}/file",
-                "done": f"http://{HOST}:8080/",
-                "size": len(file),
-                "first": file[:64].hex(),
-            }
-            async with called_program([node, str(PEERS / "v86_wisp.mjs"), json.dumps(given)]) as guest:
-                await fetched.wait()
-                assert hashlib.sha256(file).hexdigest() in await guest.call("find")
-
-    run(main(), seconds=300)

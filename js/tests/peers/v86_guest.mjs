@@ -1,6 +1,6 @@
-// v86 with its own Wisp client, and a guest that boots iPXE and fetches a file, for a test. The argument is JSON: `relay`,
-// the address of a Wisp server; `file` and `done`, addresses that the guest fetches, and `size` and `first`, of what the
-// first of them is, its length and its first bytes in hexadecimal. The call `find` returns the SHA-256 of what is in the
+// v86 with its own network clients, and a guest that boots iPXE and fetches a file, for a test. The argument is JSON:
+// `relay`, the address of a Wisp server or of a relay of frames; `file` and `done`, addresses that the guest fetches, and
+// `size` and `first`, of what the first of them is, its length and its first bytes in hexadecimal. The call `find` returns the SHA-256 of what is in the
 // guest's memory where these bytes are.
 
 import { createHash } from "node:crypto";

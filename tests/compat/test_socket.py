@@ -571,7 +571,7 @@ def test_a_forked_child_uses_a_socket_that_its_parent_closes(net: Any) -> None:
             finally:
                 os._exit(0)
         server.close()
-        time.sleep(0.05)  # the other way round, closing could not do harm
+        time.sleep(0.05)  # the close takes effect before the child answers
         client.sendall(b"to the child")
         assert client.recv(100) == b"TO THE CHILD"
         assert other.recvfrom(100) == (b"from the child", datagrams.getsockname())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Callable
+from math import inf
 from struct import Struct
 from typing import Any, Final
 
@@ -36,7 +37,8 @@ REQUEST_INTERVAL: Final = 1.0
 """Seconds between two requests at least."""
 
 SILENCE: Final = 5.0
-"""Seconds without a frame of the peer after which a datagram that is not authentic makes this end ask for a session."""
+"""Seconds without a frame of the peer after which a datagram that is not authentic, or another frame to the peer, makes
+this end ask for a session."""
 
 _HELLO: Final = Struct("<I16s16s16s")
 _HEADER: Final = Struct("<I4sQ")
@@ -83,6 +85,7 @@ class EncryptedChannel:
         remote: where datagrams go: where the latest one came from that only the peer can have sent just now.
         sessions: that were agreed on so far.
         unauthentic: datagrams that were dropped because they have no tag of this key, or of no session.
+        foreign: messages of the handshake, in `unauthentic`, whose tag is of another key.
         replayed: authentic ones that were dropped because they had arrived before, or are older than the window.
     """
 
@@ -98,15 +101,18 @@ class EncryptedChannel:
         self.remote = remote
         self.sessions: int = 0
         self.unauthentic: int = 0
+        self.foreign: int = 0
         self.replayed: int = 0
         self._key = key
         self._hello_key = derive_key(key, b"", _HELLO_INFO)
         self._send = send
+        self._given = remote
         self._random = random
         self._next = random(ID_BYTES)  # of this end in the next session
         self._current: _Session | None = None
         self._previous: _Session | None = None  # for frames that were under way when another session began
-        self._requested = self._heard = float("-inf")
+        self._requested = self._heard = -inf
+        self._unanswered = inf  # when the first frame was sent to which none has come back
         self._sealed = memoryview(bytearray(OVERHEAD + max_frame))
         self._opened = memoryview(bytearray(65536))
 
@@ -118,17 +124,31 @@ class EncryptedChannel:
     def request(self, now: float) -> None:
         """Ask the peer for a session, if its address is known and this end did not ask just before.
 
+        Also where the peer was said to be: it may have moved back, or never have been elsewhere.
+
         Args:
             now: seconds.
         """
         if self.remote is not None and now - self._requested >= REQUEST_INTERVAL:
             self._requested = now
-            self._send(self._hello(REQUEST, self._next, _NO_ID), self.remote)
+            data = self._hello(REQUEST, self._next, _NO_ID)
+            self._send(data, self.remote)
+            if self._given is not None and self._given != self.remote:
+                self._send(data, self._given)
 
-    def seal(self, frame: memoryview) -> memoryview:
-        """Return the datagram for a frame, valid until the next one is made; `ready` must be true."""
+    def seal(self, frame: memoryview, now: float) -> memoryview:
+        """Return the datagram for a frame, valid until the next one is made; `ready` must be true.
+
+        Args:
+            frame: the frame.
+            now: seconds.
+        """
         session = self._current
         assert session is not None
+        if self._unanswered > now:
+            self._unanswered = now
+        elif now - self._unanswered >= SILENCE:
+            self.request(now)  # the peer may have begun anew, and not know where this end is
         end = OVERHEAD + len(frame)
         sealed, number = self._sealed, session.sent
         session.sent = number + 1
@@ -155,8 +175,9 @@ class EncryptedChannel:
         if length >= 0:
             return length
         self.unauthentic += 1
-        if now - self._heard >= SILENCE:
-            self.request(now)  # one of the two ends may have begun anew
+        # One of the two ends may have begun anew; in the latter case the peer has, and its confirmation was lost.
+        if now - self._heard >= SILENCE or data[4:8] == self._next[:4]:
+            self.request(now)
         return 0
 
     # --- Frames -------------------------------------------------------------------------------------------------------
@@ -181,7 +202,7 @@ class EncryptedChannel:
             self.replayed += 1
             return 0
         if session is self._current:
-            self._heard = now
+            self._heard, self._unanswered = now, inf
             if number == window.newest:
                 self.remote = source
         return length if fits else len(room) + 1
@@ -197,7 +218,10 @@ class EncryptedChannel:
         """Take a message of the handshake; return whether it is authentic."""
         kind, peer, own, tag = _HELLO.unpack(data)
         expected = hmac.digest(self._hello_key, data[:-TAG_BYTES], "sha256")[:TAG_BYTES]
-        if not hmac.compare_digest(tag, expected) or not REQUEST <= kind <= CONFIRMATION:
+        if not REQUEST <= kind <= CONFIRMATION:
+            return False
+        if not hmac.compare_digest(tag, expected):
+            self.foreign += 1
             return False
         current = self._current
         is_peer = current is not None and peer == current.peer
@@ -220,4 +244,4 @@ class EncryptedChannel:
         self._next = self._random(ID_BYTES)
         self.sessions += 1
         self.remote = source
-        self._heard = now
+        self._heard, self._unanswered = now, inf

@@ -229,6 +229,51 @@ def test_floods_and_damaged_messages() -> None:
     run_virtually(main())
 
 
+def test_a_client_has_eight_addresses_at_most_by_each_message() -> None:
+    """Renewing and rebinding grant addresses that the server knows nothing of (RFC 8415, section 18.3.4), too."""
+
+    async def main() -> None:
+        async with served(pool=("fd00::100", "fd00::1ff")) as (server, client, _):
+            me = await client.lease(duid(1))
+            held = [me.addresses[0][0]]
+            for number in range(2, 40):
+                kind, to = (wire.RENEW, me.server) if number % 2 else (wire.REBIND, b"")
+                data = message(kind, duid(1), f"fd00::1{number:02x}", server=to, association=number)
+                answer = await client.ask(data)
+                if number <= 8:
+                    held += [one for one, _, valid in answer.addresses if valid]
+                else:
+                    assert answer.status == wire.NO_ADDRESSES
+                    assert all(valid == 0 for _, _, valid in answer.addresses)
+            assert [str(lease.address) for lease in server.leases] == sorted(held, key=IPv6Address)
+            assert len(held) == 8
+            # Those that it has are extended, and one may be exchanged for another one.
+            again = message(wire.REBIND, duid(1), held[3], association=4)
+            assert (await client.ask(again)).addresses[0][0] == held[3]
+            other = message(wire.REBIND, duid(1), "fd00::1f0", association=4)
+            assert (await client.ask(other)).addresses[0][0] == "fd00::1f0"
+            assert len(server.leases) == 8
+
+    run_virtually(main())
+
+
+def test_a_reserved_address_that_is_declined_again_holds_no_other_one_back() -> None:
+    async def main() -> None:
+        async with served(pool=("fd00::100", "fd00::100"), reservations={_MAC: "fd00::5"}) as (_, client, _):
+            for number in (5, 7):
+                taken = await client.lease(duid(number))
+                data = message(wire.DECLINE, duid(number), taken.addresses[0][0], server=taken.server)
+                assert (await client.ask(data)).state == wire.SUCCESS
+            await asyncio.sleep(500)
+            assert (await client.lease(duid(5))).addresses[0][0] == "fd00::5"
+            declined = message(wire.DECLINE, duid(5), "fd00::5", server=taken.server)
+            assert (await client.ask(declined)).state == wire.SUCCESS
+            await asyncio.sleep(200)
+            assert (await client.lease(duid(7))).addresses[0][0] == "fd00::100", "declined 700 seconds ago"
+
+    run_virtually(main())
+
+
 def test_the_server_ends_with_its_stack() -> None:
     async def main() -> None:
         async with await create_stack(seed=1) as host:

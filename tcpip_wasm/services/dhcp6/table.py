@@ -17,6 +17,8 @@ MAX_LEASES: Final = 65_536
 """Leases at a time; beyond, the one that was not extended for longest is forgotten."""
 
 MAX_PER_CLIENT: Final = 8
+"""Leases of one client, beside an address that is reserved for it."""
+
 TRIES: Final = 64
 """Addresses that are looked at for one association."""
 
@@ -90,7 +92,7 @@ class LeaseTable:
         held = self._by_client.get(client)
         if held is not None:
             return held
-        if self._counts[client[0]] >= MAX_PER_CLIENT or not self._size:
+        if not self._size:
             return None
         digest = hashlib.blake2b(client[0] + client[1].to_bytes(4), digest_size=16).digest()
         begin = int.from_bytes(digest) % self._size
@@ -111,6 +113,8 @@ class LeaseTable:
             return False
         if self.reserved(client, mac) == address:
             return True
+        if client not in self._by_client and self._counts[client[0]] >= MAX_PER_CLIENT:
+            return False
         in_pool = self._first <= int(address) < self._first + self._size
         return in_pool and address not in self._barred and address not in self._declined
 
@@ -143,6 +147,7 @@ class LeaseTable:
     def decline(self, address: IPv6Address, now: float) -> None:
         """Another host has an address: do not lend it for a while."""
         self.remove(address)
+        self._declined.pop(address, None)  # so that what was declined last comes last
         self._declined[address] = now + DECLINE_TIME
         if len(self._declined) > 1024:
             self._declined.popitem(last=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import IPv6Address
 from struct import pack, unpack_from
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 
 from tcpip_wasm import TapInterface, UdpDatagram, UdpSocket, connect, create_stack
 from tcpip_wasm.services import Dhcp6Server
-from tcpip_wasm.services.dhcp6 import wire
+from tcpip_wasm.services.dhcp6 import Dhcp6Lease, wire
+from tcpip_wasm.services.dhcp6.table import LeaseTable
 from tcpip_wasm.simulation import run_virtually
 
 _POOL = ("fd00::100", "fd00::1ff")
@@ -255,6 +257,100 @@ def test_a_client_has_eight_addresses_at_most_by_each_message() -> None:
             assert len(server.leases) == 8
 
     run_virtually(main())
+
+
+def calls_of(function: Callable[[], object]) -> int:
+    """Return how many functions of Python it calls."""
+    count = 0
+
+    def counted(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(counted)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_pool_that_is_full_or_nearly_so_costs_no_more_than_another() -> None:
+    """One message has four associations; looking at each address for each of them would take a second."""
+    first, size = IPv6Address("fd00::1:0"), 65_536
+
+    def lease(address: IPv6Address) -> Dhcp6Lease:
+        return Dhcp6Lease(address, int(address).to_bytes(16), 1, None, 1000.0)
+
+    table = LeaseTable(first, first + size - 1, {}, frozenset([first + 7]))
+    rng = random.Random(3)
+    order = list(range(size))
+    rng.shuffle(order)
+    order.remove(7)
+    last = [order.pop() for _ in range(200)]
+    for offset in order:
+        table.grant(lease(first + offset))
+    clients = iter(range(10**6))
+
+    def chosen() -> IPv6Address | None:
+        return table.choose((next(clients).to_bytes(4), 1), None, 1.0)
+
+    calls_of(chosen)  # looks once at each of those that are lent
+    for _ in last:
+        assert calls_of(chosen) < 20_000
+        address = chosen()
+        assert address is not None
+        assert int(address) - int(first) in last
+        table.grant(lease(address))
+    assert len(table) == size - 1
+    for _ in range(50):
+        assert calls_of(lambda: [chosen() for _ in range(4)]) < 20_000
+        assert chosen() is None
+        freed = first + rng.choice(order)
+        table.remove(freed)
+        assert calls_of(chosen) < 20_000
+        assert chosen() == freed
+        table.grant(lease(freed))
+    declined = first + order[0]
+    table.decline(declined, 1.0)
+    assert chosen() is None
+    assert table.choose((b"c", 1), None, 602.0) == declined
+    table.expire(1000.0)
+    assert len(table) == 0
+    assert {table.choose((b"%d" % n, 1), None, 1000.0) for n in range(10)}.isdisjoint({None, first + 7})
+
+
+@pytest.mark.parametrize("size", [1, 3, 70, 300])
+def test_a_free_address_is_found_as_long_as_there_is_one(size: int) -> None:
+    """Whatever was granted, extended, released, declined and forgotten before."""
+    rng = random.Random(size)
+    first, own = IPv6Address("fd00::100"), IPv6Address("fd00::102")
+    table = LeaseTable(first, first + size - 1, {_MAC: first}, frozenset([own]))
+    now = 0.0
+    none = 0
+    for _ in range(5000):
+        now += 3 * rng.random()
+        table.expire(now)
+        number = rng.randrange(size + 1)
+        client, mac = (b"%d" % number, rng.randrange(3)), _MAC if number == 1 else None
+        address = table.choose(client, mac, now)
+        if address is None:
+            none += 1
+            assert mac or all(
+                one in (first, own) or one in table._leases or one in table._declined
+                for one in (first + offset for offset in range(size))
+            )
+            continue
+        assert table.may_have(address, client, mac)
+        choice = rng.random()
+        if choice < 0.7:
+            table.grant(Dhcp6Lease(address, *client, mac, now + 100))
+        elif choice < 0.8:
+            table.decline(address, now)
+        elif len(table) and choice < 0.9:
+            table.remove(rng.choice(list(table._leases)))
+        assert len(table._freed) + len(table) + len(table._declined) <= size + 1
+    assert none > 500
 
 
 def test_a_reserved_address_that_is_declined_again_holds_no_other_one_back() -> None:

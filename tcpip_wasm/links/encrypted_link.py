@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 from tcpip_wasm.links.encrypted_datagrams import EncryptedChannel
-from tcpip_wasm.links.link import LOSES_FRAME, FrameInterface, Link, max_frame
+from tcpip_wasm.links.link import LOSES_FRAME, UNREACHABLE, FrameInterface, Link, max_frame
 from tcpip_wasm.links.wireguard.keys import parse_key
 from tcpip_wasm.log_limit import LogLimit
 
@@ -38,16 +38,7 @@ class EncryptedLink(Link):
         OSError: ``EBUSY`` where something is attached to the interface.
     """
 
-    loses_frame: ClassVar[frozenset[int]] = LOSES_FRAME | {
-        errno.EACCES,  # a route forbids it (`ip route add prohibit`), or the address is a broadcast's
-        errno.EADDRNOTAVAIL,  # a link-local address, and its interface is down
-        errno.ECONNREFUSED,
-        errno.EHOSTUNREACH,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.ENOTCONN,
-        errno.EPERM,
-    }
+    loses_frame: ClassVar[frozenset[int]] = LOSES_FRAME | UNREACHABLE | {errno.ENOTCONN}
 
     def __init__(
         self, sock: socket.socket, interface: FrameInterface, *, key: bytes | str, remote: tuple[Any, ...] | None = None

@@ -380,7 +380,10 @@ def test_the_name_servers_of_a_file(tmp_path: Path) -> None:
         + "nameserver 10.0.0.3\n" * 3
     )
     assert machine_servers(file) == ["fe80::1%eth0", "10.0.0.2", "10.0.0.3"]
-    file.write_bytes(b"search \xff\n")
+    # As in the C library: what is no address is left out, and one of zeros is this machine.
+    file.write_text("nameserver dns.example\nnameserver 10.0.0.999\nnameserver 0.0.0.0\nnameserver ::\n")
+    assert machine_servers(file) == ["127.0.0.1", "::1"]
+    file.write_bytes(b"search \xff\nnameserver \xff\n")
     with pytest.raises(OSError, match="no name server is in it; --name-server names one"):
         machine_servers(file)
 

@@ -439,6 +439,52 @@ def test_the_machines_resolver_asks_a_server_of_the_machine() -> None:
     asyncio.run(main())
 
 
+def test_forged_answers_do_not_reach_the_machines_resolver() -> None:
+    """From another port, with another number, to another question, or no messages: the true one comes last."""
+    dns = pytest.importorskip("dns.message")
+    rrset = pytest.importorskip("dns.rrset")
+
+    def answer(query: Any, address: str) -> Any:
+        made = dns.make_response(query)
+        made.answer.append(rrset.from_text(query.question[0].name, 60, "IN", "A", address))
+        return made
+
+    class Server(asyncio.DatagramProtocol):
+        asked = 0
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast(asyncio.DatagramTransport, transport)
+
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            self.asked += 1
+            query = dns.from_wire(data)
+            forged = answer(query, "192.0.2.66")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as elsewhere:
+                elsewhere.bind(("127.0.0.1", 0))
+                for _ in range(50):
+                    elsewhere.sendto(forged.to_wire(), addr)
+            wrong = [b"", bytes(11), bytes(512), data, forged.to_wire()[:-1], forged.to_wire()[:20]]
+            for number in range(1, 50):
+                forged.id = (query.id + number) % 65536
+                wrong.append(forged.to_wire())
+            other = answer(dns.make_query("other.example", "A", id=query.id), "192.0.2.66")
+            for each in [*wrong, other.to_wire(), answer(query, "192.0.2.7").to_wire()]:
+                self.transport.sendto(each, addr)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport, server = await loop.create_datagram_endpoint(Server, local_addr=("127.0.0.1", 0))
+        async with asyncio.timeout(BOUND):
+            resolver = machine_resolver([transport.get_extra_info("sockname")])
+            response = dns.from_wire(await resolver.forward((b"www", b"example"), 1))
+        assert [str(one) for each in response.answer for one in each] == ["192.0.2.7"]
+        assert server.asked == 1
+        transport.close()
+        await asyncio.sleep(0)  # the socket is closed
+
+    asyncio.run(main())
+
+
 def test_links_are_imported_by_commands_that_need_them() -> None:
     code = (
         "import sys; from tcpip_wasm.cli import main; main([]); "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from importlib import import_module
-from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 from pathlib import Path
 from textwrap import fill
 from typing import Final, TypeVar
@@ -91,7 +91,9 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=_of(_network6),
         help="the same for IPv6; %(default)s. `none` leaves IPv6 out",
     )
-    parser.add_argument("--name", default="files.internal", metavar="NAME", help="the server's name; %(default)s")
+    parser.add_argument(
+        "--name", default="files.internal", metavar="NAME", type=_of(_name), help="the server's name; %(default)s"
+    )
     parser.add_argument(
         "--forward-names",
         action="store_true",
@@ -103,7 +105,7 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         default=[],
         metavar="ADDRESS",
-        type=_of(ip_address),
+        type=_of(_name_server),
         help="forward other names to this one instead; repeatable",
     )
     parser.add_argument("-p", "--port", default=80, metavar="PORT", type=_of(_port), help="of HTTP; %(default)s")
@@ -256,6 +258,24 @@ def _network6(text: str) -> IPv6Interface | None:
     from tcpip_wasm.commands.serve import network6_of
 
     return network6_of(text)
+
+
+def _name(text: str) -> str:
+    from tcpip_wasm.names.hostname import host_name
+
+    try:
+        return host_name(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no name of a host") from None
+
+
+def _name_server(text: str) -> IPv4Address | IPv6Address:
+    address = ip_address(text)
+    if address.is_unspecified or address.is_multicast or int(address) == 0xFFFFFFFF:
+        raise ValueError(f"{text}: no name server has this address")
+    if isinstance(address, IPv6Address) and address.is_link_local and not address.scope_id:
+        raise ValueError(f"{text}: its interface is needed, too, as in {text}%eth0")
+    return address
 
 
 def _port(text: str) -> int:

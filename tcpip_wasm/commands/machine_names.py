@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +19,15 @@ __all__ = ["machine_resolver", "machine_servers"]
 
 RESOLV_CONF: Final = Path("/etc/resolv.conf")
 
+_THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""An answer comes from another address than that of zeros."""
+
 MOST_SERVERS: Final = 3
 """Of the file, as the C library takes them: MAXNS of resolv.conf(5)."""
 
 
 def machine_servers(path: Path = RESOLV_CONF) -> list[str]:
-    """Return the name servers in a file as resolv.conf(5) describes it, in order.
+    """Return the name servers in a file as resolv.conf(5) describes it, in order; what is no address is left out.
 
     Args:
         path: the file.
@@ -32,10 +36,19 @@ def machine_servers(path: Path = RESOLV_CONF) -> list[str]:
         OSError: the file cannot be read, or names no server.
     """
     lines = (line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
-    servers = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+    named = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+    servers = [_THIS_MACHINE.get(one, one) for one in named if _is_address(one)]
     if not servers:
         raise OSError(f"{path}: no name server is in it; --name-server names one")
     return servers[:MOST_SERVERS]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def machine_resolver(servers: Iterable[Server | str]) -> Resolver:

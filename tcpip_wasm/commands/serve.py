@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface
 from typing import TYPE_CHECKING, Final
 
 from tcpip_wasm.commands.outside import naming, opened, until_end
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from tcpip_wasm.services.service import Service
 
 __all__ = ["network6_of", "pool_of", "qemu_options", "serve"]
+
+_NO_NETWORKS: Final = tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")))
+_ZEROS: Final = IPv6Network("::/64")
+"""The loopback address, and those that are written as IPv4 addresses."""
 
 MOST_ADDRESSES: Final = 4096
 """Addresses of the pool at most; a larger network has addresses that are not lent."""
@@ -115,9 +119,11 @@ def pool_of(network: IPv4Interface) -> tuple[IPv4Address, IPv4Address]:
     """Return the first and the last address to lend: all of the network, of which the server keeps its own.
 
     Raises:
-        ValueError: the network has no address beside the server's.
+        ValueError: the network has no address beside the server's, or guests take no addresses of it.
     """
     hosts: IPv4Network = network.network
+    if any(map(hosts.overlaps, _NO_NETWORKS)):
+        raise ValueError(f"{network}: no network of guests")
     if hosts.prefixlen > 30:
         raise ValueError(f"{network}: a prefix of 30 bits at most is needed, for a guest beside the server")
     if network.ip in (hosts.network_address, hosts.broadcast_address):
@@ -136,10 +142,14 @@ def network6_of(text: str) -> IPv6Interface | None:
     """
     if text == "none":
         return None
-    network = IPv6Interface(text)
+    try:
+        network = IPv6Interface(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}") from None
     if network.network.prefixlen != 64:
         raise ValueError(f"{text}: a prefix of 64 bits is needed, of which guests make addresses")
-    if network.is_link_local or network.is_multicast or network.is_loopback or network.ip.scope_id is not None:
+    special = network.is_link_local or network.is_multicast or network.network == _ZEROS
+    if special or "%" in text:
         raise ValueError(f"{text}: guests make no addresses of this network")
     if network.ip == network.network.network_address:
         raise ValueError(f"{text}: no host may have this address")

@@ -33,6 +33,14 @@ class AdvertisingInterface(Interface):
         mac = station_mac(bytes.fromhex(self.mac.replace(":", "")))
         return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:])
 
+    @property
+    def advertises(self) -> bool:
+        """Whether this interface is a router's that advertises, by `advertise`."""
+        return self._advertiser is not None and not self._advertiser.closed
+
+    def _check_advertising(self) -> None:
+        """Raise where the interface is not one of the stack's own."""
+
     async def advertise(
         self,
         prefix: str | IPv6Interface | object = (),
@@ -66,12 +74,15 @@ class AdvertisingInterface(Interface):
             What advertises from now on; its `close` ends it.
 
         Raises:
-            ValueError, TypeError: a malformed argument.
-            OSError: ``EBUSY`` where it advertises already, ``EBADF`` where it has no link-local address,
-                because its MTU is too small or `ipv6` is False.
+            ValueError, TypeError: a malformed argument, or the MTU is too small for IPv6.
+            OSError: ``EBUSY`` where it advertises already, or is a bridge's port; ``EBADF`` where it has no link-local
+                address, because `ipv6` is False; ``ENODEV`` where it was removed.
         """
         self.check()
-        if self._advertiser is not None and not self._advertiser.closed:
+        self._check_advertising()
+        if not self.ipv6:
+            raise NetworkError(errno.EBADF, f"{self.name} has no link-local address, since ipv6 is False")
+        if self.advertises:
             raise NetworkError(errno.EBUSY, f"{self.name} advertises already")
         self._advertiser = RouterAdvertiser(
             self,

@@ -64,7 +64,7 @@ class BridgeInterface(AdvertisingInterface):
         Raises:
             TypeError: it is no tap.
             ValueError: it is of another stack, or it has addresses.
-            OSError: ``EBUSY`` where it is a port already, ``ENODEV`` where it or the bridge was removed.
+            OSError: ``EBUSY`` where it is a port already or advertises, ``ENODEV`` where it or the bridge was removed.
             StackError: the stack is gone.
         """
         check_port(self.driver, tap)
@@ -162,6 +162,8 @@ def check_port(driver: Driver, tap: TapInterface) -> None:
     tap.check()
     if tap.addresses:
         raise ValueError(f"tap: {tap!r} has addresses; on a bridge they belong to the bridge")
+    if tap.advertises:
+        raise NetworkError(errno.EBUSY, f"{tap.name} advertises; as a port it could not")
     if tap.bridge is not None:
         raise NetworkError(errno.EBUSY, f"{tap.name} is a port of {tap.bridge.name}")
 

@@ -68,10 +68,10 @@ class RouterAdvertiser:
         self._router_lifetime = check_int("router_lifetime", router_lifetime, 0, MAX_ROUTER_LIFETIME)
         if interface.mtu < MIN_MTU6:
             raise ValueError(f"{interface.name} has an MTU of {interface.mtu}, and IPv6 needs {MIN_MTU6} (RFC 8200)")
-        if mtu is not None and not 1280 <= mtu <= interface.mtu:
-            raise ValueError(f"mtu: {mtu} is not within 1280 to {interface.mtu}")
-        self._mtu = mtu
+        self._mtu = None if mtu is None else check_int("mtu", mtu, MIN_MTU6, interface.mtu)
         self._flags = {"managed": bool(managed), "other": bool(other), "autonomous": bool(autonomous)}
+        if not isinstance(interval, (int, float)) or isinstance(interval, bool):
+            raise TypeError(f"interval must be a number of seconds, not {type(interval).__name__}")
         if not 4 <= interval <= 1800:
             raise ValueError(f"interval: {interval} is not within 4 to 1800")
         self._interval = interval

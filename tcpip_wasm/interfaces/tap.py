@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from tcpip_wasm.addresses import IPInterface
 from tcpip_wasm.driver import Driver
 from tcpip_wasm.engine import abi
+from tcpip_wasm.errors import NetworkError
 from tcpip_wasm.interfaces.autoconfiguration import ConfigurableInterface
 from tcpip_wasm.interfaces.frames import StreamInterface
 from tcpip_wasm.interfaces.interface_arguments import station_mac
@@ -41,3 +43,7 @@ class TapInterface(ConfigurableInterface, StreamInterface):
         super().remove()
         if self.bridge is not None:
             self.bridge._forget_port(self)  # noqa: SLF001  for this package alone: interfaces are public
+
+    def _check_advertising(self) -> None:
+        if self.bridge is not None:
+            raise NetworkError(errno.EBUSY, f"{self.name} is a port of {self.bridge.name}, which can advertise")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, overload
 from tcpip_wasm.links.descriptor import DatagramSocketLink
 from tcpip_wasm.links.guest_listener import GuestListener
 from tcpip_wasm.links.guests import Attach, check_guests
-from tcpip_wasm.links.link import LOSES_FRAME, FrameInterface
+from tcpip_wasm.links.link import LOSES_FRAME, UNREACHABLE, FrameInterface
 from tcpip_wasm.links.transport_address import (
     TransportAddress,
     bind_unix,
@@ -48,7 +48,7 @@ class DatagramLink(DatagramSocketLink):
     A peer that is not there, or not yet, loses frames and does not end the link.
     """
 
-    loses_frame: ClassVar[frozenset[int]] = LOSES_FRAME | {errno.ECONNREFUSED, errno.ENOENT}
+    loses_frame: ClassVar[frozenset[int]] = LOSES_FRAME | UNREACHABLE | {errno.ENOENT}
 
     def __init__(self, sock: socket.socket, interface: FrameInterface, *, path: str = "", to: str = "") -> None:
         """Attach to the interface and begin to carry.

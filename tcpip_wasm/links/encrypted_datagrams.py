@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Callable
+from math import inf
 from struct import Struct
 from typing import Any, Final
 
@@ -36,7 +37,8 @@ REQUEST_INTERVAL: Final = 1.0
 """Seconds between two requests at least."""
 
 SILENCE: Final = 5.0
-"""Seconds without a frame of the peer after which a datagram that is not authentic makes this end ask for a session."""
+"""Seconds without a frame of the peer after which a datagram that is not authentic, or another frame to the peer, makes
+this end ask for a session."""
 
 _HELLO: Final = Struct("<I16s16s16s")
 _HEADER: Final = Struct("<I4sQ")
@@ -70,7 +72,7 @@ class _Session:
 
 
 class EncryptedChannel:
-    """One end.
+    """One end of the link, without its socket.
 
     Args:
         key: 32 bytes, secret, the same at both ends.
@@ -83,6 +85,7 @@ class EncryptedChannel:
         remote: where datagrams go: where the latest one came from that only the peer can have sent just now.
         sessions: that were agreed on so far.
         unauthentic: datagrams that were dropped because they have no tag of this key, or of no session.
+        of_another_key: messages of the handshake, in `unauthentic`, whose tag is of another key.
         replayed: authentic ones that were dropped because they had arrived before, or are older than the window.
     """
 
@@ -98,15 +101,18 @@ class EncryptedChannel:
         self.remote = remote
         self.sessions: int = 0
         self.unauthentic: int = 0
+        self.of_another_key: int = 0
         self.replayed: int = 0
         self._key = key
         self._hello_key = derive_key(key, b"", _HELLO_INFO)
         self._send = send
+        self._given = remote
         self._random = random
         self._next = random(ID_BYTES)  # of this end in the next session
         self._current: _Session | None = None
         self._previous: _Session | None = None  # for frames that were under way when another session began
-        self._requested = self._heard = float("-inf")
+        self._requested = self._received = -inf
+        self._unanswered = inf  # when the first frame was sent to which none has come back
         self._sealed = memoryview(bytearray(OVERHEAD + max_frame))
         self._opened = memoryview(bytearray(65536))
 
@@ -118,17 +124,31 @@ class EncryptedChannel:
     def request(self, now: float) -> None:
         """Ask the peer for a session, if its address is known and this end did not ask just before.
 
+        Also where the peer was said to be: it may have moved back, or never have been elsewhere.
+
         Args:
             now: seconds.
         """
         if self.remote is not None and now - self._requested >= REQUEST_INTERVAL:
             self._requested = now
-            self._send(self._hello(REQUEST, self._next, _NO_ID), self.remote)
+            data = self._hello(REQUEST, self._next, _NO_ID)
+            self._send(data, self.remote)
+            if self._given is not None and self._given != self.remote:
+                self._send(data, self._given)
 
-    def seal(self, frame: memoryview) -> memoryview:
-        """Return the datagram for a frame, valid until the next one is made; `ready` must be true."""
+    def seal(self, frame: memoryview, now: float) -> memoryview:
+        """Return the datagram for a frame, valid until the next one is made; `ready` must be true.
+
+        Args:
+            frame: the frame.
+            now: seconds.
+        """
         session = self._current
         assert session is not None
+        if self._unanswered > now:
+            self._unanswered = now
+        elif now - self._unanswered >= SILENCE:
+            self.request(now)  # the peer may have begun anew, and not know where this end is
         end = OVERHEAD + len(frame)
         sealed, number = self._sealed, session.sent
         session.sent = number + 1
@@ -151,12 +171,13 @@ class EncryptedChannel:
         if len(data) >= OVERHEAD and _TYPE.unpack_from(data)[0] == FRAME:
             length = self._open(data, source, room, now)
         else:
-            length = 0 if len(data) == HELLO_BYTES and self._greet(bytes(data), source, now) else -1
+            length = 0 if len(data) == HELLO_BYTES and self._take_hello(bytes(data), source, now) else -1
         if length >= 0:
             return length
         self.unauthentic += 1
-        if now - self._heard >= SILENCE:
-            self.request(now)  # one of the two ends may have begun anew
+        # One of the two ends may have begun anew; in the latter case the peer has, and its confirmation was lost.
+        if now - self._received >= SILENCE or data[4:8] == self._next[:4]:
+            self.request(now)
         return 0
 
     # --- Frames -------------------------------------------------------------------------------------------------------
@@ -181,7 +202,7 @@ class EncryptedChannel:
             self.replayed += 1
             return 0
         if session is self._current:
-            self._heard = now
+            self._received, self._unanswered = now, inf
             if number == window.newest:
                 self.remote = source
         return length if fits else len(room) + 1
@@ -193,11 +214,14 @@ class EncryptedChannel:
         text = _HELLO.pack(kind, own, peer, b"")[:-TAG_BYTES]
         return text + hmac.digest(self._hello_key, text, "sha256")[:TAG_BYTES]
 
-    def _greet(self, data: bytes, source: Address, now: float) -> bool:
+    def _take_hello(self, data: bytes, source: Address, now: float) -> bool:
         """Take a message of the handshake; return whether it is authentic."""
         kind, peer, own, tag = _HELLO.unpack(data)
         expected = hmac.digest(self._hello_key, data[:-TAG_BYTES], "sha256")[:TAG_BYTES]
-        if not hmac.compare_digest(tag, expected) or not REQUEST <= kind <= CONFIRMATION:
+        if not REQUEST <= kind <= CONFIRMATION:
+            return False
+        if not hmac.compare_digest(tag, expected):
+            self.of_another_key += 1
             return False
         current = self._current
         is_peer = current is not None and peer == current.peer
@@ -207,17 +231,17 @@ class EncryptedChannel:
                 self._send(self._hello(ANSWER, current.own if current and is_peer else self._next, peer), source)
             return True
         if own == self._next and peer != own:
-            self._adopt(peer, source, now)
+            self._begin_session(peer, source, now)
         elif current is None or not is_peer or own != current.own:
             return False  # of another time
         if kind == ANSWER:
             self._send(self._hello(CONFIRMATION, own, peer), source)
         return True
 
-    def _adopt(self, peer: bytes, source: Address, now: float) -> None:
+    def _begin_session(self, peer: bytes, source: Address, now: float) -> None:
         """Begin a session: the peer has the identifier that this end made for it, so that it is there now."""
         self._previous, self._current = self._current, _Session(self._key, self._next, peer)
         self._next = self._random(ID_BYTES)
         self.sessions += 1
         self.remote = source
-        self._heard = now
+        self._received, self._unanswered = now, inf

@@ -6,13 +6,17 @@ Owns the socket. What is in a datagram, and when the peer's address changes, is 
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 from tcpip_wasm.links.encrypted_datagrams import EncryptedChannel
-from tcpip_wasm.links.link import LOSES_FRAME, FrameInterface, Link, max_frame
+from tcpip_wasm.links.link import LOSES_FRAME, UNREACHABLE, FrameInterface, Link, max_frame
 from tcpip_wasm.links.wireguard.keys import parse_key
+from tcpip_wasm.log_limit import LogLimit
+
+_log: Final = logging.getLogger("tcpip_wasm.links")
 
 _LONGEST: Final = 65536
 
@@ -30,17 +34,11 @@ class EncryptedLink(Link):
         remote: the peer's address as the socket takes it; None waits for the peer.
 
     Raises:
-        ValueError, TypeError: the key is none.
+        ValueError, TypeError: `key` is not 32 bytes or their base64.
         OSError: ``EBUSY`` where something is attached to the interface.
     """
 
-    loses_frame: ClassVar[frozenset[int]] = LOSES_FRAME | {
-        errno.ECONNREFUSED,
-        errno.EHOSTUNREACH,
-        errno.ENETUNREACH,
-        errno.ENOTCONN,
-        errno.EPERM,
-    }
+    loses_frame: ClassVar[frozenset[int]] = LOSES_FRAME | UNREACHABLE | {errno.ENOTCONN}
 
     def __init__(
         self, sock: socket.socket, interface: FrameInterface, *, key: bytes | str, remote: tuple[Any, ...] | None = None
@@ -52,6 +50,7 @@ class EncryptedLink(Link):
         self._writing = False
         super().__init__(interface, max_frame=most)
         self._now = self._loop.time
+        self._records = LogLimit(_log, self._now)
         sock.setblocking(False)
         self._loop.add_reader(sock, self._readable)
         self.begin()
@@ -73,12 +72,14 @@ class EncryptedLink(Link):
 
     @property
     def sessions(self) -> int:
-        """Sessions that were agreed on; more than one where an end was started anew."""
+        """Sessions that were agreed on; more than one where an end was started anew, or frames had no answer."""
         return self._channel.sessions
 
     @property
     def unauthentic(self) -> int:
-        """Datagrams that were dropped because they are not of the peer, or of an earlier run of this end."""
+        """Datagrams that were dropped because they are not of the peer, or of an earlier run of this end.
+
+        Where the two ends have different keys, it grows and `ready` stays False; a warning is logged."""
         return self._channel.unauthentic
 
     @property
@@ -93,7 +94,7 @@ class EncryptedLink(Link):
         if remote is None or not channel.ready:
             channel.request(self._now())
             raise OSError(errno.ENOTCONN, "there is no session with the peer")
-        self._sock.sendto(channel.seal(frame), remote)
+        self._sock.sendto(channel.seal(frame, self._now()), remote)
 
     def watch_writable(self) -> None:
         """Have the stack's frames sent when the socket takes them."""
@@ -116,7 +117,12 @@ class EncryptedLink(Link):
 
     def _read(self, buffers: list[Any]) -> int:
         count, source = self._sock.recvfrom_into(self._buffer)
-        return self._channel.receive(self._buffer[:count], source, buffers[0], self._now())
+        channel = self._channel
+        before = channel.of_another_key
+        length = channel.receive(self._buffer[:count], source, buffers[0], self._now())
+        if channel.of_another_key != before:
+            self._records.log(logging.WARNING, "%r: %s port %d uses another key", self._interface, *source[:2])
+        return length
 
     def _writable(self) -> None:
         self._loop.remove_writer(self._sock)

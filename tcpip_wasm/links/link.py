@@ -57,6 +57,18 @@ frame. ENOBUFS, ENOMEM: the kernel is short of memory, and does not report when 
 writable), so that waiting would spin."""
 
 
+UNREACHABLE: Final = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EHOSTDOWN", "ENETDOWN", "EADDRNOTAVAIL"),
+        *("EACCES", "EPERM"),  # a route of the kind `prohibit`, a packet filter
+        *("ENOPROTOOPT", "EOPNOTSUPP", "ENONET", "EPROTO"),  # by ICMP, which any host can forge (RFC 5927)
+    )
+    if hasattr(errno, name)
+)
+"""Errors of a socket for datagrams by which its peer cannot be reached for now."""
+
+
 class FrameInterface(Protocol):
     """What a link needs of an interface; see `Interface`."""
 

@@ -267,6 +267,24 @@ def test_guests_of_a_relay_reach_each_other(tmp_path: Path) -> None:
         (("serve", ".", "--qemu", "unix:x", "--network6", "fd00::/64"), "fd00::/64: no host may have this address"),
         (("serve", ".", "--qemu", "unix:x", "--network6", "10.0.0.1/24"), "10.0.0.1"),
         (("serve", ".", "--qemu", "unix:x", "--name-server", "dns.example"), "does not appear to be an IPv4"),
+        (("serve", ".", "--qemu", "unix:x", "--network", "127.0.0.1/8"), "127.0.0.1/8: no network of guests"),
+        (("serve", ".", "--qemu", "unix:x", "--network", "0.0.0.1/24"), "0.0.0.1/24: no network of guests"),
+        (("serve", ".", "--qemu", "unix:x", "--network", "224.0.0.1/24"), "224.0.0.1/24: no network of guests"),
+        (("serve", ".", "--qemu", "unix:x", "--network", "240.0.0.1/24"), "240.0.0.1/24: no network of guests"),
+        (("serve", ".", "--qemu", "unix:x", "--network6", "::5/64"), "::5/64: guests make no addresses of this"),
+        (("serve", ".", "--qemu", "unix:x", "--network6", "::ffff:10.0.0.1/64"), "::ffff:10.0.0.1/64: guests make no"),
+        (("serve", ".", "--qemu", "unix:x", "--network6", "fd00::1%x/64"), "fd00::1%x/64: guests make no addresses"),
+        (("serve", ".", "--qemu", "unix:x", "--network6", "NONE"), "'NONE'"),
+        (("serve", ".", "--qemu", "unix:x", "--name-server", "0.0.0.0"), "0.0.0.0: no name server has this address"),
+        (("serve", ".", "--qemu", "unix:x", "--name-server", "::"), "::: no name server has this address"),
+        (("serve", ".", "--qemu", "unix:x", "--name-server", "255.255.255.255"), "255.255.255.255: no name server"),
+        (("serve", ".", "--qemu", "unix:x", "--name-server", "ff02::fb"), "ff02::fb: no name server has this address"),
+        (("serve", ".", "--qemu", "unix:x", "--name-server", "fe80::1"), "fe80::1: its interface is needed"),
+        (("serve", ".", "--qemu", "unix:x", "--name", ""), "argument --name: ''"),
+        (("serve", ".", "--qemu", "unix:x", "--name", "a b"), "argument --name: 'a b'"),
+        (("serve", ".", "--qemu", "unix:x", "--name", ".."), "argument --name: '..'"),
+        (("serve", ".", "--qemu", "unix:x", "--name", "*.internal"), "argument --name: '*.internal'"),
+        (("serve", ".", "--qemu", "unix:x", "--name", "10.0.0.1"), "argument --name: '10.0.0.1'"),
         (("serve", ".", "--qemu", "unix:x", "--port", "65536"), "a whole number of 0 to 65535 is needed"),
         (("ping", "10.0.0.1", "--link", "eth0", "--ip", "10.0.0.9/24"), "tap:NAME, qemu:unix:PATH"),
         (("ping", "10.0.0.1", "--link", "tap:x", "--ip", "10.0.0.999/24"), "does not appear to be an IPv4"),
@@ -348,7 +366,10 @@ def test_the_name_servers_of_a_file(tmp_path: Path) -> None:
         + "nameserver 10.0.0.3\n" * 3
     )
     assert machine_servers(file) == ["fe80::1%eth0", "10.0.0.2", "10.0.0.3"]
-    file.write_bytes(b"search \xff\n")
+    # As in the C library: what is no address is left out, and one of zeros is this machine.
+    file.write_text("nameserver dns.example\nnameserver 10.0.0.999\nnameserver 0.0.0.0\nnameserver ::\n")
+    assert machine_servers(file) == ["127.0.0.1", "::1"]
+    file.write_bytes(b"search \xff\nnameserver \xff\n")
     with pytest.raises(OSError, match="no name server is in it; --name-server names one"):
         machine_servers(file)
 
@@ -398,6 +419,52 @@ def test_the_machines_resolver_asks_a_server_of_the_machine() -> None:
             assert list(map(str, found.addresses)) == ["192.0.2.7"]
             response = await resolver.forward((b"long", b"example"), 16)
             assert {str(each) for each in dns.from_wire(response).answer[0]} == set(texts)
+        transport.close()
+        await asyncio.sleep(0)  # the socket is closed
+
+    asyncio.run(main())
+
+
+def test_forged_answers_do_not_reach_the_machines_resolver() -> None:
+    """From another port, with another number, to another question, or no messages: the true one comes last."""
+    dns = pytest.importorskip("dns.message")
+    rrset = pytest.importorskip("dns.rrset")
+
+    def answer(query: Any, address: str) -> Any:
+        made = dns.make_response(query)
+        made.answer.append(rrset.from_text(query.question[0].name, 60, "IN", "A", address))
+        return made
+
+    class Server(asyncio.DatagramProtocol):
+        asked = 0
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast(asyncio.DatagramTransport, transport)
+
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            self.asked += 1
+            query = dns.from_wire(data)
+            forged = answer(query, "192.0.2.66")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as elsewhere:
+                elsewhere.bind(("127.0.0.1", 0))
+                for _ in range(50):
+                    elsewhere.sendto(forged.to_wire(), addr)
+            wrong = [b"", bytes(11), bytes(512), data, forged.to_wire()[:-1], forged.to_wire()[:20]]
+            for number in range(1, 50):
+                forged.id = (query.id + number) % 65536
+                wrong.append(forged.to_wire())
+            other = answer(dns.make_query("other.example", "A", id=query.id), "192.0.2.66")
+            for each in [*wrong, other.to_wire(), answer(query, "192.0.2.7").to_wire()]:
+                self.transport.sendto(each, addr)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport, server = await loop.create_datagram_endpoint(Server, local_addr=("127.0.0.1", 0))
+        async with asyncio.timeout(BOUND):
+            resolver = machine_resolver([transport.get_extra_info("sockname")])
+            response = dns.from_wire(await resolver.forward((b"www", b"example"), 1))
+        assert [str(one) for each in response.answer for one in each] == ["192.0.2.7"]
+        assert server.asked == 1
         transport.close()
         await asyncio.sleep(0)  # the socket is closed
 

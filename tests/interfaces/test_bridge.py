@@ -455,8 +455,66 @@ def test_a_bridge_without_ipv6_does_not_advertise() -> None:
         async with await create_stack() as stack:
             without = await stack.create_bridge_interface(ipv6=False)
             assert without.link_local is None
-            with pytest.raises(NetworkError) as refused:
+            with pytest.raises(NetworkError, match="br0 has no link-local address, since ipv6 is False") as refused:
                 await without.advertise("fd07::/64")
             assert refused.value.errno == errno.EBADF
+            small = await stack.create_bridge_interface(mtu=1279)
+            with pytest.raises(ValueError, match="br1 has an MTU of 1279, and IPv6 needs 1280"):
+                await small.advertise("fd07::/64")
 
     run(main())
+
+
+def test_a_port_does_not_advertise_and_none_is_needed() -> None:
+    """Ports come and go while the bridge advertises: each gets the advertisements while it is one."""
+
+    async def main() -> None:
+        async with await create_stack(seed=1) as stack:
+            bridge = await stack.create_bridge_interface(ip="fd07::1/64")
+            advertiser = await bridge.advertise("fd07::/64", interval=4)
+            await asyncio.sleep(10)
+            assert advertiser.sent >= 3
+            taps = [await stack.create_tap_interface() for _ in range(2)]
+            queues = [tap.listen() for tap in taps]
+
+            async def passed(seconds: float) -> list[int]:
+                """Return how many advertisements leave by each tap."""
+                before = [tap.statistics().frames_out for tap in taps]
+                await asyncio.sleep(seconds)
+                return [tap.statistics().frames_out - one for tap, one in zip(taps, before, strict=True)]
+
+            await asyncio.sleep(60)  # the taps are interfaces of their own until then, and say so
+            await bridge.add_port(taps[0])
+            await passed(1)
+            sent = advertiser.sent
+            first, second = await passed(30)
+            assert (first, second) == (advertiser.sent - sent, 0)
+            assert first >= 7
+            with pytest.raises(NetworkError, match="tap0 is a port of br0, which can advertise"):
+                await taps[0].advertise("fd07::/64")
+            await bridge.add_port(taps[1])
+            await passed(1)
+            assert min(await passed(30)) >= 7
+            await bridge.remove_port(taps[0])
+            await passed(60)
+            first, second = await passed(30)
+            assert first == 0
+            assert second >= 7
+            own = await taps[0].advertise("fd08::/64")
+            assert (own.sent, taps[0].advertises) == (1, True)
+            with pytest.raises(NetworkError, match="tap0 advertises; as a port it could not"):
+                await bridge.add_port(taps[0])
+            await own.close()
+            await bridge.add_port(taps[0])
+            assert (taps[0].advertises, bridge.advertises) == (False, True)
+            await bridge.remove_port(taps[1])
+            await advertiser.close()
+            await advertiser.close()
+            again = await bridge.advertise("fd07::/64")
+            await stack.remove_interface(bridge)
+            assert again.closed
+            with pytest.raises(NetworkError, match="br0 was removed"):
+                await bridge.advertise("fd07::/64")
+            del queues
+
+    run_virtually(main())

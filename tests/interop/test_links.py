@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -315,3 +316,83 @@ def test_frames_for_a_device_that_is_down_are_dropped_and_counted() -> None:
             assert not link.closed
 
     asyncio.run(run())
+
+
+_UNREACHABLE_PEER = """
+import asyncio, socket, struct, subprocess, sys
+from tcpip_wasm.links import bind_datagrams
+from tcpip_wasm.testing import MemoryInterface
+
+HERE, THERE = ("10.88.0.1", 4001), ("10.88.0.2", 4002)
+KEY = None if sys.argv[1] == "plain" else bytes(32)
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+def refused(code, to, sent_from):
+    # What a router sends about a datagram (RFC 792): type 3, with the datagram's first bytes.
+    addresses = socket.inet_aton(sent_from[0]) + socket.inet_aton(to[0])
+    quoted = struct.pack(">BBHHHBBH", 0x45, 0, 28 + 60, 1, 0, 64, 17, 0) + addresses
+    quoted += struct.pack(">HHHH", sent_from[1], to[1], 8 + 60, 0)
+    message = struct.pack(">BBHI", 3, code, 0, 0) + quoted
+    total = sum(struct.unpack(f">{len(message) // 2}H", message))
+    total = (total >> 16) + (total & 0xFFFF)
+    checksum = ~(total + (total >> 16)) & 0xFFFF
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+        raw.sendto(message[:2] + struct.pack(">H", checksum) + message[4:], (sent_from[0], 0))
+
+async def until(condition):
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0)
+
+async def passed(near, far, number):
+    near.send(bytes([number]) * 60)
+    await until(lambda: far.received and far.received[-1] == bytes([number]) * 60)
+
+async def main():
+    near, far = MemoryInterface(), MemoryInterface()
+    link = await bind_datagrams(near, "udp:%s:%d" % HERE, "udp:%s:%d" % THERE, key=KEY)
+    back = await bind_datagrams(far, "udp:%s:%d" % THERE, "udp:%s:%d" % HERE, key=KEY)
+    if KEY:
+        await until(lambda: link.ready and back.ready)
+    await passed(near, far, 1)
+    await passed(far, near, 2)
+    for code in range(16):
+        refused(code, THERE, HERE)
+        near.send(bytes(60))  # the error is of this one, or of the next read
+        await asyncio.sleep(0)
+        assert not link.closed, (code, link.error)
+        await passed(near, far, 16 + code)
+        await passed(far, near, 48 + code)
+    for number, kind in enumerate(("prohibit", "unreachable", "blackhole", "throw")):
+        ip("route", "add", kind, "10.88.0.2/32", "table", "100")
+        ip("rule", "add", "pref", "0", "table", "100")
+        ip("rule", "del", "pref", "0", "table", "local")
+        dropped = link.counters.send_dropped
+        near.send(bytes(60))
+        await asyncio.sleep(0)
+        assert not link.closed, (kind, link.error)
+        assert link.counters.send_dropped == dropped + 1, kind
+        ip("rule", "add", "pref", "0", "table", "local")
+        ip("rule", "del", "pref", "0", "table", "100")
+        ip("route", "flush", "table", "100")
+        await passed(near, far, 80 + number)
+        await passed(far, near, 96 + number)
+    link.close()
+    back.close()
+    print("went on")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["plain", "encrypted"])
+def test_a_peer_that_cannot_be_reached_for_a_while_loses_frames_alone(kind: str) -> None:
+    """Whatever the kernel, or a router by ICMP, says about it: any host can forge the latter."""
+    require_kernel_peer()
+    with network_namespace() as namespace:
+        for address in ("10.88.0.1/32", "10.88.0.2/32"):
+            namespace.run("ip", "address", "add", address, "dev", "lo")
+        done = namespace.run(sys.executable, "-c", _UNREACHABLE_PEER, kind, check=False)
+    assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr[-2000:]

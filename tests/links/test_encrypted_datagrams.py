@@ -13,7 +13,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,7 +75,7 @@ class End:
 
     def seal(self, frame: bytes) -> bytes:
         """Return the datagram for a frame."""
-        return bytes(self.channel.seal(memoryview(frame)))
+        return bytes(self.channel.seal(memoryview(frame), self.now))
 
     def take(self) -> bytes:
         """Return the one datagram that it has sent."""
@@ -269,7 +269,7 @@ def test_recorded_datagrams_are_of_no_use_after_a_restart() -> None:
     assert again.channel.unauthentic == len(recorded) + len(from_b) - 1
     joined(again, a)
     assert a.channel.sessions == 2
-    assert again.receive(a.seal(b"new")) == b"new"
+    assert again.receive(a.seal(b"new"), "a") == b"new"
     assert a.receive(again.seal(b"new"), "b again") == b"new"
     assert a.receive(from_b[0]) == payload(60, 0), "of the session before, and new: it was under way"
     assert a.channel.remote == "b again"
@@ -352,6 +352,158 @@ def test_a_lost_confirmation_needs_no_other_session() -> None:
     a.receive(b.take(), "b")
     assert (a.channel.sessions, b.channel.sessions, a.sent) == (1, 1, [])
     assert b.receive(lost, "a") == b"lost"
+
+
+def exchange(*pair: End, lost: Callable[[bytes], bool] = lambda _: False) -> None:
+    """Pass messages of the handshake on until there are none, to the end of the name that they go to."""
+    while any(end.sent for end in pair):
+        for end in pair:
+            sent, end.sent = end.sent, []
+            for data, to in sent:
+                for other in pair:
+                    if to == other.name.partition(" ")[0] and not lost(data):
+                        other.receive(data, end.name.partition(" ")[0])
+
+
+def test_an_end_that_waits_for_the_peer_may_be_restarted() -> None:
+    """It cannot ask, since it knows no address: the peer asks, once nothing has come back for a while."""
+    a, b = End("a", remote="b"), End("b")
+    joined(a, b)
+    b = End("b again")
+    began = a.now
+    received = []
+    for tenth in range(100):
+        a.now = b.now = began + tenth / 10
+        received.append(b.receive(a.seal(b"frame"), "a"))
+        exchange(a, b)
+    assert received == [b""] * 51 + [b"frame"] * 49
+    assert a.receive(b.seal(b"back"), "b") == b"back"
+    assert (a.channel.sessions, b.channel.sessions) == (2, 1)
+
+
+def test_both_ends_restart_in_turn() -> None:
+    """Whichever of them knows the other's address, and with frames one way alone."""
+    for knows_a, knows_b in ((True, True), (True, False), (False, True)):
+        addresses = {"a": "b" if knows_a else None, "b": "a" if knows_b else None}
+        pair = {name: End(name, remote=addresses[name]) for name in "ab"}
+        now = 0.0
+        for turn in range(12):
+            name = "ab"[turn % 2]
+            pair[name] = End(f"{name} {turn}", remote=addresses[name])
+            for end in pair.values():
+                end.now = now
+                end.channel.request(now)
+            exchange(*pair.values())
+            for _ in range(80):
+                now += 0.1
+                for end, other in (tuple(pair.values()), tuple(pair.values())[::-1]):
+                    end.now = now
+                    if end.channel.ready and (end.name[0] == "a" or turn % 4 < 2):
+                        other.receive(end.seal(b"frame"), end.name[0])
+                    elif addresses[end.name[0]]:
+                        end.channel.request(now)
+                    exchange(*pair.values())
+            a, b = pair.values()
+            for end, other in ((a, b), (b, a)):
+                assert other.receive(end.seal(b"there"), end.name[0]) == b"there", (knows_a, knows_b, turn)
+
+
+def test_two_ends_that_begin_at_once_have_one_session() -> None:
+    """In every order in which the first two requests and what follows them can arrive."""
+    for order in range(64):
+        rng = random.Random(order)
+        a, b = End("a", remote="b"), End("b", remote="a")
+        a.channel.request(0.0)
+        b.channel.request(0.0)
+        under_way = []
+        while True:
+            for end, other in ((a, b), (b, a)):
+                under_way += [(data, end, other) for data, _ in end.sent]
+                end.sent.clear()
+            if not under_way:
+                break
+            data, end, other = under_way.pop(rng.randrange(len(under_way)))
+            other.receive(data, end.name)
+        assert (a.channel.sessions, b.channel.sessions) == (1, 1)
+        assert b.receive(a.seal(b"there"), "a") == b"there"
+        assert a.receive(b.seal(b"back"), "b") == b"back"
+
+
+def test_traffic_in_one_direction_costs_a_handshake_in_five_seconds() -> None:
+    a, b = ends()
+    began, messages = a.now, 0
+    for hundredth in range(3000):
+        a.now = b.now = began + hundredth / 100
+        assert b.receive(a.seal(b"frame"), "a") == b"frame"
+        for _ in range(3):
+            for end, other in ((a, b), (b, a)):
+                messages += len(end.sent)
+                for data, _ in end.sent:
+                    other.receive(data, end.name)
+                end.sent.clear()
+    assert a.channel.sessions == b.channel.sessions == 6
+    assert messages == 3 * 5
+    assert (a.channel.unauthentic, b.channel.unauthentic) == (0, 0)
+
+
+def test_a_confirmation_that_is_lost_while_frames_arrive() -> None:
+    """The peer was restarted in the middle of a transfer: it has a session, and this end does not know yet."""
+    a, b = ends()
+    b.now = a.now
+    assert b.receive(a.seal(b"frame"), "a") == b"frame"
+    again = End("a again", remote="b")
+    again.now = b.now
+    again.channel.request(again.now)
+    exchange(again, b, lost=lambda data: data[0] == CONFIRMATION)
+    assert (again.channel.ready, b.channel.sessions) == (True, 1)
+    assert b.receive(again.seal(b"lost"), "a") == b""
+    exchange(again, b)
+    assert b.receive(again.seal(b"next"), "a") == b"next"
+    assert (again.channel.sessions, b.channel.sessions) == (1, 2)
+
+
+def test_an_attacker_who_was_followed_once_does_not_keep_the_link() -> None:
+    """A frame that it has passed on from its own address, before the peer's own arrived, moves the peer to it."""
+    a, b = ends()
+    began = b.now
+    b.receive(a.seal(b"frame"), "attacker")
+    assert b.channel.remote == "attacker"
+    b.receive(a.seal(b"frame"), "a")
+    assert b.channel.remote == "a", "the next frame of the peer"
+    b.receive(a.seal(b"frame"), "attacker")
+    assert b.channel.remote == "attacker"
+    for second in range(10):  # the peer only answers
+        a.now = b.now = began + second
+        data = b.seal(b"frame")
+        if b.channel.remote == "a":
+            assert a.receive(data, "b") == b"frame"
+        exchange(a, b)
+    assert b.channel.remote == "a"
+    assert b.channel.sessions == 2
+
+
+def test_no_recording_makes_an_end_send_more_than_it_receives() -> None:
+    """All that two ends have ever sent, and parts of it, from one and many addresses, for a minute."""
+    a, b = ends()
+    recorded = list(joined(a, b)) + list(joined(b, a)) + [a.seal(bytes(60)) for _ in range(9)]
+    for data in recorded[-9:]:
+        assert b.receive(data, "a")
+    for end in (a, b):
+        before = end.channel.sessions
+        current = end.channel._current
+        began, received = end.now, 0
+        for tick in range(6000):
+            end.now = began + tick / 100
+            data = recorded[tick % len(recorded)]
+            for each in (data, data[:HELLO_BYTES], data[:33]):
+                end.receive(each, f"attacker {tick % 7}")
+                received += len(each)
+        sent = [len(data) for data, to in end.sent if to.startswith("attacker")]
+        asked = [data for data, to in end.sent if not to.startswith("attacker")]
+        assert sum(sent) < received / 4
+        assert len(asked) <= 61
+        assert (end.channel.sessions, end.channel._current) == (before, current)
+        assert (end.channel.remote, end.channel.foreign) == ("b" if end is a else "a", 0)
 
 
 def test_one_request_a_second_at_most() -> None:
@@ -470,6 +622,53 @@ def test_a_flood_from_elsewhere_neither_enters_nor_stops_a_link() -> None:
         await until(lambda: link.unauthentic == 7 * len(frames))
         assert (link.remote, link.sessions) == (("127.0.0.1", other), 1)
         assert not link.closed
+        link.close()
+        back.close()
+
+    asyncio.run(main())
+
+
+def test_another_key_at_the_other_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        one, other = free_port(), free_port()
+        near, far = MemoryInterface(), MemoryInterface()
+        link = await bind_datagrams(near, f"udp:127.0.0.1:{one}", key=KEY)
+        with caplog.at_level("WARNING", "tcpip_wasm.links"):
+            back = await bind_datagrams(far, f"udp:127.0.0.1:{other}", f"udp:127.0.0.1:{one}", key=bytes(32))
+            await until(lambda: link.unauthentic > 0)
+        assert (link.ready, back.ready, link.remote) == (False, False, None)
+        (record,) = caplog.records
+        assert record.getMessage().endswith(f"127.0.0.1 port {other} uses another key")
+        caplog.clear()
+        with attacker() as sock, caplog.at_level("WARNING", "tcpip_wasm.links"):
+            for number in range(200):
+                sock.sendto(b"\1\0\0\0" + bytes(HELLO_BYTES - 4), ("127.0.0.1", one))
+                await until(lambda: link.unauthentic == 2 + number)  # noqa: B023
+        assert len(caplog.records) < 20, "however many there are"
+        link.close()
+        back.close()
+
+    asyncio.run(main())
+
+
+def test_an_address_that_cannot_be_sent_to_loses_frames_alone() -> None:
+    """A broadcast address stands for each of them: that of a route that forbids it has the same error, EACCES."""
+
+    async def main() -> None:
+        one, other = free_port(), free_port()
+        near, far = MemoryInterface(), MemoryInterface()
+        link = await bind_datagrams(near, f"udp:127.0.0.1:{one}", f"udp:127.0.0.1:{other}", key=KEY)
+        back = await bind_datagrams(far, f"udp:127.0.0.1:{other}", f"udp:127.0.0.1:{one}", key=KEY)
+        await until(lambda: link.ready and back.ready)
+        for number, address in enumerate([("127.255.255.255", 9), ("127.0.0.1", 0), ("255.255.255.255", 9)], 1):
+            link._channel.remote = address
+            near.send(bytes(60))
+            assert (link.closed, link.counters.send_dropped) == (False, number)
+        far.send(payload(60, 1))
+        await until(lambda: len(near.received) == 1)
+        near.send(payload(60, 2))
+        await until(lambda: len(far.received) == 1)
+        assert list(far.received) == [payload(60, 2)]
         link.close()
         back.close()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import IPv6Address
 from struct import pack, unpack_from
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 
 from tcpip_wasm import TapInterface, UdpDatagram, UdpSocket, connect, create_stack
 from tcpip_wasm.services import Dhcp6Server
-from tcpip_wasm.services.dhcp6 import wire
+from tcpip_wasm.services.dhcp6 import Dhcp6Lease, wire
+from tcpip_wasm.services.dhcp6.table import LeaseTable
 from tcpip_wasm.simulation import run_virtually
 
 _POOL = ("fd00::100", "fd00::1ff")
@@ -225,6 +227,145 @@ def test_floods_and_damaged_messages() -> None:
                 except TimeoutError:
                     break
             assert (await client.lease(duid(2))).addresses
+
+    run_virtually(main())
+
+
+def test_a_client_has_eight_addresses_at_most_by_each_message() -> None:
+    """Renewing and rebinding grant addresses that the server knows nothing of (RFC 8415, section 18.3.4), too."""
+
+    async def main() -> None:
+        async with served(pool=("fd00::100", "fd00::1ff")) as (server, client, _):
+            me = await client.lease(duid(1))
+            held = [me.addresses[0][0]]
+            for number in range(2, 40):
+                kind, to = (wire.RENEW, me.server) if number % 2 else (wire.REBIND, b"")
+                data = message(kind, duid(1), f"fd00::1{number:02x}", server=to, association=number)
+                answer = await client.ask(data)
+                if number <= 8:
+                    held += [one for one, _, valid in answer.addresses if valid]
+                else:
+                    assert answer.status == wire.NO_ADDRESSES
+                    assert all(valid == 0 for _, _, valid in answer.addresses)
+            assert [str(lease.address) for lease in server.leases] == sorted(held, key=IPv6Address)
+            assert len(held) == 8
+            # Those that it has are extended, and one may be exchanged for another one.
+            again = message(wire.REBIND, duid(1), held[3], association=4)
+            assert (await client.ask(again)).addresses[0][0] == held[3]
+            other = message(wire.REBIND, duid(1), "fd00::1f0", association=4)
+            assert (await client.ask(other)).addresses[0][0] == "fd00::1f0"
+            assert len(server.leases) == 8
+
+    run_virtually(main())
+
+
+def calls_of(function: Callable[[], object]) -> int:
+    """Return how many functions of Python it calls."""
+    count = 0
+
+    def counted(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(counted)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_pool_that_is_full_or_nearly_so_costs_no_more_than_another() -> None:
+    """One message has four associations; looking at each address for each of them would take a second."""
+    first, size = IPv6Address("fd00::1:0"), 65_536
+
+    def lease(address: IPv6Address) -> Dhcp6Lease:
+        return Dhcp6Lease(address, int(address).to_bytes(16), 1, None, 1000.0)
+
+    table = LeaseTable(first, first + size - 1, {}, frozenset([first + 7]))
+    rng = random.Random(3)
+    order = list(range(size))
+    rng.shuffle(order)
+    order.remove(7)
+    last = [order.pop() for _ in range(200)]
+    for offset in order:
+        table.grant(lease(first + offset))
+    clients = iter(range(10**6))
+
+    def chosen() -> IPv6Address | None:
+        return table.choose((next(clients).to_bytes(4), 1), None, 1.0)
+
+    calls_of(chosen)  # looks once at each of those that are lent
+    for _ in last:
+        assert calls_of(chosen) < 20_000
+        address = chosen()
+        assert address is not None
+        assert int(address) - int(first) in last
+        table.grant(lease(address))
+    assert len(table) == size - 1
+    for _ in range(50):
+        assert calls_of(lambda: [chosen() for _ in range(4)]) < 20_000
+        assert chosen() is None
+        freed = first + rng.choice(order)
+        table.remove(freed)
+        assert calls_of(chosen) < 20_000
+        assert chosen() == freed
+        table.grant(lease(freed))
+    declined = first + order[0]
+    table.decline(declined, 1.0)
+    assert chosen() is None
+    assert table.choose((b"c", 1), None, 602.0) == declined
+    table.expire(1000.0)
+    assert len(table) == 0
+    assert {table.choose((b"%d" % n, 1), None, 1000.0) for n in range(10)}.isdisjoint({None, first + 7})
+
+
+@pytest.mark.parametrize("size", [1, 3, 70, 300])
+def test_a_free_address_is_found_as_long_as_there_is_one(size: int) -> None:
+    """Whatever was granted, extended, released, declined and forgotten before."""
+    rng = random.Random(size)
+    first, own = IPv6Address("fd00::100"), IPv6Address("fd00::102")
+    table = LeaseTable(first, first + size - 1, {_MAC: first}, frozenset([own]))
+    now = 0.0
+    none = 0
+    for _ in range(5000):
+        now += 3 * rng.random()
+        table.expire(now)
+        number = rng.randrange(size + 1)
+        client, mac = (b"%d" % number, rng.randrange(3)), _MAC if number == 1 else None
+        address = table.choose(client, mac, now)
+        if address is None:
+            none += 1
+            assert mac or all(
+                one in (first, own) or one in table._leases or one in table._declined
+                for one in (first + offset for offset in range(size))
+            )
+            continue
+        assert table.may_have(address, client, mac)
+        choice = rng.random()
+        if choice < 0.7:
+            table.grant(Dhcp6Lease(address, *client, mac, now + 5 * size))
+        elif choice < 0.8:
+            table.decline(address, now)
+        elif len(table) and choice < 0.9:
+            table.remove(rng.choice(list(table._leases)))
+        assert len(table._freed) + len(table) + len(table._declined) <= size + 1
+    assert none > 100
+
+
+def test_a_reserved_address_that_is_declined_again_holds_no_other_one_back() -> None:
+    async def main() -> None:
+        async with served(pool=("fd00::100", "fd00::100"), reservations={_MAC: "fd00::5"}) as (_, client, _):
+            for number in (5, 7):
+                taken = await client.lease(duid(number))
+                data = message(wire.DECLINE, duid(number), taken.addresses[0][0], server=taken.server)
+                assert (await client.ask(data)).state == wire.SUCCESS
+            await asyncio.sleep(500)
+            assert (await client.lease(duid(5))).addresses[0][0] == "fd00::5"
+            declined = message(wire.DECLINE, duid(5), "fd00::5", server=taken.server)
+            assert (await client.ask(declined)).state == wire.SUCCESS
+            await asyncio.sleep(200)
+            assert (await client.lease(duid(7))).addresses[0][0] == "fd00::100", "declined 700 seconds ago"
 
     run_virtually(main())
 

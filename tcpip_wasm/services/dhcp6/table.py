@@ -17,8 +17,13 @@ MAX_LEASES: Final = 65_536
 """Leases at a time; beyond, the one that was not extended for longest is forgotten."""
 
 MAX_PER_CLIENT: Final = 8
+"""Leases of one client, beside an address that is reserved for it."""
+
 TRIES: Final = 64
 """Addresses that are looked at for one association."""
+
+MOST_LISTED: Final = 2 * MAX_LEASES
+"""Addresses of a pool of which every one is found; of a larger one more than half are always free."""
 
 DECLINE_TIME: Final = 600.0
 
@@ -69,6 +74,8 @@ class LeaseTable:
         self._by_client: dict[Client, IPv6Address] = {}
         self._counts: Counter[bytes] = Counter()
         self._declined: OrderedDict[IPv6Address, float] = OrderedDict()
+        self._freed: OrderedDict[IPv6Address, None] = OrderedDict()  # that were lent or declined, and are free again
+        self._fresh = 0  # of the addresses before this one, counted from the first, no others are free
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -90,7 +97,7 @@ class LeaseTable:
         held = self._by_client.get(client)
         if held is not None:
             return held
-        if self._counts[client[0]] >= MAX_PER_CLIENT or not self._size:
+        if not self._size or self._has_enough(client):
             return None
         digest = hashlib.blake2b(client[0] + client[1].to_bytes(4), digest_size=16).digest()
         begin = int.from_bytes(digest) % self._size
@@ -98,11 +105,26 @@ class LeaseTable:
             address = IPv6Address(self._first + (begin + step * step) % self._size)
             if self.may_have(address, client, mac):
                 return address
-        for offset in range(min(self._size, 4 * MAX_LEASES) if self._size <= MAX_LEASES else 0):
-            address = IPv6Address(self._first + (begin + offset) % self._size)
-            if self.may_have(address, client, mac):
+        return self._any_free()
+
+    def _any_free(self) -> IPv6Address | None:
+        """Return a free address, or None. Each is looked at once, however many clients ask."""
+        if self._freed:
+            return next(iter(self._freed))
+        while self._fresh < self._size <= MOST_LISTED:
+            address = IPv6Address(self._first + self._fresh)
+            if not (address in self._leases or address in self._barred or address in self._declined):
                 return address
+            self._fresh += 1
         return None
+
+    def _has_ended(self, address: IPv6Address) -> None:
+        """An address is not lent any more, or not declined any more."""
+        if self._size <= MOST_LISTED and 0 <= int(address) - self._first < self._size and address not in self._barred:
+            self._freed[address] = None
+
+    def _has_enough(self, client: Client) -> bool:
+        return client not in self._by_client and self._counts[client[0]] >= MAX_PER_CLIENT
 
     def may_have(self, address: IPv6Address, client: Client, mac: str | None) -> bool:
         """Whether an association may have an address."""
@@ -111,6 +133,8 @@ class LeaseTable:
             return False
         if self.reserved(client, mac) == address:
             return True
+        if self._has_enough(client):
+            return False
         in_pool = self._first <= int(address) < self._first + self._size
         return in_pool and address not in self._barred and address not in self._declined
 
@@ -127,6 +151,7 @@ class LeaseTable:
         if len(self._leases) >= MAX_LEASES:
             self.remove(next(iter(self._leases)))
         self._leases[lease.address] = lease
+        self._freed.pop(lease.address, None)
         self._by_client[client] = lease.address
         self._counts[lease.client] += 1
 
@@ -135,6 +160,7 @@ class LeaseTable:
         lease = self._leases.pop(address, None)
         if lease is not None:
             self._by_client.pop((lease.client, lease.association), None)
+            self._has_ended(address)
             self._counts[lease.client] -= 1
             if self._counts[lease.client] <= 0:
                 del self._counts[lease.client]
@@ -143,13 +169,15 @@ class LeaseTable:
     def decline(self, address: IPv6Address, now: float) -> None:
         """Another host has an address: do not lend it for a while."""
         self.remove(address)
+        self._declined.pop(address, None)  # so that what was declined last comes last
         self._declined[address] = now + DECLINE_TIME
+        self._freed.pop(address, None)
         if len(self._declined) > 1024:
-            self._declined.popitem(last=False)
+            self._has_ended(self._declined.popitem(last=False)[0])
 
     def expire(self, now: float) -> None:
         """End what has ended. All leases have the same time, so that those extended first end first."""
         while self._leases and (first := next(iter(self._leases.values()))).expires <= now:
             self.remove(first.address)
         while self._declined and next(iter(self._declined.values())) <= now:
-            self._declined.popitem(last=False)
+            self._has_ended(self._declined.popitem(last=False)[0])

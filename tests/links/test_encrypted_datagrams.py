@@ -503,7 +503,7 @@ def test_no_recording_makes_an_end_send_more_than_it_receives() -> None:
         assert sum(sent) < received / 4
         assert len(asked) <= 61
         assert (end.channel.sessions, end.channel._current) == (before, current)
-        assert (end.channel.remote, end.channel.foreign) == ("b" if end is a else "a", 0)
+        assert (end.channel.remote, end.channel.of_another_key) == ("b" if end is a else "a", 0)
 
 
 def test_one_request_a_second_at_most() -> None:

@@ -603,13 +603,23 @@ def attacker() -> Iterator[socket.socket]:
         yield sock
 
 
+async def joined_links(one: int, other: int) -> tuple[MemoryInterface, EncryptedLink, MemoryInterface, EncryptedLink]:
+    """Return two interfaces, each with its link, which have agreed on a session.
+
+    Args:
+        one, other: their ports on loopback.
+    """
+    near, far = MemoryInterface(), MemoryInterface()
+    link = await bind_datagrams(near, f"udp:127.0.0.1:{one}", f"udp:127.0.0.1:{other}", key=KEY)
+    back = await bind_datagrams(far, f"udp:127.0.0.1:{other}", f"udp:127.0.0.1:{one}", key=KEY)
+    await until(lambda: link.ready and back.ready)
+    return near, link, far, back
+
+
 def test_a_flood_from_elsewhere_neither_enters_nor_stops_a_link() -> None:
     async def main() -> None:
         one, other = free_port(), free_port()
-        near, far = MemoryInterface(), MemoryInterface()
-        link = await bind_datagrams(near, f"udp:127.0.0.1:{one}", f"udp:127.0.0.1:{other}", key=KEY)
-        back = await bind_datagrams(far, f"udp:127.0.0.1:{other}", f"udp:127.0.0.1:{one}", key=KEY)
-        await until(lambda: link.ready and back.ready)
+        near, link, far, back = await joined_links(one, other)
         frames = [payload(size, size) for size in range(60, 260)]
         rng = random.Random(1)
         with attacker() as sock:
@@ -655,11 +665,7 @@ def test_an_address_that_cannot_be_sent_to_loses_frames_alone() -> None:
     """A broadcast address stands for each of them: that of a route that forbids it has the same error, EACCES."""
 
     async def main() -> None:
-        one, other = free_port(), free_port()
-        near, far = MemoryInterface(), MemoryInterface()
-        link = await bind_datagrams(near, f"udp:127.0.0.1:{one}", f"udp:127.0.0.1:{other}", key=KEY)
-        back = await bind_datagrams(far, f"udp:127.0.0.1:{other}", f"udp:127.0.0.1:{one}", key=KEY)
-        await until(lambda: link.ready and back.ready)
+        near, link, far, back = await joined_links(free_port(), free_port())
         for number, address in enumerate([("127.255.255.255", 9), ("127.0.0.1", 0), ("255.255.255.255", 9)], 1):
             link._channel.remote = address
             near.send(bytes(60))
